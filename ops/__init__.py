@@ -1,0 +1,1 @@
+"""What any small service needs to run for years; knows no dossier."""

@@ -1,0 +1,161 @@
+"""Connections to Postgres and Redis on which no call outlives its deadline.
+
+Both classes connect when they are first used, so a process starts with either of them away. The drivers'
+own retries are off: with them a stopped Redis cost five seconds. Driver exceptions that mean "cannot be
+reached now" become Unavailable here and nowhere else; every other exception is a bug and passes through.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
+
+import asyncpg
+import redis.asyncio
+import redis.exceptions
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from ops.errors import Unavailable
+from ops.metrics import DEPENDENCY_SECONDS, DEPENDENCY_UNAVAILABLE
+
+T = TypeVar("T")
+
+POSTGRES_AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,  # shut down, starting up, cancelled by a statement timeout
+    asyncpg.InsufficientResourcesError,  # disk full, too many connections
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.IdleSessionTimeoutError,
+    asyncpg.TransactionTimeoutError,
+    asyncpg.ReadOnlySQLTransactionError,  # it has become a standby
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+)
+
+
+class Postgres:
+    """A pool of at most `size` connections to one Postgres host.
+
+    `deadline` (seconds) bounds waiting for a connection and the statement together. `url` is asked anew
+    for the password at every connect, so that a rotated one is picked up.
+    """
+
+    def __init__(self, name: str, url: Callable[[], str], *, size: int, deadline: float) -> None:
+        self.name = name
+        self._url = url
+        self._size = size
+        self._deadline = deadline
+        self._pool: asyncpg.Pool | None = None
+
+    async def fetch(self, sql: str, *arguments: object, deadline: float | None = None) -> list[asyncpg.Record]:
+        """Run one statement and return its rows. Raises Unavailable within the deadline."""
+        async with self.connection(deadline) as connection:
+            rows: list[asyncpg.Record] = await connection.fetch(sql, *arguments)
+            return rows
+
+    @contextlib.asynccontextmanager
+    async def connection(self, deadline: float | None = None) -> AsyncIterator[asyncpg.Connection]:
+        """A connection for as long as the block runs, at most `deadline` seconds from now.
+
+        A connection whose block did not end in time, or was cancelled, is thrown away: nobody knows what
+        the server is still doing on it, and asking it to cancel could hang as well.
+        """
+        pool = await self._opened()
+        connection = None
+        with _measured(self.name, POSTGRES_AWAY):
+            try:
+                async with asyncio.timeout(deadline or self._deadline):
+                    connection = await pool.acquire()
+                    yield connection
+            except (TimeoutError, asyncio.CancelledError):
+                if connection is not None:
+                    connection.terminate()
+                raise
+            finally:
+                if connection is not None:
+                    await pool.release(connection)
+
+    async def _opened(self) -> asyncpg.Pool:
+        if self._pool is None:
+            self._pool = await asyncpg.create_pool(
+                self._url(),
+                password=lambda: unquote(urlsplit(self._url()).password or "") or None,
+                min_size=0,
+                max_size=self._size,
+                timeout=self._deadline,
+            )
+        return self._pool
+
+    async def close(self) -> None:
+        """Give every connection up; one that does not answer is cut after a second."""
+        if self._pool is not None:
+            try:
+                await asyncio.wait_for(self._pool.close(), 1.0)
+            except (TimeoutError, *POSTGRES_AWAY):
+                self._pool.terminate()
+
+
+class Redis:
+    """A client of one Redis or Valkey whose every command ends within `deadline` seconds."""
+
+    def __init__(self, name: str, url: Callable[[], str], *, size: int, deadline: float) -> None:
+        self.name = name
+        self._deadline = deadline
+        self._client = redis.asyncio.Redis.from_pool(
+            redis.asyncio.BlockingConnectionPool.from_url(
+                url(),
+                max_connections=size,
+                timeout=deadline,
+                socket_timeout=deadline,
+                socket_connect_timeout=deadline,
+                retry=Retry(NoBackoff(), 0),
+                protocol=2,
+            )
+        )
+
+    async def run(self, command: Callable[["redis.asyncio.Redis"], Awaitable[T]]) -> T:
+        """Run one command: `await redis.run(lambda client: client.mget(keys))`. Raises Unavailable in time."""
+        with _measured(
+            self.name,
+            (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError, TimeoutError),
+        ):
+            try:
+                async with asyncio.timeout(self._deadline):
+                    return await command(self._client)
+            except redis.exceptions.ResponseError as refusal:
+                # Still loading its data set, out of memory, a replica, or a wrong password: alive, and of no use now.
+                if str(refusal).startswith(
+                    ("LOADING", "OOM", "READONLY", "MISCONF", "NOAUTH", "WRONGPASS", "BUSY", "MASTERDOWN")
+                ):
+                    raise Unavailable(f"{self.name} refuses commands now.") from refusal
+                raise
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._client.aclose()
+
+
+@contextlib.contextmanager
+def _measured(name: str, away: tuple[type[Exception], ...]) -> Iterator[None]:
+    """Time a call, and turn what means "cannot be reached" into Unavailable, counted by reason."""
+    started = time.perf_counter()
+    try:
+        yield
+    except Unavailable:
+        DEPENDENCY_UNAVAILABLE.labels(name, "Refused").inc()
+        raise
+    except away as error:
+        DEPENDENCY_UNAVAILABLE.labels(name, type(error).__name__).inc()
+        raise Unavailable(f"{name} cannot be reached now.") from error
+    finally:
+        DEPENDENCY_SECONDS.labels(name).observe(time.perf_counter() - started)
+
+
+Row = Any
+"""One row of a result: asyncpg's Record, which has no type stubs."""

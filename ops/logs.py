@@ -1,0 +1,140 @@
+"""Log lines as JSON, one object a line, through the standard logging module.
+
+A line is made where it is logged and written by a thread of its own: a reader of our output that stalls
+must not stall the event loop. When it stalls for long, lines are dropped, counted and confessed to.
+"""
+
+import logging
+import queue
+import re
+import sys
+import threading
+import time
+import traceback
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import TextIO
+
+import msgspec
+
+from ops.metrics import LOG_LINES_DROPPED
+from ops.tracing import trace_id
+
+request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+"""The request being answered, set by the middleware; every line logged meanwhile carries it."""
+
+WAITING_AT_MOST = 10_000
+
+_ORDINARY = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_QUERY = re.compile(r"\?[^\s\"'<>]*=[^\s\"'<>]*")
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+
+
+class JsonFormatter(logging.Formatter):
+    """One record as one JSON object; `extra` fields stand beside the usual ones and never replace them."""
+
+    def __init__(self, service: str) -> None:
+        super().__init__()
+        self._service = service
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "time": _rfc3339(record.created),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": without_queries(record.getMessage()),
+            "service": self._service,
+            "request_id": request_id.get(),
+            "trace_id": trace_id(),
+        }
+        for name, value in vars(record).items():
+            if name not in _ORDINARY:
+                line.setdefault(name, value)
+        if record.exc_info and record.exc_info[0]:
+            line["exception"] = without_queries("".join(traceback.format_exception(*record.exc_info)).rstrip())
+        return _encode({name: value for name, value in line.items() if value is not None}).decode()
+
+
+def without_queries(text: str) -> str:
+    """The text with the query of every URL in it cut off: a query may hold a lookup key."""
+    return _QUERY.sub("?…", text) if "?" in text else text
+
+
+def _rfc3339(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class WriterThread(logging.Handler):
+    """Hands lines to a thread that writes them, and never waits for it except to flush."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._waiting: queue.SimpleQueue[str | threading.Event | None] = queue.SimpleQueue()
+        self._dropped = 0
+        self._thread = threading.Thread(target=self._write_all, name="log-writer", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._waiting.qsize() >= WAITING_AT_MOST:
+            self._dropped += 1
+            LOG_LINES_DROPPED.inc()
+            return
+        try:
+            self._waiting.put(self.format(record))
+        except Exception:
+            self.handleError(record)
+
+    def flush(self) -> None:
+        """Wait until all lines so far are written, but not for longer than two seconds."""
+        if self._thread.is_alive():
+            written = threading.Event()
+            self._waiting.put(written)
+            written.wait(2.0)
+
+    def close(self) -> None:
+        if self._thread.is_alive():
+            self.flush()
+            self._waiting.put(None)
+            self._thread.join(2.0)
+        super().close()
+
+    def _write_all(self) -> None:
+        while (item := self._waiting.get()) is not None:
+            if isinstance(item, threading.Event):
+                item.set()
+                continue
+            # Whoever reads may have gone for good; there is no place left to complain to.
+            try:
+                self._stream.write(self._confession() + item + "\n")
+                self._stream.flush()
+            except (OSError, ValueError):
+                continue
+
+    def _confession(self) -> str:
+        if not self._dropped:
+            return ""
+        dropped, self._dropped = self._dropped, 0
+        line = {
+            "time": _rfc3339(time.time()),
+            "level": "warning",
+            "message": f"{dropped} log lines were dropped.",
+        }
+        return _encode(line).decode() + "\n"
+
+
+def configure(service: str, level: str | int, stream: TextIO | None = None) -> logging.Handler:
+    """Send everything logged in this process to the stream, as JSON; the stream is stdout if not given.
+
+    Calling it again replaces what the first call set up; close the handler to stop it. Raises ValueError
+    for an unknown level.
+    """
+    root = logging.getLogger()
+    root.setLevel(level.upper() if isinstance(level, str) else level)
+    for earlier in [handler for handler in root.handlers if isinstance(handler, WriterThread)]:
+        root.removeHandler(earlier)
+        earlier.close()
+    handler = WriterThread(stream or sys.stdout)
+    handler.setFormatter(JsonFormatter(service))
+    root.addHandler(handler)
+    return handler

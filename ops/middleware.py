@@ -1,0 +1,264 @@
+"""What every request passes through: its id, then counting, then the translation of exceptions into answers.
+
+The order matters. The innermost one turns everything that was raised into an answer, aiohttp's own
+404 and 405 included, so that the outer ones see the status the client sees. `HTTP_STATUS` is the only
+place that knows which refusal has which status.
+"""
+
+import asyncio
+import functools
+import logging
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from aiohttp import hdrs, web
+from multidict import CIMultiDict
+from prometheus_client import Counter, Histogram
+
+from ops import tracing
+from ops.errors import Internal, Kind, Malformed, MethodNotAllowed, NoSuchPath, Refusal, TooLarge, Unavailable
+from ops.logs import request_id
+from ops.metrics import HTTP_IN_FLIGHT, HTTP_REQUESTS, HTTP_SECONDS
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Render = Callable[[web.Request, Refusal], web.StreamResponse | None]
+
+HTTP_STATUS: dict[Kind, int] = {
+    Kind.INVALID: 400,
+    Kind.UNAUTHENTICATED: 401,
+    Kind.FORBIDDEN: 403,
+    Kind.NOT_FOUND: 404,
+    Kind.METHOD: 405,
+    Kind.CONFLICT: 409,
+    Kind.PRECONDITION: 412,
+    Kind.TOO_LARGE: 413,
+    Kind.UNSUPPORTED: 415,
+    Kind.UNPROCESSABLE: 422,
+    Kind.LIMITED: 429,
+    Kind.UNAVAILABLE: 503,
+    Kind.INTERNAL: 500,
+}
+
+CLIENT_GONE = 499
+UNMATCHED = "unmatched"
+OTHER_METHOD = "OTHER"
+
+_IN_OUR_WORDS: dict[int, type[Refusal]] = {404: NoSuchPath, 405: MethodNotAllowed, 413: TooLarge}
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_NOT_TIMED = frozenset({429, CLIENT_GONE, 503})
+_SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_REQUEST_ID = "X-Request-Id"
+
+_access = logging.getLogger("hoso24.access")
+_log = logging.getLogger(__name__)
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+
+
+def middlewares(service: str, *, render: Render | None = None) -> list[Any]:
+    """The chain for `web.Application(middlewares=…)`, outermost first."""
+    return [identify, observe(service), problems(render)]
+
+
+@web.middleware
+async def identify(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give the request an id, the caller's if that is sane, and put it on the answer and all log lines."""
+    given = request.headers.get(_REQUEST_ID, "")
+    request_id.set(given if _SANE_ID.fullmatch(given) else new_request_id())
+    try:
+        response = await handler(request)
+    except web.HTTPException as answer:  # a redirect
+        dress(answer)
+        raise
+    if not response.prepared:
+        dress(response)
+    return response
+
+
+def new_request_id() -> str:
+    return secrets.token_hex(8)
+
+
+def dress(response: web.StreamResponse) -> None:
+    """Put on the headers that every answer carries. Doing it twice does no harm."""
+    headers = response.headers
+    headers.setdefault(_REQUEST_ID, request_id.get() or new_request_id())
+    headers.setdefault("X-Content-Type-Options", "nosniff")
+    headers.setdefault("Referrer-Policy", "no-referrer")
+    headers[hdrs.SERVER] = "hoso24"  # aiohttp would tell its version and Python's
+
+
+def observe(service: str) -> Any:
+    """Count, time, log and trace each request under its route's template."""
+    in_flight = HTTP_IN_FLIGHT.labels(service)
+
+    @web.middleware
+    async def observe_request(request: web.Request, handler: Handler) -> web.StreamResponse:
+        method = request.method if request.method in _METHODS else OTHER_METHOD
+        route = _template(request)
+        status = 500
+        began = time.perf_counter()
+        in_flight.inc()
+        with tracing.server_span(method, route, request.headers) as span:
+            try:
+                response = await handler(request)
+                status = response.status if request.transport is not None else CLIENT_GONE
+                return response
+            except web.HTTPException as answer:  # a redirect
+                status = answer.status
+                raise
+            except asyncio.CancelledError:
+                # We never cancel for a client that left: this request outlived the grace of a shutdown.
+                status = 503
+                raise
+            except ConnectionError:
+                status = CLIENT_GONE if request.transport is None else 500
+                raise
+            finally:
+                in_flight.dec()
+                tracing.answered(span, status)
+                seconds = time.perf_counter() - began
+                record(service, method, route or UNMATCHED, status, seconds=seconds, path=request.path)
+
+    return observe_request
+
+
+def record(service: str, method: str, route: str, status: int, *, seconds: float, path: str) -> None:
+    """Count one answered request and write its line into the access log."""
+    _counter(service, method, route, status).inc()
+    if status not in _NOT_TIMED:
+        _timer(service, route).observe(seconds)
+    if _access.isEnabledFor(logging.INFO):
+        # A path that holds an encoded question mark was meant to have a query.
+        fields = {"method": method, "route": route, "status": status, "path": path.partition("?")[0][:200]}
+        _access.info("%s %s %d", method, route, status, extra={**fields, "seconds": round(seconds, 6)})
+
+
+# `labels` takes a lock and three microseconds each time. The labels are finite, and so are these.
+@functools.cache
+def _counter(service: str, method: str, route: str, status: int) -> Counter:
+    return HTTP_REQUESTS.labels(service, method, route, status)
+
+
+@functools.cache
+def _timer(service: str, route: str) -> Histogram:
+    return HTTP_SECONDS.labels(service, route)
+
+
+def _template(request: web.Request) -> str | None:
+    """`/api/v1/dossiers/{code}`: one label for all dossiers. None when no route matched."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else None
+
+
+def problems(render: Render | None = None) -> Any:
+    """Turn what a handler raises into an answer: RFC 9457, or what `render` makes of the refusal.
+
+    Redirects pass. What nobody foresaw is logged in full and answered with the request id alone.
+    """
+
+    @web.middleware
+    async def answer_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except Exception as error:
+            if isinstance(error, web.HTTPException) and error.status < 400:
+                raise
+            refusal = _understood(request, error)
+            if request.writer.output_size > 0:
+                # A second head in the middle of a body would pass for content. Cutting the connection is
+                # the one way left to tell the client that this answer is not whole.
+                raise ConnectionAbortedError("failed after the answer had begun") from error
+            return _answer(request, refusal, error, render)
+
+    return answer_problems
+
+
+def _understood(request: web.Request, error: Exception) -> Refusal:
+    """The refusal that an exception amounts to; Internal, and a log entry, for what is none of ours."""
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, web.HTTPException) and error.status < 500:
+        return _IN_OUR_WORDS.get(error.status, Malformed)()
+    if isinstance(error, web.RequestPayloadError):
+        return Malformed("The body cannot be read.")
+    if isinstance(error, ConnectionError) and request.transport is None:
+        return Malformed("The client has left.")  # nobody will read it, and it is counted as 499
+    if isinstance(error, TimeoutError | web.HTTPServiceUnavailable):
+        _log.warning("Out of time while answering %s.", _template(request) or UNMATCHED, exc_info=error)
+        return Unavailable()
+    _log.error("Failed while answering %s.", _template(request) or UNMATCHED, exc_info=error)
+    return Internal()
+
+
+def _answer(request: web.Request, refusal: Refusal, error: Exception, render: Render | None) -> web.StreamResponse:
+    response = _rendered(request, refusal, render)
+    if isinstance(error, web.HTTPException):
+        # aiohttp knows finer statuses than our table, and headers such as Allow.
+        response = response or problem(request, refusal, error.status)
+        kept = {k: v for k, v in error.headers.items() if k not in (hdrs.CONTENT_TYPE, hdrs.CONTENT_LENGTH)}
+        response.headers.update(kept)
+    response = response or problem(request, refusal)
+    response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
+    if refusal.retry_after is not None:
+        response.headers[hdrs.RETRY_AFTER] = str(refusal.retry_after)
+    if refusal.kind is Kind.UNAUTHENTICATED:
+        response.headers.setdefault(hdrs.WWW_AUTHENTICATE, "Bearer")  # RFC 9110 wants one with every 401
+    return response
+
+
+def _rendered(request: web.Request, refusal: Refusal, render: Render | None) -> web.StreamResponse | None:
+    if render is None:
+        return None
+    try:
+        return render(request, refusal)
+    except Exception:
+        _log.exception("Rendering the refusal %s failed.", refusal.code)
+        return None
+
+
+def problem(request: web.BaseRequest, refusal: Refusal, status: int | None = None) -> web.Response:
+    """The refusal as application/problem+json, in the language the client prefers."""
+    vietnamese = prefers_vietnamese(request.headers.get(hdrs.ACCEPT_LANGUAGE, ""))
+    status = status or HTTP_STATUS[refusal.kind]
+    document: dict[str, object] = {
+        "type": f"urn:hoso24:problem:{refusal.code}",
+        "title": refusal.title_vi if vietnamese else refusal.title,
+        "status": status,
+        "code": refusal.code,
+    }
+    if refusal.detail:
+        document["detail"] = refusal.detail
+    document["request_id"] = request_id.get()
+    headers = CIMultiDict({hdrs.CONTENT_LANGUAGE: "vi" if vietnamese else "en", hdrs.CACHE_CONTROL: "no-store"})
+    return web.Response(
+        status=status,
+        body=_encode({**document, **{k: v for k, v in refusal.members.items() if k not in document}}),
+        content_type="application/problem+json",
+        headers=headers,
+    )
+
+
+def prefers_vietnamese(accept_language: str) -> bool:
+    """Whether Vietnamese stands before English in an Accept-Language header; no preference is English."""
+    best, vietnamese = 0.0, False
+    for part in accept_language.split(","):
+        tag, _, parameter = part.partition(";")
+        language = tag.strip().lower().partition("-")[0]
+        weight = _weight(parameter)
+        if language in ("vi", "en") and weight > best:
+            best, vietnamese = weight, language == "vi"
+    return vietnamese
+
+
+def _weight(parameter: str) -> float:
+    name, _, value = parameter.strip().partition("=")
+    if name.strip().lower() != "q":
+        return 1.0
+    try:
+        return float(value)
+    except ValueError:
+        return 0.0

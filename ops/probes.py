@@ -1,0 +1,186 @@
+"""Alive, ready and healthy: three promises, answered from a thread and an event loop of their own.
+
+A probe that waits behind the traffic fails exactly when the process is busiest, and gets it restarted
+then. So the admin port shares nothing with the main loop but one State.
+"""
+
+import asyncio
+import collections
+import contextlib
+import threading
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from ops import metrics
+from ops.settings import masked
+
+Check = Callable[[], Awaitable[object]]
+
+STUCK_AFTER = 30.0
+CHECKS_DEADLINE = 1.0
+TICK = 0.1
+
+_LAGS_KEPT = round(15.0 / TICK)
+_json = msgspec.json.Encoder(enc_hook=str).encode
+
+
+class State:
+    """What the probes say of this process. Written by the main loop, read by any thread."""
+
+    def __init__(self) -> None:
+        self.started = False
+        self.draining = False
+        self.last_turn = time.monotonic()
+        self.lag = 0.0
+        """Lateness of the last turn of the main loop, in seconds."""
+        self._lags: collections.deque[float] = collections.deque([0.0], maxlen=_LAGS_KEPT)
+
+    @property
+    def ready(self) -> bool:
+        return self.started and not self.draining
+
+    @property
+    def stuck(self) -> bool:
+        return time.monotonic() - self.last_turn > STUCK_AFTER
+
+    @property
+    def worst_lag(self) -> float:
+        """The worst lateness within the last 15 seconds; a loop that is stuck now is late already."""
+        return max(*self._lags, time.monotonic() - self.last_turn - TICK)
+
+    def turned(self, lateness: float) -> None:
+        """Note that the main loop has come round once more."""
+        self.lag = lateness
+        self._lags.append(lateness)
+        self.last_turn = time.monotonic()
+
+
+async def tick(state: State) -> None:
+    """Run on the main loop for as long as that lives, and measure how late it is every tenth of a second."""
+    metrics.LOOP_LAG.set_function(lambda: state.worst_lag)
+    while True:
+        due = time.monotonic() + TICK
+        await asyncio.sleep(TICK)
+        state.turned(max(0.0, time.monotonic() - due))
+
+
+class Admin:
+    """The admin port of a process. Made on the main loop, which it watches from its own thread until stopped.
+
+    `checks` may be set later, when there is something to check.
+    """
+
+    def __init__(self, service: str, state: State) -> None:
+        self.checks: Mapping[str, Check] = {}
+        self.port = 0
+        self._service = service
+        self._state = state
+        self._main = asyncio.get_running_loop()
+        self._ticker = self._main.create_task(tick(state))
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="admin", daemon=True)
+        self._runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=1.0)
+        self._thread.start()
+
+    async def listen(self, host: str, port: int) -> None:
+        """Begin to answer. Raises OSError if the port cannot be had."""
+        await self._elsewhere(self._listen(host, port))
+
+    async def stop(self) -> None:
+        """Stop answering, and end the thread."""
+        self._ticker.cancel()
+        await self._elsewhere(self._runner.cleanup())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        await asyncio.to_thread(self._thread.join)
+        self._loop.close()
+
+    async def _elsewhere(self, work: Any) -> None:
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+
+    async def _listen(self, host: str, port: int) -> None:
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, host, port)
+        await site.start()
+        self.port = site.port
+
+    def _application(self) -> web.Application:
+        application = web.Application()
+        application.add_routes(
+            [
+                web.get("/livez", self._livez),
+                web.get("/readyz", self._readyz),
+                web.get("/startupz", self._startupz),
+                web.get("/health", self._health),
+                web.get("/metrics", self._metrics),
+            ]
+        )
+        return application
+
+    async def _livez(self, _: web.Request) -> web.Response:
+        # Draining is not dying: a restart now would lose the requests that the drain is there to save.
+        return _verdict(not self._state.stuck, "stuck")
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        # Postgres and Redis are no part of this: cached answers are worth having while both are away.
+        return _verdict(self._state.ready, "draining" if self._state.draining else "starting")
+
+    async def _startupz(self, _: web.Request) -> web.Response:
+        return _verdict(self._state.started, "starting")
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        page, content_type = metrics.exposition()
+        return web.Response(body=page, headers={"Content-Type": content_type})
+
+    async def _health(self, request: web.Request) -> web.Response:
+        findings = await self._examine()
+        good = all(finding["status"] == "ok" for finding in findings.values())
+        report = {
+            "service": self._service,
+            "status": "ok" if good else "degraded",
+            "started": self._state.started,
+            "draining": self._state.draining,
+            "loop_lag_seconds": round(self._state.worst_lag, 4),
+            "checks": findings,
+        }
+        status = 503 if request.query.get("strict") == "1" and not good else 200
+        return web.Response(body=_json(report), content_type="application/json", status=status)
+
+    async def _examine(self) -> dict[str, dict[str, object]]:
+        """Every check at once, on the main loop where the connections live, under one deadline."""
+        tasks = {name: asyncio.create_task(self._ask(check)) for name, check in self.checks.items()}
+        if tasks:
+            await asyncio.wait(tasks.values(), timeout=CHECKS_DEADLINE)
+        findings = {name: _finding(task) for name, task in tasks.items()}
+        for task in tasks.values():
+            task.cancel()
+        return findings
+
+    async def _ask(self, check: Check) -> dict[str, object]:
+        began = time.perf_counter()
+        detail = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_called(check), self._main))
+        answer: dict[str, object] = {"status": "ok", "seconds": round(time.perf_counter() - began, 4)}
+        return answer if detail is None else {**answer, "detail": detail}
+
+
+async def _called(check: Check) -> object:
+    return await check()
+
+
+def _finding(task: "asyncio.Task[dict[str, object]]") -> dict[str, object]:
+    if not task.done():
+        return {"status": "timeout"}
+    with contextlib.suppress(asyncio.CancelledError):
+        error = task.exception()
+        if error is None:
+            return task.result()
+        message = masked(str(error)).partition("\n")[0][:120]
+        return {"status": "failed", "error": f"{type(error).__name__}: {message}".rstrip(": ")}
+    return {"status": "failed", "error": "CancelledError"}
+
+
+def _verdict(good: bool, otherwise: str) -> web.Response:
+    return web.Response(text="ok\n" if good else f"{otherwise}\n", status=200 if good else 503)

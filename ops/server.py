@@ -1,0 +1,372 @@
+"""Starts a service, owns its signals, and stops it without losing a request.
+
+aiohttp by itself closes its listening sockets the moment it is told to stop, while load balancers go on
+sending for seconds. Here readiness falls first and everything else waits for that to be noticed.
+"""
+
+import asyncio
+import contextlib
+import errno
+import functools
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import uvloop
+from aiohttp import hdrs, web
+
+from ops import logs, tracing
+from ops.errors import Internal, Malformed
+from ops.middleware import OTHER_METHOD, UNMATCHED, dress, new_request_id, problem, record
+from ops.probes import Admin, Check, State
+from ops.settings import SettingsError
+
+T = TypeVar("T")
+
+BACKLOG = 1024
+GRACE = 20.0
+"""How long running requests may go on once nothing new is accepted, in seconds."""
+STOPPING = 10.0
+"""How long main tasks, and then `close`, may take to end, in seconds."""
+
+_CONNECTION: dict[str, Any] = {
+    "keepalive_timeout": 75.0,
+    "access_log": None,  # the middleware writes it
+    "max_line_size": 4096,
+    "max_field_size": 8190,
+    "max_headers": 64,
+}
+
+_log = logging.getLogger(__name__)
+
+
+class CannotListen(Exception):
+    """A port cannot be had; the text says which and why."""
+
+
+class Protocol(web.RequestHandler):
+    """aiohttp's connection, except that what never reaches a handler is refused in our form too."""
+
+    __slots__ = ("service",)
+
+    def __init__(self, manager: web.Server, *, service: str, **options: Any) -> None:
+        super().__init__(manager, loop=asyncio.get_running_loop(), **options)
+        self.service = service
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what the parser refused (400) or what escaped every middleware (500), and hang up.
+
+        `message` quotes the client's bytes and goes nowhere.
+        """
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has begun already")
+        if logs.request_id.get() is None:
+            logs.request_id.set(new_request_id())
+        if status >= 500:
+            _log.error("A request failed outside its middlewares.", exc_info=exc)
+        refusal = Malformed("This is not HTTP as we read it.") if status < 500 else Internal()
+        record(self.service, OTHER_METHOD, UNMATCHED, status, seconds=0.0, path="")
+        response = problem(request, refusal, status)
+        dress(response)
+        response.force_close()
+        return response
+
+
+async def _nothing() -> None:
+    """What there is to close when nothing is open."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """A service as its builder hands it over.
+
+    `app` is None where there is no public port. `tasks` run on the main loop until they are cancelled;
+    one that ends by itself, with an exception or without, ends the process. `close` is awaited last.
+    `protocol` may replace the connection class by a descendant of Protocol.
+    """
+
+    app: web.Application | None = None
+    checks: Mapping[str, Check] = field(default_factory=dict)
+    tasks: Sequence[Callable[[], Awaitable[None]]] = ()
+    close: Callable[[], Awaitable[None]] = _nothing
+    protocol: Callable[..., Protocol] = Protocol
+
+
+@dataclass(eq=False, kw_only=True)
+class Server:
+    """A started service. `failed` is set when one of its main tasks has ended."""
+
+    state: State
+    failed: asyncio.Event
+    admin_port: int
+    public_port: int | None
+    drain_seconds: float
+    takedown: contextlib.AsyncExitStack
+    stopping: "asyncio.Task[None] | None" = None
+
+    @property
+    def port(self) -> int:
+        if self.public_port is None:
+            raise LookupError("this service has no public port")
+        return self.public_port
+
+    async def stop(self) -> None:
+        """Stop, once however often it is asked for; ends when all is closed."""
+        if self.stopping is None:
+            self.stopping = asyncio.create_task(self._stop())
+        await asyncio.shield(self.stopping)
+
+    async def _stop(self) -> None:
+        """Withdraw readiness, wait for that to be noticed, then stop what started last first.
+
+        Idle connections are left alone until the window is over. One that is used within it is closed
+        by its own answer, which races with nothing; closing an idle one would cut off a request that
+        may be on its way just now. Those idle at the end have had the whole window to speak.
+        """
+        self.state.draining = True
+        if self.public_port is not None:
+            _log.info("Draining for %g s.", self.drain_seconds)
+            await asyncio.sleep(self.drain_seconds)
+        await self.takedown.aclose()
+        _log.info("Stopped.")
+
+
+async def start(
+    running: Running,
+    *,
+    service: str = "service",
+    host: str = "127.0.0.1",
+    port: int | None = 0,
+    admin_port: int = 0,
+    drain_seconds: float = 0.0,
+    reuse_port: bool = False,
+    state: State | None = None,
+    admin: Admin | None = None,
+) -> Server:
+    """Start on the running loop; port 0 takes a free one. Raises CannotListen, with all closed again.
+
+    An `admin` that is given listens already, and is its owner's to stop.
+    """
+    state = state or State()
+    async with contextlib.AsyncExitStack() as stack:
+        own_admin = admin is None
+        admin = admin or Admin(service, state)
+        if own_admin:
+            stack.push_async_callback(admin.stop)
+        stack.push_async_callback(_close, running.close)
+        if own_admin:
+            await _listen(admin.listen(host, admin_port), host, admin_port)
+        admin.checks = running.checks
+        failed = asyncio.Event()
+        _start_tasks(stack, running.tasks, failed)
+        public_port = None
+        if running.app is not None:
+            runner = await _set_up(stack, running.app, state)
+            connect = functools.partial(running.protocol, runner.server, service=service, **_CONNECTION)
+            public_port = await _open(stack, connect, host, port or 0, reuse_port=reuse_port)
+        state.started = True
+        return Server(
+            state=state,
+            failed=failed,
+            admin_port=admin.port,
+            public_port=public_port,
+            drain_seconds=drain_seconds,
+            takedown=stack.pop_all(),
+        )
+
+
+def run(
+    *,
+    service: str,
+    build: Callable[[State], Awaitable[Running]],
+    host: str = "0.0.0.0",  # noqa: S104 - in a pod
+    port: int | None = None,
+    admin_port: int,
+    drain_seconds: float = 5.0,
+    log_level: str = "info",
+    reuse_port: bool = False,
+) -> None:
+    """Run a service until SIGTERM or SIGINT, from the first log line to the last span.
+
+    The admin port answers before `build` is called. Returns after a clean stop; raises SystemExit(2) for
+    settings or ports that cannot be used, and SystemExit(1) when the service failed.
+    """
+    try:
+        log_handler = logs.configure(service, log_level)
+    except ValueError:
+        raise SystemExit(_complain(f"{log_level!r} is not a log level.")) from None
+    traces = tracing.configure(service)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            code = runner.run(
+                _run(
+                    service,
+                    build,
+                    host,
+                    admin_port,
+                    port=port,
+                    drain_seconds=drain_seconds,
+                    reuse_port=reuse_port,
+                )
+            )
+    except (CannotListen, SettingsError) as fault:
+        code = _complain(str(fault))
+    except Exception:
+        _log.exception("The service failed.")
+        code = 1
+    finally:
+        # The loop took its handlers with it; a late signal must not cost the last spans and log lines.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        traces.shutdown()
+        log_handler.close()
+    if code:
+        raise SystemExit(code)
+
+
+async def _run(
+    service: str, build: Callable[[State], Awaitable[Running]], host: str, admin_port: int, **options: Any
+) -> int:
+    stop = _on_signals()
+    state = State()
+
+    async def begin() -> Server:
+        running = await build(state)
+        return await start(running, service=service, host=host, state=state, admin=admin, **options)
+
+    async with contextlib.AsyncExitStack() as stack:
+        admin = Admin(service, state)
+        stack.push_async_callback(admin.stop)
+        await _listen(admin.listen(host, admin_port), host, admin_port)
+        server = await _unless(stop, begin())
+        if server is None:
+            return 0
+        _log.info("Ready.", extra={"port": server.public_port, "admin_port": server.admin_port})
+        await _first(stop.wait(), server.failed.wait())
+        await server.stop()
+        return 1 if server.failed.is_set() else 0
+
+
+def _complain(sentence: str) -> int:
+    """Tell whoever started this what to correct; a traceback would only hide it."""
+    print(sentence, file=sys.stderr)
+    return 2
+
+
+def _on_signals() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set. A second signal changes nothing: haste must not lose requests."""
+    stop = asyncio.Event()
+
+    def asked(number: signal.Signals) -> None:
+        if stop.is_set():
+            _log.warning("%s is ignored: stopping already.", number.name)
+        else:
+            _log.info("%s received.", number.name)
+            stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, asked, number)
+    return stop
+
+
+async def _set_up(stack: contextlib.AsyncExitStack, app: web.Application, state: State) -> web.AppRunner:
+    app.on_response_prepare.append(_dresser(state))
+    # aiohttp waits this long for handlers, and once more after it has broken off the reading of bodies.
+    runner = web.AppRunner(app, shutdown_timeout=GRACE / 2)
+    stack.push_async_callback(runner.cleanup)
+    await runner.setup()
+    return runner
+
+
+async def _open(
+    stack: contextlib.AsyncExitStack,
+    connect: Callable[[], asyncio.Protocol],
+    host: str,
+    port: int,
+    *,
+    reuse_port: bool,
+) -> int:
+    loop = asyncio.get_running_loop()
+    listening = loop.create_server(connect, host, port, backlog=BACKLOG, reuse_port=reuse_port or None)
+    listener = await _listen(listening, host, port)
+    stack.callback(listener.close)
+    return int(listener.sockets[0].getsockname()[1])
+
+
+def _dresser(state: State) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    async def dress_and_drain(_: web.Request, response: web.StreamResponse) -> None:
+        dress(response)
+        if state.draining:
+            response.headers[hdrs.CONNECTION] = "close"
+            response.force_close()
+
+    return dress_and_drain
+
+
+async def _listen(opening: Awaitable[T], host: str, port: int) -> T:
+    try:
+        return await opening
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise CannotListen(f"Port {port} on {host} is taken by another process.") from None
+        raise CannotListen(f"Port {port} on {host} cannot be opened: {error.strerror or error}.") from None
+
+
+def _start_tasks(
+    stack: contextlib.AsyncExitStack, tasks: Sequence[Callable[[], Awaitable[None]]], failed: asyncio.Event
+) -> None:
+    async def watch(task: Callable[[], Awaitable[None]]) -> None:
+        name = getattr(task, "__qualname__", repr(task))
+        try:
+            await task()
+            _log.error("The main task %s has ended, though it should run until it is cancelled.", name)
+        except Exception:
+            _log.exception("The main task %s failed.", name)
+        failed.set()
+
+    watched = [asyncio.create_task(watch(task)) for task in tasks]
+    stack.push_async_callback(_cancel, watched)
+
+
+async def _cancel(tasks: Sequence["asyncio.Task[Any]"]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        _, deaf = await asyncio.wait(tasks, timeout=STOPPING)
+        if deaf:
+            _log.error("%d main tasks did not end within %g s of being cancelled.", len(deaf), STOPPING)
+
+
+async def _close(close: Callable[[], Awaitable[None]]) -> None:
+    """Whatever goes wrong in `close`, the rest of the stop goes on."""
+    try:
+        await asyncio.wait_for(close(), STOPPING)
+    except Exception:
+        _log.exception("Closing failed.")
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """The result of the work; None if a stop is asked for before that, and then the work is cancelled."""
+    task = asyncio.create_task(work)
+    await _first(stop.wait(), asyncio.wait([task]))
+    if not task.done():
+        task.cancel()
+        await asyncio.wait([task])
+    return None if task.cancelled() else task.result()
+
+
+async def _first(*events: Coroutine[Any, Any, Any]) -> None:
+    """Wait for the first of the events, and no longer for the others."""
+    tasks = [asyncio.create_task(event) for event in events]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()

@@ -1,0 +1,167 @@
+"""Alive, ready and healthy are three promises; the admin port keeps each of them by itself."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession
+from prometheus_client.parser import text_string_to_metric_families
+
+from ops import probes
+from ops.probes import Admin, State
+
+
+class Frozen(State):
+    """A process whose main loop does not come round any more."""
+
+    def turned(self, lateness: float) -> None:
+        pass
+
+
+@contextlib.asynccontextmanager
+async def watching(state: State, **checks: probes.Check) -> AsyncIterator[ClientSession]:
+    admin = Admin("sample", state)
+    admin.checks = checks
+    await admin.listen("127.0.0.1", 0)
+    async with ClientSession(f"http://127.0.0.1:{admin.port}") as client:
+        yield client
+    await admin.stop()
+
+
+async def status(client: ClientSession, path: str) -> int:
+    async with client.get(path) as response:
+        return response.status
+
+
+async def health(client: ClientSession, query: str = "") -> tuple[int, dict[str, Any]]:
+    async with client.get(f"/health{query}") as response:
+        return response.status, await response.json()
+
+
+async def test_readiness_follows_start_and_drain_and_liveness_does_not() -> None:
+    state = State()
+    async with watching(state) as client:
+        paths = ("/livez", "/startupz", "/readyz")
+        assert [await status(client, path) for path in paths] == [200, 503, 503]
+        state.started = True
+        assert [await status(client, path) for path in paths] == [200, 200, 200]
+        state.draining = True
+        assert [await status(client, path) for path in paths] == [200, 200, 503]
+
+
+async def test_liveness_fails_only_after_thirty_seconds_without_a_turn() -> None:
+    state = Frozen()
+    async with watching(state) as client:
+        state.last_turn = time.monotonic() - 25
+        assert await status(client, "/livez") == 200
+        state.last_turn = time.monotonic() - 31
+        assert await status(client, "/livez") == 503
+
+
+async def test_turns_of_the_loop_are_noticed() -> None:
+    state = State()
+    state.last_turn = time.monotonic() - 31
+    async with watching(state) as client, asyncio.timeout(10):
+        while await status(client, "/livez") != 200:  # noqa: ASYNC110 - the turn is in another thread
+            await asyncio.sleep(0.01)
+
+
+def test_worst_lag_remembers_the_last_seconds_and_counts_a_standstill() -> None:
+    state = State()
+    state.turned(0.7)
+    state.turned(0.0)
+    assert (state.lag, state.worst_lag) == (0.0, 0.7)
+    for _ in range(150):
+        state.turned(0.0)
+    assert state.worst_lag < 0.5
+    state.last_turn = time.monotonic() - 9
+    assert state.worst_lag > 8
+
+
+async def test_health_reports_every_check_by_name() -> None:
+    async def well() -> object:
+        return {"role": "primary"}
+
+    async def silent() -> None:
+        return None
+
+    async def refused() -> None:
+        raise ConnectionRefusedError("postgresql://reader:hush@db/hoso24 refused\nsecond line")
+
+    async def hung() -> None:
+        await asyncio.Event().wait()
+
+    async with watching(State(), well=well, silent=silent, refused=refused, hung=hung) as client:
+        code, report = await health(client)
+        assert (await health(client, "?strict=1"))[0] == 503
+    checks = report["checks"]
+    assert (code, report["status"], report["service"]) == (200, "degraded", "sample")
+    assert (checks["well"]["status"], checks["well"]["detail"]) == ("ok", {"role": "primary"})
+    assert set(checks["silent"]) == {"status", "seconds"}
+    assert checks["hung"] == {"status": "timeout"}
+    assert checks["refused"] == {
+        "status": "failed",
+        "error": "ConnectionRefusedError: postgresql://reader:***@db/hoso24 refused",
+    }
+
+
+async def test_health_is_good_when_all_checks_are() -> None:
+    async def well() -> None:
+        return None
+
+    async with watching(State(), well=well) as client:
+        code, report = await health(client, "?strict=1")
+    assert (code, report["status"]) == (200, "ok")
+
+
+async def test_checks_run_together_on_the_main_loop() -> None:
+    barrier = asyncio.Barrier(2)
+    loops = []
+
+    async def meet() -> None:
+        loops.append(asyncio.get_running_loop())
+        await barrier.wait()
+
+    async with watching(State(), one=meet, other=meet) as client:
+        _, report = await health(client)
+    assert report["status"] == "ok"
+    assert loops == [asyncio.get_running_loop()] * 2
+
+
+async def test_check_that_is_too_late_is_cancelled() -> None:
+    cancelled = asyncio.Event()
+
+    async def hung() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    async with watching(State(), hung=hung) as client:
+        await health(client)
+        async with asyncio.timeout(10):
+            await cancelled.wait()
+
+
+async def test_metrics_can_be_read_by_prometheus() -> None:
+    async with watching(State()) as client, client.get("/metrics") as response:
+        assert response.content_type == "text/plain"
+        families = {family.name: family for family in text_string_to_metric_families(await response.text())}
+    assert {"hoso24_http_requests", "hoso24_http_request_seconds", "hoso24_loop_lag_seconds"} <= set(families)
+    (build,) = families["hoso24_build_info"].samples
+    assert build.value == 1
+    assert set(build.labels) == {"version", "python", "aiohttp"}
+
+
+async def test_taken_admin_port_is_an_error_of_the_caller() -> None:
+    first = Admin("sample", State())
+    await first.listen("127.0.0.1", 0)
+    second = Admin("sample", State())
+    with pytest.raises(OSError, match="address already in use"):
+        await second.listen("127.0.0.1", first.port)
+    await second.stop()
+    await first.stop()
