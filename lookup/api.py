@@ -1,0 +1,245 @@
+"""The lookup's JSON: one dossier, many dossiers, the statuses there are."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+from aiohttp import web
+
+from lookup import code as codes
+from lookup import metrics
+from lookup.catalogue import Catalogue
+from lookup.clock import moment
+from lookup.code import DossierCode
+from lookup.dossier import Shows, anonymous_view, holder_view, local
+from lookup.freshness import SECOND
+from lookup.lookup_key import KeyRing
+from lookup.reader import Found, Reader
+from lookup.status import Status
+from ops.errors import Kind, Malformed, Refusal
+
+RENDERING = 1
+"""Part of every ETag: raise it when the same record is rendered differently."""
+
+LARGEST_BATCH = 100
+KEY_HEADER = "Hoso24-Key"
+
+_encode = msgspec.json.Encoder().encode
+
+
+class DossierNotFound(Refusal):
+    """No dossier has this code or number."""
+
+    kind = Kind.NOT_FOUND
+    code = "dossier_not_found"
+    title = "There is no dossier with this code."
+    title_vi = "Không có hồ sơ nào mang mã này."
+
+
+class DossierOrKeyNotFound(Refusal):
+    """No dossier has this code with this key; says on purpose no more than that."""
+
+    kind = Kind.NOT_FOUND
+    code = "dossier_or_key_not_found"
+    title = "There is no dossier with this code and this lookup key."
+    title_vi = "Không có hồ sơ nào khớp với mã hồ sơ và mã tra cứu này."
+
+
+class MalformedLookups(Malformed):
+    """The body of a batch lookup is not what it should be."""
+
+    code = "malformed_lookups"
+    title = "The list of dossiers to look up is malformed."
+    title_vi = "Danh sách hồ sơ cần tra cứu không đúng định dạng."
+
+
+class Wanted(msgspec.Struct, forbid_unknown_fields=True):
+    """One item of a batch: a code, and the lookup key for the holder's view."""
+
+    code: str
+    key: str | None = None
+
+
+class Lookups(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of POST /api/v1/lookups: at most a hundred dossiers."""
+
+    dossiers: list[Wanted]
+
+
+class Desk:
+    """Answers for one dossier at a time: checks the key, reads, and decides which view goes out.
+
+    JSON and pages both ask here, so the rules of who sees what are in one place.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        keys: KeyRing,
+        catalogue: Callable[[], Catalogue],
+        shows: frozenset[Shows],
+        public_url: str,
+    ) -> None:
+        self._reader = reader
+        self._keys = keys
+        self._catalogue = catalogue
+        self._shows = shows
+        self._public_url = public_url.rstrip("/")
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The catalogue as last read."""
+        return self._catalogue()
+
+    async def find(self, code: DossierCode, key: str | None = None, at_least: int = 0) -> Found:
+        """The dossier, for anyone (`key` None) or for its holder.
+
+        Raises DossierNotFound, DossierOrKeyNotFound, MalformedKey or StatusUnavailable. A wrong key for a
+        code is refused before anything is read, so that a known and an unknown code look and time the same.
+        """
+        if key is None:
+            found = await self._reader.find(code, at_least)
+            if found is None:
+                raise DossierNotFound
+            return found
+        serial = self._keys.serial(code, key)
+        if serial is None and code.scheme is not codes.Scheme.D:
+            metrics.WRONG_KEYS.labels("forged").inc()
+            raise DossierOrKeyNotFound
+        found = await self._reader.find(code, at_least)
+        if found is not None and found.record.code != code.text:  # asked by official number: the key is the code's
+            serial = self._keys.serial(codes.parse(found.record.code), key)
+        if found is None or serial != found.record.key_serial:
+            metrics.WRONG_KEYS.labels("forged" if serial is None else "superseded").inc()
+            raise DossierOrKeyNotFound
+        return found
+
+    def view(self, found: Found, *, holder: bool) -> dict[str, Any]:
+        """The JSON of a dossier for its holder, or for anyone."""
+        record = found.record
+        if holder:
+            link = f"{self._public_url}/tra-cuu/{codes.parse(record.code).path}"
+            view = holder_view(record, self.catalogue, {"number": record.code, "link": link})
+        else:
+            view = anonymous_view(record, self._shows, self.catalogue)
+        if found.stale:
+            view |= {"stale": True, "as_of": local(moment(found.as_of))}
+        return view
+
+
+def routes(desk: Desk) -> list[web.RouteDef]:
+    """GET /api/v1/dossiers/{code}, POST /api/v1/lookups, GET /api/v1/statuses."""
+    api = _Api(desk)
+    return [
+        web.get("/api/v1/dossiers/{code:.+}", api.dossier),
+        web.post("/api/v1/lookups", api.lookups),
+        web.get("/api/v1/statuses", api.statuses),
+    ]
+
+
+class _Api:
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def dossier(self, request: web.Request) -> web.StreamResponse:
+        """One dossier. 200, 304, 308 to the canonical spelling, 400, 404 or 503."""
+        typed = request.match_info["code"]
+        code = codes.parse(typed)
+        at_least = _at_least(request)
+        if typed != code.path:
+            raise web.HTTPPermanentRedirect(f"/api/v1/dossiers/{code.path}{_query(request)}")
+        key = request.headers.get(KEY_HEADER)
+        found = await self._desk.find(code, key, at_least)
+        holder = key is not None
+        headers = {"Vary": KEY_HEADER} | freshness_headers(found)
+        if found.record.code != code.text:
+            canonical = codes.parse(found.record.code).path
+            headers["Link"] = f'</api/v1/dossiers/{canonical}>; rel="canonical"'
+        if holder:
+            headers["Cache-Control"] = "private, no-store"
+        elif found.stale or at_least:
+            headers["Cache-Control"] = "no-store"
+        else:
+            headers["Cache-Control"] = "public, no-cache"
+            headers["ETag"] = etag(found, "json")
+            if matches(request, headers["ETag"]):
+                return web.Response(status=304, headers=headers)
+        return _json(self._desk.view(found, holder=holder), headers)
+
+    async def lookups(self, request: web.Request) -> web.StreamResponse:
+        """Up to a hundred dossiers; one result each, in the order asked, found or not."""
+        wanted = await _body(request)
+        results = await asyncio.gather(*(self._one(item) for item in wanted.dossiers))
+        return _json({"results": results}, {"Cache-Control": "no-store"})
+
+    async def _one(self, wanted: Wanted) -> dict[str, Any]:
+        try:
+            found = await self._desk.find(codes.parse(wanted.code), wanted.key)
+        except Refusal as refusal:
+            return {"code": wanted.code, "error": refusal.code}
+        return {"code": wanted.code, "dossier": self._desk.view(found, holder=wanted.key is not None)}
+
+    async def statuses(self, request: web.Request) -> web.StreamResponse:
+        """The ten statuses and which may follow which."""
+        return _json(
+            {
+                "statuses": [
+                    {
+                        "status": status.slug,
+                        "status_number": status.value,
+                        "final": status.final,
+                        "completion": status.completion,
+                        "next": [after.slug for after in Status if status.may_become(after)],
+                    }
+                    for status in Status
+                ]
+            },
+            {"Cache-Control": "public, max-age=3600"},
+        )
+
+
+def etag(found: Found, view: str) -> str:
+    """Version, view, rendering and stale bit: what the bytes depend on."""
+    return f'"{found.record.version}-{view}-{RENDERING}{"-stale" if found.stale else ""}"'
+
+
+def matches(request: web.Request, etag: str) -> bool:
+    """Whether the client already holds this (RFC 9110, 13.1.2: weak comparison)."""
+    held = request.if_none_match
+    return held is not None and any(tag.value in ("*", etag.strip('"')) for tag in held)
+
+
+def freshness_headers(found: Found) -> dict[str, str]:
+    """Age (RFC 9111) and Cache-Status (RFC 9211): how old the answer is, and where it came from."""
+    hit = "hit" if found.source == "redis" else "fwd=miss; stored"
+    return {"Age": str(found.age // SECOND), "Cache-Status": f"hoso24; {hit}"}
+
+
+def _at_least(request: web.Request) -> int:
+    text = request.query.get("at_least")
+    if text is None:
+        return 0
+    if not (text.isascii() and text.isdigit() and len(text) <= 10 and 1 <= int(text) < 2**31):
+        raise Malformed("at_least is a dossier's version: a whole number from 1 to 2147483647.")
+    return int(text)
+
+
+def _query(request: web.Request) -> str:
+    at_least = request.query.get("at_least")
+    return f"?{urlencode({'at_least': at_least})}" if at_least else ""
+
+
+async def _body(request: web.Request) -> Lookups:
+    try:
+        lookups = msgspec.json.decode(await request.read(), type=Lookups)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise MalformedLookups(str(error)) from None
+    if not 1 <= len(lookups.dossiers) <= LARGEST_BATCH:
+        raise MalformedLookups(f"Between 1 and {LARGEST_BATCH} dossiers can be looked up at once.")
+    return lookups
+
+
+def _json(content: object, headers: dict[str, str]) -> web.Response:
+    return web.Response(body=_encode(content), content_type="application/json", headers=headers)

@@ -1,0 +1,295 @@
+"""The Redis side: key and value formats, compare-and-set, and the change stream's append.
+
+Every value is `<version> <as_of> <since>\\n<body>` and is stored only over a lower version. Keys carry a
+format version and the epoch. The relay (a floor above) writes through this module too, so formats are
+written once.
+
+Why a copy in here cannot stay out of date, told for the one interleaving that breaks ordinary caches.
+A reader loads version 1 slowly, a writer commits version 2, the relay delivers it:
+
+  1. The reader asks Postgres. `as_of` := the database's time before its snapshot. It gets version 1.
+  2. The writer commits version 2.
+  3. The relay reads version 2 from the log, and in one script sets the key to version 2, appends to the
+     stream, and, when the batch held a heartbeat, moves the feed's `at` past the commit.
+  4. The reader's fill arrives with version 1. It loses the comparison; version 2 is returned, and it is
+     the winner, not the loaded copy, that goes to the citizen.
+
+  4b. But say Redis evicted the key between 3 and 4. The fill finds nothing to lose against and stores
+     version 1. Readers trust a value up to the later of its own `as_of` and the feed's `at`, and `at` is
+     already past the commit: version 1 would be called true for as long as the feed beats. So a fill may
+     lean on the feed only if `at` has not passed the load's `as_of` when it is stored, because then every
+     change it missed is still to be delivered, and will find it. Otherwise `since` is `-` and the value
+     ages by its own `as_of` alone, and is loaded again within the soft age.
+
+  5. Redis comes back from an old snapshot: values, stream and `at` are equally old, so nothing is called
+     younger than it is, and the relay, which asks the stream itself where it ends, delivers the rest again.
+
+  6. The stream is lost and the values are not: the relay starts a new stream, named by its first entry.
+     `since` is the name of the stream a value leans on; values of the lost one lean on nothing.
+
+  7. A relay that was stopped in mid-batch and wakes after another has taken over still wants to write
+     version 2. The append refuses, because the stream no longer ends where that relay left it, and the
+     values of the same script are not written either.
+"""
+
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from redis.exceptions import NoScriptError
+
+from ops.connections import Redis
+
+STREAM_LENGTH = 200_000
+"""Entries kept for those who follow the stream; some 25 MB."""
+
+# Shared by both scripts. `put` returns nil when the value went in, else the value that stays.
+_PUT = """
+local function put(key, version, as_of, body, ttl, at, since)
+    local current = redis.call('GET', key)
+    if current then
+        local v, a, s = string.match(current, '^(%d+) (%d+) (%S+)\\n')
+        v, a = tonumber(v), tonumber(a)
+        if s == since and s ~= '-' and at > a then a = at end
+        if v > tonumber(version) or (v == tonumber(version) and a >= tonumber(as_of)) then
+            return current
+        end
+    end
+    local leans_on = '-'
+    if tonumber(version) > 0 and at <= tonumber(as_of) then leans_on = since end
+    redis.call('SET', key, version .. ' ' .. as_of .. ' ' .. leans_on .. '\\n' .. body, 'EX', ttl)
+    return nil
+end
+
+local function feed(key)
+    local value = redis.call('GET', key)
+    if not value then return 0, '-' end
+    local at, since = string.match(value, '^(%d+) (%S+)$')
+    return tonumber(at), since
+end
+"""
+
+# KEYS: feed, then one key per value.  ARGV: per value version, as_of, body, seconds to live.
+_FILL = (
+    _PUT
+    + """
+local at, since = feed(KEYS[1])
+local winners = {}
+for i = 2, #KEYS do
+    local n = 4 * (i - 2)
+    winners[i - 1] = put(KEYS[i], ARGV[n + 1], ARGV[n + 2], ARGV[n + 3], ARGV[n + 4], at, since) or false
+end
+return winners
+"""
+)
+
+# KEYS: stream, feed, epoch, then one key per value.
+# ARGV: where the stream must end ('' for "nowhere yet"), epoch, heartbeat ('' for none), length kept,
+#       number of values, per value version, as_of, body, seconds to live;
+#       then per entry its id, and code, version, number ('' for none; code '' for a heartbeat).
+_APPEND = (
+    _PUT
+    + """
+local stream, feed_key = KEYS[1], KEYS[2]
+local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
+last = last and last[1] or ''
+if last ~= ARGV[1] then return {'moved', last} end
+
+local at, since = feed(feed_key)
+local values = tonumber(ARGV[5])
+local first_entry = 6 + 4 * values
+if last == '' or since == '-' then since = ARGV[first_entry] end
+
+local prev = last
+for n = first_entry, #ARGV, 4 do
+    local id, code, version, number = ARGV[n], ARGV[n + 1], ARGV[n + 2], ARGV[n + 3]
+    local fields = {'prev', prev}
+    if code ~= '' then fields = {'code', code, 'version', version, 'prev', prev} end
+    if number ~= '' then table.insert(fields, 'number') table.insert(fields, number) end
+    local added = redis.pcall('XADD', stream, 'MAXLEN', '~', ARGV[4], id, unpack(fields))
+    if type(added) == 'table' and added.err then
+        if n > first_entry then error(added.err) end
+        return {'too small', added.err}
+    end
+    prev = id
+end
+for i = 0, values - 1 do
+    local n = 6 + 4 * i
+    put(KEYS[4 + i], ARGV[n], ARGV[n + 1], ARGV[n + 2], ARGV[n + 3], at, since)
+end
+if ARGV[3] ~= '' then at = tonumber(ARGV[3]) end
+redis.call('SET', feed_key, string.format('%.0f', at) .. ' ' .. since)
+redis.call('SET', KEYS[3], ARGV[2])
+return {'appended', prev}
+"""
+)
+
+
+class Entry(NamedTuple):
+    """One cached value. Version 0 means "there is none"; an empty body at a higher version, "removed"."""
+
+    version: int
+    as_of: int
+    body: bytes
+
+
+class Value(NamedTuple):
+    """A value to store under a key: see Entry; `ttl` in seconds."""
+
+    key: str
+    version: int
+    as_of: int
+    body: bytes
+    ttl: int
+
+
+class Change(NamedTuple):
+    """One stream entry; `code` is empty for a heartbeat."""
+
+    id: str
+    code: str = ""
+    version: int = 0
+    number: str = ""
+
+
+class StreamMovedError(Exception):
+    """The stream does not end where the relay left it; `last` is where it does ('' for an empty one)."""
+
+    def __init__(self, last: str) -> None:
+        super().__init__(last)
+        self.last = last
+
+
+class EntryTooSmallError(Exception):
+    """Redis has already seen a higher entry id: Postgres must have gone back in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What one round trip to Redis found."""
+
+    entries: Mapping[str, Entry | None]
+    feed_at: int
+    """Up to when every committed change has been delivered, microseconds; 0 when nobody delivers."""
+
+
+def dossier_key(epoch: int, code: str) -> str:
+    """Where a dossier's record is kept."""
+    return f"dossier:v1:{epoch}:{code}"
+
+
+def number_key(epoch: int, number: str) -> str:
+    """Where the code behind an official number is kept."""
+    return f"number:v1:{epoch}:{number}"
+
+
+def stream_key(epoch: int) -> str:
+    """The change stream."""
+    return f"changes:v1:{epoch}"
+
+
+def feed_key(epoch: int) -> str:
+    """How far the stream has come: `<at> <name of the stream>`."""
+    return f"feed:v1:{epoch}"
+
+
+EPOCH_KEY = "epoch:v1"
+"""The relay's epoch, for a lookup that starts while Postgres is away."""
+
+
+class Cache:
+    """Redis as the service sees it. Every method raises Unavailable within the connection's deadline."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._fill = _Script(_FILL)
+        self._append = _Script(_APPEND)
+
+    async def read(self, epoch: int, keys: Sequence[str]) -> Read:
+        """The entries under these keys, and the feed's state at the same moment, in one command."""
+        feed, *values = await self._bytes(lambda client: client.mget([feed_key(epoch), *keys]))
+        at, since = _parse_feed(feed)
+        return Read({key: _parse(value, at, since) for key, value in zip(keys, values, strict=True)}, at)
+
+    async def fill(self, epoch: int, values: Sequence[Value]) -> list[Entry | None]:
+        """Store each value unless the cache knows better; per value None, or the entry that won instead."""
+        arguments: list[Any] = []
+        for value in values:
+            arguments += (value.version, value.as_of, value.body, value.ttl)
+        winners = await self._fill.run(self._redis, [feed_key(epoch), *(value.key for value in values)], arguments)
+        return [_parse(winner, 0, b"-") for winner in winners]
+
+    async def append(
+        self, epoch: int, last: str, changes: Sequence[Change], values: Sequence[Value], heartbeat: int | None
+    ) -> str:
+        """Deliver one batch: the values, then the stream's entries, all or nothing; returns the new last id.
+
+        Raises StreamMovedError when the stream does not end at `last`, EntryTooSmallError when Redis
+        refuses the first id.
+        """
+        arguments: list[Any] = [last, epoch, heartbeat or "", STREAM_LENGTH, len(values)]
+        for value in values:
+            arguments += (value.version, value.as_of, value.body, value.ttl)
+        for change in changes:
+            arguments += (change.id, change.code, change.version, change.number)
+        keys = [stream_key(epoch), feed_key(epoch), EPOCH_KEY, *(value.key for value in values)]
+        outcome, detail = await self._append.run(self._redis, keys, arguments)
+        if outcome == b"moved":
+            raise StreamMovedError(detail.decode())
+        if outcome == b"too small":
+            raise EntryTooSmallError(detail.decode())
+        return str(detail.decode())
+
+    async def stream_end(self, epoch: int) -> str:
+        """The id of the stream's last entry, or '' for an empty stream."""
+        entries = await self._bytes(lambda client: client.xrevrange(stream_key(epoch), count=1))
+        return entries[0][0].decode() if entries else ""
+
+    async def epoch(self) -> int | None:
+        """The epoch the relay delivers in, or None when none has."""
+        value = await self._redis.run(lambda client: client.get(EPOCH_KEY))
+        return int(value) if value else None
+
+    async def ping(self) -> None:
+        """Return if Redis answers."""
+        await self._bytes(lambda client: client.ping())
+
+    async def _bytes(self, command: Callable[[Any], Awaitable[Any]]) -> Any:
+        # The client is typed for decoded answers as well; ours are always bytes.
+        return await self._redis.run(command)
+
+
+class _Script:
+    """A Lua script run by its digest, and sent in full when Redis does not know it."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._digest = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+    async def run(self, redis: Redis, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        async def command(client: Any) -> Any:
+            try:
+                return await client.evalsha(self._digest, len(keys), *keys, *arguments)
+            except NoScriptError:
+                return await client.eval(self._source, len(keys), *keys, *arguments)
+
+        return await redis.run(command)
+
+
+def _parse_feed(value: bytes | None) -> tuple[int, bytes]:
+    if value is None:
+        return 0, b"-"
+    at, since = value.split(b" ")
+    return int(at), since
+
+
+def _parse(value: bytes | None, feed_at: int, feed_since: bytes) -> Entry | None:
+    if value is None:
+        return None
+    head, _, body = value.partition(b"\n")
+    version, own, since = head.split(b" ")
+    as_of = int(own)
+    if since == feed_since and since != b"-" and feed_at > as_of:
+        as_of = feed_at
+    return Entry(int(version), as_of, body)

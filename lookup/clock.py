@@ -1,0 +1,51 @@
+"""One clock, Postgres's, carried forward by this process's monotonic clock.
+
+Ages compare a moment Postgres stamped with the present; were the present taken from this machine's wall
+clock, a step of that clock would make every answer ageless or ancient. Moments are whole microseconds
+since 1970.
+"""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_SAMPLE_LIFETIME = 10.0
+
+
+def microseconds(moment: datetime) -> int:
+    """A moment as microseconds since 1970."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def moment(microseconds: int) -> datetime:
+    """Microseconds since 1970 as a moment in UTC."""
+    return _EPOCH + timedelta(microseconds=microseconds)
+
+
+class DatabaseClock:
+    """What Postgres's clock shows now. Until Postgres has answered once, this machine's wall clock."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._offset = time.time() - monotonic()
+        self._round_trip = float("inf")
+        self._sampled_at = float("-inf")
+
+    def now(self) -> int:
+        """Never earlier than Postgres's clock, but for drift: an age may come out too old, not too young."""
+        return int((self._monotonic() + self._offset) * 1_000_000)
+
+    def learn(self, database_time: datetime, asked_at: float) -> None:
+        """Take in a time Postgres stamped on a query sent at `asked_at` (monotonic) and answered just now.
+
+        The stamp was made after `asked_at`, so the offset reckoned from there errs towards "later", by at
+        most the round trip. A much slower sample than the last does not replace it while that is young.
+        """
+        now = self._monotonic()
+        round_trip = now - asked_at
+        if round_trip <= 2 * self._round_trip or now - self._sampled_at > _SAMPLE_LIFETIME:
+            self._offset = microseconds(database_time) / 1_000_000 - asked_at
+            self._round_trip = round_trip
+            self._sampled_at = now

@@ -1,0 +1,116 @@
+"""The dossier as the lookup knows it: one record, and the two views of it that leave the house.
+
+The record is what Postgres stores and the cache holds; it has no applicant in it. A view is what somebody
+may see: anyone who has the code, or the holder of the receipt. Officers' names are in neither.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
+from enum import Enum
+from typing import Any
+
+import msgspec
+
+from lookup.catalogue import Catalogue
+from lookup.status import Status
+
+VIETNAM = timezone(timedelta(hours=7))
+"""UTC+7 all year; every time that leaves the service is written in it."""
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One public step: who had the dossier when it took a status. Down to the department, never the officer."""
+
+    at: datetime
+    status: str
+    agency: str
+    department: str | None = None
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A dossier at one version. Times are in UTC, statuses national numbers, agencies and services codes."""
+
+    code: str
+    version: int
+    status: int
+    service: str
+    agency: str
+    submitted_at: datetime
+    received_at: datetime | None = None
+    due_at: datetime | None = None
+    finished_at: datetime | None = None
+    returned_at: datetime | None = None
+    official_number: str | None = None
+    action_needed: str | None = None
+    timeline: tuple[Step, ...] = ()
+    key_serial: int = 0
+
+
+class Shows(Enum):
+    """What an installation may add to the anonymous view. Off unless switched on."""
+
+    DATES = "dates"
+    OFFICIAL_NUMBER = "official_number"
+    AGENCY = "agency"
+    SERVICE = "service"
+
+
+def anonymous_view(record: Record, shows: frozenset[Shows], catalogue: Catalogue) -> dict[str, Any]:
+    """What anyone who has the code may see: status, completion, promised date, version (TT 01/2018, art. 16(2)d).
+
+    The name of a sensitive service is never in it, whatever is switched on: it says something about health.
+    """
+    status = Status(record.status)
+    view: dict[str, Any] = {
+        "code": record.code,
+        "status": status.slug,
+        "status_number": status.value,
+        "final": status.final,
+        "completion": status.completion,
+        "due_at": local(record.due_at),
+        "version": record.version,
+    }
+    if Shows.DATES in shows:
+        view |= _dates(record)
+    if Shows.OFFICIAL_NUMBER in shows:
+        view["official_number"] = record.official_number
+    if Shows.AGENCY in shows:
+        view["agency"] = catalogue.agency_view(record.agency)
+    if Shows.SERVICE in shows and not catalogue.is_sensitive(record.service):
+        view["service"] = catalogue.service_view(record.service)
+    return view
+
+
+def holder_view(record: Record, catalogue: Catalogue, receipt: Mapping[str, Any]) -> dict[str, Any]:
+    """What the receipt's holder sees besides: service, agency, steps down to the department, what to supply."""
+    view = anonymous_view(record, frozenset(), catalogue)
+    view |= _dates(record)
+    view["service"] = catalogue.service_view(record.service)
+    view["agency"] = catalogue.agency_view(record.agency)
+    view["official_number"] = record.official_number
+    view["timeline"] = [
+        {
+            "at": local(step.at),
+            "status": step.status,
+            "agency": catalogue.agency_view(step.agency),
+            "department": step.department,
+        }
+        for step in record.timeline
+    ]
+    view["action_needed"] = record.action_needed
+    view["receipt"] = dict(receipt)
+    return view
+
+
+def local(moment: datetime | None) -> datetime | None:
+    """The same moment on a Vietnamese clock."""
+    return moment and moment.astimezone(VIETNAM)
+
+
+def _dates(record: Record) -> dict[str, Any]:
+    return {
+        "submitted_at": local(record.submitted_at),
+        "received_at": local(record.received_at),
+        "finished_at": local(record.finished_at),
+        "returned_at": local(record.returned_at),
+    }

@@ -1,0 +1,60 @@
+"""How old an answer may be: the rule that decides whether a copy is served, refreshed first, or marked."""
+
+import random
+from dataclasses import dataclass
+from enum import Enum
+
+SECOND = 1_000_000
+
+
+class Verdict(Enum):
+    """What to do with a copy of a certain age."""
+
+    SERVE = "serve"
+    SERVE_AND_REFRESH = "serve and refresh"
+    """Young enough, and old enough for a refresh to begin behind the answer."""
+    REFRESH = "refresh"
+    """Older than the soft age: the answer waits for a refresh, and is marked if none can be had."""
+    DISCARD = "discard"
+    """Of no use, not even marked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """The published bounds, in seconds. Nothing older than `soft` leaves unmarked, nothing older than `hard` at all."""
+
+    soft: float = 60.0
+    hard: float = 86_400.0
+    negative: float = 5.0
+    """How long "no such dossier" may be repeated; it is never served stale."""
+    silent: float = 5.0
+    """How long the feed may be silent before an answer counts as unconfirmed when Postgres cannot be asked."""
+
+    def judge(self, version: int, age: int) -> Verdict:
+        """The verdict on a copy `age` microseconds old.
+
+        The soft age is shortened by up to a tenth at random, so that copies filled together do not
+        expire together.
+        """
+        if version == 0:
+            return Verdict.SERVE if age <= self.negative * SECOND else Verdict.DISCARD
+        limit = self.soft * SECOND * random.uniform(0.9, 1.0)  # noqa: S311 - spreads load, hides nothing
+        if age <= limit / 2:
+            return Verdict.SERVE
+        if age <= limit:
+            return Verdict.SERVE_AND_REFRESH
+        return Verdict.REFRESH if age <= self.hard * SECOND else Verdict.DISCARD
+
+    def is_stale(self, age: int) -> bool:
+        """Whether an answer of this age must be marked."""
+        return age > self.soft * SECOND
+
+    @property
+    def ttl(self) -> int:
+        """How long Redis keeps a record, in whole seconds: as long as it may be served marked."""
+        return int(self.hard)
+
+    @property
+    def negative_ttl(self) -> int:
+        """How long Redis keeps "no such dossier", in whole seconds."""
+        return max(1, int(self.negative))

@@ -1,0 +1,277 @@
+"""The citizen's pages, Vietnamese and English, without JavaScript: the form, a dossier, what went wrong.
+
+A lookup key is in a URL once: `?key=` answers with a redirect to the bare address and a cookie that is sent
+back for this dossier only.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+from functools import cache
+from importlib import resources
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+from aiohttp import hdrs, web
+
+from lookup import code as codes
+from lookup.api import Desk, DossierOrKeyNotFound
+from lookup.clock import moment
+from lookup.code import DossierCode, MalformedCode
+from lookup.dossier import VIETNAM, Record
+from lookup.lookup_key import MalformedKey
+from lookup.phrases import PHRASES, due_phrase, problem_words, status_words
+from lookup.reader import Found
+from lookup.status import Status
+from ops import logs
+from ops.errors import Kind, Refusal
+from ops.middleware import HTTP_STATUS
+
+KEY_COOKIE = "hoso24-key"
+COOKIE_SECONDS = 3600
+SOON_DAYS = 2
+
+FORMS = {"vi": "/tra-cuu", "en": "/en/status"}
+"""Language → the form's address; a dossier's page stands below it."""
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+_STATIC = {"site.css": "text/css", "icon.svg": "image/svg+xml"}
+_environment = jinja2.Environment(
+    loader=jinja2.PackageLoader("lookup"),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def routes(desk: Desk, *, secure: bool) -> list[web.RouteDef]:
+    """Every page's address. `secure`: cookies only over TLS."""
+    pages = _Pages(desk, secure=secure)
+    addresses = [web.get("/", pages.form), web.get("/en", pages.form), web.get("/static/{name}", static)]
+    for form in FORMS.values():
+        addresses += [
+            web.get(form, pages.form),
+            web.get(form + "/{code:.+}", pages.dossier),
+            web.post(form + "/{code:.+}", pages.take_key),
+        ]
+    return addresses
+
+
+class _Pages:
+    def __init__(self, desk: Desk, *, secure: bool) -> None:
+        self._desk = desk
+        self._secure = secure
+
+    async def form(self, request: web.Request) -> web.StreamResponse:
+        """The form; with `?ma=` or `?code=` on to the dossier's own address."""
+        typed = request.query.get("ma", request.query.get("code"))
+        if typed is None:
+            return _page(request, "form.html", {})
+        try:
+            code = codes.parse(typed)
+        except MalformedCode as problem:
+            return _malformed(request, problem, typed)
+        raise web.HTTPMovedPermanently(f"{FORMS[language(request)]}/{code.path}")
+
+    async def dossier(self, request: web.Request) -> web.StreamResponse:
+        """One dossier, for anyone or, with the cookie of its key, for its holder."""
+        code = self._canonical(request)
+        if "key" in request.query:
+            return self._remember(code, request.query["key"], FORMS[language(request)])
+        key = request.cookies.get(KEY_COOKIE)
+        try:
+            found = await self._desk.find(code, key)
+        except (MalformedKey, DossierOrKeyNotFound) as problem:
+            response = render_problem(request, problem)
+            assert response is not None  # noqa: S101 - a page's problem always has a page
+            _forget(response, code)
+            return response
+        return self._dossier(request, found, holder=key is not None)
+
+    async def take_key(self, request: web.Request) -> web.StreamResponse:
+        """The key typed on the anonymous page: remembered if it is this dossier's."""
+        code = self._canonical(request)
+        key = str((await request.post()).get("key", ""))
+        try:
+            await self._desk.find(code, key)
+        except MalformedKey as problem:
+            found = await self._desk.find(code)
+            words = problem_words(problem.code, language(request))
+            return self._dossier(request, found, holder=False, key_problem=words.sentence, status=400)
+        return self._remember(code, key, FORMS[language(request)])
+
+    def _canonical(self, request: web.Request) -> DossierCode:
+        typed = request.match_info["code"]
+        code = codes.parse(typed)
+        if typed != code.path:
+            query = f"?{request.query_string}" if request.query_string else ""
+            raise web.HTTPPermanentRedirect(f"{FORMS[language(request)]}/{code.path}{query}")
+        return code
+
+    def _remember(self, code: DossierCode, key: str, form: str) -> web.Response:
+        response = web.Response(status=303, headers={hdrs.LOCATION: f"{form}/{code.path}"})
+        response.headers[hdrs.CACHE_CONTROL] = "no-store"
+        for each in FORMS.values():
+            response.headers.add(hdrs.SET_COOKIE, self._cookie(f"{each}/{code.path}", key, COOKIE_SECONDS))
+        return response
+
+    def _cookie(self, path: str, key: str, seconds: int) -> str:
+        secure = "; Secure" if self._secure else ""
+        # Two cookies of one name under two paths: aiohttp's cookie jar of a response holds one per name.
+        return f"{KEY_COOKIE}={quote(key)}; Path={path}; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}"
+
+    def _dossier(
+        self, request: web.Request, found: Found, *, holder: bool, key_problem: str | None = None, status: int = 200
+    ) -> web.Response:
+        lang = language(request)
+        record = found.record
+        path = codes.parse(record.code).path
+        words = status_words(Status(record.status).slug, lang)
+        dossier = {
+            "code": record.code,
+            "status": Status(record.status).slug,
+            "status_number": record.status,
+            "status_name": words.name,
+            "status_explained": words.explained,
+            "next_step": words.next_step,
+            "final": Status(record.status).final,
+            "completion": Status(record.status).completion,
+            "due": _date(record.due_at),
+            **_due(record, moment(found.as_of), lang),
+            "stale": found.stale,
+            "as_of": f"{moment(found.as_of).astimezone(VIETNAM):%H:%M:%S %d/%m/%Y}",
+            "holder": self._holder(record, lang) if holder else None,
+            "key_form_url": f"{FORMS[lang]}/{path}",
+            "key_problem": key_problem,
+        }
+        response = _page(request, "status.html", {"dossier": dossier, "page_url": f"{FORMS[lang]}/{path}"}, status)
+        if not holder and not found.stale and status == 200:
+            response.headers[hdrs.CACHE_CONTROL] = "private, no-cache"
+        response.headers[hdrs.LINK] = f'<{FORMS[lang]}/{path}>; rel="canonical"'
+        return response
+
+    def _holder(self, record: Record, lang: str) -> dict[str, Any]:
+        name = "name" if lang == "vi" else "name_en"
+        agency = self._desk.catalogue.agency_view
+        return {
+            "service": self._desk.catalogue.service_view(record.service)[name] or record.service,
+            "agency": agency(record.agency)[name] or record.agency,
+            "official_number": record.official_number,
+            "received": _date(record.received_at),
+            "finished": _date(record.finished_at),
+            "returned": _date(record.returned_at),
+            "action_needed": record.action_needed,
+            "timeline": [
+                {
+                    "at": _date(step.at),
+                    "status_name": status_words(step.status, lang).name,
+                    "agency": agency(step.agency)[name] or step.agency,
+                    "department": step.department,
+                }
+                for step in record.timeline
+            ],
+        }
+
+
+async def static(request: web.Request) -> web.StreamResponse:
+    """The style sheet and the icon, under an address that changes with their content."""
+    name = request.match_info["name"]
+    if name not in _STATIC:
+        raise web.HTTPNotFound
+    return web.Response(
+        body=_content(name),
+        content_type=_STATIC[name],
+        headers={hdrs.CACHE_CONTROL: "public, max-age=31536000, immutable"},
+    )
+
+
+def render_problem(request: web.Request, refusal: Refusal) -> web.Response | None:
+    """A refusal as a page, for whoever asked for a page; None leaves it to problem+json."""
+    if request.path.startswith("/api/"):
+        return None
+    lang = language(request)
+    words = problem_words(_word_for(refusal), lang)
+    context: dict[str, Any] = {"title": words.title, "sentence": words.sentence, "advice": words.advice}
+    if refusal.code == "dossier_not_found" or isinstance(refusal, MalformedCode):
+        context["typed"] = request.match_info.get("code")
+    if refusal.kind is Kind.UNAVAILABLE:
+        context["retry_url"] = request.path
+    return _page(request, "problem.html", context, HTTP_STATUS[refusal.kind])
+
+
+def language(request: web.Request) -> str:
+    """The page's language, which its address says."""
+    return "en" if request.path == "/en" or request.path.startswith("/en/") else "vi"
+
+
+def _malformed(request: web.Request, problem: MalformedCode, typed: str) -> web.Response:
+    empty = not typed.strip()
+    words = problem_words("empty_code" if empty else problem.code, language(request))
+    context = {"typed": typed[: codes.LONGEST], "problem": words.sentence}
+    return _page(request, "form.html", context, HTTP_STATUS[problem.kind])
+
+
+def _word_for(refusal: Refusal) -> str:
+    """The key of the words for a refusal: its own, or its kind's."""
+    if f"problem.{refusal.code}.title" in PHRASES["vi"]:
+        return refusal.code
+    by_kind = {
+        Kind.NOT_FOUND: "not_found",
+        Kind.METHOD: "not_found",
+        Kind.UNAVAILABLE: "unavailable",
+        Kind.LIMITED: "too_many_requests",
+    }
+    return by_kind.get(refusal.kind, "internal")
+
+
+def _page(request: web.Request, template: str, context: Mapping[str, Any], status: int = 200) -> web.Response:
+    lang = language(request)
+    other = "en" if lang == "vi" else "vi"
+    code = request.match_info.get("code")
+    text = _environment.get_template(template).render(
+        lang=lang,
+        t=PHRASES[lang],
+        other_url=f"{FORMS[other]}/{quote(code)}" if code else FORMS[other],
+        home_url=FORMS[lang],
+        form_url=FORMS[lang],
+        css_url=_address("site.css"),
+        icon_url=_address("icon.svg"),
+        request_id=logs.request_id.get() or "",
+        **context,
+    )
+    headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY, hdrs.CACHE_CONTROL: "private, no-store"}
+    return web.Response(text=text, content_type="text/html", status=status, headers=headers)
+
+
+def _forget(response: web.Response, code: DossierCode) -> None:
+    for form in FORMS.values():
+        response.headers.add(hdrs.SET_COOKIE, f"{KEY_COOKIE}=; Path={form}/{code.path}; Max-Age=0; HttpOnly")
+
+
+def _due(record: Record, now: datetime, lang: str) -> dict[str, str | None]:
+    """Where the promised date stands while its clock runs; compared by date, as on-time is."""
+    status = Status(record.status)
+    if record.due_at is None or record.finished_at is not None or status.final or status.paused:
+        return {"due_state": None, "due_phrase": None}
+    days = (record.due_at.astimezone(VIETNAM).date() - now.astimezone(VIETNAM).date()).days
+    state = "overdue" if days < 0 else "soon" if days <= SOON_DAYS else "on_time"
+    return {"due_state": state, "due_phrase": due_phrase(days, lang)}
+
+
+def _date(at: datetime | None) -> str | None:
+    return f"{at.astimezone(VIETNAM):%H:%M %d/%m/%Y}" if at else None
+
+
+@cache
+def _content(name: str) -> bytes:
+    return resources.files("lookup").joinpath("static", name).read_bytes()
+
+
+@cache
+def _address(name: str) -> str:
+    return f"/static/{name}?{hashlib.sha256(_content(name)).hexdigest()[:8]}"

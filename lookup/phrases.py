@@ -1,0 +1,401 @@
+"""Every word of the citizen's pages, in Vietnamese and in English, as data.
+
+Keys read `page.part`; `status.<slug>.name`, `.explained` and `.next` exist for every status, and
+`problem.<code>.title`, `.sentence` and `.advice` for every problem (each line of an advice is one item).
+The Vietnamese text is the original and the names of statuses in it are official; the English one follows.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+_VI: dict[str, str] = {
+    "site.name": "Hồ sơ 24",
+    "site.skip": "Đến nội dung chính",
+    "site.other_language": "English",
+    "site.promise": "Tra cứu 24 giờ mỗi ngày, kể cả ngày nghỉ. Không cần tài khoản.",
+    "site.safety": "Trang này không thu tiền và không hỏi mật khẩu, mã OTP hay số tài khoản ngân hàng.",
+    "form.title": "Tra cứu tình trạng hồ sơ",
+    "form.lead": "Xem hồ sơ đang ở bước nào, việc tiếp theo là gì và ngày hẹn trả kết quả.",
+    "form.code": "Mã hồ sơ",
+    "form.examples": "Ví dụ:",
+    "form.example_or": "hoặc",
+    "form.spelling": "Gõ chữ hoa hay chữ thường, có hay không có dấu cách đều được.",
+    "form.submit": "Tra cứu",
+    "form.error_prefix": "Lỗi:",
+    "form.where.title": "Mã hồ sơ ở đâu?",
+    "form.where.text": (
+        "Mã in trên Giấy tiếp nhận hồ sơ và hẹn trả kết quả, được cấp khi nộp hồ sơ. "
+        "Nộp trực tuyến thì mã có trong thông báo đã gửi cho người nộp."
+    ),
+    "form.where.qr": "Giấy có mã QR? Chỉ cần quét bằng máy ảnh của điện thoại, không phải gõ.",
+    "form.where.picture": "Hình minh họa: mã hồ sơ nằm ở phần đầu giấy tiếp nhận, bên cạnh mã QR.",
+    "dossier.code": "Hồ sơ",
+    "dossier.as_of": "Cập nhật lúc",
+    "dossier.refresh": "Xem lại",
+    "dossier.stale.title": "Thông tin này có thể đã cũ.",
+    "dossier.stale.text": (
+        "Hệ thống tạm thời chưa kiểm tra được tình trạng mới nhất. Dưới đây là tình trạng đã ghi nhận lúc"
+    ),
+    "dossier.due": "Ngày hẹn trả kết quả",
+    "dossier.overdue": "Cơ quan có trách nhiệm thông báo lý do và hẹn lại ngày trả kết quả.",
+    "dossier.action_needed": "Việc ông/bà cần làm",
+    "dossier.next": "Việc tiếp theo",
+    "dossier.progress": "Tiến trình",
+    "dossier.completion": "Mức độ hoàn thành",
+    "dossier.step.done": "đã qua",
+    "dossier.step.current": "Hiện tại",
+    "dossier.step.final": "Kết thúc",
+    "dossier.step.ahead": "chưa tới",
+    "dossier.another": "Tra cứu hồ sơ khác",
+    "holder.title": "Thông tin hồ sơ",
+    "holder.service": "Thủ tục",
+    "holder.agency": "Cơ quan giải quyết",
+    "holder.official_number": "Số hồ sơ chính thức",
+    "holder.received": "Ngày tiếp nhận",
+    "holder.finished": "Ngày xử lý xong",
+    "holder.returned": "Ngày trả kết quả",
+    "holder.timeline": "Quá trình giải quyết",
+    "holder.private": "Phần này chỉ hiện trên thiết bị đã mở bằng mã tra cứu.",
+    "key.title": "Xem thông tin chi tiết",
+    "key.lead": (
+        "Nhập mã tra cứu in trên giấy tiếp nhận để xem thủ tục, nơi đang giữ hồ sơ, "
+        "các bước đã qua và giấy tờ cần bổ sung (nếu có)."
+    ),
+    "key.label": "Mã tra cứu",
+    "key.hint": "Gồm 15 chữ và số, chia thành ba nhóm. Quét mã QR trên giấy tiếp nhận thì không phải nhập.",
+    "key.submit": "Xem chi tiết",
+    "problem.back": "Về trang tra cứu",
+    "problem.retry": "Thử lại",
+    "problem.advice": "Nên làm gì?",
+    "problem.request": "Khi cần hỗ trợ, xin cung cấp mã yêu cầu:",
+    "due.left": "còn {days} ngày",
+    "due.tomorrow": "ngày mai",
+    "due.today": "hôm nay",
+    "due.overdue_by_one": "quá hẹn 1 ngày",
+    "due.overdue": "quá hẹn {days} ngày",
+    "status.submitted.name": "Mới đăng ký",
+    "status.submitted.explained": "Hồ sơ đã được gửi đến và đang chờ cơ quan kiểm tra.",
+    "status.submitted.next": (
+        "Bộ phận Một cửa kiểm tra hồ sơ, sau đó báo cho ông/bà biết hồ sơ được tiếp nhận, "
+        "cần bổ sung hay không được tiếp nhận."
+    ),
+    "status.received.name": "Được tiếp nhận",
+    "status.received.explained": "Bộ phận Một cửa đã kiểm tra và tiếp nhận hồ sơ.",
+    "status.received.next": (
+        "Hồ sơ được chuyển đến bộ phận chuyên môn để giải quyết. Hiện ông/bà chưa phải làm gì thêm."
+    ),
+    "status.rejected.name": "Không được tiếp nhận",
+    "status.rejected.explained": "Cơ quan đã kiểm tra và không tiếp nhận hồ sơ này. Hồ sơ dừng tại đây.",
+    "status.rejected.next": (
+        "Xin xem lý do trong phiếu từ chối mà cơ quan đã gửi. "
+        "Sau khi khắc phục, ông/bà có thể nộp hồ sơ mới; hồ sơ mới sẽ có mã khác."
+    ),
+    "status.processing.name": "Đang xử lý",
+    "status.processing.explained": "Bộ phận chuyên môn đang xem xét và giải quyết hồ sơ.",
+    "status.processing.next": (
+        "Giải quyết xong, bộ phận chuyên môn chuyển kết quả về Bộ phận Một cửa để trả. "
+        "Nếu cần thêm giấy tờ, cơ quan sẽ thông báo. Hiện ông/bà chưa phải làm gì thêm."
+    ),
+    "status.supplement_required.name": "Yêu cầu bổ sung giấy tờ",
+    "status.supplement_required.explained": (
+        "Hồ sơ còn thiếu giấy tờ hoặc có giấy tờ chưa đúng. Việc giải quyết tạm dừng cho đến khi ông/bà bổ sung."
+    ),
+    "status.supplement_required.next": (
+        "Xin bổ sung theo phiếu yêu cầu mà cơ quan đã gửi. Khi nhận đủ giấy tờ, "
+        "cơ quan giải quyết tiếp; ngày hẹn trả kết quả có thể được tính lại."
+    ),
+    "status.payment_required.name": "Yêu cầu thực hiện nghĩa vụ tài chính",
+    "status.payment_required.explained": (
+        "Hồ sơ có khoản tiền phải nộp. Việc giải quyết tạm dừng cho đến khi cơ quan ghi nhận khoản nộp này."
+    ),
+    "status.payment_required.next": (
+        "Xin nộp tiền đúng cách ghi trong thông báo mà cơ quan đã gửi. "
+        "Khi ghi nhận khoản nộp, cơ quan giải quyết tiếp hồ sơ."
+    ),
+    "status.withdrawn.name": "Công dân yêu cầu rút hồ sơ",
+    "status.withdrawn.explained": "Người nộp đã yêu cầu rút hồ sơ. Cơ quan không giải quyết hồ sơ này nữa.",
+    "status.withdrawn.next": (
+        "Khi cần, ông/bà có thể nộp hồ sơ mới. Nếu không phải ông/bà yêu cầu rút, xin báo ngay cho nơi đã nộp."
+    ),
+    "status.suspended.name": "Dừng xử lý",
+    "status.suspended.explained": "Cơ quan đã dừng việc giải quyết hồ sơ này.",
+    "status.suspended.next": (
+        "Lý do và việc cần làm (nếu có) được ghi trong thông báo của cơ quan. "
+        "Nếu chưa nhận được thông báo, xin liên hệ nơi đã nộp hồ sơ."
+    ),
+    "status.completed.name": "Đã xử lý xong",
+    "status.completed.explained": "Hồ sơ đã được giải quyết xong và có kết quả.",
+    "status.completed.next": (
+        "Ông/bà nhận kết quả theo cách đã đăng ký khi nộp: "
+        "tại Bộ phận Một cửa, qua bưu chính hoặc trực tuyến. "
+        "Khi đến nhận trực tiếp, xin mang theo giấy tiếp nhận và giấy tờ tùy thân."
+    ),
+    "status.returned.name": "Đã trả kết quả",
+    "status.returned.explained": "Kết quả đã được trả cho người nộp. Việc giải quyết hồ sơ đã kết thúc.",
+    "status.returned.next": (
+        "Ông/bà không phải làm gì thêm. Nếu kết quả có sai sót, xin báo cho nơi đã trả để được sửa."
+    ),
+    "problem.empty_code.title": "Chưa có mã hồ sơ",
+    "problem.empty_code.sentence": "Xin nhập mã hồ sơ.",
+    "problem.empty_code.advice": "Mã in ở phần đầu giấy tiếp nhận, bên cạnh mã QR.",
+    "problem.malformed_code.title": "Mã hồ sơ chưa đúng",
+    "problem.malformed_code.sentence": "Mã vừa nhập chưa đúng dạng mã hồ sơ. Xin so lại với giấy tiếp nhận.",
+    "problem.malformed_code.advice": (
+        "Nhập đủ mã hồ sơ, cả phần đầu và phần cuối.\n"
+        "Mã hồ sơ khác với mã tra cứu: mã tra cứu chỉ dùng để xem thông tin chi tiết."
+    ),
+    "problem.dossier_not_found.title": "Không tìm thấy hồ sơ",
+    "problem.dossier_not_found.sentence": "Không có hồ sơ nào mang mã này.",
+    "problem.dossier_not_found.advice": (
+        "Nếu vừa nộp hồ sơ, xin đợi vài phút rồi tra cứu lại.\n"
+        "So từng chữ, từng số với giấy tiếp nhận; số 0 và chữ O, số 1 và chữ I rất dễ nhầm.\n"
+        "Nếu vẫn không thấy, xin hỏi nơi đã nộp và mang theo giấy tiếp nhận."
+    ),
+    "problem.dossier_or_key_not_found.title": "Mã hồ sơ hoặc mã tra cứu không đúng",
+    "problem.dossier_or_key_not_found.sentence": "Không có hồ sơ nào khớp với mã hồ sơ và mã tra cứu này.",
+    "problem.dossier_or_key_not_found.advice": (
+        "So lại cả hai mã với giấy tiếp nhận.\n"
+        "Nếu giấy tiếp nhận đã được cấp lại, xin dùng mã tra cứu trên bản mới nhất.\n"
+        "Không có mã tra cứu thì vẫn xem được tình trạng chung bằng mã hồ sơ."
+    ),
+    "problem.malformed_key.title": "Mã tra cứu chưa đúng",
+    "problem.malformed_key.sentence": (
+        "Mã vừa nhập chưa đúng dạng mã tra cứu. Xin so lại từng chữ, từng số với giấy tiếp nhận."
+    ),
+    "problem.malformed_key.advice": "Mã tra cứu gồm 15 chữ và số, chia thành ba nhóm.",
+    "problem.unavailable.title": "Tạm thời chưa tra cứu được",
+    "problem.unavailable.sentence": "Hệ thống đang gặp sự cố nên chưa trả lời được về hồ sơ này.",
+    "problem.unavailable.advice": (
+        "Xin thử lại sau ít phút.\nHồ sơ đã nộp vẫn được lưu giữ; sự cố chỉ ảnh hưởng đến việc tra cứu."
+    ),
+    "problem.too_many_requests.title": "Quá nhiều lượt tra cứu",
+    "problem.too_many_requests.sentence": (
+        "Kết nối mạng này đã tra cứu quá nhiều lần trong thời gian ngắn, có thể do nhiều người dùng chung."
+    ),
+    "problem.too_many_requests.advice": "Xin đợi một phút rồi thử lại.",
+    "problem.not_found.title": "Không có trang này",
+    "problem.not_found.sentence": "Địa chỉ vừa mở không dẫn đến trang nào.",
+    "problem.not_found.advice": (
+        "Nếu gõ địa chỉ bằng tay, xin kiểm tra lại.\nĐể xem tình trạng hồ sơ, xin về trang tra cứu và nhập mã."
+    ),
+    "problem.internal.title": "Đã có lỗi xảy ra",
+    "problem.internal.sentence": "Lỗi thuộc về hệ thống, không phải do ông/bà thao tác sai.",
+    "problem.internal.advice": "Xin thử lại sau ít phút.\nNếu vẫn lỗi, xin liên hệ nơi đã nộp hồ sơ.",
+}
+
+_EN: dict[str, str] = {
+    "site.name": "Hồ sơ 24",
+    "site.skip": "Skip to main content",
+    "site.other_language": "Tiếng Việt",
+    "site.promise": "Open 24 hours a day, every day of the year. No account needed.",
+    "site.safety": "This site takes no payments and never asks for passwords, OTP codes or bank accounts.",
+    "form.title": "Check the status of a dossier",
+    "form.lead": "See which step it has reached, what happens next and when the result is due.",
+    "form.code": "Dossier code",
+    "form.examples": "For example:",
+    "form.example_or": "or",
+    "form.spelling": "Capital or small letters, with or without spaces: any spelling will do.",
+    "form.submit": "Check status",
+    "form.error_prefix": "Error:",
+    "form.where.title": "Where is the code?",
+    "form.where.text": (
+        "It is printed on the receipt given when the dossier was submitted "
+        "(Giấy tiếp nhận hồ sơ và hẹn trả kết quả). "
+        "For a dossier submitted online, it is in the message sent to the applicant."
+    ),
+    "form.where.qr": "Is there a QR code on the receipt? Scan it with the phone’s camera: no typing.",
+    "form.where.picture": "Illustration: the dossier code is at the top of the receipt, beside the QR code.",
+    "dossier.code": "Dossier",
+    "dossier.as_of": "Updated at",
+    "dossier.refresh": "Check again",
+    "dossier.stale.title": "This may be out of date.",
+    "dossier.stale.text": (
+        "The latest status cannot be checked at the moment. Below is the last one known, recorded at"
+    ),
+    "dossier.due": "Result due",
+    "dossier.overdue": "The agency has to give the reason and set a new date.",
+    "dossier.action_needed": "What you need to do",
+    "dossier.next": "What happens next",
+    "dossier.progress": "Progress",
+    "dossier.completion": "Completed",
+    "dossier.step.done": "done",
+    "dossier.step.current": "Now",
+    "dossier.step.final": "Closed",
+    "dossier.step.ahead": "not yet",
+    "dossier.another": "Check another dossier",
+    "holder.title": "About this dossier",
+    "holder.service": "Service",
+    "holder.agency": "Agency",
+    "holder.official_number": "Official number",
+    "holder.received": "Accepted on",
+    "holder.finished": "Finished on",
+    "holder.returned": "Result handed over on",
+    "holder.timeline": "Steps so far",
+    "holder.private": "Only the device that was opened with the lookup key shows this part.",
+    "key.title": "See the details",
+    "key.lead": (
+        "Enter the lookup key printed on the receipt to see the service, who holds the dossier, "
+        "the steps so far and any documents still needed."
+    ),
+    "key.label": "Lookup key",
+    "key.hint": "15 letters and digits in three groups. Scanning the receipt’s QR code enters it for you.",
+    "key.submit": "Show details",
+    "problem.back": "Back to the lookup form",
+    "problem.retry": "Try again",
+    "problem.advice": "What to do",
+    "problem.request": "When asking for help, give this request code:",
+    "due.left": "{days} days left",
+    "due.tomorrow": "tomorrow",
+    "due.today": "today",
+    "due.overdue_by_one": "1 day overdue",
+    "due.overdue": "{days} days overdue",
+    "status.submitted.name": "Submitted",
+    "status.submitted.explained": "The dossier has arrived and is waiting to be checked.",
+    "status.submitted.next": (
+        "The one-stop unit checks it and tells you whether it is accepted, incomplete or not accepted."
+    ),
+    "status.received.name": "Accepted",
+    "status.received.explained": "The one-stop unit has checked the dossier and accepted it.",
+    "status.received.next": ("It goes to the department that decides on it. There is nothing you need to do for now."),
+    "status.rejected.name": "Not accepted",
+    "status.rejected.explained": "The agency checked the dossier and did not accept it. It ends here.",
+    "status.rejected.next": (
+        "The reason is in the refusal slip the agency sent. "
+        "Once it is put right you can submit a new dossier, which will have a code of its own."
+    ),
+    "status.processing.name": "Being processed",
+    "status.processing.explained": "The department in charge is working on the dossier.",
+    "status.processing.next": (
+        "When it is done, the result goes back to the one-stop unit to be handed over. "
+        "If documents are missing, the agency will tell you. There is nothing you need to do for now."
+    ),
+    "status.supplement_required.name": "More documents required",
+    "status.supplement_required.explained": (
+        "Documents are missing or not right. Work on the dossier has paused until you supply them."
+    ),
+    "status.supplement_required.next": (
+        "Supply what is listed in the request the agency sent. Work resumes once everything is there; "
+        "the due date may then be set anew."
+    ),
+    "status.payment_required.name": "Payment required",
+    "status.payment_required.explained": (
+        "There is an amount to pay. Work on the dossier has paused until the agency has recorded the payment."
+    ),
+    "status.payment_required.next": (
+        "Pay in the way described in the notice the agency sent. Work resumes once the payment is recorded."
+    ),
+    "status.withdrawn.name": "Withdrawn by the applicant",
+    "status.withdrawn.explained": "The applicant asked for it back. The agency no longer works on it.",
+    "status.withdrawn.next": (
+        "You can submit a new dossier at any time. "
+        "If it was not you who withdrew this one, tell the office where it was submitted at once."
+    ),
+    "status.suspended.name": "Processing stopped",
+    "status.suspended.explained": "The agency has stopped working on this dossier.",
+    "status.suspended.next": (
+        "The reason, and anything you need to do, is in the notice the agency sent. "
+        "If you have had no notice, contact the office where the dossier was submitted."
+    ),
+    "status.completed.name": "Processing finished",
+    "status.completed.explained": "The work on the dossier is finished and there is a result.",
+    "status.completed.next": (
+        "You receive the result in the way chosen when submitting: at the one-stop unit, by post or online. "
+        "If you collect it in person, bring the receipt and an identity document."
+    ),
+    "status.returned.name": "Result handed over",
+    "status.returned.explained": "The result has been given to the applicant. The dossier is closed.",
+    "status.returned.next": (
+        "There is nothing more to do. If the result contains a mistake, "
+        "tell the office that handed it over so that it can be corrected."
+    ),
+    "problem.empty_code.title": "No dossier code",
+    "problem.empty_code.sentence": "Enter a dossier code.",
+    "problem.empty_code.advice": "The code is at the top of the receipt, beside the QR code.",
+    "problem.malformed_code.title": "This is not a dossier code",
+    "problem.malformed_code.sentence": "This does not look like a dossier code. Compare it with the receipt.",
+    "problem.malformed_code.advice": (
+        "Enter the whole code, from its first part to its last.\n"
+        "The dossier code is not the lookup key: the key only opens the details."
+    ),
+    "problem.dossier_not_found.title": "Dossier not found",
+    "problem.dossier_not_found.sentence": "There is no dossier with this code.",
+    "problem.dossier_not_found.advice": (
+        "If it was submitted just now, wait a few minutes and check again.\n"
+        "Compare every letter and digit with the receipt; 0 and O, 1 and I are easily confused.\n"
+        "If it still cannot be found, ask the office where it was submitted and bring the receipt."
+    ),
+    "problem.dossier_or_key_not_found.title": "The dossier code or the lookup key is wrong",
+    "problem.dossier_or_key_not_found.sentence": "No dossier matches this code and this lookup key together.",
+    "problem.dossier_or_key_not_found.advice": (
+        "Compare both with the receipt.\n"
+        "If the receipt was issued again, use the lookup key on the newest one.\n"
+        "Without a lookup key, the dossier code alone still shows the general status."
+    ),
+    "problem.malformed_key.title": "This is not a lookup key",
+    "problem.malformed_key.sentence": (
+        "This does not look like a lookup key. Compare every letter and digit with the receipt."
+    ),
+    "problem.malformed_key.advice": "A lookup key has 15 letters and digits in three groups.",
+    "problem.unavailable.title": "The status cannot be checked right now",
+    "problem.unavailable.sentence": "Something is out of order, so the dossier cannot be looked up yet.",
+    "problem.unavailable.advice": (
+        "Please try again in a few minutes.\nThe dossier itself is safe; only looking it up is affected."
+    ),
+    "problem.too_many_requests.title": "Too many lookups",
+    "problem.too_many_requests.sentence": (
+        "This network connection has made too many lookups in a short time. Several people may be sharing it."
+    ),
+    "problem.too_many_requests.advice": "Please wait a minute and try again.",
+    "problem.not_found.title": "Page not found",
+    "problem.not_found.sentence": "This address does not lead to a page.",
+    "problem.not_found.advice": (
+        "If you typed the address, check the spelling.\n"
+        "To see the status of a dossier, go to the lookup form and enter its code."
+    ),
+    "problem.internal.title": "Something went wrong",
+    "problem.internal.sentence": "The fault is ours; you did nothing wrong.",
+    "problem.internal.advice": (
+        "Please try again in a few minutes.\nIf it keeps happening, contact the office where the dossier was submitted."
+    ),
+}
+
+PHRASES: Mapping[str, Mapping[str, str]] = {"vi": _VI, "en": _EN}
+"""Language → key → text. Both languages have the same keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class StatusWords:
+    """What a status is called, what it means, and what happens next and by whom."""
+
+    name: str
+    explained: str
+    next_step: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemWords:
+    """What went wrong, in a title and a sentence, and what can be done about it."""
+
+    title: str
+    sentence: str
+    advice: tuple[str, ...]
+
+
+def status_words(slug: str, lang: str) -> StatusWords:
+    """The words for a status; KeyError for a slug or language there is none of."""
+    words, key = PHRASES[lang], f"status.{slug}"
+    return StatusWords(words[f"{key}.name"], words[f"{key}.explained"], words[f"{key}.next"])
+
+
+def problem_words(code: str, lang: str) -> ProblemWords:
+    """The words for a problem; KeyError for a code or language there is none of."""
+    words, key = PHRASES[lang], f"problem.{code}"
+    advice = tuple(words[f"{key}.advice"].splitlines())
+    return ProblemWords(words[f"{key}.title"], words[f"{key}.sentence"], advice)
+
+
+def due_phrase(days: int, lang: str) -> str:
+    """How far away the promised date is: `days` from today, negative when it has passed."""
+    named = {1: "due.tomorrow", 0: "due.today", -1: "due.overdue_by_one"}
+    key = named.get(days, "due.left" if days > 0 else "due.overdue")
+    return PHRASES[lang][key].format(days=abs(days))

@@ -1,0 +1,137 @@
+"""Everything that can be set from outside, for the lookup and for migrations."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from lookup.dossier import Shows
+from lookup.lookup_key import KeyRing
+from ops.settings import Secret, setting
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400 * 365)]
+Count = Annotated[int, Meta(ge=1, le=10_000)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessSettings:
+    """What every process of the house has."""
+
+    host: str = setting("HOSO24_HOST", default="0.0.0.0", doc="Address the ports listen on.")  # noqa: S104 - in a pod
+    drain_seconds: Annotated[float, Meta(ge=0, le=300)] = setting(
+        "HOSO24_DRAIN_SECONDS",
+        default=5.0,
+        doc="How long a stopping process still accepts requests, closing each connection.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = setting(
+        "HOSO24_LOG_LEVEL", default="info", doc="debug, info, warning or error."
+    )
+    pg_deadline: Seconds = setting(
+        "HOSO24_PG_DEADLINE", default=1.0, doc="Longest a read from Postgres may take, in seconds."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheSettings:
+    """What a process that reads or writes the cache has."""
+
+    redis_url: Secret = setting("HOSO24_REDIS_URL", doc="Redis or Valkey: redis://:password@host:port/0.", secret=True)
+    redis_deadline: Seconds = setting(
+        "HOSO24_REDIS_DEADLINE", default=0.1, doc="Longest any Redis command may take, in seconds."
+    )
+    hard_age: Seconds = setting(
+        "HOSO24_HARD_AGE",
+        default=86_400.0,
+        doc="Oldest copy that may be served at all, marked stale, in seconds.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookupSettings(CacheSettings, ProcessSettings):
+    """The lookup's settings."""
+
+    port: Port = setting("HOSO24_LOOKUP_PORT", default=8080, doc="The lookup's public port.")
+    admin_port: Port = setting("HOSO24_LOOKUP_ADMIN_PORT", default=8081, doc="The lookup's probes and metrics.")
+    pg_url: Secret = setting(
+        "HOSO24_PG_READER_URL",
+        doc="Postgres as role hoso24_reader: postgresql://hoso24_reader:…@host/hoso24.",
+        secret=True,
+    )
+    pg_connections: Count = setting(
+        "HOSO24_PG_READER_CONNECTIONS",
+        default=8,
+        doc="Connections a lookup process opens to Postgres at the most.",
+    )
+    lookup_deadline: Seconds = setting(
+        "HOSO24_LOOKUP_DEADLINE",
+        default=2.5,
+        doc="Longest a lookup may take before it is answered 503, in seconds.",
+    )
+    soft_age: Seconds = setting(
+        "HOSO24_SOFT_AGE", default=60.0, doc="Oldest answer that goes out unmarked, in seconds."
+    )
+    public_url: str = setting(
+        "HOSO24_PUBLIC_URL",
+        default="http://127.0.0.1:8080",
+        doc="Where citizens reach the lookup; stands on receipts.",
+    )
+    lookup_key_secrets: Secret = setting(
+        "HOSO24_LOOKUP_KEY_SECRETS",
+        doc="Secrets of the lookup keys, id:hex,id:hex; the first signs, all verify.",
+        secret=True,
+    )
+    anonymous_shows: tuple[str, ...] = setting(
+        "HOSO24_ANONYMOUS_SHOWS",
+        default=(),
+        doc="What the anonymous view adds: dates, official_number, agency, service.",
+    )
+
+    def __post_init__(self) -> None:
+        check_key_secrets(self.lookup_key_secrets)
+        unknown = set(self.anonymous_shows) - {word.value for word in Shows}
+        if unknown:
+            raise ValueError(f"HOSO24_ANONYMOUS_SHOWS: unknown {', '.join(sorted(unknown))}")
+
+
+def check_key_secrets(secrets: Secret) -> None:
+    """Raise ValueError unless these are secrets lookup keys can be made with; says nothing of their content."""
+    try:
+        KeyRing.from_text(secrets.reveal())
+    except ValueError:
+        raise ValueError(
+            "HOSO24_LOOKUP_KEY_SECRETS: expected id:hex,id:hex with ids from 0 to 31 and at least 16 bytes each"
+        ) from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MigrateSettings:
+    """What `hoso24 migrate` needs."""
+
+    owner_url: Secret = setting(
+        "HOSO24_PG_OWNER_URL", doc="Postgres as role hoso24_owner, which owns the schema.", secret=True
+    )
+    admin_url: Secret | None = setting(
+        "HOSO24_PG_ADMIN_URL",
+        default=None,
+        doc="Postgres as a superuser, only to create the four roles and the database.",
+        secret=True,
+    )
+    reader_url: Secret | None = setting(
+        "HOSO24_PG_READER_URL",
+        default=None,
+        doc="With the superuser's: the reader's password is taken from it.",
+        secret=True,
+    )
+    writer_url: Secret | None = setting(
+        "HOSO24_PG_WRITER_URL",
+        default=None,
+        doc="With the superuser's: the writer's password is taken from it.",
+        secret=True,
+    )
+    relay_url: Secret | None = setting(
+        "HOSO24_PG_RELAY_URL",
+        default=None,
+        doc="With the superuser's: the relay's password is taken from it.",
+        secret=True,
+    )

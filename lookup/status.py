@@ -1,0 +1,127 @@
+"""The ten national statuses of a dossier, and which may follow which.
+
+The numbers are the ones national systems exchange; the slugs are ours and appear in JSON, columns,
+metrics and logs alike. The moves follow Decree 61/2018/NĐ-CP, articles 17 to 20, as systems practise them.
+"""
+
+from enum import IntEnum
+from types import MappingProxyType
+
+
+class Status(IntEnum):
+    """One of the ten national statuses; the value is the national number."""
+
+    SUBMITTED = 1
+    """Mới đăng ký. An online application nobody has accepted yet; the one-stop unit decides within 8 working hours."""
+
+    RECEIVED = 2
+    """Được tiếp nhận. Accepted as complete; the receipt is issued and the promised date stands."""
+
+    REJECTED = 3
+    """Không được tiếp nhận. Refused at the door, with a reason. Final: the applicant submits anew."""
+
+    PROCESSING = 4
+    """Đang xử lý. With an agency or a department; moves from 4 to 4 whenever the next unit takes over."""
+
+    SUPPLEMENT_REQUIRED = 5
+    """Yêu cầu bổ sung giấy tờ. The clock stands still until the applicant brings what is missing."""
+
+    PAYMENT_REQUIRED = 6
+    """Yêu cầu thực hiện nghĩa vụ tài chính. The clock stands still until the applicant has paid."""
+
+    WITHDRAWN = 7
+    """Công dân yêu cầu rút hồ sơ. The applicant took it back. Final."""
+
+    SUSPENDED = 8
+    """Dừng xử lý. Halted by the agency; systems differ on whether it may resume, so it is not final here."""
+
+    COMPLETED = 9
+    """Đã xử lý xong. The work is done (this moment decides "on time"); the result waits to be handed over."""
+
+    RETURNED = 10
+    """Đã trả kết quả. The result is with the applicant. Final."""
+
+    @property
+    def slug(self) -> str:
+        """The name used in JSON, metrics and logs: `supplement_required`."""
+        return _SLUGS[self]
+
+    @property
+    def final(self) -> bool:
+        """True when nothing follows."""
+        return not MOVES[self]
+
+    @property
+    def paused(self) -> bool:
+        """True while the promised date does not come nearer by law or practice."""
+        return self in PAUSED
+
+    @property
+    def completion(self) -> float:
+        """Degree of completion from 0 to 1, the one figure an anonymous reader is owed (TT 01/2018, art. 16(2)d)."""
+        return _COMPLETION[self]
+
+    def may_become(self, to: "Status") -> bool:
+        """Whether a dossier in this status may move to `to`."""
+        return to in MOVES[self]
+
+    @classmethod
+    def from_slug(cls, slug: str) -> "Status":
+        """The status of that slug; ValueError for any other text."""
+        try:
+            return _BY_SLUG[slug]
+        except KeyError:
+            raise ValueError(f"unknown status {slug!r}") from None
+
+
+_SLUGS = {status: status.name.lower() for status in Status}
+_BY_SLUG = {slug: status for status, slug in _SLUGS.items()}
+
+_S = Status
+MOVES = MappingProxyType(
+    {
+        _S.SUBMITTED: (_S.RECEIVED, _S.REJECTED, _S.SUPPLEMENT_REQUIRED, _S.WITHDRAWN),
+        _S.RECEIVED: (
+            _S.PROCESSING,
+            _S.SUPPLEMENT_REQUIRED,
+            _S.PAYMENT_REQUIRED,
+            _S.WITHDRAWN,
+            _S.SUSPENDED,
+            _S.COMPLETED,
+        ),
+        _S.REJECTED: (),
+        _S.PROCESSING: (
+            _S.PROCESSING,
+            _S.SUPPLEMENT_REQUIRED,
+            _S.PAYMENT_REQUIRED,
+            _S.WITHDRAWN,
+            _S.SUSPENDED,
+            _S.COMPLETED,
+        ),
+        _S.SUPPLEMENT_REQUIRED: (_S.RECEIVED, _S.PROCESSING, _S.WITHDRAWN, _S.SUSPENDED, _S.REJECTED),
+        _S.PAYMENT_REQUIRED: (_S.PROCESSING, _S.WITHDRAWN, _S.SUSPENDED, _S.COMPLETED),
+        _S.WITHDRAWN: (),
+        _S.SUSPENDED: (_S.PROCESSING, _S.WITHDRAWN, _S.RETURNED),
+        _S.COMPLETED: (_S.RETURNED, _S.PROCESSING),  # back to processing: a correction (art. 21)
+        _S.RETURNED: (),
+    }
+)
+"""Status → the statuses that may follow it; drawn in README under "The life of a dossier"."""
+
+FIRST = frozenset({_S.SUBMITTED, _S.RECEIVED})
+"""A dossier enters online as submitted, or at a counter or by post as received."""
+
+PAUSED = frozenset({_S.SUPPLEMENT_REQUIRED, _S.PAYMENT_REQUIRED, _S.SUSPENDED})
+
+_COMPLETION = {
+    _S.SUBMITTED: 0.1,
+    _S.RECEIVED: 0.25,
+    _S.REJECTED: 1.0,
+    _S.PROCESSING: 0.5,
+    _S.SUPPLEMENT_REQUIRED: 0.4,
+    _S.PAYMENT_REQUIRED: 0.6,
+    _S.WITHDRAWN: 1.0,
+    _S.SUSPENDED: 0.5,
+    _S.COMPLETED: 0.9,
+    _S.RETURNED: 1.0,
+}

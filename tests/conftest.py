@@ -1,0 +1,167 @@
+"""Real servers for the tests: one PostgreSQL and one Valkey for the session, a database of its own for each test."""
+
+import asyncio
+import itertools
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+import redis.asyncio
+
+from lookup import catalogue, schema
+from ops import embedded
+from ops.guardian import Guardian
+
+NO_FSYNC = {"fsync": "off", "full_page_writes": "off", "max_connections": "200"}
+FAST = NO_FSYNC | {"synchronous_commit": "off"}
+ROLES = ("hoso24_owner", "hoso24_writer", "hoso24_relay", "hoso24_reader")
+KEY_SECRETS = "1:" + "5a" * 32
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Database:
+    """One migrated database with the sample catalogue in it, and its URL for each role."""
+
+    name: str
+    admin_url: str
+
+    def url(self, role: str) -> str:
+        return role_url(self.admin_url, role, self.name)
+
+    @property
+    def owner_url(self) -> str:
+        return self.url("hoso24_owner")
+
+    @property
+    def writer_url(self) -> str:
+        return self.url("hoso24_writer")
+
+    @property
+    def relay_url(self) -> str:
+        return self.url("hoso24_relay")
+
+    @property
+    def reader_url(self) -> str:
+        return self.url("hoso24_reader")
+
+
+def role_url(admin_url: str, role: str, database: str) -> str:
+    """The server's URL for one role; in tests a role's password is its name."""
+    parts = urlsplit(admin_url)
+    return urlunsplit(parts._replace(netloc=f"{role}:{role}@{parts.hostname}:{parts.port}", path=f"/{database}"))
+
+
+async def prepare(admin_url: str, name: str) -> Database:
+    """Make the roles and one migrated database with the sample catalogue."""
+    database = Database(name, admin_url)
+    await schema.create_roles(admin_url, *(database.url(role) for role in ROLES))
+    await schema.migrate(database.owner_url)
+    connection = await asyncpg.connect(database.writer_url)
+    try:
+        await catalogue.install_sample(connection)
+    finally:
+        await connection.close()
+    return database
+
+
+@pytest.fixture(scope="session")
+def guardian() -> Iterator[Guardian]:
+    """Ends the session's servers even if the tests are killed."""
+    with Guardian() as guardian:
+        yield guardian
+
+
+@pytest.fixture(scope="session")
+def server_directory() -> Iterator[Path]:
+    directory = Path(tempfile.mkdtemp(prefix="hoso24-tests-"))
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(server_directory: Path, guardian: Guardian) -> Iterator[embedded.Postgres]:
+    with embedded.Postgres.start(server_directory / "postgres", settings=FAST, guardian=guardian) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server(server_directory: Path, guardian: Guardian) -> Iterator[embedded.Redis]:
+    with embedded.Redis.start(server_directory / "redis", guardian=guardian) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def template(postgres_server: embedded.Postgres) -> Database:
+    return asyncio.run(prepare(postgres_server.admin_url, "template_hoso24"))
+
+
+@pytest.fixture
+async def database(template: Database) -> AsyncIterator[Database]:
+    """A fresh database for this test."""
+    name = f"test_{next(_numbers)}"
+    admin = await asyncpg.connect(template.admin_url)
+    try:
+        await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template.name} OWNER hoso24_owner STRATEGY file_copy")
+        yield Database(name, template.admin_url)
+        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        await admin.close()
+
+
+@pytest.fixture
+async def redis_url(redis_server: embedded.Redis) -> str:
+    """An empty Valkey."""
+    async with redis.asyncio.Redis.from_url(redis_server.url, protocol=2) as client:
+        await client.flushall()
+    return redis_server.url
+
+
+@pytest.fixture
+async def owner(database: Database) -> AsyncIterator[Any]:
+    """A connection as the owner, who may do what no role of the service may."""
+    connection = await asyncpg.connect(database.owner_url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def writer(database: Database) -> AsyncIterator[Any]:
+    connection = await asyncpg.connect(database.writer_url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+def fragile(guardian: Guardian) -> Iterator[Callable[..., Any]]:
+    """Servers of this test's own, to be stopped, killed and paused: `postgres, redis = fragile()`."""
+    directory = Path(tempfile.mkdtemp(prefix="hoso24-fragile-"))
+    directory.chmod(0o755)
+    started: list[Any] = []
+
+    def start(**redis_settings: str) -> tuple[embedded.Postgres, embedded.Redis]:
+        # Commits are synchronous: what a killed server has acknowledged must be there when it is back.
+        started.append(embedded.Postgres.start(directory / "postgres", settings=NO_FSYNC, guardian=guardian))
+        started.append(embedded.Redis.start(directory / "redis", settings=redis_settings, guardian=guardian))
+        return started[0], started[1]
+
+    yield start
+    for server in reversed(started):
+        server.stop()
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+async def house(database: Database, redis_url: str) -> AsyncIterator[Any]:
+    """Lookup, intake and relay on this test's database."""
+    from tests.house import open_house
+
+    async with open_house(database, redis_url) as house:
+        yield house

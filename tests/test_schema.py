@@ -1,0 +1,76 @@
+"""What the database itself promises: roles, grants, constraints, and the words it shares with the code."""
+
+from typing import Any
+
+import asyncpg
+import pytest
+
+from lookup import schema
+from lookup.status import Status
+from tests.conftest import Database
+
+APPLICANT = ("name", "id", "phone", "email", "address", "kind")
+
+
+@pytest.fixture
+async def reader(database: Database) -> Any:
+    connection = await asyncpg.connect(database.reader_url)
+    yield connection
+    await connection.close()
+
+
+@pytest.mark.parametrize("column", [*(f"applicant_{word}" for word in APPLICANT), "subject", "*"])
+async def test_reader_cannot_select_an_applicant(reader: Any, column: str) -> None:
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await reader.fetch(f"SELECT {column} FROM dossier")
+
+
+async def test_reader_cannot_get_round_the_grants_through_a_partition(reader: Any) -> None:
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await reader.fetch("SELECT applicant_name FROM dossier_00")
+
+
+async def test_reader_selects_what_a_lookup_needs(reader: Any) -> None:
+    assert await reader.fetch("SELECT code, version, status, timeline, key_serial FROM dossier") == []
+
+
+@pytest.mark.parametrize("statement", ["UPDATE event SET note = 'x'", "DELETE FROM event", "TRUNCATE event"])
+async def test_writer_only_appends_to_the_log(writer: Any, statement: str) -> None:
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await writer.execute(statement)
+
+
+async def test_statuses_in_the_database_are_those_in_the_code(writer: Any) -> None:
+    rows = await writer.fetch("SELECT number, slug, final FROM status ORDER BY number")
+    assert [tuple(row) for row in rows] == [(status.value, status.slug, status.final) for status in Status]
+
+
+async def test_dossiers_are_spread_over_sixteen_partitions(writer: Any) -> None:
+    assert await writer.fetchval("SELECT count(*) FROM pg_inherits WHERE inhparent = 'dossier'::regclass") == 16
+
+
+async def test_migrating_again_changes_nothing(database: Database) -> None:
+    assert await schema.migrate(database.owner_url) == 0
+
+
+async def test_newer_database_is_not_migrated(database: Database, owner: Any) -> None:
+    await owner.execute("INSERT INTO schema_version (version, name) VALUES (9999, 'from the future')")
+    with pytest.raises(schema.WrongSchema, match="9999"):
+        await schema.migrate(database.owner_url)
+
+
+def test_older_database_is_refused_and_newer_one_accepted() -> None:
+    with pytest.raises(schema.WrongSchema, match="hoso24 migrate"):
+        schema.check(schema.LATEST - 1)
+    schema.check(schema.LATEST + 1)
+
+
+async def test_every_constraint_of_ours_is_named_as_a_statement(writer: Any) -> None:
+    names = await writer.fetch(
+        """
+        SELECT conname FROM pg_constraint
+         WHERE contype = 'c' AND connamespace = 'hoso24'::regnamespace AND conislocal
+        """
+    )
+    assert names
+    assert not [row["conname"] for row in names if row["conname"].endswith(("_check", "_check1"))]
