@@ -1,0 +1,1 @@
+"""Accepts dossiers and status changes from those who own them, and tells the lookup about each change."""

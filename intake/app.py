@@ -1,0 +1,109 @@
+"""All wiring of the intake and of the relay on one screen."""
+
+import asyncio
+import logging
+import os
+
+from aiohttp import web
+
+from intake.api import Counter
+from intake.ledger import Ledger
+from intake.relay import Relay
+from intake.settings import IntakeSettings, RelaySettings
+from lookup import schema
+from lookup.cache import Cache
+from lookup.catalogue import CatalogueCopy
+from lookup.code import Scheme
+from lookup.lookup_key import KeyRing
+from ops import server
+from ops.connections import Postgres, Redis
+from ops.errors import Unavailable
+from ops.middleware import middlewares
+from ops.server import Running
+from ops.settings import read
+
+log = logging.getLogger(__name__)
+
+SCHEMA_VERSION = "SELECT coalesce(max(version), 0) AS version FROM schema_version"
+
+
+async def build(settings: IntakeSettings) -> Running:
+    """The intake, connected to nothing yet. Raises WrongSchema if Postgres answers with another schema."""
+    postgres = Postgres("postgres", settings.pg_url.reveal, size=settings.pg_connections, deadline=settings.pg_deadline)
+    catalogue = CatalogueCopy(postgres)
+    watch = _Watch(postgres, catalogue)
+    await watch.look()
+    ledger = Ledger(postgres, scheme=Scheme(settings.code_scheme), deadline=settings.intake_deadline)
+    keys = KeyRing.from_text(settings.lookup_key_secrets.reveal())
+    counter = Counter(ledger, postgres, lambda: catalogue.current, keys, settings.public_url)
+    app = web.Application(middlewares=middlewares("intake"))
+    app.add_routes(counter.routes())
+
+    async def close() -> None:
+        await ledger.close()
+        await postgres.close()
+
+    return Running(app=app, checks={"postgres": watch.schema_version}, tasks=[watch.run], close=close)
+
+
+async def build_relay(settings: RelaySettings) -> Running:
+    """A relay: no public port, one task that leads when it can."""
+    redis = Redis("redis", settings.redis_url.reveal, size=2, deadline=max(1.0, settings.redis_deadline))
+    cache = Cache(redis)
+    relay = Relay(settings.pg_url.reveal, cache, record_ttl=int(settings.hard_age))
+    return Running(app=None, checks={"redis": cache.ping}, tasks=[relay.run], close=redis.close)
+
+
+class _Watch:
+    """Checks the schema and keeps the catalogue current; an absent Postgres is no reason not to start."""
+
+    def __init__(self, postgres: Postgres, catalogue: CatalogueCopy) -> None:
+        self._postgres = postgres
+        self._catalogue = catalogue
+
+    async def schema_version(self) -> int:
+        """The schema's version; raises Unavailable when Postgres cannot be asked."""
+        (row,) = await self._postgres.fetch(SCHEMA_VERSION)
+        return int(row["version"])
+
+    async def look(self) -> None:
+        """Once. Raises WrongSchema."""
+        try:
+            schema.check(await self.schema_version())
+            await self._catalogue.refresh()
+        except Unavailable:
+            log.info("postgres cannot be asked yet; the catalogue stays as it is")
+
+    async def run(self) -> None:
+        """For ever: every minute, and every second until it has succeeded once."""
+        while True:
+            await asyncio.sleep(60 if self._catalogue.current.services else 1)
+            await self.look()
+
+
+def main() -> None:
+    """Run an intake process with the settings of the environment."""
+    settings = read(IntakeSettings, os.environ)
+    server.run(
+        service="intake",
+        build=lambda _: build(settings),
+        host=settings.host,
+        port=settings.port,
+        admin_port=settings.admin_port,
+        drain_seconds=settings.drain_seconds,
+        log_level=settings.log_level,
+    )
+
+
+def main_relay() -> None:
+    """Run a relay process with the settings of the environment."""
+    settings = read(RelaySettings, os.environ)
+    server.run(
+        service="relay",
+        build=lambda _: build_relay(settings),
+        host=settings.host,
+        port=None,
+        admin_port=settings.admin_port,
+        drain_seconds=0,
+        log_level=settings.log_level,
+    )

@@ -1,0 +1,427 @@
+"""`hoso24 import`: a file of histories into the database, in small commits, resumable, with nothing dropped in silence.
+
+Each commit carries at most a thousand lines or about fifty milliseconds of work, because an open writing
+transaction holds the change feed back for everybody. First events are marked `bulk` and the relay passes
+over them: nothing of these dossiers can be cached yet but a five-second "no such dossier". How far the file
+has come is written in the same transaction as the lines, so an interrupted import goes on where it was.
+
+Every line that was not taken stands in `<file>.rejected.ndjson` with its number and the reason; the lookup
+keys of those that were, in `<file>.keys.ndjson`.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import asyncpg
+import msgspec
+
+from intake.audit import GENESIS, chain_hash
+from intake.dialects import History, Refused, read_line
+from intake.submission import nfc
+from intake.workdays import CALENDAR
+from lookup import catalogue as catalogues
+from lookup.catalogue import Catalogue
+from lookup.dossier import VIETNAM
+from lookup.lookup_key import KeyRing
+
+LONGEST_LINE = 1 << 20
+MOST_LINES = 1_000
+TRANSACTION_TARGET = 0.050
+READ_SIZE = 1 << 20
+SOURCE = "import"
+
+START = "SELECT now() AS now, (SELECT max(number) FROM epoch) AS epoch"
+
+FIND_RUN = """
+SELECT position, line, taken, already_here, rejected, reject_bytes, key_bytes
+  FROM import_run
+ WHERE file = $1 AND finished_at IS NULL
+"""
+
+SAVE_RUN = """
+INSERT INTO import_run AS run (file, name, position, line, taken, already_here, rejected, reject_bytes, key_bytes,
+                               finished_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, CASE WHEN $10 THEN now() END)
+ON CONFLICT (file) DO UPDATE
+   SET name = excluded.name, position = excluded.position, line = excluded.line, taken = excluded.taken,
+       already_here = excluded.already_here, rejected = excluded.rejected,
+       reject_bytes = excluded.reject_bytes, key_bytes = excluded.key_bytes,
+       updated_at = now(), finished_at = excluded.finished_at
+"""
+
+STORED = """
+SELECT d.code, d.version, d.key_serial
+  FROM unnest($1::text[]) AS wanted (code)
+ CROSS JOIN LATERAL (SELECT code, version, key_serial FROM dossier WHERE dossier.code = wanted.code LIMIT 1) AS d
+"""
+
+DOSSIER_COLUMNS = (
+    "code", "version", "status", "service", "service_case", "agency", "channel", "submitted_at", "received_at",
+    "due_at", "finished_at", "returned_at", "action_needed", "timeline", "calendar", "paused_at",
+    "applicant_kind", "applicant_name", "applicant_id", "applicant_phone", "applicant_email",
+    "applicant_address", "subject",
+)  # fmt: skip
+
+EVENT_COLUMNS = (
+    "epoch", "code", "version", "kind", "status", "occurred_at", "recorded_at", "agency", "department", "actor",
+    "source", "source_event_id", "bulk", "note", "official_number", "prev_hash", "hash",
+)  # fmt: skip
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass
+class Tally:
+    """How far an import has come; every line read is in exactly one of the last three."""
+
+    position: int = 0
+    line: int = 0
+    taken: int = 0
+    already_here: int = 0
+    rejected: int = 0
+    irregular: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """A line that could be read."""
+
+    line: int
+    history: History
+
+
+class Import:
+    """One import of one file. `progress` is told the tally after every commit."""
+
+    def __init__(
+        self,
+        connection: Any,
+        path: Path,
+        keys: KeyRing,
+        progress: Callable[[Tally], None] = lambda _: None,
+    ) -> None:
+        self._connection = connection
+        self._path = path
+        self._keys = keys
+        self._progress = progress
+        self.tally = Tally()
+        self._catalogue = Catalogue()
+        self._rejects: BinaryIO
+        self._key_file: BinaryIO
+
+    @property
+    def reject_path(self) -> Path:
+        """Where the refused lines go: one object a line with line, reason, detail."""
+        return self._path.with_name(self._path.name + ".rejected.ndjson")
+
+    @property
+    def key_path(self) -> Path:
+        """Where the lookup keys go: one object a line with code and lookup_key; readable by the owner only."""
+        return self._path.with_name(self._path.name + ".keys.ndjson")
+
+    async def run(self) -> Tally:
+        """Import the file, or the rest of it. Run again it finds everything already here and changes nothing.
+
+        Whatever driver exception ends it, running it again goes on after the last commit.
+        """
+        self._catalogue = catalogues.from_rows(
+            await self._connection.fetch(catalogues.AGENCIES),
+            await self._connection.fetch(catalogues.SERVICES),
+        )
+        with self._path.open("rb") as file:
+            fingerprint = _fingerprint(file)
+            reject_bytes, key_bytes = await self._resume(fingerprint)
+            file.seek(self.tally.position)
+            with (
+                _opened_at(self.reject_path, reject_bytes) as self._rejects,
+                _opened_at(self.key_path, key_bytes) as self._key_file,
+            ):
+                await self._load_all(file, fingerprint)
+        return self.tally
+
+    async def _resume(self, fingerprint: bytes) -> tuple[int, int]:
+        """Take up an unfinished run of this file if its two files are still there; else begin at the beginning."""
+        run = await self._connection.fetchrow(FIND_RUN, fingerprint)
+        if run is None or _size(self.reject_path) < run["reject_bytes"] or _size(self.key_path) < run["key_bytes"]:
+            return 0, 0
+        self.tally = Tally(run["position"], run["line"], run["taken"], run["already_here"], run["rejected"])
+        return run["reject_bytes"], run["key_bytes"]
+
+    async def _load_all(self, file: BinaryIO, fingerprint: bytes) -> None:
+        size = 100
+        items: list[_Item] = []
+        lines = 0
+        position, number = self.tally.position, self.tally.line
+        for line, end in _lines(file, position):
+            number += 1
+            position = end
+            lines += 1
+            item = self._read(number, line)
+            if item is not None:
+                items.append(item)
+            if lines >= size:
+                self.tally.position, self.tally.line = position, number
+                took = await self._commit(items, fingerprint, finished=False)
+                size = _next_size(size, took)
+                items, lines = [], 0
+        self.tally.position, self.tally.line = position, number
+        await self._commit(items, fingerprint, finished=True)
+
+    def _read(self, number: int, line: bytes | None) -> _Item | None:
+        try:
+            if line is None:
+                raise Refused("line_too_long", f"a line has at most {LONGEST_LINE} bytes")
+            if not line.strip():
+                return None
+            history = read_line(line)
+            if history.agency not in self._catalogue.agencies:
+                raise Refused("unknown_agency", f"there is no agency {history.agency[:40]}")
+            if history.service not in self._catalogue.services:
+                raise Refused("unknown_service", f"there is no service {history.service[:40]}")
+        except Refused as refused:
+            self._reject(number, refused)
+            return None
+        self.tally.irregular += history.irregular
+        return _Item(number, history)
+
+    def _reject(self, number: int, refused: Refused) -> None:
+        self.tally.rejected += 1
+        self.tally.reasons[refused.reason] = self.tally.reasons.get(refused.reason, 0) + 1
+        self._rejects.write(_encode({"line": number, "reason": refused.reason, "detail": refused.detail[:300]}) + b"\n")
+
+    async def _commit(self, items: list[_Item], fingerprint: bytes, *, finished: bool) -> float:
+        """Bring these items and the run's position into the database; returns the seconds the transaction was open."""
+        start = await self._connection.fetchrow(START)
+        rows = [_Rows.of(item, start["now"], start["epoch"]) for item in items]
+        began = time.perf_counter()
+        try:
+            async with self._connection.transaction():
+                self._note(await self._put(rows))
+                await self._save(fingerprint, finished)
+        except _REFUSED_BY_DATABASE:
+            # Some line the database will not have. The halves are committed apart; should we be interrupted
+            # before the position is saved, what went in is found already here.
+            self._note(await self._put_halves(rows))
+            await self._save(fingerprint, finished)
+        self._progress(self.tally)
+        return time.perf_counter() - began
+
+    async def _put_halves(self, rows: list["_Rows"]) -> "_Outcome":
+        try:
+            async with self._connection.transaction():
+                return await self._put(rows)
+        except _REFUSED_BY_DATABASE as error:
+            if len(rows) == 1:
+                reason = error.constraint_name or str(error)
+                return _Outcome(refused=[(rows[0].line, Refused("refused_by_database", reason))])
+        middle = len(rows) // 2
+        return (await self._put_halves(rows[:middle])).plus(await self._put_halves(rows[middle:]))
+
+    async def _put(self, rows: list["_Rows"]) -> "_Outcome":
+        """COPY what is new, and say what became of each row."""
+        stored = {
+            row["code"]: (row["version"], row["key_serial"])
+            for row in await self._connection.fetch(STORED, [row.code for row in rows])
+        }
+        outcome = _Outcome()
+        new: list[_Rows] = []
+        for row in rows:
+            if row.code not in stored:
+                stored[row.code] = (len(row.events), 0)
+                new.append(row)
+            elif len(row.events) <= stored[row.code][0]:
+                outcome.already_here += 1
+            else:
+                detail = f"{row.code} is stored at version {stored[row.code][0]}; push the later steps instead"
+                outcome.refused.append((row.line, Refused("differs_from_stored", detail)))
+                continue
+            outcome.keys.append((row.code, self._keys.key(row.item.history.code, stored[row.code][1])))
+        outcome.taken = len(new)
+        await self._connection.copy_records_to_table(
+            "dossier", columns=DOSSIER_COLUMNS, records=[row.dossier for row in new]
+        )
+        await self._connection.copy_records_to_table(
+            "event", columns=EVENT_COLUMNS, records=[event for row in new for event in row.events]
+        )
+        return outcome
+
+    def _note(self, outcome: "_Outcome") -> None:
+        self.tally.taken += outcome.taken
+        self.tally.already_here += outcome.already_here
+        for line, refused in outcome.refused:
+            self._reject(line, refused)
+        for code, key in outcome.keys:
+            self._key_file.write(_encode({"code": code, "lookup_key": key}) + b"\n")
+
+    async def _save(self, fingerprint: bytes, finished: bool) -> None:
+        for file in (self._rejects, self._key_file):
+            file.flush()
+        tally = self.tally
+        await self._connection.execute(
+            SAVE_RUN,
+            fingerprint,
+            self._path.name,
+            tally.position,
+            tally.line,
+            tally.taken,
+            tally.already_here,
+            tally.rejected,
+            self._rejects.tell(),
+            self._key_file.tell(),
+            finished,
+        )
+
+
+_REFUSED_BY_DATABASE = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError)
+
+
+@dataclass
+class _Outcome:
+    """What became of a batch of rows."""
+
+    taken: int = 0
+    already_here: int = 0
+    refused: list[tuple[int, Refused]] = field(default_factory=list)
+    keys: list[tuple[str, str]] = field(default_factory=list)
+
+    def plus(self, other: "_Outcome") -> "_Outcome":
+        return _Outcome(
+            self.taken + other.taken,
+            self.already_here + other.already_here,
+            self.refused + other.refused,
+            self.keys + other.keys,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """An item as the rows COPY takes: columns as DOSSIER_COLUMNS and EVENT_COLUMNS name them."""
+
+    item: _Item
+    dossier: tuple[Any, ...]
+    events: list[tuple[Any, ...]]
+
+    @property
+    def code(self) -> str:
+        return self.item.history.code.text
+
+    @property
+    def line(self) -> int:
+        return self.item.line
+
+    @classmethod
+    def of(cls, item: _Item, now: datetime, epoch: int) -> "_Rows":
+        history = item.history
+        last = history.stages[-1]
+        timeline = [
+            {
+                "at": stage.at.astimezone(VIETNAM),
+                "status": stage.status.slug,
+                "agency": stage.agency,
+                "department": nfc(stage.department),
+            }
+            for stage in history.stages
+        ]
+        asks = last.status.paused and last.note
+        person = history.applicant
+        dossier = (
+            history.code.text,
+            len(history.stages),
+            last.status.value,
+            history.service,
+            history.service_case,
+            last.agency,
+            history.channel,
+            history.submitted_at,
+            history.received_at,
+            history.due_at,
+            history.finished_at,
+            history.returned_at,
+            nfc(last.note) if asks else None,
+            _encode(timeline).decode(),
+            CALENDAR,
+            last.at if last.status.paused else None,
+            person.kind,
+            nfc(person.name),
+            person.id,
+            person.phone,
+            person.email,
+            nfc(person.address),
+            nfc(history.subject),
+        )
+        return cls(item, dossier, _events(history, now, epoch))
+
+
+def _events(history: History, now: datetime, epoch: int) -> list[tuple[Any, ...]]:
+    events: list[tuple[Any, ...]] = []
+    prev_hash = GENESIS
+    for version, stage in enumerate(history.stages, start=1):
+        event = {
+            "code": history.code.text,
+            "version": version,
+            "kind": "received" if version == 1 else "moved",
+            "status": stage.status.value,
+            "occurred_at": stage.at,
+            "recorded_at": now,
+            "agency": stage.agency,
+            "department": nfc(stage.department),
+            "actor": nfc(stage.officer) or SOURCE,
+            "source": SOURCE,
+            "source_event_id": None,
+            "bulk": True,
+            "note": nfc(stage.note),
+            "official_number": None,
+        }
+        digest = chain_hash(prev_hash, **event)  # type: ignore[arg-type]
+        events.append((epoch, *event.values(), prev_hash, digest))
+        prev_hash = digest
+    return events
+
+
+def _lines(file: BinaryIO, position: int) -> Iterator[tuple[bytes | None, int]]:
+    """Each line with the position after it; None for one too long to be kept in memory."""
+    while True:
+        line = file.readline(LONGEST_LINE + 1)
+        if not line:
+            return
+        position += len(line)
+        if line.endswith(b"\n") or len(line) <= LONGEST_LINE:
+            yield line, position
+            continue
+        while rest := file.readline(READ_SIZE):
+            position += len(rest)
+            if rest.endswith(b"\n"):
+                break
+        yield None, position
+
+
+def _next_size(size: int, took: float) -> int:
+    """As many lines as fit the target, changing by at most a factor of two at a time."""
+    factor = min(2.0, max(0.5, TRANSACTION_TARGET / max(took, 0.001)))
+    return max(10, min(MOST_LINES, int(size * factor)))
+
+
+def _fingerprint(file: BinaryIO) -> bytes:
+    """What a file is recognised by when its import is taken up again: its size and first 64 KiB."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    return hashlib.sha256(size.to_bytes(8) + file.read(1 << 16)).digest()
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _opened_at(path: Path, length: int) -> BinaryIO:
+    """The file, owner's eyes only, cut to the length that was committed, ready to go on writing."""
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
+    file.truncate(length)
+    file.seek(length)
+    return file

@@ -1,0 +1,169 @@
+"""The national dossier-synchronisation form: Vietnamese field names, dates as yyyyMMddHHmmss in UTC+7.
+
+One object a line: the fields of the service DongBoHoSoMC, and under TienTrinh the progress entries of
+CapNhatTienDoHoSoMC, oldest first. Systems send numbers as numbers or as text; both are read. Fields that
+say nothing about status (papers, fees, attachments) are passed over. `DonViXuLy` holds the agency's code.
+"""
+
+import re
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from intake.dialects import History, Person, Refused, Stage
+from lookup import code as codes
+from lookup.dossier import VIETNAM
+from lookup.status import Status
+
+CHANNELS = {1: "direct", 2: "online", 3: "postal"}
+_DATE = re.compile(r"[0-9]{14}", re.ASCII)
+_CASE = "Trường hợp: "
+
+_Text = Annotated[str, Meta(max_length=4000)]
+_Short = Annotated[str, Meta(max_length=300)]
+
+
+class Identity(msgspec.Struct):
+    """DinhDanhCHS."""
+
+    number: _Short = msgspec.field(name="SoDinhDanh", default="")
+
+
+class Progress(msgspec.Struct):
+    """One entry of TienTrinh."""
+
+    at: str = msgspec.field(name="ThoiDiemXuLy")
+    status: int = msgspec.field(name="TrangThai")
+    department: _Short = msgspec.field(name="PhongBanXuLy", default="")
+    officer: Annotated[str, Meta(max_length=100)] = msgspec.field(name="NguoiXuLy", default="")
+    note: _Text = msgspec.field(name="NoiDungXuLy", default="")
+
+
+class NationalDossier(msgspec.Struct):
+    """The fields of the form that the lookup has a use for."""
+
+    code: str = msgspec.field(name="MaHoSo")
+    service: _Short = msgspec.field(name="MaTTHC")
+    agency: _Short = msgspec.field(name="DonViXuLy")
+    status: int = msgspec.field(name="TrangThaiHoSo")
+    channel: int = msgspec.field(name="KenhThucHien")
+    submitted: str = msgspec.field(name="NgayNopHoSo")
+    applicant: _Short = msgspec.field(name="ChuHoSo")
+    applicant_kind: Annotated[int, Meta(ge=1, le=4)] = msgspec.field(name="LoaiDoiTuong", default=1)
+    identity: Identity | None = msgspec.field(name="DinhDanhCHS", default=None)
+    phone: _Short = msgspec.field(name="SoDienThoai", default="")
+    email: _Short = msgspec.field(name="Email", default="")
+    subject: Annotated[str, Meta(max_length=1000)] = msgspec.field(name="TrichYeuHoSo", default="")
+    other: _Text = msgspec.field(name="ThongTinKhac", default="")
+    received: str = msgspec.field(name="NgayTiepNhan", default="")
+    due: str = msgspec.field(name="NgayHenTra", default="")
+    finished: str = msgspec.field(name="NgayKetThucXuLy", default="")
+    returned: str = msgspec.field(name="NgayTra", default="")
+    refused: str = msgspec.field(name="NgayTuChoi", default="")
+    progress: list[Progress] = msgspec.field(name="TienTrinh", default_factory=list)
+
+
+_decoder = msgspec.json.Decoder(NationalDossier, strict=False)
+
+
+def read(line: bytes) -> History:
+    """The history this line tells. Raises Refused."""
+    try:
+        form = _decoder.decode(line)
+    except msgspec.ValidationError as error:
+        raise Refused("wrong_shape", str(error)) from None
+    try:
+        code = codes.parse(form.code)
+    except codes.MalformedCode as error:
+        raise Refused("malformed_code", error.detail) from None
+    status = _status(form.status)
+    submitted = _date("NgayNopHoSo", form.submitted)
+    if submitted is None:
+        raise Refused("bad_date", "NgayNopHoSo: a dossier has a date of submission")
+    stages = _stages(form, status, submitted)
+    last = stages[-1]
+    finished = _date("NgayKetThucXuLy", form.finished)
+    returned = _date("NgayTra", form.returned)
+    due = _date("NgayHenTra", form.due)
+    if due is not None and due < submitted:
+        raise Refused("dates_out_of_order", "NgayHenTra lies before NgayNopHoSo")
+    _date("NgayTuChoi", form.refused)
+    return History(
+        code=code,
+        agency=form.agency,
+        service=form.service,
+        service_case=form.other.removeprefix(_CASE) if form.other.startswith(_CASE) else "default",
+        channel=_channel(form.channel),
+        submitted_at=submitted,
+        received_at=_date("NgayTiepNhan", form.received),
+        due_at=due,
+        finished_at=(finished or last.at) if status in (Status.COMPLETED, Status.RETURNED) else None,
+        returned_at=(returned or last.at) if status is Status.RETURNED else None,
+        applicant=Person(
+            kind=form.applicant_kind,
+            name=form.applicant,
+            id=(form.identity and form.identity.number) or None,
+            phone=form.phone or None,
+            email=form.email or None,
+            address=None,
+        ),
+        subject=form.subject or None,
+        stages=stages,
+    )
+
+
+def _stages(form: NationalDossier, status: Status, submitted: datetime) -> tuple[Stage, ...]:
+    stages = tuple(
+        Stage(
+            at=_date("ThoiDiemXuLy", entry.at) or submitted,
+            status=_status(entry.status),
+            agency=form.agency,
+            department=entry.department or None,
+            officer=entry.officer or None,
+            note=entry.note or None,
+        )
+        for entry in form.progress
+    )
+    if not stages:  # some systems send where a dossier stands and no history
+        return (Stage(submitted, status, form.agency, None, None, None),)
+    if stages[-1].status is not status:
+        raise Refused(
+            "history_disagrees",
+            f"TrangThaiHoSo is {status.value}, the last TrangThai is {stages[-1].status.value}",
+        )
+    return stages
+
+
+def _status(number: int) -> Status:
+    try:
+        return Status(number)
+    except ValueError:
+        raise Refused("unknown_status", f"{number} is not a national status (1 to 10)") from None
+
+
+def _channel(number: int) -> str:
+    try:
+        return CHANNELS[number]
+    except KeyError:
+        raise Refused("wrong_shape", f"KenhThucHien: {number} is not 1, 2 or 3") from None
+
+
+def _date(field: str, text: str) -> datetime | None:
+    if not text:
+        return None
+    if not _DATE.fullmatch(text):
+        raise Refused("bad_date", f"{field}: {text[:20]!r} is not yyyyMMddHHmmss")
+    try:
+        return datetime(
+            int(text[:4]),
+            int(text[4:6]),
+            int(text[6:8]),
+            int(text[8:10]),
+            int(text[10:12]),
+            int(text[12:]),
+            tzinfo=VIETNAM,
+        )
+    except ValueError:
+        raise Refused("bad_date", f"{field}: {text} does not exist") from None

@@ -1,0 +1,691 @@
+"""One transaction per change: the dossier's row, its public timeline and the event log move together.
+
+A COMMIT is never cancelled. At the deadline the caller is told that the outcome is unknown, and the
+transaction goes on in a task of its own; a repeat under the same idempotency key finds out what became of
+it. (A cancelled commit can be visible locally though no standby has it; acknowledging it then would lose it
+at the next failover.)
+"""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any, TypeVar
+
+import asyncpg
+import msgspec
+
+from intake import metrics
+from intake.audit import GENESIS, chain_hash
+from intake.credentials import Client
+from intake.submission import (
+    TOLERANCE,
+    InvalidContent,
+    OfficialNumber,
+    Submission,
+    Transition,
+    fingerprint,
+    nfc,
+    plausible,
+)
+from intake.workdays import CALENDAR, promise, shift
+from lookup import code as codes
+from lookup.catalogue import Catalogue, Service
+from lookup.code import DossierCode, MalformedCode, Scheme
+from lookup.dossier import VIETNAM
+from lookup.status import Status
+from ops.connections import Postgres
+from ops.errors import Kind, Refusal, Unavailable
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+TRY_LOCK = """
+SELECT pg_try_advisory_xact_lock(hashtextextended($1 || E'\\n' || $2, 24)) AS locked,
+       now()                                                             AS now,
+       (SELECT max(number) FROM epoch)                                   AS epoch
+"""
+
+FIND_ANSWER = """
+UPDATE idempotency
+   SET replays = replays + 1
+ WHERE client = $1 AND key = $2
+RETURNING fingerprint, answer
+"""
+
+KEEP_ANSWER = """
+INSERT INTO idempotency (client, key, fingerprint, answer)
+VALUES ($1, $2, $3, $4)
+"""
+
+NEXT_IN_SEQUENCE = """
+INSERT INTO daily_sequence AS s (agency, day, last)
+VALUES ($1, $2, 1)
+ON CONFLICT (agency, day) DO UPDATE
+   SET last = s.last + 1
+RETURNING last
+"""
+
+IS_TAKEN = """
+SELECT EXISTS (SELECT FROM dossier WHERE code = $1)
+    OR EXISTS (SELECT FROM dossier_number WHERE number = $1)
+"""
+
+RECEIVE = """
+INSERT INTO dossier (code, version, status, service, service_case, agency, channel,
+                     submitted_at, received_at, due_at, timeline, calendar,
+                     applicant_kind, applicant_name, applicant_id, applicant_phone, applicant_email,
+                     applicant_address, subject)
+VALUES ($1, 1, $2, $3, $4, $5, $6,
+        $7, $8, $9, $10, $11,
+        $12, $13, $14, $15, $16,
+        $17, $18)
+"""
+
+LOCK_DOSSIER = """
+SELECT code, version, status, service, service_case, agency, channel, submitted_at, received_at, due_at,
+       finished_at, returned_at, official_number, paused_at, removed
+  FROM dossier
+ WHERE code = $1
+   FOR UPDATE
+"""
+
+MOVE = """
+UPDATE dossier
+   SET version = version + 1, status = $3, agency = $4, received_at = $5, due_at = $6, finished_at = $7,
+       returned_at = $8, paused_at = $9, action_needed = $10, timeline = timeline || $11::jsonb
+ WHERE code = $1 AND version = $2
+"""
+
+BIND_NUMBER = """
+UPDATE dossier
+   SET version = version + 1, official_number = $3
+ WHERE code = $1 AND version = $2
+"""
+
+ADD_NUMBER = """
+INSERT INTO dossier_number (number, code, version)
+VALUES ($1, $2, $3)
+ON CONFLICT DO NOTHING
+RETURNING number
+"""
+
+LAST_HASH = """
+SELECT hash
+  FROM event
+ WHERE code = $1 AND version = $2
+"""
+
+APPEND_EVENT = """
+INSERT INTO event (epoch, code, version, kind, status, occurred_at, recorded_at, agency, department,
+                   actor, source, source_event_id, bulk, note, official_number, prev_hash, hash)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+"""
+
+OFFICERS_VIEW = """
+SELECT code, version, status, service, service_case, agency, channel, submitted_at, received_at, due_at,
+       finished_at, returned_at, official_number, action_needed, timeline, subject, removed,
+       applicant_kind, applicant_name, applicant_id, applicant_phone, applicant_email, applicant_address
+  FROM dossier
+ WHERE code = $1
+"""
+
+
+class StillRunning(Refusal):
+    """The first request under this idempotency key has not ended yet."""
+
+    kind = Kind.CONFLICT
+    code = "still_running"
+    title = "The first request with this Idempotency-Key is still running."
+    title_vi = "Yêu cầu đầu tiên với Idempotency-Key này vẫn đang được xử lý."
+
+
+class KeyReused(Refusal):
+    """The idempotency key was used for another request."""
+
+    kind = Kind.UNPROCESSABLE
+    code = "idempotency_key_reused"
+    title = "This Idempotency-Key was used for a different request."
+    title_vi = "Idempotency-Key này đã được dùng cho một yêu cầu khác."
+
+
+class OutcomeUnknown(Unavailable):
+    """The deadline passed while the database was committing; a repeat with the same key tells what became of it."""
+
+    code = "outcome_unknown"
+    title = "It is not known yet whether this was recorded. Repeat the request with the same Idempotency-Key."
+    title_vi = "Chưa xác định được yêu cầu đã được ghi nhận hay chưa. Hãy gửi lại với cùng Idempotency-Key."
+
+
+class UnknownDossier(Refusal):
+    """No dossier has this code."""
+
+    kind = Kind.NOT_FOUND
+    code = "dossier_not_found"
+    title = "There is no dossier with this code."
+    title_vi = "Không có hồ sơ nào mang mã này."
+
+
+class UnknownAgency(Refusal):
+    """The catalogue has no such agency."""
+
+    kind = Kind.UNPROCESSABLE
+    code = "unknown_agency"
+    title = "There is no such agency in the catalogue."
+    title_vi = "Không có cơ quan này trong danh mục."
+
+
+class CannotNumber(Refusal):
+    """The agency's identifier does not fit the scheme in which dossiers are numbered here."""
+
+    kind = Kind.UNPROCESSABLE
+    code = "agency_cannot_number"
+    title = "Dossiers of this agency cannot be numbered in the configured scheme."
+    title_vi = "Không thể cấp mã hồ sơ cho cơ quan này theo cấu trúc mã đang dùng."
+
+
+class UnknownService(Refusal):
+    """The catalogue has no such service."""
+
+    kind = Kind.UNPROCESSABLE
+    code = "unknown_service"
+    title = "There is no such service in the catalogue."
+    title_vi = "Không có thủ tục này trong danh mục."
+
+
+class MoveNotAllowed(Refusal):
+    """A dossier in this status does not become that; `allowed` lists what it may become."""
+
+    kind = Kind.CONFLICT
+    code = "move_not_allowed"
+    title = "A dossier in this status cannot take that status."
+    title_vi = "Hồ sơ ở trạng thái này không thể chuyển sang trạng thái đó."
+
+
+class TimelineFull(Refusal):
+    """The dossier's public timeline has reached the size one read may have."""
+
+    kind = Kind.CONFLICT
+    code = "timeline_full"
+    title = "This dossier's timeline is full."
+    title_vi = "Quá trình xử lý của hồ sơ này đã đầy, không ghi thêm được."
+
+
+class VersionMismatch(Refusal):
+    """The dossier has moved on since the caller last saw it; `version` is where it stands."""
+
+    kind = Kind.PRECONDITION
+    code = "version_mismatch"
+    title = "The dossier has changed since the version you expected."
+    title_vi = "Hồ sơ đã thay đổi so với phiên bản bạn mong đợi."
+
+
+class NumberTaken(Refusal):
+    """The official number belongs to another dossier, or this dossier has another number already."""
+
+    kind = Kind.CONFLICT
+    code = "number_taken"
+    title = "This official number is taken, or the dossier has another one."
+    title_vi = "Số hồ sơ này đã được dùng, hoặc hồ sơ đã có số khác."
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What is written to the log beside the dossier's own row."""
+
+    code: str
+    version: int
+    kind: str
+    status: Status
+    occurred_at: datetime
+    recorded_at: datetime
+    agency: str
+    department: str | None
+    actor: str
+    source: str
+    source_event_id: str
+    note: str | None = None
+    official_number: str | None = None
+    bulk: bool = field(default=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Who asks, under which idempotency key, and what a repeat must equal."""
+
+    client: Client
+    key: str
+    fingerprint: bytes
+
+    @classmethod
+    def of(
+        cls, client: Client, key: str | None, path: str, content: Submission | Transition | OfficialNumber
+    ) -> "Request":
+        """Without a key the server makes the event's id itself, before the first attempt."""
+        return cls(client, key or str(uuid.uuid4()), fingerprint(path, content))
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """What a transaction begins with: its time by the database's clock, and the epoch."""
+
+    now: datetime
+    epoch: int
+
+
+class Ledger:
+    """Records receptions, moves and official numbers; `scheme` is how new dossiers are numbered."""
+
+    def __init__(self, postgres: Postgres, *, scheme: Scheme, deadline: float, longest: float = 10.0) -> None:
+        self._postgres = postgres
+        self._scheme = scheme
+        self._deadline = deadline
+        self._longest = longest
+        self._running: set[asyncio.Task[Any]] = set()
+
+    async def receive(self, request: Request, submission: Submission, catalogue: Catalogue) -> dict[str, Any]:
+        """Take a dossier in: a code of its own, a promised date, its first event. Safe to repeat.
+
+        The answer has code, version, status, submitted_at, received_at, due_at and key_serial; a repeat
+        under the same key gets the first one. Refusals: UnknownAgency, UnknownService, OutOfScope, CannotNumber,
+        KeyReused, StillRunning, OutcomeUnknown, Unavailable.
+        """
+        agency = catalogue.agencies.get(submission.agency)
+        service = catalogue.services.get(submission.service)
+        if agency is None:
+            raise UnknownAgency(f"There is no agency {submission.agency}.")
+        request.client.require("receive", submission.agency, catalogue)
+        if service is None:
+            raise UnknownService(f"There is no service {submission.service}.")
+
+        async def work(connection: Any, moment: _Moment) -> dict[str, Any]:
+            return await self._receive(connection, moment, request, submission, service)
+
+        return await self._settle(self._once(request, work))
+
+    async def move(
+        self, request: Request, code: DossierCode, transition: Transition, catalogue: Catalogue
+    ) -> dict[str, Any]:
+        """Move a dossier to another status or unit; the answer has version, status and due_at. Safe to repeat.
+
+        Refusals: UnknownDossier, OutOfScope, VersionMismatch, MoveNotAllowed, UnknownAgency, InvalidContent,
+        TimelineFull, KeyReused, StillRunning, OutcomeUnknown, Unavailable.
+        """
+        if transition.agency is not None and transition.agency not in catalogue.agencies:
+            raise UnknownAgency(f"There is no agency {transition.agency}.")
+
+        async def work(connection: Any, moment: _Moment) -> dict[str, Any]:
+            return await self._move(connection, moment, request, code, transition, catalogue)
+
+        return await self._settle(self._once(request, work))
+
+    async def bind_number(
+        self, request: Request, code: DossierCode, bound: OfficialNumber, catalogue: Catalogue
+    ) -> dict[str, Any]:
+        """Give a dossier its official number; its code keeps working. The answer has version and number.
+
+        Binding the number it already has changes nothing. Refusals: UnknownDossier, OutOfScope,
+        VersionMismatch, NumberTaken, KeyReused, StillRunning, OutcomeUnknown, Unavailable.
+        """
+        number = codes.parse(bound.number)
+
+        async def work(connection: Any, moment: _Moment) -> dict[str, Any]:
+            return await self._bind(connection, moment, request, code, number, bound.expected_version, catalogue)
+
+        return await self._settle(self._once(request, work))
+
+    async def officers_view(self, code: DossierCode) -> Any:
+        """The whole row, the applicant included, for a client whose scope covers it. Raises UnknownDossier."""
+        rows = await self._postgres.fetch(OFFICERS_VIEW, code.text)
+        if not rows or rows[0]["removed"]:
+            raise UnknownDossier
+        return rows[0]
+
+    async def close(self) -> None:
+        """Wait for the transactions still under way; each ends within the longest time one may take."""
+        if self._running:
+            await asyncio.wait(self._running)
+
+    # -- the shape every change shares -------------------------------------------------------------------
+
+    async def _settle(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of `work`, or OutcomeUnknown at the deadline while it goes on."""
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        done, _ = await asyncio.wait({task}, timeout=self._deadline)
+        if not done:
+            metrics.OUTCOMES_UNKNOWN.inc()
+            raise OutcomeUnknown
+        return task.result()
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and task.exception() is not None and not isinstance(task.exception(), Refusal):
+            log.error("a change failed", exc_info=task.exception())
+
+    async def _once(self, request: Request, work: Any) -> dict[str, Any]:
+        """Run `work` in a transaction unless this key has been answered: then give that answer again.
+
+        Fifty repeats of one slow request do not wait for it on fifty connections: all but the first are
+        told that it is still running. A repeat counts itself, so that it too has something to commit and
+        waits for the same standby the first one waited for.
+        """
+        client, key = request.client.id, request.key
+        async with self._postgres.connection(self._longest) as connection, connection.transaction():
+            start = await connection.fetchrow(TRY_LOCK, client, key)
+            if not start["locked"]:
+                raise StillRunning(retry_after=1)
+            before = await connection.fetchrow(FIND_ANSWER, client, key)
+            if before is not None:
+                if before["fingerprint"] != request.fingerprint:
+                    raise KeyReused
+                metrics.REPLAYS.inc()
+                answer: dict[str, Any] = msgspec.json.decode(before["answer"])
+                return answer
+            answer = await work(connection, _Moment(start["now"], start["epoch"]))
+            encoded = msgspec.json.encode(answer)
+            await connection.execute(KEEP_ANSWER, client, key, request.fingerprint, encoded.decode())
+        same_types_as_a_repeat: dict[str, Any] = msgspec.json.decode(encoded)
+        return same_types_as_a_repeat
+
+    # -- the changes -------------------------------------------------------------------------------------
+
+    async def _receive(
+        self, connection: Any, moment: _Moment, request: Request, submission: Submission, service: Service
+    ) -> dict[str, Any]:
+        status = submission.first_status
+        submitted_at = plausible(submission.submitted_at, moment.now, "submitted_at")
+        received_at = submitted_at if status is Status.RECEIVED else None
+        due_at = _promised(service, submission.service_case, submission.channel, submitted_at)
+        applicant = submission.applicant
+        code = await self._next_code(connection, submission.agency, moment.now.astimezone(VIETNAM).date())
+        step = _step(submitted_at, status, submission.agency, submission.department)
+        await connection.execute(
+            RECEIVE,
+            code.text,
+            status.value,
+            submission.service,
+            submission.service_case,
+            submission.agency,
+            submission.channel,
+            submitted_at,
+            received_at,
+            due_at,
+            msgspec.json.encode([step]).decode(),
+            CALENDAR,
+            applicant.kind,
+            nfc(applicant.name),
+            applicant.id,
+            applicant.phone,
+            applicant.email,
+            nfc(applicant.address),
+            nfc(submission.subject),
+        )
+        await self._append(
+            connection,
+            moment.epoch,
+            GENESIS,
+            Event(
+                code=code.text,
+                version=1,
+                kind="received",
+                status=status,
+                occurred_at=submitted_at,
+                recorded_at=moment.now,
+                agency=submission.agency,
+                department=nfc(submission.department),
+                actor=_actor(request.client, submission.officer),
+                source=request.client.id,
+                source_event_id=request.key,
+            ),
+        )
+        metrics.DOSSIERS_RECEIVED.labels(submission.channel).inc()
+        return {
+            "code": code.text,
+            "version": 1,
+            "status": status.slug,
+            "submitted_at": submitted_at.astimezone(VIETNAM),
+            "received_at": received_at and received_at.astimezone(VIETNAM),
+            "due_at": due_at,
+            "issued_at": moment.now.astimezone(VIETNAM),
+            "key_serial": 0,
+        }
+
+    async def _next_code(self, connection: Any, agency: str, today: date) -> DossierCode:
+        # Taken late in the transaction: until it commits, others who number for this agency wait.
+        day = today.replace(month=1, day=1) if self._scheme is Scheme.D else today
+        while True:
+            sequence = await connection.fetchval(NEXT_IN_SEQUENCE, agency, day)
+            try:
+                code = codes.issue(self._scheme, agency, today, sequence)
+            except MalformedCode as misfit:
+                raise CannotNumber(misfit.detail) from None
+            # An import may have brought today's first codes along.
+            if not await connection.fetchval(IS_TAKEN, code.text):
+                return code
+
+    async def _move(
+        self,
+        connection: Any,
+        moment: _Moment,
+        request: Request,
+        code: DossierCode,
+        transition: Transition,
+        catalogue: Catalogue,
+    ) -> dict[str, Any]:
+        dossier = await self._locked(connection, request, code, "move", transition.expected_version, catalogue)
+        before, after = Status(dossier["status"]), transition.status
+        if not before.may_become(after):
+            allowed = [status.slug for status in Status if before.may_become(status)]
+            raise MoveNotAllowed(
+                f"From {before.slug} it may become: {', '.join(allowed) or 'nothing, this status is final'}.",
+                allowed=allowed,
+                status=before.slug,
+                version=dossier["version"],
+            )
+        at = _after_submission(plausible(transition.at, moment.now, "at"), dossier["submitted_at"])
+        agency = transition.agency or dossier["agency"]
+        times = _times_after(dossier, after, at, catalogue.services.get(dossier["service"]))
+        try:
+            await connection.execute(
+                MOVE,
+                code.text,
+                dossier["version"],
+                after.value,
+                agency,
+                times.received_at,
+                times.due_at,
+                times.finished_at,
+                times.returned_at,
+                times.paused_at,
+                nfc(transition.note) if after in (Status.SUPPLEMENT_REQUIRED, Status.PAYMENT_REQUIRED) else None,
+                msgspec.json.encode([_step(at, after, agency, transition.department)]).decode(),
+            )
+        except asyncpg.CheckViolationError as broken:
+            if broken.constraint_name != "timeline_fits_one_read":
+                raise
+            raise TimelineFull from None
+        version = dossier["version"] + 1
+        await self._append(
+            connection,
+            moment.epoch,
+            await connection.fetchval(LAST_HASH, code.text, dossier["version"]),
+            Event(
+                code=code.text,
+                version=version,
+                kind="moved",
+                status=after,
+                occurred_at=at,
+                recorded_at=moment.now,
+                agency=agency,
+                department=nfc(transition.department),
+                actor=_actor(request.client, transition.officer),
+                source=request.client.id,
+                source_event_id=request.key,
+                note=nfc(transition.note),
+            ),
+        )
+        metrics.MOVES.labels(after.slug).inc()
+        due_at = times.due_at
+        return {
+            "code": code.text,
+            "version": version,
+            "status": after.slug,
+            "due_at": due_at and due_at.astimezone(VIETNAM),
+        }
+
+    async def _bind(
+        self,
+        connection: Any,
+        moment: _Moment,
+        request: Request,
+        code: DossierCode,
+        number: DossierCode,
+        expected_version: int | None,
+        catalogue: Catalogue,
+    ) -> dict[str, Any]:
+        dossier = await self._locked(connection, request, code, "bind", expected_version, catalogue)
+        version = dossier["version"]
+        if dossier["official_number"] == number.text:
+            return {"code": code.text, "version": version, "official_number": number.text}
+        if dossier["official_number"] is not None:
+            raise NumberTaken(f"This dossier's number is {dossier['official_number']}.")
+        if await connection.fetchval(IS_TAKEN, number.text):
+            raise NumberTaken(f"{number.text} belongs to another dossier, or is a dossier's code.")
+        if await connection.fetchval(ADD_NUMBER, number.text, code.text, version + 1) is None:
+            raise NumberTaken(f"{number.text} belongs to another dossier.")
+        await connection.execute(BIND_NUMBER, code.text, version, number.text)
+        await self._append(
+            connection,
+            moment.epoch,
+            await connection.fetchval(LAST_HASH, code.text, version),
+            Event(
+                code=code.text,
+                version=version + 1,
+                kind="number_bound",
+                status=Status(dossier["status"]),
+                occurred_at=moment.now,
+                recorded_at=moment.now,
+                agency=dossier["agency"],
+                department=None,
+                actor=_actor(request.client, None),
+                source=request.client.id,
+                source_event_id=request.key,
+                official_number=number.text,
+            ),
+        )
+        return {"code": code.text, "version": version + 1, "official_number": number.text}
+
+    async def _locked(
+        self,
+        connection: Any,
+        request: Request,
+        code: DossierCode,
+        action: str,
+        expected_version: int | None,
+        catalogue: Catalogue,
+    ) -> Any:
+        dossier = await connection.fetchrow(LOCK_DOSSIER, code.text)
+        if dossier is None or dossier["removed"]:
+            raise UnknownDossier
+        request.client.require(action, dossier["agency"], catalogue)
+        if expected_version is not None and dossier["version"] != expected_version:
+            raise VersionMismatch(
+                f"It stands at version {dossier['version']}, you expected {expected_version}.",
+                version=dossier["version"],
+                status=Status(dossier["status"]).slug,
+            )
+        return dossier
+
+    @staticmethod
+    async def _append(connection: Any, epoch: int, prev_hash: bytes, event: Event) -> None:
+        columns = {
+            "code": event.code,
+            "version": event.version,
+            "kind": event.kind,
+            "status": event.status.value,
+            "occurred_at": event.occurred_at,
+            "recorded_at": event.recorded_at,
+            "agency": event.agency,
+            "department": event.department,
+            "actor": event.actor,
+            "source": event.source,
+            "source_event_id": event.source_event_id,
+            "bulk": event.bulk,
+            "note": event.note,
+            "official_number": event.official_number,
+        }
+        digest = chain_hash(prev_hash, **columns)  # type: ignore[arg-type]
+        await connection.execute(APPEND_EVENT, epoch, *columns.values(), prev_hash, digest)
+
+
+@dataclass(frozen=True, slots=True)
+class _Times:
+    received_at: datetime | None
+    due_at: datetime | None
+    finished_at: datetime | None
+    returned_at: datetime | None
+    paused_at: datetime | None
+
+
+def _times_after(dossier: Any, after: Status, at: datetime, service: Service | None) -> _Times:
+    """The dossier's dates once it has taken this status; the three ends (promised, finished, returned) stay apart."""
+    before = Status(dossier["status"])
+    received_at, due_at = dossier["received_at"], dossier["due_at"]
+    finished_at = dossier["finished_at"]
+    if after is Status.RECEIVED and received_at is None:
+        received_at = at
+        due_at = _promised(service, dossier["service_case"], dossier["channel"], at) or due_at
+    elif before.paused and after in (Status.RECEIVED, Status.PROCESSING):
+        due_at = _due_after_pause(dossier, before, at, service)
+    if after is Status.PROCESSING:
+        finished_at = None  # a correction (art. 21) is work again
+    if after in (Status.COMPLETED, Status.RETURNED):
+        finished_at = finished_at or at
+    returned_at = at if after is Status.RETURNED else None
+    paused_at = (dossier["paused_at"] or at) if after.paused else None
+    return _Times(received_at, due_at, finished_at, returned_at, paused_at)
+
+
+def _due_after_pause(dossier: Any, paused_as: Status, at: datetime, service: Service | None) -> datetime | None:
+    """The promised date after a pause: counted anew, moved by the pause, or left, as the service's policy says."""
+    due_at: datetime | None = dossier["due_at"]
+    if service is None or due_at is None:
+        return due_at
+    supplement = paused_as is Status.SUPPLEMENT_REQUIRED
+    policy = service.clock_after_supplement if supplement else service.clock_after_suspension
+    if policy == "restart":
+        return _promised(service, dossier["service_case"], dossier["channel"], at) or due_at
+    if policy == "shift" and dossier["paused_at"] is not None:
+        return shift(due_at, dossier["paused_at"], at)
+    return due_at
+
+
+def _promised(service: Service | None, case: str, channel: str, received_at: datetime) -> datetime | None:
+    if service is None:
+        return None
+    limit = service.time_limit(case, channel, received_at.astimezone(VIETNAM).date())
+    return promise(received_at, limit.hours) if limit else None
+
+
+def _after_submission(at: datetime, submitted_at: datetime) -> datetime:
+    """The moment, not before the submission by more than two clocks may differ; else InvalidContent."""
+    if at < submitted_at - TOLERANCE:
+        raise InvalidContent(f"at: {at.isoformat()} lies before the dossier was submitted")
+    return max(at, submitted_at)
+
+
+def _step(at: datetime, status: Status, agency: str, department: str | None) -> dict[str, Any]:
+    return {
+        "at": at.astimezone(VIETNAM),
+        "status": status.slug,
+        "agency": agency,
+        "department": nfc(department),
+    }
+
+
+def _actor(client: Client, officer: str | None) -> str:
+    return f"{client.id}/{nfc(officer)}" if officer else client.id

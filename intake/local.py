@@ -1,0 +1,341 @@
+"""The whole house on one machine: `hoso24 up`, and `hoso24 demo` to watch a dossier move through it."""
+
+import asyncio
+import http.client
+import json
+import os
+import secrets
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import asyncpg
+import click
+import segno
+
+from intake import sample
+from intake.bulk import Import, Tally
+from intake.credentials import ACTIONS, add_client, new_token
+from lookup import catalogue, schema
+from lookup import code as codes
+from lookup.lookup_key import KeyRing
+from lookup.status import Status
+from ops import embedded
+from ops.embedded import CannotStart, free_port, write_private
+from ops.stack import Service, Stack, write_up_file
+
+CLIENT = "local-demo"
+SAMPLE_DOSSIERS = 300
+SAMPLE_DAYS = 15
+SAMPLE_FIRST = 90_001
+"""Where their sequences begin, far from those of a sample somebody imports afterwards."""
+ROLES = ("owner", "writer", "relay", "reader")
+PREFERRED_PORTS = {
+    "lookup": 8080,
+    "lookup_admin": 8081,
+    "intake": 8090,
+    "intake_admin": 8091,
+    "relay_admin": 8092,
+}
+
+SHOWN = """
+SELECT DISTINCT ON (status) code, status, key_serial
+  FROM dossier
+ WHERE status IN (4, 5, 10) AND NOT removed
+ ORDER BY status, submitted_at DESC, code
+"""
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """What the first start makes up and later ones find again."""
+
+    passwords: Mapping[str, str]
+    lookup_keys: str
+    token: str
+
+    @classmethod
+    def of(cls, directory: Path) -> "Secrets":
+        """Those in the directory, made there if there are none."""
+        path = directory / "secrets.json"
+        if not path.exists():
+            made = {
+                "passwords": {role: secrets.token_hex(16) for role in ROLES},
+                "lookup_keys": f"0:{secrets.token_hex(32)}",
+                "token": new_token(CLIENT),
+            }
+            write_private(path, json.dumps(made, indent=2) + "\n")
+        return cls(**json.loads(path.read_text("utf-8")))
+
+
+@dataclass(frozen=True)
+class Servers:
+    """Where Postgres (by role) and Redis are."""
+
+    postgres: Mapping[str, str]
+    redis: str
+    admin: str | None = None
+
+
+def up(directory: Path, *, samples: bool) -> None:
+    """Start everything, say where it is, and look after it until a signal asks for the end."""
+    began = time.monotonic()
+    directory.mkdir(exist_ok=True)
+    with Stack(directory, _say) as stack:
+        own = Secrets.of(directory)
+        servers = _servers(stack, directory, own)
+        ports = _ports(stack)
+        environ = _environ(servers, own, ports)
+        _prepare_database(stack, servers, own, samples=samples)
+        stack.check()
+        _say("Starting relay, lookup and intake …")
+        stack.start(*(_service(name, directory, environ, ports) for name in ("relay", "lookup", "intake")))
+        shown = asyncio.run(_shown(servers, own))
+        _write(directory, servers, own, ports, environ, shown)
+        _introduce(ports, own, shown, time.monotonic() - began)
+        stack.run()
+        _say("Stopping …")
+    _say("Everything has stopped. The data are kept; `make up` goes on with them.")
+
+
+def _servers(stack: Stack, directory: Path, own: Secrets) -> Servers:
+    postgres, admin = _postgres(stack, directory, own)
+    redis = os.environ.get("HOSO24_REDIS_URL", "")
+    if redis:
+        _say("Redis: the one HOSO24_REDIS_URL names.")
+    else:
+        _say("Starting Valkey …")
+        server = stack.add(embedded.Redis.start(directory / "redis", guardian=stack.guardian))
+        for note in server.notes:
+            _say(note)
+        redis = server.url
+    return Servers(postgres, redis, admin)
+
+
+def _postgres(stack: Stack, directory: Path, own: Secrets) -> tuple[Mapping[str, str], str | None]:
+    """The URL for each role, and the superuser's if roles are ours to make."""
+    names = {role: f"HOSO24_PG_{role.upper()}_URL" for role in ROLES}
+    given = {role: os.environ[name] for role, name in names.items() if os.environ.get(name)}
+    if given:
+        missing = [names[role] for role in ROLES if role not in given]
+        if missing:
+            raise CannotStart(f"Some HOSO24_PG_…_URL are set, but not {', '.join(missing)}: set all four, or none.")
+        _say("PostgreSQL: the one HOSO24_PG_…_URL name.")
+        return given, os.environ.get("HOSO24_PG_ADMIN_URL") or None
+    _say("Starting PostgreSQL …")
+    server = stack.add(embedded.Postgres.start(directory / "postgres", guardian=stack.guardian))
+    for note in server.notes:
+        _say(note)
+    urls = {role: _with_user(server.admin_url, f"hoso24_{role}", own.passwords[role], "hoso24") for role in ROLES}
+    return urls, server.admin_url
+
+
+def _with_user(url: str, user: str, password: str, database: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(
+        parts._replace(netloc=f"{user}:{quote(password)}@{parts.hostname}:{parts.port}", path=f"/{database}")
+    )
+
+
+def _ports(stack: Stack) -> dict[str, int]:
+    ports: dict[str, int] = {}
+    for name, preferred in PREFERRED_PORTS.items():
+        ports[name] = free_port(preferred, avoid={*ports.values(), *PREFERRED_PORTS.values()} - {preferred})
+        if ports[name] != preferred:
+            _say(f"Port {preferred} is taken; {name.replace('_', ' ')} uses {ports[name]}.")
+    stack.check()
+    return ports
+
+
+def _environ(servers: Servers, own: Secrets, ports: Mapping[str, int]) -> dict[str, str]:
+    return {
+        "HOSO24_PG_OWNER_URL": servers.postgres["owner"],
+        "HOSO24_PG_WRITER_URL": servers.postgres["writer"],
+        "HOSO24_PG_RELAY_URL": servers.postgres["relay"],
+        "HOSO24_PG_READER_URL": servers.postgres["reader"],
+        "HOSO24_REDIS_URL": servers.redis,
+        "HOSO24_LOOKUP_KEY_SECRETS": os.environ.get("HOSO24_LOOKUP_KEY_SECRETS") or own.lookup_keys,
+        "HOSO24_HOST": os.environ.get("HOSO24_HOST") or "127.0.0.1",
+        "HOSO24_PUBLIC_URL": os.environ.get("HOSO24_PUBLIC_URL") or f"http://127.0.0.1:{ports['lookup']}",
+        "HOSO24_LOOKUP_PORT": str(ports["lookup"]),
+        "HOSO24_LOOKUP_ADMIN_PORT": str(ports["lookup_admin"]),
+        "HOSO24_INTAKE_PORT": str(ports["intake"]),
+        "HOSO24_INTAKE_ADMIN_PORT": str(ports["intake_admin"]),
+        "HOSO24_RELAY_ADMIN_PORT": str(ports["relay_admin"]),
+        "HOSO24_DRAIN_SECONDS": os.environ.get("HOSO24_DRAIN_SECONDS") or "0.5",  # no load balancer to wait for
+    }
+
+
+def _prepare_database(stack: Stack, servers: Servers, own: Secrets, *, samples: bool) -> None:
+    try:
+        if servers.admin is not None:
+            asyncio.run(schema.create_roles(servers.admin, *(servers.postgres[role] for role in ROLES)))
+        asyncio.run(schema.migrate(servers.postgres["owner"], lambda what: _say(f"Applying {what} …")))
+        stack.check()
+        asyncio.run(_furnish(servers, own, samples=samples))
+    except (OSError, asyncpg.PostgresError) as error:
+        raise CannotStart(f"The database cannot be prepared: {type(error).__name__}: {error}") from error
+
+
+async def _furnish(servers: Servers, own: Secrets, *, samples: bool) -> None:
+    """The sample catalogue, a client for trying things out, and dossiers if there are none."""
+    connection = await asyncpg.connect(servers.postgres["writer"])
+    try:
+        if samples:
+            await catalogue.install_sample(connection)
+        if await connection.fetchval("SELECT EXISTS (SELECT FROM agency WHERE code = 'G99')"):
+            await add_client(connection, CLIENT, "this machine's own (sample)", "G99", ACTIONS, own.token)
+        if samples and not await connection.fetchval("SELECT EXISTS (SELECT FROM dossier)"):
+            _say(f"Importing {SAMPLE_DOSSIERS} sample dossiers (fictitious people and agencies) …")
+            await _import_samples(connection, KeyRing.from_text(own.lookup_keys))
+    finally:
+        await connection.close()
+
+
+async def _import_samples(connection: Any, keys: KeyRing) -> Tally:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "sample.ndjson"
+        yesterday = date.today() - timedelta(days=1)
+        sample.write(path, SAMPLE_DOSSIERS, until=yesterday, days=SAMPLE_DAYS, first=SAMPLE_FIRST)
+        return await Import(connection, path, keys).run()
+
+
+def _service(name: str, directory: Path, environ: Mapping[str, str], ports: Mapping[str, int]) -> Service:
+    return Service(
+        name=name,
+        argv=[sys.executable, "-m", "hoso24", name],
+        environ=environ,
+        ready_url=f"http://127.0.0.1:{ports[f'{name}_admin']}/readyz",
+        log_path=directory / "logs" / f"{name}.log",
+    )
+
+
+async def _shown(servers: Servers, own: Secrets) -> list[dict[str, str]]:
+    """A few dossiers to try, one in process first, each with its lookup key."""
+    keys = KeyRing.from_text(os.environ.get("HOSO24_LOOKUP_KEY_SECRETS") or own.lookup_keys)
+    connection = await asyncpg.connect(servers.postgres["writer"])
+    try:
+        rows = await connection.fetch(SHOWN)
+    finally:
+        await connection.close()
+    return [
+        {
+            "code": row["code"],
+            "key": keys.key(codes.parse(row["code"]), row["key_serial"]),
+            "status": Status(row["status"]).slug,
+        }
+        for row in rows
+    ]
+
+
+def _write(
+    directory: Path,
+    servers: Servers,
+    own: Secrets,
+    ports: Mapping[str, int],
+    environ: Mapping[str, str],
+    shown: list[dict[str, str]],
+) -> None:
+    write_private(directory / "environ", "".join(f"{name}={value}\n" for name, value in environ.items()))
+    urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
+    write_up_file(
+        directory,
+        urls | {"token": own.token, "samples": shown, "postgres": dict(servers.postgres), "redis": servers.redis},
+    )
+
+
+def _introduce(ports: Mapping[str, int], own: Secrets, shown: list[dict[str, str]], seconds: float) -> None:
+    lookup, intake = (f"http://127.0.0.1:{ports[name]}" for name in ("lookup", "intake"))
+    _say(f"\nReady after {seconds:.1f} s.\n")
+    _say(f"  citizens     {lookup}/          (English: {lookup}/en)")
+    _say(f"  intake       {intake}/api/v1/dossiers")
+    _say(f"  health       http://127.0.0.1:{ports['lookup_admin']}/health\n")
+    if shown:
+        first = shown[0]
+        path = codes.parse(first["code"]).path
+        link = f"{lookup}/tra-cuu/{path}?key={first['key']}"
+        _say(f"A sample dossier:  {first['code']}\nits lookup key:    {first['key']}\nits page:          {link}\n")
+        segno.make(link, micro=False).terminal(out=sys.stdout, compact=True)
+        _say("\nTry it:")
+        _say(f"  curl -s {lookup}/api/v1/dossiers/{path} -H 'Hoso24-Key: {first['key']}'")
+    _say("Hand one in:")
+    _say(
+        f"  curl -s {intake}/api/v1/dossiers -H 'Authorization: Bearer {own.token}' \\\n"
+        """    -d '{"agency": "G99.01.01", "service": "S.004", "applicant": {"name": "Nguyễn Văn Mẫu (hư cấu)"}}'"""
+    )
+    _say("\nWatch one move:  make demo        Stop:  Ctrl-C or make down\n")
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """One step of the demonstration."""
+
+    to: str
+    says: str
+    note: str | None = None
+    department: str | None = None
+
+
+LIFE = (
+    _Scene("received", "The one-stop unit accepts it: the receipt is issued, the promised date stands."),
+    _Scene("processing", "An officer's department takes it up.", department="Phòng Chế độ (hư cấu)"),
+    _Scene(
+        "supplement_required",
+        "A paper is missing; the clock stands still.",
+        note="Bổ sung bản sao sổ bảo hiểm (ví dụ).",
+    ),
+    _Scene("processing", "The paper is there; the clock starts anew.", department="Phòng Chế độ (hư cấu)"),
+    _Scene("completed", "The work is done: this moment decides whether it was on time."),
+    _Scene("returned", "The result has been handed over. This status is final."),
+)
+
+
+def demo(directory: Path, pause: float) -> None:
+    """Hand one dossier in and move it step by step, saying what a citizen sees now."""
+    path = directory / "up.json"
+    if not path.exists():
+        raise CannotStart("Nothing is running here: call `make up` in another terminal first.")
+    house = json.loads(path.read_text("utf-8"))
+    submission = {
+        "agency": "G99.01.01",
+        "service": "S.004",
+        "channel": "online",
+        "applicant": {"name": "Trần Thị Ví Dụ (hư cấu)"},
+    }
+    receipt = _send(house, "/api/v1/dossiers", submission)
+    code = codes.parse(receipt["code"])
+    _say(f"Handed in: {code}, lookup key {receipt['lookup_key']}. Open its page and watch:\n")
+    _say(f"  {receipt['receipt']['link']}\n")
+    segno.make(receipt["receipt"]["link"], micro=False).terminal(out=sys.stdout, compact=True)
+    for scene in LIFE:
+        time.sleep(pause)
+        move = {name: value for name, value in vars(scene).items() if name in ("to", "note", "department") and value}
+        answer = _send(house, f"/api/v1/dossiers/{code.path}/transitions", move)
+        _say(f"{scene.to:>20}  (version {answer['version']})  {scene.says}")
+    _say("\nIts log, and everybody else's, can be verified: .venv/bin/hoso24 audit verify")
+
+
+def _send(house: Mapping[str, Any], path: str, content: Mapping[str, Any]) -> Any:
+    parts = urlsplit(house["intake"])
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
+    try:
+        connection.request("POST", path, json.dumps(content), {"Authorization": f"Bearer {house['token']}"})
+        response = connection.getresponse()
+        answer = json.loads(response.read())
+    except OSError as error:
+        raise CannotStart(f"The intake does not answer ({error}): is `make up` still running?") from error
+    finally:
+        connection.close()
+    if response.status >= 400:
+        raise CannotStart(f"The intake refused: {answer['title']} {answer.get('detail', '')}")
+    return answer
+
+
+def _say(text: str) -> None:
+    click.echo(text)

@@ -1,0 +1,20 @@
+"""Every metric of intake and relay, declared once."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+DOSSIERS_RECEIVED = Counter("intake_dossiers_received_total", "Dossiers taken in, by channel.", ["channel"])
+MOVES = Counter("intake_moves_total", "Dossiers moved, by the status they took.", ["status"])
+REPLAYS = Counter("intake_replays_total", "Requests answered again from their idempotency key.")
+OUTCOMES_UNKNOWN = Counter(
+    "intake_outcomes_unknown_total",
+    "Requests that met their deadline while the database was still committing.",
+)
+
+RELAY_LEADER = Gauge("relay_leader", "1 while this process holds the leader's lock.")
+RELAY_HALTED = Gauge(
+    "relay_halted", "1 while the relay refuses to go on because Postgres has gone back in time; see the log."
+)
+RELAY_DELIVERED = Counter("relay_changes_delivered_total", "Changes appended to the stream.")
+RELAY_RESUMED = Counter("relay_resumed_total", "Times the relay asked the stream where it ends, by why.", ["reason"])
+RELAY_LAG = Gauge("relay_lag_seconds", "Age of the last heartbeat delivered, by the database's clock.")
+RELAY_BATCH = Histogram("relay_batch_changes", "Changes per delivered batch.", buckets=(1, 2, 5, 10, 50, 100, 250, 500))

@@ -1,0 +1,93 @@
+"""Imports and samples as a person at a terminal sees them: how far, how fast, what was refused, what to do next."""
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import date
+from pathlib import Path
+
+import asyncpg
+import click
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from intake import sample
+from intake.bulk import Import, Tally
+from intake.dialects import REASONS
+from intake.settings import WriterSettings
+from lookup.lookup_key import KeyRing
+from ops.connections import POSTGRES_AWAY
+from ops.settings import read
+
+
+def run_import(path: Path, environ: Mapping[str, str]) -> Tally:
+    """Import a file, drawing its progress; a table of what became of its lines at the end."""
+    settings = read(WriterSettings, environ)
+    console = Console(stderr=True)
+    began = time.monotonic()
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=console
+    ) as progress:
+        task = progress.add_task(path.name, total=path.stat().st_size)
+        first: int | None = None
+
+        def show(tally: Tally) -> None:
+            nonlocal first
+            first = tally.line if first is None else first
+            rate = (tally.line - first) / max(0.001, time.monotonic() - began)
+            progress.update(task, completed=tally.position, description=f"{tally.line:,} lines, {rate:,.0f}/s")
+
+        try:
+            done = asyncio.run(_import(path, settings, show))
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            raise click.ClickException("Interrupted. Call it again to go on where it was.") from None
+        except (*POSTGRES_AWAY, asyncpg.PostgresError) as error:
+            raise click.ClickException(
+                f"The database was lost ({type(error).__name__}). Call it again to go on where it was."
+            ) from None
+    _report(console, path, done, time.monotonic() - began)
+    return done.tally
+
+
+async def _import(path: Path, settings: WriterSettings, show: Callable[[Tally], None]) -> Import:
+    connection = await asyncpg.connect(settings.pg_url.reveal())
+    try:
+        work = Import(connection, path, KeyRing.from_text(settings.lookup_key_secrets.reveal()), show)
+        await work.run()
+        return work
+    finally:
+        connection.terminate()
+
+
+def _report(console: Console, path: Path, done: Import, seconds: float) -> None:
+    tally = done.tally
+    table = Table(title=f"{path.name}: {tally.line:,} lines in {seconds:,.1f} s, {tally.line / seconds:,.0f} lines/s")
+    table.add_column("what became of them")
+    table.add_column("lines", justify="right")
+    table.add_row("taken", f"{tally.taken:,}")
+    table.add_row("already here", f"{tally.already_here:,}")
+    for reason, count in sorted(tally.reasons.items()):
+        table.add_row(f"refused: {REASONS[reason]}", f"{count:,}")
+    if tally.irregular:
+        table.add_row("taken though their history skips usual moves", f"{tally.irregular:,}")
+    console.print(table)
+    if tally.rejected:
+        console.print(f"The refused lines, with number and reason: {done.reject_path}")
+    console.print(f"The lookup keys, for the holders only: {done.key_path}")
+
+
+def run_sample(output: Path | None, count: int, *, seed: int, until: date, days: int, broken: float) -> None:
+    """Write sample dossiers to a file or to standard output, drawing progress when it is a file."""
+    with Progress(console=Console(stderr=True), disable=output is None) as progress:
+        task = progress.add_task(output.name if output else "", total=count)
+        sample.write(
+            output or sys.stdout.buffer,
+            count,
+            seed=seed,
+            until=until,
+            days=days,
+            broken=broken,
+            progress=lambda lines: progress.update(task, advance=lines),
+        )

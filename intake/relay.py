@@ -1,0 +1,270 @@
+"""The event log in commit order, into Redis and the change stream. One leader at a time.
+
+The cursor is the pair `(xid, seq)`, never `seq` alone: a sequence has holes and is not commit order. Only
+rows below every transaction still open are read, so nothing can appear behind the cursor later. The cursor is kept
+nowhere but in the stream itself: its last entry's id is the pair, and the append does nothing unless the
+stream still ends there. So a Redis that lost its tail, came back from an old snapshot or was failed over
+says by itself where to go on.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import asyncpg
+
+from intake import metrics
+from lookup.cache import Cache, Change, EntryTooSmallError, StreamMovedError, Value, dossier_key, number_key
+from lookup.clock import microseconds
+from lookup.store import encode
+from ops.connections import POSTGRES_AWAY
+from ops.errors import Unavailable
+
+log = logging.getLogger(__name__)
+
+LEADERS_LOCK = 0x72656C6179  # "relay"
+TRY_TO_LEAD = "SELECT pg_try_advisory_lock($1)"
+
+# now() is taken before the transaction gets its xid: whatever committed before `at` has a lower xid, and is
+# delivered before this row is.
+BEAT = """
+UPDATE heartbeat
+   SET at = now(), xid = pg_current_xact_id()
+RETURNING (SELECT max(number) FROM epoch) AS epoch
+"""
+
+CHANGES = """
+SELECT change.xid, change.seq, change.code, change.version, change.official_number, change.at,
+       now()              AS asked_at,
+       d.version          AS dossier_version,
+       d.status, d.service, d.agency, d.submitted_at, d.received_at, d.due_at, d.finished_at, d.returned_at,
+       d.official_number  AS dossier_number, d.action_needed, d.timeline, d.key_serial, d.removed
+  FROM ((SELECT e.xid, e.seq, e.code, e.version, e.official_number, NULL::timestamptz AS at
+           FROM event e
+          WHERE e.epoch = $1
+            AND NOT e.bulk
+            AND (e.xid, e.seq) > ($2::xid8, $3::bigint)
+            AND e.xid < pg_snapshot_xmin(pg_current_snapshot())
+          ORDER BY e.xid, e.seq
+          LIMIT $4)
+        UNION ALL
+        SELECT h.xid, 0, NULL, NULL, NULL, h.at
+          FROM heartbeat h
+         WHERE (h.xid, 0::bigint) > ($2::xid8, $3::bigint)
+           AND h.xid < pg_snapshot_xmin(pg_current_snapshot())) AS change
+  LEFT JOIN LATERAL (SELECT version, status, service, agency, submitted_at, received_at, due_at, finished_at,
+                            returned_at, official_number, action_needed, timeline, key_serial, removed
+                       FROM dossier
+                      WHERE dossier.code = change.code
+                      LIMIT 1) AS d
+    ON true
+ ORDER BY change.xid, change.seq
+ LIMIT $4
+"""
+
+IS_IN_LOG = """
+SELECT CASE WHEN $3::bigint = 0
+            THEN EXISTS (SELECT FROM heartbeat WHERE xid >= $2::xid8)
+            ELSE EXISTS (SELECT FROM event WHERE epoch = $1 AND NOT bulk AND xid = $2::xid8 AND seq = $3)
+        END
+"""
+
+TEN_MINUTES_AGO = """
+SELECT xid, seq
+  FROM event
+ WHERE epoch = $1
+   AND NOT bulk
+   AND recorded_at < now() - interval '10 minutes'
+ ORDER BY xid DESC, seq DESC
+ LIMIT 1
+"""
+
+
+class WentBackInTimeError(Exception):
+    """The stream holds what the log does not: Postgres has lost its latest changes."""
+
+
+class Position(NamedTuple):
+    """Up to where everything has been delivered, and the id the stream ends with ('' for an empty one)."""
+
+    xid: int
+    seq: int
+    last: str
+
+    @classmethod
+    def of(cls, entry_id: str) -> "Position":
+        """The position an entry's id stands for."""
+        xid, _, seq = entry_id.partition("-")
+        return cls(int(xid), int(seq), entry_id)
+
+
+class Relay:
+    """A candidate for leadership that delivers while it leads. `record_ttl` in seconds, the other intervals too."""
+
+    def __init__(
+        self,
+        url: Callable[[], str],
+        cache: Cache,
+        *,
+        record_ttl: int,
+        poll_every: float = 0.025,
+        beat_every: float = 1.0,
+        batch: int = 250,
+    ) -> None:
+        self._url = url
+        self._cache = cache
+        self._record_ttl = record_ttl
+        self._poll_every = poll_every
+        self._beat_every = beat_every
+        self._batch = batch
+        self._epoch = 0
+        self._position: Position | None = None
+        self._why = "start"
+        self.halted = False
+        """True while Postgres seems to have gone back in time, and nothing is delivered for that reason."""
+
+    async def run(self) -> None:
+        """Lead whenever the lock can be had; trouble with Postgres ends the leadership, not the relay."""
+        while True:
+            try:
+                await self._connect_and_lead()
+            except (*POSTGRES_AWAY, asyncpg.PostgresError) as error:
+                log.warning("the relay lost its database: %s: %s", type(error).__name__, error)
+            finally:
+                metrics.RELAY_LEADER.set(0)
+            await asyncio.sleep(self._beat_every / 2)
+
+    async def _connect_and_lead(self) -> None:
+        # A connection of our own, not from a pool: the lock lives and dies with this session, and the
+        # server ends the session of a relay that has been stopped for three seconds.
+        connection = await asyncpg.connect(self._url(), timeout=2, command_timeout=2, target_session_attrs="primary")
+        try:
+            while not await connection.fetchval(TRY_TO_LEAD, LEADERS_LOCK):  # noqa: ASYNC110 - it is another's to end
+                await asyncio.sleep(self._beat_every / 2)
+            metrics.RELAY_LEADER.set(1)
+            log.info("this relay leads")
+            await self._lead(connection)
+        finally:
+            connection.terminate()
+
+    async def _lead(self, connection: Any) -> None:
+        self._forget_position("leader")
+        next_beat = 0.0
+        while True:
+            if time.monotonic() >= next_beat:
+                next_beat = time.monotonic() + self._beat_every
+                await self._beat(connection)
+            delivered = await self._deliver_next(connection)
+            await asyncio.sleep(0 if delivered >= self._batch else self._poll_every)
+
+    async def _beat(self, connection: Any) -> None:
+        epoch = await connection.fetchval(BEAT)
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._forget_position("epoch")
+
+    async def _deliver_next(self, connection: Any) -> int:
+        """Deliver one batch, if Redis can be reached and the log has one; returns its size."""
+        try:
+            if self._position is None:
+                self._position = await self._resume(connection)
+            rows = await connection.fetch(CHANGES, self._epoch, self._position.xid, self._position.seq, self._batch)
+            if rows:
+                self._position = await self._deliver(rows, self._position)
+            self._set_halted(False)
+            return len(rows)
+        except StreamMovedError:
+            self._forget_position("moved")
+        except Unavailable as away:
+            if self._why != "redis":
+                log.warning("the relay cannot reach Redis: %s", away.detail)
+            self._forget_position("redis")  # whether the append went in is not known; the stream will say
+            await asyncio.sleep(self._beat_every / 4)
+        except (WentBackInTimeError, EntryTooSmallError) as alarm:
+            self._set_halted(True)
+            log.critical("the relay has stopped: %s. If Postgres was restored, run `hoso24 cache renew`.", alarm)
+            self._forget_position("halted")
+            await asyncio.sleep(self._beat_every)
+        return 0
+
+    def _set_halted(self, halted: bool) -> None:
+        self.halted = halted
+        metrics.RELAY_HALTED.set(halted)
+
+    def _forget_position(self, why: str) -> None:
+        self._position = None
+        self._why = why
+
+    async def _resume(self, connection: Any) -> Position:
+        """Where to go on: where the stream ends, or ten minutes back when there is no stream."""
+        metrics.RELAY_RESUMED.labels(self._why).inc()
+        last = await self._cache.stream_end(self._epoch)
+        if not last:
+            row = await connection.fetchrow(TEN_MINUTES_AGO, self._epoch)
+            position = Position(row["xid"], row["seq"], "") if row else Position(0, 0, "")
+        else:
+            position = Position.of(last)
+            if not await connection.fetchval(IS_IN_LOG, self._epoch, position.xid, position.seq):
+                raise WentBackInTimeError(f"the stream ends with {last}, which the log does not have")
+        log.info("the relay goes on from %s (%s)", position.last or "ten minutes ago", self._why)
+        self._why = "running"
+        return position
+
+    async def _deliver(self, rows: list[Any], position: Position) -> Position:
+        values: dict[str, Value] = {}
+        changes = []
+        heartbeat = None
+        for row in rows:
+            changes.append(_change(row))
+            if row["at"] is not None:
+                heartbeat = row
+            for value in self._values(row):
+                values[value.key] = value
+        last = await self._cache.append(
+            self._epoch,
+            position.last,
+            changes,
+            list(values.values()),
+            heartbeat and microseconds(heartbeat["at"]),
+        )
+        if heartbeat:
+            metrics.RELAY_LAG.set((heartbeat["asked_at"] - heartbeat["at"]).total_seconds())
+        delivered = len(rows) - (heartbeat is not None)
+        metrics.RELAY_DELIVERED.inc(delivered)
+        if delivered:
+            metrics.RELAY_BATCH.observe(delivered)
+        return Position.of(last)
+
+    def _values(self, row: Any) -> list[Value]:
+        """What the cache holds of this change: the record as it stands now, and the number, if one was bound."""
+        if row["code"] is None or row["dossier_version"] is None:
+            return []
+        as_of = microseconds(row["asked_at"])
+        record = {**row, "version": row["dossier_version"], "official_number": row["dossier_number"]}
+        code, version = row["code"], row["dossier_version"]
+        values = [Value(dossier_key(self._epoch, code), version, as_of, encode(record), self._record_ttl)]
+        if row["official_number"]:
+            key = number_key(self._epoch, row["official_number"])
+            values.append(Value(key, row["version"], as_of, code.encode(), self._record_ttl))
+        return values
+
+
+def _change(row: Any) -> Change:
+    entry_id = f"{row['xid']}-{row['seq']}"
+    if row["code"] is None:
+        return Change(entry_id)
+    return Change(entry_id, row["code"], row["version"], row["official_number"] or "")
+
+
+@contextlib.asynccontextmanager
+async def leading(relay: Relay) -> Any:
+    """Run a relay beside the block; it ends with it."""
+    task = asyncio.create_task(relay.run())
+    try:
+        yield relay
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

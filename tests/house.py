@@ -1,0 +1,158 @@
+"""The whole house in one process, wired by the real builders: lookup, intake and relay on real servers."""
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import asyncpg
+
+from intake import app as intake_app
+from intake import credentials
+from intake.settings import IntakeSettings, RelaySettings
+from lookup import app as lookup_app
+from lookup.settings import LookupSettings
+from ops import server
+from ops.settings import Secret
+from tests.conftest import KEY_SECRETS, Database
+
+AGENCY = "G99.01.01"
+SERVICE = "S.004"
+
+
+@dataclasses.dataclass
+class House:
+    """Running lookup, intake and relay, an HTTP client, and a token that may do everything everywhere."""
+
+    lookup_url: str
+    intake_url: str
+    http: aiohttp.ClientSession
+    token: str
+
+    async def lookup(self, path: str, **headers: str) -> tuple[int, Any]:
+        """GET from the lookup; the JSON it answers, None for an empty body."""
+        async with self.http.get(self.lookup_url + path, headers=headers, allow_redirects=False) as response:
+            body = await response.read()
+            return response.status, (await response.json(content_type=None)) if body else None
+
+    async def hand_in(self, method: str, path: str, content: Any, **headers: str) -> tuple[int, Any]:
+        """Send to the intake with the token."""
+        headers = {"Authorization": f"Bearer {self.token}"} | headers
+        async with self.http.request(method, self.intake_url + path, json=content, headers=headers) as response:
+            return response.status, await response.json()
+
+    async def receive(self, **fields: Any) -> dict[str, Any]:
+        """A new dossier; what the intake answered."""
+        status, answer = await self.hand_in("POST", "/api/v1/dossiers", submission(**fields))
+        assert status == 201, answer
+        return dict(answer)
+
+    async def move(self, code: str, to: str, **fields: Any) -> dict[str, Any]:
+        """The dossier moved on; what the intake answered."""
+        path = f"/api/v1/dossiers/{code.replace('/', '-')}/transitions"
+        status, answer = await self.hand_in("POST", path, {"to": to, **fields})
+        assert status == 200, answer
+        return dict(answer)
+
+
+def submission(**fields: Any) -> dict[str, Any]:
+    """A submission's JSON with everything it needs."""
+    return {
+        "agency": AGENCY,
+        "service": SERVICE,
+        "channel": "direct",
+        "applicant": {"name": "Nguyễn Văn Mẫu (hư cấu)", "id": "999000000001", "phone": "0000000001"},
+    } | fields
+
+
+def lookup_settings(pg_url: str, redis_url: str, **changes: Any) -> LookupSettings:
+    return dataclasses.replace(
+        LookupSettings(
+            redis_url=Secret(redis_url), pg_url=Secret(pg_url), lookup_key_secrets=Secret(KEY_SECRETS), host="127.0.0.1"
+        ),
+        **changes,
+    )
+
+
+def intake_settings(pg_url: str, **changes: Any) -> IntakeSettings:
+    return dataclasses.replace(
+        IntakeSettings(pg_url=Secret(pg_url), lookup_key_secrets=Secret(KEY_SECRETS), host="127.0.0.1"),
+        **changes,
+    )
+
+
+@contextlib.asynccontextmanager
+async def lookup_at(settings: LookupSettings) -> AsyncIterator[str]:
+    """A lookup of these settings on a free port; its URL."""
+    running = await lookup_app.build(settings)
+    started = await server.start(running, service="lookup", port=0, admin_port=0)
+    try:
+        yield f"http://127.0.0.1:{started.port}"
+    finally:
+        await started.stop()
+
+
+@contextlib.asynccontextmanager
+async def intake_at(settings: IntakeSettings) -> AsyncIterator[str]:
+    """An intake of these settings on a free port; its URL."""
+    running = await intake_app.build(settings)
+    started = await server.start(running, service="intake", port=0, admin_port=0)
+    try:
+        yield f"http://127.0.0.1:{started.port}"
+    finally:
+        await started.stop()
+
+
+async def new_token(database: Database, agency: str = "G99", actions: tuple[str, ...] = credentials.ACTIONS) -> str:
+    """A client of that scope; its token."""
+    connection = await asyncpg.connect(database.writer_url)
+    try:
+        name = f"test-{agency.lower().replace('.', '-')}-{'-'.join(actions)}"
+        return await credentials.add_client(connection, name, "a client of the tests", agency, actions)
+    finally:
+        await connection.close()
+
+
+@contextlib.asynccontextmanager
+async def open_house(
+    database: Database, redis_url: str, *, lookup: dict[str, Any] | None = None, intake: dict[str, Any] | None = None
+) -> AsyncIterator[House]:
+    """Everything running, until the block ends."""
+    token = await new_token(database)
+    async with contextlib.AsyncExitStack() as stack:
+        lookup_url = await stack.enter_async_context(
+            lookup_at(lookup_settings(database.reader_url, redis_url, **(lookup or {})))
+        )
+        intake_url = await stack.enter_async_context(intake_at(intake_settings(database.writer_url, **(intake or {}))))
+        relay = relay_of(database, redis_url)
+        await stack.enter_async_context(relay)
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        yield House(lookup_url, intake_url, http, token)
+
+
+@contextlib.asynccontextmanager
+async def relay_of(database: Database, redis_url: str) -> AsyncIterator[None]:
+    """A relay for that database."""
+    settings = RelaySettings(redis_url=Secret(redis_url), pg_url=Secret(database.relay_url))
+    running = await intake_app.build_relay(settings)
+    tasks = [asyncio.ensure_future(task()) for task in running.tasks]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await running.close()
+
+
+async def until(condition: Callable[[], Awaitable[Any]], *, within: float = 10.0) -> Any:
+    """The first truthy result of `condition`, asked again and again; AssertionError when there is none in time."""
+    deadline = asyncio.get_running_loop().time() + within
+    while True:
+        result = await condition()
+        if result:
+            return result
+        assert asyncio.get_running_loop().time() < deadline, f"not within {within} s, last: {result!r}"
+        await asyncio.sleep(0.02)
