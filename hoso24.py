@@ -1,0 +1,257 @@
+"""The one command, `hoso24`: the roof over the three floors.
+
+Each sub-command imports what it needs when it is asked for, so that `hoso24 lookup` never loads what only
+an import needs.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+HERE = Path(".hoso24")
+"""Where `hoso24 up` keeps its data, below the directory it is called in."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="hoso24")
+def cli() -> None:
+    """Tells citizens, at any hour and at peak load, where their dossier stands."""
+
+
+def main() -> None:
+    """Run the command; what is wrong with settings or servers is one sentence, not a traceback."""
+    from ops.embedded import CannotStart
+    from ops.settings import SettingsError
+
+    try:
+        cli()
+    except SettingsError as error:
+        sys.exit("\n".join(error.faults))
+    except CannotStart as error:
+        sys.exit(str(error))
+
+
+# -- the processes ---------------------------------------------------------------------------------------
+
+
+@cli.command()
+def lookup() -> None:
+    """Run a lookup process: the public JSON and pages."""
+    from lookup import app
+
+    app.main()
+
+
+@cli.command()
+def intake() -> None:
+    """Run an intake process: where desks, portals and business systems hand in."""
+    from intake import app
+
+    app.main()
+
+
+@cli.command()
+def relay() -> None:
+    """Run a relay: the event log into Redis and the change stream. One of several leads."""
+    from intake import app
+
+    app.main_relay()
+
+
+# -- the database ----------------------------------------------------------------------------------------
+
+
+@cli.command()
+def migrate() -> None:
+    """Bring the database's schema up to date; with HOSO24_PG_ADMIN_URL make roles and database first."""
+    from lookup import schema
+    from lookup.settings import MigrateSettings
+    from ops.settings import read
+
+    settings = read(MigrateSettings, environment())
+
+    async def work() -> int:
+        if settings.admin_url is not None:
+            roles = (settings.owner_url, settings.writer_url, settings.relay_url, settings.reader_url)
+            await schema.create_roles(settings.admin_url.reveal(), *(url.reveal() for url in roles if url))
+        return await schema.migrate(settings.owner_url.reveal(), click.echo)
+
+    applied = asyncio.run(work())
+    click.echo(f"{applied} migrations applied." if applied else "The schema is up to date.")
+
+
+@cli.group()
+def cache() -> None:
+    """What the caches hold."""
+
+
+@cache.command("renew")
+@click.option("--reason", required=True, help="Why: goes into the table of epochs.")
+def cache_renew(reason: str) -> None:
+    """Begin a new epoch: caches and stream start empty. A step of restoring Postgres, never needed otherwise."""
+    import asyncpg
+
+    from lookup.schema import NEW_EPOCH
+    from lookup.settings import MigrateSettings
+    from ops.settings import read
+
+    settings = read(MigrateSettings, environment())
+
+    async def work() -> int:
+        connection = await asyncpg.connect(settings.owner_url.reveal())
+        try:
+            return int(await connection.fetchval(NEW_EPOCH, reason))
+        finally:
+            await connection.close()
+
+    click.echo(f"Epoch {asyncio.run(work())} has begun; relay and lookups change over within a second.")
+
+
+@cli.group()
+def audit() -> None:
+    """The event log's hash chain."""
+
+
+@audit.command("verify")
+def audit_verify() -> None:
+    """Walk the whole log and name every event that was altered, removed or inserted. Exit status 1 if any was."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn
+
+    from intake.audit import verify
+
+    async def work(progress: Progress) -> int:
+        findings = 0
+        task = progress.add_task("verifying", total=None)
+        connection = await _writer()
+        try:
+            async for finding in verify(
+                connection, lambda n: progress.update(task, description=f"{n:,} events verified")
+            ):
+                findings += 1
+                progress.console.print(str(finding), highlight=False)
+        finally:
+            await connection.close()
+        return findings
+
+    with Progress(SpinnerColumn(), TextColumn("{task.description}")) as progress:
+        findings = asyncio.run(work(progress))
+    click.echo(f"{findings} events are not as they were written." if findings else "The log is as it was written.")
+    sys.exit(1 if findings else 0)
+
+
+@cli.group()
+def client() -> None:
+    """Who may hand in."""
+
+
+@client.command("add")
+@click.argument("client_id")
+@click.option("--name", required=True, help="What it is, for people.")
+@click.option("--agency", required=True, help="Its scope: this agency and all below it.")
+@click.option("--actions", default="receive,move,bind,read", show_default=True, help="What it may do.")
+def client_add(client_id: str, name: str, agency: str, actions: str) -> None:
+    """Make a client, or give an existing one a new token. The token is shown once."""
+    from intake.credentials import add_client
+
+    async def work() -> str:
+        connection = await _writer()
+        try:
+            return await add_client(connection, client_id, name, agency, tuple(actions.split(",")))
+        finally:
+            await connection.close()
+
+    click.echo(asyncio.run(work()))
+
+
+# -- bulk ------------------------------------------------------------------------------------------------
+
+
+@cli.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def import_file(file: Path) -> None:
+    """Import a file of dossiers, one a line, in our own form or the national one.
+
+    Refused lines go to FILE.rejected.ndjson, lookup keys to FILE.keys.ndjson. Interrupted, it goes on where it
+    was when it is called again; called again after that, it changes nothing.
+    """
+    from intake import progress
+
+    progress.run_import(file, environment())
+
+
+@cli.command()
+@click.option("--n", "count", default=1000, show_default=True, help="How many dossiers.")
+@click.option("--seed", default=24, show_default=True, help="The same seed writes the same file.")
+@click.option("--days", default=365, show_default=True, help="Over how many days they were submitted.")
+@click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="The last of those days; yesterday by default.")
+@click.option("--broken", default=0.0, show_default=True, help="Share of lines spoiled in various ways.")
+@click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="A file, else standard output.")
+def sample(count: int, seed: int, days: int, until: datetime | None, broken: float, output: Path | None) -> None:
+    """Write made-up dossiers in the national form: fictitious people, fictitious agencies."""
+    from intake import progress
+
+    last = until.date() if until else date.today() - timedelta(days=1)
+    progress.run_sample(output, count, seed=seed, until=last, days=days, broken=broken)
+
+
+# -- on this machine -------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.option("--samples/--no-samples", default=True, help="Put sample dossiers into an empty database.")
+def up(samples: bool) -> None:
+    """Run the whole house on this machine until Ctrl-C: embedded Postgres and Valkey, lookup, intake, relay."""
+    from intake import local
+
+    local.up(HERE, samples=samples)
+
+
+@cli.command()
+def down() -> None:
+    """Stop what `hoso24 up` started in this directory."""
+    from ops.stack import stop_running
+
+    sys.exit(0 if stop_running(HERE, click.echo) else 1)
+
+
+@cli.command()
+@click.option("--pause", default=4.0, show_default=True, help="Seconds between two steps.")
+def demo(pause: float) -> None:
+    """Move one dossier through its life on the running house, slowly enough to watch on the page."""
+    from intake import local
+
+    local.demo(HERE, pause)
+
+
+def environment() -> Mapping[str, str]:
+    """This process's environment; where it names no server, the one of the house running in this directory."""
+    if any(name.startswith(("HOSO24_PG_", "HOSO24_REDIS_")) for name in os.environ):
+        return os.environ
+    return {**dict(_running_house()), **os.environ}
+
+
+def _running_house() -> Iterator[tuple[str, str]]:
+    path = HERE / "environ"
+    if (HERE / "up.json").exists() and path.exists():
+        for line in path.read_text("utf-8").splitlines():
+            name, _, value = line.partition("=")
+            yield name, value
+
+
+async def _writer() -> Any:
+    import asyncpg
+
+    from intake.settings import WriterSettings
+    from ops.settings import read
+
+    return await asyncpg.connect(read(WriterSettings, environment()).pg_url.reveal())
+
+
+if __name__ == "__main__":
+    main()

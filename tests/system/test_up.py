@@ -1,0 +1,233 @@
+"""`hoso24 up` as a stranger meets it: what it prints works, data survive, and nothing outlives it."""
+
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+PATIENCE = 60.0
+
+
+class Up:
+    """A running `hoso24 up`, and what it has printed so far."""
+
+    def __init__(self, directory: Path, **environ: str) -> None:
+        home = directory / "home"
+        home.mkdir(exist_ok=True)
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("HOSO24_", "OTEL_"))}
+        self.directory = directory
+        self.printed = ""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "hoso24", "up"],
+            cwd=directory,
+            env=clean | {"HOME": str(home), "PYTHONUNBUFFERED": "1"} | environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.printed += line
+
+    def wait_until_ready(self) -> dict[str, Any]:
+        wait_for(lambda: "Watch one move" in self.printed or self.process.poll() is not None)
+        assert "Watch one move" in self.printed, self.printed
+        path = self.directory / ".hoso24" / "up.json"
+        assert path.stat().st_mode & 0o777 == 0o600
+        return dict(json.loads(path.read_text("utf-8")))
+
+    def family(self) -> list[psutil.Process]:
+        """The supervisor and everything it has started, whatever session it is in."""
+        me = psutil.Process(self.process.pid)
+        return [me, *me.children(recursive=True)]
+
+    def end(self, number: int) -> int:
+        self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        code = self.process.wait(timeout=PATIENCE)
+        self._reader.join()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return code
+
+
+def wait_for(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    directory = Path(tempfile.mkdtemp(prefix="hoso24-up-"))
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory)
+
+
+@contextlib.contextmanager
+def running(directory: Path, **environ: str) -> Iterator[Up]:
+    up = Up(directory, **environ)
+    try:
+        yield up
+    finally:
+        if up.process.poll() is None:
+            up.end(signal.SIGTERM)
+
+
+def get(url: str, **headers: str) -> tuple[int, Any]:
+    return send("GET", url, None, **headers)
+
+
+def send(method: str, url: str, content: Any, **headers: str) -> tuple[int, Any]:
+    assert url.startswith("http://127.0.0.1:")
+    body = None if content is None else json.dumps(content).encode()
+    request = urllib.request.Request(url, body, headers, method=method)  # noqa: S310 - loopback, checked above
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
+            return response.status, json.loads(response.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.loads(error.read())
+
+
+def nothing_left(family: list[psutil.Process]) -> bool:
+    return not [each for each in family if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_what_it_prints_works_and_a_dossier_goes_through(directory: Path) -> None:
+    with running(directory) as up:
+        house = up.wait_until_ready()
+        (curl,) = [line.strip() for line in up.printed.splitlines() if "Hoso24-Key" in line]
+        words = shlex.split(curl)
+        assert words[:2] == ["curl", "-s"]
+        name, _, key = words[words.index("-H") + 1].partition(": ")
+        status, view = get(words[2], **{name: key})
+        assert status == 200
+        assert view["timeline"]
+        assert "█" in up.printed
+
+        bearer = {"Authorization": f"Bearer {house['token']}"}
+        submission = {"agency": "G99.01.01", "service": "S.004", "applicant": {"name": "Lê Thị Thử (hư cấu)"}}
+        status, receipt = send("POST", house["intake"] + "/api/v1/dossiers", submission, **bearer)
+        assert status == 201
+        path = f"/api/v1/dossiers/{receipt['code']}"
+        assert get(house["lookup"] + path)[1]["status"] == "submitted"
+        for to in ("received", "processing"):
+            assert send("POST", house["intake"] + path + "/transitions", {"to": to}, **bearer)[0] == 200
+        wait_for(lambda: get(house["lookup"] + path)[1]["status"] == "processing")
+
+        status, health = get(house["lookup_admin"] + "/health")
+        assert status == 200
+        assert "postgres" in json.dumps(health)
+
+
+def test_data_survive_and_the_second_start_says_the_same_token(directory: Path) -> None:
+    with running(directory) as up:
+        first = up.wait_until_ready()
+    assert not (directory / ".hoso24" / "up.json").exists()
+    with running(directory) as up:
+        second = up.wait_until_ready()
+        assert "Importing" not in up.printed
+        assert second["token"] == first["token"]
+        assert second["samples"] == first["samples"]
+        sample = second["samples"][0]
+        assert get(f"{second['lookup']}/api/v1/dossiers/{sample['code']}", **{"Hoso24-Key": sample["key"]})[0] == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGKILL])
+def test_every_process_ends_with_it(directory: Path, number: int) -> None:
+    with running(directory) as up:
+        up.wait_until_ready()
+        family = up.family()
+        assert len(family) > 6
+        up.end(number)
+        wait_for(lambda: nothing_left(family))
+
+
+def test_down_stops_it(directory: Path) -> None:
+    with running(directory) as up:
+        up.wait_until_ready()
+        family = up.family()
+        down = subprocess.run(
+            [sys.executable, "-m", "hoso24", "down"], cwd=directory, capture_output=True, text=True, check=False
+        )
+        assert down.returncode == 0, down.stderr
+        up.wait()
+        assert nothing_left(family)
+
+
+def test_taken_port_is_passed_over_and_said(directory: Path) -> None:
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):  # somebody else's is as good as ours
+            taken.bind(("127.0.0.1", 8090))
+            taken.listen()
+        with running(directory) as up:
+            house = up.wait_until_ready()
+            assert "Port 8090 is taken" in up.printed
+            assert not house["intake"].endswith(":8090")
+
+
+def test_second_up_in_the_same_directory_says_that_one_runs(directory: Path) -> None:
+    with running(directory) as up:
+        up.wait_until_ready()
+        second = Up(directory)
+        assert second.wait() != 0
+        assert "already running" in second.printed
+        assert len(second.printed.strip().splitlines()) == 1
+
+
+def test_half_of_the_real_servers_named_is_one_clear_sentence(directory: Path) -> None:
+    up = Up(directory, HOSO24_PG_READER_URL="postgresql://hoso24_reader@127.0.0.1:1/hoso24")
+    assert up.wait() != 0
+    assert "HOSO24_PG_WRITER_URL" in up.printed
+    assert "Traceback" not in up.printed
+
+
+def test_real_servers_take_the_place_of_the_embedded_ones(directory: Path, template: Any, redis_server: Any) -> None:
+    roles = {role: template.url(f"hoso24_{role}") for role in ("owner", "writer", "relay", "reader")}
+    environ = {f"HOSO24_PG_{role.upper()}_URL": url for role, url in roles.items()}
+    with running(directory, **environ, HOSO24_REDIS_URL=redis_server.url) as up:
+        house = up.wait_until_ready()
+        assert house["redis"] == redis_server.url
+        assert not (directory / ".hoso24" / "postgres").exists()
+        status, _ = get(f"{house['lookup']}/api/v1/dossiers/{house['samples'][0]['code']}")
+        assert status == 200
+
+
+def test_missing_settings_are_all_named_at_once(directory: Path) -> None:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("HOSO24_")}
+    environ = clean | {"HOSO24_LOOKUP_PORT": "ninety"}
+    started = subprocess.run(
+        [sys.executable, "-m", "hoso24", "lookup"],
+        cwd=directory, env=environ, capture_output=True, text=True, check=False, timeout=PATIENCE,
+    )  # fmt: skip
+    assert started.returncode != 0
+    for name in ("HOSO24_REDIS_URL", "HOSO24_PG_READER_URL", "HOSO24_LOOKUP_KEY_SECRETS", "HOSO24_LOOKUP_PORT"):
+        assert name in started.stderr
+    assert "Traceback" not in started.stderr

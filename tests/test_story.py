@@ -1,0 +1,68 @@
+"""The whole story once: a dossier goes in, its status comes out, changes are seen, the page shows it."""
+
+from tests.house import House, until
+
+
+async def test_dossier_goes_in_and_its_status_comes_out(house: House) -> None:
+    receipt = await house.receive()
+    code = receipt["code"]
+    assert receipt["version"] == 1
+    assert receipt["due_at"] is not None
+
+    status, view = await house.lookup(f"/api/v1/dossiers/{code}")
+    assert status == 200
+    assert view == {
+        "code": code,
+        "status": "received",
+        "status_number": 2,
+        "final": False,
+        "completion": 0.25,
+        "due_at": receipt["due_at"],
+        "version": 1,
+    }
+
+    moved = await house.move(code, "processing", department="Phòng Chế độ (hư cấu)")
+    assert moved["version"] == 2
+
+    async def sees_processing() -> bool:
+        _, view = await house.lookup(f"/api/v1/dossiers/{code}")
+        return bool(view["status"] == "processing" and view["version"] == 2)
+
+    await until(sees_processing, within=1.0)
+
+    status, holder = await house.lookup(f"/api/v1/dossiers/{code}", **{"Hoso24-Key": receipt["lookup_key"]})
+    assert status == 200
+    assert [step["status"] for step in holder["timeline"]] == ["received", "processing"]
+    assert holder["timeline"][1]["department"] == "Phòng Chế độ (hư cấu)"
+    assert holder["service"]["name"]
+    assert holder["agency"]["name"]
+
+
+async def test_official_number_opens_the_same_dossier(house: House) -> None:
+    receipt = await house.receive()
+    path = f"/api/v1/dossiers/{receipt['code']}/official-number"
+    status, answer = await house.hand_in("PUT", path, {"number": "1234/2026/99901"})
+    assert (status, answer["official_number"]) == (200, "01234/2026/99901")
+
+    async def opens() -> bool:
+        status, view = await house.lookup("/api/v1/dossiers/01234-2026-99901")
+        return status == 200 and view["code"] == receipt["code"] and view["version"] == 2
+
+    await until(opens, within=6.0)
+    status, holder = await house.lookup("/api/v1/dossiers/01234-2026-99901", **{"Hoso24-Key": receipt["lookup_key"]})
+    assert status == 200
+    assert holder["official_number"] == "01234/2026/99901"
+
+
+async def test_page_shows_the_dossier_in_both_languages(house: House) -> None:
+    receipt = await house.receive()
+    async with house.http.get(f"{house.lookup_url}/tra-cuu?ma={receipt['code'].lower()}") as response:
+        vietnamese = await response.text()
+    assert response.status == 200
+    assert response.url.path == f"/tra-cuu/{receipt['code']}"
+    assert "Được tiếp nhận" in vietnamese
+    async with house.http.get(f"{house.lookup_url}/en/status/{receipt['code']}") as response:
+        english = await response.text()
+    assert receipt["code"] in english
+    assert 'lang="en"' in english
+    assert "<script" not in vietnamese + english
