@@ -4,10 +4,10 @@ PYTHON ?= python3
 BIN    := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo load test lint
+.PHONY: help up down demo load bench-import test lint
 
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 # The stamp is as new as the locks it was made from; a changed lock installs again.
 .venv/ready: requirements-dev.lock pyproject.toml
@@ -32,6 +32,9 @@ test: .venv/ready ## run all tests, on servers they start and stop themselves
 
 load: .venv/ready ## put Locust users on a running `make up` and judge the figures against the budget
 	@exec $(BIN)/locust --headless -f loadtests/locustfile.py
+
+bench-import: .venv/ready ## `hoso24 import` beside psql \copy of the same rows
+	@exec $(BIN)/python -m loadtests.bench.bulk
 
 lint: .venv/ready ## ruff and mypy in strict mode
 	@$(BIN)/ruff check .

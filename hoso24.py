@@ -45,6 +45,7 @@ def lookup() -> None:
     """Run a lookup process: the public JSON and pages."""
     from lookup import app
 
+    _point_out_typos()
     app.main()
 
 
@@ -53,6 +54,7 @@ def intake() -> None:
     """Run an intake process: where desks, portals and business systems hand in."""
     from intake import app
 
+    _point_out_typos()
     app.main()
 
 
@@ -61,6 +63,7 @@ def relay() -> None:
     """Run a relay: the event log into Redis and the change stream. One of several leads."""
     from intake import app
 
+    _point_out_typos()
     app.main_relay()
 
 
@@ -227,6 +230,16 @@ def demo(pause: float) -> None:
     from intake import local
 
     local.demo(HERE, pause)
+
+
+def _point_out_typos() -> None:
+    """A HOSO24_ variable nobody reads is a typing mistake more often than not."""
+    from intake.settings import IntakeSettings, RelaySettings
+    from lookup.settings import LookupSettings, MigrateSettings
+    from ops.settings import unknown
+
+    for sentence in unknown(os.environ, [LookupSettings, IntakeSettings, RelaySettings, MigrateSettings]):
+        click.echo(sentence, err=True)
 
 
 def environment() -> Mapping[str, str]:

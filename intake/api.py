@@ -1,6 +1,5 @@
 """The intake's JSON: receive a dossier, move it, bind its official number, look at it as an officer."""
 
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -10,12 +9,12 @@ from intake.credentials import Client, authenticate
 from intake.ledger import Ledger, Request
 from intake.submission import InvalidContent, OfficialNumber, Submission, Transition, read
 from lookup import code as codes
-from lookup.catalogue import Catalogue
+from lookup.catalogue import CatalogueCopy
 from lookup.dossier import local
 from lookup.lookup_key import KeyRing
 from lookup.status import Status
 from ops.connections import Postgres
-from ops.errors import Unavailable
+from ops.middleware import read_body
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 
@@ -29,7 +28,7 @@ class Counter:
         self,
         ledger: Ledger,
         postgres: Postgres,
-        catalogue: Callable[[], Catalogue],
+        catalogue: CatalogueCopy,
         keys: KeyRing,
         public_url: str,
     ) -> None:
@@ -51,9 +50,9 @@ class Counter:
     async def receive(self, request: web.Request) -> web.StreamResponse:
         """Take a dossier in: 201 with code, lookup key, promised date, version and receipt."""
         client = await self._client(request)
-        submission = read(await request.read(), Submission)
+        submission = read(await read_body(request), Submission)
         asked = Request.of(client, _idempotency_key(request), request.path, submission)
-        answer = await self._ledger.receive(asked, submission, self._catalogue())
+        answer = await self._ledger.receive(asked, submission, await self._catalogue.get())
         code = codes.parse(answer["code"])
         key = self._keys.key(code, answer["key_serial"])
         receipt = {
@@ -80,31 +79,28 @@ class Counter:
         """Move a dossier: 200 with the new version; 409 with the allowed moves, 412 on another version."""
         client = await self._client(request)
         code = codes.parse(request.match_info["code"])
-        transition = read(await request.read(), Transition)
+        transition = read(await read_body(request), Transition)
         asked = Request.of(client, _idempotency_key(request), f"{code.path}/transitions", transition)
-        return _json(await self._ledger.move(asked, code, transition, self._catalogue()))
+        return _json(await self._ledger.move(asked, code, transition, await self._catalogue.get()))
 
     async def bind_number(self, request: web.Request) -> web.StreamResponse:
         """Bind the official number: 200 with the version; 409 when it belongs to another dossier."""
         client = await self._client(request)
         code = codes.parse(request.match_info["code"])
-        bound = read(await request.read(), OfficialNumber)
+        bound = read(await read_body(request), OfficialNumber)
         asked = Request.of(client, _idempotency_key(request), f"{code.path}/official-number", bound)
-        return _json(await self._ledger.bind_number(asked, code, bound, self._catalogue()))
+        return _json(await self._ledger.bind_number(asked, code, bound, await self._catalogue.get()))
 
     async def officers_view(self, request: web.Request) -> web.StreamResponse:
         """The dossier with its applicant, for a client whose scope covers the agency that holds it."""
         client = await self._client(request)
         code = codes.parse(request.match_info["code"])
         row = await self._ledger.officers_view(code)
-        client.require("read", row["agency"], self._catalogue())
+        client.require("read", row["agency"], await self._catalogue.get())
         return _json(_officers_view(row))
 
     async def _client(self, request: web.Request) -> Client:
-        client = await authenticate(request.headers.get("Authorization"), self._postgres)
-        if not self._catalogue().agencies:  # not read yet: every agency would look unknown
-            raise Unavailable("The catalogue has not been read yet.")
-        return client
+        return await authenticate(request.headers.get("Authorization"), self._postgres)
 
 
 def _officers_view(row: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from ops.connections import Postgres, Redis
 from ops.errors import Unavailable
 from ops.middleware import middlewares
 from ops.server import Running
-from ops.settings import read
+from ops.settings import describe, read
 
 log = logging.getLogger(__name__)
 
@@ -29,13 +29,14 @@ SCHEMA_VERSION = "SELECT coalesce(max(version), 0) AS version FROM schema_versio
 
 async def build(settings: IntakeSettings) -> Running:
     """The intake, connected to nothing yet. Raises WrongSchema if Postgres answers with another schema."""
+    log.info("the settings in effect", extra={"settings": describe(settings)})
     postgres = Postgres("postgres", settings.pg_url.reveal, size=settings.pg_connections, deadline=settings.pg_deadline)
     catalogue = CatalogueCopy(postgres)
     watch = _Watch(postgres, catalogue)
     await watch.look()
     ledger = Ledger(postgres, scheme=Scheme(settings.code_scheme), deadline=settings.intake_deadline)
     keys = KeyRing.from_text(settings.lookup_key_secrets.reveal())
-    counter = Counter(ledger, postgres, lambda: catalogue.current, keys, settings.public_url)
+    counter = Counter(ledger, postgres, catalogue, keys, settings.public_url)
     app = web.Application(middlewares=middlewares("intake"))
     app.add_routes(counter.routes())
 
@@ -48,6 +49,7 @@ async def build(settings: IntakeSettings) -> Running:
 
 async def build_relay(settings: RelaySettings) -> Running:
     """A relay: no public port, one task that leads when it can."""
+    log.info("the settings in effect", extra={"settings": describe(settings)})
     redis = Redis("redis", settings.redis_url.reveal, size=2, deadline=max(1.0, settings.redis_deadline))
     cache = Cache(redis)
     relay = Relay(settings.pg_url.reveal, cache, record_ttl=int(settings.hard_age))
@@ -77,7 +79,7 @@ class _Watch:
     async def run(self) -> None:
         """For ever: every minute, and every second until it has succeeded once."""
         while True:
-            await asyncio.sleep(60 if self._catalogue.current.services else 1)
+            await asyncio.sleep(60 if self._catalogue.known else 1)
             await self.look()
 
 

@@ -19,6 +19,7 @@ from lookup.lookup_key import KeyRing
 from lookup.reader import Found, Reader
 from lookup.status import Status
 from ops.errors import Kind, Malformed, Refusal
+from ops.middleware import read_body
 
 RENDERING = 1
 """Part of every ETag: raise it when the same record is rendered differently."""
@@ -233,7 +234,7 @@ def _query(request: web.Request) -> str:
 
 async def _body(request: web.Request) -> Lookups:
     try:
-        lookups = msgspec.json.decode(await request.read(), type=Lookups)
+        lookups = msgspec.json.decode(await read_body(request), type=Lookups)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedLookups(str(error)) from None
     if not 1 <= len(lookups.dossiers) <= LARGEST_BATCH:

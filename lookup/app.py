@@ -1,5 +1,6 @@
 """All wiring of the lookup on one screen."""
 
+import logging
 import os
 from collections.abc import Awaitable, Callable
 
@@ -22,11 +23,14 @@ from ops.breaker import Breaker
 from ops.connections import Postgres, Redis
 from ops.middleware import middlewares
 from ops.server import Running
-from ops.settings import read
+from ops.settings import describe, read
+
+log = logging.getLogger(__name__)
 
 
 async def build(settings: LookupSettings) -> Running:
     """The lookup, connected to nothing yet. Raises WrongSchema if Postgres answers with another schema."""
+    log.info("the settings in effect", extra={"settings": describe(settings)})
     postgres = Postgres("postgres", settings.pg_url.reveal, size=settings.pg_connections, deadline=settings.pg_deadline)
     redis = Redis("redis", settings.redis_url.reveal, size=16, deadline=settings.redis_deadline)
     clock = DatabaseClock()

@@ -26,7 +26,7 @@ from lookup.reader import Found
 from lookup.status import Status
 from ops import logs
 from ops.errors import Kind, Refusal
-from ops.middleware import HTTP_STATUS
+from ops.middleware import HTTP_STATUS, read_body
 
 KEY_COOKIE = "hoso24-key"
 COOKIE_SECONDS = 3600
@@ -96,6 +96,7 @@ class _Pages:
     async def take_key(self, request: web.Request) -> web.StreamResponse:
         """The key typed on the anonymous page: remembered if it is this dossier's."""
         code = self._canonical(request)
+        await read_body(request)
         key = str((await request.post()).get("key", ""))
         try:
             await self._desk.find(code, key)

@@ -42,7 +42,7 @@ class Pulse:
             await asyncio.sleep(EVERY)
             await self.beat()
             beats += 1
-            if beats * EVERY >= CATALOGUE_EVERY or not self._catalogue.current.services:
+            if beats * EVERY >= CATALOGUE_EVERY or not self._catalogue.known:
                 beats = 0
                 await self._read_catalogue()
 

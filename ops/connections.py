@@ -112,7 +112,9 @@ class Redis:
                 url(),
                 max_connections=size,
                 timeout=deadline,
-                socket_timeout=deadline,
+                # No socket_timeout: redis-py would send under asyncio.wait_for, which before Python 3.12 can
+                # swallow a cancellation that arrives just as the sending is done. The deadline is in `run`.
+                socket_timeout=None,
                 socket_connect_timeout=deadline,
                 retry=Retry(NoBackoff(), 0),
                 protocol=2,

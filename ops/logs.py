@@ -4,6 +4,7 @@ A line is made where it is logged and written by a thread of its own: a reader o
 must not stall the event loop. When it stalls for long, lines are dropped, counted and confessed to.
 """
 
+import contextlib
 import logging
 import queue
 import re
@@ -24,6 +25,7 @@ request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The request being answered, set by the middleware; every line logged meanwhile carries it."""
 
 WAITING_AT_MOST = 10_000
+GATHERING = 0.02
 
 _ORDINARY = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _QUERY = re.compile(r"\?[^\s\"'<>]*=[^\s\"'<>]*")
@@ -100,27 +102,28 @@ class WriterThread(logging.Handler):
         super().close()
 
     def _write_all(self) -> None:
-        while (item := self._waiting.get()) is not None:
-            if isinstance(item, threading.Event):
-                item.set()
-                continue
-            # Whoever reads may have gone for good; there is no place left to complain to.
-            try:
-                self._stream.write(self._confession() + item + "\n")
-                self._stream.flush()
-            except (OSError, ValueError):
-                continue
+        going_on = True
+        while going_on:
+            batch = [self._waiting.get()]
+            # More lines gather meanwhile: waking up for each of them costs more than making it did.
+            time.sleep(GATHERING)
+            while len(batch) < WAITING_AT_MOST and not self._waiting.empty():
+                batch.append(self._waiting.get())
+            self._write([item for item in batch if isinstance(item, str)])
+            for item in batch:
+                if isinstance(item, threading.Event):
+                    item.set()
+            going_on = None not in batch
 
-    def _confession(self) -> str:
-        if not self._dropped:
-            return ""
+    def _write(self, lines: list[str]) -> None:
         dropped, self._dropped = self._dropped, 0
-        line = {
-            "time": _rfc3339(time.time()),
-            "level": "warning",
-            "message": f"{dropped} log lines were dropped.",
-        }
-        return _encode(line).decode() + "\n"
+        if dropped:
+            message = f"{dropped} log lines were dropped."
+            lines.append(_encode({"time": _rfc3339(time.time()), "level": "warning", "message": message}).decode())
+        # Whoever reads may have gone for good; there is no place left to complain to.
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write("".join(f"{line}\n" for line in lines))
+            self._stream.flush()
 
 
 def configure(service: str, level: str | int, stream: TextIO | None = None) -> logging.Handler:

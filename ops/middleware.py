@@ -54,6 +54,9 @@ _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _REQUEST_ID = "X-Request-Id"
 
 _access = logging.getLogger("hoso24.access")
+BODY_SECONDS = 10.0
+"""How long a body may take to arrive."""
+
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
@@ -240,6 +243,24 @@ def problem(request: web.BaseRequest, refusal: Refusal, status: int | None = Non
         content_type="application/problem+json",
         headers=headers,
     )
+
+
+class BodyTooSlow(Malformed):
+    """The client began a body and did not finish it."""
+
+    code = "body_too_slow"
+    title = "The body did not arrive in time."
+    title_vi = "Nội dung yêu cầu không đến đủ trong thời hạn."
+
+
+async def read_body(request: web.BaseRequest) -> bytes:
+    """The whole body. Raises BodyTooSlow after BODY_SECONDS, also for a chunked body that breaks off in the middle,
+    which aiohttp would wait for until the client leaves."""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.read()
+    except TimeoutError:
+        raise BodyTooSlow from None
 
 
 def prefers_vietnamese(accept_language: str) -> bool:

@@ -97,7 +97,7 @@ class Running:
     app: web.Application | None = None
     checks: Mapping[str, Check] = field(default_factory=dict)
     tasks: Sequence[Callable[[], Awaitable[None]]] = ()
-    close: Callable[[], Awaitable[None]] = _nothing
+    close: Callable[[], Awaitable[object]] = _nothing
     protocol: Callable[..., Protocol] = Protocol
 
 
@@ -158,6 +158,7 @@ async def start(
     """
     state = state or State()
     async with contextlib.AsyncExitStack() as stack:
+        # What is pushed first is closed last: the probes answer for as long as anything is left to probe.
         own_admin = admin is None
         admin = admin or Admin(service, state)
         if own_admin:
@@ -252,8 +253,9 @@ async def _run(
             return 0
         _log.info("Ready.", extra={"port": server.public_port, "admin_port": server.admin_port})
         await _first(stop.wait(), server.failed.wait())
+        code = 1 if server.failed.is_set() else 0
         await server.stop()
-        return 1 if server.failed.is_set() else 0
+        return code
 
 
 def _complain(sentence: str) -> int:
@@ -331,7 +333,8 @@ def _start_tasks(
             _log.error("The main task %s has ended, though it should run until it is cancelled.", name)
         except Exception:
             _log.exception("The main task %s failed.", name)
-        failed.set()
+        finally:
+            failed.set()  # a task may also be cancelled by somebody else than us
 
     watched = [asyncio.create_task(watch(task)) for task in tasks]
     stack.push_async_callback(_cancel, watched)
@@ -346,7 +349,7 @@ async def _cancel(tasks: Sequence["asyncio.Task[Any]"]) -> None:
             _log.error("%d main tasks did not end within %g s of being cancelled.", len(deaf), STOPPING)
 
 
-async def _close(close: Callable[[], Awaitable[None]]) -> None:
+async def _close(close: Callable[[], Awaitable[object]]) -> None:
     """Whatever goes wrong in `close`, the rest of the stop goes on."""
     try:
         await asyncio.wait_for(close(), STOPPING)

@@ -12,7 +12,18 @@ from prometheus_client import REGISTRY
 from ops.embedded import Postgres
 from ops.embedded import Redis as Valkey
 from tests.conftest import Database, prepare
-from tests.house import House, lookup_at, lookup_settings, open_house, relay_of, until
+from tests.house import (
+    House,
+    intake_at,
+    intake_settings,
+    lookup_at,
+    lookup_settings,
+    new_token,
+    open_house,
+    relay_of,
+    submission,
+    until,
+)
 
 SOFT_AGE = 2.0
 UNKNOWN = "G99.12.01-260101-9999"
@@ -181,6 +192,36 @@ async def test_lookup_started_while_servers_are_away_is_ready_and_right_once_the
             valkey.restart()
         await until(lambda: fresh(house, code), within=15)
         await until(lambda: missing(house, UNKNOWN), within=15)
+
+
+async def test_intake_and_relay_started_while_servers_are_away_work_once_they_are_back(
+    servers: tuple[Postgres, Valkey, Database],
+) -> None:
+    postgres, valkey, database = servers
+    token = await new_token(database)
+    postgres.kill()
+    valkey.kill()
+    lookup = lookup_settings(database.reader_url, valkey.url)
+    async with (
+        lookup_at(lookup) as lookup_url,
+        intake_at(intake_settings(database.writer_url)) as intake_url,
+        relay_of(database, valkey.url),
+        aiohttp.ClientSession() as http,
+    ):
+        house = House(lookup_url, intake_url, http, token)
+        status, problem = await house.hand_in("POST", "/api/v1/dossiers", submission())
+        assert (status, problem["code"]) == (503, "unavailable")
+        postgres.restart()
+        valkey.restart()
+
+        async def received() -> Any:
+            status, answer = await house.hand_in("POST", "/api/v1/dossiers", submission())
+            assert status in (201, 503), answer  # never "unknown agency" because the catalogue is not read yet
+            return answer if status == 201 else None
+
+        receipt = await until(received, within=15)
+        moved = await house.move(receipt["code"], "processing")
+        await until(lambda: version_is(house, receipt["code"], moved["version"]), within=15)
 
 
 async def test_intake_says_unavailable_while_postgres_is_away_and_nothing_is_half_written(

@@ -11,6 +11,9 @@ import msgspec
 from lookup.code import DossierCode
 from lookup.status import Status
 
+YEARS = range(1990, 2100)
+"""When a dossier can have had a date at all."""
+
 
 class Refused(Exception):
     """A line that cannot be taken; `reason` is one of REASONS, the message says what is wrong."""
@@ -104,10 +107,19 @@ def read_line(line: bytes) -> History:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refused("not_json", str(error)) from None
     if shape.national is not msgspec.UNSET:
-        return national.read(line)
+        return _plausible(national.read(line))
     if shape.plain is not msgspec.UNSET:
-        return plain.read(line)
+        return _plausible(plain.read(line))
     raise Refused("unknown_form", "the line has neither MaHoSo (national form) nor code (our own)")
+
+
+def _plausible(history: History) -> History:
+    """The history, unless one of its dates is one nobody can mean; the ends of time cannot even be turned into UTC."""
+    said = (history.submitted_at, history.received_at, history.due_at, history.finished_at, history.returned_at)
+    for moment in (*said, *(stage.at for stage in history.stages)):
+        if moment is not None and moment.year not in YEARS:
+            raise Refused("bad_date", f"{moment.isoformat()} is no date of a dossier")
+    return history
 
 
 class _Either(msgspec.Struct):

@@ -142,10 +142,19 @@ class CatalogueCopy:
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
         self.current = Catalogue()
+        self.known = False
+        """Whether it could be read at all since this process started."""
+
+    async def get(self) -> Catalogue:
+        """The catalogue, read now if it never could be. Raises Unavailable rather than call everything unknown."""
+        if not self.known:
+            await self.refresh()
+        return self.current
 
     async def refresh(self) -> None:
         """Read it anew. Raises Unavailable, and keeps what it had, when Postgres cannot be asked."""
         self.current = from_rows(await self._postgres.fetch(AGENCIES), await self._postgres.fetch(SERVICES))
+        self.known = True
 
 
 def from_rows(agencies: Iterable[Any], services: Iterable[Any]) -> Catalogue:

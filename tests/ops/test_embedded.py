@@ -330,9 +330,13 @@ def run_python(program: str, *arguments: str) -> "subprocess.Popen[str]":
 
 
 def refusal(kind: type[Server], directory: Path, **options: Any) -> str:
-    with pytest.raises(CannotStart) as refused:
-        kind.start(directory, **options)
-    return str(refused.value)
+    try:
+        server = kind.start(directory, **options)
+    except CannotStart as refused:
+        return str(refused)
+    server.kill()
+    shutil.rmtree(server.home)
+    pytest.fail(f"{kind.name} has started")
 
 
 def pretend_data(directory: Path, file: str, text: str) -> None:

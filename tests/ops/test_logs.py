@@ -155,7 +155,7 @@ def test_stalled_reader_costs_lines_but_never_the_caller(root_logger: None, monk
         log.info("Line %d.", number)
     assert stream.getvalue() == ""
     lost = dropped_lines() - dropped
-    assert 38 <= lost <= 40
+    assert 30 <= lost <= 40  # ten wait, and at most ten more are in the writer's hands
     stream.released.set()
     handler.close()
     written = [json.loads(line)["message"] for line in stream.getvalue().splitlines()]

@@ -390,3 +390,24 @@ async def test_concurrent_requests_keep_their_ids_apart(client: ClientSession, l
     assert [answer.headers["X-Request-Id"] for answer in answers] == names
     ids = [line["request_id"] for line in lines() if "request_id" in line]
     assert {name: ids.count(name) for name in ids} == dict.fromkeys(names, 2)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"Content-Length: 10\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\nzz"],
+    ids=["too short", "chunk that breaks off"],
+)
+async def test_body_that_never_ends_is_given_up(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(middleware, "BODY_SECONDS", 0.1)
+
+    async def count(request: web.Request) -> web.Response:
+        return web.Response(text=str(len(await middleware.read_body(request))))
+
+    server = await start(Running(app=application(None, web.post("/count", count))), service="sample")
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b"POST /count HTTP/1.1\r\nHost: a\r\n" + body)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    assert head.startswith(b"HTTP/1.1 400 ")
+    writer.close()
+    await writer.wait_closed()
+    await server.stop()

@@ -16,6 +16,7 @@ import pytest
 from aiohttp import ClientSession, web
 from prometheus_client import REGISTRY
 
+import ops.server
 from ops.errors import Refusal
 from ops.middleware import Handler, middlewares
 from ops.server import CannotListen, Protocol, Running, Server, start
@@ -394,6 +395,14 @@ async def test_task_that_ends_by_itself_fails_the_service(caplog: pytest.LogCapt
     assert "finish has ended, though it should run" in caplog.text
 
 
+async def test_task_that_is_cancelled_by_somebody_else_fails_the_service() -> None:
+    async def cancelled() -> None:
+        raise asyncio.CancelledError
+
+    async with started(Running(tasks=[cancelled])) as server, asyncio.timeout(10):
+        await server.failed.wait()
+
+
 async def test_close_that_fails_does_not_stop_the_stopping(caplog: pytest.LogCaptureFixture) -> None:
     async def close() -> None:
         raise RuntimeError("no way out")
@@ -403,6 +412,23 @@ async def test_close_that_fails_does_not_stop_the_stopping(caplog: pytest.LogCap
     assert "no way out" in caplog.text
     with pytest.raises(OSError, match="Connect call failed"):
         await asyncio.open_connection("127.0.0.1", server.admin_port)
+
+
+async def test_what_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(ops.server, "STOPPING", 0.1)
+    release = asyncio.Event()
+
+    async def be_deaf() -> None:
+        while not release.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await release.wait()
+
+    server = await start(Running(tasks=[be_deaf], close=asyncio.Event().wait))
+    async with asyncio.timeout(30):
+        await server.stop()
+    assert "1 main tasks did not end" in caplog.text
+    assert "Closing failed" in caplog.text
+    release.set()
 
 
 async def test_streamed_answer_is_dressed_and_told_to_close_while_draining() -> None:

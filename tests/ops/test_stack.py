@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import ops.stack
-from ops.embedded import CannotStart, Redis, free_port
+from ops.embedded import CannotStart, Lock, Redis, free_port
 from ops.guardian import Process, is_alive, kill, look, send
 from ops.stack import Service, Stack, stop_running, write_up_file
 
@@ -202,12 +202,13 @@ def test_stubborn_service_is_killed(tmp_path: Path, said: list[str], monkeypatch
 def test_signal_during_start_leaves_quietly(tmp_path: Path, said: list[str]) -> None:
     reached = False
     with Stack(tmp_path, said.append) as stack:
-        stack.start(service(tmp_path, "one"), service(tmp_path, "two", "tells its supervisor to stop"))
-        stack.start(service(tmp_path, "three", "never ready"))
+        stack.start(service(tmp_path, "one"))
+        never = service(tmp_path, "three", "never ready")
+        stack.start(service(tmp_path, "two", "tells its supervisor to stop"), never)
         reached = True
     assert stack.stopping
     assert not reached
-    assert "one" in (tmp_path / "stopped").read_text().split()
+    assert (tmp_path / "stopped").read_text().split()[-1] == "one"
 
 
 def test_signals_are_as_before_when_the_stack_is_left(tmp_path: Path, said: list[str]) -> None:
@@ -371,7 +372,9 @@ def test_remains_of_a_killed_stack_are_waited_for(supervise: Callable[..., Super
     supervisor.process.kill()
     supervisor.process.wait()
     until(lambda: not is_alive(supervisor.services[1]))
-    assert is_alive(stubborn)
+    lock = Lock(tmp_path / "run" / "lock")
+    assert not lock.take(0), "the guardian has not finished"
+    lock.close()
     os.kill(stubborn.pid, signal.SIGKILL)
     with Stack(tmp_path / "run", print):
         assert not is_alive(stubborn)

@@ -1,0 +1,113 @@
+"""Calls to dependencies end at their deadline, stay cancelled when they are, and leave nothing behind."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any
+
+import asyncpg
+import pytest
+
+from ops.connections import Postgres, Redis
+from ops.errors import Unavailable
+from tests.conftest import Database
+
+
+async def test_cancelled_redis_command_stays_cancelled(redis_url: str) -> None:
+    """A client that asks without a pause, cancelled at a random moment, three hundred times."""
+    connection = Redis("redis", lambda: redis_url, size=2, deadline=1.0)
+
+    async def ask_for_ever() -> None:
+        while True:
+            await connection.run(lambda client: client.ping())
+
+    for _ in range(300):
+        asking = asyncio.create_task(ask_for_ever())
+        await asyncio.sleep(random.uniform(0.0005, 0.008))
+        asking.cancel()
+        ended, _ = await asyncio.wait({asking}, timeout=5)
+        asking.cancel()
+        assert ended
+        assert asking.cancelled()
+    await connection.close()
+
+
+async def test_cancelled_postgres_statement_stays_cancelled_and_frees_its_connection(database: Database) -> None:
+    connections = Postgres("postgres", lambda: database.reader_url, size=1, deadline=5.0)
+
+    async def ask_for_ever() -> None:
+        while True:
+            await connections.fetch("SELECT 1")
+
+    for _ in range(50):
+        asking = asyncio.create_task(ask_for_ever())
+        await asyncio.sleep(random.uniform(0.001, 0.02))
+        asking.cancel()
+        ended, _ = await asyncio.wait({asking}, timeout=5)
+        asking.cancel()
+        assert ended
+    assert len(await connections.fetch("SELECT 1")) == 1
+    await connections.close()
+
+
+@pytest.mark.parametrize("fault", ["pause", "kill"])
+async def test_servers_that_hang_or_are_gone_are_unavailable_and_usable_once_back(
+    fragile: Callable[..., Any], fault: str
+) -> None:
+    postgres_server, redis_server = fragile()
+    postgres = Postgres("postgres", lambda: postgres_server.admin_url, size=2, deadline=0.5)
+    redis = Redis("redis", lambda: redis_server.url, size=2, deadline=0.2)
+    assert await postgres.fetch("SELECT 1")
+    assert await redis.run(lambda client: client.ping())
+    for server in (postgres_server, redis_server):
+        getattr(server, fault)()
+    for _ in range(5):  # more often than there are connections: none is lost to a call that timed out
+        with pytest.raises(Unavailable):
+            await postgres.fetch("SELECT 1")
+        with pytest.raises(Unavailable):
+            await redis.run(lambda client: client.ping())
+    for server in (postgres_server, redis_server):
+        server.resume() if fault == "pause" else server.restart()
+    assert await postgres.fetch("SELECT 1")
+    assert await redis.run(lambda client: client.ping())
+    await postgres.close()
+    await redis.close()
+
+
+async def test_statement_past_its_deadline_is_unavailable_and_its_connection_replaced(database: Database) -> None:
+    connections = Postgres("postgres", lambda: database.reader_url, size=1, deadline=0.2)
+    with pytest.raises(Unavailable):
+        await connections.fetch("SELECT pg_sleep(30)")
+    assert await connections.fetch("SELECT 1", deadline=5.0)
+    await connections.close()
+
+
+async def test_wrong_statement_is_a_bug_and_not_unavailable(database: Database, redis_url: str) -> None:
+    connections = Postgres("postgres", lambda: database.reader_url, size=1, deadline=5.0)
+    with pytest.raises(asyncpg.UndefinedTableError):
+        await connections.fetch("SELECT * FROM nowhere")
+    await connections.close()
+
+
+async def test_rotated_password_is_asked_for_at_the_next_connect(database: Database, owner: Any) -> None:
+    urls = [database.reader_url]
+    connections = Postgres("postgres", lambda: urls[-1], size=1, deadline=5.0)
+    assert await connections.fetch("SELECT 1")
+    admin = await asyncpg.connect(database.admin_url)
+    try:
+        await admin.execute("ALTER ROLE hoso24_reader PASSWORD 'rotated'")
+        urls.append(database.reader_url.replace(":hoso24_reader@", ":rotated@"))
+        await admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'hoso24_reader' AND datname = $1",
+            database.name,
+        )
+        for _ in range(2):  # the cut connection is noticed first, the new one asks for the new password
+            try:
+                rows = await connections.fetch("SELECT 1")
+            except Unavailable:
+                continue
+        assert rows
+    finally:
+        await admin.execute("ALTER ROLE hoso24_reader PASSWORD 'hoso24_reader'")
+        await admin.close()
+        await connections.close()
