@@ -1,0 +1,304 @@
+"""What a right answer looks like: status, headers and content, as the contract has them.
+
+Every check takes an Answer and returns what the visitor goes on with, or raises. Names of failures hold no
+code and no number, so that equal failures are counted together; those go into `detail`.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+SOFT_AGE = 60
+"""Seconds: nothing older leaves the lookup unmarked."""
+
+PUBLIC = frozenset({"code", "status", "status_number", "final", "completion", "due_at", "version"})
+FOR_THE_HOLDER = frozenset(
+    {
+        "service",
+        "agency",
+        "received_at",
+        "finished_at",
+        "returned_at",
+        "official_number",
+        "timeline",
+        "action_needed",
+        "receipt",
+    }
+)
+NOT_FOR_ANYONE = frozenset({"timeline", "action_needed", "receipt"})
+FOR_NOBODY = frozenset({"applicant", "officer"})
+
+
+class Failure(Exception):
+    """An answer that was not good. `name` is what Locust counts it under."""
+
+    kind = "failure"
+
+    def __init__(self, name: str, detail: str = "") -> None:
+        super().__init__(name)
+        self.detail = detail
+
+    def __repr__(self) -> str:
+        return f"{self.kind}: {self}"
+
+
+class Wrong(Failure):
+    """The answer contradicts the contract."""
+
+    kind = "wrong"
+
+
+class Unavailable(Failure):
+    """No answer, or one that says to come back later."""
+
+    kind = "unavailable"
+
+
+class Limited(Failure):
+    """Refused by rate (429): neither good nor bad, and not counted."""
+
+    kind = "limited"
+
+
+class Late(Failure):
+    """A change was not visible in time."""
+
+    kind = "late"
+
+
+class Answer(NamedTuple):
+    """An HTTP answer; status 0 means that there was none. Header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+    def expect(self, *statuses: int) -> "Answer":
+        """This answer, if it has one of these statuses."""
+        if self.status in statuses:
+            return self
+        if self.status == 0:
+            raise Unavailable("no answer")
+        if self.status == 429:
+            raise Limited("answered 429")
+        if self.status == 503 and "retry-after" not in self.headers:
+            raise Wrong("answered 503 without Retry-After")
+        if self.status in (502, 503, 504):
+            raise Unavailable(f"answered {self.status}")
+        due = " or ".join(map(str, statuses))
+        raise Wrong(f"answered {self.status}, {due} was due", self.body[:200].decode(errors="replace"))
+
+    def json(self) -> Any:
+        """The body, which must be JSON."""
+        if "json" not in self.headers.get("content-type", ""):
+            raise Wrong("not JSON", self.headers.get("content-type", ""))
+        return json.loads(self.body)
+
+
+class Status(NamedTuple):
+    """What the lookup publishes about a status."""
+
+    number: int
+    final: bool
+    completion: float
+    next: tuple[str, ...]
+
+
+class Shown(NamedTuple):
+    """What a visitor has been shown of a dossier; no version where a page, or a 304, does not say it."""
+
+    code: str
+    version: int
+    status: str
+    stale: bool
+    etag: str | None = None
+
+
+class Asked(NamedTuple):
+    """One item of a batch: what is sent, and the code it stands for (None: nobody's)."""
+
+    sent: str
+    code: str | None
+    key: str | None = None
+
+
+def statuses(answer: Answer) -> dict[str, Status]:
+    """The statuses by name, from /api/v1/statuses."""
+    return {
+        each["status"]: Status(each["status_number"], each["final"], each["completion"], tuple(each["next"]))
+        for each in answer.expect(200).json()["statuses"]
+    }
+
+
+def record(answer: Answer, code: str, known: Mapping[str, Status], *, holder: bool = False) -> Shown:
+    """One dossier's JSON, with the headers that belong to it."""
+    shown = view(answer.expect(200).json(), code, known, holder=holder)
+    caching = answer.headers.get("cache-control", "")
+    etag = answer.headers.get("etag")
+    if holder and caching != "private, no-store":
+        raise Wrong("a holder's view that may be stored", caching)
+    if shown.stale and (etag or "no-store" not in caching):
+        raise Wrong("a stale answer that may be stored", caching)
+    if not holder and not shown.stale and (not etag or "public" not in caching):
+        raise Wrong("an answer that cannot be asked for again by ETag", caching)
+    if not shown.stale and int(answer.headers.get("age", 0)) > SOFT_AGE:
+        raise Wrong("older than the soft age and not marked", f"{code}: {answer.headers['age']} s")
+    return shown._replace(etag=etag)
+
+
+def exact(answer: Answer, code: str, known: Mapping[str, Status], least: int) -> Shown:
+    """The answer to `?at_least=`: this version or a later one, and nothing that may be stored."""
+    shown = view(answer.expect(200).json(), code, known)
+    if shown.version < least:
+        raise Wrong("an older version than at_least asked for", f"{code}: {shown.version}, asked for {least}")
+    if answer.headers.get("cache-control") != "no-store" or "etag" in answer.headers:
+        raise Wrong("an answer to at_least that may be stored")
+    return shown
+
+
+def view(content: Mapping[str, Any], code: str, known: Mapping[str, Status], *, holder: bool = False) -> Shown:
+    """A dossier as JSON shows it, anonymously or to its holder."""
+    fields = content.keys()
+    if missing := (PUBLIC | FOR_THE_HOLDER if holder else PUBLIC) - fields:
+        raise Wrong("fields are missing", ", ".join(sorted(missing)))
+    if leaked := fields & (FOR_NOBODY if holder else FOR_NOBODY | NOT_FOR_ANYONE):
+        raise Wrong("fields are shown that are not for this visitor", ", ".join(sorted(leaked)))
+    if content["code"] != code:
+        raise Wrong("another dossier than the one asked for", f"{content['code']}, asked for {code}")
+    stale = content.get("stale", False)
+    if stale is not ("as_of" in content):
+        raise Wrong("stale without as_of, or as_of without stale", code)
+    _status(content, known)
+    if holder:
+        _holder(content)
+    return Shown(code, int(content["version"]), content["status"], stale)
+
+
+def _status(content: Mapping[str, Any], known: Mapping[str, Status]) -> None:
+    status = known.get(content["status"])
+    if status is None:
+        raise Wrong("a status that is not published", content["status"])
+    if (content["status_number"], content["final"], content["completion"]) != status[:3]:
+        raise Wrong("number, finality or completion are not those of the status", content["status"])
+
+
+def _holder(content: Mapping[str, Any]) -> None:
+    if content["receipt"]["number"] != content["code"]:
+        raise Wrong("the receipt of another dossier", content["code"])
+    if content["timeline"][-1]["status"] != content["status"]:
+        raise Wrong("the timeline ends with another status", content["code"])
+    if any(FOR_NOBODY & step.keys() for step in content["timeline"]):
+        raise Wrong("the timeline names an officer", content["code"])
+
+
+def asked_again(answer: Answer, before: Shown, known: Mapping[str, Status]) -> Shown:
+    """The answer to If-None-Match: 304 with the same ETag and no body, or 200 with another one."""
+    if answer.expect(200, 304).status == 304:
+        if answer.body or answer.headers.get("etag") != before.etag:
+            raise Wrong("a 304 with a body or with another ETag", before.code)
+        return before
+    shown = record(answer, before.code, known)
+    if shown.etag == before.etag:
+        raise Wrong("sent in full though nothing had changed", before.code)
+    return shown
+
+
+def batch(answer: Answer, asked: Sequence[Asked], known: Mapping[str, Status]) -> list[Shown]:
+    """The answer to /api/v1/lookups: one result for each, in the order asked."""
+    results = answer.expect(200).json()["results"]
+    if [result["code"] for result in results] != [each.sent for each in asked]:
+        raise Wrong("the results are not those asked for, in that order")
+    shown = (_item(result, each, known) for result, each in zip(results, asked, strict=True))
+    return [each for each in shown if each is not None]
+
+
+def _item(result: Mapping[str, Any], asked: Asked, known: Mapping[str, Status]) -> Shown | None:
+    if asked.code is None and result.get("error") == "dossier_not_found":
+        return None
+    if asked.code is not None and "dossier" in result:
+        return view(result["dossier"], asked.code, known, holder=asked.key is not None)
+    if result.get("error") == "status_unavailable":
+        raise Unavailable("an item of a batch has no answer")
+    raise Wrong("an item of a batch has the wrong result", f"{asked.sent}: {result.get('error', 'found')}")
+
+
+def page(answer: Answer, code: str, language: str, *, holder: bool = False) -> None:
+    """A dossier's page. Anyone's asks for the lookup key, the holder's does not."""
+    text = _html(answer.expect(200), language)
+    if code not in text:
+        raise Wrong("a page without the code", code)
+    if "<script" in text:
+        raise Wrong("a page with a script", code)
+    if ('name="key"' in text) is holder:
+        raise Wrong("the page of another kind of visitor", code)
+
+
+def problem_page(answer: Answer, status: int, language: str) -> bool:
+    """A refusal in words, for whoever asked for a page."""
+    _html(answer.expect(status), language)
+    return True
+
+
+def _html(answer: Answer, language: str) -> str:
+    if not answer.headers.get("content-type", "").startswith("text/html"):
+        raise Wrong("not a page", answer.headers.get("content-type", ""))
+    if not answer.headers.get("cache-control", "").startswith("private"):
+        raise Wrong("a page that an edge may store", answer.headers.get("cache-control", ""))
+    text = answer.body.decode()
+    if f'<html lang="{language}">' not in text:
+        raise Wrong("a page in the other language")
+    return text
+
+
+def problem(answer: Answer, status: int, code: str) -> dict[str, Any]:
+    """A refusal of that status and code (RFC 9457)."""
+    content: dict[str, Any] = answer.expect(status).json()
+    if not answer.headers["content-type"].startswith("application/problem+json"):
+        raise Wrong("a refusal that is not problem+json", answer.headers["content-type"])
+    if (content.get("code"), content.get("status")) != (code, status):
+        raise Wrong(f"refused for another reason than {code}", str(content.get("code")))
+    if answer.headers.get("cache-control") != "no-store":
+        raise Wrong("a refusal that may be stored", code)
+    return content
+
+
+def move_refused(answer: Answer, allowed: set[str]) -> dict[str, Any]:
+    """The refusal of a move, which says what would have been allowed."""
+    content = problem(answer, 409, "move_not_allowed")
+    if set(content["allowed"]) != allowed:
+        raise Wrong("a refused move that names other moves than those published", str(content["allowed"]))
+    return content
+
+
+def moved(answer: Answer, status: int, location: str) -> str:
+    """A redirect to exactly this address."""
+    found = answer.expect(status).headers.get("location", "")
+    if found != location:
+        raise Wrong("a redirect to another address", f"{found}, {location} was due")
+    return found
+
+
+def receipt(answer: Answer) -> dict[str, Any]:
+    """The intake's answer to a new dossier."""
+    content: dict[str, Any] = answer.expect(201).json()
+    if content["version"] != 1 or content["receipt"]["number"] != content["code"]:
+        raise Wrong("a receipt that contradicts itself", content["code"])
+    if content["lookup_key"] not in content["receipt"]["link"]:
+        raise Wrong("a receipt whose link does not carry its key", content["code"])
+    return content
+
+
+def changed(answer: Answer, code: str, version: int) -> dict[str, Any]:
+    """The intake's answer to a change that makes this version."""
+    content: dict[str, Any] = answer.expect(200).json()
+    if content["version"] != version:
+        raise Wrong("a change that made another version", f"{code}: {content['version']}, {version} was due")
+    return content
+
+
+def repeated(answer: Answer, status: int, first: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer to a repeat under the same Idempotency-Key: the first one, to the letter."""
+    content: dict[str, Any] = answer.expect(status).json()
+    if content != first:
+        raise Wrong("a repeat got another answer than the first time", str(first.get("code")))
+    return content

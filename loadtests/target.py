@@ -1,0 +1,129 @@
+"""Where the load goes: what a running house says of itself in `up.json`, and the first dossiers handed in there.
+
+Only this machine is ever spoken to, unless HOSO24_LOAD_HOSTS names another host.
+"""
+
+import http.client
+import ipaddress
+import json
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from loadtests import answers
+from loadtests.answers import Answer, Failure, Status
+from loadtests.codes import Dossier
+
+UP_FILE = "HOSO24_LOAD_UP"
+MORE_HOSTS = "HOSO24_LOAD_HOSTS"
+SECONDS = 10
+
+AGENCIES = ("G99.01.01", "G99.01.02", "G99.02.01", "G99.03.01", "G99.04.01")
+SERVICES = tuple(f"S.{number:03d}" for number in range(1, 15))
+"""From the sample catalogue, which `make up` installs; all of it is fictitious."""
+
+
+class NoHouse(Exception):
+    """There is nothing to put load on, in one sentence for whoever asked."""
+
+
+@dataclass(frozen=True)
+class House:
+    """A running service: two base URLs, a token for the intake, and a few dossiers it already has."""
+
+    lookup: str
+    intake: str
+    token: str
+    samples: tuple[Dossier, ...] = ()
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> "House":
+        """The house that up.json describes. Raises NoHouse."""
+        path = Path(environ.get(UP_FILE) or ".hoso24/up.json")
+        try:
+            up = json.loads(path.read_text("utf-8"))
+            samples = tuple(Dossier(each["code"], each["key"], each["status"]) for each in up["samples"])
+            house = cls(up["lookup"].rstrip("/"), up["intake"].rstrip("/"), up["token"], samples)
+        except FileNotFoundError:
+            raise NoHouse(f"There is no {path}: run `make up` in another terminal first.") from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise NoHouse(f"{path} cannot be read: {type(error).__name__}: {error}.") from None
+        for url in (house.lookup, house.intake):
+            _refuse_strangers(url, environ.get(MORE_HOSTS, ""))
+        return house
+
+    def statuses(self) -> dict[str, Status]:
+        """The statuses the lookup publishes. Raises NoHouse when it does not."""
+        try:
+            with _Connection(self.lookup) as lookup:
+                return answers.statuses(lookup.send("GET", "/api/v1/statuses"))
+        except (OSError, http.client.HTTPException, Failure, LookupError, TypeError, ValueError) as error:
+            raise NoHouse(f"{self.lookup} does not answer ({error!r}): is `make up` still running?") from None
+
+    def hand_in(self, count: int) -> Iterator[Dossier]:
+        """Hand in that many new dossiers, one after the other. Raises NoHouse when one is not taken."""
+        try:
+            with _Connection(self.intake) as intake:
+                for _ in range(count):
+                    answer = intake.send("POST", "/api/v1/dossiers", submission(), self.authorization)
+                    receipt = answers.receipt(answer)
+                    yield Dossier(receipt["code"], receipt["lookup_key"], receipt["status"], receipt["version"])
+        except (OSError, http.client.HTTPException, Failure, LookupError, TypeError, ValueError) as error:
+            detail = getattr(error, "detail", "")
+            raise NoHouse(f"{self.intake} does not take dossiers in ({error!r}) {detail}".rstrip()) from None
+
+    @property
+    def authorization(self) -> dict[str, str]:
+        """The header that lets the office in."""
+        return {"Authorization": f"Bearer {self.token}"}
+
+
+def submission() -> dict[str, Any]:
+    """A new dossier as a desk or a portal hands it in."""
+    return {
+        "agency": random.choice(AGENCIES),
+        "service": random.choice(SERVICES),
+        "channel": random.choice(("direct", "online", "postal")),
+        "applicant": {"name": "Nguyễn Văn Mẫu (hư cấu)", "id": f"999{random.randrange(10**9):09d}"},
+    }
+
+
+def _refuse_strangers(url: str, more_hosts: str) -> None:
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme not in ("http", "https") or not host:
+        raise NoHouse(f"{url} is not the address of a service.")
+    if not _is_loopback(host) and host not in more_hosts.replace(",", " ").split():
+        raise NoHouse(f"{host} is not this machine: to put load on it all the same, set {MORE_HOSTS}={host}.")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class _Connection:
+    """One connection, for what happens before the load begins."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        self._base = parts.path
+        self._connection = kind(parts.hostname or "", parts.port, timeout=SECONDS)
+
+    def __enter__(self) -> "_Connection":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def send(self, method: str, path: str, content: Any = None, headers: Mapping[str, str] | None = None) -> Answer:
+        body = None if content is None else json.dumps(content)
+        self._connection.request(method, self._base + path, body, dict(headers or {}))
+        response = self._connection.getresponse()
+        return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
