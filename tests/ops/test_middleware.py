@@ -394,7 +394,7 @@ async def test_concurrent_requests_keep_their_ids_apart(client: ClientSession, l
 
 @pytest.mark.parametrize(
     "body",
-    [b"Content-Length: 10\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\nzz"],
+    [b"Content-Length: 10\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n5\r\n{"],
     ids=["too short", "chunk that breaks off"],
 )
 async def test_body_that_never_ends_is_given_up(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -407,7 +407,7 @@ async def test_body_that_never_ends_is_given_up(body: bytes, monkeypatch: pytest
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(b"POST /count HTTP/1.1\r\nHost: a\r\n" + body)
     head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
-    assert head.startswith(b"HTTP/1.1 400 ")
+    assert head.split()[1] == b"400"
     writer.close()
     await writer.wait_closed()
     await server.stop()
