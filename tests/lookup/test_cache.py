@@ -1,0 +1,212 @@
+"""The interleavings told in lookup/cache.py, each as a test against a real Valkey."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from lookup.cache import (
+    Cache,
+    Change,
+    Entry,
+    EntryTooSmallError,
+    StreamMovedError,
+    Value,
+    dossier_key,
+    feed_key,
+    number_key,
+    stream_key,
+)
+from ops.connections import Redis
+
+KEY = dossier_key(1, "G99.01.01-261120-0001")
+DAY = 86_400
+SECOND = 1_000_000
+NOON = 1_763_800_000 * SECOND
+
+
+def value(version: int, as_of: int, body: bytes = b"body", ttl: int = DAY, key: str = KEY) -> Value:
+    return Value(key, version, as_of, body + b" %d" % version if body else b"", ttl)
+
+
+def beat(xid: int) -> Change:
+    return Change(f"{xid}-0")
+
+
+@pytest.fixture
+async def cache(redis_url: str) -> AsyncIterator[Cache]:
+    connection = Redis("redis", lambda: redis_url, size=4, deadline=2.0)
+    yield Cache(connection)
+    await connection.close()
+
+
+@pytest.fixture
+async def raw(redis_url: str) -> AsyncIterator[Any]:
+    client: Any = redis.asyncio.Redis.from_url(redis_url, protocol=2)
+    yield client
+    await client.aclose()
+
+
+async def entry(cache: Cache, key: str = KEY) -> Entry | None:
+    return (await cache.read(1, [key])).entries[key]
+
+
+async def test_slow_fill_loses_to_a_delivery_and_gets_the_winner(cache: Cache) -> None:
+    await cache.append(1, "", [Change("10-1", "c", 2)], [value(2, NOON)], None)
+    (winner,) = await cache.fill(1, [value(1, NOON - SECOND)])
+    assert winner is not None
+    assert (winner.version, winner.body) == (2, b"body 2")
+    kept = await entry(cache)
+    assert kept is not None
+    assert kept.version == 2
+
+
+async def test_fill_of_a_newer_version_wins(cache: Cache) -> None:
+    await cache.fill(1, [value(1, NOON)])
+    assert await cache.fill(1, [value(2, NOON + SECOND)]) == [None]
+    kept = await entry(cache)
+    assert kept == Entry(2, NOON + SECOND, b"body 2")
+
+
+async def test_same_version_confirmed_later_replaces_the_earlier_confirmation(cache: Cache) -> None:
+    await cache.fill(1, [value(3, NOON)])
+    assert await cache.fill(1, [value(3, NOON + SECOND)]) == [None]
+    (loser,) = await cache.fill(1, [value(3, NOON)])
+    assert loser is not None
+    assert loser.as_of == NOON + SECOND
+
+
+async def test_many_values_are_judged_one_by_one(cache: Cache) -> None:
+    keys = [dossier_key(1, str(n)) for n in range(3)]
+    await cache.fill(1, [value(5, NOON, key=keys[1])])
+    winners = await cache.fill(1, [value(2, NOON, key=key) for key in keys])
+    assert [winner and winner.version for winner in winners] == [None, 5, None]
+
+
+async def test_heartbeat_carries_what_leans_on_the_feed_forward(cache: Cache) -> None:
+    last = await cache.append(1, "", [beat(10)], [], NOON)
+    await cache.fill(1, [value(1, NOON + 1)])
+    await cache.append(1, last, [beat(11)], [], NOON + 60 * SECOND)
+    read = await cache.read(1, [KEY])
+    assert read.feed_at == NOON + 60 * SECOND
+    assert read.entries[KEY] == Entry(1, NOON + 60 * SECOND, b"body 1")
+
+
+async def test_fill_after_an_eviction_is_not_carried_forward_past_a_change_it_missed(cache: Cache, raw: Any) -> None:
+    """Step 4b: loaded before the change, stored after its delivery and eviction."""
+    last = await cache.append(1, "", [beat(10)], [], NOON)
+    loaded_at = NOON + SECOND
+    last = await cache.append(
+        1, last, [Change("11-1", "c", 2), beat(12)], [value(2, NOON + 2 * SECOND)], NOON + 2 * SECOND
+    )
+    await raw.delete(KEY)
+    await cache.fill(1, [value(1, loaded_at)])
+    await cache.append(1, last, [beat(13)], [], NOON + 60 * SECOND)
+    kept = await entry(cache)
+    assert kept is not None
+    assert (kept.version, kept.as_of) == (1, loaded_at)
+
+
+async def test_negative_entry_never_leans_on_the_feed_and_lives_seconds(cache: Cache, raw: Any) -> None:
+    last = await cache.append(1, "", [beat(10)], [], NOON)
+    await cache.fill(1, [value(0, NOON + 1, body=b"", ttl=5)])
+    await cache.append(1, last, [beat(11)], [], NOON + 60 * SECOND)
+    kept = await entry(cache)
+    assert kept == Entry(0, NOON + 1, b"")
+    assert 0 < await raw.ttl(KEY) <= 5
+
+
+async def test_delivery_replaces_a_negative_entry(cache: Cache) -> None:
+    await cache.fill(1, [value(0, NOON, body=b"", ttl=5)])
+    await cache.append(1, "", [Change("10-1", "c", 1)], [value(1, NOON + 1)], None)
+    kept = await entry(cache)
+    assert kept is not None
+    assert kept.version == 1
+
+
+async def test_removal_marker_outlives_a_late_fill_of_the_content(cache: Cache, raw: Any) -> None:
+    await cache.append(1, "", [Change("10-1", "c", 4)], [value(4, NOON, body=b"")], None)
+    (winner,) = await cache.fill(1, [value(3, NOON - SECOND)])
+    assert winner == Entry(4, winner.as_of if winner else 0, b"")
+    assert await raw.ttl(KEY) > DAY - 60
+
+
+async def test_values_of_a_lost_stream_lean_on_nothing(cache: Cache, raw: Any) -> None:
+    """Step 6: the stream is gone, the values are not."""
+    last = await cache.append(1, "", [beat(10)], [], NOON)
+    await cache.fill(1, [value(1, NOON + 1)])
+    await raw.delete(stream_key(1))
+    with pytest.raises(StreamMovedError):
+        await cache.append(1, last, [beat(20)], [], NOON + SECOND)
+    await cache.append(1, "", [beat(20)], [], NOON + 60 * SECOND)
+    kept = await entry(cache)
+    assert kept is not None
+    assert kept.as_of == NOON + 1
+
+
+async def test_values_lean_on_nothing_when_the_feed_s_own_key_was_lost(cache: Cache, raw: Any) -> None:
+    last = await cache.append(1, "", [beat(10)], [], NOON)
+    await cache.fill(1, [value(1, NOON + 1)])
+    await raw.delete(feed_key(1))
+    await cache.append(1, last, [beat(20)], [], NOON + 60 * SECOND)
+    kept = await entry(cache)
+    assert kept is not None
+    assert kept.as_of == NOON + 1
+
+
+async def test_overtaken_relay_writes_neither_entries_nor_values(cache: Cache, raw: Any) -> None:
+    """Step 7."""
+    first = await cache.append(1, "", [Change("10-1", "c", 1)], [value(1, NOON)], None)
+    await cache.append(1, first, [Change("11-1", "c", 2)], [value(2, NOON + SECOND)], None)
+    before = await raw.xrange(stream_key(1))
+    with pytest.raises(StreamMovedError) as moved:
+        await cache.append(1, first, [Change("12-1", "c", 9)], [value(9, NOON)], NOON)
+    assert moved.value.last == "11-1"
+    assert await raw.xrange(stream_key(1)) == before
+    kept = await entry(cache)
+    assert kept is not None
+    assert kept.version == 2
+
+
+async def test_id_that_is_too_small_is_told_and_nothing_is_written(cache: Cache, raw: Any) -> None:
+    last = await cache.append(1, "", [Change("10-1", "c", 1)], [], None)
+    with pytest.raises(EntryTooSmallError):
+        await cache.append(1, last, [Change("9-1", "c", 2)], [value(2, NOON)], NOON)
+    assert await entry(cache) is None
+    assert await raw.xlen(stream_key(1)) == 1
+
+
+async def test_epochs_do_not_see_each_other(cache: Cache) -> None:
+    await cache.append(1, "", [Change("10-1", "c", 1)], [value(1, NOON)], NOON)
+    other = dossier_key(2, "G99.01.01-261120-0001")
+    read = await cache.read(2, [other])
+    assert read.entries == {other: None}
+    assert read.feed_at == 0
+    await cache.append(2, "", [beat(3)], [], NOON)
+    assert await cache.epoch() == 2
+
+
+async def test_bound_number_is_in_the_stream_and_points_at_its_code(cache: Cache, raw: Any) -> None:
+    pointer = number_key(1, "01234/2026/99901")
+    await cache.append(1, "", [Change("10-1", "c", 2, "01234/2026/99901")], [Value(pointer, 2, NOON, b"c", DAY)], None)
+    ((_, fields),) = await raw.xrange(stream_key(1))
+    assert fields[b"number"] == b"01234/2026/99901"
+    kept = await entry(cache, pointer)
+    assert kept is not None
+    assert kept.body == b"c"
+
+
+async def test_stream_and_feed_are_never_the_ones_evicted(cache: Cache, raw: Any) -> None:
+    await cache.append(1, "", [beat(10)], [value(1, NOON)], NOON)
+    assert await raw.ttl(stream_key(1)) == -1
+    assert await raw.ttl(feed_key(1)) == -1
+    assert await raw.ttl(KEY) > 0
+    assert (await raw.config_get("maxmemory-policy"))["maxmemory-policy"] == "volatile-lru"
+
+
+async def test_body_may_hold_anything(cache: Cache) -> None:
+    awkward = "dòng một\ndòng hai 7 8 -\n".encode()
+    await cache.fill(1, [Value(KEY, 1, NOON, awkward, DAY)])
+    kept = await entry(cache)
+    assert kept == Entry(1, NOON, awkward)

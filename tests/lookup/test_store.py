@@ -1,0 +1,100 @@
+"""What the lookup reads from Postgres: the plan, the moment of truth, what is not there."""
+
+from collections.abc import AsyncIterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import msgspec
+import pytest
+
+from intake import sample
+from intake.bulk import Import
+from lookup.clock import DatabaseClock, microseconds
+from lookup.dossier import Record
+from lookup.lookup_key import KeyRing
+from lookup.store import DOSSIERS, NUMBERS, Store
+from ops.connections import Postgres
+from tests.conftest import KEY_SECRETS, Database
+
+
+@pytest.fixture
+async def filled(database: Database, writer: Any, tmp_path: Path) -> list[str]:
+    path = tmp_path / "sample.ndjson"
+    sample.write(path, 1500, until=date(2026, 11, 20), days=60)
+    await Import(writer, path, KeyRing.from_text(KEY_SECRETS)).run()
+    return [row["code"] for row in await writer.fetch("SELECT code FROM dossier ORDER BY code")]
+
+
+@pytest.fixture
+async def store(database: Database) -> AsyncIterator[Store]:
+    postgres = Postgres("postgres", lambda: database.reader_url, size=2, deadline=5.0)
+    yield Store(postgres, DatabaseClock())
+    await postgres.close()
+
+
+@pytest.mark.parametrize("sql", [DOSSIERS, NUMBERS], ids=["dossiers", "numbers"])
+@pytest.mark.parametrize("analysed", [False, True])
+async def test_batch_is_read_by_index_whatever_the_planner_knows(
+    database: Database, owner: Any, filled: list[str], sql: str, analysed: bool
+) -> None:
+    await owner.execute(
+        """
+        INSERT INTO dossier_number (number, code, version)
+        SELECT to_char(row_number() OVER (), 'FM00000') || '/2026/99901', code, version FROM dossier
+        """
+    )
+    await owner.execute("ANALYZE" if analysed else "SELECT 1")
+    reader = await asyncpg.connect(database.reader_url)
+    try:
+        await reader.execute(f"PREPARE batch AS {sql}")
+        plan = [row[0] for row in await reader.fetch("EXPLAIN EXECUTE batch ($$" + _array(filled[:100]) + "$$)")]
+    finally:
+        await reader.close()
+    tables = [line for line in plan if "Scan" in line and "dossier" in line]
+    assert tables
+    assert not [line for line in tables if "Seq Scan" in line], "\n".join(plan)
+
+
+async def test_found_records_are_what_is_stored_and_the_rest_is_absent(store: Store, filled: list[str]) -> None:
+    unknown = "G99.12.01-260101-9999"
+    loaded = await store.dossiers([*filled[:20], unknown])
+    assert set(loaded.found) == set(filled[:20])
+    for code, (version, body) in loaded.found.items():
+        record = msgspec.json.decode(body, type=Record)
+        assert (record.code, record.version) == (code, version)
+        assert len(record.timeline) == version
+
+
+async def test_as_of_is_before_the_question(store: Store, owner: Any, filled: list[str]) -> None:
+    before = microseconds(await owner.fetchval("SELECT clock_timestamp()"))
+    loaded = await store.dossiers(filled[:1])
+    after = microseconds(await owner.fetchval("SELECT clock_timestamp()"))
+    assert before <= loaded.as_of <= after
+    assert loaded.epoch == 1
+
+
+async def test_batch_of_nothing_but_unknown_codes_still_says_when(store: Store) -> None:
+    loaded = await store.dossiers(["G99.12.01-260101-9999"])
+    assert loaded.found == {}
+    assert loaded.as_of > 0
+
+
+async def test_removed_dossier_is_an_empty_body_at_its_version(store: Store, owner: Any, filled: list[str]) -> None:
+    await owner.execute(
+        """
+        UPDATE dossier
+           SET removed = true, version = version + 1, timeline = '[]', action_needed = NULL, subject = NULL,
+               applicant_name = NULL, applicant_id = NULL, applicant_phone = NULL, applicant_email = NULL
+         WHERE code = $1
+        """,
+        filled[0],
+    )
+    loaded = await store.dossiers(filled[:1])
+    assert loaded.found[filled[0]][1] == b""
+    assert loaded.found[filled[0]][0] > 1
+
+
+def _array(codes: list[str]) -> str:
+    return "{" + ",".join(codes) + "}"
