@@ -54,8 +54,7 @@ class KeyRing:
     def key(self, code: DossierCode, serial: int = 0) -> str:
         """The key printed for this dossier at this serial (0 to 31), grouped in fives."""
         body = ALPHABET[self.current] + ALPHABET[serial] + _mac(self.secrets[self.current], code, serial)
-        text = body + _check_character(body)
-        return "-".join(text[start : start + 5] for start in range(0, _LENGTH, 5))
+        return _grouped(body + _check_character(body))
 
     def serial(self, code: DossierCode, typed: str) -> int | None:
         """The serial this key was issued for, or None when the key is not this dossier's.
@@ -69,6 +68,15 @@ class KeyRing:
         expected = _mac(secret or b"\0" * 32, code, serial)
         matches = hmac.compare_digest(expected, text[2:-1])
         return serial if matches and secret is not None else None
+
+
+def canonical(typed: str) -> str:
+    """The key as it is printed, however it was typed. Raises MalformedKey."""
+    return _grouped(_normalise(typed))
+
+
+def _grouped(text: str) -> str:
+    return "-".join(text[start : start + 5] for start in range(0, _LENGTH, 5))
 
 
 def _normalise(typed: str) -> str:

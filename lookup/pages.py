@@ -16,6 +16,7 @@ import jinja2
 from aiohttp import hdrs, web
 
 from lookup import code as codes
+from lookup import lookup_key
 from lookup.api import Desk, DossierOrKeyNotFound
 from lookup.clock import moment
 from lookup.code import DossierCode, MalformedCode
@@ -80,9 +81,10 @@ class _Pages:
 
     async def dossier(self, request: web.Request) -> web.StreamResponse:
         """One dossier, for anyone or, with the cookie of its key, for its holder."""
-        code = self._canonical(request)
         if "key" in request.query:
+            code = codes.parse(request.match_info["code"])
             return self._remember(code, request.query["key"], FORMS[language(request)])
+        code = self._canonical(request)
         key = request.cookies.get(KEY_COOKIE)
         try:
             found = await self._desk.find(code, key)
@@ -110,11 +112,12 @@ class _Pages:
         typed = request.match_info["code"]
         code = codes.parse(typed)
         if typed != code.path:
-            query = f"?{request.query_string}" if request.query_string else ""
-            raise web.HTTPPermanentRedirect(f"{FORMS[language(request)]}/{code.path}{query}")
+            raise web.HTTPPermanentRedirect(f"{FORMS[language(request)]}/{code.path}")
         return code
 
-    def _remember(self, code: DossierCode, key: str, form: str) -> web.Response:
+    def _remember(self, code: DossierCode, typed: str, form: str) -> web.Response:
+        """On to the bare address, with the key in a cookie. Raises MalformedKey."""
+        key = lookup_key.canonical(typed)
         response = web.Response(status=303, headers={hdrs.LOCATION: f"{form}/{code.path}"})
         response.headers[hdrs.CACHE_CONTROL] = "no-store"
         for each in FORMS.values():
@@ -124,7 +127,7 @@ class _Pages:
     def _cookie(self, path: str, key: str, seconds: int) -> str:
         secure = "; Secure" if self._secure else ""
         # Two cookies of one name under two paths: aiohttp's cookie jar of a response holds one per name.
-        return f"{KEY_COOKIE}={quote(key)}; Path={path}; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}"
+        return f"{KEY_COOKIE}={key}; Path={path}; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}"
 
     def _dossier(
         self, request: web.Request, found: Found, *, holder: bool, key_problem: str | None = None, status: int = 200

@@ -209,9 +209,14 @@ def test_half_of_the_real_servers_named_is_one_clear_sentence(directory: Path) -
     assert "Traceback" not in up.printed
 
 
-def test_real_servers_take_the_place_of_the_embedded_ones(directory: Path, template: Any, redis_server: Any) -> None:
-    roles = {role: template.url(f"hoso24_{role}") for role in ("owner", "writer", "relay", "reader")}
-    environ = {f"HOSO24_PG_{role.upper()}_URL": url for role, url in roles.items()}
+def test_real_servers_take_the_place_of_the_embedded_ones(
+    directory: Path, postgres_server: Any, redis_server: Any
+) -> None:
+    where = f"{postgres_server.host}:{postgres_server.port}/of_the_house"
+    environ = {
+        f"HOSO24_PG_{role.upper()}_URL": f"postgresql://hoso24_{role}:hoso24_{role}@{where}"
+        for role in ("owner", "writer", "relay", "reader")
+    } | {"HOSO24_PG_ADMIN_URL": postgres_server.admin_url}
     with running(directory, **environ, HOSO24_REDIS_URL=redis_server.url) as up:
         house = up.wait_until_ready()
         assert house["redis"] == redis_server.url
