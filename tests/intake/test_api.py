@@ -1,0 +1,494 @@
+"""The intake as a client meets it: tokens and scopes, keys and repeats, and bad input that is never an accident."""
+
+import asyncio
+import io
+import json
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import asyncpg
+import pytest
+from yarl import URL
+
+from lookup.code import parse
+from lookup.lookup_key import KeyRing
+from tests.conftest import KEY_SECRETS, Database
+from tests.house import House, intake_at, intake_settings, new_token, submission, until
+
+DOSSIERS = "/api/v1/dossiers"
+UNKNOWN = f"{DOSSIERS}/G99.01.01-200101-0001"
+TABLES = ("dossier", "event", "daily_sequence", "idempotency", "dossier_number")
+
+
+@pytest.fixture
+async def house(database: Database) -> AsyncIterator[House]:
+    """The intake alone, and a token that may do everything within G99."""
+    async with intake_at(intake_settings(database.writer_url)) as url, aiohttp.ClientSession() as http:
+        yield House("", url, http, await new_token(database))
+
+
+async def send(
+    house: House, body: Any, path: str = DOSSIERS, *, method: str = "POST", **headers: str
+) -> tuple[int, Any, Any]:
+    """Status, JSON and headers of one request whose body and path go out as they are."""
+    url = URL(house.intake_url + path, encoded=True)
+    names = {"Authorization": f"Bearer {house.token}"} | {n.replace("_", "-"): v for n, v in headers.items()}
+    async with house.http.request(method, url, data=body, headers=names) as response:
+        raw = await response.read()
+        return response.status, json.loads(raw) if raw else None, response.headers
+
+
+async def written(owner: Any) -> list[Any]:
+    """Everything a request may write, to be compared before and after."""
+    return [[tuple(r) for r in await owner.fetch(f"SELECT t FROM {table} t ORDER BY t::text")] for table in TABLES]
+
+
+def transitions(code: str) -> str:
+    return f"{DOSSIERS}/{code}/transitions"
+
+
+# -- what a receipt says -----------------------------------------------------------------------------------
+
+
+async def test_receipt_has_everything_the_desk_prints(house: House) -> None:
+    moment = "2026-03-16T09:00:00+07:00"
+    status, answer, headers = await send(house, json.dumps(submission(submitted_at=moment)))
+    assert status == 201
+    assert headers["Location"] == f"{DOSSIERS}/{answer['code']}"
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    key = answer["lookup_key"]
+    assert KeyRing.from_text(KEY_SECRETS).serial(parse(answer["code"]), key) == 0
+    receipt = answer["receipt"]
+    assert receipt.pop("issued_at")
+    assert receipt == {
+        "number": answer["code"],
+        "agency": "G99.01.01",
+        "service": "S.004",
+        "submitted_at": moment,
+        "received_at": moment,
+        "due_at": "2026-03-30T09:00:00+07:00",
+        "link": f"http://127.0.0.1:8080/tra-cuu/{answer['code']}?key={key}",
+    }
+    assert (answer["status"], answer["version"], answer["due_at"]) == ("received", 1, receipt["due_at"])
+
+
+async def test_officers_view_has_the_applicant_and_the_next_moves(house: House) -> None:
+    applicant = {"name": "Trần Thị Hư Cấu", "id": "999000000077", "kind": 2, "email": "mau@vi-du.example"}
+    code = (await house.receive(applicant=applicant, subject="Cấp sổ"))["code"]
+    status, view, headers = await send(house, None, f"{DOSSIERS}/{code.lower()}", method="GET")
+    assert (status, headers["Cache-Control"]) == (200, "no-store")
+    assert view["applicant"] == applicant | {"phone": None, "address": None}
+    assert (view["code"], view["version"], view["subject"]) == (code, 1, "Cấp sổ")
+    assert view["next"] == [
+        "processing",
+        "supplement_required",
+        "payment_required",
+        "withdrawn",
+        "suspended",
+        "completed",
+    ]
+    assert [step["status"] for step in view["timeline"]] == ["received"]
+
+
+async def test_text_is_stored_composed(house: House) -> None:
+    code = (await house.receive(applicant={"name": "Nguye\u0302\u0303n"}))["code"]
+    _, view, _ = await send(house, None, f"{DOSSIERS}/{code}", method="GET")
+    assert view["applicant"]["name"] == "Nguyễn"
+
+
+# -- who may do what ---------------------------------------------------------------------------------------
+
+
+async def test_nothing_is_done_without_a_valid_token(house: House, database: Database, owner: Any) -> None:
+    code = (await house.receive())["code"]
+    expired = await new_token(database, "G99.01")
+    await owner.execute("UPDATE client SET valid_to = now() WHERE agency = 'G99.01'")
+    before = await written(owner)
+    requests = [
+        ("POST", DOSSIERS, submission()),
+        ("POST", transitions(code), {"to": "processing"}),
+        ("PUT", f"{DOSSIERS}/{code}/official-number", {"number": "1/2026/99901"}),
+        ("GET", f"{DOSSIERS}/{code}", None),
+        ("POST", DOSSIERS, "not even a submission"),
+    ]
+    for authorization in ("", "Bearer", f"Bearer {house.token}x", f"Basic {house.token}", f"Bearer {expired}"):
+        for method, path, content in requests:
+            status, problem = await house.hand_in(method, path, content, Authorization=authorization)
+            assert (status, problem["code"]) == (401, "unauthenticated"), (authorization, path)
+    _, _, headers = await send(house, b"", Authorization="Bearer x")
+    assert headers["WWW-Authenticate"].startswith("Bearer")
+    assert await written(owner) == before
+
+
+async def test_scope_ends_at_the_agencys_own_subtree(house: House, database: Database, owner: Any) -> None:
+    code = (await house.receive(agency="G99.01.01"))["code"]
+    above, beside = await new_token(database, "G99.01"), await new_token(database, "G99.02")
+    before = await written(owner)
+    for method, path, content in (
+        ("POST", DOSSIERS, submission(agency="G99.01.01")),
+        ("POST", transitions(code), {"to": "processing"}),
+        ("PUT", f"{DOSSIERS}/{code}/official-number", {"number": "1/2026/99901"}),
+        ("GET", f"{DOSSIERS}/{code}", None),
+    ):
+        status, problem = await house.hand_in(method, path, content, Authorization=f"Bearer {beside}")
+        assert (status, problem["code"]) == (403, "out_of_scope"), path
+        assert "applicant" not in problem
+        if method != "GET":
+            assert await written(owner) == before
+        status, _ = await house.hand_in(method, path, content, Authorization=f"Bearer {above}")
+        assert status in {200, 201}, path
+        before = await written(owner)
+
+
+async def test_action_that_was_not_granted_is_refused(house: House, database: Database) -> None:
+    code = (await house.receive())["code"]
+    requests = {
+        "receive": ("POST", DOSSIERS, submission()),
+        "move": ("POST", transitions(code), {"to": "processing"}),
+        "bind": ("PUT", f"{DOSSIERS}/{code}/official-number", {"number": "1/2026/99901"}),
+        "read": ("GET", f"{DOSSIERS}/{code}", None),
+    }
+    for granted in requests:
+        token = await new_token(database, "G99", (granted,))
+        for action, (method, path, content) in requests.items():
+            if action != granted:
+                status, problem = await house.hand_in(method, path, content, Authorization=f"Bearer {token}")
+                assert (status, problem["code"]) == (403, "out_of_scope"), (granted, action)
+    token = await new_token(database, "G99", ("move",))
+    status, _ = await house.hand_in(*requests["move"], Authorization=f"Bearer {token}")
+    assert status == 200
+
+
+async def test_dossier_handed_on_to_another_agency_is_theirs_from_then_on(house: House, database: Database) -> None:
+    theirs = await new_token(database, "G99.02")
+    ours = await new_token(database, "G99.01")
+    code = (await house.receive(agency="G99.01.01"))["code"]
+    handed_on = {"to": "processing", "agency": "G99.02.01"}
+    for key_repeat in range(2):
+        status, _ = await house.hand_in(
+            "POST", transitions(code), handed_on, Authorization=f"Bearer {ours}", **{"Idempotency-Key": "k-1"}
+        )
+        assert status == 200, key_repeat
+    for token, expected in ((ours, 403), (theirs, 200)):
+        status, _ = await house.hand_in(
+            "POST", transitions(code), {"to": "processing"}, Authorization=f"Bearer {token}"
+        )
+        assert status == expected
+
+
+# -- moves -------------------------------------------------------------------------------------------------
+
+
+async def test_dossier_goes_its_way_to_the_end(house: House) -> None:
+    code = (await house.receive(channel="online"))["code"]
+    path = ["received", "processing", "supplement_required", "processing", "completed", "returned"]
+    for version, to in enumerate(path, start=2):
+        answer = await house.move(code, to, expected_version=version - 1)
+        assert (answer["version"], answer["status"], answer["code"]) == (version, to, code)
+    _, view, _ = await send(house, None, f"{DOSSIERS}/{code}", method="GET")
+    assert (view["final"], view["next"]) == (True, [])
+    assert view["finished_at"]
+    assert view["returned_at"]
+
+
+@pytest.mark.parametrize(
+    ("way", "to", "allowed"),
+    [
+        ([], "returned", "processing supplement_required payment_required withdrawn suspended completed"),
+        (["completed"], "withdrawn", "processing returned"),
+        (["suspended"], "completed", "processing withdrawn returned"),
+        (["withdrawn"], "processing", ""),
+        (["completed", "returned"], "processing", ""),
+    ],
+)
+async def test_move_that_is_not_allowed_says_which_are(house: House, way: list[str], to: str, allowed: str) -> None:
+    code = (await house.receive())["code"]
+    for step in way:
+        await house.move(code, step)
+    status, problem = await house.hand_in("POST", transitions(code), {"to": to})
+    assert (status, problem["code"]) == (409, "move_not_allowed")
+    assert sorted(problem["allowed"]) == sorted(allowed.split())
+    assert problem["version"] == len(way) + 1
+
+
+async def test_move_from_another_version_is_412_and_says_where_it_stands(house: House) -> None:
+    code = (await house.receive())["code"]
+    status, problem = await house.hand_in("POST", transitions(code), {"to": "processing", "expected_version": 2})
+    assert (status, problem["code"], problem["version"]) == (412, "version_mismatch", 1)
+
+
+async def test_unknown_dossier_is_404(house: House) -> None:
+    for method, path, content in (
+        ("POST", f"{UNKNOWN}/transitions", {"to": "processing"}),
+        ("PUT", f"{UNKNOWN}/official-number", {"number": "1/2026/99901"}),
+        ("GET", UNKNOWN, None),
+    ):
+        status, problem = await house.hand_in(method, path, content)
+        assert (status, problem["code"]) == (404, "dossier_not_found")
+
+
+async def test_official_number_is_bound_once_and_for_one_dossier(house: House) -> None:
+    first, second = [(await house.receive())["code"] for _ in range(2)]
+    for code, number, expected in (
+        (first, "1234/2026/99901", 200),
+        (first, "01234-2026-99901", 200),
+        (second, "01234/2026/99901", 409),
+        (first, "4321/2026/99901", 409),
+        (second, first, 409),
+        (second, "nonsense", 400),
+        (second, "4321/2026/99901", 200),
+    ):
+        status, answer = await house.hand_in("PUT", f"{DOSSIERS}/{code}/official-number", {"number": number})
+        assert status == expected, (code, number)
+        if status == 409:
+            assert answer["code"] == "number_taken"
+
+
+async def test_dossier_in_scheme_d_is_addressed_in_either_spelling(database: Database) -> None:
+    settings = intake_settings(database.writer_url, code_scheme="D")
+    async with intake_at(settings) as url, aiohttp.ClientSession() as http:
+        house = House("", url, http, await new_token(database))
+        code = (await house.receive(agency="99901"))["code"]
+        for spelling in (code.replace("/", "-"), code.replace("/", "%2F"), code.lstrip("0").replace("/", "-")):
+            status, answer, _ = await send(house, b'{"to": "processing"}', f"{DOSSIERS}/{spelling}/transitions")
+            assert (status, answer["code"]) == (200, code), spelling
+
+
+# -- repeats -----------------------------------------------------------------------------------------------
+
+
+async def test_fifty_posts_under_one_key_are_one_dossier(house: House, owner: Any) -> None:
+    posts = [send(house, json.dumps(submission()), Idempotency_Key="k-1") for _ in range(50)]
+    answers = await asyncio.gather(*posts)
+    assert {status for status, _, _ in answers} <= {201, 409}
+    assert {answer["code"] for status, answer, _ in answers if status == 409} <= {"still_running"}
+    first = [answer for status, answer, _ in answers if status == 201]
+    status, later, _ = await send(house, json.dumps(submission()), Idempotency_Key="k-1")
+    assert status == 201
+    assert all(answer == later for answer in first)
+    assert await owner.fetchval("SELECT count(*) FROM dossier") == 1
+    assert await owner.fetchval("SELECT last FROM daily_sequence") == 1
+    assert await owner.fetchval("SELECT replays FROM idempotency WHERE key = 'k-1'") == len(first)
+
+
+async def test_another_body_under_the_same_key_is_refused(house: House, owner: Any) -> None:
+    await send(house, json.dumps(submission()), Idempotency_Key="k-1")
+    before = await written(owner)
+    for body in (submission(channel="postal"), submission(agency="G99.01.02")):
+        status, problem, _ = await send(house, json.dumps(body), Idempotency_Key="k-1")
+        assert (status, problem["code"]) == (422, "idempotency_key_reused")
+    assert await written(owner) == before
+
+
+async def test_same_content_in_another_spelling_is_a_repeat(house: House) -> None:
+    spellings = (json.dumps(submission()), json.dumps(dict(reversed(submission().items())), indent=3))
+    codes = {(await send(house, body, Idempotency_Key="k-1"))[1]["code"] for body in spellings}
+    assert len(codes) == 1
+
+
+async def test_key_may_be_quoted_or_bare(house: House, owner: Any) -> None:
+    codes = set()
+    for spelling in ("k-1", '"k-1"', '  "k-1" '):
+        codes.add((await send(house, json.dumps(submission()), Idempotency_Key=spelling))[1]["code"])
+    assert len(codes) == 1
+    assert await owner.fetchval("SELECT array_agg(key) FROM idempotency") == ["k-1"]
+
+
+async def test_key_nobody_can_keep_is_refused(house: House, owner: Any) -> None:
+    before = await written(owner)
+    for key in ("", '""', "x" * 256, "é"):
+        status, problem, _ = await send(house, json.dumps(submission()), Idempotency_Key=key)
+        assert (status, problem["code"]) == (422, "invalid_content"), key
+    assert await written(owner) == before
+
+
+async def test_without_a_key_each_request_is_its_own(house: House) -> None:
+    assert (await house.receive())["code"] != (await house.receive())["code"]
+
+
+# -- load --------------------------------------------------------------------------------------------------
+
+
+async def test_two_hundred_desks_at_once_get_two_hundred_codes_without_a_gap(house: House) -> None:
+    answers = await asyncio.gather(*(house.receive() for _ in range(200)))
+    assert sorted(int(answer["code"].rpartition("-")[2]) for answer in answers) == list(range(1, 201))
+    assert len({answer["lookup_key"] for answer in answers}) == 200
+
+
+# -- when the end is not seen ------------------------------------------------------------------------------
+
+
+async def test_outcome_that_is_unknown_is_said_and_a_repeat_tells_it(database: Database) -> None:
+    settings = intake_settings(database.writer_url, intake_deadline=0.3)
+    async with intake_at(settings) as url, aiohttp.ClientSession() as http:
+        house = House("", url, http, await new_token(database))
+        code = (await house.receive())["code"]
+        move: dict[str, Any] = {"body": b'{"to": "processing"}', "path": transitions(code), "Idempotency_Key": "k-1"}
+        holder = await asyncpg.connect(database.owner_url)
+        async with holder.transaction():
+            await holder.execute("SELECT 1 FROM dossier WHERE code = $1 FOR UPDATE", code)
+            status, problem, headers = await send(house, **move)
+            assert (status, problem["code"]) == (503, "outcome_unknown")
+            assert int(headers["Retry-After"]) >= 1
+            status, problem, headers = await send(house, **move)
+            assert (status, problem["code"]) == (409, "still_running")
+            assert int(headers["Retry-After"]) >= 1
+        await holder.close()
+
+        async def told() -> Any:
+            status, answer, _ = await send(house, **move)
+            return status == 200 and answer
+
+        assert (await until(told))["version"] == 2
+        _, view, _ = await send(house, None, f"{DOSSIERS}/{code}", method="GET")
+        assert (view["version"], view["status"]) == (2, "processing")
+
+
+# -- bad input ---------------------------------------------------------------------------------------------
+
+MALFORMED = {
+    "empty": b"",
+    "not JSON": b"agency=G99",
+    "truncated": b'{"agency": "G99.01.01", "serv',
+    "not UTF-8": b'{"agency": "\xff"}',
+    "lone surrogate": b'{"agency": "\\ud800"}',
+    "byte order mark": b"\xef\xbb\xbf{}",
+    "NaN": b'{"agency": NaN}',
+}
+MISSHAPEN = {
+    "null": b"null",
+    "array": b"[]",
+    "text": b'"G99"',
+    "nothing in it": b"{}",
+    "deep array": b"[" * 100_000,
+    "deep array inside": b'{"agency": ' + b"[" * 100_000,
+    "deep object": b'{"applicant": ' * 50_000,
+    "deep unknown": b'{"x": ' * 100_000,
+    "NUL": json.dumps(submission(agency="G99\0")).encode(),
+    "NUL in a name": json.dumps(submission(applicant={"name": "a\0b"})).encode(),
+    "unknown field": json.dumps(submission(code="G99.01.01-261122-0001")).encode(),
+    "naive date": json.dumps(submission(submitted_at="2026-03-16T09:00:00")).encode(),
+    "impossible date": json.dumps(submission(submitted_at="2026-02-30T09:00:00+07:00")).encode(),
+    "future": json.dumps(submission(submitted_at="2999-01-01T00:00:00+07:00")).encode(),
+    "1989": json.dumps(submission(submitted_at="1989-12-31T00:00:00+07:00")).encode(),
+    "end of time": json.dumps(submission(submitted_at="9999-12-31T23:59:59-14:00")).encode(),
+    "beginning of time": json.dumps(submission(submitted_at="0001-01-01T00:00:00+14:00")).encode(),
+    "status in the middle": json.dumps(submission(status="processing")).encode(),
+    "huge number": b'{"agency": ' + b"9" * 5000 + b"}",
+}
+UNKNOWN_WORDS = {
+    "unknown_status": submission(status="bogus"),
+    "unknown_agency": submission(agency="G99.77"),
+    "unknown_service": submission(service="S.999"),
+    "agency_cannot_number": submission(agency="99901"),
+}
+
+
+async def test_bad_submission_is_refused_with_a_reason_and_leaves_no_trace(house: House, owner: Any) -> None:
+    await house.receive()
+    before = await written(owner)
+    for name, body in MALFORMED.items():
+        status, problem, headers = await send(house, body)
+        assert (status, problem["code"]) == (400, "malformed_json"), name
+        assert headers["Content-Type"] == "application/problem+json", name
+    for name, body in MISSHAPEN.items():
+        status, problem, _ = await send(house, body)
+        assert (status, problem["code"]) == (422, "invalid_content"), name
+        assert problem["detail"], name
+    for code, content in UNKNOWN_WORDS.items():
+        status, problem, _ = await send(house, json.dumps(content))
+        assert (status, problem["code"]) == (422, code)
+    assert await written(owner) == before
+
+
+async def test_bad_move_is_refused_with_a_reason_and_leaves_no_trace(house: House, owner: Any) -> None:
+    code = (await house.receive(submitted_at="2026-03-16T09:00:00+07:00"))["code"]
+    await house.move(code, "supplement_required")
+    before = await written(owner)
+    for name, body in MALFORMED.items():
+        status, problem, _ = await send(house, body, transitions(code))
+        assert (status, problem["code"]) == (400, "malformed_json"), name
+    for content, expected in (
+        ({}, "invalid_content"),
+        ({"to": None}, "invalid_content"),
+        ({"to": 4}, "invalid_content"),
+        ({"to": "processing", "status": "processing"}, "invalid_content"),
+        ({"to": "processing", "note": "\0"}, "invalid_content"),
+        ({"to": "processing", "expected_version": 0}, "invalid_content"),
+        ({"to": "processing", "expected_version": 2**31}, "invalid_content"),
+        ({"to": "processing", "at": "2026-03-16T09:00:00"}, "invalid_content"),
+        ({"to": "processing", "at": "2026-02-30T09:00:00Z"}, "invalid_content"),
+        ({"to": "processing", "at": "1989-12-31T00:00:00Z"}, "invalid_content"),
+        ({"to": "processing", "at": "2999-01-01T00:00:00Z"}, "invalid_content"),
+        ({"to": "processing", "at": "2021-01-01T00:00:00Z"}, "invalid_content"),
+        ({"to": "done"}, "unknown_status"),
+        ({"to": "processing", "agency": "G99.77"}, "unknown_agency"),
+    ):
+        status, problem = await house.hand_in("POST", transitions(code), content)
+        assert (status, problem["code"]) == (422, expected), content
+    assert await written(owner) == before
+
+
+async def test_bad_number_is_refused_with_a_reason_and_leaves_no_trace(house: House, owner: Any) -> None:
+    path = f"{DOSSIERS}/{(await house.receive())['code']}/official-number"
+    before = await written(owner)
+    for content, expected in (
+        ({}, (422, "invalid_content")),
+        ({"number": 1}, (422, "invalid_content")),
+        ({"number": ""}, (422, "invalid_content")),
+        ({"number": "x" * 65}, (422, "invalid_content")),
+        ({"number": "1/2026/99901\0"}, (422, "invalid_content")),
+        ({"number": "x"}, (400, "malformed_code")),
+        ({"number": "1/2026/99901", "expected_version": 9}, (412, "version_mismatch")),
+    ):
+        status, problem = await house.hand_in("PUT", path, content)
+        assert (status, problem["code"]) == expected, content
+    for body in MALFORMED.values():
+        status, _, _ = await send(house, body, path, method="PUT")
+        assert status in {400, 422}
+    assert await written(owner) == before
+
+
+async def test_what_is_no_code_in_an_address_is_refused(house: House) -> None:
+    for typed in ("x", "%00", "%FF", "..%2F..%2Fetc", "G99.01.01-260230-0001", "%27%20OR%201%3D1", "9" * 500):
+        for method, path in (("GET", typed), ("POST", f"{typed}/transitions"), ("PUT", f"{typed}/official-number")):
+            body = b'{"to": "processing"}' if method == "POST" else b'{"number": "1/2026/99901"}'
+            status, problem, _ = await send(house, body, f"{DOSSIERS}/{path}", method=method)
+            assert (status, problem["code"]) == (400, "malformed_code"), (method, typed)
+
+
+async def test_body_of_two_megabytes_is_too_large(house: House, owner: Any) -> None:
+    before = await written(owner)
+    status, problem, _ = await send(house, io.BytesIO(b" " * 2_000_000))
+    assert (status, problem["code"]) == (413, "too_large")
+    assert await written(owner) == before
+
+
+async def test_json_is_json_whatever_it_calls_itself(house: House) -> None:
+    for kind in ("application/json", "text/plain", "application/x-www-form-urlencoded", "nonsense"):
+        status, _, _ = await send(house, json.dumps(submission()), Content_Type=kind)
+        assert status == 201, kind
+
+
+async def test_other_paths_and_methods_are_refused_in_our_words(house: House) -> None:
+    for method, path, expected in (
+        ("GET", DOSSIERS, (405, "method_not_allowed")),
+        ("DELETE", UNKNOWN, (405, "method_not_allowed")),
+        ("POST", f"{UNKNOWN}/official-number", (405, "method_not_allowed")),
+        ("GET", "/", (404, "not_found")),
+        ("POST", f"{UNKNOWN}/transitions/", (404, "not_found")),
+    ):
+        status, problem, _ = await send(house, None, path, method=method)
+        assert (status, problem["code"]) == expected, (method, path)
+
+
+async def test_while_postgres_is_away_a_request_is_put_off_and_never_called_wrong(database: Database) -> None:
+    nowhere = "postgresql://nobody:nothing@127.0.0.1:1/nowhere"
+    async with intake_at(intake_settings(nowhere)) as url, aiohttp.ClientSession() as http:
+        house = House("", url, http, await new_token(database))
+        requests = [send(house, json.dumps(submission())), send(house, None, UNKNOWN, method="GET")]
+        outcomes = Counter((status, problem["code"]) for status, problem, _ in await asyncio.gather(*requests))
+    assert outcomes == {(503, "unavailable"): 2}

@@ -1,0 +1,244 @@
+"""What comes in is taken whole or refused with a reason; nothing in between reaches the ledger."""
+
+import unicodedata
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from intake.submission import (
+    EARLIEST,
+    TOLERANCE,
+    InvalidContent,
+    MalformedJson,
+    OfficialNumber,
+    Submission,
+    Transition,
+    UnknownStatus,
+    fingerprint,
+    nfc,
+    plausible,
+    read,
+)
+from lookup.status import FIRST, Status
+from tests.house import submission
+
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+
+
+def body(content: Any) -> bytes:
+    return msgspec.json.encode(content)
+
+
+def transition(**fields: Any) -> Transition:
+    return read(body({"to": "processing"} | fields), Transition)
+
+
+def test_smallest_submission_is_taken_with_its_defaults() -> None:
+    taken = read(body({"agency": "G99", "service": "S.1", "applicant": {"name": "Người Mẫu"}}), Submission)
+    assert (taken.channel, taken.service_case, taken.first_status) == ("online", "default", Status.SUBMITTED)
+    assert (taken.applicant.kind, taken.submitted_at, taken.department) == (1, None, None)
+
+
+@pytest.mark.parametrize(("channel", "first"), [("online", 1), ("direct", 2), ("postal", 2)])
+def test_channel_decides_the_first_status_unless_it_is_said(channel: str, first: int) -> None:
+    assert read(body(submission(channel=channel)), Submission).first_status == first
+    assert read(body(submission(channel=channel, status="received")), Submission).first_status is Status.RECEIVED
+
+
+@pytest.mark.parametrize("status", [status for status in Status if status not in FIRST])
+def test_no_dossier_begins_in_the_middle(status: Status) -> None:
+    with pytest.raises(InvalidContent, match="begins as submitted or received"):
+        _ = read(body(submission(status=status.slug)), Submission).first_status
+
+
+@pytest.mark.parametrize("slug", ["done", "PROCESSING", "4", "processing "])
+def test_unknown_status_is_refused_with_the_ones_there_are(slug: str) -> None:
+    with pytest.raises(UnknownStatus, match="supplement_required"):
+        _ = transition(to=slug).status
+    with pytest.raises(UnknownStatus):
+        _ = read(body(submission(status=slug)), Submission).first_status
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b" ",
+        b"{",
+        b'{"to": "processing"',
+        b"to=processing",
+        b"\xff\xfe",
+        b'{"to": "\xff"}',
+        b'{"to": "\\ud800"}',
+        b'{"to": "\\udc00\\ud800"}',
+        b'{"to": "processing"} {"to": "processing"}',
+        b"\xef\xbb\xbf" + b'{"to": "processing"}',
+        b"NaN",
+        b"{'to': 'processing'}",
+        b'{"to": "processing",}',
+    ],
+)
+def test_what_is_not_json_is_refused_as_that(raw: bytes) -> None:
+    with pytest.raises(MalformedJson):
+        read(raw, Transition)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"null",
+        b"[]",
+        b'"processing"',
+        b"4",
+        b"{}",
+        b"[" * 100_000,
+        b'{"to": ' + b"[" * 100_000,
+        b'{"x": ' * 100_000,
+    ],
+)
+def test_json_of_another_shape_is_refused_however_deep(raw: bytes) -> None:
+    with pytest.raises(InvalidContent):
+        read(raw, Transition)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"agency": None},
+        {"agency": 99},
+        {"agency": ""},
+        {"agency": "G" * 65},
+        {"agency": ["G99"]},
+        {"service": {"code": "S.1"}},
+        {"applicant": None},
+        {"applicant": "Người Mẫu"},
+        {"applicant": {}},
+        {"applicant": {"name": ""}},
+        {"applicant": {"name": "x" * 301}},
+        {"applicant": {"name": "Người Mẫu", "kind": 0}},
+        {"applicant": {"name": "Người Mẫu", "kind": 5}},
+        {"applicant": {"name": "Người Mẫu", "kind": "1"}},
+        {"applicant": {"name": "Người Mẫu", "kind": True}},
+        {"applicant": {"name": "Người Mẫu", "password": "x"}},
+        {"applicant": {"name": "Người\0Mẫu"}},
+        {"channel": "fax"},
+        {"channel": "ONLINE"},
+        {"status": 1},
+        {"subject": "x" * 1001},
+        {"department": "Phòng\u0000Mẫu"},
+        {"officer": "\x1b[31m"},
+        {"code": "G99.01.01-261122-0001"},
+        {"lookup_key": "10QSW-F3K68-E4RM4"},
+        {"version": 7},
+        {"submitted_at": "2026-11-20"},
+        {"submitted_at": "2026-11-20T08:00:00"},
+        {"submitted_at": "2026-02-30T08:00:00+07:00"},
+        {"submitted_at": "2026-11-20T24:00:00+07:00"},
+        {"submitted_at": "2026-11-20T23:59:60+07:00"},
+        {"submitted_at": "20261120080000"},
+        {"submitted_at": 1_795_000_000},
+        {"submitted_at": ""},
+    ],
+)
+def test_submission_of_another_shape_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(InvalidContent):
+        read(body(submission(**fields)), Submission)
+
+
+@pytest.mark.parametrize("field", ["agency", "service", "applicant"])
+def test_missing_field_is_named(field: str) -> None:
+    with pytest.raises(InvalidContent, match=field):
+        read(body({name: value for name, value in submission().items() if name != field}), Submission)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"to": None},
+        {"to": 4},
+        {"at": "2026-11-20T08:00:00"},
+        {"at": "tomorrow"},
+        {"agency": ""},
+        {"department": ""},
+        {"note": ""},
+        {"note": "x" * 4001},
+        {"note": "\0"},
+        {"expected_version": 0},
+        {"expected_version": -1},
+        {"expected_version": 2**31},
+        {"expected_version": 1.0},
+        {"expected_version": "1"},
+        {"expected_version": True},
+        {"status": "processing"},
+    ],
+)
+def test_transition_of_another_shape_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(InvalidContent):
+        transition(**fields)
+
+
+@pytest.mark.parametrize("number", [None, 1234, "", "x" * 65, "01234/2026/99901\0"])
+def test_number_of_another_shape_is_refused(number: Any) -> None:
+    with pytest.raises(InvalidContent):
+        read(body({"number": number}), OfficialNumber)
+
+
+def test_note_may_have_several_lines() -> None:
+    assert transition(note="Bổ sung:\n1. Giấy khai sinh\n\t2. Sổ").note == "Bổ sung:\n1. Giấy khai sinh\n\t2. Sổ"
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        EARLIEST - timedelta(microseconds=1),
+        NOW + TOLERANCE + timedelta(microseconds=1),
+        datetime(1, 1, 1, tzinfo=UTC),
+        datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC),
+    ],
+)
+def test_moment_nobody_can_mean_is_refused(moment: datetime) -> None:
+    with pytest.raises(InvalidContent, match="is in the future or before 1990"):
+        plausible(moment, NOW, "at")
+
+
+@pytest.mark.parametrize("moment", [EARLIEST, NOW - timedelta(days=1), NOW, NOW + TOLERANCE])
+def test_moment_somebody_can_mean_is_kept(moment: datetime) -> None:
+    assert plausible(moment, NOW, "at") == moment
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_moment_at_the_end_of_time_is_refused_and_never_an_accident(text: str) -> None:
+    with pytest.raises(InvalidContent):
+        plausible(transition(at=text).at, NOW, "at")
+
+
+def test_moment_that_is_not_said_is_now() -> None:
+    assert plausible(None, NOW, "at") is NOW
+
+
+def test_repeat_may_differ_in_spacing_and_order_and_stated_defaults() -> None:
+    plain = read(body(submission()), Submission)
+    other = read(
+        msgspec.json.format(body(dict(reversed(submission(service_case="default", subject=None).items()))), indent=4),
+        Submission,
+    )
+    assert fingerprint("/x", plain) == fingerprint("/x", other)
+
+
+@pytest.mark.parametrize("fields", [{"service_case": "other"}, {"department": "x"}, {"channel": "postal"}])
+def test_repeat_may_not_differ_in_content(fields: dict[str, Any]) -> None:
+    plain, other = (read(body(submission(**each)), Submission) for each in ({}, fields))
+    assert fingerprint("/x", plain) != fingerprint("/x", other)
+
+
+def test_repeat_may_not_go_elsewhere() -> None:
+    assert fingerprint("/a", transition()) != fingerprint("/b", transition())
+
+
+def test_text_is_kept_in_its_composed_form() -> None:
+    decomposed = unicodedata.normalize("NFD", "Nguyễn Thị Ước")
+    assert decomposed != "Nguyễn Thị Ước"
+    assert nfc(decomposed) == "Nguyễn Thị Ước"
+    assert nfc(None) is None

@@ -1,0 +1,156 @@
+"""Agencies and services are data: the tree decides who may touch what, validity dates which time limit holds."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+import pytest
+
+from lookup import catalogue
+from lookup.catalogue import Agency, Catalogue, CatalogueCopy, Service, TimeLimit
+from ops.connections import Postgres
+from ops.errors import Unavailable
+from tests.conftest import Database
+
+AGENCIES, SERVICES = catalogue.sample()
+SAMPLE = Catalogue({agency.code: agency for agency in AGENCIES}, {service.code: service for service in SERVICES})
+LONG_AGO, REFORM = date(2020, 1, 1), date(2025, 7, 1)
+
+
+def agency(code: str, parent: str | None) -> Agency:
+    return Agency(code, parent, code, code, LONG_AGO)
+
+
+def service(*times: TimeLimit) -> Service:
+    return Service("S.1", "Mẫu", "Sample", "BHXH-Thu", False, times)
+
+
+def in_order(services: Iterable[Service]) -> list[Service]:
+    """By code, each with its limits in one order, for comparing."""
+    return sorted(
+        (msgspec.structs.replace(each, times=tuple(sorted(each.times, key=repr))) for each in services),
+        key=lambda each: each.code,
+    )
+
+
+@dataclass
+class Away:
+    """A Postgres that cannot be asked."""
+
+    async def fetch(self, *_: object) -> list[Any]:
+        raise Unavailable
+
+
+@pytest.mark.parametrize(
+    ("code", "scope", "within"),
+    [
+        ("G99.01.01", "G99.01.01", True),
+        ("G99.01.01", "G99.01", True),
+        ("G99.01.01", "G99", True),
+        ("99901", "G99.01", True),
+        ("G99", "G99.01", False),
+        ("G99.02.01", "G99.01", False),
+        ("G99.10.01", "G99.1", False),
+        ("H99.15.05", "G99", False),
+        ("nowhere", "G99", False),
+        ("", "G99", False),
+    ],
+)
+def test_scope_is_an_agency_and_everything_below_it(code: str, scope: str, within: bool) -> None:
+    assert SAMPLE.within(code, scope) is within
+
+
+def test_agency_that_is_in_no_catalogue_is_within_itself_only() -> None:
+    assert Catalogue().within("G99", "G99")
+    assert not Catalogue().within("G99.01", "G99")
+
+
+def test_loop_in_the_tree_hangs_nobody() -> None:
+    loop = Catalogue({"a": agency("a", "b"), "b": agency("b", "a")})
+    assert not loop.within("a", "c")
+    assert loop.within("a", "b")
+
+
+def test_limit_of_the_channel_stands_before_the_one_for_any() -> None:
+    any_, online = TimeLimit("any", 160, LONG_AGO), TimeLimit("online", 96, REFORM)
+    both = service(any_, online)
+    assert both.time_limit("default", "online", REFORM) is online
+    assert both.time_limit("default", "postal", REFORM) is any_
+
+
+def test_limit_holds_from_its_first_day_to_the_day_before_its_last() -> None:
+    old, new = TimeLimit("any", 80, LONG_AGO, REFORM), TimeLimit("any", 40, REFORM)
+    both = service(old, new)
+    assert both.time_limit("default", "online", date(2025, 6, 30)) is old
+    assert both.time_limit("default", "online", REFORM) is new
+    assert both.time_limit("default", "online", date(2019, 12, 31)) is None
+
+
+def test_unknown_case_has_no_limit() -> None:
+    assert service(TimeLimit("any", 80, LONG_AGO)).time_limit("verification", "online", REFORM) is None
+
+
+def test_unknown_service_counts_as_sensitive() -> None:
+    assert SAMPLE.is_sensitive("S.999")
+    assert SAMPLE.is_sensitive("S.008")
+    assert not SAMPLE.is_sensitive("S.001")
+
+
+def test_unknown_names_are_null_and_codes_stand_alone() -> None:
+    nameless = {"code": "x", "name": None, "name_en": None}
+    assert Catalogue().agency_view("x") == Catalogue().service_view("x") == nameless
+
+
+def test_sample_agencies_are_marked_as_fictitious() -> None:
+    assert all("(hư cấu)" in a.name_vi and "(fictitious)" in a.name_en for a in AGENCIES)
+
+
+def test_sample_tree_is_whole_and_parents_come_first() -> None:
+    seen: set[str | None] = {None}
+    for each in AGENCIES:
+        assert each.parent in seen, each.code
+        seen.add(each.code)
+
+
+def test_sample_services_have_a_limit_for_every_channel_today() -> None:
+    for each in SERVICES:
+        for channel in ("direct", "online", "postal"):
+            assert each.time_limit("default", channel, date(2026, 11, 22)), (each.code, channel)
+
+
+def test_sample_limits_of_one_case_and_channel_do_not_overlap() -> None:
+    for each in SERVICES:
+        for channel, case in {(limit.channel, limit.service_case) for limit in each.times}:
+            spans = sorted(
+                (limit.valid_from, limit.valid_to)
+                for limit in each.times
+                if (limit.channel, limit.service_case) == (channel, case)
+            )
+            assert all(before[1] and before[1] <= after[0] for before, after in pairwise(spans)), each.code
+
+
+async def test_catalogue_read_from_the_database_is_the_sample(database: Database) -> None:
+    postgres = Postgres("postgres", lambda: database.reader_url, size=1, deadline=5)
+    copy = CatalogueCopy(postgres)
+    await copy.refresh()
+    await postgres.close()
+    assert dict(copy.current.agencies) == dict(SAMPLE.agencies)
+    assert in_order(copy.current.services.values()) == in_order(SERVICES)
+
+
+async def test_installing_the_sample_again_changes_nothing(owner: Any) -> None:
+    await owner.execute("UPDATE service SET name_en = 'Renamed' WHERE code = 'S.001'")
+    await catalogue.install_sample(owner)
+    assert await owner.fetchval("SELECT name_en FROM service WHERE code = 'S.001'") == "Renamed"
+    assert await owner.fetchval("SELECT count(*) FROM agency") == len(AGENCIES)
+
+
+async def test_copy_keeps_what_it_had_while_postgres_is_away() -> None:
+    copy = CatalogueCopy(Away())  # type: ignore[arg-type]
+    copy.current = SAMPLE
+    with pytest.raises(Unavailable):
+        await copy.refresh()
+    assert copy.current is SAMPLE

@@ -1,0 +1,80 @@
+"""The present is Postgres's, carried forward by a monotonic clock; an age may come out too old, never too young."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lookup.clock import DatabaseClock, microseconds, moment
+
+NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+MILLISECOND = 1_000
+
+
+class Monotonic:
+    """A clock that moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def monotonic() -> Monotonic:
+    return Monotonic()
+
+
+@pytest.fixture
+def clock(monotonic: Monotonic) -> DatabaseClock:
+    return DatabaseClock(monotonic)
+
+
+def learn(clock: DatabaseClock, monotonic: Monotonic, stamp: datetime, *, took: float) -> None:
+    """Take in a stamp whose query has just come back after `took` seconds."""
+    asked_at = monotonic.now
+    monotonic.now += took
+    clock.learn(stamp, asked_at)
+
+
+@given(st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1)))
+def test_moments_survive_the_way_to_microseconds_and_back(naive: datetime) -> None:
+    at = naive.replace(tzinfo=UTC)
+    assert moment(microseconds(at)) == at
+
+
+def test_before_postgres_has_answered_the_wall_clock_stands_in() -> None:
+    assert abs(DatabaseClock().now() - microseconds(datetime.now(UTC))) < 10_000 * MILLISECOND
+
+
+def test_present_is_the_stamp_carried_forward(clock: DatabaseClock, monotonic: Monotonic) -> None:
+    learn(clock, monotonic, NOON, took=0)
+    monotonic.now += 90
+    assert abs(clock.now() - microseconds(NOON + timedelta(seconds=90))) <= 1
+
+
+def test_present_is_never_earlier_than_postgres_says(clock: DatabaseClock, monotonic: Monotonic) -> None:
+    # Stamped right after the question was sent, so Postgres's clock is the whole round trip further by now.
+    learn(clock, monotonic, NOON, took=0.2)
+    assert clock.now() >= microseconds(NOON + timedelta(seconds=0.2)) - 1
+
+
+def test_slow_answer_does_not_spoil_a_good_one(clock: DatabaseClock, monotonic: Monotonic) -> None:
+    learn(clock, monotonic, NOON, took=0.001)
+    learn(clock, monotonic, NOON + timedelta(seconds=0.801), took=0.8)  # stamped at the very end of its wait
+    assert abs(clock.now() - microseconds(NOON + timedelta(seconds=0.801))) <= 2 * MILLISECOND
+
+
+def test_slow_answer_is_better_than_an_old_one(clock: DatabaseClock, monotonic: Monotonic) -> None:
+    learn(clock, monotonic, NOON, took=0.001)
+    monotonic.now += 60
+    learn(clock, monotonic, NOON + timedelta(hours=1), took=0.8)  # Postgres's clock was set forward meanwhile
+    assert clock.now() >= microseconds(NOON + timedelta(hours=1))
+
+
+def test_step_of_postgres_clock_is_followed(clock: DatabaseClock, monotonic: Monotonic) -> None:
+    learn(clock, monotonic, NOON, took=0.001)
+    learn(clock, monotonic, NOON - timedelta(hours=1), took=0.001)
+    assert abs(clock.now() - microseconds(NOON - timedelta(hours=1))) <= 2 * MILLISECOND

@@ -1,0 +1,52 @@
+"""The published bounds: nothing past the soft age goes out unmarked, nothing past the hard age at all."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lookup.freshness import SECOND, Freshness, Verdict
+
+FRESHNESS = Freshness(soft=60, hard=86_400, negative=5)
+YOUNG = (Verdict.SERVE, Verdict.SERVE_AND_REFRESH)
+ages = st.integers(0, 2 * 86_400 * SECOND)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "verdict"),
+    [
+        (0, Verdict.SERVE),
+        (26, Verdict.SERVE),
+        (31, Verdict.SERVE_AND_REFRESH),
+        (53, Verdict.SERVE_AND_REFRESH),
+        (61, Verdict.REFRESH),
+        (86_400, Verdict.REFRESH),
+        (86_401, Verdict.DISCARD),
+    ],
+)
+def test_verdict_follows_from_age(seconds: int, verdict: Verdict) -> None:
+    assert {FRESHNESS.judge(1, seconds * SECOND) for _ in range(50)} == {verdict}
+
+
+@given(st.integers(1, 2**31 - 1), ages)
+def test_what_is_served_unasked_needs_no_mark(version: int, age: int) -> None:
+    if FRESHNESS.judge(version, age) in YOUNG:
+        assert not FRESHNESS.is_stale(age)
+
+
+@given(ages)
+def test_negative_answer_is_never_served_late(age: int) -> None:
+    assert FRESHNESS.judge(0, age) is (Verdict.SERVE if age <= 5 * SECOND else Verdict.DISCARD)
+
+
+def test_copies_filled_together_do_not_expire_together() -> None:
+    assert {FRESHNESS.judge(1, 57 * SECOND) for _ in range(200)} == {Verdict.SERVE_AND_REFRESH, Verdict.REFRESH}
+
+
+def test_age_from_the_future_counts_as_young() -> None:
+    assert FRESHNESS.judge(1, -SECOND) is Verdict.SERVE
+
+
+def test_redis_keeps_a_record_as_long_as_it_may_be_served() -> None:
+    assert FRESHNESS.ttl == 86_400
+    assert FRESHNESS.negative_ttl == 5
+    assert Freshness(negative=0.1).negative_ttl == 1

@@ -1,0 +1,103 @@
+"""The floors of the house: intake stands on lookup, lookup on ops, and nothing looks up."""
+
+import ast
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+OURS = frozenset({"ops", "lookup", "intake", "tests", "loadtests", "hoso24"})
+MAY_IMPORT = {
+    "ops": {"ops"},
+    "lookup": {"lookup", "ops"},
+    "intake": {"intake", "lookup", "ops"},
+    "loadtests": {"loadtests"},
+}
+"""Package → which of ours it may import. The command `hoso24` joins them and is imported by none."""
+
+READ_SIDE = {"lookup.app", "lookup.api", "lookup.pages", "lookup.reader", "lookup.pulse"}
+"""The lookup's own machinery: intake shares its words, its schema and its cache's format, not this."""
+
+
+def sources(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def imported(path: Path) -> Iterator[tuple[int, str]]:
+    """Every module a file imports and on which line, functions included; `from a import b` gives a and a.b."""
+    package = path.parent.relative_to(ROOT).parts
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            yield node.lineno, module
+            yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
+
+
+def places(package: str, forbidden: "set[str] | frozenset[str]", *, whole: bool = False) -> list[str]:
+    """Where a package imports something forbidden: top-level packages, or with `whole` exact modules."""
+    found = []
+    for path in sources(package):
+        for line, module in imported(path):
+            if (module if whole else module.partition(".")[0]) in forbidden:
+                found.append(f"{path.relative_to(ROOT)}:{line} imports {module}")
+    return found
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_no_floor_imports_one_above_it(package: str) -> None:
+    assert sources(package)
+    assert places(package, OURS - MAY_IMPORT[package]) == []
+
+
+def test_intake_shares_the_lookups_words_and_not_its_machinery() -> None:
+    assert places("intake", READ_SIDE, whole=True) == []
+
+
+def test_machinery_that_must_not_be_shared_is_there() -> None:
+    for module in READ_SIDE:
+        assert (ROOT / f"{module.replace('.', '/')}.py").is_file(), module
+
+
+def test_tests_of_the_whole_system_speak_http_and_import_nothing_of_ours() -> None:
+    assert places("tests/system", OURS) == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "modules"),
+    [
+        ("import lookup.reader", ["lookup.reader"]),
+        ("from lookup import reader", ["lookup", "lookup.reader"]),
+        ("from lookup.reader import Reader", ["lookup.reader", "lookup.reader.Reader"]),
+        ("def f():\n    from lookup import reader as r", ["lookup", "lookup.reader"]),
+        ("from . import ledger", ["intake", "intake.ledger"]),
+        ("from .ledger import Ledger", ["intake.ledger", "intake.ledger.Ledger"]),
+    ],
+)
+def test_every_way_to_import_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statement: str, modules: list[str]
+) -> None:
+    monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
+    path = tmp_path / "intake" / "example.py"
+    path.parent.mkdir()
+    path.write_text(statement)
+    assert [module for _, module in imported(path)] == modules
+
+
+def test_every_folder_of_tests_is_a_package() -> None:
+    folders = {path.parent for path in sources("tests")}
+    assert [str(folder) for folder in folders if not (folder / "__init__.py").is_file()] == []
+
+
+def test_every_package_is_in_the_distribution() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["packages"]
+    packages = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for package in ("ops", "lookup", "intake")
+        for path in (ROOT / package).rglob("*.py")
+    }
+    assert packages == set(listed)

@@ -1,0 +1,119 @@
+"""Every metric is declared once, in a module called metrics, with words for whoever reads the graph at night."""
+
+import ast
+from pathlib import Path
+from types import ModuleType
+
+import prometheus_client
+import pytest
+from prometheus_client.metrics import MetricWrapperBase
+
+import intake.metrics
+import lookup.metrics
+import ops.metrics
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("ops", "lookup", "intake")
+MODULES: dict[ModuleType, tuple[str, ...]] = {
+    ops.metrics: ("hoso24_",),
+    lookup.metrics: ("lookup_",),
+    intake.metrics: ("intake_", "relay_"),
+}
+"""Where metrics are declared → how their names begin."""
+
+FINITE = {
+    "service",  # the process: lookup, intake, relay
+    "method",
+    "route",  # a template, never a path
+    "status",
+    "dependency",
+    "reason",
+    "source",
+    "outcome",
+    "channel",
+}
+"""The labels there may be: each has a handful of values. A code, a client or an address is not among them."""
+
+KINDS = {"Counter", "Gauge", "Histogram", "Summary", "Info", "Enum"}
+DECLARED = [
+    (module, name, metric)
+    for module in MODULES
+    for name, metric in vars(module).items()
+    if isinstance(metric, MetricWrapperBase)
+]
+each_metric = pytest.mark.parametrize(("module", "name", "metric"), DECLARED, ids=[name for _, name, _ in DECLARED])
+
+
+def sources() -> list[Path]:
+    return [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+def made_in(path: Path) -> list[str]:
+    """The lines on which a file makes a metric with what it imported from the client library."""
+    tree = ast.parse(path.read_text("utf-8"))
+    theirs = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "prometheus_client"
+        for alias in node.names
+        if alias.name in KINDS
+    }
+    lines = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            by_name = isinstance(node.func, ast.Name) and node.func.id in theirs
+            by_module = isinstance(node.func, ast.Attribute) and ast.unparse(node.func).startswith("prometheus_client.")
+            if by_name or (by_module and ast.unparse(node.func).rpartition(".")[2] in KINDS):
+                lines.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    return lines
+
+
+def test_metrics_are_made_in_modules_called_metrics_only() -> None:
+    elsewhere = [line for path in sources() if path.name != "metrics.py" for line in made_in(path)]
+    assert elsewhere == []
+    assert sum(len(made_in(path)) for path in sources() if path.name == "metrics.py") == len(DECLARED)
+
+
+def test_nothing_else_stands_in_the_registry() -> None:
+    registered = {metric.name for metric in prometheus_client.REGISTRY.collect()}
+    ours = {prefix for prefixes in MODULES.values() for prefix in prefixes} | {"python_", "process_"}
+    assert [name for name in registered if not name.startswith(tuple(ours))] == []
+
+
+@each_metric
+def test_name_says_whose_it_is(module: ModuleType, name: str, metric: MetricWrapperBase) -> None:
+    (described,) = metric.describe()
+    assert described.name.startswith(MODULES[module]), name
+
+
+@each_metric
+def test_help_is_a_sentence(module: ModuleType, name: str, metric: MetricWrapperBase) -> None:
+    (described,) = metric.describe()
+    assert described.documentation.endswith("."), name
+    assert len(described.documentation.split()) >= 3, name
+    assert described.documentation[0].isupper() or described.documentation[0].isdigit(), name
+
+
+@each_metric
+def test_labels_have_finitely_many_values(module: ModuleType, name: str, metric: MetricWrapperBase) -> None:
+    assert set(metric._labelnames) <= FINITE, name
+
+
+@each_metric
+def test_unit_is_in_the_name(module: ModuleType, name: str, metric: MetricWrapperBase) -> None:
+    (described,) = metric.describe()
+    if described.documentation.startswith(("Seconds", "Age ")):
+        assert described.name.endswith("_seconds"), name
+    assert not described.name.endswith(("_ms", "_milliseconds", "_minutes")), name
+
+
+@each_metric
+def test_declared_metric_is_used(module: ModuleType, name: str, metric: MetricWrapperBase) -> None:
+    declaration = Path(module.__file__ or "")
+    used_here = declaration.read_text("utf-8").count(name) > 1
+    elsewhere = any(name in path.read_text("utf-8") for path in sources() if path != declaration)
+    assert used_here or elsewhere, f"{name} is declared and never moved"
+
+
+def test_no_label_is_allowed_that_no_metric_has() -> None:
+    assert {label for _, _, metric in DECLARED for label in metric._labelnames} == FINITE
