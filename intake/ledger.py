@@ -18,8 +18,22 @@ import asyncpg
 import msgspec
 
 from intake import metrics
+from intake.appointment import dates_after, promised
 from intake.audit import GENESIS, chain_hash
 from intake.credentials import Client
+from intake.refusals import (
+    CannotNumber,
+    KeyReused,
+    MoveNotAllowed,
+    NumberTaken,
+    OutcomeUnknown,
+    StillRunning,
+    TimelineFull,
+    UnknownAgency,
+    UnknownDossier,
+    UnknownService,
+    VersionMismatch,
+)
 from intake.submission import (
     TOLERANCE,
     InvalidContent,
@@ -30,14 +44,14 @@ from intake.submission import (
     nfc,
     plausible,
 )
-from intake.workdays import CALENDAR, promise, shift
+from intake.workdays import CALENDAR
 from lookup import code as codes
 from lookup.catalogue import Catalogue, Service
 from lookup.code import DossierCode, MalformedCode, Scheme
 from lookup.dossier import VIETNAM
 from lookup.status import Status
 from ops.connections import Postgres
-from ops.errors import Kind, Refusal, Unavailable
+from ops.errors import Refusal
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -131,104 +145,6 @@ SELECT code, version, status, service, service_case, agency, channel, submitted_
   FROM dossier
  WHERE code = $1
 """
-
-
-class StillRunning(Refusal):
-    """The first request under this idempotency key has not ended yet."""
-
-    kind = Kind.CONFLICT
-    code = "still_running"
-    title = "The first request with this Idempotency-Key is still running."
-    title_vi = "Yêu cầu đầu tiên với Idempotency-Key này vẫn đang được xử lý."
-
-
-class KeyReused(Refusal):
-    """The idempotency key was used for another request."""
-
-    kind = Kind.UNPROCESSABLE
-    code = "idempotency_key_reused"
-    title = "This Idempotency-Key was used for a different request."
-    title_vi = "Idempotency-Key này đã được dùng cho một yêu cầu khác."
-
-
-class OutcomeUnknown(Unavailable):
-    """The deadline passed while the database was committing; a repeat with the same key tells what became of it."""
-
-    code = "outcome_unknown"
-    title = "It is not known yet whether this was recorded. Repeat the request with the same Idempotency-Key."
-    title_vi = "Chưa xác định được yêu cầu đã được ghi nhận hay chưa. Hãy gửi lại với cùng Idempotency-Key."
-
-
-class UnknownDossier(Refusal):
-    """No dossier has this code."""
-
-    kind = Kind.NOT_FOUND
-    code = "dossier_not_found"
-    title = "There is no dossier with this code."
-    title_vi = "Không có hồ sơ nào mang mã này."
-
-
-class UnknownAgency(Refusal):
-    """The catalogue has no such agency."""
-
-    kind = Kind.UNPROCESSABLE
-    code = "unknown_agency"
-    title = "There is no such agency in the catalogue."
-    title_vi = "Không có cơ quan này trong danh mục."
-
-
-class CannotNumber(Refusal):
-    """The agency's identifier does not fit the scheme in which dossiers are numbered here."""
-
-    kind = Kind.UNPROCESSABLE
-    code = "agency_cannot_number"
-    title = "Dossiers of this agency cannot be numbered in the configured scheme."
-    title_vi = "Không thể cấp mã hồ sơ cho cơ quan này theo cấu trúc mã đang dùng."
-
-
-class UnknownService(Refusal):
-    """The catalogue has no such service."""
-
-    kind = Kind.UNPROCESSABLE
-    code = "unknown_service"
-    title = "There is no such service in the catalogue."
-    title_vi = "Không có thủ tục này trong danh mục."
-
-
-class MoveNotAllowed(Refusal):
-    """A dossier in this status does not become that; `allowed` lists what it may become."""
-
-    kind = Kind.CONFLICT
-    code = "move_not_allowed"
-    title = "A dossier in this status cannot take that status."
-    title_vi = "Hồ sơ ở trạng thái này không thể chuyển sang trạng thái đó."
-
-
-class TimelineFull(Refusal):
-    """The dossier's public timeline has reached the size one read may have."""
-
-    kind = Kind.CONFLICT
-    code = "timeline_full"
-    title = "This dossier's timeline is full."
-    title_vi = "Quá trình xử lý của hồ sơ này đã đầy, không ghi thêm được."
-
-
-class VersionMismatch(Refusal):
-    """The dossier has moved on since the caller last saw it; `version` is where it stands."""
-
-    kind = Kind.PRECONDITION
-    code = "version_mismatch"
-    title = "The dossier has changed since the version you expected."
-    title_vi = "Hồ sơ đã thay đổi so với phiên bản bạn mong đợi."
-
-
-class NumberTaken(Refusal):
-    """The official number belongs to another dossier, or this dossier has another number already."""
-
-    kind = Kind.CONFLICT
-    code = "number_taken"
-    title = "This official number is taken, or the dossier has another one."
-    title_vi = "Số hồ sơ này đã được dùng, hoặc hồ sơ đã có số khác."
 
 
 @dataclass(frozen=True, slots=True)
@@ -399,7 +315,7 @@ class Ledger:
         status = submission.first_status
         submitted_at = plausible(submission.submitted_at, moment.now, "submitted_at")
         received_at = submitted_at if status is Status.RECEIVED else None
-        due_at = _promised(service, submission.service_case, submission.channel, submitted_at)
+        due_at = promised(service, submission.service_case, submission.channel, submitted_at)
         applicant = submission.applicant
         code = await self._next_code(connection, submission.agency, moment.now.astimezone(VIETNAM).date())
         step = _step(submitted_at, status, submission.agency, submission.department)
@@ -488,7 +404,7 @@ class Ledger:
             )
         at = _after_submission(plausible(transition.at, moment.now, "at"), dossier["submitted_at"])
         agency = transition.agency or dossier["agency"]
-        times = _times_after(dossier, after, at, catalogue.services.get(dossier["service"]))
+        times = dates_after(dossier, after, at, catalogue.services.get(dossier["service"]))
         try:
             await connection.execute(
                 MOVE,
@@ -620,55 +536,6 @@ class Ledger:
         }
         digest = chain_hash(prev_hash, **columns)  # type: ignore[arg-type]
         await connection.execute(APPEND_EVENT, epoch, *columns.values(), prev_hash, digest)
-
-
-@dataclass(frozen=True, slots=True)
-class _Times:
-    received_at: datetime | None
-    due_at: datetime | None
-    finished_at: datetime | None
-    returned_at: datetime | None
-    paused_at: datetime | None
-
-
-def _times_after(dossier: Any, after: Status, at: datetime, service: Service | None) -> _Times:
-    """The dossier's dates once it has taken this status; the three ends (promised, finished, returned) stay apart."""
-    before = Status(dossier["status"])
-    received_at, due_at = dossier["received_at"], dossier["due_at"]
-    finished_at = dossier["finished_at"]
-    if after is Status.RECEIVED and received_at is None:
-        received_at = at
-        due_at = _promised(service, dossier["service_case"], dossier["channel"], at) or due_at
-    elif before.paused and after in (Status.RECEIVED, Status.PROCESSING):
-        due_at = _due_after_pause(dossier, before, at, service)
-    if after is Status.PROCESSING:
-        finished_at = None  # a correction (art. 21) is work again
-    if after in (Status.COMPLETED, Status.RETURNED):
-        finished_at = finished_at or at
-    returned_at = at if after is Status.RETURNED else None
-    paused_at = (dossier["paused_at"] or at) if after.paused else None
-    return _Times(received_at, due_at, finished_at, returned_at, paused_at)
-
-
-def _due_after_pause(dossier: Any, paused_as: Status, at: datetime, service: Service | None) -> datetime | None:
-    """The promised date after a pause: counted anew, moved by the pause, or left, as the service's policy says."""
-    due_at: datetime | None = dossier["due_at"]
-    if service is None or due_at is None:
-        return due_at
-    supplement = paused_as is Status.SUPPLEMENT_REQUIRED
-    policy = service.clock_after_supplement if supplement else service.clock_after_suspension
-    if policy == "restart":
-        return _promised(service, dossier["service_case"], dossier["channel"], at) or due_at
-    if policy == "shift" and dossier["paused_at"] is not None:
-        return shift(due_at, dossier["paused_at"], at)
-    return due_at
-
-
-def _promised(service: Service | None, case: str, channel: str, received_at: datetime) -> datetime | None:
-    if service is None:
-        return None
-    limit = service.time_limit(case, channel, received_at.astimezone(VIETNAM).date())
-    return promise(received_at, limit.hours) if limit else None
 
 
 def _after_submission(at: datetime, submitted_at: datetime) -> datetime:

@@ -13,14 +13,13 @@ import msgspec
 import pytest
 
 from intake.credentials import ACTIONS, Client, OutOfScope, add_client
-from intake.ledger import (
+from intake.ledger import Ledger, Request
+from intake.refusals import (
     CannotNumber,
     KeyReused,
-    Ledger,
     MoveNotAllowed,
     NumberTaken,
     OutcomeUnknown,
-    Request,
     StillRunning,
     TimelineFull,
     UnknownAgency,

@@ -1,0 +1,66 @@
+"""The dates on a dossier: what is promised at reception, and what a move makes of it. No I/O.
+
+Whether a pause restarts the clock, moves the promised date, or does neither is the service's policy: the law
+counts anew after a supplement (Decree 61/2018, art. 19(4)), practice moves the date after other pauses.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from intake.workdays import promise, shift
+from lookup.catalogue import Service
+from lookup.dossier import VIETNAM
+from lookup.status import Status
+
+
+@dataclass(frozen=True, slots=True)
+class Dates:
+    """The five moments a move may change; `paused_at` is since when the clock has stood still."""
+
+    received_at: datetime | None
+    due_at: datetime | None
+    finished_at: datetime | None
+    returned_at: datetime | None
+    paused_at: datetime | None
+
+
+def dates_after(dossier: Any, after: Status, at: datetime, service: Service | None) -> Dates:
+    """The dossier's dates once it has taken this status; the three ends (promised, finished, returned) stay apart."""
+    before = Status(dossier["status"])
+    received_at, due_at = dossier["received_at"], dossier["due_at"]
+    finished_at = dossier["finished_at"]
+    if after is Status.RECEIVED and received_at is None:
+        received_at = at
+        due_at = promised(service, dossier["service_case"], dossier["channel"], at) or due_at
+    elif before.paused and after in (Status.RECEIVED, Status.PROCESSING):
+        due_at = _due_after_pause(dossier, before, at, service)
+    if after is Status.PROCESSING:
+        finished_at = None  # a correction (art. 21) is work again
+    if after in (Status.COMPLETED, Status.RETURNED):
+        finished_at = finished_at or at
+    returned_at = at if after is Status.RETURNED else None
+    paused_at = (dossier["paused_at"] or at) if after.paused else None
+    return Dates(received_at, due_at, finished_at, returned_at, paused_at)
+
+
+def _due_after_pause(dossier: Any, paused_as: Status, at: datetime, service: Service | None) -> datetime | None:
+    """The promised date after a pause: counted anew, moved by the pause, or left, as the service's policy says."""
+    due_at: datetime | None = dossier["due_at"]
+    if service is None or due_at is None:
+        return due_at
+    supplement = paused_as is Status.SUPPLEMENT_REQUIRED
+    policy = service.clock_after_supplement if supplement else service.clock_after_suspension
+    if policy == "restart":
+        return promised(service, dossier["service_case"], dossier["channel"], at) or due_at
+    if policy == "shift" and dossier["paused_at"] is not None:
+        return shift(due_at, dossier["paused_at"], at)
+    return due_at
+
+
+def promised(service: Service | None, case: str, channel: str, received_at: datetime) -> datetime | None:
+    """The date promised for this service in this case, or None where the catalogue has no limit for it."""
+    if service is None:
+        return None
+    limit = service.time_limit(case, channel, received_at.astimezone(VIETNAM).date())
+    return promise(received_at, limit.hours) if limit else None

@@ -1,0 +1,101 @@
+"""Why the ledger says no: a closed set, each with a stable code and a sentence in both languages."""
+
+from ops.errors import Kind, Refusal, Unavailable
+
+
+class StillRunning(Refusal):
+    """The first request under this idempotency key has not ended yet."""
+
+    kind = Kind.CONFLICT
+    code = "still_running"
+    title = "The first request with this Idempotency-Key is still running."
+    title_vi = "Yêu cầu đầu tiên với Idempotency-Key này vẫn đang được xử lý."
+
+
+class KeyReused(Refusal):
+    """The idempotency key was used for another request."""
+
+    kind = Kind.UNPROCESSABLE
+    code = "idempotency_key_reused"
+    title = "This Idempotency-Key was used for a different request."
+    title_vi = "Idempotency-Key này đã được dùng cho một yêu cầu khác."
+
+
+class OutcomeUnknown(Unavailable):
+    """The deadline passed while the database was committing; a repeat with the same key tells what became of it."""
+
+    code = "outcome_unknown"
+    title = "It is not known yet whether this was recorded. Repeat the request with the same Idempotency-Key."
+    title_vi = "Chưa xác định được yêu cầu đã được ghi nhận hay chưa. Hãy gửi lại với cùng Idempotency-Key."
+
+
+class UnknownDossier(Refusal):
+    """No dossier has this code."""
+
+    kind = Kind.NOT_FOUND
+    code = "dossier_not_found"
+    title = "There is no dossier with this code."
+    title_vi = "Không có hồ sơ nào mang mã này."
+
+
+class UnknownAgency(Refusal):
+    """The catalogue has no such agency."""
+
+    kind = Kind.UNPROCESSABLE
+    code = "unknown_agency"
+    title = "There is no such agency in the catalogue."
+    title_vi = "Không có cơ quan này trong danh mục."
+
+
+class CannotNumber(Refusal):
+    """The agency's identifier does not fit the scheme in which dossiers are numbered here."""
+
+    kind = Kind.UNPROCESSABLE
+    code = "agency_cannot_number"
+    title = "Dossiers of this agency cannot be numbered in the configured scheme."
+    title_vi = "Không thể cấp mã hồ sơ cho cơ quan này theo cấu trúc mã đang dùng."
+
+
+class UnknownService(Refusal):
+    """The catalogue has no such service."""
+
+    kind = Kind.UNPROCESSABLE
+    code = "unknown_service"
+    title = "There is no such service in the catalogue."
+    title_vi = "Không có thủ tục này trong danh mục."
+
+
+class MoveNotAllowed(Refusal):
+    """A dossier in this status does not become that; `allowed` lists what it may become."""
+
+    kind = Kind.CONFLICT
+    code = "move_not_allowed"
+    title = "A dossier in this status cannot take that status."
+    title_vi = "Hồ sơ ở trạng thái này không thể chuyển sang trạng thái đó."
+
+
+class TimelineFull(Refusal):
+    """The dossier's public timeline has reached the size one read may have."""
+
+    kind = Kind.CONFLICT
+    code = "timeline_full"
+    title = "This dossier's timeline is full."
+    title_vi = "Quá trình xử lý của hồ sơ này đã đầy, không ghi thêm được."
+
+
+class VersionMismatch(Refusal):
+    """The dossier has moved on since the caller last saw it; `version` is where it stands."""
+
+    kind = Kind.PRECONDITION
+    code = "version_mismatch"
+    title = "The dossier has changed since the version you expected."
+    title_vi = "Hồ sơ đã thay đổi so với phiên bản bạn mong đợi."
+
+
+class NumberTaken(Refusal):
+    """The official number belongs to another dossier, or this dossier has another number already."""
+
+    kind = Kind.CONFLICT
+    code = "number_taken"
+    title = "This official number is taken, or the dossier has another one."
+    title_vi = "Số hồ sơ này đã được dùng, hoặc hồ sơ đã có số khác."
