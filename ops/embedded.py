@@ -437,10 +437,19 @@ class Server(ABC):
         if self.wheel.runs(packages, self._account):
             return packages
         if self._account is not None:
-            packages = self.wheel.copy(packages, self.home)
+            packages = self._copied(packages)
             if self.wheel.runs(packages, self._account):
                 return packages
         raise CannotStart(f"{self.name} does not run on this machine: {packages / self.wheel.probe} fails.")
+
+    def _copied(self, packages: Path) -> Path:
+        try:
+            return self.wheel.copy(packages, self.home)
+        except shutil.Error as error:  # one line for each file; the first says why
+            reason = str(error.args[0][0][2])
+            if os.strerror(errno.ENOSPC) in reason:
+                raise CannotStart(f"There is no space left for {self.name}'s programs in {self.home}.") from error
+            raise CannotStart(f"{self.name}'s programs could not be copied to {self.home}: {reason}.") from error
 
     def _remarks(self, directory: Path) -> Iterator[str]:
         if self._account is not None and self.home != directory:
