@@ -25,15 +25,19 @@ class Dates:
     paused_at: datetime | None
 
 
+_GOES_ON = frozenset({Status.RECEIVED, Status.PROCESSING, Status.COMPLETED, Status.RETURNED})
+"""What ends a pause by the agency's work going on, or being done."""
+
+
 def dates_after(dossier: Any, after: Status, at: datetime, service: Service | None) -> Dates:
     """The dossier's dates once it has taken this status; the three ends (promised, finished, returned) stay apart."""
     before = Status(dossier["status"])
     received_at, due_at = dossier["received_at"], dossier["due_at"]
     finished_at = dossier["finished_at"]
-    if after is Status.RECEIVED and received_at is None:
+    if after in (Status.RECEIVED, Status.PROCESSING) and received_at is None:
         received_at = at
         due_at = promised(service, dossier["service_case"], dossier["channel"], at) or due_at
-    elif before.paused and after in (Status.RECEIVED, Status.PROCESSING):
+    elif before.paused and after in _GOES_ON:
         due_at = _due_after_pause(dossier, before, at, service)
     if after is Status.PROCESSING:
         finished_at = None  # a correction (art. 21) is work again

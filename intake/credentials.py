@@ -27,7 +27,8 @@ ADD_CLIENT = """
 INSERT INTO client (id, name, token_hash, agency, actions)
 VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (id) DO UPDATE
-   SET name = excluded.name, token_hash = excluded.token_hash, agency = excluded.agency, actions = excluded.actions
+   SET name = excluded.name, token_hash = excluded.token_hash, agency = excluded.agency,
+       actions = excluded.actions, valid_from = now(), valid_to = NULL
 """
 
 ACTIONS = ("receive", "move", "bind", "read")

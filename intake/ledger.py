@@ -215,6 +215,9 @@ class Ledger:
         request.client.require("receive", submission.agency, catalogue)
         if service is None:
             raise UnknownService(f"There is no service {submission.service}.")
+        cases = sorted({limit.service_case for limit in service.times})
+        if submission.service_case not in cases:
+            raise UnknownService(f"Service {service.code} has no such case; it has: {', '.join(cases)}.")
 
         async def work(connection: Any, moment: _Moment) -> dict[str, Any]:
             return await self._receive(connection, moment, request, submission, service)
@@ -246,6 +249,8 @@ class Ledger:
         VersionMismatch, NumberTaken, KeyReused, StillRunning, OutcomeUnknown, Unavailable.
         """
         number = codes.parse(bound.number)
+        if number.scheme is not Scheme.D:
+            raise InvalidContent("number: an official number is written sequence/year/agency, as 01234/2026/99901")
 
         async def work(connection: Any, moment: _Moment) -> dict[str, Any]:
             return await self._bind(connection, moment, request, code, number, bound.expected_version, catalogue)

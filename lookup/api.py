@@ -90,6 +90,11 @@ class Desk:
         self._public_url = public_url.rstrip("/")
 
     @property
+    def anonymous(self) -> str:
+        """The name of the anonymous view with what this installation adds to it."""
+        return "+".join(["json", *sorted(word.value for word in self._shows)])
+
+    @property
     def catalogue(self) -> Catalogue:
         """The catalogue as last read."""
         return self._catalogue()
@@ -164,7 +169,7 @@ class _Api:
             headers["Cache-Control"] = "no-store"
         else:
             headers["Cache-Control"] = "public, no-cache"
-            headers["ETag"] = etag(found, "json")
+            headers["ETag"] = etag(found, self._desk.anonymous)
             if matches(request, headers["ETag"]):
                 return web.Response(status=304, headers=headers)
         return _json(self._desk.view(found, holder=holder), headers)
@@ -202,8 +207,8 @@ class _Api:
 
 
 def etag(found: Found, view: str) -> str:
-    """Version, view, rendering and stale bit: what the bytes depend on."""
-    return f'"{found.record.version}-{view}-{RENDERING}{"-stale" if found.stale else ""}"'
+    """Epoch, version, view, rendering and stale bit: what the bytes depend on."""
+    return f'"{found.epoch}.{found.record.version}-{view}-{RENDERING}{"-stale" if found.stale else ""}"'
 
 
 def matches(request: web.Request, etag: str) -> bool:

@@ -39,6 +39,7 @@ from typing import Any, NamedTuple
 
 from redis.exceptions import NoScriptError
 
+from lookup.metrics import UNREADABLE
 from ops.connections import Redis
 
 STREAM_LENGTH = 200_000
@@ -51,8 +52,8 @@ local function put(key, version, as_of, body, ttl, at, since)
     if current then
         local v, a, s = string.match(current, '^(%d+) (%d+) (%S+)\\n')
         v, a = tonumber(v), tonumber(a)
-        if s == since and s ~= '-' and at > a then a = at end
-        if v > tonumber(version) or (v == tonumber(version) and a >= tonumber(as_of)) then
+        if v and s == since and s ~= '-' and at > a then a = at end
+        if v and (v > tonumber(version) or (v == tonumber(version) and a >= tonumber(as_of))) then
             return current
         end
     end
@@ -66,6 +67,7 @@ local function feed(key)
     local value = redis.call('GET', key)
     if not value then return 0, '-' end
     local at, since = string.match(value, '^(%d+) (%S+)$')
+    if not at then return 0, '-' end
     return tonumber(at), since
 end
 """
@@ -241,6 +243,10 @@ class Cache:
             raise EntryTooSmallError(detail.decode())
         return str(detail.decode())
 
+    async def forget(self, key: str) -> None:
+        """Drop one entry, whatever it is."""
+        await self._bytes(lambda client: client.delete(key))
+
     async def stream_end(self, epoch: int) -> str:
         """The id of the stream's last entry, or '' for an empty stream."""
         entries = await self._bytes(lambda client: client.xrevrange(stream_key(epoch), count=1))
@@ -278,18 +284,25 @@ class _Script:
 
 
 def _parse_feed(value: bytes | None) -> tuple[int, bytes]:
-    if value is None:
+    try:
+        at, since = (value or b"0 -").split(b" ")
+        return int(at), since
+    except ValueError:
+        UNREADABLE.inc()
         return 0, b"-"
-    at, since = value.split(b" ")
-    return int(at), since
 
 
 def _parse(value: bytes | None, feed_at: int, feed_since: bytes) -> Entry | None:
+    """The entry; None for one that is not there or not in our form, so that it spoils nothing but itself."""
     if value is None:
         return None
-    head, _, body = value.partition(b"\n")
-    version, own, since = head.split(b" ")
-    as_of = int(own)
-    if since == feed_since and since != b"-" and feed_at > as_of:
-        as_of = feed_at
-    return Entry(int(version), as_of, body)
+    try:
+        head, _, body = value.partition(b"\n")
+        version, own, since = head.split(b" ")
+        as_of = int(own)
+        if since == feed_since and since != b"-" and feed_at > as_of:
+            as_of = feed_at
+        return Entry(int(version), as_of, body)
+    except ValueError:
+        UNREADABLE.inc()
+        return None

@@ -20,6 +20,9 @@ FILL_SKIPS = Counter("lookup_fills_skipped_total", "Batches not stored in Redis 
 BATCH_SIZE = Histogram(
     "lookup_batch_size", "Keys per round trip.", ["dependency"], buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)
 )
+UNREADABLE = Counter(
+    "lookup_unreadable_entries_total", "Cached values that were not in our form, and were passed over."
+)
 ANSWER_AGE = Histogram(
     "lookup_answer_age_seconds",
     "Age of what was answered: how long ago it was certainly the truth.",

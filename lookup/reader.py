@@ -58,6 +58,8 @@ class Found:
     """Microseconds since this was certainly the truth."""
     stale: bool
     source: str
+    epoch: int = 1
+    """Versions count within an epoch: after a restore the same number may mean something else."""
 
 
 class Vitals:
@@ -132,6 +134,11 @@ class ReadThrough:
         if loaded.version < at_least:
             raise StatusUnavailable(version=loaded.version)
         return self._answer(loaded, "postgres", stale=False)
+
+    async def discard(self, name: str) -> None:
+        """Drop the cached entry of this name, because it turned out to be of no use. Raises Unavailable."""
+        with self._vitals.redis:
+            await self._cache.forget(self._key(self._vitals.epoch, name))
 
     async def _copy(self, name: str) -> Entry | None:
         try:
@@ -223,6 +230,7 @@ class Reader:
     """Looks dossiers up by code or by official number."""
 
     def __init__(self, cache: Cache, store: Store, vitals: Vitals, freshness: Freshness, *, deadline: float) -> None:
+        self._vitals = vitals
         self._dossiers = ReadThrough(cache, store.dossiers, dossier_key, vitals, freshness)
         self._numbers = ReadThrough(cache, store.numbers, number_key, vitals, freshness)
         self._deadline = deadline
@@ -237,24 +245,41 @@ class Reader:
         with _counted() as outcome:
             try:
                 async with asyncio.timeout(self._deadline):
-                    answer = await self._resolve(code.text, at_least)
+                    answer, record = await self._decoded(code.text, at_least)
             except TimeoutError as late:
                 raise StatusUnavailable from late
             outcome.answer = answer
-        if not answer.entry.body:
+        if record is None:
             return None
-        return Found(_record.decode(answer.entry.body), answer.entry.as_of, answer.age, answer.stale, answer.source)
+        return Found(record, answer.entry.as_of, answer.age, answer.stale, answer.source, self._vitals.epoch)
 
-    async def _resolve(self, name: str, at_least: int) -> Answer:
+    async def _decoded(self, name: str, at_least: int) -> tuple[Answer, Record | None]:
+        code, answer = await self._resolve(name, at_least)
+        try:
+            return answer, _decode(answer)
+        except msgspec.DecodeError:
+            # Another release's form, or damage: dropped, and loaded anew for this one dossier alone.
+            metrics.UNREADABLE.inc()
+            await self._dossiers.discard(code)
+            answer = await self._dossiers.get(code, at_least)
+            return answer, _decode(answer)
+
+    async def _resolve(self, name: str, at_least: int) -> tuple[str, Answer]:
+        """The answer, and the code it is kept under: the name itself, or the code behind an official number."""
         answer = await self._dossiers.get(name)
         if answer.entry.version > 0:
-            return answer if answer.entry.version >= at_least else await self._dossiers.get(name, at_least)
+            return name, answer if answer.entry.version >= at_least else await self._dossiers.get(name, at_least)
         number = await self._numbers.get(name)
         if number.entry.version > 0:
-            return await self._dossiers.get(number.entry.body.decode(), at_least)
+            code = number.entry.body.decode()
+            return code, await self._dossiers.get(code, at_least)
         if at_least:
             raise StatusUnavailable(version=0)
-        return answer
+        return name, answer
+
+
+def _decode(answer: Answer) -> Record | None:
+    return _record.decode(answer.entry.body) if answer.entry.body else None
 
 
 @dataclass

@@ -1,5 +1,7 @@
 """The whole story once: a dossier goes in, its status comes out, changes are seen, the page shows it."""
 
+import redis.asyncio
+
 from tests.house import House, until
 
 
@@ -66,3 +68,18 @@ async def test_page_shows_the_dossier_in_both_languages(house: House) -> None:
     assert receipt["code"] in english
     assert 'lang="en"' in english
     assert "<script" not in vietnamese + english
+
+
+async def test_cached_record_of_another_form_is_dropped_and_loaded_anew(house: House, redis_url: str) -> None:
+    receipt, other = await house.receive(), await house.receive()
+    for each in (receipt, other):
+        assert (await house.lookup(f"/api/v1/dossiers/{each['code']}"))[0] == 200
+    async with redis.asyncio.Redis.from_url(redis_url, protocol=2) as client:
+        key = f"dossier:v1:1:{receipt['code']}"
+        value = await client.get(key)
+        assert isinstance(value, bytes)
+        await client.set(key, value.partition(b"\n")[0] + b'\n{"version": "one"}')
+    wanted = {"dossiers": [{"code": other["code"]}, {"code": receipt["code"]}]}
+    async with house.http.post(f"{house.lookup_url}/api/v1/lookups", json=wanted) as response:
+        results = (await response.json())["results"]
+    assert [result["dossier"]["code"] for result in results] == [other["code"], receipt["code"]]

@@ -2,7 +2,8 @@
 
 One object a line: the fields of the service DongBoHoSoMC, and under TienTrinh the progress entries of
 CapNhatTienDoHoSoMC, oldest first. Systems send numbers as numbers or as text; both are read. Fields that
-say nothing about status (papers, fees, attachments) are passed over. `DonViXuLy` holds the agency's code.
+say nothing about status (papers, fees, attachments) are passed over; what is absent may be empty or null.
+`DonViXuLy` holds the agency's code.
 """
 
 import re
@@ -28,7 +29,7 @@ _Short = Annotated[str, Meta(max_length=300)]
 class Identity(msgspec.Struct):
     """DinhDanhCHS."""
 
-    number: _Short = msgspec.field(name="SoDinhDanh", default="")
+    number: _Short | None = msgspec.field(name="SoDinhDanh", default=None)
 
 
 class Progress(msgspec.Struct):
@@ -36,9 +37,9 @@ class Progress(msgspec.Struct):
 
     at: str = msgspec.field(name="ThoiDiemXuLy")
     status: int = msgspec.field(name="TrangThai")
-    department: _Short = msgspec.field(name="PhongBanXuLy", default="")
-    officer: Annotated[str, Meta(max_length=100)] = msgspec.field(name="NguoiXuLy", default="")
-    note: _Text = msgspec.field(name="NoiDungXuLy", default="")
+    department: _Short | None = msgspec.field(name="PhongBanXuLy", default=None)
+    officer: Annotated[str, Meta(max_length=100)] | None = msgspec.field(name="NguoiXuLy", default=None)
+    note: _Text | None = msgspec.field(name="NoiDungXuLy", default=None)
 
 
 class NationalDossier(msgspec.Struct):
@@ -53,16 +54,16 @@ class NationalDossier(msgspec.Struct):
     applicant: _Short = msgspec.field(name="ChuHoSo")
     applicant_kind: Annotated[int, Meta(ge=1, le=4)] = msgspec.field(name="LoaiDoiTuong", default=1)
     identity: Identity | None = msgspec.field(name="DinhDanhCHS", default=None)
-    phone: _Short = msgspec.field(name="SoDienThoai", default="")
-    email: _Short = msgspec.field(name="Email", default="")
-    subject: Annotated[str, Meta(max_length=1000)] = msgspec.field(name="TrichYeuHoSo", default="")
-    other: _Text = msgspec.field(name="ThongTinKhac", default="")
-    received: str = msgspec.field(name="NgayTiepNhan", default="")
-    due: str = msgspec.field(name="NgayHenTra", default="")
-    finished: str = msgspec.field(name="NgayKetThucXuLy", default="")
-    returned: str = msgspec.field(name="NgayTra", default="")
-    refused: str = msgspec.field(name="NgayTuChoi", default="")
-    progress: list[Progress] = msgspec.field(name="TienTrinh", default_factory=list)
+    phone: _Short | None = msgspec.field(name="SoDienThoai", default=None)
+    email: _Short | None = msgspec.field(name="Email", default=None)
+    subject: Annotated[str, Meta(max_length=1000)] | None = msgspec.field(name="TrichYeuHoSo", default=None)
+    other: _Text | None = msgspec.field(name="ThongTinKhac", default=None)
+    received: str | None = msgspec.field(name="NgayTiepNhan", default=None)
+    due: str | None = msgspec.field(name="NgayHenTra", default=None)
+    finished: str | None = msgspec.field(name="NgayKetThucXuLy", default=None)
+    returned: str | None = msgspec.field(name="NgayTra", default=None)
+    refused: str | None = msgspec.field(name="NgayTuChoi", default=None)
+    progress: list[Progress] | None = msgspec.field(name="TienTrinh", default=None)
 
 
 _decoder = msgspec.json.Decoder(NationalDossier, strict=False)
@@ -94,7 +95,7 @@ def read(line: bytes) -> History:
         code=code,
         agency=form.agency,
         service=form.service,
-        service_case=form.other.removeprefix(_CASE) if form.other.startswith(_CASE) else "default",
+        service_case=form.other.removeprefix(_CASE) if form.other and form.other.startswith(_CASE) else "default",
         channel=_channel(form.channel),
         submitted_at=submitted,
         received_at=_date("NgayTiepNhan", form.received),
@@ -124,7 +125,7 @@ def _stages(form: NationalDossier, status: Status, submitted: datetime) -> tuple
             officer=entry.officer or None,
             note=entry.note or None,
         )
-        for entry in form.progress
+        for entry in form.progress or ()
     )
     if not stages:  # some systems send where a dossier stands and no history
         return (Stage(submitted, status, form.agency, None, None, None),)
@@ -150,7 +151,7 @@ def _channel(number: int) -> str:
         raise Refused("wrong_shape", f"KenhThucHien: {number} is not 1, 2 or 3") from None
 
 
-def _date(field: str, text: str) -> datetime | None:
+def _date(field: str, text: str | None) -> datetime | None:
     if not text:
         return None
     if not _DATE.fullmatch(text):

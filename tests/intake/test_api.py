@@ -237,7 +237,7 @@ async def test_official_number_is_bound_once_and_for_one_dossier(house: House) -
         (first, "01234-2026-99901", 200),
         (second, "01234/2026/99901", 409),
         (first, "4321/2026/99901", 409),
-        (second, first, 409),
+        (second, first, 422),
         (second, "nonsense", 400),
         (second, "4321/2026/99901", 200),
     ):
@@ -492,3 +492,16 @@ async def test_while_postgres_is_away_a_request_is_put_off_and_never_called_wron
         requests = [send(house, json.dumps(submission())), send(house, None, UNKNOWN, method="GET")]
         outcomes = Counter((status, problem["code"]) for status, problem, _ in await asyncio.gather(*requests))
     assert outcomes == {(503, "unavailable"): 2}
+
+
+@pytest.mark.parametrize("number", ["G99.01.01-261120-0001", "000.00.01.G99-261120-0001"])
+async def test_official_number_is_the_agencies_own_form(house: House, number: str) -> None:
+    code = (await house.receive())["code"]
+    status, problem = await house.hand_in("PUT", f"/api/v1/dossiers/{code}/official-number", {"number": number})
+    assert (status, problem["code"]) == (422, "invalid_content")
+
+
+async def test_case_a_service_does_not_have_is_refused_and_the_cases_are_named(house: House) -> None:
+    status, problem = await house.hand_in("POST", "/api/v1/dossiers", submission(service_case="no such case"))
+    assert (status, problem["code"]) == (422, "unknown_service")
+    assert "default" in problem["detail"]

@@ -312,3 +312,23 @@ def test_steps_stay_in_the_order_they_came() -> None:
         at("20261012083000"),
         at("20261009083000"),
     ]
+
+
+def test_absent_may_be_null_in_the_national_form() -> None:
+    form = {
+        "MaHoSo": "G99.01.01-261120-0001",
+        "MaTTHC": "S.004",
+        "DonViXuLy": "G99.01.01",
+        "TrangThaiHoSo": 2,
+        "KenhThucHien": "1",
+        "ChuHoSo": "Lê Văn Thử (hư cấu)",
+        "NgayNopHoSo": "20261120080000",
+        "NgayTra": None,
+        "SoDienThoai": None,
+        "DinhDanhCHS": {"SoDinhDanh": None},
+        "ThongTinKhac": None,
+        "TienTrinh": None,
+    }
+    history = read_line(msgspec.json.encode(form))
+    assert (history.returned_at, history.applicant.phone, history.applicant.id) == (None, None, None)
+    assert [stage.status for stage in history.stages] == [Status.RECEIVED]

@@ -210,3 +210,26 @@ async def test_body_may_hold_anything(cache: Cache) -> None:
     await cache.fill(1, [Value(KEY, 1, NOON, awkward, DAY)])
     kept = await entry(cache)
     assert kept == Entry(1, NOON, awkward)
+
+
+@pytest.mark.parametrize("damage", [b"", b"nonsense", b"x y z\nbody", b"\xff\x00", b"1 2\n{}"])
+async def test_damaged_value_spoils_only_itself_and_the_next_fill_replaces_it(
+    cache: Cache, raw: Any, damage: bytes
+) -> None:
+    other = dossier_key(1, "other")
+    await cache.fill(1, [value(3, NOON, key=other)])
+    await raw.set(KEY, damage)
+    read = await cache.read(1, [KEY, other])
+    assert read.entries[KEY] is None
+    assert read.entries[other] == Entry(3, NOON, b"body 3")
+    assert await cache.fill(1, [value(1, NOON), value(3, NOON, key=other)]) == [None, Entry(3, NOON, b"body 3")]
+    assert await entry(cache) == Entry(1, NOON, b"body 1")
+
+
+async def test_damaged_feed_counts_as_silent(cache: Cache, raw: Any) -> None:
+    await cache.fill(1, [value(1, NOON)])
+    await raw.set(feed_key(1), b"what")
+    read = await cache.read(1, [KEY])
+    assert (read.feed_at, read.entries[KEY]) == (0, Entry(1, NOON, b"body 1"))
+    await cache.append(1, "", [beat(10)], [value(2, NOON)], NOON)
+    assert (await cache.read(1, [])).feed_at == NOON
