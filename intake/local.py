@@ -100,8 +100,8 @@ def up(directory: Path, *, samples: bool) -> None:
         _write(directory, servers, own, ports, environ, shown)
         _introduce(ports, own, shown, time.monotonic() - began)
         stack.run()
-        _say("Stopping …")
-    _say("Everything has stopped. The data are kept; `make up` goes on with them.")
+        stack.say("Stopping …")
+    stack.say("Everything has stopped. The data are kept; `make up` goes on with them.")
 
 
 def _servers(stack: Stack, directory: Path, own: Secrets) -> Servers:

@@ -7,6 +7,7 @@ around that is `kill -9`, and then the guardian does the stopping.
 import http.client
 import json
 import os
+import select
 import signal
 import subprocess
 import time
@@ -33,6 +34,7 @@ RESTARTS_IN_A_ROW = 3
 # A member that has been ready for this long has earned a full count of restarts again.
 QUIET_SECONDS = 60.0
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_STANDARD_INPUT = 0
 
 
 class StopAsked(Exception):
@@ -158,6 +160,7 @@ class Stack:
         self._directory = directory.resolve()
         self._say_aloud = say
         self._stop_asked = False
+        self._has_terminal = os.isatty(_STANDARD_INPUT)
         self._members: list[Member] = []
         self._restarts: defaultdict[str, _Restarts] = defaultdict(_Restarts)
         self._undo = ExitStack()
@@ -182,8 +185,8 @@ class Stack:
 
     @property
     def stopping(self) -> bool:
-        """A signal has asked for the end. Whatever is under way finishes first, or raises StopAsked."""
-        return self._stop_asked
+        """A signal or the terminal's end has asked for ours. What is under way finishes, or raises StopAsked."""
+        return self._stop_asked or (self._has_terminal and _hung_up())
 
     def add(self, member: AnyMember) -> AnyMember:
         """Takes over something that runs: it is restarted if it dies, and stopped when its turn comes."""
@@ -256,6 +259,14 @@ class Stack:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._stop_asked = True
+
+
+def _hung_up() -> bool:
+    """Whether our terminal was closed. The kernel tells the session's leader only: under `ssh -t host make up` that is
+    make, which waits for us and passes nothing on."""
+    poller = select.poll()
+    poller.register(_STANDARD_INPUT, 0)
+    return any(event & (select.POLLHUP | select.POLLERR) for _, event in poller.poll(0))
 
 
 @contextmanager

@@ -169,6 +169,33 @@ def test_every_process_ends_with_it(directory: Path, number: int) -> None:
         wait_for(lambda: nothing_left(family))
 
 
+LEADER = """
+import fcntl, signal, subprocess, sys, termios
+signal.signal(signal.SIGHUP, lambda *_: None)  # as make does: it waits for its child and passes nothing on
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+subprocess.call([sys.executable, "-m", "hoso24", "up"])
+"""
+
+
+def test_closed_terminal_ends_it_though_another_leads_the_session(directory: Path) -> None:
+    terminal, its_end = os.openpty()
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("HOSO24_")}
+    leader = subprocess.Popen(
+        [sys.executable, "-c", LEADER],
+        cwd=directory, env=clean, stdin=its_end, stdout=its_end, stderr=its_end, start_new_session=True,
+    )  # fmt: skip
+    os.close(its_end)
+    printed = b""
+    while b"Watch one move" not in printed:
+        printed += os.read(terminal, 65536)
+    me = psutil.Process(leader.pid)
+    family = [me, *me.children(recursive=True)]
+    assert len(family) > 6
+    os.close(terminal)
+    leader.wait(timeout=PATIENCE)
+    wait_for(lambda: nothing_left(family))
+
+
 def test_down_stops_it(directory: Path) -> None:
     with running(directory) as up:
         up.wait_until_ready()
