@@ -167,17 +167,17 @@ async def test_hostile_text_is_shown_as_text(house: House) -> None:
         assert page.status == 200
         assert "<script" not in page.text
         assert "<img src=x" not in page.text
-        assert words(page).count("{{7*7}}") == 3
+        assert words(page).count("{{1234567*7654321}}") == 3
     assert "&lt;script&gt;" in page.text
 
 
 async def test_hostile_address_is_shown_as_text(house: House) -> None:
-    for typed in ("%3Cscript%3Ealert(1)%3C%2Fscript%3E", "%22onmouseover=%22alert(1)", "{{7*7}}"):
+    for typed in ("%3Cscript%3Ealert(1)%3C%2Fscript%3E", "%22onmouseover=%22alert(1)", "{{1234567*7654321}}"):
         page = await see(house, f"/tra-cuu/{typed}")
         assert page.status == 400
         assert "<script" not in page.text
         assert '"onmouseover="' not in page.text
-        assert "49" not in words(page).replace(typed, "")
+        assert str(1234567 * 7654321) not in page.text
 
 
 async def test_applicant_is_on_no_page(house: House) -> None:
