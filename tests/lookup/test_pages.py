@@ -167,7 +167,7 @@ async def test_hostile_text_is_shown_as_text(house: House) -> None:
         assert page.status == 200
         assert "<script" not in page.text
         assert "<img src=x" not in page.text
-        assert words(page).count("{{1234567*7654321}}") == 3
+        assert words(page).count("{{7*7}}") == 3
     assert "&lt;script&gt;" in page.text
 
 
