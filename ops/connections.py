@@ -27,6 +27,7 @@ POSTGRES_AWAY = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what asyncpg makes of a connection that was cut at an awkward moment
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,  # shut down, starting up, cancelled by a statement timeout
     asyncpg.InsufficientResourcesError,  # disk full, too many connections
@@ -73,7 +74,7 @@ class Postgres:
                 async with asyncio.timeout(deadline or self._deadline):
                     connection = await pool.acquire()
                     yield connection
-            except (TimeoutError, asyncio.CancelledError):
+            except (TimeoutError, asyncio.CancelledError, asyncpg.InternalClientError):
                 if connection is not None:
                     connection.terminate()
                 raise

@@ -101,7 +101,7 @@ async def test_rotated_password_is_asked_for_at_the_next_connect(database: Datab
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'hoso24_reader' AND datname = $1",
             database.name,
         )
-        for _ in range(2):  # the cut connection is noticed first, the new one asks for the new password
+        for _ in range(3):  # the cut connection is noticed first, the new one asks for the new password
             try:
                 rows = await connections.fetch("SELECT 1")
             except Unavailable:
