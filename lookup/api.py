@@ -1,12 +1,14 @@
 """The lookup's JSON: one dossier, many dossiers, the statuses there are."""
 
 import asyncio
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlencode
 
 import msgspec
 from aiohttp import web
+from multidict import CIMultiDictProxy
 
 from lookup import code as codes
 from lookup import metrics
@@ -15,9 +17,12 @@ from lookup.clock import moment
 from lookup.code import DossierCode
 from lookup.dossier import Shows, anonymous_view, holder_view, local
 from lookup.freshness import SECOND
-from lookup.lookup_key import KeyRing
-from lookup.reader import Found, Reader
+from lookup.limits import Limits, Rate, TooManyRequests
+from lookup.lookup_key import KeyRing, MalformedKey
+from lookup.reader import Found, Missing, Reader
+from lookup.shedding import Load, Overloaded
 from lookup.status import Status
+from ops.clients import FORWARDED, Clients
 from ops.errors import Kind, Malformed, Refusal
 from ops.middleware import read_body
 
@@ -26,8 +31,9 @@ RENDERING = 1
 
 LARGEST_BATCH = 100
 KEY_HEADER = "Hoso24-Key"
+PATH = "/api/v1/dossiers/"
 
-_encode = msgspec.json.Encoder().encode
+encode = msgspec.json.Encoder().encode
 
 
 class DossierNotFound(Refusal):
@@ -70,9 +76,9 @@ class Lookups(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Desk:
-    """Answers for one dossier at a time: checks the key, reads, and decides which view goes out.
+    """Answers for one dossier at a time: checks the key, reads, slows those who probe, and decides which view goes out.
 
-    JSON and pages both ask here, so the rules of who sees what are in one place.
+    JSON and pages both ask here, so the rules of who sees what are in one place, and so is the counting.
     """
 
     def __init__(
@@ -82,45 +88,125 @@ class Desk:
         catalogue: Callable[[], Catalogue],
         shows: frozenset[Shows],
         public_url: str,
+        *,
+        limits: Limits,
+        clients: Clients,
     ) -> None:
-        self._reader = reader
+        self.reader = reader
         self._keys = keys
         self._catalogue = catalogue
         self._shows = shows
         self._public_url = public_url.rstrip("/")
+        self._limits = limits
+        self._clients = clients
+        self._view = ""
+        self._view_of: Catalogue | None = None
+
+    def client(self, peer: str | None, asked: CIMultiDictProxy[str]) -> bytes | None:
+        """Who is asking, as rates tell people apart; None for a partner, whom no rate applies to.
+
+        `peer`: the address of the connection; `asked`: the request's headers.
+        """
+        return self._clients.client(peer, ",".join(asked.getall(FORWARDED, ())))
 
     @property
     def anonymous(self) -> str:
-        """The name of the anonymous view with what this installation adds to it."""
-        return "+".join(["json", *sorted(word.value for word in self._shows)])
+        """The name of the anonymous view: what this installation adds to it, and the names it adds them by."""
+        if self._view_of is not self.catalogue:
+            self._view_of = self.catalogue
+            self._view = "+".join(["json", *sorted(word.value for word in self._shows)])
+            if self._shows & {Shows.AGENCY, Shows.SERVICE}:
+                self._view += f".{self.catalogue.revision}"
+        return self._view
 
     @property
     def catalogue(self) -> Catalogue:
         """The catalogue as last read."""
         return self._catalogue()
 
-    async def find(self, code: DossierCode, key: str | None = None, at_least: int = 0) -> Found:
-        """The dossier, for anyone (`key` None) or for its holder.
+    async def find(
+        self, code: DossierCode, key: str | None = None, at_least: int = 0, client: bytes | None = None
+    ) -> Found:
+        """The dossier, for anyone (`key` None) or for its holder. Counted under exactly one pair of labels.
 
-        Raises DossierNotFound, DossierOrKeyNotFound, MalformedKey or StatusUnavailable. A wrong key for a
-        code is refused before anything is read, so that a known and an unknown code look and time the same.
+        Raises DossierNotFound, DossierOrKeyNotFound, MalformedKey, StatusUnavailable, Overloaded or TooManyRequests. A
+        wrong key for a code is refused before anything is read, so that a known and an unknown code look and time the
+        same. An answer to somebody who is over a rate is held back.
         """
+        source, outcome = "nowhere", "unavailable"
+        try:
+            found = await self._read(code, key, at_least, client)
+            source = found.source
+            if isinstance(found, Missing):
+                outcome = "missing"
+                raise DossierNotFound if key is None else DossierOrKeyNotFound
+            outcome = "stale" if found.stale else "found"
+            metrics.ANSWER_AGE.observe(found.age / SECOND)
+            return found
+        except Refusal as refusal:
+            if source == "nowhere":
+                outcome = _REFUSED.get(type(refusal), outcome)
+            raise
+        finally:
+            metrics.answers(source, outcome).inc()
+
+    async def _read(self, code: DossierCode, key: str | None, at_least: int, client: bytes | None) -> Found | Missing:
         if key is None:
-            found = await self._reader.find(code, at_least)
-            if found is None:
-                raise DossierNotFound
+            found = await self._reader_find(code, at_least, client)
+            if isinstance(found, Missing):
+                await self._toll(client, self._limits.probed(client, Rate.MISSING))
+            elif found.source != "memory":
+                await self._toll(client, self._limits.found(client, code))
             return found
         serial = self._keys.serial(code, key)
         if serial is None and code.scheme is not codes.Scheme.D:
-            metrics.WRONG_KEYS.labels("forged").inc()
-            raise DossierOrKeyNotFound
-        found = await self._reader.find(code, at_least)
-        if found is not None and found.record.code != code.text:  # asked by official number: the key is the code's
+            await self._wrong_key(client, "forged")
+        found = await self._reader_find(code, at_least, client)
+        if isinstance(found, Missing):
+            await self._toll(client, self._limits.probed(client, Rate.WRONG_KEY))
+            return found
+        if found.record.code != code.text:  # asked by official number: the key is the code's
             serial = self._keys.serial(codes.parse(found.record.code), key)
-        if found is None or serial != found.record.key_serial:
-            metrics.WRONG_KEYS.labels("forged" if serial is None else "superseded").inc()
-            raise DossierOrKeyNotFound
+        if serial != found.record.key_serial:
+            await self._wrong_key(client, "forged" if serial is None else "superseded")
         return found
+
+    async def _reader_find(self, code: DossierCode, at_least: int, client: bytes | None) -> Found | Missing:
+        async def before_primary() -> None:
+            await self._toll(client, self._limits.probed(client, Rate.PRIMARY))
+
+        return await self.reader.find(code, at_least, before_primary=before_primary if at_least else None)
+
+    async def _wrong_key(self, client: bytes | None, reason: str) -> NoReturn:
+        metrics.WRONG_KEYS.labels(reason).inc()
+        await self._toll(client, self._limits.probed(client, Rate.WRONG_KEY))
+        raise DossierOrKeyNotFound
+
+    async def _toll(self, client: bytes | None, seconds: float) -> None:
+        if seconds:
+            await self._limits.hold_back(client, seconds)
+
+    def answer(
+        self, found: Found, code: DossierCode, *, holder: bool, stored: bool, held: Callable[[str], bool]
+    ) -> web.Response:
+        """The dossier's JSON with its headers, or 304 when the client holds it (`held` says so of an entity tag).
+
+        `stored`: whether anybody may keep it and ask for it again by its tag.
+        """
+        headers = {"Vary": KEY_HEADER} | freshness_headers(found)
+        if found.record.code != code.text:
+            canonical = codes.parse(found.record.code).path
+            headers["Link"] = f'<{PATH}{canonical}>; rel="canonical"'
+        if holder:
+            headers["Cache-Control"] = "private, no-store"
+        elif found.stale or not stored:
+            headers["Cache-Control"] = "no-store"
+        else:
+            headers["Cache-Control"] = "public, no-cache"
+            headers["ETag"] = etag(found.epoch, found.record.version, self.anonymous)
+            if held(headers["ETag"]):
+                return web.Response(status=304, headers=headers)
+        return _json(self.view(found, holder=holder), headers)
 
     def view(self, found: Found, *, holder: bool) -> dict[str, Any]:
         """The JSON of a dossier for its holder, or for anyone."""
@@ -135,11 +221,20 @@ class Desk:
         return view
 
 
+_REFUSED: dict[type[Refusal], str] = {
+    DossierOrKeyNotFound: "wrong_key",
+    MalformedKey: "wrong_key",
+    Overloaded: "shed",
+    TooManyRequests: "limited",
+}
+"""How a lookup is counted that was refused before it had an answer; anything else is "unavailable"."""
+
+
 def routes(desk: Desk) -> list[web.RouteDef]:
     """GET /api/v1/dossiers/{code}, POST /api/v1/lookups, GET /api/v1/statuses."""
     api = _Api(desk)
     return [
-        web.get("/api/v1/dossiers/{code:.+}", api.dossier),
+        web.get(PATH + "{code:.+}", api.dossier),
         web.post("/api/v1/lookups", api.lookups),
         web.get("/api/v1/statuses", api.statuses),
     ]
@@ -155,34 +250,28 @@ class _Api:
         code = codes.parse(typed)
         at_least = _at_least(request)
         if typed != code.path:
-            raise web.HTTPPermanentRedirect(f"/api/v1/dossiers/{code.path}{_query(request)}")
+            raise web.HTTPPermanentRedirect(f"{PATH}{code.path}{_query(request)}")
         key = request.headers.get(KEY_HEADER)
-        found = await self._desk.find(code, key, at_least)
-        holder = key is not None
-        headers = {"Vary": KEY_HEADER} | freshness_headers(found)
-        if found.record.code != code.text:
-            canonical = codes.parse(found.record.code).path
-            headers["Link"] = f'</api/v1/dossiers/{canonical}>; rel="canonical"'
-        if holder:
-            headers["Cache-Control"] = "private, no-store"
-        elif found.stale or at_least:
-            headers["Cache-Control"] = "no-store"
-        else:
-            headers["Cache-Control"] = "public, no-cache"
-            headers["ETag"] = etag(found, self._desk.anonymous)
-            if matches(request, headers["ETag"]):
-                return web.Response(status=304, headers=headers)
-        return _json(self._desk.view(found, holder=holder), headers)
+        found = await self._desk.find(code, key, at_least, self._desk.client(request.remote, request.headers))
+        return self._desk.answer(
+            found,
+            code,
+            holder=key is not None,
+            stored=at_least == 0,
+            held=functools.partial(matches, request),
+        )
 
     async def lookups(self, request: web.Request) -> web.StreamResponse:
         """Up to a hundred dossiers; one result each, in the order asked, found or not."""
         wanted = await _body(request)
-        results = await asyncio.gather(*(self._one(item) for item in wanted.dossiers))
+        self._desk.reader.vitals.shedding.admit(Load.BATCH)
+        client = self._desk.client(request.remote, request.headers)
+        results = await asyncio.gather(*(self._one(item, client) for item in wanted.dossiers))
         return _json({"results": results}, {"Cache-Control": "no-store"})
 
-    async def _one(self, wanted: Wanted) -> dict[str, Any]:
+    async def _one(self, wanted: Wanted, client: bytes | None) -> dict[str, Any]:
         try:
-            found = await self._desk.find(codes.parse(wanted.code), wanted.key)
+            found = await self._desk.find(codes.parse(wanted.code), wanted.key, client=client)
         except Refusal as refusal:
             return {"code": wanted.code, "error": refusal.code}
         return {"code": wanted.code, "dossier": self._desk.view(found, holder=wanted.key is not None)}
@@ -206,9 +295,9 @@ class _Api:
         )
 
 
-def etag(found: Found, view: str) -> str:
-    """Epoch, version, view, rendering and stale bit: what the bytes depend on."""
-    return f'"{found.epoch}.{found.record.version}-{view}-{RENDERING}{"-stale" if found.stale else ""}"'
+def etag(epoch: int, version: int, view: str) -> str:
+    """Epoch, version, view and rendering: what the bytes depend on. What is stale has no tag."""
+    return f'"{epoch}.{version}-{view}-{RENDERING}"'
 
 
 def matches(request: web.Request, etag: str) -> bool:
@@ -219,7 +308,7 @@ def matches(request: web.Request, etag: str) -> bool:
 
 def freshness_headers(found: Found) -> dict[str, str]:
     """Age (RFC 9111) and Cache-Status (RFC 9211): how old the answer is, and where it came from."""
-    hit = "hit" if found.source == "redis" else "fwd=miss; stored"
+    hit = "fwd=miss; stored" if found.source == "postgres" else "hit"
     return {"Age": str(found.age // SECOND), "Cache-Status": f"hoso24; {hit}"}
 
 
@@ -248,4 +337,4 @@ async def _body(request: web.Request) -> Lookups:
 
 
 def _json(content: object, headers: dict[str, str]) -> web.Response:
-    return web.Response(body=_encode(content), content_type="application/json", headers=headers)
+    return web.Response(body=encode(content), content_type="application/json", headers=headers)

@@ -1,5 +1,6 @@
 """All wiring of the lookup on one screen."""
 
+import functools
 import logging
 import os
 from collections.abc import Awaitable, Callable
@@ -12,52 +13,87 @@ from lookup.cache import Cache
 from lookup.catalogue import CatalogueCopy
 from lookup.clock import DatabaseClock
 from lookup.dossier import Shows
+from lookup.feed import Feed, Follower
 from lookup.freshness import Freshness
+from lookup.hosts import Hosts
+from lookup.hotpath import HotPath
+from lookup.limits import Limits
 from lookup.lookup_key import KeyRing
+from lookup.memory import Memory
 from lookup.pulse import Pulse
 from lookup.reader import Reader, Vitals
 from lookup.settings import LookupSettings
+from lookup.shedding import Shedding
 from lookup.store import Store
-from ops import server
+from ops import express, server
 from ops.breaker import Breaker
-from ops.connections import Postgres, Redis
+from ops.clients import Clients
+from ops.connections import Redis
+from ops.express import ExpressProtocol
 from ops.middleware import middlewares
-from ops.server import Running
+from ops.probes import State
+from ops.server import Protocol, Running
 from ops.settings import describe, read
 
 log = logging.getLogger(__name__)
 
 
-async def build(settings: LookupSettings) -> Running:
+async def build(settings: LookupSettings, state: State | None = None) -> Running:
     """The lookup, connected to nothing yet. Raises WrongSchema if Postgres answers with another schema."""
     log.info("the settings in effect", extra={"settings": describe(settings)})
-    postgres = Postgres("postgres", settings.pg_url.reveal, size=settings.pg_connections, deadline=settings.pg_deadline)
-    redis = Redis("redis", settings.redis_url.reveal, size=16, deadline=settings.redis_deadline)
-    clock = DatabaseClock()
-    vitals = Vitals(clock, postgres=Breaker("postgres", after=2, pause=1.0), redis=Breaker("redis", after=1, pause=1.0))
-    store, cache = Store(postgres, clock), Cache(redis)
+    state = state or State()
+    clock, freshness = DatabaseClock(), Freshness(soft=settings.soft_age, hard=settings.hard_age)
+    hosts = Hosts(
+        settings.pg_url.reveal,
+        clock,
+        size=settings.pg_queries,
+        deadline=settings.pg_deadline,
+        lateness=state.late_since,
+    )
+    redis = Redis(
+        "redis", settings.redis_url.reveal, size=16, deadline=settings.redis_deadline, lateness=state.late_since
+    )
+    following = Redis("redis-feed", settings.redis_url.reveal, size=1, deadline=max(1.0, settings.redis_deadline))
+
+    memory = Memory(settings.memory_bytes)
+    feed = Feed(clock, memory, freshness)
+    cache = Cache(redis)
+    vitals = Vitals(clock, feed, hosts, Breaker("redis", after=1), Shedding(lambda: state.standing_lag))
     reader = Reader(
         cache,
-        store,
+        Store(hosts),
         vitals,
-        Freshness(soft=settings.soft_age, hard=settings.hard_age),
+        freshness,
+        memory=memory,
+        queries=settings.pg_queries - 1,  # one is the pulse's
         deadline=settings.lookup_deadline,
     )
-    catalogue = CatalogueCopy(postgres)
-    pulse = Pulse(store, cache, vitals, catalogue)
+    catalogue = CatalogueCopy(hosts)
+    pulse = Pulse(hosts, cache, vitals, catalogue, memory)
     await pulse.start()
 
-    keys = KeyRing.from_text(settings.lookup_key_secrets.reveal())
-    shows = frozenset(Shows(word) for word in settings.anonymous_shows)
-    desk = Desk(reader, keys, lambda: catalogue.current, shows, settings.public_url)
-    app = web.Application(middlewares=middlewares("lookup", render=pages.render_problem))
+    desk = Desk(
+        reader,
+        KeyRing.from_text(settings.lookup_key_secrets.reveal()),
+        lambda: catalogue.current,
+        frozenset(Shows(word) for word in settings.anonymous_shows),
+        settings.public_url,
+        limits=Limits(),
+        clients=Clients(settings.trusted_proxies, settings.partners),
+    )
+    hot = HotPath(desk, memory, state, log_share=settings.access_log_share)
+    app = web.Application(
+        middlewares=middlewares("lookup", render=pages.render_problem, log_share=settings.access_log_share)
+    )
     app.add_routes(api.routes(desk))
     app.add_routes(pages.routes(desk, secure=settings.public_url.startswith("https:")))
     return Running(
         app=app,
-        checks={"postgres": store.present, "redis": cache.ping},
-        tasks=[pulse.run],
-        close=_closer(postgres.close, redis.close),
+        state=state,
+        checks={"postgres": hosts.present, "redis": cache.ping},
+        tasks=[pulse.run, Follower(Cache(following), feed).run, hot.run],
+        protocol=functools.partial(ExpressProtocol, offer=hot.offer) if express.supported() else Protocol,
+        close=_closer(hosts.close, redis.close, following.close),
     )
 
 
@@ -74,7 +110,7 @@ def main() -> None:
     settings = read(LookupSettings, os.environ)
     server.run(
         service="lookup",
-        build=lambda _: build(settings),
+        build=lambda state: build(settings, state),
         host=settings.host,
         port=settings.port,
         admin_port=settings.admin_port,

@@ -7,7 +7,8 @@ written once.
 Why a copy in here cannot stay out of date, told for the one interleaving that breaks ordinary caches.
 A reader loads version 1 slowly, a writer commits version 2, the relay delivers it:
 
-  1. The reader asks Postgres. `as_of` := the database's time before its snapshot. It gets version 1.
+  1. The reader asks Postgres. `as_of` := the database's time before its snapshot; `horizon` := the
+     snapshot's xmin, below which every transaction had ended. It gets version 1.
   2. The writer commits version 2.
   3. The relay reads version 2 from the log, and in one script sets the key to version 2, appends to the
      stream, and, when the batch held a heartbeat, moves the feed's `at` past the commit.
@@ -15,11 +16,13 @@ A reader loads version 1 slowly, a writer commits version 2, the relay delivers 
      the winner, not the loaded copy, that goes to the citizen.
 
   4b. But say Redis evicted the key between 3 and 4. The fill finds nothing to lose against and stores
-     version 1. Readers trust a value up to the later of its own `as_of` and the feed's `at`, and `at` is
-     already past the commit: version 1 would be called true for as long as the feed beats. So a fill may
-     lean on the feed only if `at` has not passed the load's `as_of` when it is stored, because then every
-     change it missed is still to be delivered, and will find it. Otherwise `since` is `-` and the value
-     ages by its own `as_of` alone, and is loaded again within the soft age.
+     version 1. Readers trust a value up to the later of its own `as_of` and the feed's `at`, and `at`
+     will pass the commit: version 1 would be called true for as long as the feed beats. So a fill may
+     lean on the feed only if the stream, at the moment of storing, ends below the load's horizon: then
+     the load saw everything delivered so far, and whatever it missed is still to be delivered, and will
+     find it. Otherwise `since` is `-`: the value ages by its own `as_of` alone, and is loaded again
+     within the soft age. (Comparing `as_of` with the feed's `at` is not enough: between two heartbeats
+     the stream is ahead of `at`.) "There is none" under the same suspicion is not stored at all.
 
   5. Redis comes back from an old snapshot: values, stream and `at` are equally old, so nothing is called
      younger than it is, and the relay, which asks the stream itself where it ends, delivers the rest again.
@@ -30,6 +33,8 @@ A reader loads version 1 slowly, a writer commits version 2, the relay delivers 
   7. A relay that was stopped in mid-batch and wakes after another has taken over still wants to write
      version 2. The append refuses, because the stream no longer ends where that relay left it, and the
      values of the same script are not written either.
+
+The same story goes on in process memory: lookup/feed.py.
 """
 
 import hashlib
@@ -45,21 +50,22 @@ from ops.connections import Redis
 STREAM_LENGTH = 200_000
 """Entries kept for those who follow the stream; some 25 MB."""
 
-# Shared by both scripts. `put` returns nil when the value went in, else the value that stays.
+# Shared by both scripts. `put` returns nil when the value went in, else the value that stays. A value of the same
+# version that leans on the stream already goes on doing so.
 _PUT = """
-local function put(key, version, as_of, body, ttl, at, since)
+local function put(key, version, as_of, body, ttl, at, since, leans)
     local current = redis.call('GET', key)
     if current then
         local v, a, s = string.match(current, '^(%d+) (%d+) (%S+)\\n')
         v, a = tonumber(v), tonumber(a)
-        if v and s == since and s ~= '-' and at > a then a = at end
+        local leaning = v and s == since and s ~= '-'
+        if leaning and at > a then a = at end
         if v and (v > tonumber(version) or (v == tonumber(version) and a >= tonumber(as_of))) then
             return current
         end
+        if leaning and v == tonumber(version) then leans = true end
     end
-    local leans_on = '-'
-    if tonumber(version) > 0 and at <= tonumber(as_of) then leans_on = since end
-    redis.call('SET', key, version .. ' ' .. as_of .. ' ' .. leans_on .. '\\n' .. body, 'EX', ttl)
+    redis.call('SET', key, version .. ' ' .. as_of .. ' ' .. (leans and since or '-') .. '\\n' .. body, 'EX', ttl)
     return nil
 end
 
@@ -70,19 +76,37 @@ local function feed(key)
     if not at then return 0, '-' end
     return tonumber(at), since
 end
+
+local function stream_end(key)
+    local last = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
+    return last and last[1] or ''
+end
 """
 
-# KEYS: feed, then one key per value.  ARGV: per value version, as_of, body, seconds to live.
+# KEYS: feed, stream, then one key per value.
+# ARGV: the load's horizon, then per value version, as_of, body, seconds to live.
+# Returns the feed's at and name, then per value 1 if it went in and leans on the feed, 0 if it does not lean,
+# or the value that won.
 _FILL = (
     _PUT
     + """
 local at, since = feed(KEYS[1])
-local winners = {}
-for i = 2, #KEYS do
-    local n = 4 * (i - 2)
-    winners[i - 1] = put(KEYS[i], ARGV[n + 1], ARGV[n + 2], ARGV[n + 3], ARGV[n + 4], at, since) or false
+local last = stream_end(KEYS[2])
+local saw_all = last == '' or tonumber(string.match(last, '^(%d+)')) < tonumber(ARGV[1])
+local leans = saw_all and last ~= '' and since ~= '-'
+local results = {string.format('%.0f', at), since}
+for i = 3, #KEYS do
+    local n = 4 * (i - 3) + 1
+    local missing = ARGV[n + 1] == '0'
+    if missing and not saw_all then
+        results[i] = 0
+    else
+        local leaning = leans and not missing
+        local winner = put(KEYS[i], ARGV[n + 1], ARGV[n + 2], ARGV[n + 3], ARGV[n + 4], at, since, leaning)
+        results[i] = winner or (leaning and 1 or 0)
+    end
 end
-return winners
+return results
 """
 )
 
@@ -90,12 +114,12 @@ return winners
 # ARGV: where the stream must end ('' for "nowhere yet"), epoch, heartbeat ('' for none), length kept,
 #       number of values, per value version, as_of, body, seconds to live;
 #       then per entry its id, and code, version, number ('' for none; code '' for a heartbeat).
+# A value read together with a batch of the log has seen at least that batch, so it always leans on the stream.
 _APPEND = (
     _PUT
     + """
 local stream, feed_key = KEYS[1], KEYS[2]
-local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
-last = last and last[1] or ''
+local last = stream_end(stream)
 if last ~= ARGV[1] then return {'moved', last} end
 
 local at, since = feed(feed_key)
@@ -107,7 +131,11 @@ local prev = last
 for n = first_entry, #ARGV, 4 do
     local id, code, version, number = ARGV[n], ARGV[n + 1], ARGV[n + 2], ARGV[n + 3]
     local fields = {'prev', prev}
-    if code ~= '' then fields = {'code', code, 'version', version, 'prev', prev} end
+    if code ~= '' then
+        fields = {'code', code, 'version', version, 'prev', prev}
+    elseif ARGV[3] ~= '' then
+        fields = {'at', ARGV[3], 'since', since, 'prev', prev}
+    end
     if number ~= '' then table.insert(fields, 'number') table.insert(fields, number) end
     local added = redis.pcall('XADD', stream, 'MAXLEN', '~', ARGV[4], id, unpack(fields))
     if type(added) == 'table' and added.err then
@@ -118,7 +146,7 @@ for n = first_entry, #ARGV, 4 do
 end
 for i = 0, values - 1 do
     local n = 6 + 4 * i
-    put(KEYS[4 + i], ARGV[n], ARGV[n + 1], ARGV[n + 2], ARGV[n + 3], at, since)
+    put(KEYS[4 + i], ARGV[n], ARGV[n + 1], ARGV[n + 2], ARGV[n + 3], at, since, true)
 end
 if ARGV[3] ~= '' then at = tonumber(ARGV[3]) end
 redis.call('SET', feed_key, string.format('%.0f', at) .. ' ' .. since)
@@ -129,11 +157,15 @@ return {'appended', prev}
 
 
 class Entry(NamedTuple):
-    """One cached value. Version 0 means "there is none"; an empty body at a higher version, "removed"."""
+    """One cached value. Version 0 means "there is none"; an empty body at a higher version, "removed".
+
+    `leans`: it is the truth up to the feed's last heartbeat, which is in `as_of` already.
+    """
 
     version: int
     as_of: int
     body: bytes
+    leans: bool = False
 
 
 class Value(NamedTuple):
@@ -174,11 +206,44 @@ class Read:
     entries: Mapping[str, Entry | None]
     feed_at: int
     """Up to when every committed change has been delivered, microseconds; 0 when nobody delivers."""
+    since: bytes
+    """The stream's name, which is its first entry's id; `-` for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """What became of the values of one fill, and the feed's state at the same moment."""
+
+    outcomes: Sequence[Entry | bool]
+    """Per value the entry that won instead, or whether what was loaded leans on the feed."""
+    feed_at: int
+    since: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnd:
+    """Where the change stream ends at one moment: the last id ('' for none), and what Read says of the feed."""
+
+    last: str
+    feed_at: int
+    since: bytes
+
+
+class Heard(NamedTuple):
+    """One entry of the change stream as a follower reads it. A heartbeat has `at` and `since`, a change `code`."""
+
+    id: str
+    prev: str
+    code: str = ""
+    version: int = 0
+    number: str = ""
+    at: int = 0
+    since: bytes = b""
 
 
 def dossier_key(epoch: int, code: str) -> str:
     """Where a dossier's record is kept."""
-    return f"dossier:v1:{epoch}:{code}"
+    return f"dossier:v2:{epoch}:{code}"
 
 
 def number_key(epoch: int, number: str) -> str:
@@ -212,15 +277,22 @@ class Cache:
         """The entries under these keys, and the feed's state at the same moment, in one command."""
         feed, *values = await self._bytes(lambda client: client.mget([feed_key(epoch), *keys]))
         at, since = _parse_feed(feed)
-        return Read({key: _parse(value, at, since) for key, value in zip(keys, values, strict=True)}, at)
+        entries = {key: _parse(value, at, since) for key, value in zip(keys, values, strict=True)}
+        return Read(entries, at, since)
 
-    async def fill(self, epoch: int, values: Sequence[Value]) -> list[Entry | None]:
-        """Store each value unless the cache knows better; per value None, or the entry that won instead."""
-        arguments: list[Any] = []
+    async def fill(self, epoch: int, values: Sequence[Value], horizon: int) -> Filled:
+        """Store each value unless the cache knows better. `horizon` is the xmin of the snapshot they were read in.
+
+        "There is none" (version 0) is not stored when the stream has gone past the horizon: what it has delivered
+        may be the very dossier.
+        """
+        arguments: list[Any] = [horizon]
         for value in values:
             arguments += (value.version, value.as_of, value.body, value.ttl)
-        winners = await self._fill.run(self._redis, [feed_key(epoch), *(value.key for value in values)], arguments)
-        return [_parse(winner, 0, b"-") for winner in winners]
+        keys = [feed_key(epoch), stream_key(epoch), *(value.key for value in values)]
+        at, since, *results = await self._fill.run(self._redis, keys, arguments)
+        feed_at = int(at)
+        return Filled([_outcome(result, feed_at, since) for result in results], feed_at, since)
 
     async def append(
         self, epoch: int, last: str, changes: Sequence[Change], values: Sequence[Value], heartbeat: int | None
@@ -252,6 +324,29 @@ class Cache:
         entries = await self._bytes(lambda client: client.xrevrange(stream_key(epoch), count=1))
         return entries[0][0].decode() if entries else ""
 
+    async def join(self, epoch: int) -> StreamEnd:
+        """Where a follower begins: the stream's end and the feed's state, read at one moment."""
+
+        async def command(client: Any) -> Any:
+            pipeline = client.pipeline(transaction=True)
+            pipeline.xrevrange(stream_key(epoch), count=1)
+            pipeline.get(feed_key(epoch))
+            return await pipeline.execute()
+
+        entries, feed = await self._bytes(command)
+        return StreamEnd(entries[0][0].decode() if entries else "", *_parse_feed(feed))
+
+    async def follow(self, epoch: int, after: str, *, wait: float, most: int = 1000) -> list[Heard]:
+        """The entries after this id, waiting up to `wait` seconds for the first; none is an empty list.
+
+        Waits on a connection of its own, so it wants a client that nobody else is in a hurry with.
+        """
+        read = await self._bytes(
+            lambda client: client.xread({stream_key(epoch): after or "0-0"}, count=most, block=int(wait * 1000)),
+            waiting=wait,
+        )
+        return [_heard(entry_id, fields) for _, entries in read or () for entry_id, fields in entries]
+
     async def epoch(self) -> int | None:
         """The epoch the relay delivers in, or None when none has."""
         value = await self._redis.run(lambda client: client.get(EPOCH_KEY))
@@ -261,9 +356,9 @@ class Cache:
         """Return if Redis answers."""
         await self._bytes(lambda client: client.ping())
 
-    async def _bytes(self, command: Callable[[Any], Awaitable[Any]]) -> Any:
+    async def _bytes(self, command: Callable[[Any], Awaitable[Any]], waiting: float = 0.0) -> Any:
         # The client is typed for decoded answers as well; ours are always bytes.
-        return await self._redis.run(command)
+        return await self._redis.run(command, waiting=waiting)
 
 
 class _Script:
@@ -300,9 +395,28 @@ def _parse(value: bytes | None, feed_at: int, feed_since: bytes) -> Entry | None
         head, _, body = value.partition(b"\n")
         version, own, since = head.split(b" ")
         as_of = int(own)
-        if since == feed_since and since != b"-" and feed_at > as_of:
+        leans = since == feed_since and since != b"-"
+        if leans and feed_at > as_of:
             as_of = feed_at
-        return Entry(int(version), as_of, body)
+        return Entry(int(version), as_of, body, leans)
     except ValueError:
         UNREADABLE.inc()
         return None
+
+
+def _outcome(result: int | bytes, feed_at: int, since: bytes) -> Entry | bool:
+    if isinstance(result, int):
+        return result == 1
+    return _parse(result, feed_at, since) or False
+
+
+def _heard(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Heard:
+    return Heard(
+        entry_id.decode(),
+        fields.get(b"prev", b"").decode(),
+        fields.get(b"code", b"").decode(),
+        int(fields.get(b"version", 0)),
+        fields.get(b"number", b"").decode(),
+        int(fields.get(b"at", 0)),
+        fields.get(b"since", b""),
+    )

@@ -32,17 +32,24 @@ class DatabaseClock:
         self._offset = time.time() - monotonic()
         self._round_trip = float("inf")
         self._sampled_at = float("-inf")
+        self._of_primary = False
 
     def now(self) -> int:
         """Never earlier than Postgres's clock, but for drift: an age may come out too old, not too young."""
         return int((self._monotonic() + self._offset) * 1_000_000)
 
-    def learn(self, database_time: datetime, asked_at: float) -> None:
+    def learn(self, database_time: datetime, asked_at: float, *, primary: bool = True) -> None:
         """Take in a time Postgres stamped on a query sent at `asked_at` (monotonic) and answered just now.
+
+        The primary's clock is the one that counts; a standby's stands in until the primary has answered once.
 
         The stamp was made after `asked_at`, so the offset reckoned from there errs towards "later", by at
         most the round trip. A much slower sample than the last does not replace it while that is young.
         """
+        if self._of_primary and not primary:
+            return
+        if primary and not self._of_primary:
+            self._of_primary, self._sampled_at = True, float("-inf")
         now = self._monotonic()
         round_trip = now - asked_at
         if round_trip <= 2 * self._round_trip or now - self._sampled_at > _SAMPLE_LIFETIME:

@@ -54,6 +54,11 @@ class DossierCode:
         """The canonical form in URLs: the printed one, with `-` for the slashes of scheme D, so never a `%2F`."""
         return self.text.replace("/", "-")
 
+    @property
+    def prefix(self) -> str:
+        """What it shares with the codes counted up beside it: agency and day, or agency and year."""
+        return self.text.partition("/")[2] if self.scheme is Scheme.D else self.text.rpartition("-")[0]
+
     def __str__(self) -> str:
         return self.text
 

@@ -18,7 +18,7 @@ VIETNAM = timezone(timedelta(hours=7))
 """UTC+7 all year; every time that leaves the service is written in it."""
 
 
-class Step(msgspec.Struct, frozen=True):
+class Step(msgspec.Struct, frozen=True, array_like=True):
     """One public step: who had the dossier when it took a status. Down to the department, never the officer."""
 
     at: datetime
@@ -27,8 +27,12 @@ class Step(msgspec.Struct, frozen=True):
     department: str | None = None
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A dossier at one version. Times are in UTC, statuses national numbers, agencies and services codes."""
+class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """A dossier at one version. Times are in UTC, statuses national numbers, agencies and services codes.
+
+    The caches hold it packed, without names: a new field goes to the end and has a default, anything else needs a
+    new format version in the cache's keys.
+    """
 
     code: str
     version: int
@@ -44,6 +48,27 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     action_needed: str | None = None
     timeline: tuple[Step, ...] = ()
     key_serial: int = 0
+
+
+class _StoredStep(msgspec.Struct):
+    """A step as the database keeps it: with names, for people who read the tables."""
+
+    at: datetime
+    status: str
+    agency: str
+    department: str | None = None
+
+
+pack = msgspec.msgpack.Encoder().encode
+"""A record as the caches hold it (MessagePack)."""
+unpack = msgspec.msgpack.Decoder(Record).decode
+"""The record of those bytes. Raises msgspec.DecodeError for anything else."""
+_stored_steps = msgspec.json.Decoder(list[_StoredStep]).decode
+
+
+def steps(timeline: str) -> tuple[Step, ...]:
+    """The steps of a dossier's timeline as the database gives it, which is JSON text."""
+    return tuple(Step(step.at, step.status, step.agency, step.department) for step in _stored_steps(timeline))
 
 
 class Shows(Enum):

@@ -87,7 +87,7 @@ class _Pages:
         code = self._canonical(request)
         key = request.cookies.get(KEY_COOKIE)
         try:
-            found = await self._desk.find(code, key)
+            found = await self._desk.find(code, key, client=self._desk.client(request.remote, request.headers))
         except (MalformedKey, DossierOrKeyNotFound) as problem:
             response = render_problem(request, problem)
             assert response is not None  # noqa: S101 - a page's problem always has a page
@@ -101,9 +101,9 @@ class _Pages:
         await read_body(request)
         key = str((await request.post()).get("key", ""))
         try:
-            await self._desk.find(code, key)
+            await self._desk.find(code, key, client=self._desk.client(request.remote, request.headers))
         except MalformedKey as problem:
-            found = await self._desk.find(code)
+            found = await self._desk.find(code, client=self._desk.client(request.remote, request.headers))
             words = problem_words(problem.code, language(request))
             return self._dossier(request, found, holder=False, key_problem=words.sentence, status=400)
         return self._remember(code, key, FORMS[language(request)])

@@ -1,7 +1,6 @@
-"""Once a second: what time is it in Postgres, which epoch, is the schema ours, does everything answer?
+"""Once a second: which Postgres is the primary, what time is it there, which epoch, does Redis answer?
 
-This is also what notices that a dependency is back: the breakers let a call through after their pause, and
-the pulse makes one whether or not a citizen asks.
+This is also what notices that a dependency is back: the breakers let nobody but the pulse find out.
 """
 
 import asyncio
@@ -11,8 +10,9 @@ from lookup import metrics, schema
 from lookup.cache import Cache
 from lookup.catalogue import CatalogueCopy
 from lookup.freshness import SECOND
+from lookup.hosts import Hosts
+from lookup.memory import Memory
 from lookup.reader import Vitals
-from lookup.store import Present, Store
 from ops.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -24,11 +24,12 @@ CATALOGUE_EVERY = 60.0
 class Pulse:
     """Keeps a process's vitals and its copy of the catalogue current, for as long as `run` runs."""
 
-    def __init__(self, store: Store, cache: Cache, vitals: Vitals, catalogue: CatalogueCopy) -> None:
-        self._store = store
+    def __init__(self, hosts: Hosts, cache: Cache, vitals: Vitals, catalogue: CatalogueCopy, memory: Memory) -> None:
+        self._hosts = hosts
         self._cache = cache
         self._vitals = vitals
         self._catalogue = catalogue
+        self._memory = memory
 
     async def start(self) -> None:
         """Beat once before the first request. Raises WrongSchema; an absent dependency is no reason to wait."""
@@ -47,35 +48,30 @@ class Pulse:
                 await self._read_catalogue()
 
     async def beat(self) -> None:
-        """Ask Postgres and Redis once; what is away is skipped."""
-        present = await self._ask_postgres()
-        if present is not None:
-            schema.check(present.schema_version)
-            self._vitals.enter(present.epoch)
-        await self._ask_redis()
-        metrics.FEED_AGE.set(self._vitals.feed_age() / SECOND)
+        """Ask every Postgres and Redis once; what is away is skipped."""
+        await asyncio.gather(self._ask_postgres(), self._ask_redis())
+        metrics.FEED_AGE.set(self._vitals.feed.age / SECOND)
+        metrics.MEMORY_COPIES.set(len(self._memory))
+        metrics.MEMORY_BYTES.set(self._memory.used)
 
-    async def _ask_postgres(self) -> Present | None:
-        try:
-            with self._vitals.postgres:
-                return await self._store.present()
-        except Unavailable:
-            return None
+    async def _ask_postgres(self) -> None:
+        present = await self._hosts.probe()
+        if present:
+            # A standby may not have received the newest migration or epoch yet.
+            schema.check(max(each.schema_version for each in present))
+            self._vitals.feed.enter(max(each.epoch for each in present))
 
     async def _ask_redis(self) -> None:
         try:
-            with self._vitals.redis:
+            with self._vitals.redis.trial():
                 epoch = await self._cache.epoch()
-                read = await self._cache.read(self._vitals.epoch, [])
         except Unavailable:
             return
         if epoch is not None:
-            self._vitals.enter(epoch)
-        self._vitals.saw_feed(read.feed_at)
+            self._vitals.feed.enter(epoch)
 
     async def _read_catalogue(self) -> None:
         try:
-            with self._vitals.postgres:
-                await self._catalogue.refresh()
+            await self._catalogue.refresh()
         except Unavailable:
             log.info("the catalogue could not be read; names stay as they were")

@@ -1,33 +1,43 @@
-"""One lookup: Redis, then Postgres, then a fill whose winner goes out; stale copies when nothing answers.
+"""One lookup, told in the order in which it is answered.
 
-1. The code's entry is read from Redis, together with whatever else is wanted at that moment.
-2. Young enough: that is the answer. Past half the soft age, a refresh begins behind it.
-3. None, too old, or Redis away: it is loaded from Postgres, shared and batched.
-4. What was loaded goes into Redis by compare-and-set; whatever wins there is the answer.
-5. Postgres away: the old copy is the answer, marked, up to the hard age. No copy: unavailable, never
+1. Process memory has a copy that may go out as it is: that is the answer. Past half the soft age, a refresh begins
+   behind it.
+2. Otherwise the code's copy is read from Redis, together with whatever else is wanted at that moment. Young enough,
+   and not below a version this process has seen or heard of: that is the answer.
+3. Otherwise it is loaded from Postgres, shared and batched: from the freshest standby, or the primary.
+4. What was loaded goes into Redis by compare-and-set; whatever wins there is the answer, and is kept in memory.
+5. Below a version seen, heard of or asked for, or not to be found on a standby: the primary is asked, once more.
+6. Postgres away: the best copy seen on the way is the answer, marked, up to the hard age. No copy: unavailable, never
    "no such dossier".
-6. "No such dossier" under a code may still be an official number: then its code is looked up the same way.
+7. "No such dossier" under a code may still be an official number: then its code is looked up the same way.
 """
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from lookup import metrics
-from lookup.batching import Batcher
+from lookup.batching import Batcher, Places
 from lookup.cache import Cache, Entry, Value, dossier_key, number_key
 from lookup.clock import DatabaseClock
-from lookup.code import DossierCode
-from lookup.dossier import Record
+from lookup.code import DossierCode, Scheme
+from lookup.dossier import Record, unpack
+from lookup.feed import Feed, Floors, Mark
 from lookup.freshness import SECOND, Freshness, Verdict
+from lookup.memory import Copy, Memory
+from lookup.shedding import Load, Overloaded, Shedding
 from lookup.store import Loaded, Store
 from ops.breaker import Breaker
 from ops.errors import Unavailable
 
-_record = msgspec.json.Decoder(Record)
+REDIS_ROUND_TRIPS = 4
+"""Round trips to Redis under way at once, per process."""
+LARGEST_BATCH = 256
+_YOUNG = (Verdict.SERVE, Verdict.SERVE_AND_REFRESH)
+_NOTHING = Entry(0, 0, b"")
 
 
 class StatusUnavailable(Unavailable):
@@ -40,7 +50,7 @@ class StatusUnavailable(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An entry on its way out. `age` in microseconds; `source` redis or postgres."""
+    """An entry on its way out. `age` in microseconds; `source` memory, redis or postgres."""
 
     entry: Entry
     age: int
@@ -62,83 +72,162 @@ class Found:
     """Versions count within an epoch: after a restore the same number may mean something else."""
 
 
-class Vitals:
-    """What a process knows of the world around it: the epoch, the clock, the feed, whether Postgres answers."""
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """No dossier has this code or number, or it was removed."""
 
-    def __init__(self, clock: DatabaseClock, postgres: Breaker, redis: Breaker) -> None:
+    source: str
+
+
+class Reachable(Protocol):
+    """Whether Postgres can be asked at all, as far as is known."""
+
+    @property
+    def reachable(self) -> bool: ...
+
+
+class Source(Protocol):
+    """Where entries are loaded from: Store.dossiers or Store.numbers."""
+
+    async def __call__(self, names: Sequence[str], /, *, primary: bool = False) -> Loaded: ...
+
+
+class Vitals:
+    """What a process knows of the world around it: the clock, the feed, who answers, how much there is to do."""
+
+    def __init__(
+        self, clock: DatabaseClock, feed: Feed, postgres: Reachable, redis: Breaker, shedding: Shedding | None = None
+    ) -> None:
         self.clock = clock
+        self.feed = feed
         self.postgres = postgres
         self.redis = redis
-        self.epoch = 1
-        self.feed_at = 0
+        self.shedding = shedding or Shedding()
 
-    def enter(self, epoch: int) -> None:
-        """Take note of an epoch somebody saw; they only ever grow."""
-        if epoch > self.epoch:
-            self.epoch = epoch
-            self.feed_at = 0
-        metrics.EPOCH.set(self.epoch)
+    @property
+    def unconfirmed(self) -> bool:
+        """True when the feed has fallen silent and Postgres cannot be asked either."""
+        return self.feed.silent and not self.postgres.reachable
 
-    def saw_feed(self, at: int) -> None:
-        """Take note of the feed's position read from Redis."""
-        self.feed_at = at
 
-    def feed_age(self) -> int:
-        """Microseconds since the feed's last heartbeat seen here."""
-        return self.clock.now() - self.feed_at
+class _Result(NamedTuple):
+    """What a load brought. `certain` is False for what a standby does not have: it may not have arrived there yet."""
+
+    entry: Entry
+    certain: bool = True
 
 
 class ReadThrough:
-    """Steps 1 to 5 for one kind of entry (records by code, codes by official number)."""
+    """Steps 1 to 6 for one kind of entry: records by code, kept in memory, or codes by official number, which are not.
+
+    `places` are the queries that may be under way in Postgres.
+    """
 
     def __init__(
         self,
         cache: Cache,
-        load: Callable[[Sequence[str]], Awaitable[Loaded]],
+        source: Source,
         key: Callable[[int, str], str],
         vitals: Vitals,
         freshness: Freshness,
         *,
-        in_flight: int = 4,
-        largest_batch: int = 256,
+        places: Places,
+        floors: Floors,
+        memory: Memory | None = None,
     ) -> None:
         self._cache = cache
-        self._load_from_store = load
+        self._source = source
         self._key = key
         self._vitals = vitals
+        self._feed = vitals.feed
         self._freshness = freshness
-        self._copies = Batcher(self._read_copies, in_flight=in_flight, largest=largest_batch)
-        self._loads = Batcher(self._load_and_fill, in_flight=in_flight, largest=largest_batch)
-        self._refreshes: set[asyncio.Task[None]] = set()
+        self._floors = floors
+        self._memory = memory if memory is not None else Memory(0)
+        self._copies = Batcher(self._read_copies, places=Places(REDIS_ROUND_TRIPS), largest=LARGEST_BATCH)
+        self._loads = Batcher(self._load, places=places, largest=LARGEST_BATCH)
+        self._primary = Batcher(self._load_from_primary, places=places, largest=LARGEST_BATCH)
+        self._refreshes: dict[str, asyncio.Task[None]] = {}
+        vitals.shedding.watch(copies=self._copies, loads=self._loads)
 
-    async def get(self, name: str, at_least: int = 0) -> Answer:
-        """The entry under this name, at this version or a later one.
+    def recall(self, name: str, at_least: int = 0) -> Answer | None:
+        """The answer out of process memory, if it may go out as it is; None where something has to be read."""
+        copy = self._memory.get(name)
+        if copy is None or copy.generation != self._feed.generation:
+            return None
+        as_of = self._feed.as_of(copy)
+        verdict = self._verdict(copy.version, as_of, max(at_least, self._floors.of(name)))
+        if verdict not in _YOUNG:
+            return None
+        if verdict is Verdict.SERVE_AND_REFRESH:
+            self._refresh(name)
+        return self._answer(Entry(copy.version, as_of, copy.body), "memory")
 
-        Version 0 says that Postgres has none. Raises StatusUnavailable when neither Redis nor Postgres
-        has an answer that may be served.
+    async def get(
+        self, name: str, at_least: int = 0, *, before_primary: Callable[[], Awaitable[None]] | None = None
+    ) -> Answer:
+        """The entry under this name, at this version or a later one; version 0 says that Postgres has none.
+
+        `before_primary` is awaited before the primary is asked for the sake of `at_least`. Raises StatusUnavailable
+        when neither memory nor Redis nor Postgres has an answer that may be served, and Overloaded when there is too
+        much to do to ask for one.
         """
-        copy = await self._copy(name)
-        verdict = self._verdict(copy, at_least)
-        if copy is not None and verdict in (Verdict.SERVE, Verdict.SERVE_AND_REFRESH):
-            if verdict is Verdict.SERVE_AND_REFRESH:
-                self._refresh(name)
-            return self._answer(copy, "redis", stale=self._unconfirmed())
+        recalled = self.recall(name, at_least)
+        if recalled is not None:
+            return recalled
+        best, source = self._remembered(name), "memory"
+        needed = max(at_least, self._floors.of(name), best.version)
         try:
+            self._vitals.shedding.admit(Load.COLD)
+            copy = await self._copy(name)
+            needed = max(needed, self._floors.of(name))  # what was heard meanwhile
+            if copy is not None and (copy.version, copy.as_of) >= (best.version, best.as_of):
+                best, source = copy, "redis"
+                verdict = self._verdict(copy.version, copy.as_of, needed)
+                if verdict in _YOUNG:
+                    if verdict is Verdict.SERVE_AND_REFRESH:
+                        self._refresh(name)
+                    return self._answer(copy, "redis")
+            self._vitals.shedding.admit(Load.UNKNOWN)
             loaded = await self._loads.get(name)
-            if loaded.version < at_least:  # a load that began before the version existed was shared; ask once more
-                loaded = await self._loads.get(name)
+            if loaded.entry.version >= best.version:
+                best, source = loaded.entry, "postgres"
+            needed = max(needed, self._floors.of(name))
+            if best.version < needed or not loaded.certain:
+                if best.version < at_least and before_primary is not None:
+                    await before_primary()
+                loaded = await self._primary.get(name, begun_later=True)
+                if loaded.entry.version >= best.version:
+                    best, source = loaded.entry, "postgres"
         except Unavailable as away:
-            if copy is None or verdict is Verdict.DISCARD or copy.version < max(1, at_least):
-                raise StatusUnavailable from away
-            return self._answer(copy, "redis", stale=self._unconfirmed())
-        if loaded.version < at_least:
-            raise StatusUnavailable(version=loaded.version)
-        return self._answer(loaded, "postgres", stale=False)
+            return self._fallback(best, source, max(1, at_least), needed, away)
+        if best.version < at_least:
+            raise StatusUnavailable(version=best.version)
+        return self._answer(best, source, below=best.version < needed)
 
     async def discard(self, name: str) -> None:
         """Drop the cached entry of this name, because it turned out to be of no use. Raises Unavailable."""
+        self._memory.drop(name)
         with self._vitals.redis:
-            await self._cache.forget(self._key(self._vitals.epoch, name))
+            await self._cache.forget(self._key(self._feed.epoch, name))
+
+    def _fallback(self, best: Entry, source: str, at_least: int, needed: int, away: Unavailable) -> Answer:
+        """The best copy seen, marked where it has to be. A standby's word that there is none counts for seconds."""
+        age = self._vitals.clock.now() - best.as_of
+        if best.version == 0 and source == "postgres" and at_least <= 1 and needed == 0:
+            if age <= self._freshness.negative * SECOND:
+                return self._answer(best, source)
+        elif best.version >= at_least and age <= self._freshness.hard * SECOND:
+            return self._answer(best, source, below=best.version < needed)
+        if isinstance(away, Overloaded):
+            raise away
+        if at_least > 1:
+            raise StatusUnavailable(version=best.version) from away
+        raise StatusUnavailable from away
+
+    def _remembered(self, name: str) -> Entry:
+        """The copy in memory, however old and whether or not it can be trusted."""
+        copy = self._memory.look(name)
+        return Entry(copy.version, self._feed.as_of(copy), copy.body) if copy is not None else _NOTHING
 
     async def _copy(self, name: str) -> Entry | None:
         try:
@@ -146,159 +235,216 @@ class ReadThrough:
         except Unavailable:
             return None
 
-    def _verdict(self, copy: Entry | None, at_least: int) -> Verdict:
-        if copy is None:
-            return Verdict.DISCARD
-        verdict = self._freshness.judge(copy.version, self._vitals.clock.now() - copy.as_of)
-        if copy.version < at_least and verdict is not Verdict.DISCARD:
-            return Verdict.REFRESH
-        return verdict
+    def _verdict(self, version: int, as_of: int, needed: int) -> Verdict:
+        verdict = self._freshness.judge(version, self._vitals.clock.now() - as_of)
+        return Verdict.REFRESH if version < needed and verdict in _YOUNG else verdict
 
-    def _answer(self, entry: Entry, source: str, *, stale: bool) -> Answer:
+    def _answer(self, entry: Entry, source: str, *, below: bool = False) -> Answer:
+        """`below`: something newer is known to exist, and could not be had."""
         age = max(0, self._vitals.clock.now() - entry.as_of)
-        return Answer(entry, age, source, entry.version > 0 and (stale or self._freshness.is_stale(age)))
-
-    def _unconfirmed(self) -> bool:
-        """True when the feed has fallen silent and Postgres cannot be asked either."""
-        silent = self._vitals.feed_age() > self._freshness.silent * SECOND
-        return silent and self._vitals.postgres.open
+        stale = below or self._freshness.is_stale(age) or (source != "postgres" and self._vitals.unconfirmed)
+        return Answer(entry, age, source, stale and entry.version > 0)
 
     def _refresh(self, name: str) -> None:
-        task = asyncio.create_task(self._refresh_quietly(name))
-        self._refreshes.add(task)
-        task.add_done_callback(self._refreshes.discard)
+        if name not in self._refreshes:
+            task = self._refreshes[name] = asyncio.create_task(self._refresh_quietly(name))
+            task.add_done_callback(lambda _: self._refreshes.pop(name))
 
     async def _refresh_quietly(self, name: str) -> None:
         try:
-            await self._loads.get(name)
+            self._vitals.shedding.admit(Load.BATCH)  # a refresh can wait as well as a batch can
+            copy = await self._copy(name)  # another process may have refreshed it
+            floor = self._floors.of(name)
+            if copy is None or self._verdict(copy.version, copy.as_of, floor) is not Verdict.SERVE:
+                await self._loads.get(name)
         except Unavailable:
             metrics.REFRESHES.labels("unavailable").inc()  # the copy is good for the other half of its age
         else:
             metrics.REFRESHES.labels("done").inc()
 
+    # -- the round trips -------------------------------------------------------------------------------------
+
     async def _read_copies(self, names: Sequence[str]) -> dict[str, Entry | Exception | None]:
         metrics.BATCH_SIZE.labels("redis").observe(len(names))
-        epoch = self._vitals.epoch
+        asked, epoch = self._feed.mark(), self._feed.epoch
         keys = {name: self._key(epoch, name) for name in names}
         with self._vitals.redis:
             read = await self._cache.read(epoch, list(keys.values()))
-        self._vitals.saw_feed(read.feed_at)
-        return {name: read.entries[key] for name, key in keys.items()}
+        trusted = self._feed.trusts(asked, read.feed_at, read.since)
+        entries: dict[str, Entry | Exception | None] = {}
+        for name, key in keys.items():
+            entry = entries[name] = read.entries[key]
+            if entry is not None:
+                self._keep(name, entry, asked, epoch, leans=entry.leans and trusted)
+        return entries
 
-    async def _load_and_fill(self, names: Sequence[str]) -> dict[str, Entry | Exception]:
-        metrics.BATCH_SIZE.labels("postgres").observe(len(names))
-        with self._vitals.postgres:
-            loaded = await self._load_from_store(names)
-        self._vitals.enter(loaded.epoch)
-        entries = {name: Entry(*_versioned(loaded.found.get(name), loaded.as_of)) for name in names}
-        return dict(await self._winners(loaded.epoch, entries))
+    async def _load(self, names: Sequence[str]) -> dict[str, _Result | Exception]:
+        return await self._load_and_fill(names, primary=False)
 
-    async def _winners(self, epoch: int, entries: dict[str, Entry]) -> dict[str, Entry]:
+    async def _load_from_primary(self, names: Sequence[str]) -> dict[str, _Result | Exception]:
+        return await self._load_and_fill(names, primary=True)
+
+    async def _load_and_fill(self, names: Sequence[str], *, primary: bool) -> dict[str, _Result | Exception]:
+        metrics.BATCH_SIZE.labels("primary" if primary else "postgres").observe(len(names))
+        asked = self._feed.mark()
+        loaded = await self._source(names, primary=primary)
+        self._feed.enter(loaded.epoch)
+        results: dict[str, _Result | Exception] = {
+            name: _Result(_NOTHING._replace(as_of=loaded.as_of), certain=not loaded.standby) for name in names
+        }
+        entries = {name: Entry(version, loaded.as_of, body) for name, (version, body) in loaded.found.items()}
+        if not loaded.standby:
+            entries |= {name: _NOTHING._replace(as_of=loaded.as_of) for name in names if name not in loaded.found}
+        for name, entry in (await self._winners(loaded, asked, entries)).items():
+            results[name] = _Result(entry)
+            self._keep(name, entry, asked, loaded.epoch, leans=entry.leans)
+        return results
+
+    async def _winners(self, loaded: Loaded, asked: Mark, entries: dict[str, Entry]) -> dict[str, Entry]:
+        """What Redis holds once these entries have been offered to it; the entries themselves if it is away.
+
+        Those that lean on the stream, and may lean on this process's feed, say so.
+        """
+        if not entries:
+            return entries
+        freshness = self._freshness
         values = [
             Value(
-                self._key(epoch, name),
+                self._key(loaded.epoch, name),
                 entry.version,
                 entry.as_of,
                 entry.body,
-                self._freshness.ttl if entry.version else self._freshness.negative_ttl,
+                freshness.ttl if entry.version else freshness.negative_ttl,
             )
             for name, entry in entries.items()
         ]
         try:
             with self._vitals.redis:
-                winners = await self._cache.fill(epoch, values)
+                filled = await self._cache.fill(loaded.epoch, values, loaded.horizon)
         except Unavailable:
             metrics.FILL_SKIPS.inc()
             return entries
-        for name, winner in zip(entries, winners, strict=True):
-            if winner is not None:
-                metrics.FILL_LOSSES.inc(winner.version > entries[name].version)
-                # The same version, confirmed later by Postgres than by what Redis holds or the other way round.
-                as_of = (
-                    max(winner.as_of, entries[name].as_of) if winner.version == entries[name].version else winner.as_of
-                )
-                entries[name] = winner._replace(as_of=as_of)
+        trusted = self._feed.trusts(asked, filled.feed_at, filled.since)
+        for (name, entry), outcome in zip(list(entries.items()), filled.outcomes, strict=True):
+            if isinstance(outcome, bool):
+                entries[name] = entry._replace(leans=outcome and trusted)
+                continue
+            metrics.FILL_LOSSES.inc(outcome.version > entry.version)
+            # The same version, confirmed later by Postgres than by what Redis holds or the other way round.
+            as_of = max(outcome.as_of, entry.as_of) if outcome.version == entry.version else outcome.as_of
+            entries[name] = outcome._replace(as_of=as_of, leans=outcome.leans and trusted)
         return entries
 
-
-def _versioned(found: tuple[int, bytes] | None, as_of: int) -> tuple[int, int, bytes]:
-    version, body = found or (0, b"")
-    return version, as_of, body
+    def _keep(self, name: str, entry: Entry, asked: Mark, epoch: int, *, leans: bool) -> None:
+        """Keep what a round trip brought in memory, unless something better is there already."""
+        if entry.version == 0 or epoch != self._feed.epoch:
+            return
+        below = entry.version < self._floors.of(name)
+        kept = self._memory.look(name)
+        if kept is not None:
+            if kept.version > entry.version:
+                return
+            if kept.version == entry.version and kept.trusted == self._feed.generation:
+                return
+        generation = 0 if below else asked.generation
+        trusted = generation if leans else 0
+        if kept is not None and kept.version == entry.version and kept.body == entry.body:
+            # In place: what was rendered of it is still right.
+            kept.as_of = max(self._feed.as_of(kept), entry.as_of)
+            kept.generation, kept.trusted = generation, trusted
+        else:
+            copy = Copy(entry.version, entry.as_of, entry.body, generation=generation, trusted=trusted)
+            self._memory.keep(name, copy)
 
 
 class Reader:
-    """Looks dossiers up by code or by official number."""
+    """Looks dossiers up by code or by official number. `queries`: those under way in Postgres at the most."""
 
-    def __init__(self, cache: Cache, store: Store, vitals: Vitals, freshness: Freshness, *, deadline: float) -> None:
-        self._vitals = vitals
-        self._dossiers = ReadThrough(cache, store.dossiers, dossier_key, vitals, freshness)
-        self._numbers = ReadThrough(cache, store.numbers, number_key, vitals, freshness)
+    def __init__(
+        self,
+        cache: Cache,
+        store: Store,
+        vitals: Vitals,
+        freshness: Freshness,
+        *,
+        memory: Memory,
+        queries: int,
+        deadline: float,
+    ) -> None:
+        self.vitals = vitals
+        places = Places(queries)
+        self.dossiers = ReadThrough(
+            cache,
+            store.dossiers,
+            dossier_key,
+            vitals,
+            freshness,
+            places=places,
+            floors=vitals.feed.floors,
+            memory=memory,
+        )
+        self._numbers = ReadThrough(
+            cache, store.numbers, number_key, vitals, freshness, places=places, floors=vitals.feed.number_floors
+        )
         self._deadline = deadline
 
-    async def find(self, code: DossierCode, at_least: int = 0) -> Found | None:
-        """The dossier with this code or official number, or None when there is none.
+    async def find(
+        self,
+        code: DossierCode,
+        at_least: int = 0,
+        *,
+        before_primary: Callable[[], Awaitable[None]] | None = None,
+    ) -> Found | Missing:
+        """The dossier with this code or official number.
 
-        A removed dossier is one there is not. Answers from the cache when Postgres is away (marked stale
-        once its age says so) and from Postgres when the cache is. Raises StatusUnavailable when neither
-        can answer, or when no version as high as `at_least` can be had, within the deadline.
+        A removed dossier is one there is not. Answers from memory and Redis when Postgres is away (marked stale
+        once the age says so) and from Postgres when Redis is. Raises StatusUnavailable when nobody can answer, or when
+        no version as high as `at_least` can be had, within the deadline; Overloaded when there is too much to do.
         """
-        with _counted() as outcome:
-            try:
-                async with asyncio.timeout(self._deadline):
-                    answer, record = await self._decoded(code.text, at_least)
-            except TimeoutError as late:
-                raise StatusUnavailable from late
-            outcome.answer = answer
-        if record is None:
-            return None
-        return Found(record, answer.entry.as_of, answer.age, answer.stale, answer.source, self._vitals.epoch)
-
-    async def _decoded(self, name: str, at_least: int) -> tuple[Answer, Record | None]:
-        code, answer = await self._resolve(name, at_least)
         try:
-            return answer, _decode(answer)
+            async with asyncio.timeout(self._deadline):
+                answer, record = await self._decoded(code, at_least, before_primary)
+        except TimeoutError as late:
+            raise StatusUnavailable from late
+        if record is None:
+            return Missing(answer.source)
+        return Found(record, answer.entry.as_of, answer.age, answer.stale, answer.source, self.vitals.feed.epoch)
+
+    async def _decoded(
+        self, code: DossierCode, at_least: int, before_primary: Callable[[], Awaitable[None]] | None
+    ) -> tuple[Answer, Record | None]:
+        name, answer = await self._resolve(code, at_least, before_primary)
+        try:
+            return answer, decode(answer)
         except msgspec.DecodeError:
             # Another release's form, or damage: dropped, and loaded anew for this one dossier alone.
             metrics.UNREADABLE.inc()
-            await self._dossiers.discard(code)
-            answer = await self._dossiers.get(code, at_least)
-            return answer, _decode(answer)
+            await self.dossiers.discard(name)
+            answer = await self.dossiers.get(name, at_least)
+            return answer, decode(answer)
 
-    async def _resolve(self, name: str, at_least: int) -> tuple[str, Answer]:
+    async def _resolve(
+        self, code: DossierCode, at_least: int, before_primary: Callable[[], Awaitable[None]] | None
+    ) -> tuple[str, Answer]:
         """The answer, and the code it is kept under: the name itself, or the code behind an official number."""
-        answer = await self._dossiers.get(name)
+        name = code.text
+        if code.scheme is not Scheme.D:  # no official number has any other form
+            return name, await self.dossiers.get(name, at_least, before_primary=before_primary)
+        answer = await self.dossiers.get(name)
         if answer.entry.version > 0:
-            return name, answer if answer.entry.version >= at_least else await self._dossiers.get(name, at_least)
+            if answer.entry.version >= at_least:
+                return name, answer
+            return name, await self.dossiers.get(name, at_least, before_primary=before_primary)
         number = await self._numbers.get(name)
         if number.entry.version > 0:
-            code = number.entry.body.decode()
-            return code, await self._dossiers.get(code, at_least)
+            behind = number.entry.body.decode()
+            self.vitals.feed.floors.hear(behind, number.entry.version)  # bound by an event of that version
+            return behind, await self.dossiers.get(behind, at_least, before_primary=before_primary)
         if at_least:
             raise StatusUnavailable(version=0)
         return name, answer
 
 
-def _decode(answer: Answer) -> Record | None:
-    return _record.decode(answer.entry.body) if answer.entry.body else None
-
-
-@dataclass
-class _Outcome:
-    answer: Answer | None = None
-
-
-@contextlib.contextmanager
-def _counted() -> Iterator[_Outcome]:
-    """Count a lookup under exactly one pair of labels, whatever becomes of it."""
-    outcome = _Outcome()
-    try:
-        yield outcome
-    finally:
-        answer = outcome.answer
-        if answer is None:
-            metrics.ANSWERS.labels("nowhere", "unavailable").inc()
-        elif not answer.entry.body:
-            metrics.ANSWERS.labels(answer.source, "missing").inc()
-        else:
-            metrics.ANSWERS.labels(answer.source, "stale" if answer.stale else "found").inc()
-            metrics.ANSWER_AGE.observe(answer.age / SECOND)
+def decode(answer: Answer) -> Record | None:
+    """The record in an answer; None for a missing or removed dossier. Raises msgspec.DecodeError for another form."""
+    return unpack(answer.entry.body) if answer.entry.body else None

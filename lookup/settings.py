@@ -7,11 +7,15 @@ from msgspec import Meta
 
 from lookup.dossier import Shows
 from lookup.lookup_key import KeyRing
+from ops.clients import Networks
 from ops.settings import Secret, setting
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400 * 365)]
 Count = Annotated[int, Meta(ge=1, le=10_000)]
+
+PRIVATE_NETWORKS = ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7")
+"""No citizen comes from one of these; whoever does is a proxy in front of us."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,13 +59,23 @@ class LookupSettings(CacheSettings, ProcessSettings):
     admin_port: Port = setting("HOSO24_LOOKUP_ADMIN_PORT", default=8081, doc="The lookup's probes and metrics.")
     pg_url: Secret = setting(
         "HOSO24_PG_READER_URL",
-        doc="Postgres as role hoso24_reader: postgresql://hoso24_reader:…@host/hoso24.",
+        doc="Postgres as role hoso24_reader, several hosts with commas: postgresql://hoso24_reader:…@one,two/hoso24.",
         secret=True,
     )
-    pg_connections: Count = setting(
-        "HOSO24_PG_READER_CONNECTIONS",
-        default=8,
-        doc="Connections a lookup process opens to Postgres at the most.",
+    pg_queries: Annotated[int, Meta(ge=2, le=100)] = setting(
+        "HOSO24_PG_READER_QUERIES",
+        default=4,
+        doc="Queries a lookup process has under way in Postgres at the most, and connections to each host.",
+    )
+    memory_bytes: Annotated[int, Meta(ge=0, le=2**36)] = setting(
+        "HOSO24_MEMORY_BYTES",
+        default=128 * 2**20,
+        doc="Bytes of process memory for copies of records; 0 keeps none.",
+    )
+    access_log_share: Annotated[float, Meta(ge=0, le=1)] = setting(
+        "HOSO24_ACCESS_LOG_SHARE",
+        default=0.01,
+        doc="Share of good and quick lookups that get a line in the access log; bad and slow ones always do.",
     )
     lookup_deadline: Seconds = setting(
         "HOSO24_LOOKUP_DEADLINE",
@@ -81,6 +95,14 @@ class LookupSettings(CacheSettings, ProcessSettings):
         doc="Secrets of the lookup keys, id:hex,id:hex; the first signs, all verify.",
         secret=True,
     )
+    trusted_proxies: tuple[str, ...] = setting(
+        "HOSO24_TRUSTED_PROXIES",
+        default=PRIVATE_NETWORKS,
+        doc="Networks whose X-Forwarded-For is believed when rates tell clients apart.",
+    )
+    partners: tuple[str, ...] = setting(
+        "HOSO24_PARTNERS", default=(), doc="Networks of partners that ask much, whom no rate applies to."
+    )
     anonymous_shows: tuple[str, ...] = setting(
         "HOSO24_ANONYMOUS_SHOWS",
         default=(),
@@ -89,6 +111,11 @@ class LookupSettings(CacheSettings, ProcessSettings):
 
     def __post_init__(self) -> None:
         check_key_secrets(self.lookup_key_secrets)
+        for name, networks in (("TRUSTED_PROXIES", self.trusted_proxies), ("PARTNERS", self.partners)):
+            try:
+                Networks(networks)
+            except ValueError as fault:
+                raise ValueError(f"HOSO24_{name}: {fault}") from None
         unknown = set(self.anonymous_shows) - {word.value for word in Shows}
         if unknown:
             raise ValueError(f"HOSO24_ANONYMOUS_SHOWS: unknown {', '.join(sorted(unknown))}")

@@ -3,33 +3,19 @@
 The reading role has grants by column; nothing here can name an applicant.
 """
 
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
-import msgspec
-
-from lookup.clock import DatabaseClock, microseconds
-from lookup.dossier import Record, Step
-from ops.connections import Postgres
-
-# now() is the time this statement's transaction began, before its snapshot was taken: whatever the
-# statement sees was certainly true then. A standby knows only what has reached it, so there the heartbeat
-# row, read in the same snapshot, says how far that is.
-PRESENT = """
-SELECT now()                                                            AS asked_at,
-       CASE WHEN pg_is_in_recovery() THEN heartbeat.at ELSE now() END   AS as_of,
-       (SELECT max(number)  FROM epoch)                                 AS epoch,
-       (SELECT max(version) FROM schema_version)                        AS schema_version
-  FROM heartbeat
-"""
+from lookup import dossier
+from lookup.clock import microseconds
+from lookup.dossier import Record
+from lookup.hosts import PRESENT, Hosts
 
 # LATERAL with LIMIT keeps the planner from ever hashing or scanning whole partitions, at any batch size.
 DOSSIERS = f"""
 WITH present AS MATERIALIZED ({PRESENT})
-SELECT present.asked_at, present.as_of, present.epoch,
+SELECT present.asked_at, present.beat_at, present.as_of, present.standby, present.horizon, present.epoch,
        found.*
   FROM present
   LEFT JOIN (SELECT d.*
@@ -45,7 +31,7 @@ SELECT present.asked_at, present.as_of, present.epoch,
 
 NUMBERS = f"""
 WITH present AS MATERIALIZED ({PRESENT})
-SELECT present.asked_at, present.as_of, present.epoch,
+SELECT present.asked_at, present.beat_at, present.as_of, present.standby, present.horizon, present.epoch,
        found.*
   FROM present
   LEFT JOIN (SELECT n.*
@@ -57,9 +43,6 @@ SELECT present.asked_at, present.as_of, present.epoch,
     ON true
 """
 
-_steps = msgspec.json.Decoder(tuple[Step, ...])
-_encoder = msgspec.json.Encoder()
-
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
@@ -69,61 +52,47 @@ class Loaded:
     epoch: int
     found: dict[str, tuple[int, bytes]]
     """Asked for → (version, encoded body; empty for a removed dossier). What does not exist is absent."""
-
-
-@dataclass(frozen=True, slots=True)
-class Present:
-    """What Postgres says of itself."""
-
-    epoch: int
-    schema_version: int
+    horizon: int = 0
+    """The snapshot's xmin: every transaction below it had ended."""
+    standby: bool = False
+    """Whether it was a standby that answered: there, what is absent may only not have arrived yet."""
 
 
 class Store:
-    """Postgres as the lookup sees it. Every method raises Unavailable within the connection's deadline."""
+    """Postgres as the lookup sees it. Every method raises Unavailable within the connection's deadline.
 
-    def __init__(self, postgres: Postgres, clock: DatabaseClock) -> None:
-        self._postgres = postgres
-        self._clock = clock
+    With `primary` only the primary is asked.
+    """
 
-    async def dossiers(self, codes: Sequence[str]) -> Loaded:
+    def __init__(self, hosts: Hosts) -> None:
+        self._hosts = hosts
+
+    async def dossiers(self, codes: Sequence[str], *, primary: bool = False) -> Loaded:
         """The records with these codes."""
-        return self._loaded(await self._ask(DOSSIERS, codes), lambda row: (row["code"], row["version"], encode(row)))
+        rows = await self._hosts.ask(DOSSIERS, codes, primary=primary)
+        return _loaded(rows, lambda row: (row["code"], row["version"], encode(row)))
 
-    async def numbers(self, numbers: Sequence[str]) -> Loaded:
+    async def numbers(self, numbers: Sequence[str], *, primary: bool = False) -> Loaded:
         """The dossier codes these official numbers are bound to."""
-        return self._loaded(
-            await self._ask(NUMBERS, numbers),
-            lambda row: (row["number"], row["version"], row["code"].encode()),
-        )
+        rows = await self._hosts.ask(NUMBERS, numbers, primary=primary)
+        return _loaded(rows, lambda row: (row["number"], row["version"], row["code"].encode()))
 
-    async def present(self) -> Present:
-        """The current epoch and schema version; teaches the clock what time it is."""
-        (row,) = await self._ask(PRESENT)
-        return Present(row["epoch"], row["schema_version"] or 0)
 
-    async def _ask(self, sql: str, *arguments: object) -> list[Any]:
-        asked_at = time.monotonic()
-        rows = await self._postgres.fetch(sql, *arguments)
-        self._clock.learn(rows[0]["asked_at"], asked_at)
-        return rows
-
-    @staticmethod
-    def _loaded(rows: list[Any], item: Any) -> Loaded:
-        found = {}
-        for row in rows:
-            if row["code"] is not None:
-                key, version, body = item(row)
-                found[key] = (version, body)
-        as_of: datetime = rows[0]["as_of"]
-        return Loaded(microseconds(as_of), rows[0]["epoch"], found)
+def _loaded(rows: list[Any], item: Callable[[Any], tuple[str, int, bytes]]) -> Loaded:
+    found = {}
+    for row in rows:
+        if row["code"] is not None:
+            key, version, body = item(row)
+            found[key] = (version, body)
+    first = rows[0]
+    return Loaded(microseconds(first["as_of"]), first["epoch"], found, first["horizon"], first["standby"])
 
 
 def encode(row: Any) -> bytes:
     """A dossier row as the bytes the cache holds; empty for a removed dossier, which has no content."""
     if row["removed"]:
         return b""
-    return _encoder.encode(
+    return dossier.pack(
         Record(
             code=row["code"],
             version=row["version"],
@@ -137,7 +106,7 @@ def encode(row: Any) -> bytes:
             returned_at=row["returned_at"],
             official_number=row["official_number"],
             action_needed=row["action_needed"],
-            timeline=_steps.decode(row["timeline"]),
+            timeline=dossier.steps(row["timeline"]),
             key_serial=row["key_serial"],
         )
     )

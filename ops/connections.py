@@ -7,6 +7,7 @@ reached now" become Unavailable here and nowhere else; every other exception is 
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, TypeVar
@@ -15,13 +16,20 @@ from urllib.parse import unquote, urlsplit
 import asyncpg
 import redis.asyncio
 import redis.exceptions
+from prometheus_client import Counter, Histogram
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from ops.errors import Unavailable
+from ops.errors import OurOwnDelay, Unavailable
 from ops.metrics import DEPENDENCY_SECONDS, DEPENDENCY_UNAVAILABLE
 
 T = TypeVar("T")
+
+Lateness = Callable[[float], float]
+"""How late this process's own loop has been since a moment (monotonic), in seconds: probes.State.late_since."""
+
+OWN_SHARE = 0.25
+"""From this share of a deadline on, our own lateness is what a timeout is blamed on."""
 
 POSTGRES_AWAY = (
     OSError,
@@ -47,11 +55,14 @@ class Postgres:
     for the password at every connect, so that a rotated one is picked up.
     """
 
-    def __init__(self, name: str, url: Callable[[], str], *, size: int, deadline: float) -> None:
+    def __init__(
+        self, name: str, url: Callable[[], str], *, size: int, deadline: float, lateness: Lateness | None = None
+    ) -> None:
         self.name = name
         self._url = url
         self._size = size
         self._deadline = deadline
+        self._lateness = lateness
         self._pool: asyncpg.Pool | None = None
 
     async def fetch(self, sql: str, *arguments: object, deadline: float | None = None) -> list[asyncpg.Record]:
@@ -69,12 +80,19 @@ class Postgres:
         """
         pool = await self._opened()
         connection = None
-        with _measured(self.name, POSTGRES_AWAY):
+        seconds = deadline or self._deadline
+        with _measured(self.name, POSTGRES_AWAY, seconds, self._lateness):
             try:
-                async with asyncio.timeout(deadline or self._deadline):
+                async with asyncio.timeout(seconds):
                     connection = await pool.acquire()
                     yield connection
-            except (TimeoutError, asyncio.CancelledError, asyncpg.InternalClientError):
+            except TimeoutError as late:
+                if connection is not None:
+                    connection.terminate()
+                elif pool.get_size() == self._size and pool.get_idle_size() == 0:
+                    raise OurOwnDelay(f"All connections to {self.name} were in use.") from late
+                raise
+            except (asyncio.CancelledError, asyncpg.InternalClientError):
                 if connection is not None:
                     connection.terminate()
                 raise
@@ -105,9 +123,12 @@ class Postgres:
 class Redis:
     """A client of one Redis or Valkey whose every command ends within `deadline` seconds."""
 
-    def __init__(self, name: str, url: Callable[[], str], *, size: int, deadline: float) -> None:
+    def __init__(
+        self, name: str, url: Callable[[], str], *, size: int, deadline: float, lateness: Lateness | None = None
+    ) -> None:
         self.name = name
         self._deadline = deadline
+        self._lateness = lateness
         self._client = redis.asyncio.Redis.from_pool(
             redis.asyncio.BlockingConnectionPool.from_url(
                 url(),
@@ -122,14 +143,20 @@ class Redis:
             )
         )
 
-    async def run(self, command: Callable[["redis.asyncio.Redis"], Awaitable[T]]) -> T:
-        """Run one command: `await redis.run(lambda client: client.mget(keys))`. Raises Unavailable in time."""
+    async def run(self, command: Callable[["redis.asyncio.Redis"], Awaitable[T]], *, waiting: float = 0.0) -> T:
+        """Run one command: `await redis.run(lambda client: client.mget(keys))`. Raises Unavailable in time.
+
+        `waiting`: for how many seconds more the command itself may want to wait.
+        """
+        seconds = self._deadline + waiting
         with _measured(
             self.name,
             (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError, TimeoutError),
+            seconds,
+            self._lateness,
         ):
             try:
-                async with asyncio.timeout(self._deadline):
+                async with asyncio.timeout(seconds):
                     return await command(self._client)
             except redis.exceptions.ResponseError as refusal:
                 # Still loading its data set, out of memory, a replica, or a wrong password: alive, and of no use now.
@@ -145,19 +172,40 @@ class Redis:
 
 
 @contextlib.contextmanager
-def _measured(name: str, away: tuple[type[Exception], ...]) -> Iterator[None]:
-    """Time a call, and turn what means "cannot be reached" into Unavailable, counted by reason."""
+def _measured(
+    name: str, away: tuple[type[Exception], ...], deadline: float, lateness: Lateness | None
+) -> Iterator[None]:
+    """Time a call, and turn what means "cannot be reached" into Unavailable, counted by reason.
+
+    A timeout while our own loop was late is OurOwnDelay: the answer may have been here all the time.
+    """
     started = time.perf_counter()
+    asked_at = time.monotonic()
     try:
         yield
-    except Unavailable:
-        DEPENDENCY_UNAVAILABLE.labels(name, "Refused").inc()
+    except Unavailable as refusal:
+        _unavailable(name, "OurOwnDelay" if isinstance(refusal, OurOwnDelay) else "Refused").inc()
         raise
     except away as error:
-        DEPENDENCY_UNAVAILABLE.labels(name, type(error).__name__).inc()
+        timed_out = isinstance(error, TimeoutError | redis.exceptions.TimeoutError)
+        if timed_out and lateness is not None and lateness(asked_at) > OWN_SHARE * deadline:
+            _unavailable(name, "OurOwnDelay").inc()
+            raise OurOwnDelay(f"{name} was asked by a process that was late itself.") from error
+        _unavailable(name, type(error).__name__).inc()
         raise Unavailable(f"{name} cannot be reached now.") from error
     finally:
-        DEPENDENCY_SECONDS.labels(name).observe(time.perf_counter() - started)
+        _timer(name).observe(time.perf_counter() - started)
+
+
+# `labels` takes a lock each time; the labels are finite, and so are these.
+@functools.cache
+def _timer(name: str) -> Histogram:
+    return DEPENDENCY_SECONDS.labels(name)
+
+
+@functools.cache
+def _unavailable(name: str, reason: str) -> Counter:
+    return DEPENDENCY_UNAVAILABLE.labels(name, reason)
 
 
 Row = Any

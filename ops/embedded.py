@@ -24,7 +24,7 @@ import subprocess
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -307,11 +307,23 @@ class Server(ABC):
         guardian: Guardian | None = None,
     ) -> Self:
         """Returns when connections are taken. A given port is used or refused; without one, one is chosen."""
+        return cls._started(directory, port, settings, guardian)
+
+    @classmethod
+    def _started(
+        cls,
+        directory: Path,
+        port: int | None,
+        settings: Mapping[str, str],
+        guardian: Guardian | None,
+        before_launch: Callable[[Self], None] = lambda _: None,
+    ) -> Self:
         directory = directory.resolve()
         with sentences(cls.name, directory):
             # Below the range outgoing connections get their ports from, or restart() might find it taken.
             chosen = free_port(20_000 + secrets.randbelow(10_000)) if port is None else port
             server = cls(directory, chosen, settings, guardian)
+            before_launch(server)
             server._launch()
         return server
 
@@ -507,6 +519,24 @@ class Postgres(Server):
         }
     )
     version = "18"
+    _primary: "Postgres | None" = None
+
+    @classmethod
+    def start_standby(
+        cls,
+        directory: Path,
+        primary: "Postgres",
+        *,
+        port: int | None = None,
+        settings: Mapping[str, str] = NO_SETTINGS,
+        guardian: Guardian | None = None,
+    ) -> Self:
+        """A hot standby that follows the primary by streaming, made from a base backup of it the first time."""
+
+        def follow(standby: Self) -> None:
+            standby._primary = primary
+
+        return cls._started(directory, port, settings, guardian, follow)
 
     @property
     def bin_directory(self) -> Path:
@@ -539,14 +569,19 @@ class Postgres(Server):
         return connection.recv(1) == b"R"
 
     def _make_cluster(self) -> None:
+        password = ""
+        if self._primary is not None:
+            password = self._primary._read_password()
+            if not (self.home / "password").exists():
+                write_private(self.home / "password", password, self._account)
         self._read_password()
         with _made_whole(self.data_directory) as fresh:
             if self._account is not None:
                 os.chown(fresh, self._account.uid, self._account.gid)
             outcome = subprocess.run(
-                self._initdb(fresh),
+                self._initdb(fresh) if self._primary is None else self._base_backup(self._primary, fresh),
                 cwd=self.home,
-                env=ENVIRONMENT,
+                env={**ENVIRONMENT, "PGPASSWORD": password},
                 capture_output=True,
                 text=True,
                 errors="replace",
@@ -574,6 +609,19 @@ class Postgres(Server):
             "--locale=C",
             "--no-instructions",
             *careless,
+        ]
+
+    def _base_backup(self, primary: "Postgres", target: Path) -> list[str]:
+        return [
+            str(self.bin_directory / "pg_basebackup"),
+            f"--pgdata={target}",
+            f"--host={primary.host}",
+            f"--port={primary.port}",
+            "--username=postgres",
+            "--wal-method=stream",
+            "--checkpoint=fast",
+            "--write-recovery-conf",
+            *(["--no-sync"] if self.settings.get("fsync") == "off" else []),
         ]
 
     def _refuse_other_versions(self) -> None:

@@ -95,6 +95,10 @@ class Unavailable(Refusal):
     usual_retry_after = 1
 
 
+class OurOwnDelay(Unavailable):
+    """No answer in time, but this process was late itself: it says nothing about whoever was asked."""
+
+
 class Internal(Refusal):
     """A fault of ours. What it was stands in the log, under the request id, and nowhere else."""
 

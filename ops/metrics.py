@@ -4,6 +4,7 @@ Label values are finite: routes are templates, unknown methods are one word.
 """
 
 import platform
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 
 import prometheus_client
@@ -44,6 +45,17 @@ DEPENDENCY_UNAVAILABLE = Counter(
 )
 BREAKER_OPEN = Gauge("hoso24_breaker_open", "1 while calls to the dependency are refused at once.", ["dependency"])
 BUILD = Info("hoso24_build", "What is running.")
+
+
+def observe_many(histogram: Histogram, counts: Iterable[tuple[int, int]], total: float) -> None:
+    """Add many observations at once: how many fell into which bucket, counted from 0, and what they add up to.
+
+    One by one they would cost a microsecond each, which is much where ten take place in the same millisecond.
+    """
+    for bucket, count in counts:
+        if count:
+            histogram._buckets[bucket].inc(count)
+    histogram._sum.inc(total)
 
 
 def release() -> str:

@@ -8,10 +8,10 @@ place that knows which refusal has which status.
 import asyncio
 import functools
 import logging
+import random
 import re
-import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -52,6 +52,8 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 _NOT_TIMED = frozenset({429, CLIENT_GONE, 503})
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _REQUEST_ID = "X-Request-Id"
+_SLOW = 1.0
+"""From so many seconds on an answer is worth a line whatever the share."""
 
 _access = logging.getLogger("hoso24.access")
 BODY_SECONDS = 10.0
@@ -61,16 +63,18 @@ _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
-def middlewares(service: str, *, render: Render | None = None) -> list[Any]:
-    """The chain for `web.Application(middlewares=…)`, outermost first."""
-    return [identify, observe(service), problems(render)]
+def middlewares(service: str, *, render: Render | None = None, log_share: float = 1.0) -> list[Any]:
+    """The chain for `web.Application(middlewares=…)`, outermost first.
+
+    `log_share`: of the good and quick answers, how many get a line in the access log, from 0 to 1.
+    """
+    return [identify, observe(service, log_share), problems(render)]
 
 
 @web.middleware
 async def identify(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request an id, the caller's if that is sane, and put it on the answer and all log lines."""
-    given = request.headers.get(_REQUEST_ID, "")
-    request_id.set(given if _SANE_ID.fullmatch(given) else new_request_id())
+    request_id.set(identity(request.headers.get(_REQUEST_ID, "")))
     try:
         response = await handler(request)
     except web.HTTPException as answer:  # a redirect
@@ -81,8 +85,14 @@ async def identify(request: web.Request, handler: Handler) -> web.StreamResponse
     return response
 
 
+def identity(given: str) -> str:
+    """The request's id: the one its caller gave, if that is sane, or a new one."""
+    return given if given and _SANE_ID.fullmatch(given) else new_request_id()
+
+
 def new_request_id() -> str:
-    return secrets.token_hex(8)
+    """Sixteen hexadecimal digits: to be told apart by, and no secret."""
+    return f"{random.getrandbits(64):016x}"
 
 
 def dress(response: web.StreamResponse) -> None:
@@ -94,7 +104,7 @@ def dress(response: web.StreamResponse) -> None:
     headers[hdrs.SERVER] = "hoso24"  # aiohttp would tell its version and Python's
 
 
-def observe(service: str) -> Any:
+def observe(service: str, log_share: float = 1.0) -> Any:
     """Count, time, log and trace each request under its route's template."""
     in_flight = HTTP_IN_FLIGHT.labels(service)
 
@@ -105,7 +115,8 @@ def observe(service: str) -> Any:
         status = 500
         began = time.perf_counter()
         in_flight.inc()
-        with tracing.server_span(method, route, request.headers) as span:
+        drawn = getattr(request.protocol, "drawn", None) is request._message
+        with tracing.server_span(method, route, request.headers, drawn=drawn) as span:
             try:
                 response = await handler(request)
                 status = response.status if request.transport is not None else CLIENT_GONE
@@ -124,17 +135,21 @@ def observe(service: str) -> Any:
                 in_flight.dec()
                 tracing.answered(span, status)
                 seconds = time.perf_counter() - began
-                record(service, method, route or UNMATCHED, status, seconds=seconds, path=request.path)
+                route = route or UNMATCHED
+                record(service, method, route, status, seconds=seconds, path=request.path, log_share=log_share)
 
     return observe_request
 
 
-def record(service: str, method: str, route: str, status: int, *, seconds: float, path: str) -> None:
-    """Count one answered request and write its line into the access log."""
-    _counter(service, method, route, status).inc()
+def record(
+    service: str, method: str, route: str, status: int, *, seconds: float, path: str, log_share: float = 1.0
+) -> None:
+    """Count one answered request, and write its line into the access log if it is bad, slow or drawn."""
+    http_counter(service, method, route, status).inc()
     if status not in _NOT_TIMED:
-        _timer(service, route).observe(seconds)
-    if _access.isEnabledFor(logging.INFO):
+        http_timer(service, route).observe(seconds)
+    worth = status >= 500 or seconds >= _SLOW or log_share >= 1.0 or random.random() < log_share  # noqa: S311
+    if worth and _access.isEnabledFor(logging.INFO):
         # A path that holds an encoded question mark was meant to have a query.
         fields = {"method": method, "route": route, "status": status, "path": path.partition("?")[0][:200]}
         _access.info("%s %s %d", method, route, status, extra={**fields, "seconds": round(seconds, 6)})
@@ -142,12 +157,12 @@ def record(service: str, method: str, route: str, status: int, *, seconds: float
 
 # `labels` takes a lock and three microseconds each time. The labels are finite, and so are these.
 @functools.cache
-def _counter(service: str, method: str, route: str, status: int) -> Counter:
+def http_counter(service: str, method: str, route: str, status: int) -> Counter:
     return HTTP_REQUESTS.labels(service, method, route, status)
 
 
 @functools.cache
-def _timer(service: str, route: str) -> Histogram:
+def http_timer(service: str, route: str) -> Histogram:
     return HTTP_SECONDS.labels(service, route)
 
 
@@ -201,10 +216,15 @@ def _answer(request: web.Request, refusal: Refusal, error: Exception, render: Re
     response = _rendered(request, refusal, render)
     if isinstance(error, web.HTTPException):
         # aiohttp knows finer statuses than our table, and headers such as Allow.
-        response = response or problem(request, refusal, error.status)
+        response = response or problem(request.headers, refusal, error.status)
         kept = {k: v for k, v in error.headers.items() if k not in (hdrs.CONTENT_TYPE, hdrs.CONTENT_LENGTH)}
         response.headers.update(kept)
-    response = response or problem(request, refusal)
+    response = response or problem(request.headers, refusal)
+    return completed(response, refusal)
+
+
+def completed(response: web.StreamResponse, refusal: Refusal) -> web.StreamResponse:
+    """A refusal's answer with the headers that go with its kind."""
     response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
     if refusal.retry_after is not None:
         response.headers[hdrs.RETRY_AFTER] = str(refusal.retry_after)
@@ -223,9 +243,9 @@ def _rendered(request: web.Request, refusal: Refusal, render: Render | None) -> 
         return None
 
 
-def problem(request: web.BaseRequest, refusal: Refusal, status: int | None = None) -> web.Response:
-    """The refusal as application/problem+json, in the language the client prefers."""
-    vietnamese = prefers_vietnamese(request.headers.get(hdrs.ACCEPT_LANGUAGE, ""))
+def problem(asked: Mapping[str, str], refusal: Refusal, status: int | None = None) -> web.Response:
+    """The refusal as application/problem+json, in the language the client prefers. `asked`: the request's headers."""
+    vietnamese = prefers_vietnamese(asked.get(hdrs.ACCEPT_LANGUAGE, ""))
     status = status or HTTP_STATUS[refusal.kind]
     document: dict[str, object] = {
         "type": f"urn:hoso24:problem:{refusal.code}",

@@ -7,6 +7,7 @@ then. So the admin port shares nothing with the main loop but one State.
 import asyncio
 import collections
 import contextlib
+import itertools
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -22,9 +23,11 @@ Check = Callable[[], Awaitable[object]]
 
 STUCK_AFTER = 30.0
 CHECKS_DEADLINE = 1.0
-TICK = 0.1
+TICK = 0.05
 
 _LAGS_KEPT = round(15.0 / TICK)
+_STANDING = 4
+"""Turns in a row."""
 _json = msgspec.json.Encoder(enc_hook=str).encode
 
 
@@ -37,7 +40,7 @@ class State:
         self.last_turn = time.monotonic()
         self.lag = 0.0
         """Lateness of the last turn of the main loop, in seconds."""
-        self._lags: collections.deque[float] = collections.deque([0.0], maxlen=_LAGS_KEPT)
+        self._lags: collections.deque[tuple[float, float]] = collections.deque(maxlen=_LAGS_KEPT)
 
     @property
     def ready(self) -> bool:
@@ -50,17 +53,38 @@ class State:
     @property
     def worst_lag(self) -> float:
         """The worst lateness within the last 15 seconds; a loop that is stuck now is late already."""
-        return max(*self._lags, time.monotonic() - self.last_turn - TICK)
+        return max(0.0, self._overdue, *(lateness for _, lateness in self._lags))
+
+    def late_since(self, moment: float) -> float:
+        """The worst lateness of a turn that ended after this moment (monotonic), the present one included.
+
+        Somebody who has waited since then may have waited for this process and for nobody else.
+        """
+        worst = max(0.0, self._overdue)
+        for ended, lateness in reversed(self._lags):
+            if ended < moment:
+                break
+            worst = max(worst, lateness)
+        return worst
+
+    @property
+    def standing_lag(self) -> float:
+        """How late the main loop has been at the least for the last few turns: a queue that stands, not a hiccup."""
+        return min((lateness for _, lateness in itertools.islice(reversed(self._lags), _STANDING)), default=0.0)
 
     def turned(self, lateness: float) -> None:
         """Note that the main loop has come round once more."""
         self.lag = lateness
-        self._lags.append(lateness)
         self.last_turn = time.monotonic()
+        self._lags.append((self.last_turn, lateness))
+
+    @property
+    def _overdue(self) -> float:
+        return time.monotonic() - self.last_turn - TICK
 
 
 async def tick(state: State) -> None:
-    """Run on the main loop for as long as that lives, and measure how late it is every tenth of a second."""
+    """Run on the main loop for as long as that lives, and measure how late it is twenty times a second."""
     metrics.LOOP_LAG.set_function(lambda: state.worst_lag)
     while True:
         due = time.monotonic() + TICK

@@ -75,7 +75,7 @@ class Protocol(web.RequestHandler):
             _log.error("A request failed outside its middlewares.", exc_info=exc)
         refusal = Malformed("This is not HTTP as we read it.") if status < 500 else Internal()
         record(self.service, OTHER_METHOD, UNMATCHED, status, seconds=0.0, path="")
-        response = problem(request, refusal, status)
+        response = problem(request.headers, refusal, status)
         dress(response)
         response.force_close()
         return response
@@ -89,12 +89,14 @@ async def _nothing() -> None:
 class Running:
     """A service as its builder hands it over.
 
-    `app` is None where there is no public port. `tasks` run on the main loop until they are cancelled;
-    one that ends by itself, with an exception or without, ends the process. `close` is awaited last.
+    `app` is None where there is no public port. `state` is there when the builder had a use for it. `tasks` run on the
+    main loop until they are cancelled; one that ends by itself, with an exception or without, ends the process.
+    `close` is awaited last.
     `protocol` may replace the connection class by a descendant of Protocol.
     """
 
     app: web.Application | None = None
+    state: State | None = None
     checks: Mapping[str, Check] = field(default_factory=dict)
     tasks: Sequence[Callable[[], Awaitable[None]]] = ()
     close: Callable[[], Awaitable[object]] = _nothing
@@ -156,7 +158,7 @@ async def start(
 
     An `admin` that is given listens already, and is its owner's to stop.
     """
-    state = state or State()
+    state = state or running.state or State()
     async with contextlib.AsyncExitStack() as stack:
         # What is pushed first is closed last: the probes answer for as long as anything is left to probe.
         own_admin = admin is None

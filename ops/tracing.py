@@ -8,10 +8,12 @@ export statements and keys of its own accord.
 import contextlib
 import logging
 import os
+import random
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, StatusCode, Tracer, get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -23,10 +25,13 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.sampling import Sampler
 
 USUAL_RATIO = 0.01
+TRACEPARENT = "traceparent"
 
 _log = logging.getLogger(__name__)
 _propagator = TraceContextTextMapPropagator()
 _tracer: Tracer | None = None
+_ratio = 0.0
+_drawn: ContextVar[bool] = ContextVar("drawn", default=False)
 _untraced = contextlib.nullcontext(INVALID_SPAN)
 
 
@@ -57,7 +62,7 @@ class Tracing:
 
 def configure(service: str) -> Tracing:
     """Start exporting, if the environment names an endpoint. The SDK is imported only then."""
-    global _tracer  # noqa: PLW0603 - one tracer per process
+    global _tracer, _ratio  # noqa: PLW0603 - one tracer per process
     if not _wanted(os.environ):
         return Tracing(None)
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -66,8 +71,9 @@ def configure(service: str) -> Tracing:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     name = os.environ.get("OTEL_SERVICE_NAME", f"hoso24-{service}")
+    _ratio, sampler = _sampler(os.environ)
     provider = TracerProvider(
-        sampler=_sampler(os.environ),
+        sampler=sampler and _sampling_what_is_drawn(sampler),
         resource=Resource.create({"service.name": name, "service.version": release()}),
         shutdown_on_exit=False,  # it would wait without a bound
     )
@@ -82,24 +88,58 @@ def _wanted(environ: Mapping[str, str]) -> bool:
     return bool(endpoint) and not refused
 
 
-def _sampler(environ: Mapping[str, str]) -> "Sampler | None":
-    """One trace in a hundred, unless the environment says otherwise. None leaves the choice to the SDK."""
+def _sampler(environ: Mapping[str, str]) -> "tuple[float, Sampler | None]":
+    """One trace in a hundred, unless the environment says otherwise, and which share of new traces that is.
+
+    None leaves the choice to the SDK; then every request has to ask it, so the share is all of them.
+    """
     from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 
     if "OTEL_TRACES_SAMPLER" in environ:
-        return None
+        return 1.0, None
     ratio = environ.get("OTEL_TRACES_SAMPLER_ARG", "")
     try:
-        return ParentBasedTraceIdRatio(float(ratio) if ratio else USUAL_RATIO)
+        share = float(ratio) if ratio else USUAL_RATIO
+        return share, ParentBasedTraceIdRatio(share)
     except ValueError:
         _log.warning("OTEL_TRACES_SAMPLER_ARG is not a number from 0 to 1; %g is used.", USUAL_RATIO)
-        return ParentBasedTraceIdRatio(USUAL_RATIO)
+        return USUAL_RATIO, ParentBasedTraceIdRatio(USUAL_RATIO)
 
 
-def server_span(method: str, route: str | None, headers: Mapping[str, str]) -> AbstractContextManager[Span]:
+def _sampling_what_is_drawn(sampler: "Sampler") -> "Sampler":
+    """The sampler, except that a request drawn before its span began is sampled whatever its trace id says."""
+    from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
+
+    class Drawn(Sampler):
+        def should_sample(self, *arguments: Any, **named: Any) -> Any:
+            return (ALWAYS_ON if _drawn.get() else sampler).should_sample(*arguments, **named)
+
+        def get_description(self) -> str:
+            return f"Drawn{{{sampler.get_description()}}}"
+
+    return Drawn()
+
+
+def draw(traceparent: str | None) -> bool:
+    """Whether a request is to have a sampled span: its caller's word, or one of so many of those that bring none.
+
+    For whoever would answer it without a span otherwise. What was drawn is said to `server_span`.
+    """
+    if _tracer is None:
+        return False
+    if traceparent:
+        return not traceparent.endswith("-00")
+    return _ratio >= 1.0 or random.random() < _ratio  # noqa: S311
+
+
+def server_span(
+    method: str, route: str | None, headers: Mapping[str, str], *, drawn: bool = False
+) -> AbstractContextManager[Span]:
     """The span of one request, a child of the caller's if the headers name one; `answered` completes it."""
     if _tracer is None:
         return _untraced
+    # An environment's own sampler has the last word; nothing was drawn for it.
+    _drawn.set(drawn and _ratio < 1.0)
     attributes = {"http.request.method": method} | ({"http.route": route} if route else {})
     return _tracer.start_as_current_span(
         f"{method} {route}" if route else method,

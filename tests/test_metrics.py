@@ -31,6 +31,8 @@ FINITE = {
     "source",
     "outcome",
     "channel",
+    "load",  # what was wanted, of three
+    "rate",
 }
 """The labels there may be: each has a handful of values. A code, a client or an address is not among them."""
 

@@ -2,7 +2,9 @@
 
 import redis.asyncio
 
-from tests.house import House, until
+from lookup.cache import dossier_key
+from tests.conftest import Database
+from tests.house import House, open_house, until
 
 
 async def test_dossier_goes_in_and_its_status_comes_out(house: House) -> None:
@@ -70,16 +72,17 @@ async def test_page_shows_the_dossier_in_both_languages(house: House) -> None:
     assert "<script" not in vietnamese + english
 
 
-async def test_cached_record_of_another_form_is_dropped_and_loaded_anew(house: House, redis_url: str) -> None:
-    receipt, other = await house.receive(), await house.receive()
-    for each in (receipt, other):
-        assert (await house.lookup(f"/api/v1/dossiers/{each['code']}"))[0] == 200
-    async with redis.asyncio.Redis.from_url(redis_url, protocol=2) as client:
-        key = f"dossier:v1:1:{receipt['code']}"
-        value = await client.get(key)
-        assert isinstance(value, bytes)
-        await client.set(key, value.partition(b"\n")[0] + b'\n{"version": "one"}')
-    wanted = {"dossiers": [{"code": other["code"]}, {"code": receipt["code"]}]}
-    async with house.http.post(f"{house.lookup_url}/api/v1/lookups", json=wanted) as response:
-        results = (await response.json())["results"]
-    assert [result["dossier"]["code"] for result in results] == [other["code"], receipt["code"]]
+async def test_cached_record_of_another_form_is_dropped_and_loaded_anew(database: Database, redis_url: str) -> None:
+    async with open_house(database, redis_url, lookup={"memory_bytes": 0}) as house:
+        receipt, other = await house.receive(), await house.receive()
+        for each in (receipt, other):
+            assert (await house.lookup(f"/api/v1/dossiers/{each['code']}"))[0] == 200
+        async with redis.asyncio.Redis.from_url(redis_url, protocol=2) as client:
+            key = dossier_key(1, receipt["code"])
+            value = await client.get(key)
+            assert isinstance(value, bytes)
+            await client.set(key, value.partition(b"\n")[0] + b'\n{"version": "one"}')
+        wanted = {"dossiers": [{"code": other["code"]}, {"code": receipt["code"]}]}
+        async with house.http.post(f"{house.lookup_url}/api/v1/lookups", json=wanted) as response:
+            results = (await response.json())["results"]
+        assert [result["dossier"]["code"] for result in results] == [other["code"], receipt["code"]]

@@ -4,15 +4,15 @@ A process holds the whole catalogue (some hundred agencies, some dozen services)
 then. Until it could be read for the first time names are missing and codes stand alone; nothing fails.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cached_property
 from importlib import resources
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
-
-from ops.connections import Postgres
 
 AGENCIES = """
 SELECT code, parent, name_vi, name_en, valid_from, valid_to
@@ -100,6 +100,12 @@ class Catalogue:
     agencies: Mapping[str, Agency] = field(default_factory=dict)
     services: Mapping[str, Service] = field(default_factory=dict)
 
+    @cached_property
+    def revision(self) -> str:
+        """A short name for this content: another one when a name changes."""
+        content = msgspec.json.encode([list(self.agencies.values()), list(self.services.values())])
+        return hashlib.sha256(content).hexdigest()[:8]
+
     def within(self, agency: str, scope: str) -> bool:
         """Whether `agency` is `scope` or stands below it in the tree."""
         seen: str | None = agency
@@ -136,10 +142,16 @@ class Catalogue:
         }
 
 
+class Database(Protocol):
+    """Where the catalogue is read from; raises Unavailable when it cannot be."""
+
+    async def fetch(self, sql: str) -> list[Any]: ...
+
+
 class CatalogueCopy:
     """This process's copy of the catalogue: empty until it could first be read, then as last read."""
 
-    def __init__(self, postgres: Postgres) -> None:
+    def __init__(self, postgres: Database) -> None:
         self._postgres = postgres
         self.current = Catalogue()
         self.known = False

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import os
 import random
 import shutil
@@ -18,7 +17,8 @@ import pytest
 import redis.asyncio
 
 from intake.relay import CHANGES, Relay
-from lookup.cache import Cache, stream_key
+from lookup.cache import Cache, dossier_key, stream_key
+from lookup.dossier import unpack
 from ops.connections import Redis
 from tests.conftest import KEY_SECRETS, Database, prepare
 from tests.house import AGENCY, SERVICE, until
@@ -100,9 +100,9 @@ async def test_change_reaches_stream_and_cache(database: Database, redis_url: st
         await receive(writer, "G99.01.01-261120-0001")
         await until(stream.changes)
     assert await stream.changes() == [("G99.01.01-261120-0001", 1)]
-    value = await stream.client.get("dossier:v1:1:G99.01.01-261120-0001")
+    value = await stream.client.get(dossier_key(1, "G99.01.01-261120-0001"))
     assert value.startswith(b"1 ")
-    assert json.loads(value.partition(b"\n")[2])["status"] == 2
+    assert unpack(value.partition(b"\n")[2]).status == 2
 
 
 async def test_entries_are_chained_by_prev(database: Database, redis_url: str, stream: Stream, writer: Any) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from lookup.batching import Batcher
+from lookup.batching import SMALLEST, Batcher, Places
+from ops.errors import OurOwnDelay
 
 
 class Source:
@@ -43,8 +44,8 @@ class Source:
         return {key: self.failing.get(key, key.upper()) for key in keys if key not in self.missing}
 
 
-def batcher(source: Source, *, in_flight: int = 1, largest: int = 256) -> Batcher[str, str]:
-    return Batcher(source.load, in_flight=in_flight, largest=largest)
+def batcher(source: Source, *, in_flight: int = 1, largest: int = 256, **settings: float) -> Batcher[str, str]:
+    return Batcher(source.load, places=Places(in_flight), largest=largest, **settings)
 
 
 async def begun() -> None:
@@ -221,7 +222,93 @@ async def test_nothing_is_left_behind() -> None:
     await asyncio.gather(*getting(wanted, *"abcdefgh"), return_exceptions=True)
     await begun()
     assert asyncio.all_tasks() == before
-    assert (wanted._loads, wanted._gathering, wanted._batches, wanted._free) == ({}, [], set(), 2)
+    assert (wanted._loading, wanted._gathering, list(wanted._order), wanted._batches) == ({}, {}, [], set())
+    assert wanted._places.free == 2
+
+
+async def test_load_that_has_begun_is_not_shared_by_who_wants_a_later_one() -> None:
+    source = Source()
+    wanted = batcher(source, in_flight=2)
+    first = getting(wanted, "a")
+    await begun()
+    later = [asyncio.create_task(wanted.get("a", begun_later=True)) for _ in range(3)]
+    await begun()
+    assert source.batches == [["a"], ["a"]]  # and the three share theirs
+    source.let_go()
+    assert await asyncio.gather(*first, *later) == ["A"] * 4
+
+
+async def test_batchers_that_share_places_take_turns_and_never_more_than_there_are() -> None:
+    one, other = Source(), Source()
+    places = Places(2)
+    batchers = [Batcher(source.load, places=places, largest=1) for source in (one, other)]
+    tasks = [task for wanted in batchers for task in getting(wanted, *"abcdef")]
+    await begun()
+    assert one.in_flight + other.in_flight == 2
+    one.let_go()
+    other.let_go()
+    assert len(await asyncio.gather(*tasks)) == 12
+    assert places.free == 2
+
+
+async def test_key_nobody_waits_for_any_more_is_not_asked_for() -> None:
+    source = Source()
+    wanted = batcher(source)
+    first = getting(wanted, "a")
+    await begun()
+    leaving, staying = getting(wanted, "b"), getting(wanted, "c")
+    await begun()
+    leaving[0].cancel()
+    await begun()
+    source.let_go()
+    assert await asyncio.gather(*first, *staying) == ["A", "C"]
+    assert source.batches == [["a"], ["c"]]
+
+
+async def test_key_that_has_waited_too_long_is_given_up_without_being_asked_for() -> None:
+    source = Source()
+    wanted = batcher(source)
+    first = getting(wanted, "a")
+    await begun()
+    wanted._patience = 0.0
+    late = getting(wanted, "b")
+    await begun()
+    source.let_go()
+    assert await first[0] == "A"
+    with pytest.raises(OurOwnDelay):
+        await late[0]
+    assert source.batches == [["a"]]
+
+
+async def test_batches_shrink_where_keys_are_slow_and_grow_again() -> None:
+    source = Source(open_=True)
+    wanted = batcher(source, largest=64, target=0.0)  # every batch takes longer than that
+    keys = [f"k{n}" for n in range(1000)]
+    await asyncio.gather(*getting(wanted, *keys))
+    sizes = [len(batch) for batch in source.batches]
+    assert sizes[0] == 64
+    assert sizes[-2] == SMALLEST
+    wanted._target = 60.0
+    source.batches.clear()
+    await asyncio.gather(*getting(wanted, *keys))
+    sizes = [len(batch) for batch in source.batches]
+    assert sizes[0] == SMALLEST
+    assert max(sizes) == 64
+
+
+async def test_queue_that_grows_is_seen_in_the_expected_wait() -> None:
+    source = Source(open_=True)
+    wanted = batcher(source, largest=10)
+    assert wanted.expected_wait == 0.0
+    await asyncio.gather(*getting(wanted, *(f"k{n}" for n in range(100))))
+    source.hold()
+    tasks = getting(wanted, *(f"k{n}" for n in range(1000)))
+    await begun()
+    assert wanted.waiting == 990
+    assert wanted.expected_wait == pytest.approx(99 * wanted._seconds)
+    source.let_go()
+    await asyncio.gather(*tasks)
+    assert wanted.expected_wait == 0.0
 
 
 def test_loop_that_closes_in_mid_load_lets_go_of_every_caller() -> None:

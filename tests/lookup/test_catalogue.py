@@ -149,7 +149,7 @@ async def test_installing_the_sample_again_changes_nothing(owner: Any) -> None:
 
 
 async def test_copy_keeps_what_it_had_while_postgres_is_away() -> None:
-    copy = CatalogueCopy(Away())  # type: ignore[arg-type]
+    copy = CatalogueCopy(Away())
     copy.current = SAMPLE
     with pytest.raises(Unavailable):
         await copy.refresh()

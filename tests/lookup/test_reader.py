@@ -5,10 +5,14 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from lookup.cache import Cache, Change, Value, dossier_key
+from lookup.batching import Places
+from lookup.cache import Cache, Change, Heard, StreamEnd, Value, dossier_key
 from lookup.clock import DatabaseClock
+from lookup.feed import Feed
 from lookup.freshness import SECOND, Freshness
+from lookup.memory import Memory
 from lookup.reader import ReadThrough, StatusUnavailable, Vitals
+from lookup.shedding import Load, Overloaded, Shedding
 from lookup.store import Loaded
 from ops.breaker import Breaker
 from ops.connections import Redis
@@ -18,27 +22,42 @@ CODE = "G99.01.01-261120-0001"
 
 
 class Database:
-    """Stands for the store, one floor above Postgres: what it holds, whether it answers, what it was asked."""
+    """Stands for the store, one floor above Postgres: what it holds, whether it answers, what it was asked.
+
+    With `standby` set, that is what is read from, unless the primary is asked for.
+    """
 
     def __init__(self, clock: DatabaseClock) -> None:
         self.clock = clock
         self.rows: dict[str, tuple[int, bytes]] = {}
+        self.standby: dict[str, tuple[int, bytes]] | None = None
         self.away = False
+        self.primary_away = False
         self.lag = 0
+        self.horizon = 1_000
         self.asked: list[list[str]] = []
+        self.asked_primary: list[list[str]] = []
         self.was_asked = asyncio.Event()
         self.gate: asyncio.Event | None = None
+        self.breaker = Breaker("postgres", after=2)
 
-    async def load(self, names: Sequence[str]) -> Loaded:
-        self.asked.append(list(names))
-        self.was_asked.set()
-        if self.away:
-            raise Unavailable("postgres is away")
-        as_of = self.clock.now() - self.lag
-        found = {name: self.rows[name] for name in names if name in self.rows}
-        if self.gate is not None:
-            await self.gate.wait()
-        return Loaded(as_of, 1, found)
+    @property
+    def reachable(self) -> bool:
+        return not self.breaker.open
+
+    async def load(self, names: Sequence[str], /, *, primary: bool = False) -> Loaded:
+        with self.breaker:
+            (self.asked_primary if primary else self.asked).append(list(names))
+            self.was_asked.set()
+            if self.away or (primary and self.primary_away):
+                raise Unavailable("postgres is away")
+            standby = self.standby is not None and not primary
+            rows = self.standby if self.standby is not None and not primary else self.rows
+            as_of = self.clock.now() - (0 if primary else self.lag)
+            found = {name: rows[name] for name in names if name in rows}
+            if self.gate is not None:
+                await self.gate.wait()
+            return Loaded(as_of, 1, found, self.horizon, standby)
 
 
 @pytest.fixture
@@ -48,16 +67,37 @@ def database() -> Database:
 
 @pytest.fixture
 async def cache(redis_url: str) -> AsyncIterator[Cache]:
-    connection = Redis("redis", lambda: redis_url, size=4, deadline=2.0)
+    connection = Redis("redis", lambda: redis_url, size=8, deadline=2.0)
     yield Cache(connection)
     await connection.close()
 
 
-def reader(cache: Cache, database: Database, freshness: Freshness | None = None) -> ReadThrough:
-    vitals = Vitals(
-        database.clock, postgres=Breaker("postgres", after=2, pause=0.05), redis=Breaker("redis", after=1, pause=0.05)
+def reader(
+    cache: Cache,
+    database: Database,
+    freshness: Freshness | None = None,
+    *,
+    memory: int = 0,
+    shedding: Shedding | None = None,
+) -> ReadThrough:
+    freshness = freshness or Freshness()
+    kept = Memory(memory)
+    feed = Feed(database.clock, kept, freshness)
+    vitals = Vitals(database.clock, feed, database, Breaker("redis", after=1, pause=0.05), shedding)
+    return ReadThrough(
+        cache,
+        database.load,
+        dossier_key,
+        vitals,
+        freshness,
+        places=Places(4),
+        floors=feed.floors,
+        memory=kept,
     )
-    return ReadThrough(cache, database.load, dossier_key, vitals, freshness or Freshness())
+
+
+def feed_of(through: ReadThrough) -> Feed:
+    return through._feed
 
 
 async def test_second_read_comes_from_the_cache(cache: Cache, database: Database) -> None:
@@ -206,3 +246,239 @@ async def test_at_least_does_not_settle_for_a_load_that_began_before(cache: Cach
     database.gate.set()
     assert (await late).entry.version == 2
     await early
+
+
+# -- process memory ------------------------------------------------------------------------------------------
+
+
+async def follow(cache: Cache, through: ReadThrough) -> None:
+    """Let the process follow the stream from here, with a heartbeat just heard."""
+    await cache.append(1, "", [Change("10-0")], [], through._vitals.clock.now())
+    feed_of(through).join(await cache.join(1))
+
+
+async def test_second_read_comes_from_memory_and_asks_nobody(cache: Cache, database: Database) -> None:
+    database.rows[CODE] = (1, b"one")
+    through = reader(cache, database, memory=10_000)
+    await follow(cache, through)
+    assert (await through.get(CODE)).source == "postgres"
+    answer = through.recall(CODE)
+    assert answer is not None
+    assert (answer.source, answer.entry.body, answer.stale) == ("memory", b"one", False)
+
+
+async def test_change_heard_of_sends_the_next_read_on_to_redis(cache: Cache, database: Database) -> None:
+    database.rows[CODE] = (1, b"one")
+    through = reader(cache, database, memory=10_000)
+    await follow(cache, through)
+    await through.get(CODE)
+    newer = Value(dossier_key(1, CODE), 2, database.clock.now(), b"two", 60)
+    await cache.append(1, "10-0", [Change("11-1", CODE, 2)], [newer], None)
+    feed_of(through).hear(Heard("11-1", "10-0", CODE, 2))
+    assert through.recall(CODE) is None
+    answer = await through.get(CODE)
+    assert (answer.source, answer.entry.body) == ("redis", b"two")
+
+
+async def test_load_under_way_when_the_change_is_heard_is_loaded_again_from_the_primary(
+    cache: Cache, database: Database
+) -> None:
+    """The reply is delayed past its change message: a floor, not the message's luck, keeps version 1 out."""
+    database.standby = {CODE: (1, b"one")}
+    database.rows[CODE] = (2, b"two")
+    database.gate = asyncio.Event()
+    through = reader(cache, database, memory=10_000)
+    await follow(cache, through)
+    reading = asyncio.create_task(through.get(CODE))
+    await database.was_asked.wait()
+    feed_of(through).hear(Heard("11-1", "10-0", CODE, 2))
+    database.gate.set()
+    answer = await reading
+    assert (answer.entry.version, answer.stale) == (2, False)
+    assert database.asked_primary == [[CODE]]
+    recalled = through.recall(CODE)
+    assert recalled is not None
+    assert recalled.entry.version == 2
+
+
+async def test_below_a_floor_and_no_primary_is_marked(cache: Cache, database: Database) -> None:
+    database.standby = {CODE: (1, b"one")}
+    database.primary_away = True
+    through = reader(cache, database, memory=10_000)
+    feed_of(through).floors.hear(CODE, 2)
+    answer = await through.get(CODE)
+    assert (answer.entry.version, answer.stale) == (1, True)
+
+
+async def test_copy_of_an_old_generation_is_verified_before_it_goes_out(cache: Cache, database: Database) -> None:
+    database.rows[CODE] = (1, b"one")
+    through = reader(cache, database, memory=10_000)
+    await follow(cache, through)
+    await through.get(CODE)
+    feed_of(through).leave()
+    feed_of(through).join(await cache.join(1))
+    assert through.recall(CODE) is None
+    assert (await through.get(CODE)).source == "redis"
+    assert through.recall(CODE) is not None
+
+
+async def test_distrusted_copy_is_the_answer_when_nobody_else_has_one(
+    cache: Cache, database: Database, redis_url: str
+) -> None:
+    database.rows[CODE] = (1, b"one")
+    through = reader(cache, database, memory=10_000)
+    await follow(cache, through)
+    await through.get(CODE)
+    await cache.forget(dossier_key(1, CODE))
+    feed_of(through).leave()
+    database.away = True
+    answer = await through.get(CODE)
+    assert (answer.source, answer.entry.body) == ("memory", b"one")
+
+
+async def test_older_copy_in_redis_does_not_take_back_what_was_seen(cache: Cache, database: Database) -> None:
+    """Redis is back from an old snapshot, and the standby lags as well."""
+    database.rows[CODE] = (2, b"two")
+    through = reader(cache, database, memory=10_000)
+    await follow(cache, through)
+    await through.get(CODE)
+    await cache.forget(dossier_key(1, CODE))
+    await cache.fill(1, [Value(dossier_key(1, CODE), 1, database.clock.now(), b"one", 60)], 1_000)
+    database.standby = {CODE: (1, b"one")}
+    feed_of(through).leave()
+    answer = await through.get(CODE)
+    assert (answer.entry.version, answer.stale) == (2, False)
+    database.primary_away = True
+    assert (await through.get(CODE)).entry.version == 2
+
+
+async def test_reply_of_a_redis_that_is_behind_the_feed_ages_by_itself(cache: Cache, database: Database) -> None:
+    through = reader(cache, database, memory=10_000)
+    now = database.clock.now()
+    stored = Value(dossier_key(1, CODE), 1, now - 20 * SECOND, b"one", 60)
+    await cache.append(1, "", [Change("10-1", CODE, 1), Change("11-0")], [stored], now - 10 * SECOND)
+    feed_of(through).join(StreamEnd("20-0", now, b"10-1"))
+    answer = await through.get(CODE)
+    assert 10 * SECOND <= answer.age < 11 * SECOND
+    recalled = through.recall(CODE)
+    assert recalled is not None
+    assert recalled.age >= 10 * SECOND  # and not the age of the feed
+
+
+async def test_removed_dossier_is_remembered_as_removed(cache: Cache, database: Database) -> None:
+    database.rows[CODE] = (3, b"")
+    through = reader(cache, database, memory=10_000)
+    await follow(cache, through)
+    await through.get(CODE)
+    recalled = through.recall(CODE)
+    assert recalled is not None
+    assert (recalled.entry.version, recalled.entry.body) == (3, b"")
+
+
+async def test_negative_answer_is_not_kept_in_memory(cache: Cache, database: Database) -> None:
+    through = reader(cache, database, memory=10_000)
+    await follow(cache, through)
+    assert (await through.get(CODE)).entry.version == 0
+    assert through.recall(CODE) is None
+
+
+# -- standbys ------------------------------------------------------------------------------------------------
+
+
+async def test_missing_on_a_standby_is_confirmed_by_the_primary(cache: Cache, database: Database) -> None:
+    database.standby = {}
+    database.rows[CODE] = (1, b"one")
+    answer = await reader(cache, database).get(CODE)
+    assert answer.entry.version == 1
+    assert database.asked_primary == [[CODE]]
+
+
+async def test_missing_on_both_is_missing(cache: Cache, database: Database) -> None:
+    database.standby = {}
+    through = reader(cache, database)
+    assert (await through.get(CODE)).entry.version == 0
+    assert (await through.get(CODE)).source == "redis"
+
+
+@pytest.mark.parametrize(("lag", "believed"), [(1, True), (30, False)])
+async def test_without_a_primary_a_standby_s_word_that_there_is_none_counts_for_seconds(
+    cache: Cache, database: Database, lag: int, believed: bool
+) -> None:
+    database.standby = {}
+    database.primary_away = True
+    database.lag = lag * SECOND
+    through = reader(cache, database)
+    if believed:
+        assert (await through.get(CODE)).entry.version == 0
+    else:
+        with pytest.raises(StatusUnavailable):
+            await through.get(CODE)
+    assert (await cache.read(1, [dossier_key(1, CODE)])).entries[dossier_key(1, CODE)] is None  # nobody else is told
+
+
+async def test_at_least_that_a_standby_has_not_got_comes_from_the_primary(cache: Cache, database: Database) -> None:
+    database.standby = {CODE: (1, b"one")}
+    database.rows[CODE] = (2, b"two")
+    tolls: list[str] = []
+
+    async def toll() -> None:
+        tolls.append("paid")
+
+    through = reader(cache, database)
+    assert (await through.get(CODE, at_least=2, before_primary=toll)).entry.version == 2
+    assert (await through.get(CODE, at_least=2, before_primary=toll)).source == "redis"
+    assert tolls == ["paid"]
+
+
+# -- too much to do ------------------------------------------------------------------------------------------
+
+
+class Level(Shedding):
+    """A shedding that is told how bad it is."""
+
+    def __init__(self, level: Load) -> None:
+        super().__init__()
+        self._fixed = level
+
+    @property
+    def level(self) -> int:
+        return self._fixed
+
+
+async def test_overload_sheds_unknown_codes_and_answers_what_redis_has(cache: Cache, database: Database) -> None:
+    database.rows = {CODE: (1, b"one"), "other": (1, b"other")}
+    await reader(cache, database).get(CODE)
+    through = reader(cache, database, shedding=Level(Load.UNKNOWN))
+    assert (await through.get(CODE)).source == "redis"
+    with pytest.raises(Overloaded):
+        await through.get("other")
+    assert database.asked == [[CODE]]
+
+
+async def test_overload_at_its_worst_answers_what_memory_has_and_marks_it_if_need_be(
+    cache: Cache, database: Database
+) -> None:
+    database.rows[CODE] = (1, b"one")
+    through = reader(cache, database, memory=10_000)
+    await follow(cache, through)
+    await through.get(CODE)
+    through._vitals.shedding = Level(Load.COLD)
+    assert (await through.get(CODE)).source == "memory"
+    feed_of(through).floors.hear(CODE, 2)  # something newer exists, and is too much to ask for now
+    answer = await through.get(CODE)
+    assert (answer.source, answer.stale) == ("memory", True)
+    with pytest.raises(Overloaded):
+        await through.get("other")
+
+
+async def test_copies_fall_due_together_and_are_refreshed_once(cache: Cache, database: Database) -> None:
+    database.rows[CODE] = (1, b"one")
+    database.lag = 40 * SECOND
+    through = reader(cache, database, memory=10_000)
+    await through.get(CODE)
+    database.lag = 0
+    for _ in range(50):
+        assert through.recall(CODE) is not None
+    while through._refreshes:  # noqa: ASYNC110 - it ends by itself
+        await asyncio.sleep(0)
+    assert len(database.asked) == 2

@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import msgspec
 import pytest
 
 from intake import sample
 from intake.bulk import Import
 from lookup.clock import DatabaseClock, microseconds
-from lookup.dossier import Record
+from lookup.dossier import unpack
+from lookup.hosts import Hosts
 from lookup.lookup_key import KeyRing
 from lookup.store import DOSSIERS, NUMBERS, Store
-from ops.connections import Postgres
 from tests.conftest import KEY_SECRETS, Database
 
 
@@ -29,9 +28,9 @@ async def filled(database: Database, writer: Any, tmp_path: Path) -> list[str]:
 
 @pytest.fixture
 async def store(database: Database) -> AsyncIterator[Store]:
-    postgres = Postgres("postgres", lambda: database.reader_url, size=2, deadline=5.0)
-    yield Store(postgres, DatabaseClock())
-    await postgres.close()
+    hosts = Hosts(lambda: database.reader_url, DatabaseClock(), size=2, deadline=5.0)
+    yield Store(hosts)
+    await hosts.close()
 
 
 @pytest.mark.parametrize("sql", [DOSSIERS, NUMBERS], ids=["dossiers", "numbers"])
@@ -62,7 +61,7 @@ async def test_found_records_are_what_is_stored_and_the_rest_is_absent(store: St
     loaded = await store.dossiers([*filled[:20], unknown])
     assert set(loaded.found) == set(filled[:20])
     for code, (version, body) in loaded.found.items():
-        record = msgspec.json.decode(body, type=Record)
+        record = unpack(body)
         assert (record.code, record.version) == (code, version)
         assert len(record.timeline) == version
 
@@ -79,6 +78,19 @@ async def test_batch_of_nothing_but_unknown_codes_still_says_when(store: Store) 
     loaded = await store.dossiers(["G99.12.01-260101-9999"])
     assert loaded.found == {}
     assert loaded.as_of > 0
+    assert not loaded.standby
+
+
+async def test_horizon_is_the_oldest_transaction_still_open(store: Store, database: Database, owner: Any) -> None:
+    async with owner.transaction():
+        open_xid = await owner.fetchval("SELECT pg_current_xact_id()::text::bigint")
+        connection = await asyncpg.connect(database.relay_url)
+        try:
+            await connection.execute("UPDATE heartbeat SET at = now(), xid = pg_current_xact_id()")
+        finally:
+            await connection.close()
+        assert (await store.dossiers(["x"])).horizon == open_xid
+    assert (await store.dossiers(["x"])).horizon > open_xid
 
 
 async def test_removed_dossier_is_an_empty_body_at_its_version(store: Store, owner: Any, filled: list[str]) -> None:

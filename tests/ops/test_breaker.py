@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from ops.breaker import Breaker
-from ops.errors import Unavailable
+from ops.errors import OurOwnDelay, Unavailable
 
 
 class Clock:
@@ -83,3 +83,31 @@ def test_cancelled_call_says_nothing(clock: Clock) -> None:
     with pytest.raises(asyncio.CancelledError), breaker:
         raise asyncio.CancelledError
     assert breaker.open
+
+
+def test_without_a_pause_only_a_trial_finds_out(clock: Clock) -> None:
+    breaker = Breaker("it", after=1, monotonic=clock)
+    fail(breaker)
+    clock.now += 3600
+    assert refuses(breaker)
+    with pytest.raises(Unavailable, match="still"), breaker.trial():
+        raise Unavailable("still")
+    assert refuses(breaker)
+    with breaker.trial():
+        pass
+    assert not refuses(breaker)
+
+
+def test_trial_that_fails_counts_like_any_other_call(clock: Clock) -> None:
+    breaker = Breaker("it", after=1, monotonic=clock)
+    with pytest.raises(Unavailable), breaker.trial():
+        raise Unavailable("gone")
+    assert breaker.open
+
+
+def test_delay_of_our_own_making_opens_nothing(clock: Clock) -> None:
+    breaker = Breaker("it", after=1, monotonic=clock)
+    for _ in range(10):
+        with pytest.raises(OurOwnDelay), breaker:
+            raise OurOwnDelay
+    assert not breaker.open

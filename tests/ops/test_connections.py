@@ -9,8 +9,9 @@ import asyncpg
 import pytest
 
 from ops.connections import Postgres, Redis
-from ops.errors import Unavailable
+from ops.errors import OurOwnDelay, Unavailable
 from tests.conftest import Database
+from tests.house import until
 
 
 async def test_cancelled_redis_command_stays_cancelled(redis_url: str) -> None:
@@ -111,3 +112,48 @@ async def test_rotated_password_is_asked_for_at_the_next_connect(database: Datab
         await admin.execute("ALTER ROLE hoso24_reader PASSWORD 'hoso24_reader'")
         await admin.close()
         await connections.close()
+
+
+async def test_timeout_while_our_own_loop_was_late_is_our_own(fragile: Callable[..., Any]) -> None:
+    postgres_server, redis_server = fragile()
+    lateness = [0.0]
+    postgres = Postgres(
+        "postgres", lambda: postgres_server.admin_url, size=2, deadline=0.4, lateness=lambda _: lateness[0]
+    )
+    redis = Redis("redis", lambda: redis_server.url, size=2, deadline=0.4, lateness=lambda _: lateness[0])
+    await postgres.fetch("SELECT 1")
+    await redis.run(lambda client: client.ping())
+    postgres_server.pause()
+    redis_server.pause()
+    for lateness[0], blamed in ((0.0, Unavailable), (0.3, OurOwnDelay)):
+        for ask in (postgres.fetch("SELECT 1"), redis.run(lambda client: client.ping())):
+            with pytest.raises(Unavailable) as outcome:
+                await ask
+            assert type(outcome.value) is blamed
+    postgres_server.resume()
+    redis_server.resume()
+    await postgres.close()
+    await redis.close()
+
+
+async def test_waiting_for_a_connection_that_others_use_is_our_own_delay(database: Database) -> None:
+    connections = Postgres("postgres", lambda: database.reader_url, size=1, deadline=2.0)
+    asleep = asyncio.create_task(connections.fetch("SELECT pg_sleep(1)"))
+
+    async def in_use() -> bool:
+        pool = connections._pool
+        return pool is not None and pool.get_size() == 1 and pool.get_idle_size() == 0
+
+    await until(in_use)
+    with pytest.raises(OurOwnDelay):
+        await connections.fetch("SELECT 1", deadline=0.1)
+    await asleep
+    await connections.close()
+
+
+async def test_command_that_waits_by_itself_has_that_much_longer(redis_url: str) -> None:
+    connection = Redis("redis", lambda: redis_url, size=1, deadline=0.2)
+    assert not await connection.run(lambda client: client.xread({"nothing": "0-0"}, block=300), waiting=0.3)
+    with pytest.raises(Unavailable):
+        await connection.run(lambda client: client.xread({"nothing": "0-0"}, block=3000), waiting=0.1)
+    await connection.close()

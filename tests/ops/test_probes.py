@@ -74,7 +74,7 @@ def test_worst_lag_remembers_the_last_seconds_and_counts_a_standstill() -> None:
     state.turned(0.7)
     state.turned(0.0)
     assert (state.lag, state.worst_lag) == (0.0, 0.7)
-    for _ in range(150):
+    for _ in range(300):
         state.turned(0.0)
     assert state.worst_lag < 0.5
     state.last_turn = time.monotonic() - 9
@@ -165,3 +165,26 @@ async def test_taken_admin_port_is_an_error_of_the_caller() -> None:
         await second.listen("127.0.0.1", first.port)
     await second.stop()
     await first.stop()
+
+
+def test_hiccup_is_no_standing_lag() -> None:
+    state = State()
+    assert state.standing_lag == 0.0
+    for lateness in (0.4, 0.3, 0.5):
+        state.turned(lateness)
+    state.turned(0.2)
+    assert state.standing_lag == 0.2
+    state.turned(0.0)
+    assert state.standing_lag == 0.0
+
+
+def test_lateness_since_a_moment_leaves_out_what_was_before_it() -> None:
+    state = State()
+    state.turned(0.7)
+    between = time.monotonic()
+    state.turned(0.2)
+    state.turned(0.0)
+    assert 0.2 <= state.late_since(between) < 0.5
+    assert state.late_since(between - 60) == 0.7
+    state.last_turn = time.monotonic() - 9
+    assert state.late_since(time.monotonic()) > 8  # a turn that has not ended yet

@@ -1,0 +1,191 @@
+"""The Postgres hosts of a lookup: which one is the primary, how far behind the others are, and whom to ask.
+
+One pool a host, and the roles are asked for once a second. The drivers can try hosts in turn by themselves, but then
+a first host that hangs costs everybody the whole deadline.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from lookup.clock import DatabaseClock, microseconds
+from lookup.freshness import SECOND
+from ops.breaker import Breaker
+from ops.connections import Lateness, Postgres
+from ops.errors import Unavailable
+
+# now() is the time this statement's transaction began, before its snapshot was taken: whatever the statement sees was
+# certainly true then. A standby knows only what has reached it, so there the heartbeat row, read in the same snapshot,
+# says how far that is. Every transaction below `horizon` had ended when the snapshot was taken.
+PRESENT = """
+SELECT now()                                                            AS asked_at,
+       heartbeat.at                                                     AS beat_at,
+       CASE WHEN pg_is_in_recovery() THEN heartbeat.at ELSE now() END   AS as_of,
+       pg_is_in_recovery()                                              AS standby,
+       pg_snapshot_xmin(pg_current_snapshot())::text::bigint            AS horizon,
+       (SELECT max(number)  FROM epoch)                                 AS epoch,
+       (SELECT max(version) FROM schema_version)                        AS schema_version
+  FROM heartbeat
+"""
+
+LARGEST_LAG = 10.0
+"""A standby further behind than this, in seconds, is asked only when nobody else answers."""
+
+
+class Role(Enum):
+    """What a host said it is when it was last asked."""
+
+    PRIMARY = "primary"
+    STANDBY = "standby"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """What a Postgres says of itself."""
+
+    epoch: int
+    schema_version: int
+
+
+class Host:
+    """One Postgres, and what is known of it."""
+
+    def __init__(self, postgres: Postgres, breaker: Breaker) -> None:
+        self.postgres = postgres
+        self.breaker = breaker
+        self.role = Role.UNKNOWN
+        self.beat_at = 0
+        """The heartbeat it had when it was last asked, microseconds."""
+
+    @property
+    def name(self) -> str:
+        return self.postgres.name
+
+
+class Hosts:
+    """All hosts of a URL, asked for their roles by `probe`, once a second.
+
+    A batch is read from the freshest standby, else from the primary; each host is asked at most once for it.
+    """
+
+    def __init__(
+        self,
+        url: Callable[[], str],
+        clock: DatabaseClock,
+        *,
+        size: int,
+        deadline: float,
+        lateness: Lateness | None = None,
+    ) -> None:
+        self._clock = clock
+        count = len(each_host(url()))
+        names = ["postgres"] if count == 1 else [f"postgres-{n + 1}" for n in range(count)]
+        self.all = [
+            Host(
+                Postgres(name, _nth(url, n), size=size, deadline=deadline, lateness=lateness),
+                Breaker(name, after=2),
+            )
+            for n, name in enumerate(names)
+        ]
+
+    @property
+    def reachable(self) -> bool:
+        """Whether any host can be asked, as far as is known."""
+        return any(not host.breaker.open for host in self.all)
+
+    def readers(self) -> Iterator[Host]:
+        """Whom to ask for records, best first."""
+        standbys = [host for host in self.all if host.role is Role.STANDBY and not host.breaker.open]
+        standbys.sort(key=lambda host: -host.beat_at)
+        newest = max((host.beat_at for host in self.all), default=0)
+        near = [host for host in standbys if newest - host.beat_at <= LARGEST_LAG * SECOND]
+        yield from near
+        yield from self.primaries()
+        yield from (host for host in standbys if host not in near)
+        yield from (host for host in self.all if host.role is Role.UNKNOWN and not host.breaker.open)
+
+    def primaries(self) -> Iterator[Host]:
+        """The primary, if it can be asked. Of two that call themselves so, the one whose heartbeat goes on."""
+        primaries = [host for host in self.all if host.role is Role.PRIMARY]
+        if primaries:
+            primary = max(primaries, key=lambda host: host.beat_at)
+            if not primary.breaker.open:
+                yield primary
+
+    async def ask(self, sql: str, *arguments: object, primary: bool = False) -> list[Any]:
+        """The rows of one statement that begins with PRESENT's columns; teaches the clock what time it is.
+
+        Raises Unavailable when nobody who is fit to answer does.
+        """
+        away = Unavailable("No Postgres that could answer this can be reached now.")
+        for host in list(self.primaries() if primary else self.readers()):
+            try:
+                with host.breaker:
+                    rows = await self._ask(host, sql, *arguments)
+            except Unavailable as error:
+                away = error
+                continue
+            if not (primary and rows[0]["standby"]):
+                return rows
+        raise away
+
+    async def fetch(self, sql: str, *arguments: object) -> list[Any]:
+        """The rows of any statement. Raises Unavailable when nobody answers."""
+        away = Unavailable("No Postgres can be reached now.")
+        for host in list(self.readers()):
+            try:
+                with host.breaker:
+                    return await host.postgres.fetch(sql, *arguments)
+            except Unavailable as error:
+                away = error
+        raise away
+
+    async def probe(self) -> list[Present]:
+        """Ask every host what it is. Says what those that answered said."""
+        present = await asyncio.gather(*(self._probe(host) for host in self.all))
+        return [each for each in present if each is not None]
+
+    async def present(self) -> dict[str, str]:
+        """For a health report: each host's role. Raises Unavailable when none answers."""
+        if not await self.probe():
+            raise Unavailable("No Postgres answers.")
+        return {host.name: host.role.value for host in self.all}
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await asyncio.gather(*(host.postgres.close() for host in self.all))
+
+    async def _probe(self, host: Host) -> Present | None:
+        try:
+            with host.breaker.trial():
+                (row,) = await self._ask(host, PRESENT)
+        except Unavailable:
+            host.role = Role.UNKNOWN if host.breaker.open else host.role
+            return None
+        return Present(row["epoch"], row["schema_version"] or 0)
+
+    async def _ask(self, host: Host, sql: str, *arguments: object) -> list[Any]:
+        asked_at = time.monotonic()
+        rows = await host.postgres.fetch(sql, *arguments)
+        first = rows[0]
+        host.role = Role.STANDBY if first["standby"] else Role.PRIMARY
+        host.beat_at = microseconds(first["beat_at"])
+        self._clock.learn(first["asked_at"], asked_at, primary=not first["standby"])
+        return rows
+
+
+def each_host(url: str) -> Sequence[str]:
+    """One URL per host of `postgresql://user:password@one:5432,two:5432/database`."""
+    parts = urlsplit(url)
+    user, at, hosts = parts.netloc.rpartition("@")
+    return [urlunsplit(parts._replace(netloc=f"{user}{at}{host}")) for host in hosts.split(",")]
+
+
+def _nth(url: Callable[[], str], n: int) -> Callable[[], str]:
+    # The URL is asked for anew at every connect, since its password may have been rotated.
+    return lambda: each_host(url())[n]

@@ -1,0 +1,113 @@
+"""How fast one client may probe. What is charged is only what costs or probes; who is over a rate is slowed first.
+
+- A code nobody has (`missing`), a key that does not open its dossier (`wrong_key`), the primary asked for the sake of
+  `at_least` (`primary`).
+- A dossier found outside process memory: per client (`found`), generously, because thousands of citizens share one
+  carrier address, and per client and prefix of the code (`prefix`), because whoever counts codes up stays within one
+  agency and day, and citizens do not.
+
+Rates are kept apart by outcome. An enumerator of missing codes is slowed in what is missing and nothing else, so that
+the citizens behind the same address, whose dossiers exist, notice nothing of it. An answer over its rate is held back,
+the longer the further it is over; it is refused only when very many answers of that client are being held back.
+A correct key and an answer from process memory are charged nothing and never wait.
+"""
+
+import asyncio
+import collections
+import enum
+import time
+from collections.abc import Callable
+
+from lookup import metrics
+from lookup.code import DossierCode
+from ops.errors import Kind, Refusal
+
+LONGEST_WAIT = 2.0
+"""Seconds an answer is held back at the most."""
+HELD_BACK = 100
+"""Answers of one client held back at once, at the most."""
+_EVEN = 1e-6
+REMEMBERED = 50_000
+"""Clients with their rates, and clients with their codes, remembered at the most: as hashes of sixty-four bits."""
+
+
+class TooManyRequests(Refusal):
+    """This client has so many answers held back already that another one is refused."""
+
+    kind = Kind.LIMITED
+    code = "too_many_requests"
+    title = "Too many requests from your network. Please try again later, or use the lookup key on your receipt."
+    title_vi = "Mạng của bạn gửi quá nhiều lượt tra cứu. Vui lòng thử lại sau hoặc dùng mã tra cứu trên giấy hẹn."
+    usual_retry_after = 10
+
+
+class Rate(enum.Enum):
+    """What is charged: its name, how many at once, and how many a second after that."""
+
+    MISSING = ("missing", 100, 2.0)
+    WRONG_KEY = ("wrong_key", 30, 0.5)
+    PRIMARY = ("primary", 50, 5.0)
+    FOUND = ("found", 20_000, 200.0)
+    PREFIX = ("prefix", 200, 2.0)
+
+    def __init__(self, word: str, burst: int, per_second: float) -> None:
+        self.word = word
+        self.interval = 1.0 / per_second
+        self.tolerance = burst / per_second
+
+
+class Limits:
+    """The rates of all clients of one process; several processes each allow as much. No rate applies to client None."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._due: collections.OrderedDict[int, float] = collections.OrderedDict()
+        self._known: collections.OrderedDict[int, None] = collections.OrderedDict()
+        self._held_back: collections.Counter[bytes | None] = collections.Counter()
+
+    def found(self, client: bytes | None, code: DossierCode) -> float:
+        """Charge a dossier found outside memory; the seconds its answer has to wait, 0.0 for none.
+
+        One that this client was charged for lately is free: to ask again is not to count up.
+        """
+        known = hash((client, code.text))
+        if client is None or known in self._known:
+            return 0.0
+        self._known[known] = None
+        if len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)
+        return max(self._charge(client, Rate.FOUND), self._charge(client, Rate.PREFIX, code.prefix))
+
+    def probed(self, client: bytes | None, rate: Rate) -> float:
+        """Charge a miss, a wrong key or a question to the primary; the seconds its answer has to wait."""
+        return self._charge(client, rate)
+
+    async def hold_back(self, client: bytes | None, seconds: float) -> None:
+        """Let this answer wait. Raises TooManyRequests when too many of this client wait already."""
+        if self._held_back[client] >= HELD_BACK:
+            metrics.LIMITED.inc()
+            raise TooManyRequests
+        self._held_back[client] += 1
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._held_back[client] -= 1
+            if not self._held_back[client]:
+                del self._held_back[client]
+
+    def _charge(self, client: bytes | None, rate: Rate, name: str = "") -> float:
+        """The generic cell rate algorithm: `due` is when the client would be even again."""
+        if client is None:
+            return 0.0
+        now = self._monotonic()
+        key = hash((client, rate.word, name))
+        due = max(now, self._due.pop(key, now)) + rate.interval
+        over = due - now - rate.tolerance
+        # However far over somebody goes, LONGEST_WAIT after the last probe is all that is left of it.
+        self._due[key] = min(due, now + rate.tolerance + LONGEST_WAIT)
+        if len(self._due) > REMEMBERED:
+            self._due.popitem(last=False)
+        if over <= _EVEN:
+            return 0.0
+        metrics.SLOWED.labels(rate.word).inc()
+        return min(over, LONGEST_WAIT)

@@ -1,0 +1,228 @@
+"""Answers chosen requests straight behind aiohttp's parser, before a task, a Request or a Response exists.
+
+aiohttp's strict C parser reads every byte as always. Each message it has accepted is offered to an Express, which
+answers it with finished bytes, promises them, or passes; what it passes goes the normal way, and so does everything
+that comes while the normal way is busy on that connection. Answers leave in the order of the requests, whichever way
+each of them went.
+
+Doing this beside aiohttp means keeping its books: each message taken is consumed from the parser's queue, the
+keep-alive clock moves on, a promised answer counts as a request in progress, so that idle connections are told from
+busy ones and a shutdown waits for it. Those books are private attributes of the one minor version of aiohttp that is
+pinned; `supported` says whether they are all there, and a service runs without an Express where they are not.
+"""
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http import RawRequestMessage
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE as QUEUE
+
+from ops.server import Protocol
+
+Answer = bytes | asyncio.Future[bytes] | None
+Offer = Callable[[RawRequestMessage, "ExpressProtocol"], Answer]
+"""Finished bytes; a future of them, which never fails; or None for "let it go the normal way".
+
+It is offered messages without a body only, and only while this process is not draining.
+"""
+
+_Message = tuple[RawRequestMessage, StreamReader]
+_log = logging.getLogger(__name__)
+
+_BOOKS = (
+    "_buffer_paused",
+    "_close",
+    "_force_close",
+    "_handler_waiter",
+    "_keepalive_handle",
+    "_keepalive_timeout",
+    "_manager",
+    "_msg_queue_resume_size",
+    "_messages",
+    "_next_keepalive_close_time",
+    "_parser",
+    "_pause_reading_for_buffer",
+    "_paused",
+    "_process_keepalive",
+    "_request_count",
+    "_request_in_progress",
+    "_resume_reading_if_drained",
+    "_upgraded",
+    "_waiter",
+)
+
+
+def supported() -> bool:
+    """Whether this aiohttp keeps its books where this module looks for them."""
+    names = {name for cls in web.RequestHandler.__mro__ for name in getattr(cls, "__slots__", ())}
+    missing = sorted(name for name in _BOOKS if name not in names and not hasattr(web.RequestHandler, name))
+    source = inspect.getsource(web.RequestHandler.data_received)
+    if missing or "self._parser.feed_data(data)" not in source:
+        _log.warning("This aiohttp is not the one the express way was written for; everything goes the normal way.")
+        return False
+    return True
+
+
+class ExpressProtocol(Protocol):
+    """A connection whose messages are offered to an Express first."""
+
+    __slots__ = ("_offer", "_parked", "_promised", "drawn", "peer")
+
+    def __init__(self, manager: web.Server, *, service: str, offer: Offer, **options: Any) -> None:
+        super().__init__(manager, service=service, **options)
+        self._offer = offer
+        self._promised: asyncio.Future[bytes] | None = None
+        self._parked: asyncio.Future[None] | None = None
+        self._parser: Any = _Tap(self._parser, self)
+        self.drawn: RawRequestMessage | None = None
+        """The last message that was passed on because its trace is to be sampled."""
+        self.peer: str | None = None
+        """The address at the other end."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        peer = transport.get_extra_info("peername")
+        self.peer = peer[0] if isinstance(peer, tuple) else None
+
+    @property
+    def waits(self) -> bool:
+        """Whether an answer is promised and not there yet."""
+        return self._promised is not None
+
+    # -- messages --------------------------------------------------------------------------------------------
+
+    def take(self, messages: Sequence[Any]) -> Sequence[Any]:
+        """Answer as many of these, the first first, as the Express takes; what is returned goes on the normal way."""
+        waiter = self._waiter
+        if waiter is None or waiter.done() or self._messages or self._paused or self._close or self._force_close:
+            return messages
+        ready: list[bytes] = []
+        rest: Sequence[_Message] = ()
+        for n, (message, payload) in enumerate(messages):
+            whole = payload is EMPTY_PAYLOAD and isinstance(message, RawRequestMessage)
+            answer = self._offer(message, self) if whole else None
+            if answer is None:
+                rest = messages[n:]
+                break
+            self._consume()
+            if not isinstance(answer, bytes):
+                self._wait_for(answer)
+                rest = messages[n + 1 :]
+                break
+            ready.append(answer)
+        if ready:
+            self._send(ready[0] if len(ready) == 1 else b"".join(ready))
+        return rest
+
+    def hold(self) -> None:
+        """Read no further until what has gathered is worked off."""
+        if not self._buffer_paused:
+            self._pause_reading_for_buffer()
+
+    def _consume(self) -> None:
+        self._parser.message_consumed()
+        self._request_count += 1
+        self._manager.requests_count += 1  # type: ignore[union-attr]
+
+    def _send(self, answers: bytes) -> None:
+        transport = self.transport
+        if transport is not None:
+            transport.write(answers)
+        close_time = self._loop.time() + self._keepalive_timeout
+        self._next_keepalive_close_time = close_time
+        if self._keepalive_handle is None:
+            self._keepalive_handle = self._loop.call_at(close_time, self._process_keepalive)
+
+    # -- an answer that is promised --------------------------------------------------------------------------
+
+    def _wait_for(self, answer: "asyncio.Future[bytes]") -> None:
+        # aiohttp's own task waits for `_waiter`. While it is parked nothing wakes that task, what arrives gathers in
+        # `_messages` under aiohttp's own limit, and the connection counts as busy.
+        self._promised, self._parked, self._waiter = answer, self._waiter, None
+        self._request_in_progress = True
+        answer.add_done_callback(self._keep_promise)
+
+    def _keep_promise(self, answer: "asyncio.Future[bytes]") -> None:
+        self._promised = None
+        self._request_in_progress = False
+        if self._handler_waiter is not None and not self._handler_waiter.done():
+            self._handler_waiter.set_result(None)
+        if answer.cancelled() or answer.exception() is not None:
+            self.force_close()
+            return
+        if self.transport is not None:
+            self._send(answer.result())
+        if self._close or self._force_close:
+            # Somebody asked for the end while the answer was on its way: it was the last one.
+            self.force_close()
+            return
+        self._unpark()
+        self._go_on()
+
+    def _unpark(self) -> None:
+        if self._parked is not None:
+            self._waiter, self._parked = self._parked, None
+
+    def _go_on(self) -> None:
+        """Take what has gathered meanwhile, and leave the rest to aiohttp."""
+        if self._messages and not self._paused:
+            gathered = list(self._messages)
+            self._messages.clear()
+            self._messages.extend(self.take(gathered))
+        if self._messages and self._promised is None and self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+        if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
+            self._resume_reading_if_drained()
+
+    # -- the end ---------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Answer what was promised, and nothing after that."""
+        if self._promised is None:
+            super().close()
+        self._close = True
+
+    def force_close(self) -> None:
+        """Hang up now."""
+        if self._promised is not None:
+            self._promised.remove_done_callback(self._keep_promise)
+            self._promised = None
+            self._request_in_progress = False
+        self._unpark()
+        super().force_close()
+
+
+class _Tap:
+    """The parser, with every message it has accepted offered to the Express on its way to aiohttp."""
+
+    __slots__ = ("_parser", "_protocol", "feed_eof", "message_consumed", "pause_reading", "set_upgraded")
+
+    def __init__(self, parser: Any, protocol: ExpressProtocol) -> None:
+        self._parser = parser
+        self._protocol = protocol
+        self.feed_eof = parser.feed_eof
+        self.message_consumed = parser.message_consumed
+        self.pause_reading = parser.pause_reading
+        self.set_upgraded = parser.set_upgraded
+
+    def feed_data(self, data: bytes) -> tuple[Sequence[_Message], bool, bytes]:
+        """What aiohttp is to do itself; raises what the parser raises."""
+        protocol = self._protocol
+        while True:
+            messages, upgraded, tail = self._parser.feed_data(data)
+            if not messages or upgraded:
+                return messages, upgraded, tail
+            rest = protocol.take(messages)
+            if len(messages) < QUEUE:
+                return rest, upgraded, tail
+            # A full queue makes the parser stop in the middle of what it was given, until it is asked to go on: by us
+            # now, or by aiohttp once it has worked off what is left, which it does for a connection it has paused.
+            if rest or protocol.waits:
+                protocol.hold()
+                return rest, upgraded, tail
+            data = b""

@@ -1,0 +1,298 @@
+"""What a process may believe of its copies while it follows the stream, and when it stops believing it."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from lookup.cache import Cache, Change, Heard, StreamEnd, Value, dossier_key, stream_key
+from lookup.clock import DatabaseClock
+from lookup.feed import Feed, Floors, Follower
+from lookup.freshness import SECOND, Freshness
+from lookup.memory import Copy, Memory
+from ops.connections import Redis
+from tests.house import until
+
+CODE = "G99.01.01-261120-0001"
+
+
+class Monotonic:
+    """A clock that moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def monotonic() -> Monotonic:
+    return Monotonic()
+
+
+@pytest.fixture
+def memory() -> Memory:
+    return Memory(100_000)
+
+
+@pytest.fixture
+def feed(monotonic: Monotonic, memory: Memory) -> Feed:
+    clock = DatabaseClock(monotonic)
+    feed = Feed(clock, memory, Freshness(soft=60, silent=5))
+    feed.join(StreamEnd("10-0", clock.now(), b"10-0"))
+    return feed
+
+
+def now(feed: Feed) -> int:
+    return feed._clock.now()
+
+
+def keep(feed: Feed, memory: Memory, version: int = 1, *, leans: bool = True) -> Copy:
+    generation = feed.generation
+    copy = Copy(version, now(feed), b"body", generation=generation, trusted=generation if leans else 0)
+    memory.keep(CODE, copy)
+    return copy
+
+
+def beat(feed: Feed, xid: int, prev: str, since: bytes = b"10-0") -> Heard:
+    return Heard(f"{xid}-0", prev, at=now(feed), since=since)
+
+
+def test_heartbeat_carries_a_copy_that_leans_forward(feed: Feed, memory: Memory, monotonic: Monotonic) -> None:
+    leaning = keep(feed, memory)
+    monotonic.now += 100
+    assert now(feed) - feed.as_of(leaning) == 100 * SECOND
+    feed.hear(beat(feed, 11, "10-0"))
+    assert feed.as_of(leaning) == now(feed)
+    assert leaning.trusted == feed.generation
+    assert now(feed) < feed.trusted_until <= now(feed) + 5 * SECOND
+
+
+def test_copy_that_does_not_lean_ages_by_itself(feed: Feed, memory: Memory, monotonic: Monotonic) -> None:
+    own = keep(feed, memory, leans=False)
+    monotonic.now += 100
+    feed.hear(beat(feed, 11, "10-0"))
+    assert now(feed) - feed.as_of(own) == 100 * SECOND
+
+
+def test_change_distrusts_the_older_copy_and_leaves_it_there(feed: Feed, memory: Memory, monotonic: Monotonic) -> None:
+    old = keep(feed, memory, 1)
+    monotonic.now += 1
+    feed.hear(beat(feed, 11, "10-0"))
+    heard_at = now(feed)
+    monotonic.now += 1
+    feed.hear(Heard("12-1", "11-0", CODE, 2))
+    assert memory.look(CODE) is old
+    assert old.generation != feed.generation
+    assert feed.as_of(old) == heard_at  # it was the truth up to there
+    assert feed.floors.of(CODE) == 2
+
+
+def test_change_already_known_changes_nothing(feed: Feed, memory: Memory) -> None:
+    copy = keep(feed, memory, 2)
+    feed.hear(Heard("11-1", "10-0", CODE, 2))
+    assert copy.trusted == feed.generation
+
+
+def test_bound_number_is_a_floor_of_its_own(feed: Feed) -> None:
+    feed.hear(Heard("11-1", "10-0", CODE, 3, "01234/2026/99901"))
+    assert feed.number_floors.of("01234/2026/99901") == 3
+    assert feed.floors.of("01234/2026/99901") == 0
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        Heard("12-1", "11-5", "another", 2),
+        Heard("12-0", "11-5", at=1, since=b"10-0"),
+        Heard("11-1", "", "first of a stream that was trimmed or begun anew", 2),
+        Heard("11-0", "10-0", at=1, since=b"9-0"),
+    ],
+    ids=["change after a gap", "heartbeat after a gap", "another beginning", "another stream"],
+)
+def test_anything_missed_is_a_new_generation(feed: Feed, memory: Memory, entry: Heard) -> None:
+    copy, before = keep(feed, memory), now(feed)
+    generation = feed.generation
+    feed.hear(entry)
+    assert feed.generation == generation + 1
+    assert copy.trusted != feed.generation
+    assert memory.look(CODE) is copy
+    assert feed.as_of(copy) == before  # what was known of it stays known, and grows no younger
+    assert feed.position == entry.id
+
+
+def test_unbroken_stream_is_one_generation(feed: Feed) -> None:
+    generation = feed.generation
+    feed.hear(Heard("11-1", "10-0", "a", 2))
+    feed.hear(Heard("11-2", "11-1", "b", 2))
+    feed.hear(beat(feed, 12, "11-2"))
+    assert feed.generation == generation
+
+
+def test_lost_connection_ends_trust_at_once_and_joining_again_begins_anew(feed: Feed, memory: Memory) -> None:
+    copy, at = keep(feed, memory), feed.at
+    feed.leave()
+    assert feed.trusted_until == 0
+    assert copy.trusted != feed.generation
+    left = feed.generation
+    feed.leave()  # once is enough
+    assert feed.generation == left
+    feed.join(StreamEnd("10-0", at, b"10-0"))
+    assert feed.generation == left + 1
+    assert copy.trusted != feed.generation
+
+
+def test_reply_is_trusted_only_if_nothing_can_have_been_missed_since_the_question(feed: Feed) -> None:
+    asked, at = feed.mark(), feed.at
+    assert feed.trusts(asked, at, b"10-0")
+    assert feed.trusts(asked, at + SECOND, b"10-0")
+    assert not feed.trusts(asked, at - 1, b"10-0")  # a Redis that is behind what was heard
+    assert not feed.trusts(asked, at, b"9-0")
+    assert not feed.trusts(asked, at, b"-")
+    feed.hear(Heard("12-1", "11-9", "a", 2))
+    assert not feed.trusts(asked, at, b"10-0")
+
+
+def test_old_redis_does_not_make_the_feed_younger(feed: Feed, monotonic: Monotonic) -> None:
+    at = feed.at
+    monotonic.now += 1
+    feed.join(StreamEnd("9-0", at - 30 * SECOND, b"10-0"))
+    assert feed.at == at
+    assert not feed.trusts(feed.mark(), at - 30 * SECOND, b"10-0")
+
+
+def test_new_epoch_forgets_everything(feed: Feed, memory: Memory) -> None:
+    keep(feed, memory)
+    feed.hear(Heard("11-1", "10-0", CODE, 5, "01234/2026/99901"))
+    feed.enter(2)
+    assert (feed.epoch, feed.at, feed.position, feed.trusted_until) == (2, 0, "", 0)
+    assert memory.look(CODE) is None
+    assert feed.floors.of(CODE) == feed.number_floors.of("01234/2026/99901") == 0
+    feed.enter(1)  # somebody who has not heard of it yet
+    assert feed.epoch == 2
+
+
+def test_copy_that_had_to_go_leaves_its_version_as_a_floor_while_it_is_young(monotonic: Monotonic) -> None:
+    memory = Memory(1000)
+    feed = Feed(DatabaseClock(monotonic), memory, Freshness(silent=5))
+    memory.keep("young", Copy(7, now(feed), b"", generation=1, trusted=0))
+    memory.keep("other", Copy(1, now(feed), b"x" * 600, generation=1, trusted=0))
+    assert feed.floors.of("young") == 7
+    monotonic.now += 6
+    memory.keep("another", Copy(1, now(feed), b"x" * 600, generation=1, trusted=0))
+    assert feed.floors.of("other") == 0
+
+
+def test_floors_only_rise_and_are_forgotten_when_nothing_older_can_come_in(monotonic: Monotonic) -> None:
+    floors = Floors(DatabaseClock(monotonic), lifetime=120)
+    floors.hear("a", 3)
+    floors.hear("a", 2)
+    assert floors.of("a") == 3
+    monotonic.now += 100
+    floors.hear("a", 4)
+    monotonic.now += 100
+    floors.hear("b", 1)
+    assert floors.of("a") == 4  # the note of version 3 is gone, that of version 4 is not
+    monotonic.now += 121
+    floors.hear("c", 1)
+    assert (floors.of("a"), floors.of("b"), len(floors)) == (0, 0, 1)
+
+
+# -- following a real stream -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def cache(redis_url: str) -> AsyncIterator[Cache]:
+    connection = Redis("redis", lambda: redis_url, size=4, deadline=2.0)
+    yield Cache(connection)
+    await connection.close()
+
+
+@contextlib.asynccontextmanager
+async def following(redis_url: str, feed: Feed) -> AsyncIterator[None]:
+    connection = Redis("redis-feed", lambda: redis_url, size=1, deadline=1.0)
+    task = asyncio.create_task(Follower(Cache(connection), feed).run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await connection.close()
+
+
+async def reaches(feed: Feed, position: str) -> None:
+    async def there() -> bool:
+        return feed.position == position
+
+    await until(there)
+
+
+async def test_follower_hears_changes_and_heartbeats(redis_url: str, cache: Cache) -> None:
+    clock = DatabaseClock()
+    feed = Feed(clock, Memory(1000), Freshness())
+    last = await cache.append(1, "", [Change("10-0")], [], clock.now())
+    async with following(redis_url, feed):
+        await reaches(feed, last)
+        generation = feed.generation
+        changes = [Change(f"11-{n}", f"code-{n}", 2) for n in range(1, 2500)]  # more than are read at once
+        last = await cache.append(1, last, changes, [], None)
+        at = clock.now()
+        last = await cache.append(1, last, [Change("12-0")], [], at)
+        await reaches(feed, last)
+        assert feed.floors.of("code-2499") == 2
+        assert (feed.at, feed.since, feed.generation) == (at, b"10-0", generation)
+
+
+async def test_stream_that_is_gone_and_begun_anew_is_another_one(redis_url: str, cache: Cache) -> None:
+    clock = DatabaseClock()
+    feed = Feed(clock, Memory(1000), Freshness())
+    last = await cache.append(1, "", [Change("10-0")], [], clock.now())
+    async with following(redis_url, feed):
+        await reaches(feed, last)
+        generation = feed.generation
+        await cache.forget(stream_key(1))
+        await cache.append(1, "", [Change("20-0")], [], clock.now())
+        await reaches(feed, "20-0")
+        assert feed.generation > generation
+        assert feed.since == b"20-0"
+
+
+async def test_follower_changes_over_to_a_new_epoch(redis_url: str, cache: Cache) -> None:
+    clock = DatabaseClock()
+    feed = Feed(clock, Memory(1000), Freshness())
+    await cache.append(1, "", [Change("10-0")], [], clock.now())
+    async with following(redis_url, feed):
+        await reaches(feed, "10-0")
+        feed.enter(2)
+        value = Value(dossier_key(2, CODE), 1, clock.now(), b"body", 60)
+        await cache.append(2, "", [Change("3-1", CODE, 1), Change("4-0")], [value], clock.now())
+        await reaches(feed, "4-0")
+        assert feed.since == b"3-1"
+
+
+async def test_follower_comes_back_after_redis_was_away(fragile: "object") -> None:
+    _, valkey = fragile()  # type: ignore[operator]
+    clock = DatabaseClock()
+    feed = Feed(clock, Memory(1000), Freshness())
+    connection = Redis("redis", lambda: valkey.url, size=4, deadline=2.0)
+    cache = Cache(connection)
+    try:
+        await cache.append(1, "", [Change("10-0")], [], clock.now())
+        async with following(valkey.url, feed):
+            await reaches(feed, "10-0")
+            generation = feed.generation
+            valkey.kill()
+
+            async def lost() -> bool:
+                return feed.trusted_until == 0
+
+            await until(lost)
+            valkey.restart()
+            await cache.append(1, "", [Change("11-0")], [], clock.now())
+            await reaches(feed, "11-0")
+            assert feed.generation > generation
+            assert feed.trusted_until > clock.now()
+    finally:
+        await connection.close()

@@ -1,0 +1,212 @@
+"""Whom a lookup asks: the freshest standby, else the primary; roles as they are and not as they were."""
+
+import asyncio
+import contextlib
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from lookup.clock import DatabaseClock
+from lookup.hosts import Hosts, Role, each_host
+from lookup.store import Store
+from ops import embedded
+from ops.errors import Unavailable
+from ops.guardian import Guardian
+from tests.conftest import NO_FSYNC, Database, prepare
+from tests.house import until
+
+
+@pytest.mark.parametrize(
+    ("url", "each"),
+    [
+        ("postgresql://u:p@one/db", ["postgresql://u:p@one/db"]),
+        (
+            "postgresql://u:p%40@one:5432,two:5433/db?sslmode=require",
+            ["postgresql://u:p%40@one:5432/db?sslmode=require", "postgresql://u:p%40@two:5433/db?sslmode=require"],
+        ),
+        ("postgresql://[::1]:5432,[::2]/db", ["postgresql://[::1]:5432/db", "postgresql://[::2]/db"]),
+    ],
+)
+def test_every_host_has_its_own_url(url: str, each: list[str]) -> None:
+    assert each_host(url) == each
+
+
+class Pair:
+    """A primary and its standby, and a database on both."""
+
+    def __init__(self, primary: embedded.Postgres, standby: embedded.Postgres, database: Database) -> None:
+        self.primary = primary
+        self.standby = standby
+        self.database = database
+
+    @property
+    def reader_url(self) -> str:
+        both = f"@127.0.0.1:{self.standby.port},127.0.0.1:{self.primary.port}/"
+        return self.database.reader_url.replace(f"@127.0.0.1:{self.primary.port}/", both)
+
+    async def on_standby(self, sql: str) -> Any:
+        return await run(self.standby.admin_url, sql)
+
+    async def on_primary(self, sql: str) -> Any:
+        return await run(self.database.owner_url, sql)
+
+    async def arrive(self) -> None:
+        """Wait until the standby has what the primary has now."""
+        at = await run(self.primary.admin_url, "SELECT pg_current_wal_lsn()::text")
+
+        async def there() -> bool:
+            return bool(await self.on_standby(f"SELECT pg_last_wal_replay_lsn() >= '{at}'::pg_lsn"))
+
+        await until(there)
+
+
+async def run(url: str, sql: str) -> Any:
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetchval(sql)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+def servers(guardian: Guardian) -> Iterator[tuple[embedded.Postgres, embedded.Postgres]]:
+    directory = Path(tempfile.mkdtemp(prefix="hoso24-pair-"))
+    directory.chmod(0o755)
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        primary = stack.enter_context(
+            embedded.Postgres.start(directory / "primary", settings=NO_FSYNC, guardian=guardian)
+        )
+        asyncio.run(prepare(primary.admin_url, "hoso24"))
+        yield (
+            primary,
+            stack.enter_context(
+                embedded.Postgres.start_standby(directory / "standby", primary, settings=NO_FSYNC, guardian=guardian)
+            ),
+        )
+
+
+@pytest.fixture
+async def pair(servers: tuple[embedded.Postgres, embedded.Postgres]) -> Pair:
+    primary, standby = servers
+    return Pair(primary, standby, Database("hoso24", primary.admin_url))
+
+
+@pytest.fixture
+async def hosts(pair: Pair) -> AsyncIterator[Hosts]:
+    hosts = Hosts(lambda: pair.reader_url, DatabaseClock(), size=2, deadline=1.0)
+    await hosts.probe()
+    yield hosts
+    await hosts.close()
+
+
+def names(hosts: Any) -> list[str]:
+    return [host.name for host in hosts]
+
+
+async def beat(pair: Pair) -> None:
+    """What the relay does once a second."""
+    await run(pair.database.relay_url, "UPDATE heartbeat SET at = now(), xid = pg_current_xact_id()")
+
+
+async def test_standby_is_asked_and_says_how_far_it_is(pair: Pair, hosts: Hosts) -> None:
+    await beat(pair)
+    await pair.arrive()
+    assert [host.role for host in hosts.all] == [Role.STANDBY, Role.PRIMARY]
+    assert names(hosts.readers())[:2] == ["postgres-1", "postgres-2"]
+    assert names(hosts.primaries()) == ["postgres-2"]
+    loaded = await Store(hosts).dossiers(["G99.12.01-260101-9999"])
+    assert loaded.standby
+    beat_at = await pair.on_primary("SELECT (extract(epoch FROM at) * 1000000)::bigint FROM heartbeat")
+    assert loaded.as_of == beat_at  # not now: a standby knows what has reached it
+    from_primary = await Store(hosts).dossiers(["G99.12.01-260101-9999"], primary=True)
+    assert not from_primary.standby
+    assert from_primary.as_of > beat_at
+
+
+async def test_horizon_of_a_standby_is_not_ahead_of_what_it_has(pair: Pair, hosts: Hosts) -> None:
+    await beat(pair)
+    await pair.arrive()
+    await pair.on_standby("SELECT pg_wal_replay_pause()")
+    await beat(pair)
+    xid = await pair.on_primary("SELECT xid::text::bigint FROM heartbeat")
+    assert (await Store(hosts).dossiers(["x"])).horizon <= xid
+    assert (await Store(hosts).dossiers(["x"], primary=True)).horizon > xid
+
+
+async def test_standby_far_behind_is_asked_after_the_primary(pair: Pair, hosts: Hosts) -> None:
+    await beat(pair)
+    await pair.arrive()
+    await pair.on_standby("SELECT pg_wal_replay_pause()")
+    await run(
+        pair.database.relay_url,
+        "UPDATE heartbeat SET at = now() + interval '11 s', xid = pg_current_xact_id()",
+    )
+    await hosts.probe()
+    assert names(hosts.readers()) == ["postgres-2", "postgres-1"]
+    pair.primary.kill()
+    await hosts.probe()
+    await hosts.probe()
+    assert names(hosts.readers()) == ["postgres-1"]
+    assert (await Store(hosts).dossiers(["x"])).standby
+
+
+@pytest.mark.parametrize("fault", ["kill", "pause"])
+async def test_lost_standby_costs_nobody_an_answer(pair: Pair, hosts: Hosts, fault: str) -> None:
+    store = Store(hosts)
+    assert (await store.dossiers(["x"])).standby
+    getattr(pair.standby, fault)()
+    try:
+        for _ in range(5):
+            assert not (await store.dossiers(["x"])).standby
+        assert hosts.all[0].breaker.open
+        assert hosts.reachable
+    finally:
+        pair.standby.resume()
+
+
+async def test_promoted_standby_is_the_primary_within_a_probe(pair: Pair, hosts: Hosts) -> None:
+    await beat(pair)
+    await pair.arrive()
+    pair.primary.kill()
+    await pair.on_standby("SELECT pg_promote(wait => true)")
+    await hosts.probe()
+    assert names(hosts.primaries()) == ["postgres-1"]
+    assert not (await Store(hosts).dossiers(["x"], primary=True)).standby
+
+
+async def test_of_two_primaries_the_one_whose_heartbeat_goes_on_is_believed(pair: Pair, hosts: Hosts) -> None:
+    await beat(pair)
+    await pair.arrive()
+    pair.primary.pause()  # it will wake and still call itself the primary
+    await pair.on_standby("SELECT pg_promote(wait => true)")
+    await run(
+        pair.database.relay_url.replace(str(pair.primary.port), str(pair.standby.port)),
+        "UPDATE heartbeat SET at = now() + interval '1 s', xid = pg_current_xact_id()",
+    )
+    pair.primary.resume()
+    await hosts.probe()
+    assert [host.role for host in hosts.all] == [Role.PRIMARY, Role.PRIMARY]
+    assert names(hosts.primaries()) == ["postgres-1"]
+
+
+async def test_nobody_left_is_unavailable_and_back_by_the_next_probe(pair: Pair, hosts: Hosts) -> None:
+    pair.standby.kill()
+    pair.primary.kill()
+    for _ in range(2):
+        await hosts.probe()
+    assert [hosts.reachable] == [False]
+    with pytest.raises(Unavailable):
+        await Store(hosts).dossiers(["x"])
+    with pytest.raises(Unavailable):
+        await hosts.present()
+    pair.primary.restart()
+    await hosts.probe()
+    assert [hosts.reachable] == [True]
+    assert not (await Store(hosts).dossiers(["x"])).standby
+    assert await hosts.present() == {"postgres-1": "unknown", "postgres-2": "primary"}
