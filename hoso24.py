@@ -116,6 +116,20 @@ def cache_renew(reason: str) -> None:
     click.echo(f"Epoch {asyncio.run(work())} has begun; relay and lookups change over within a second.")
 
 
+@cli.command()
+@click.argument("code")
+@click.option("--admin", help="The admin port of the lookup to ask: http://host:8081. Its memory is the one shown.")
+def why(code: str, admin: str | None) -> None:
+    """Show what one lookup's memory, Redis, each standby and the primary hold for a dossier, on one screen."""
+    from lookup import why as story
+    from lookup.settings import LookupSettings
+    from ops.settings import read
+
+    settings = read(LookupSettings, environment())
+    admin = admin or f"http://127.0.0.1:{settings.admin_port}"
+    sys.exit(0 if asyncio.run(story.tell(code, admin, settings)) else 1)
+
+
 @cli.group()
 def audit() -> None:
     """The event log's hash chain."""

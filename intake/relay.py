@@ -37,12 +37,13 @@ RETURNING (SELECT max(number) FROM epoch) AS epoch
 """
 
 CHANGES = """
-SELECT change.xid, change.seq, change.code, change.version, change.official_number, change.at,
+SELECT change.xid, change.seq, change.code, change.version, change.official_number, change.removing, change.at,
        now()              AS asked_at,
        d.version          AS dossier_version,
        d.status, d.service, d.agency, d.submitted_at, d.received_at, d.due_at, d.finished_at, d.returned_at,
        d.official_number  AS dossier_number, d.action_needed, d.timeline, d.key_serial, d.removed
-  FROM ((SELECT e.xid, e.seq, e.code, e.version, e.official_number, NULL::timestamptz AS at
+  FROM ((SELECT e.xid, e.seq, e.code, e.version, e.official_number, e.kind = 'removed' AS removing,
+                NULL::timestamptz AS at
            FROM event e
           WHERE e.epoch = $1
             AND NOT e.bulk
@@ -51,7 +52,7 @@ SELECT change.xid, change.seq, change.code, change.version, change.official_numb
           ORDER BY e.xid, e.seq
           LIMIT $4)
         UNION ALL
-        SELECT h.xid, 0, NULL, NULL, NULL, h.at
+        SELECT h.xid, 0, NULL, NULL, NULL, false, h.at
           FROM heartbeat h
          WHERE (h.xid, 0::bigint) > ($2::xid8, $3::bigint)
            AND h.xid < pg_snapshot_xmin(pg_current_snapshot())) AS change
@@ -256,7 +257,7 @@ def _change(row: Any) -> Change:
     entry_id = f"{row['xid']}-{row['seq']}"
     if row["code"] is None:
         return Change(entry_id)
-    return Change(entry_id, row["code"], row["version"], row["official_number"] or "")
+    return Change(entry_id, row["code"], row["version"], row["official_number"] or "", row["removing"])
 
 
 @contextlib.asynccontextmanager

@@ -15,7 +15,7 @@ from lookup import metrics
 from lookup.catalogue import Catalogue
 from lookup.clock import moment
 from lookup.code import DossierCode
-from lookup.dossier import Shows, anonymous_view, holder_view, local
+from lookup.dossier import Anonymous, Record, Shows, anonymous_view, holder_view, local
 from lookup.freshness import SECOND
 from lookup.limits import Limits, Rate, TooManyRequests
 from lookup.lookup_key import KeyRing, MalformedKey
@@ -145,7 +145,7 @@ class Desk:
             return found
         except Refusal as refusal:
             if source == "nowhere":
-                outcome = _REFUSED.get(type(refusal), outcome)
+                _, outcome = self.refused(refusal)
             raise
         finally:
             metrics.answers(source, outcome).inc()
@@ -153,17 +153,16 @@ class Desk:
     async def _read(self, code: DossierCode, key: str | None, at_least: int, client: bytes | None) -> Found | Missing:
         if key is None:
             found = await self._reader_find(code, at_least, client)
-            if isinstance(found, Missing):
-                await self._toll(client, self._limits.probed(client, Rate.MISSING))
-            elif found.source != "memory":
-                await self._toll(client, self._limits.found(client, code))
+            missing = isinstance(found, Missing)
+            seconds = self.toll_of_missing(client) if missing else self.toll_of_found(client, code, found.source)
+            await self.hold_back(client, seconds)
             return found
         serial = self._keys.serial(code, key)
         if serial is None and code.scheme is not codes.Scheme.D:
             await self._wrong_key(client, "forged")
         found = await self._reader_find(code, at_least, client)
         if isinstance(found, Missing):
-            await self._toll(client, self._limits.probed(client, Rate.WRONG_KEY))
+            await self.hold_back(client, self._limits.probed(client, Rate.WRONG_KEY))
             return found
         if found.record.code != code.text:  # asked by official number: the key is the code's
             serial = self._keys.serial(codes.parse(found.record.code), key)
@@ -173,18 +172,36 @@ class Desk:
 
     async def _reader_find(self, code: DossierCode, at_least: int, client: bytes | None) -> Found | Missing:
         async def before_primary() -> None:
-            await self._toll(client, self._limits.probed(client, Rate.PRIMARY))
+            await self.hold_back(client, self._limits.probed(client, Rate.PRIMARY))
 
         return await self.reader.find(code, at_least, before_primary=before_primary if at_least else None)
 
     async def _wrong_key(self, client: bytes | None, reason: str) -> NoReturn:
         metrics.WRONG_KEYS.labels(reason).inc()
-        await self._toll(client, self._limits.probed(client, Rate.WRONG_KEY))
+        await self.hold_back(client, self._limits.probed(client, Rate.WRONG_KEY))
         raise DossierOrKeyNotFound
 
-    async def _toll(self, client: bytes | None, seconds: float) -> None:
+    def toll_of_found(self, client: bytes | None, code: DossierCode, source: str) -> float:
+        """Charge a dossier that was found; the seconds its answer has to wait. From memory it is free."""
+        return 0.0 if source == "memory" else self._limits.found(client, code)
+
+    def toll_of_missing(self, client: bytes | None) -> float:
+        """Charge a code nobody has; the seconds its answer has to wait."""
+        return self._limits.probed(client, Rate.MISSING)
+
+    async def hold_back(self, client: bytes | None, seconds: float) -> None:
+        """Let an answer wait. Raises TooManyRequests when too many of this client wait already."""
         if seconds:
             await self._limits.hold_back(client, seconds)
+
+    @staticmethod
+    def refused(refusal: Refusal) -> tuple[str, str]:
+        """How a lookup is counted that was refused before it had an answer: source and outcome."""
+        return "nowhere", _REFUSED.get(type(refusal), "unavailable")
+
+    def anonymous_json(self, record: Record) -> bytes:
+        """The JSON of a dossier for anyone, when it is fresh."""
+        return encode(anonymous_view(record, self._shows, self.catalogue) if self._shows else Anonymous.of(record))
 
     def answer(
         self, found: Found, code: DossierCode, *, holder: bool, stored: bool, held: Callable[[str], bool]

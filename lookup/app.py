@@ -25,6 +25,7 @@ from lookup.reader import Reader, Vitals
 from lookup.settings import LookupSettings
 from lookup.shedding import Shedding
 from lookup.store import Store
+from lookup.why import process_report
 from ops import express, server
 from ops.breaker import Breaker
 from ops.clients import Clients
@@ -91,6 +92,7 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
         app=app,
         state=state,
         checks={"postgres": hosts.present, "redis": cache.ping},
+        reports={"why": process_report(memory, vitals, hosts)},
         tasks=[pulse.run, Follower(Cache(following), feed).run, hot.run],
         protocol=functools.partial(ExpressProtocol, offer=hot.offer) if express.supported() else Protocol,
         close=_closer(hosts.close, redis.close, following.close),

@@ -1,188 +1,156 @@
-"""One load per key, one round trip per moment: concurrent loads are shared and travel together.
+"""A round trip that many take together: whoever arrives while one is under way gathers for the next.
 
-While a batch is in flight the next one gathers, so batches grow with load and nothing waits when there is
-none. No domain words here.
+Batches grow with load, and nobody waits when there is none. No domain words here.
 """
 
 import asyncio
 import collections
+import logging
 import time
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
-from ops.errors import OurOwnDelay
-
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
+T = TypeVar("T")
 
 SMALLEST = 8
 """A batch is never made smaller than this for being slow."""
+ENOUGH = 32
+"""So many who wait are worth a round trip beside one that is under way."""
+
+_log = logging.getLogger(__name__)
 
 
 class Places:
-    """How many round trips may be under way at once, for however many batchers share them."""
+    """How many round trips may be under way at once, for however many stages share them."""
 
     def __init__(self, count: int) -> None:
         self.count = count
         self.free = count
-        self._sharers: list[Batcher[Any, Any]] = []
+        self._sharers: list[Stage[Any]] = []
 
-    def shared_by(self, batcher: "Batcher[Any, Any]") -> None:
-        """Tell this batcher whenever a place has become free."""
-        self._sharers.append(batcher)
+    def shared_by(self, stage: "Stage[Any]") -> None:
+        """Tell this stage whenever a place has become free."""
+        self._sharers.append(stage)
 
     def give_back(self) -> None:
         """One round trip has ended. Whoever was served last asks last the next time."""
         self.free += 1
-        for batcher in self._sharers:
-            batcher.start_soon()
+        for stage in self._sharers:
+            stage.start_soon()
         self._sharers.append(self._sharers.pop(0))
 
 
-class _Wanted(Generic[V]):
-    """One key that is being loaded, and everybody who waits for it."""
+class Stage(Generic[T]):
+    """Gathers items and takes them on a round trip with `run(items)`, in batches of at most `largest`.
 
-    __slots__ = ("callers", "since")
+    `run` sees to every item it is given, whatever happens; one it raises for all the same is handed to `failed`, and
+    logged. `wanted` is asked about each item as its batch is put together: one that nobody waits for any more, or that
+    has waited for too long, is left out, and is the asked one's to see to.
 
-    def __init__(self) -> None:
-        self.callers: list[asyncio.Future[V]] = []
-        self.since = time.monotonic()
-
-
-class Batcher(Generic[K, V]):
-    """Gathers keys and loads them with `load(keys)`, in batches of at most `largest` keys, as places are free.
-
-    `load` returns a value per key; a value that is an exception is raised to the callers of that key only, and
-    so is a LookupError for a key without a value. Whatever `load` itself raises goes to every caller of that batch.
-
-    Batches shrink while one takes longer than `target` seconds and grow again up to `largest`: where each key is
-    slow, one slow key does not hold up hundreds. A key that has waited for longer than `patience` seconds is given up
-    before it is asked for (OurOwnDelay), and one that nobody waits for any more is not asked for at all.
+    A batch is begun at once where none is under way. A further one is begun beside it when enough have gathered to be
+    worth a round trip, or when the one under way is slow: small batches side by side would cost more than they save.
+    Batches shrink while one takes longer than `target` seconds and grow again up to `largest`: where each item is slow,
+    one slow item does not hold up hundreds.
     """
 
     def __init__(
         self,
-        load: Callable[[Sequence[K]], Awaitable[Mapping[K, V | Exception]]],
+        run: Callable[[list[T]], Awaitable[None]],
         *,
         places: Places,
         largest: int,
+        wanted: Callable[[T], bool] = lambda _: True,
+        failed: Callable[[list[T], Exception], None] = lambda *_: None,
         target: float = 0.025,
-        patience: float = 2.0,
     ) -> None:
-        self._load = load
+        self._run_batch = run
         self._places = places
         self._largest = largest
+        self._wanted = wanted
+        self._failed = failed
         self._target = target
-        self._patience = patience
         self._limit = largest
         self._seconds = 0.0  # a batch takes, smoothed
-        self._gathering: dict[K, _Wanted[V]] = {}
-        self._order: collections.deque[K] = collections.deque()
-        self._loading: dict[K, _Wanted[V]] = {}
+        self._gathering: collections.deque[T] = collections.deque()
         self._starting = False
+        self._under_way = 0
+        self._slow = False
+        self._timer: asyncio.TimerHandle | None = None
         self._batches: set[asyncio.Task[None]] = set()
         places.shared_by(self)
 
     @property
     def waiting(self) -> int:
-        """Keys gathered and not asked for yet."""
+        """Items gathered and not taken along yet."""
         return len(self._gathering)
 
     @property
     def expected_wait(self) -> float:
-        """Seconds until a key that is wanted now is asked for, by the pace of the last batches."""
+        """Seconds until an item that enters now is taken along, by the pace of the last batches."""
         return len(self._gathering) // self._limit * self._seconds / self._places.count
 
-    def want(self, key: K, *, begun_later: bool = False) -> "asyncio.Future[V]":
-        """A future of this caller's own: the value of this key, loaded together with whatever else is wanted now.
-
-        It may be cancelled: that leaves the load to the others who wait for it. `begun_later`: share only a load
-        that has not begun yet.
-        """
-        wanted = self._gathering.get(key)
-        if wanted is None and not begun_later:
-            wanted = self._loading.get(key)
-        if wanted is None:
-            wanted = self._gathering[key] = _Wanted()
-            self._order.append(key)
+    def enter(self, item: T) -> None:
+        """Take this item along on the next round trip."""
+        self._gathering.append(item)
+        if not self._starting:
             self.start_soon()
-        future: asyncio.Future[V] = asyncio.get_running_loop().create_future()
-        wanted.callers.append(future)
-        return future
-
-    async def get(self, key: K, *, begun_later: bool = False) -> V:
-        """The value of this key, as `want` promises it."""
-        return await self.want(key, begun_later=begun_later)
 
     def start_soon(self) -> None:
-        """Begin a batch with what has gathered, if there is a place."""
+        """Begin a batch with what has gathered, if it is time for one and there is a place."""
         # One turn of the loop later, so that everything that became ready in this turn travels together.
-        if self._gathering and self._places.free and not self._starting:
+        if self._gathering and not self._starting and self._places.free and self._is_time():
             self._starting = True
             asyncio.get_running_loop().call_soon(self._start)
 
+    def _is_time(self) -> bool:
+        return not self._under_way or self._slow or len(self._gathering) >= min(ENOUGH, self._limit)
+
+    def _look_at_the_clock(self) -> None:
+        self._slow = True
+        self.start_soon()
+
     def _start(self) -> None:
         self._starting = False
-        while self._places.free and self._gathering:
+        while self._places.free and self._gathering and self._is_time():
             batch = self._next_batch()
             if not batch:
                 continue
             self._places.free -= 1
-            self._loading |= batch
+            self._under_way += 1
             task = asyncio.create_task(self._run(batch))
             self._batches.add(task)
             task.add_done_callback(self._batches.discard)
+            self._slow = False
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = asyncio.get_running_loop().call_later(self._target, self._look_at_the_clock)
 
-    def _next_batch(self) -> dict[K, _Wanted[V]]:
-        batch: dict[K, _Wanted[V]] = {}
-        overdue = time.monotonic() - self._patience
-        while self._order and len(batch) < self._limit:
-            key = self._order.popleft()
-            wanted = self._gathering.pop(key)
-            if wanted.since < overdue:
-                _deliver(wanted, OurOwnDelay("There were too many before it."))
-            elif any(not caller.done() for caller in wanted.callers):
-                batch[key] = wanted
+    def _next_batch(self) -> list[T]:
+        batch: list[T] = []
+        while self._gathering and len(batch) < self._limit:
+            item = self._gathering.popleft()
+            if self._wanted(item):
+                batch.append(item)
         return batch
 
-    async def _run(self, batch: dict[K, _Wanted[V]]) -> None:
+    async def _run(self, batch: list[T]) -> None:
         began = time.monotonic()
         try:
-            values: Mapping[K, V | Exception] = await self._load(list(batch))
+            await self._run_batch(batch)
+            self._learn(time.monotonic() - began, len(batch))
         except asyncio.CancelledError:
-            for key, wanted in batch.items():
-                self._forget(key, wanted)
-                for caller in wanted.callers:
-                    caller.cancel()
+            self._gathering.clear()  # only a loop that closes does this, and nothing may set out on it any more
             raise
         except Exception as error:
-            values = dict.fromkeys(batch, error)
-        else:
-            self._learn(time.monotonic() - began, len(batch))
+            _log.exception("A round trip of %d failed.", len(batch))
+            self._failed(batch, error)
         finally:
+            self._under_way -= 1
             self._places.give_back()
-        for key, wanted in batch.items():
-            self._forget(key, wanted)
-            _deliver(wanted, values.get(key, LookupError(f"nothing was loaded for {key!r}")))
 
-    def _learn(self, seconds: float, keys: int) -> None:
+    def _learn(self, seconds: float, items: int) -> None:
         self._seconds += (seconds - self._seconds) / 8
         if seconds > self._target:
-            self._limit = max(SMALLEST, min(self._limit, keys) * 3 // 4)
-        elif keys == self._limit and seconds < self._target / 2:
+            self._limit = max(SMALLEST, min(self._limit, items) * 3 // 4)
+        elif items == self._limit and seconds < self._target / 2:
             self._limit = min(self._largest, self._limit * 3 // 2)
-
-    def _forget(self, key: K, wanted: _Wanted[V]) -> None:
-        if self._loading.get(key) is wanted:
-            del self._loading[key]
-
-
-def _deliver(wanted: _Wanted[V], value: V | Exception) -> None:
-    for caller in wanted.callers:
-        if caller.done():
-            continue
-        if isinstance(value, Exception):
-            caller.set_exception(value)
-            caller.exception()  # every caller may have gone; that is not worth a warning
-        else:
-            caller.set_result(value)

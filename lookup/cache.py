@@ -113,7 +113,7 @@ return results
 # KEYS: stream, feed, epoch, then one key per value.
 # ARGV: where the stream must end ('' for "nowhere yet"), epoch, heartbeat ('' for none), length kept,
 #       number of values, per value version, as_of, body, seconds to live;
-#       then per entry its id, and code, version, number ('' for none; code '' for a heartbeat).
+#       then per entry its id, and code, version, number ('' for none; code '' for a heartbeat), removed (1 or '').
 # A value read together with a batch of the log has seen at least that batch, so it always leans on the stream.
 _APPEND = (
     _PUT
@@ -128,8 +128,8 @@ local first_entry = 6 + 4 * values
 if last == '' or since == '-' then since = ARGV[first_entry] end
 
 local prev = last
-for n = first_entry, #ARGV, 4 do
-    local id, code, version, number = ARGV[n], ARGV[n + 1], ARGV[n + 2], ARGV[n + 3]
+for n = first_entry, #ARGV, 5 do
+    local id, code, version, number, removed = ARGV[n], ARGV[n + 1], ARGV[n + 2], ARGV[n + 3], ARGV[n + 4]
     local fields = {'prev', prev}
     if code ~= '' then
         fields = {'code', code, 'version', version, 'prev', prev}
@@ -137,6 +137,7 @@ for n = first_entry, #ARGV, 4 do
         fields = {'at', ARGV[3], 'since', since, 'prev', prev}
     end
     if number ~= '' then table.insert(fields, 'number') table.insert(fields, number) end
+    if removed ~= '' then table.insert(fields, 'removed') table.insert(fields, removed) end
     local added = redis.pcall('XADD', stream, 'MAXLEN', '~', ARGV[4], id, unpack(fields))
     if type(added) == 'table' and added.err then
         if n > first_entry then error(added.err) end
@@ -179,12 +180,13 @@ class Value(NamedTuple):
 
 
 class Change(NamedTuple):
-    """One stream entry; `code` is empty for a heartbeat."""
+    """One stream entry; `code` is empty for a heartbeat. `removed`: at this version the dossier has no content."""
 
     id: str
     code: str = ""
     version: int = 0
     number: str = ""
+    removed: bool = False
 
 
 class StreamMovedError(Exception):
@@ -203,11 +205,16 @@ class EntryTooSmallError(Exception):
 class Read:
     """What one round trip to Redis found."""
 
-    entries: Mapping[str, Entry | None]
+    entries: Sequence[Entry | None]
+    """One per key, in order."""
     feed_at: int
     """Up to when every committed change has been delivered, microseconds; 0 when nobody delivers."""
     since: bytes
     """The stream's name, which is its first entry's id; `-` for none."""
+
+
+NOTHING_READ = Read((), 0, b"-")
+"""What is known when Redis could not be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +246,7 @@ class Heard(NamedTuple):
     number: str = ""
     at: int = 0
     since: bytes = b""
+    removed: bool = False
 
 
 def dossier_key(epoch: int, code: str) -> str:
@@ -277,8 +285,7 @@ class Cache:
         """The entries under these keys, and the feed's state at the same moment, in one command."""
         feed, *values = await self._bytes(lambda client: client.mget([feed_key(epoch), *keys]))
         at, since = _parse_feed(feed)
-        entries = {key: _parse(value, at, since) for key, value in zip(keys, values, strict=True)}
-        return Read(entries, at, since)
+        return Read([_parse(value, at, since) for value in values], at, since)
 
     async def fill(self, epoch: int, values: Sequence[Value], horizon: int) -> Filled:
         """Store each value unless the cache knows better. `horizon` is the xmin of the snapshot they were read in.
@@ -306,7 +313,7 @@ class Cache:
         for value in values:
             arguments += (value.version, value.as_of, value.body, value.ttl)
         for change in changes:
-            arguments += (change.id, change.code, change.version, change.number)
+            arguments += (change.id, change.code, change.version, change.number, 1 if change.removed else "")
         keys = [stream_key(epoch), feed_key(epoch), EPOCH_KEY, *(value.key for value in values)]
         outcome, detail = await self._append.run(self._redis, keys, arguments)
         if outcome == b"moved":
@@ -318,6 +325,10 @@ class Cache:
     async def forget(self, key: str) -> None:
         """Drop one entry, whatever it is."""
         await self._bytes(lambda client: client.delete(key))
+
+    async def time_to_live(self, key: str) -> int:
+        """Seconds until Redis drops this key by itself; negative when it is not there, or never."""
+        return int(await self._bytes(lambda client: client.ttl(key)))
 
     async def stream_end(self, epoch: int) -> str:
         """The id of the stream's last entry, or '' for an empty stream."""
@@ -419,4 +430,5 @@ def _heard(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Heard:
         fields.get(b"number", b"").decode(),
         int(fields.get(b"at", 0)),
         fields.get(b"since", b""),
+        b"removed" in fields,
     )

@@ -80,21 +80,42 @@ class Shows(Enum):
     SERVICE = "service"
 
 
+class Anonymous(msgspec.Struct, frozen=True):
+    """What anyone who has the code may see at the least, ready to be encoded (TT 01/2018, art. 16(2)d)."""
+
+    code: str
+    status: str
+    status_number: int
+    final: bool
+    completion: float
+    due_at: datetime | None
+    version: int
+
+    @classmethod
+    def of(cls, record: Record) -> "Anonymous":
+        """The view of this record."""
+        slug, final, completion = _STATUSES[record.status]
+        due_at = record.due_at
+        return cls(
+            record.code,
+            slug,
+            record.status,
+            final,
+            completion,
+            due_at and due_at.astimezone(VIETNAM),
+            record.version,
+        )
+
+
+_STATUSES = {status.value: (status.slug, status.final, status.completion) for status in Status}
+
+
 def anonymous_view(record: Record, shows: frozenset[Shows], catalogue: Catalogue) -> dict[str, Any]:
     """What anyone who has the code may see: status, completion, promised date, version (TT 01/2018, art. 16(2)d).
 
     The name of a sensitive service is never in it, whatever is switched on: it says something about health.
     """
-    status = Status(record.status)
-    view: dict[str, Any] = {
-        "code": record.code,
-        "status": status.slug,
-        "status_number": status.value,
-        "final": status.final,
-        "completion": status.completion,
-        "due_at": local(record.due_at),
-        "version": record.version,
-    }
+    view: dict[str, Any] = msgspec.structs.asdict(Anonymous.of(record))
     if Shows.DATES in shows:
         view |= _dates(record)
     if Shows.OFFICIAL_NUMBER in shows:

@@ -37,25 +37,31 @@ REJOIN = 0.1
 class Floors:
     """The lowest version each code may be answered with, for as long as an older one could still come in.
 
-    `lifetime` in seconds: longer than any load takes and any standby that is read from lags.
+    `lifetime` in seconds: longer than any load takes and any standby that is read from lags. That a dossier was removed
+    is not forgotten: it never comes back, and nobody may ever see it again here.
     """
 
     def __init__(self, clock: DatabaseClock, lifetime: float) -> None:
         self._clock = clock
         self._lifetime = int(lifetime * SECOND)
         self._versions: dict[str, int] = {}
+        self._removed: dict[str, int] = {}
         self._ages: collections.deque[tuple[int, str, int]] = collections.deque()
 
     def __len__(self) -> int:
-        return len(self._versions)
+        return len(self._versions) + len(self._removed)
 
     def of(self, name: str) -> int:
         """The floor of this code or number; 0 for none."""
-        return self._versions.get(name, 0)
+        return self._versions.get(name) or self._removed.get(name, 0)
+
+    def removed(self, name: str) -> bool:
+        """Whether the dossier has no content any more: what comes in below its floor must not go out, even marked."""
+        return name in self._removed
 
     def hear(self, name: str, version: int) -> None:
         """Raise the floor to this version."""
-        if version > self._versions.get(name, 0):
+        if version > self.of(name):
             now = self._clock.now()
             self._versions[name] = version
             self._ages.append((now, name, version))
@@ -64,9 +70,17 @@ class Floors:
                 if self._versions.get(old) == then:
                     del self._versions[old]
 
+    def hear_removed(self, name: str, version: int) -> None:
+        """At this version the dossier has no content, and it will have no other version."""
+        self._versions.pop(name, None)
+        self._removed[name] = version
+        if len(self._removed) > REMEMBERED:
+            del self._removed[next(iter(self._removed))]
+
     def clear(self) -> None:
         """Forget all floors."""
         self._versions.clear()
+        self._removed.clear()
         self._ages.clear()
 
 
@@ -170,7 +184,10 @@ class Feed:
             self.floors.hear(code, copy.version)
 
     def _change(self, entry: Heard) -> None:
-        self.floors.hear(entry.code, entry.version)
+        if entry.removed:
+            self.floors.hear_removed(entry.code, entry.version)
+        else:
+            self.floors.hear(entry.code, entry.version)
         if entry.number:
             self.number_floors.hear(entry.number, entry.version)
         copy = self._memory.look(entry.code)

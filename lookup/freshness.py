@@ -1,5 +1,6 @@
 """How old an answer may be: the rule that decides whether a copy is served, refreshed first, or marked."""
 
+import functools
 import random
 from dataclasses import dataclass
 from enum import Enum
@@ -19,7 +20,7 @@ class Verdict(Enum):
     """Of no use, not even marked."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Freshness:
     """The published bounds, in seconds. Nothing older than `soft` leaves unmarked, nothing older than `hard` at all."""
 
@@ -30,6 +31,10 @@ class Freshness:
     silent: float = 5.0
     """How long the feed may be silent before an answer counts as unconfirmed when Postgres cannot be asked."""
 
+    @functools.cached_property
+    def _surely_young(self) -> int:
+        return int(self.soft * SECOND * 0.45)
+
     def judge(self, version: int, age: int) -> Verdict:
         """The verdict on a copy `age` microseconds old.
 
@@ -38,6 +43,8 @@ class Freshness:
         """
         if version == 0:
             return Verdict.SERVE if age <= self.negative * SECOND else Verdict.DISCARD
+        if age <= self._surely_young:
+            return Verdict.SERVE
         limit = self.soft * SECOND * random.uniform(0.9, 1.0)  # noqa: S311 - spreads load, hides nothing
         if age <= limit / 2:
             return Verdict.SERVE

@@ -10,10 +10,10 @@ answer are what `written` makes of the Response the normal way would have sent.
 
 import asyncio
 import bisect
-import functools
 import logging
 import time
-from typing import NamedTuple
+from collections import defaultdict
+from collections.abc import Sequence
 
 import msgspec
 from aiohttp import HttpVersion11, hdrs, web
@@ -22,33 +22,44 @@ from aiohttp.http import RawRequestMessage
 
 from lookup import code as codes
 from lookup import metrics
-from lookup.api import KEY_HEADER, PATH, Desk, encode, etag
-from lookup.code import DossierCode, MalformedCode
-from lookup.dossier import unpack
+from lookup.api import KEY_HEADER, PATH, Desk, DossierNotFound, etag
+from lookup.code import DossierCode, Scheme
+from lookup.dossier import Record, unpack
 from lookup.freshness import SECOND
 from lookup.memory import Copy, Memory, Rendered
-from lookup.reader import Found
+from lookup.reader import Answer, Found
 from ops import logs, tracing
-from ops.errors import Internal, Refusal
-from ops.express import Answer, ExpressProtocol
-from ops.metrics import HTTP_IN_FLIGHT, observe_many
-from ops.middleware import CLIENT_GONE, completed, dress, http_counter, http_timer, identity, problem, record
+from ops.errors import Internal, Refusal, Unavailable
+from ops.express import LATER, ExpressProtocol, Later
+from ops.metrics import HTTP_BUCKETS, HTTP_IN_FLIGHT, observe_many
+from ops.middleware import (
+    CLIENT_GONE,
+    NOT_TIMED,
+    completed,
+    dress,
+    http_counter,
+    http_timer,
+    identity,
+    log_access,
+    problem,
+)
 from ops.probes import State
 
 SERVICE = "lookup"
 ROUTE = PATH + "{code}"
 FLUSH_EVERY = 0.1
-"""How often what was answered at once is added to the metrics, in seconds."""
+"""How often what was answered is added to the metrics, in seconds."""
 
+_METHODS = frozenset({"GET", "HEAD"})
 _PREFIX = len(PATH)
-_DRAWN = b"x-request-id"
+_GIVEN = b"x-request-id"
 _HELD = b"if-none-match"
 _TRACE = tracing.TRACEPARENT.encode()
 _UNUSUAL = frozenset(
     {KEY_HEADER.lower().encode()}
     | {b"expect", b"if-match", b"if-modified-since", b"if-range", b"if-unmodified-since", b"range", b"upgrade"}
 )
-_LOOKED_AT = _UNUSUAL | {_DRAWN, _HELD, _TRACE}
+_LOOKED_AT = _UNUSUAL | {_GIVEN, _HELD, _TRACE}
 
 _OK = b"HTTP/1.1 200 OK\r\nVary: " + KEY_HEADER.encode() + b"\r\nAge: "
 _NOT_MODIFIED = b"HTTP/1.1 304 Not Modified\r\nVary: " + KEY_HEADER.encode() + b"\r\nAge: "
@@ -60,17 +71,29 @@ _DRESSED = b"\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer
 _LENGTH = b"\r\nContent-Length: "
 
 _AGES = [b"%d" % age for age in range(120)]
-_AGE_BOUNDS = [bound * SECOND for bound in metrics.AGE_BUCKETS]
 _log = logging.getLogger(__name__)
 
 
-class _Asked(NamedTuple):
-    """What a plain request says besides the code."""
+class _Asked:
+    """A plain request whose answer is not at hand: what is kept of it until it is."""
 
-    code: str
-    head: bool
-    request_id: bytes
-    held: bytes
+    __slots__ = ("began", "code", "connection", "held", "message", "request_id")
+
+    def __init__(
+        self,
+        message: RawRequestMessage,
+        connection: ExpressProtocol,
+        code: DossierCode,
+        held: bytes,
+        request_id: bytes,
+        began: float,
+    ) -> None:
+        self.message = message
+        self.connection = connection
+        self.code = code
+        self.held = held
+        self.request_id = request_id
+        self.began = began
 
 
 class HotPath:
@@ -82,57 +105,45 @@ class HotPath:
         self._feed = desk.reader.vitals.feed
         self._clock = desk.reader.vitals.clock
         self._state = state
-        self._log_share = log_share
         self._second = 0
         self._date = b""
-        self._in_flight = HTTP_IN_FLIGHT.labels(SERVICE)
-        self._counts: dict[tuple[bool, bool], int] = {}
-        self._seconds = 0.0
-        self._ages = [0] * (len(_AGE_BOUNDS) + 1)
-        self._age_sum = 0
+        self._tally = _Tally(log_share)
+        self._held_back: set[asyncio.Task[None]] = set()
 
-    def offer(self, message: RawRequestMessage, connection: ExpressProtocol) -> Answer:
-        """Answer a plain lookup; None for anything else."""
+    def offer(self, message: RawRequestMessage, connection: ExpressProtocol) -> bytes | Later | None:
+        """Answer a plain lookup, or promise to; None for anything else."""
         began = time.perf_counter()
-        asked = self._plain(message, connection)
-        if asked is None:
+        plain = self._plain(message, connection)
+        if plain is None:
             return None
-        copy = self._memory.get(asked.code)
-        if copy is not None:
+        held, request_id = plain
+        name = message.path[_PREFIX:]
+        copy = self._memory.get(name)
+        if copy is not None and copy.trusted == self._feed.generation and copy.body:
             now = self._clock.now()
-            trusted = copy.trusted == self._feed.generation and now < self._feed.trusted_until
-            if trusted and copy.body:
+            if now < self._feed.trusted_until:
                 rendered = copy.rendered
                 if rendered is None or rendered.view != self._desk.anonymous:
-                    rendered = self._render(asked.code, copy)
+                    rendered = self._render(name, copy)
                 if rendered is not None:
-                    return self._at_once(asked, rendered, now - max(copy.as_of, self._feed.at), began)
-        return self._later(asked, message, connection, began)
+                    age = now - max(copy.as_of, self._feed.at)
+                    status, answer = self._fresh(message, held, request_id, rendered, age, _CACHED)
+                    self._tally.count(message, began, status, "memory", "found", age)
+                    return answer
+        return self._later(name, message, connection, held, request_id, began)
 
     async def run(self) -> None:
         """Add what was counted to the metrics, for ever."""
         while True:
             await asyncio.sleep(FLUSH_EVERY)
-            self.flush()
-
-    def flush(self) -> None:
-        """Add what was counted since the last time to the metrics."""
-        total = sum(self._counts.values())
-        if not total:
-            return
-        for (head, modified), count in self._counts.items():
-            http_counter(SERVICE, "HEAD" if head else "GET", ROUTE, 200 if modified else 304).inc(count)
-        self._counts.clear()
-        observe_many(http_timer(SERVICE, ROUTE), [(0, total)], self._seconds)
-        observe_many(metrics.ANSWER_AGE, list(enumerate(self._ages)), self._age_sum / SECOND)
-        metrics.answers("memory", "found").inc(total)
-        self._seconds, self._age_sum, self._ages = 0.0, 0, [0] * len(self._ages)
+            self._tally.flush()
 
     # -- the request -----------------------------------------------------------------------------------------
 
-    def _plain(self, message: RawRequestMessage, connection: ExpressProtocol) -> _Asked | None:
+    def _plain(self, message: RawRequestMessage, connection: ExpressProtocol) -> tuple[bytes, bytes] | None:
+        """The tag the client holds already, and the request's id; None for what is no plain lookup."""
         path, method = message.path, message.method
-        if not path.startswith(PATH) or method not in ("GET", "HEAD"):
+        if not path.startswith(PATH) or method not in _METHODS:
             return None
         if message.should_close or message.version != HttpVersion11 or message.upgrade or self._state.draining:
             return None
@@ -141,7 +152,7 @@ class HotPath:
             lowered = name.lower()
             if lowered not in _LOOKED_AT:
                 continue
-            if lowered == _DRAWN:
+            if lowered == _GIVEN:
                 given = value.decode("utf-8", "replace")
             elif lowered == _HELD and not held and _is_one_tag(value):
                 held = value
@@ -152,45 +163,33 @@ class HotPath:
         if tracing.draw(trace):
             connection.drawn = message
             return None
-        return _Asked(path[_PREFIX:], method == "HEAD", identity(given).encode(), held)
+        return held, identity(given).encode()
 
-    # -- answered at once ------------------------------------------------------------------------------------
+    # -- a fresh answer --------------------------------------------------------------------------------------
 
-    def _at_once(self, asked: _Asked, rendered: Rendered, age: int, began: float) -> bytes:
-        modified = asked.held != rendered.tag
-        answer = self._fresh(asked, rendered, age, _CACHED)
-        kind = (asked.head, modified)
-        self._counts[kind] = self._counts.get(kind, 0) + 1
-        self._ages[bisect.bisect_left(_AGE_BOUNDS, age)] += 1
-        self._age_sum += age
-        self._seconds += time.perf_counter() - began
-        return answer
-
-    def _fresh(self, asked: _Asked, rendered: Rendered, age: int, cache_status: bytes) -> bytes:
+    def _fresh(
+        self,
+        message: RawRequestMessage,
+        held: bytes,
+        request_id: bytes,
+        rendered: Rendered,
+        age: int,
+        cache_status: bytes,
+    ) -> tuple[int, bytes]:
+        """The status and the bytes."""
         seconds = age // SECOND
         text = _AGES[seconds] if 0 <= seconds < len(_AGES) else b"%d" % max(0, seconds)
         now = int(time.time())
         if now != self._second:
             self._second = now
             self._date = f"\r\nDate: {rfc822_formatted_time()}\r\n\r\n".encode()
-        if asked.held == rendered.tag:
-            parts = (_NOT_MODIFIED, text, cache_status, rendered.tag, _NO_BODY, asked.request_id, _DRESSED, self._date)
-            return b"".join(parts)
-        return b"".join(
-            (
-                _OK,
-                text,
-                cache_status,
-                rendered.tag,
-                _JSON,
-                asked.request_id,
-                _DRESSED,
-                _LENGTH,
-                rendered.length,
-                self._date,
-                b"" if asked.head else rendered.body,
-            )
-        )
+        tag = rendered.tag
+        if held == tag:
+            return 304, b"".join((_NOT_MODIFIED, text, cache_status, tag, _NO_BODY, request_id, _DRESSED, self._date))
+        body = b"" if message.method == "HEAD" else rendered.body
+        length = rendered.length
+        parts = (_OK, text, cache_status, tag, _JSON, request_id, _DRESSED, _LENGTH, length, self._date, body)
+        return 200, b"".join(parts)
 
     def _render(self, code: str, copy: Copy) -> Rendered | None:
         """Make the copy's answer, and keep it with the copy; None if the copy is not in our form."""
@@ -198,83 +197,197 @@ class HotPath:
             record = unpack(copy.body)
         except msgspec.DecodeError:
             return None
-        found = Found(record, copy.as_of, 0, False, "memory", self._feed.epoch)
-        copy.rendered = self._rendered(found)
+        copy.rendered = self._rendered(record)
         self._memory.keep(code, copy)  # it has grown
         return copy.rendered
 
-    def _rendered(self, found: Found) -> Rendered:
+    def _rendered(self, record: Record) -> Rendered:
         view = self._desk.anonymous
-        body = encode(self._desk.view(found, holder=False))
-        return Rendered(view, etag(found.epoch, found.record.version, view).encode(), b"%d" % len(body), body)
+        body = self._desk.anonymous_json(record)
+        return Rendered(view, etag(self._feed.epoch, record.version, view).encode(), b"%d" % len(body), body)
 
     # -- answered later --------------------------------------------------------------------------------------
 
-    def _later(self, asked: _Asked, message: RawRequestMessage, connection: ExpressProtocol, began: float) -> Answer:
-        try:
-            code = codes.parse(asked.code)
-        except MalformedCode:
-            return None
-        if code.path != asked.code:
-            return None  # a spelling to be redirected
-        return asyncio.ensure_future(self._look_up(asked, code, message, connection, began))
-
-    async def _look_up(
+    def _later(
         self,
-        asked: _Asked,
-        code: DossierCode,
+        name: str,
         message: RawRequestMessage,
         connection: ExpressProtocol,
+        held: bytes,
+        request_id: bytes,
         began: float,
-    ) -> bytes:
-        self._in_flight.inc()
-        logs.request_id.set(asked.request_id.decode())
-        status = 500
-        try:
-            status, answer = await self._answer(asked, code, message, connection)
-            return answer
-        finally:
-            self._in_flight.dec()
-            if connection.transport is None:
-                status = CLIENT_GONE
-            record(
-                SERVICE,
-                message.method,
-                ROUTE,
-                status,
-                seconds=time.perf_counter() - began,
-                path=message.path,
-                log_share=self._log_share,
-            )
+    ) -> bytes | Later | None:
+        """Look it up; None for a spelling that is to be redirected, or for none at all."""
+        code = codes.at(name)
+        if code is None:
+            return None
+        asked = _Asked(message, connection, code, held, request_id, began)
+        recalled = self._desk.reader.dossiers.recall(code.text)
+        if recalled is not None and recalled.entry.body:
+            answer = self._found(asked, recalled)
+            if answer is not None:
+                return answer
+        self._tally.promised += 1
+        self._desk.reader.dossiers.want(code.text, lambda answer: self._arrived(asked, answer))
+        return LATER
 
-    async def _answer(
-        self, asked: _Asked, code: DossierCode, message: RawRequestMessage, connection: ExpressProtocol
-    ) -> tuple[int, bytes]:
+    def _arrived(self, asked: _Asked, answer: Answer | Unavailable) -> None:
+        """An answer is there, or there is none to be had."""
+        if isinstance(answer, Unavailable):
+            self._fulfil(asked, self._refused(asked, answer, *self._desk.refused(answer)))
+            return
+        if answer.entry.body:
+            seconds = self._desk.toll_of_found(self._client(asked), asked.code, answer.source)
+            ready = self._found(asked, answer) if not seconds else None
+        elif asked.code.scheme is not Scheme.D:  # and no official number either
+            seconds = self._desk.toll_of_missing(self._client(asked))
+            ready = self._refused(asked, DossierNotFound(), answer.source, "missing") if not seconds else None
+        else:
+            seconds, ready = 0.0, None
+        if ready is not None:
+            self._fulfil(asked, ready)
+            return
+        # Rare, and longer than a line: held back, by official number, or not in our form.
+        task = asyncio.create_task(self._take_time(asked, answer, seconds))
+        self._held_back.add(task)
+        task.add_done_callback(self._held_back.discard)
+
+    async def _take_time(self, asked: _Asked, answer: Answer, seconds: float) -> None:
+        logs.request_id.set(asked.request_id.decode())
         try:
-            client = self._desk.client(connection.peer, message.headers)
-            found = await self._desk.find(code, client=client)
-        except Refusal as refusal:
-            return self._refused(asked, message, refusal)
+            self._fulfil(asked, await self._answer_slowly(asked, answer, seconds))
         except Exception as error:
             _log.error("Failed while answering %s.", ROUTE, exc_info=error)
-            return self._refused(asked, message, Internal())
-        if found.stale or found.record.code != code.text:
-            held = asked.held.decode("ascii", "replace")
-            response = self._desk.answer(found, code, holder=False, stored=True, held=functools.partial(_same, held))
-            return response.status, written(response, head=asked.head)
-        rendered = self._rendered(found)
-        cache_status = _STORED if found.source == "postgres" else _CACHED
-        status = 304 if asked.held == rendered.tag else 200
-        return status, self._fresh(asked, rendered, found.age, cache_status)
+            self._fulfil(asked, self._refused(asked, Internal(), "nowhere", "unavailable"))
 
-    def _refused(self, asked: _Asked, message: RawRequestMessage, refusal: Refusal) -> tuple[int, bytes]:
-        response = problem(message.headers, refusal)
+    async def _answer_slowly(self, asked: _Asked, answer: Answer, seconds: float) -> bytes:
+        try:
+            if seconds:
+                await self._desk.hold_back(self._client(asked), seconds)
+                if not answer.entry.body:
+                    return self._refused(asked, DossierNotFound(), answer.source, "missing")
+                ready = self._found(asked, answer)
+                if ready is not None:
+                    return ready
+            found = await self._desk.find(asked.code, client=self._client(asked))
+        except Refusal as refusal:
+            source, outcome = self._desk.refused(refusal) if seconds else ("", "")  # `find` has counted by itself
+            return self._refused(asked, refusal, source, outcome)
+        return self._otherwise(asked, found, counted=True)
+
+    def _found(self, asked: _Asked, answer: Answer) -> bytes | None:
+        """The bytes of an answer that has a body; None if that is not in our form."""
+        try:
+            record = unpack(answer.entry.body)
+        except msgspec.DecodeError:
+            return None
+        if answer.stale:
+            found = Found(record, answer.entry.as_of, answer.age, True, answer.source, self._feed.epoch)
+            return self._otherwise(asked, found)
+        cache_status = _STORED if answer.source == "postgres" else _CACHED
+        rendered = self._rendered(record)
+        status, ready = self._fresh(asked.message, asked.held, asked.request_id, rendered, answer.age, cache_status)
+        self._tally.count(asked.message, asked.began, status, answer.source, "found", answer.age)
+        return ready
+
+    def _otherwise(self, asked: _Asked, found: Found, *, counted: bool = False) -> bytes:
+        """The bytes of an answer that is stale, or was asked for by official number."""
+        held = asked.held.decode("ascii", "replace")
+        response = self._desk.answer(found, asked.code, holder=False, stored=True, held=held.__eq__)
+        source, outcome = ("", "") if counted else (found.source, "stale" if found.stale else "found")
+        self._tally.count(asked.message, asked.began, response.status, source, outcome, found.age)
+        return written(response, dressed_as=asked.request_id.decode(), head=asked.message.method == "HEAD")
+
+    def _refused(self, asked: _Asked, refusal: Refusal, source: str, outcome: str) -> bytes:
+        logs.request_id.set(asked.request_id.decode())  # the problem document names it
+        response = problem(asked.message.headers, refusal)
         completed(response, refusal)
-        return response.status, written(response, head=asked.head)
+        self._tally.count(asked.message, asked.began, response.status, source, outcome)
+        return written(response, dressed_as=asked.request_id.decode(), head=asked.message.method == "HEAD")
+
+    def _fulfil(self, asked: _Asked, answer: bytes) -> None:
+        self._tally.promised -= 1
+        if not asked.connection.fulfil(answer):
+            self._tally.nobody_read_it(asked)
+
+    def _client(self, asked: _Asked) -> bytes | None:
+        return self._desk.client(asked.connection.peer, asked.message.headers)
 
 
-def written(response: web.Response, *, head: bool) -> bytes:
+class _Tally:
+    """What was answered since the last flush. Adding to Prometheus's objects one by one costs as much as an answer."""
+
+    def __init__(self, log_share: float) -> None:
+        self._log_share = log_share
+        self._in_flight = HTTP_IN_FLIGHT.labels(SERVICE)
+        self.promised = 0
+        self._reported = 0
+        self._statuses: defaultdict[tuple[str, int], int] = defaultdict(int)
+        self._answers: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._seconds = _Observations(HTTP_BUCKETS)
+        self._ages = _Observations([bound * SECOND for bound in metrics.AGE_BUCKETS])
+
+    def count(
+        self,
+        message: RawRequestMessage,
+        began: float,
+        status: int,
+        source: str,
+        outcome: str,
+        age: int | None = None,
+    ) -> None:
+        """An answer is ready. One without an outcome was counted as a lookup already; one without an age has none."""
+        self._statuses[message.method, status] += 1
+        if outcome:
+            self._answers[source, outcome] += 1
+            if age is not None:
+                self._ages.add(age)
+        seconds = time.perf_counter() - began
+        if status not in NOT_TIMED:
+            self._seconds.add(seconds)
+        log_access(message.method, ROUTE, status, message.path, seconds, self._log_share)
+
+    def nobody_read_it(self, asked: _Asked) -> None:
+        """The client had left before its answer, which was counted already, was there."""
+        self._statuses[asked.message.method, CLIENT_GONE] += 1
+
+    def flush(self) -> None:
+        """Add it all to the metrics."""
+        self._in_flight.inc(self.promised - self._reported)
+        self._reported = self.promised
+        for (method, status), count in self._statuses.items():
+            http_counter(SERVICE, method, ROUTE, status).inc(count)
+        for (source, outcome), count in self._answers.items():
+            metrics.answers(source, outcome).inc(count)
+        self._statuses.clear()
+        self._answers.clear()
+        observe_many(http_timer(SERVICE, ROUTE), *self._seconds.take())
+        counts, total = self._ages.take()
+        observe_many(metrics.ANSWER_AGE, counts, total / SECOND)
+
+
+class _Observations:
+    """Counts by bucket, and the sum, of what was observed."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = list(bounds)
+        self._counts = [0] * (len(self._bounds) + 1)
+        self._sum = 0.0
+
+    def add(self, value: float) -> None:
+        self._counts[bisect.bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def take(self) -> tuple[list[tuple[int, int]], float]:
+        """(bucket, count) of each, and the sum; and begin anew."""
+        taken = list(enumerate(self._counts)), self._sum
+        self._counts, self._sum = [0] * len(self._counts), 0.0
+        return taken
+
+
+def written(response: web.Response, *, dressed_as: str, head: bool) -> bytes:
     """The bytes aiohttp would write for this response on HTTP/1.1, the connection staying open."""
+    logs.request_id.set(dressed_as)
     dress(response)
     body = response.body
     assert body is None or isinstance(body, bytes)  # noqa: S101 - ours never stream
@@ -289,7 +402,3 @@ def written(response: web.Response, *, head: bool) -> bytes:
 def _is_one_tag(value: bytes) -> bool:
     """Whether this is a single strong entity tag."""
     return len(value) >= 2 and value[:1] == value[-1:] == b'"' and value.count(b'"') == 2
-
-
-def _same(one: str, other: str) -> bool:
-    return one == other

@@ -50,6 +50,12 @@ WRONG_KEYS = Counter("lookup_wrong_keys_total", "Lookup keys that did not open t
 
 
 @functools.cache
+def batch_size(dependency: str) -> Histogram:
+    """The histogram of this label, as `answers` finds its counters."""
+    return BATCH_SIZE.labels(dependency)
+
+
+@functools.cache
 def answers(source: str, outcome: str) -> Counter:
     """The counter of these labels, found once: there are few, and finding one takes a lock."""
     return ANSWERS.labels(source, outcome)

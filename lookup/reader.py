@@ -13,6 +13,9 @@
 """
 
 import asyncio
+import itertools
+import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -20,8 +23,8 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from lookup import metrics
-from lookup.batching import Batcher, Places
-from lookup.cache import Cache, Entry, Value, dossier_key, number_key
+from lookup.batching import Places, Stage
+from lookup.cache import NOTHING_READ, Cache, Entry, Value, dossier_key, number_key
 from lookup.clock import DatabaseClock
 from lookup.code import DossierCode, Scheme
 from lookup.dossier import Record, unpack
@@ -31,11 +34,15 @@ from lookup.memory import Copy, Memory
 from lookup.shedding import Load, Overloaded, Shedding
 from lookup.store import Loaded, Store
 from ops.breaker import Breaker
-from ops.errors import Unavailable
+from ops.errors import OurOwnDelay, Unavailable
+
+_log = logging.getLogger(__name__)
 
 REDIS_ROUND_TRIPS = 4
 """Round trips to Redis under way at once, per process."""
 LARGEST_BATCH = 256
+PRIMARY_ROUNDS = 3
+"""How often the primary is asked for one lookup at the most: again only if another change is heard of meanwhile."""
 _YOUNG = (Verdict.SERVE, Verdict.SERVE_AND_REFRESH)
 _NOTHING = Entry(0, 0, b"")
 
@@ -48,8 +55,7 @@ class StatusUnavailable(Unavailable):
     title_vi = "Hiện chưa đọc được trạng thái hồ sơ. Vui lòng thử lại sau ít phút."
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """An entry on its way out. `age` in microseconds; `source` memory, redis or postgres."""
 
     entry: Entry
@@ -72,8 +78,7 @@ class Found:
     """Versions count within an epoch: after a restore the same number may mean something else."""
 
 
-@dataclass(frozen=True, slots=True)
-class Missing:
+class Missing(NamedTuple):
     """No dossier has this code or number, or it was removed."""
 
     source: str
@@ -110,17 +115,53 @@ class Vitals:
         return self.feed.silent and not self.postgres.reachable
 
 
-class _Result(NamedTuple):
-    """What a load brought. `certain` is False for what a standby does not have: it may not have arrived there yet."""
+Callback = Callable[["Answer | Unavailable"], None]
 
-    entry: Entry
-    certain: bool = True
+
+class _Lookup:
+    """One name on its way through the stages, shared by all who want it at the moment.
+
+    `best` is the best copy seen on the way, `source` where; `needed` the version it must have to go out unmarked.
+    """
+
+    __slots__ = (
+        "at_least",
+        "best",
+        "callers",
+        "epoch",
+        "latecomers",
+        "name",
+        "needed",
+        "overdue_at",
+        "refresh",
+        "rounds",
+        "sent",
+        "source",
+    )
+
+    def __init__(self, name: str, epoch: int, overdue_at: float, *, at_least: int = 0, refresh: bool = False) -> None:
+        self.name = name
+        self.at_least = at_least
+        self.epoch = epoch
+        self.overdue_at = overdue_at
+        self.refresh = refresh
+        """Begun because the copies there are have reached half their age: one like them is no answer."""
+        self.callers: list[Callback] = []
+        self.latecomers: list[Callback] = []
+        """They came when somebody had been asked already: "there is none" was perhaps true before they came only."""
+        self.sent = False
+        self.best = _NOTHING
+        self.source = "memory"
+        self.needed = 0
+        self.rounds = 0
 
 
 class ReadThrough:
     """Steps 1 to 6 for one kind of entry: records by code, kept in memory, or codes by official number, which are not.
 
-    `places` are the queries that may be under way in Postgres.
+    A lookup is an object that goes through up to three stages, each a round trip it takes together with whoever else
+    is there: the copies in Redis, a load from any Postgres, a load from the primary. At each it is settled or goes on.
+    `places` are the queries that may be under way in Postgres; `deadline`, in seconds, is for one lookup.
     """
 
     def __init__(
@@ -134,6 +175,7 @@ class ReadThrough:
         places: Places,
         floors: Floors,
         memory: Memory | None = None,
+        deadline: float = 2.5,
     ) -> None:
         self._cache = cache
         self._source = source
@@ -143,10 +185,12 @@ class ReadThrough:
         self._freshness = freshness
         self._floors = floors
         self._memory = memory if memory is not None else Memory(0)
-        self._copies = Batcher(self._read_copies, places=Places(REDIS_ROUND_TRIPS), largest=LARGEST_BATCH)
-        self._loads = Batcher(self._load, places=places, largest=LARGEST_BATCH)
-        self._primary = Batcher(self._load_from_primary, places=places, largest=LARGEST_BATCH)
-        self._refreshes: dict[str, asyncio.Task[None]] = {}
+        self._deadline = deadline
+        self._under_way: dict[str, _Lookup] = {}
+        redis = Places(REDIS_ROUND_TRIPS)
+        self._copies = self._stage(self._read_copies, redis)
+        self._loads = self._stage(self._load, places)
+        self._primary = self._stage(self._load_from_primary, places)
         vitals.shedding.watch(copies=self._copies, loads=self._loads)
 
     def recall(self, name: str, at_least: int = 0) -> Answer | None:
@@ -160,7 +204,17 @@ class ReadThrough:
             return None
         if verdict is Verdict.SERVE_AND_REFRESH:
             self._refresh(name)
-        return self._answer(Entry(copy.version, as_of, copy.body), "memory")
+        return self._answer(name, Entry(copy.version, as_of, copy.body), "memory")
+
+    def want(self, name: str, callback: Callback) -> None:
+        """Call back with the answer, or with why there is none, once; never before this returns."""
+        lookup = self._under_way.get(name)
+        if lookup is not None:
+            (lookup.latecomers if lookup.sent else lookup.callers).append(callback)
+            return
+        lookup = self._under_way[name] = self._new(name)
+        lookup.callers.append(callback)
+        self._begin(lookup)
 
     async def get(
         self, name: str, at_least: int = 0, *, before_primary: Callable[[], Awaitable[None]] | None = None
@@ -171,38 +225,20 @@ class ReadThrough:
         when neither memory nor Redis nor Postgres has an answer that may be served, and Overloaded when there is too
         much to do to ask for one.
         """
-        recalled = self.recall(name, at_least)
-        if recalled is not None:
-            return recalled
-        best, source = self._remembered(name), "memory"
-        needed = max(at_least, self._floors.of(name), best.version)
-        try:
-            self._vitals.shedding.admit(Load.COLD)
-            copy = await self._copy(name)
-            needed = max(needed, self._floors.of(name))  # what was heard meanwhile
-            if copy is not None and (copy.version, copy.as_of) >= (best.version, best.as_of):
-                best, source = copy, "redis"
-                verdict = self._verdict(copy.version, copy.as_of, needed)
-                if verdict in _YOUNG:
-                    if verdict is Verdict.SERVE_AND_REFRESH:
-                        self._refresh(name)
-                    return self._answer(copy, "redis")
-            self._vitals.shedding.admit(Load.UNKNOWN)
-            loaded = await self._loads.get(name)
-            if loaded.entry.version >= best.version:
-                best, source = loaded.entry, "postgres"
-            needed = max(needed, self._floors.of(name))
-            if best.version < needed or not loaded.certain:
-                if best.version < at_least and before_primary is not None:
-                    await before_primary()
-                loaded = await self._primary.get(name, begun_later=True)
-                if loaded.entry.version >= best.version:
-                    best, source = loaded.entry, "postgres"
-        except Unavailable as away:
-            return self._fallback(best, source, max(1, at_least), needed, away)
-        if best.version < at_least:
-            raise StatusUnavailable(version=best.version)
-        return self._answer(best, source, below=best.version < needed)
+        answer = self.recall(name, at_least)
+        if answer is None:
+            answer = await self._awaited(lambda callback: self.want(name, callback))
+        if answer.entry.version >= at_least:
+            return answer
+        if before_primary is not None:
+            await before_primary()
+        # A load of its own, from the primary, begun now.
+        lookup = self._new(name, at_least=at_least)
+        lookup.best, lookup.source = answer.entry, answer.source
+        answer = await self._awaited(lambda callback: self._ask_primary(lookup, callback))
+        if answer.entry.version < at_least:
+            raise StatusUnavailable(version=answer.entry.version)
+        return answer
 
     async def discard(self, name: str) -> None:
         """Drop the cached entry of this name, because it turned out to be of no use. Raises Unavailable."""
@@ -210,95 +246,218 @@ class ReadThrough:
         with self._vitals.redis:
             await self._cache.forget(self._key(self._feed.epoch, name))
 
-    def _fallback(self, best: Entry, source: str, at_least: int, needed: int, away: Unavailable) -> Answer:
+    # -- one lookup ------------------------------------------------------------------------------------------
+
+    def _new(self, name: str, *, at_least: int = 0, refresh: bool = False) -> _Lookup:
+        overdue_at = time.monotonic() + self._deadline
+        return _Lookup(name, self._feed.epoch, overdue_at, at_least=at_least, refresh=refresh)
+
+    def _begin(self, lookup: _Lookup) -> None:
+        """Step 1 for a lookup whose copy in memory may not go out as it is, if there is one; on to step 2."""
+        copy = self._memory.look(lookup.name)
+        if copy is not None:
+            lookup.best, lookup.source = Entry(copy.version, self._feed.as_of(copy), copy.body), "memory"
+        lookup.needed = lookup.best.version
+        if self._vitals.shedding.admits(Load.COLD):
+            self._copies.enter(lookup)
+        else:
+            asyncio.get_running_loop().call_soon(self._fall_back, lookup, Overloaded())
+
+    def _ask_primary(self, lookup: _Lookup, callback: Callback) -> None:
+        lookup.callers.append(callback)
+        self._primary.enter(lookup)
+
+    async def _awaited(self, ask: Callable[[Callback], None]) -> Answer:
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+        def arrived(answer: Answer | Unavailable) -> None:
+            if future.done():
+                return  # whoever waited has gone
+            if isinstance(answer, Unavailable):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+
+        ask(arrived)
+        return await future
+
+    def _found(self, lookup: _Lookup, entry: Entry, source: str) -> None:
+        """Take note of a copy seen on the way, if it is no worse than the best so far."""
+        best = lookup.best
+        if entry.version > best.version or (entry.version == best.version and entry.as_of >= best.as_of):
+            lookup.best, lookup.source = entry, source
+
+    def _settle(self, lookup: _Lookup, answer: "Answer | Unavailable") -> None:
+        """Tell everybody who waits."""
+        if lookup.epoch != self._feed.epoch:
+            self._start_over(lookup)  # what it found may be of a time that has been undone
+            return
+        if self._under_way.get(lookup.name) is lookup:
+            del self._under_way[lookup.name]
+        callers, lookup.callers = lookup.callers, []
+        for callback in callers:
+            _call(callback, answer)
+        if lookup.latecomers:
+            latecomers, lookup.latecomers = lookup.latecomers, []
+            missing = isinstance(answer, Answer) and answer.entry.version == 0
+            for callback in latecomers:
+                if missing:
+                    self.want(lookup.name, callback)
+                else:
+                    _call(callback, answer)
+
+    def _start_over(self, lookup: _Lookup) -> None:
+        lookup.epoch = self._feed.epoch
+        lookup.best, lookup.source = _NOTHING, "memory"
+        self._begin(lookup)
+
+    def _answered(self, lookup: _Lookup) -> None:
+        best, name = lookup.best, lookup.name
+        below = best.version < lookup.needed or best.version < self._floors.of(name)
+        self._settle(lookup, self._answer(name, best, lookup.source, below=below))
+
+    def _fall_back(self, lookup: _Lookup, away: Unavailable) -> None:
         """The best copy seen, marked where it has to be. A standby's word that there is none counts for seconds."""
+        best, name = lookup.best, lookup.name
         age = self._vitals.clock.now() - best.as_of
-        if best.version == 0 and source == "postgres" and at_least <= 1 and needed == 0:
+        if self._floors.removed(name):
+            self._answered(lookup)
+        elif best.version == 0 and lookup.source == "postgres" and lookup.needed == 0:
             if age <= self._freshness.negative * SECOND:
-                return self._answer(best, source)
-        elif best.version >= at_least and age <= self._freshness.hard * SECOND:
-            return self._answer(best, source, below=best.version < needed)
-        if isinstance(away, Overloaded):
-            raise away
-        if at_least > 1:
-            raise StatusUnavailable(version=best.version) from away
-        raise StatusUnavailable from away
-
-    def _remembered(self, name: str) -> Entry:
-        """The copy in memory, however old and whether or not it can be trusted."""
-        copy = self._memory.look(name)
-        return Entry(copy.version, self._feed.as_of(copy), copy.body) if copy is not None else _NOTHING
-
-    async def _copy(self, name: str) -> Entry | None:
-        try:
-            return await self._copies.get(name)
-        except Unavailable:
-            return None
+                self._answered(lookup)
+            else:
+                self._settle(lookup, StatusUnavailable())
+        elif best.version >= max(1, lookup.at_least) and age <= self._freshness.hard * SECOND:
+            self._answered(lookup)
+        elif isinstance(away, Overloaded):
+            self._settle(lookup, away)
+        elif lookup.at_least:
+            self._settle(lookup, StatusUnavailable(version=best.version))
+        else:
+            self._settle(lookup, StatusUnavailable())
 
     def _verdict(self, version: int, as_of: int, needed: int) -> Verdict:
         verdict = self._freshness.judge(version, self._vitals.clock.now() - as_of)
         return Verdict.REFRESH if version < needed and verdict in _YOUNG else verdict
 
-    def _answer(self, entry: Entry, source: str, *, below: bool = False) -> Answer:
+    def _answer(self, name: str, entry: Entry, source: str, *, below: bool = False) -> Answer:
         """`below`: something newer is known to exist, and could not be had."""
+        if below and self._floors.removed(name):
+            entry = Entry(self._floors.of(name), entry.as_of, b"")
         age = max(0, self._vitals.clock.now() - entry.as_of)
         stale = below or self._freshness.is_stale(age) or (source != "postgres" and self._vitals.unconfirmed)
         return Answer(entry, age, source, stale and entry.version > 0)
 
     def _refresh(self, name: str) -> None:
-        if name not in self._refreshes:
-            task = self._refreshes[name] = asyncio.create_task(self._refresh_quietly(name))
-            task.add_done_callback(lambda _: self._refreshes.pop(name))
+        """Load anew behind an answer. Nobody waits for it, so a batch can go before it."""
+        if name in self._under_way or not self._vitals.shedding.admits(Load.BATCH):
+            return
+        lookup = self._under_way[name] = self._new(name, refresh=True)
+        lookup.callers.append(_count_refresh)
+        self._copies.enter(lookup)
 
-    async def _refresh_quietly(self, name: str) -> None:
-        try:
-            self._vitals.shedding.admit(Load.BATCH)  # a refresh can wait as well as a batch can
-            copy = await self._copy(name)  # another process may have refreshed it
-            floor = self._floors.of(name)
-            if copy is None or self._verdict(copy.version, copy.as_of, floor) is not Verdict.SERVE:
-                await self._loads.get(name)
-        except Unavailable:
-            metrics.REFRESHES.labels("unavailable").inc()  # the copy is good for the other half of its age
-        else:
-            metrics.REFRESHES.labels("done").inc()
+    # -- the stages ------------------------------------------------------------------------------------------
 
-    # -- the round trips -------------------------------------------------------------------------------------
+    def _stage(self, run: Callable[[list[_Lookup]], Awaitable[None]], places: Places) -> Stage[_Lookup]:
+        return Stage(run, places=places, largest=LARGEST_BATCH, wanted=self._is_wanted, failed=self._gave_up)
 
-    async def _read_copies(self, names: Sequence[str]) -> dict[str, Entry | Exception | None]:
-        metrics.BATCH_SIZE.labels("redis").observe(len(names))
+    def _is_wanted(self, lookup: _Lookup) -> bool:
+        """Whether a lookup that was about to be taken along still has the time for it."""
+        lookup.sent = True
+        if time.monotonic() < lookup.overdue_at:
+            return True
+        self._fall_back(lookup, OurOwnDelay("There were too many before it."))
+        return False
+
+    def _gave_up(self, lookups: list[_Lookup], error: Exception) -> None:
+        for lookup in lookups:
+            self._settle(lookup, error if isinstance(error, Unavailable) else StatusUnavailable())
+
+    async def _read_copies(self, lookups: list[_Lookup]) -> None:
+        """Step 2: one MGET."""
+        metrics.batch_size("redis").observe(len(lookups))
         asked, epoch = self._feed.mark(), self._feed.epoch
-        keys = {name: self._key(epoch, name) for name in names}
-        with self._vitals.redis:
-            read = await self._cache.read(epoch, list(keys.values()))
+        keys = [self._key(epoch, lookup.name) for lookup in lookups]
+        try:
+            with self._vitals.redis:
+                read = await self._cache.read(epoch, keys)
+        except Unavailable:
+            read = NOTHING_READ
         trusted = self._feed.trusts(asked, read.feed_at, read.since)
-        entries: dict[str, Entry | Exception | None] = {}
-        for name, key in keys.items():
-            entry = entries[name] = read.entries[key]
-            if entry is not None:
-                self._keep(name, entry, asked, epoch, leans=entry.leans and trusted)
-        return entries
+        entries = read.entries if epoch == self._feed.epoch else ()
+        for lookup, entry in itertools.zip_longest(lookups, entries):
+            if entry is None or not self._copy_settles(lookup, entry, asked, epoch, trusted=trusted):
+                self._go_on_to_postgres(lookup)
 
-    async def _load(self, names: Sequence[str]) -> dict[str, _Result | Exception]:
-        return await self._load_and_fill(names, primary=False)
+    def _go_on_to_postgres(self, lookup: _Lookup) -> None:
+        if self._vitals.shedding.admits(Load.UNKNOWN):
+            self._loads.enter(lookup)
+        else:
+            self._fall_back(lookup, Overloaded())
 
-    async def _load_from_primary(self, names: Sequence[str]) -> dict[str, _Result | Exception]:
-        return await self._load_and_fill(names, primary=True)
+    def _copy_settles(self, lookup: _Lookup, entry: Entry, asked: Mark, epoch: int, *, trusted: bool) -> bool:
+        """Whether this copy of Redis is the answer."""
+        if entry.version == 0 and not trusted and self._feed.since != b"-":
+            return False  # this Redis may be older than the delivery of that very dossier
+        self._keep(lookup.name, entry, asked, epoch, leans=entry.leans and trusted)
+        self._found(lookup, entry, "redis")
+        if lookup.best is not entry:
+            return False
+        lookup.needed = max(lookup.needed, self._floors.of(lookup.name))
+        verdict = self._verdict(entry.version, entry.as_of, lookup.needed)
+        if verdict not in _YOUNG:
+            return False
+        due = verdict is Verdict.SERVE_AND_REFRESH
+        if due and lookup.refresh:
+            return False
+        self._answered(lookup)
+        if due:
+            self._refresh(lookup.name)
+        return True
 
-    async def _load_and_fill(self, names: Sequence[str], *, primary: bool) -> dict[str, _Result | Exception]:
-        metrics.BATCH_SIZE.labels("primary" if primary else "postgres").observe(len(names))
+    async def _load(self, lookups: list[_Lookup]) -> None:
+        """Steps 3 and 4: one query to whoever is best asked, and what wins in Redis."""
+        await self._load_and_fill(lookups, primary=False)
+
+    async def _load_from_primary(self, lookups: list[_Lookup]) -> None:
+        """Steps 5 and 4: one query to the primary, and what wins in Redis."""
+        await self._load_and_fill(lookups, primary=True)
+
+    async def _load_and_fill(self, lookups: list[_Lookup], *, primary: bool) -> None:
+        metrics.batch_size("primary" if primary else "postgres").observe(len(lookups))
         asked = self._feed.mark()
-        loaded = await self._source(names, primary=primary)
+        names = list({lookup.name for lookup in lookups})
+        try:
+            loaded = await self._source(names, primary=primary)
+            if loaded.epoch < self._feed.epoch:  # a standby that has not heard of it
+                loaded = await self._source(names, primary=True)
+            if loaded.epoch < self._feed.epoch:
+                raise Unavailable("Postgres is in an epoch that is over.")
+        except Unavailable as away:
+            for lookup in lookups:
+                self._fall_back(lookup, away)
+            return
         self._feed.enter(loaded.epoch)
-        results: dict[str, _Result | Exception] = {
-            name: _Result(_NOTHING._replace(as_of=loaded.as_of), certain=not loaded.standby) for name in names
-        }
         entries = {name: Entry(version, loaded.as_of, body) for name, (version, body) in loaded.found.items()}
+        missing = _NOTHING._replace(as_of=loaded.as_of)
         if not loaded.standby:
-            entries |= {name: _NOTHING._replace(as_of=loaded.as_of) for name in names if name not in loaded.found}
-        for name, entry in (await self._winners(loaded, asked, entries)).items():
-            results[name] = _Result(entry)
+            entries |= {name: missing for name in names if name not in entries}
+        entries = await self._winners(loaded, asked, entries)
+        for name, entry in entries.items():
             self._keep(name, entry, asked, loaded.epoch, leans=entry.leans)
-        return results
+        for lookup in lookups:
+            self._loaded(lookup, entries.get(lookup.name), missing, primary=primary)
+
+    def _loaded(self, lookup: _Lookup, entry: Entry | None, missing: Entry, *, primary: bool) -> None:
+        """Settle a lookup, or have the primary asked: for what a standby has not got, or has not got yet."""
+        certain = entry is not None
+        self._found(lookup, entry or missing, "postgres")
+        lookup.needed = max(lookup.needed, self._floors.of(lookup.name))
+        lookup.rounds += primary
+        if (not certain or lookup.best.version < lookup.needed) and lookup.rounds < PRIMARY_ROUNDS:
+            self._primary.enter(lookup)
+        else:
+            self._answered(lookup)
 
     async def _winners(self, loaded: Loaded, asked: Mark, entries: dict[str, Entry]) -> dict[str, Entry]:
         """What Redis holds once these entries have been offered to it; the entries themselves if it is away.
@@ -307,16 +466,10 @@ class ReadThrough:
         """
         if not entries:
             return entries
-        freshness = self._freshness
+        ttl, negative_ttl = self._freshness.ttl, self._freshness.negative_ttl
         values = [
-            Value(
-                self._key(loaded.epoch, name),
-                entry.version,
-                entry.as_of,
-                entry.body,
-                freshness.ttl if entry.version else freshness.negative_ttl,
-            )
-            for name, entry in entries.items()
+            Value(self._key(loaded.epoch, name), version, as_of, body, ttl if version else negative_ttl)
+            for name, (version, as_of, body, _) in entries.items()
         ]
         try:
             with self._vitals.redis:
@@ -325,20 +478,27 @@ class ReadThrough:
             metrics.FILL_SKIPS.inc()
             return entries
         trusted = self._feed.trusts(asked, filled.feed_at, filled.since)
-        for (name, entry), outcome in zip(list(entries.items()), filled.outcomes, strict=True):
-            if isinstance(outcome, bool):
-                entries[name] = entry._replace(leans=outcome and trusted)
-                continue
-            metrics.FILL_LOSSES.inc(outcome.version > entry.version)
-            # The same version, confirmed later by Postgres than by what Redis holds or the other way round.
-            as_of = max(outcome.as_of, entry.as_of) if outcome.version == entry.version else outcome.as_of
-            entries[name] = outcome._replace(as_of=as_of, leans=outcome.leans and trusted)
+        for name, outcome in zip(list(entries), filled.outcomes, strict=True):
+            if outcome is True:
+                if trusted:
+                    entries[name] = entries[name]._replace(leans=True)
+            elif outcome is not False:
+                entries[name] = self._lost_to(entries[name], outcome, trusted=trusted)
         return entries
+
+    @staticmethod
+    def _lost_to(entry: Entry, winner: Entry, *, trusted: bool) -> Entry:
+        metrics.FILL_LOSSES.inc(winner.version > entry.version)
+        # The same version, confirmed later by Postgres than by what Redis holds or the other way round.
+        as_of = max(winner.as_of, entry.as_of) if winner.version == entry.version else winner.as_of
+        return winner._replace(as_of=as_of, leans=winner.leans and trusted)
 
     def _keep(self, name: str, entry: Entry, asked: Mark, epoch: int, *, leans: bool) -> None:
         """Keep what a round trip brought in memory, unless something better is there already."""
         if entry.version == 0 or epoch != self._feed.epoch:
             return
+        if not entry.body:
+            self._floors.hear_removed(name, entry.version)
         below = entry.version < self._floors.of(name)
         kept = self._memory.look(name)
         if kept is not None:
@@ -355,6 +515,17 @@ class ReadThrough:
         else:
             copy = Copy(entry.version, entry.as_of, entry.body, generation=generation, trusted=trusted)
             self._memory.keep(name, copy)
+
+
+def _call(callback: Callback, answer: "Answer | Unavailable") -> None:
+    try:
+        callback(answer)
+    except Exception:  # one caller's misfortune is nobody else's
+        _log.exception("Telling somebody the answer failed.")
+
+
+def _count_refresh(answer: "Answer | Unavailable") -> None:
+    metrics.REFRESHES.labels("unavailable" if isinstance(answer, Unavailable) else "done").inc()
 
 
 class Reader:
@@ -382,9 +553,17 @@ class Reader:
             places=places,
             floors=vitals.feed.floors,
             memory=memory,
+            deadline=deadline,
         )
         self._numbers = ReadThrough(
-            cache, store.numbers, number_key, vitals, freshness, places=places, floors=vitals.feed.number_floors
+            cache,
+            store.numbers,
+            number_key,
+            vitals,
+            freshness,
+            places=places,
+            floors=vitals.feed.number_floors,
+            deadline=deadline,
         )
         self._deadline = deadline
 

@@ -75,7 +75,7 @@ class LookupSettings(CacheSettings, ProcessSettings):
     access_log_share: Annotated[float, Meta(ge=0, le=1)] = setting(
         "HOSO24_ACCESS_LOG_SHARE",
         default=0.01,
-        doc="Share of good and quick lookups that get a line in the access log; bad and slow ones always do.",
+        doc="Share of good, quick lookups with a line in the access log; of bad and slow ones 100 a second get one.",
     )
     lookup_deadline: Seconds = setting(
         "HOSO24_LOOKUP_DEADLINE",

@@ -25,9 +25,9 @@ class Load(enum.IntEnum):
     """A code that memory has no copy of: it would go to Redis at least."""
 
 
-LATE = {Load.BATCH: 0.1, Load.UNKNOWN: 0.25, Load.COLD: 0.5}
+LATE = {Load.BATCH: 0.15, Load.UNKNOWN: 0.4, Load.COLD: 0.8}
 """Refused from this lateness of the event loop on, in seconds."""
-WAIT = {Load.BATCH: 0.1, Load.UNKNOWN: 0.3, Load.COLD: 0.9}
+WAIT = {Load.BATCH: 0.4, Load.UNKNOWN: 1.0, Load.COLD: 1.5}
 """Refused when a load would wait this long before anybody is asked, in seconds."""
 LOOK_EVERY = 0.01
 
@@ -49,7 +49,7 @@ class Queue(Protocol):
 
 
 class Shedding:
-    """Decides, by `admit`, whether there is room for one more of something. `lateness`: of the loop now, in seconds."""
+    """Decides whether there is room for one more of something. `lateness`: of the loop now, in seconds."""
 
     def __init__(
         self, lateness: Callable[[], float] = lambda: 0.0, monotonic: Callable[[], float] = time.monotonic
@@ -74,10 +74,16 @@ class Shedding:
             metrics.SHEDDING.set(self._level)
         return self._level
 
+    def admits(self, load: Load) -> bool:
+        """Whether there is room for this; if not, that is counted."""
+        if self.level < load:
+            return True
+        metrics.SHED.labels(load.name.lower()).inc()
+        return False
+
     def admit(self, load: Load) -> None:
-        """Return if there is room for this; raise Overloaded, and count it, if not."""
-        if self.level >= load:
-            metrics.SHED.labels(load.name.lower()).inc()
+        """Return if there is room for this; raise Overloaded if not."""
+        if not self.admits(load):
             raise Overloaded
 
     def _measure(self) -> int:

@@ -3,7 +3,7 @@
 The reading role has grants by column; nothing here can name an applicant.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,36 +12,48 @@ from lookup.clock import microseconds
 from lookup.dossier import Record
 from lookup.hosts import PRESENT, Hosts
 
+# The first row says what Host.ask wants to know, the others are what was found: one statement, so one snapshot.
 # LATERAL with LIMIT keeps the planner from ever hashing or scanning whole partitions, at any batch size.
 DOSSIERS = f"""
 WITH present AS MATERIALIZED ({PRESENT})
-SELECT present.asked_at, present.beat_at, present.as_of, present.standby, present.horizon, present.epoch,
-       found.*
+SELECT asked_at, beat_at, as_of, standby, horizon, epoch,
+       NULL::text AS code, NULL::int4 AS version, NULL::int2 AS status, NULL::text AS service, NULL::text AS agency,
+       NULL::timestamptz AS submitted_at, NULL::timestamptz AS received_at, NULL::timestamptz AS due_at,
+       NULL::timestamptz AS finished_at, NULL::timestamptz AS returned_at,
+       NULL::text AS official_number, NULL::text AS action_needed, NULL::text AS timeline,
+       NULL::int2 AS key_serial, NULL::bool AS removed
   FROM present
-  LEFT JOIN (SELECT d.*
-               FROM unnest($1::text[]) AS wanted (code)
-              CROSS JOIN LATERAL (SELECT code, version, status, service, agency,
-                                         submitted_at, received_at, due_at, finished_at, returned_at,
-                                         official_number, action_needed, timeline, key_serial, removed
-                                    FROM dossier
-                                   WHERE dossier.code = wanted.code
-                                   LIMIT 1) AS d) AS found
-    ON true
+ UNION ALL
+SELECT NULL, NULL, NULL, NULL, NULL, NULL,
+       d.*
+  FROM unnest($1::text[]) AS wanted (code)
+ CROSS JOIN LATERAL (SELECT code, version, status, service, agency,
+                            submitted_at, received_at, due_at,
+                            finished_at, returned_at,
+                            official_number, action_needed, timeline::text,
+                            key_serial, removed
+                       FROM dossier
+                      WHERE dossier.code = wanted.code
+                      LIMIT 1) AS d
 """
 
 NUMBERS = f"""
 WITH present AS MATERIALIZED ({PRESENT})
-SELECT present.asked_at, present.beat_at, present.as_of, present.standby, present.horizon, present.epoch,
-       found.*
+SELECT asked_at, beat_at, as_of, standby, horizon, epoch,
+       NULL::text AS number, NULL::text AS code, NULL::int4 AS version
   FROM present
-  LEFT JOIN (SELECT n.*
-               FROM unnest($1::text[]) AS wanted (number)
-              CROSS JOIN LATERAL (SELECT number, code, version
-                                    FROM dossier_number
-                                   WHERE dossier_number.number = wanted.number
-                                   LIMIT 1) AS n) AS found
-    ON true
+ UNION ALL
+SELECT NULL, NULL, NULL, NULL, NULL, NULL,
+       n.*
+  FROM unnest($1::text[]) AS wanted (number)
+ CROSS JOIN LATERAL (SELECT number, code, version
+                       FROM dossier_number
+                      WHERE dossier_number.number = wanted.number
+                      LIMIT 1) AS n
 """
+
+_FIRST_COLUMN = 6
+"""Where in a row the dossier's own columns begin, in the order of Record's fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,23 +81,30 @@ class Store:
 
     async def dossiers(self, codes: Sequence[str], *, primary: bool = False) -> Loaded:
         """The records with these codes."""
-        rows = await self._hosts.ask(DOSSIERS, codes, primary=primary)
-        return _loaded(rows, lambda row: (row["code"], row["version"], encode(row)))
+        present, *rows = await self._hosts.ask(DOSSIERS, codes, primary=primary)
+        return _loaded(present, {row[_CODE]: (row[_VERSION], _packed(row)) for row in rows})
 
     async def numbers(self, numbers: Sequence[str], *, primary: bool = False) -> Loaded:
         """The dossier codes these official numbers are bound to."""
-        rows = await self._hosts.ask(NUMBERS, numbers, primary=primary)
-        return _loaded(rows, lambda row: (row["number"], row["version"], row["code"].encode()))
+        present, *rows = await self._hosts.ask(NUMBERS, numbers, primary=primary)
+        return _loaded(present, {row["number"]: (row["version"], row["code"].encode()) for row in rows})
 
 
-def _loaded(rows: list[Any], item: Callable[[Any], tuple[str, int, bytes]]) -> Loaded:
-    found = {}
-    for row in rows:
-        if row["code"] is not None:
-            key, version, body = item(row)
-            found[key] = (version, body)
-    first = rows[0]
-    return Loaded(microseconds(first["as_of"]), first["epoch"], found, first["horizon"], first["standby"])
+def _loaded(present: Any, found: dict[str, tuple[int, bytes]]) -> Loaded:
+    return Loaded(
+        microseconds(present["as_of"]), present["epoch"], found, present["horizon"], standby=present["standby"]
+    )
+
+
+def _packed(row: Any) -> bytes:
+    """A row of DOSSIERS as `encode` would make it: its columns are in the order in which a record is packed."""
+    if row[_REMOVED]:
+        return b""
+    return dossier.pack((*row[_FIRST_COLUMN:_TIMELINE], dossier.steps(row[_TIMELINE]), row[_KEY_SERIAL]))
+
+
+_CODE, _VERSION = _FIRST_COLUMN, _FIRST_COLUMN + 1
+_TIMELINE, _KEY_SERIAL, _REMOVED = _FIRST_COLUMN + 12, _FIRST_COLUMN + 13, _FIRST_COLUMN + 14
 
 
 def encode(row: Any) -> bytes:

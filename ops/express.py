@@ -24,12 +24,21 @@ from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE as QUEUE
 
 from ops.server import Protocol
 
-Answer = bytes | asyncio.Future[bytes] | None
-Offer = Callable[[RawRequestMessage, "ExpressProtocol"], Answer]
-"""Finished bytes; a future of them, which never fails; or None for "let it go the normal way".
 
-It is offered messages without a body only, and only while this process is not draining.
+class Later:
+    """The answer of an Express that has none yet, and will hand it to the connection's `fulfil`."""
+
+
+LATER = Later()
+Answer = bytes | Later | None
+Offer = Callable[[RawRequestMessage, "ExpressProtocol"], Answer]
+"""Finished bytes; LATER, whereupon `connection.fulfil` has to be called once; or None for "let it go the normal way".
+
+It is offered messages without a body only.
 """
+
+TURNS = 3
+"""Turns of the loop for which aiohttp's task is given time to begin waiting."""
 
 _Message = tuple[RawRequestMessage, StreamReader]
 _log = logging.getLogger(__name__)
@@ -71,13 +80,14 @@ def supported() -> bool:
 class ExpressProtocol(Protocol):
     """A connection whose messages are offered to an Express first."""
 
-    __slots__ = ("_offer", "_parked", "_promised", "drawn", "peer")
+    __slots__ = ("_held", "_offer", "_parked", "_promised", "drawn", "peer")
 
     def __init__(self, manager: web.Server, *, service: str, offer: Offer, **options: Any) -> None:
         super().__init__(manager, service=service, **options)
         self._offer = offer
-        self._promised: asyncio.Future[bytes] | None = None
+        self._promised = False
         self._parked: asyncio.Future[None] | None = None
+        self._held: list[Any] = []
         self._parser: Any = _Tap(self._parser, self)
         self.drawn: RawRequestMessage | None = None
         """The last message that was passed on because its trace is to be sampled."""
@@ -92,13 +102,26 @@ class ExpressProtocol(Protocol):
     @property
     def waits(self) -> bool:
         """Whether an answer is promised and not there yet."""
-        return self._promised is not None
+        return self._promised
+
+    @property
+    def holds(self) -> bool:
+        """Whether messages are kept back for a turn of the loop."""
+        return bool(self._held)
 
     # -- messages --------------------------------------------------------------------------------------------
 
     def take(self, messages: Sequence[Any]) -> Sequence[Any]:
         """Answer as many of these, the first first, as the Express takes; what is returned goes on the normal way."""
+        if self._held:
+            self._held.extend(messages)
+            return ()
         waiter = self._waiter
+        if waiter is None and not (self._promised or self._messages or self._request_in_progress or self._force_close):
+            # aiohttp's task is about to wait, at the beginning of a connection or after an answer, or to hang up.
+            self._held.extend(messages)
+            self._loop.call_soon(self._look_again, TURNS)
+            return ()
         if waiter is None or waiter.done() or self._messages or self._paused or self._close or self._force_close:
             return messages
         ready: list[bytes] = []
@@ -111,13 +134,21 @@ class ExpressProtocol(Protocol):
                 break
             self._consume()
             if not isinstance(answer, bytes):
-                self._wait_for(answer)
+                self._wait()
                 rest = messages[n + 1 :]
                 break
             ready.append(answer)
         if ready:
             self._send(ready[0] if len(ready) == 1 else b"".join(ready))
         return rest
+
+    def _look_again(self, turns: int) -> None:
+        if self._waiter is None and turns and not self._force_close:
+            self._loop.call_soon(self._look_again, turns - 1)
+            return
+        held, self._held = self._held, []
+        self._messages.extend(held)
+        self._go_on()
 
     def hold(self) -> None:
         """Read no further until what has gathered is worked off."""
@@ -140,29 +171,29 @@ class ExpressProtocol(Protocol):
 
     # -- an answer that is promised --------------------------------------------------------------------------
 
-    def _wait_for(self, answer: "asyncio.Future[bytes]") -> None:
+    def _wait(self) -> None:
         # aiohttp's own task waits for `_waiter`. While it is parked nothing wakes that task, what arrives gathers in
         # `_messages` under aiohttp's own limit, and the connection counts as busy.
-        self._promised, self._parked, self._waiter = answer, self._waiter, None
+        self._promised, self._parked, self._waiter = True, self._waiter, None
         self._request_in_progress = True
-        answer.add_done_callback(self._keep_promise)
 
-    def _keep_promise(self, answer: "asyncio.Future[bytes]") -> None:
-        self._promised = None
+    def fulfil(self, answer: bytes) -> bool:
+        """Send the answer that was promised, and go on. False when nobody is there any more to send it to."""
+        if not self._promised:
+            return False
+        self._promised = False
         self._request_in_progress = False
         if self._handler_waiter is not None and not self._handler_waiter.done():
             self._handler_waiter.set_result(None)
-        if answer.cancelled() or answer.exception() is not None:
-            self.force_close()
-            return
-        if self.transport is not None:
-            self._send(answer.result())
+        self._send(answer)
         if self._close or self._force_close:
             # Somebody asked for the end while the answer was on its way: it was the last one.
             self.force_close()
-            return
-        self._unpark()
-        self._go_on()
+        else:
+            self._unpark()
+            if self._messages or self._buffer_paused:
+                self._go_on()
+        return True
 
     def _unpark(self) -> None:
         if self._parked is not None:
@@ -170,11 +201,13 @@ class ExpressProtocol(Protocol):
 
     def _go_on(self) -> None:
         """Take what has gathered meanwhile, and leave the rest to aiohttp."""
-        if self._messages and not self._paused:
+        if self.transport is None or self.transport.is_closing():
+            return  # its loss is about to be told, and aiohttp's task must not wake before that
+        if self._messages and self._waiter is not None and not self._paused:
             gathered = list(self._messages)
             self._messages.clear()
             self._messages.extend(self.take(gathered))
-        if self._messages and self._promised is None and self._waiter is not None and not self._waiter.done():
+        if self._messages and not self._promised and self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
         if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
             self._resume_reading_if_drained()
@@ -183,16 +216,16 @@ class ExpressProtocol(Protocol):
 
     def close(self) -> None:
         """Answer what was promised, and nothing after that."""
-        if self._promised is None:
+        if not self._promised:
             super().close()
         self._close = True
 
     def force_close(self) -> None:
         """Hang up now."""
-        if self._promised is not None:
-            self._promised.remove_done_callback(self._keep_promise)
-            self._promised = None
+        if self._promised:
+            self._promised = False
             self._request_in_progress = False
+        self._held.clear()
         self._unpark()
         super().force_close()
 
@@ -222,7 +255,7 @@ class _Tap:
                 return rest, upgraded, tail
             # A full queue makes the parser stop in the middle of what it was given, until it is asked to go on: by us
             # now, or by aiohttp once it has worked off what is left, which it does for a connection it has paused.
-            if rest or protocol.waits:
+            if rest or protocol.waits or protocol.holds:
                 protocol.hold()
                 return rest, upgraded, tail
             data = b""

@@ -18,11 +18,12 @@ HTTP_REQUESTS = Counter(
     "Requests by the status they were answered with; 499 when the client had left before the answer.",
     ["service", "method", "route", "status"],
 )
+HTTP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 HTTP_SECONDS = Histogram(
     "hoso24_http_request_seconds",
     "Seconds until the answer was ready. Left out, so that the latency objective can be read off it: 429, 499 and 503.",
     ["service", "route"],
-    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+    buckets=HTTP_BUCKETS,
 )
 HTTP_IN_FLIGHT = Gauge("hoso24_http_in_flight", "Requests being answered now.", ["service"])
 LOOP_LAG = Gauge(

@@ -49,11 +49,13 @@ OTHER_METHOD = "OTHER"
 
 _IN_OUR_WORDS: dict[int, type[Refusal]] = {404: NoSuchPath, 405: MethodNotAllowed, 413: TooLarge}
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_NOT_TIMED = frozenset({429, CLIENT_GONE, 503})
+NOT_TIMED = frozenset({429, CLIENT_GONE, 503})
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _REQUEST_ID = "X-Request-Id"
 _SLOW = 1.0
 """From so many seconds on an answer is worth a line whatever the share."""
+BAD_LINES = 100
+"""Lines a second for bad and slow answers, beyond the share."""
 
 _access = logging.getLogger("hoso24.access")
 BODY_SECONDS = 10.0
@@ -146,9 +148,40 @@ def record(
 ) -> None:
     """Count one answered request, and write its line into the access log if it is bad, slow or drawn."""
     http_counter(service, method, route, status).inc()
-    if status not in _NOT_TIMED:
+    if status not in NOT_TIMED:
         http_timer(service, route).observe(seconds)
-    worth = status >= 500 or seconds >= _SLOW or log_share >= 1.0 or random.random() < log_share  # noqa: S311
+    log_access(method, route, status, path, seconds, log_share)
+
+
+class Allowance:
+    """So many in each second, and no more."""
+
+    def __init__(self, per_second: int, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._per_second = per_second
+        self._monotonic = monotonic
+        self._second = -1
+        self._left = 0
+
+    def take(self) -> bool:
+        """Whether there is one left."""
+        second = int(self._monotonic())
+        if second != self._second:
+            self._second, self._left = second, self._per_second
+        self._left -= 1
+        return self._left >= 0
+
+
+_bad_lines = Allowance(BAD_LINES)
+
+
+def log_access(method: str, route: str, status: int, path: str, seconds: float, log_share: float) -> None:
+    """Write a request's line into the access log, if it is bad, slow or drawn.
+
+    Of the bad and slow ones a second has BAD_LINES at the most: where everything is refused, refusing has to be cheap.
+    """
+    worth = log_share >= 1.0 or random.random() < log_share  # noqa: S311
+    if not worth and (status >= 500 or seconds >= _SLOW):
+        worth = _bad_lines.take()
     if worth and _access.isEnabledFor(logging.INFO):
         # A path that holds an encoded question mark was meant to have a query.
         fields = {"method": method, "route": route, "status": status, "path": path.partition("?")[0][:200]}

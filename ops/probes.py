@@ -20,6 +20,8 @@ from ops import metrics
 from ops.settings import masked
 
 Check = Callable[[], Awaitable[object]]
+Report = Callable[[Mapping[str, str]], object]
+"""What a process says of itself when somebody asks: from the query's parameters to something JSON can hold."""
 
 STUCK_AFTER = 30.0
 CHECKS_DEADLINE = 1.0
@@ -95,11 +97,12 @@ async def tick(state: State) -> None:
 class Admin:
     """The admin port of a process. Made on the main loop, which it watches from its own thread until stopped.
 
-    `checks` may be set later, when there is something to check.
+    `checks` and `reports` may be set later, when there is something to check and to tell.
     """
 
     def __init__(self, service: str, state: State) -> None:
         self.checks: Mapping[str, Check] = {}
+        self.reports: Mapping[str, Report] = {}
         self.port = 0
         self._service = service
         self._state = state
@@ -140,6 +143,7 @@ class Admin:
                 web.get("/startupz", self._startupz),
                 web.get("/health", self._health),
                 web.get("/metrics", self._metrics),
+                web.get("/reports/{name}", self._report),
             ]
         )
         return application
@@ -158,6 +162,15 @@ class Admin:
     async def _metrics(self, _: web.Request) -> web.Response:
         page, content_type = metrics.exposition()
         return web.Response(body=page, headers={"Content-Type": content_type})
+
+    async def _report(self, request: web.Request) -> web.Response:
+        report = self.reports.get(request.match_info["name"])
+        if report is None:
+            raise web.HTTPNotFound
+        made = asyncio.run_coroutine_threadsafe(_made(report, dict(request.query)), self._main)
+        async with asyncio.timeout(CHECKS_DEADLINE):
+            answer = await asyncio.wrap_future(made)
+        return web.Response(body=_json(answer), content_type="application/json")
 
     async def _health(self, request: web.Request) -> web.Response:
         findings = await self._examine()
@@ -192,6 +205,10 @@ class Admin:
 
 async def _called(check: Check) -> object:
     return await check()
+
+
+async def _made(report: Report, parameters: Mapping[str, str]) -> object:
+    return report(parameters)
 
 
 def _finding(task: "asyncio.Task[dict[str, object]]") -> dict[str, object]:

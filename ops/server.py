@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import errno
 import functools
+import gc
 import logging
 import signal
 import sys
@@ -20,13 +21,17 @@ from aiohttp import hdrs, web
 
 from ops import logs, tracing
 from ops.errors import Internal, Malformed
+from ops.listener import Listener
 from ops.middleware import OTHER_METHOD, UNMATCHED, dress, new_request_id, problem, record
-from ops.probes import Admin, Check, State
+from ops.probes import Admin, Check, Report, State
 from ops.settings import SettingsError
 
 T = TypeVar("T")
 
-BACKLOG = 1024
+BACKLOG = 4096
+"""Connections that may wait at the door; the kernel caps it at net.core.somaxconn, which is 4096 by default."""
+COLLECT_AFTER = (50_000, 20, 100)
+"""The garbage collector's thresholds. With the usual ones it took a fifth of the time of a lookup from Postgres."""
 GRACE = 20.0
 """How long running requests may go on once nothing new is accepted, in seconds."""
 STOPPING = 10.0
@@ -98,6 +103,7 @@ class Running:
     app: web.Application | None = None
     state: State | None = None
     checks: Mapping[str, Check] = field(default_factory=dict)
+    reports: Mapping[str, Report] = field(default_factory=dict)
     tasks: Sequence[Callable[[], Awaitable[None]]] = ()
     close: Callable[[], Awaitable[object]] = _nothing
     protocol: Callable[..., Protocol] = Protocol
@@ -169,6 +175,7 @@ async def start(
         if own_admin:
             await _listen(admin.listen(host, admin_port), host, admin_port)
         admin.checks = running.checks
+        admin.reports = running.reports
         failed = asyncio.Event()
         _start_tasks(stack, running.tasks, failed)
         public_port = None
@@ -253,11 +260,23 @@ async def _run(
         server = await _unless(stop, begin())
         if server is None:
             return 0
+        _settle_down()
         _log.info("Ready.", extra={"port": server.public_port, "admin_port": server.admin_port})
         await _first(stop.wait(), server.failed.wait())
         code = 1 if server.failed.is_set() else 0
         await server.stop()
         return code
+
+
+def _settle_down() -> None:
+    """Keep the garbage collector away from what is here to stay, and from walking large caches again and again.
+
+    Nearly everything a request makes is freed by its reference count. What the collector is for are the few cycles that
+    tracebacks leave behind, and those can wait for a while.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
 
 
 def _complain(sentence: str) -> int:
@@ -299,10 +318,9 @@ async def _open(
     *,
     reuse_port: bool,
 ) -> int:
-    loop = asyncio.get_running_loop()
-    listening = loop.create_server(connect, host, port, backlog=BACKLOG, reuse_port=reuse_port or None)
-    listener = await _listen(listening, host, port)
+    listener = Listener(connect)
     stack.callback(listener.close)
+    await _listen(listener.open(host, port, backlog=BACKLOG, reuse_port=reuse_port), host, port)
     return int(listener.sockets[0].getsockname()[1])
 
 

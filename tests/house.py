@@ -86,10 +86,17 @@ def intake_settings(pg_url: str, **changes: Any) -> IntakeSettings:
 @contextlib.asynccontextmanager
 async def lookup_at(settings: LookupSettings) -> AsyncIterator[str]:
     """A lookup of these settings on a free port; its URL."""
+    async with lookup_running(settings) as started:
+        yield f"http://127.0.0.1:{started.port}"
+
+
+@contextlib.asynccontextmanager
+async def lookup_running(settings: LookupSettings) -> AsyncIterator[server.Server]:
+    """A lookup of these settings on free ports, the admin's too."""
     running = await lookup_app.build(settings)
     started = await server.start(running, service="lookup", port=0, admin_port=0)
     try:
-        yield f"http://127.0.0.1:{started.port}"
+        yield started
     finally:
         await started.stop()
 

@@ -17,7 +17,19 @@ MAY_IMPORT = {
 }
 """Package → which of ours it may import. The command `hoso24` joins them and is imported by none."""
 
-READ_SIDE = {"lookup.app", "lookup.api", "lookup.pages", "lookup.reader", "lookup.pulse"}
+READ_SIDE = {
+    "lookup.api",
+    "lookup.app",
+    "lookup.feed",
+    "lookup.hotpath",
+    "lookup.limits",
+    "lookup.memory",
+    "lookup.pages",
+    "lookup.pulse",
+    "lookup.reader",
+    "lookup.shedding",
+    "lookup.why",
+}
 """The lookup's own machinery: intake shares its words, its schema and its cache's format, not this."""
 
 

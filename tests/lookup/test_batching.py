@@ -1,25 +1,41 @@
-"""One load per key, one round trip per moment, and nobody's misfortune is anybody else's."""
+"""One round trip per moment, never more of them than there are places, and nobody is left behind."""
 
 import asyncio
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
-from lookup.batching import SMALLEST, Batcher, Places
-from ops.errors import OurOwnDelay
+from lookup import batching
+from lookup.batching import ENOUGH, SMALLEST, Places, Stage
 
 
-class Source:
-    """Records the batches asked of it and answers each when it is let go."""
+class Clock:
+    """What stages and the loop's timers go by. It stands still unless it is moved on."""
 
-    def __init__(self, *, open_: bool = False) -> None:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    async def move(self, seconds: float) -> None:
+        """So much later, whatever was due by then has happened."""
+        self.now += seconds
+        await turns()
+
+
+class Ferry:
+    """Records the batches it takes along. Each comes back when it is let go, `seconds` later by the clock."""
+
+    def __init__(self, clock: Clock | None = None, *, open_: bool = False) -> None:
         self.batches: list[list[str]] = []
-        self.in_flight = 0
-        self.most_in_flight = 0
-        self.failing: dict[str, Exception] = {}
-        self.missing: set[str] = set()
-        self.error: BaseException | None = None
+        self.under_way = 0
+        self.most_under_way = 0
+        self.seconds = 0.0
+        self.error: Exception | None = None
+        """What becomes of the batches that are begun from now on."""
+        self._clock = clock or Clock()
         self._gate = asyncio.Event()
         if open_:
             self._gate.set()
@@ -30,301 +46,384 @@ class Source:
     def hold(self) -> None:
         self._gate.clear()
 
-    async def load(self, keys: Sequence[str]) -> Mapping[str, str | Exception]:
-        self.batches.append(list(keys))
+    @property
+    def sizes(self) -> list[int]:
+        return [len(batch) for batch in self.batches]
+
+    async def run(self, items: list[str]) -> None:
+        self.batches.append(list(items))
         error = self.error
-        self.in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
         try:
             await self._gate.wait()
         finally:
-            self.in_flight -= 1
+            self.under_way -= 1
+        self._clock.now += self.seconds
         if error is not None:
             raise error
-        return {key: self.failing.get(key, key.upper()) for key in keys if key not in self.missing}
 
 
-def batcher(source: Source, *, in_flight: int = 1, largest: int = 256, **settings: float) -> Batcher[str, str]:
-    return Batcher(source.load, places=Places(in_flight), largest=largest, **settings)
+@pytest.fixture
+async def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(batching, "time", clock)
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", clock.monotonic)
+    return clock
 
 
-async def begun() -> None:
-    """A few turns of the loop, so that everything that can start has started."""
-    for _ in range(5):
+def stage_of(
+    ferry: Ferry,
+    *,
+    places: Places | int = 1,
+    largest: int = 256,
+    wanted: Callable[[str], bool] = lambda _: True,
+    failed: Callable[[list[str], Exception], None] = lambda *_: None,
+    target: float = 60.0,
+) -> Stage[str]:
+    """A stage for which no batch is slow, unless the test says so."""
+    places = places if isinstance(places, Places) else Places(places)
+    return Stage(ferry.run, places=places, largest=largest, wanted=wanted, failed=failed, target=target)
+
+
+async def turns(count: int = 10) -> None:
+    """A few turns of the loop, so that everything that can begin or end has done so."""
+    for _ in range(count):
         await asyncio.sleep(0)
 
 
-def getting(wanted: Batcher[str, str], *keys: str) -> "list[asyncio.Task[str]]":
-    return [asyncio.create_task(wanted.get(key)) for key in keys]
+async def arrive(stage: Stage[str], *items: str) -> None:
+    """All of them enter in one turn, and whatever can begin begins."""
+    for item in items:
+        stage.enter(item)
+    await turns()
 
 
-async def test_keys_wanted_at_one_moment_travel_together() -> None:
-    source = Source(open_=True)
-    assert await asyncio.gather(*getting(batcher(source), "a", "b", "c")) == ["A", "B", "C"]
-    assert source.batches == [["a", "b", "c"]]
+def names(count: int, of: str = "k") -> list[str]:
+    return [f"{of}{number}" for number in range(count)]
 
 
-async def test_callers_of_one_key_share_its_load() -> None:
-    source = Source()
-    wanted = batcher(source)
-    first = getting(wanted, "a", "a")
-    await begun()
-    late = getting(wanted, "a")
-    await begun()
-    source.let_go()
-    assert await asyncio.gather(*first, *late) == ["A", "A", "A"]
-    assert source.batches == [["a"]]
+def pending_timers() -> Sequence[asyncio.TimerHandle]:
+    scheduled: list[asyncio.TimerHandle] = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
+    return [timer for timer in scheduled if not timer.cancelled()]
 
 
-async def test_key_is_loaded_anew_once_its_load_is_over() -> None:
-    source = Source(open_=True)
-    wanted = batcher(source)
-    await wanted.get("a")
-    await wanted.get("a")
-    assert source.batches == [["a"], ["a"]]
+# -- when a batch is begun -------------------------------------------------------------------------------------
 
 
-async def test_next_batch_gathers_while_one_is_in_flight() -> None:
-    source = Source()
-    wanted = batcher(source)
-    tasks = getting(wanted, "a")
-    await begun()
-    for key in "bcd":
-        tasks += getting(wanted, key)
-        await begun()
-    assert source.batches == [["a"]]
-    source.let_go()
-    assert await asyncio.gather(*tasks) == ["A", "B", "C", "D"]
-    assert source.batches == [["a"], ["b", "c", "d"]]
+async def test_items_that_enter_in_one_turn_travel_together() -> None:
+    ferry = Ferry()
+    stage = stage_of(ferry)
+    for item in "abc":
+        asyncio.get_running_loop().call_soon(stage.enter, item)
+    await turns()
+    assert ferry.batches == [["a", "b", "c"]]
 
 
-@pytest.mark.parametrize("in_flight", [1, 2, 4])
-async def test_never_more_batches_in_flight_than_allowed(in_flight: int) -> None:
-    source = Source()
-    wanted = batcher(source, in_flight=in_flight, largest=3)
-    tasks = getting(wanted, *(f"k{n}" for n in range(40)))
-    await begun()
-    assert source.in_flight == in_flight
-    source.let_go()
-    await asyncio.gather(*tasks)
-    assert source.most_in_flight == in_flight
-    assert all(len(batch) <= 3 for batch in source.batches)
-    assert sorted(key for batch in source.batches for key in batch) == sorted(f"k{n}" for n in range(40))
+async def test_next_batch_gathers_while_one_is_under_way() -> None:
+    ferry = Ferry()
+    stage = stage_of(ferry)
+    for item in "abcd":
+        await arrive(stage, item)
+    assert ferry.batches == [["a"]]
+    assert stage.waiting == 3
+    ferry.let_go()
+    await turns()
+    assert ferry.batches == [["a"], ["b", "c", "d"]]
+    assert stage.waiting == 0
 
 
-async def test_cancelled_caller_leaves_the_load_to_the_others() -> None:
-    source = Source()
-    leaving, staying, other = getting(batcher(source), "a", "a", "b")
-    await begun()
-    leaving.cancel()
-    await begun()
-    source.let_go()
-    assert [await staying, await other] == ["A", "B"]
-    assert leaving.cancelled()
-    assert source.batches == [["a", "b"]]
+@pytest.mark.parametrize("places", [1, 2, 4])
+async def test_never_more_batches_under_way_than_places_nor_larger_and_every_item_once_and_in_order(
+    places: int,
+) -> None:
+    ferry = Ferry()
+    stage = stage_of(ferry, places=places, largest=3)
+    await arrive(stage, *names(40))
+    assert ferry.under_way == places
+    ferry.let_go()
+    await turns(500)
+    assert ferry.most_under_way == places
+    assert ferry.sizes == [3] * 13 + [1]
+    assert [item for batch in ferry.batches for item in batch] == names(40)
 
 
-async def test_batch_all_of_whose_callers_left_blocks_nobody() -> None:
-    source = Source()
-    wanted = batcher(source)
-    leaving = getting(wanted, "a")
-    await begun()
-    leaving[0].cancel()
-    late = getting(wanted, "a", "b")
-    await begun()
-    source.let_go()
-    assert await asyncio.gather(*late) == ["A", "B"]
+@pytest.mark.parametrize(("largest", "enough"), [(256, ENOUGH), (10, 10)])
+async def test_enough_who_wait_are_taken_along_beside_a_batch_under_way_and_fewer_are_not(
+    largest: int, enough: int
+) -> None:
+    ferry = Ferry()
+    stage = stage_of(ferry, places=2, largest=largest)
+    await arrive(stage, "first")
+    await arrive(stage, *names(enough - 1))
+    assert ferry.batches == [["first"]]
+    await arrive(stage, "last")
+    assert ferry.batches == [["first"], [*names(enough - 1), "last"]]
 
 
-async def test_caller_cancelled_while_its_batch_gathers_blocks_nobody() -> None:
-    source = Source()
-    wanted = batcher(source)
-    first = getting(wanted, "a")
-    await begun()
-    leaving, staying = getting(wanted, "b", "c")
-    await begun()
-    leaving.cancel()
-    source.let_go()
-    assert [await first[0], await staying] == ["A", "C"]
+async def test_who_waits_is_taken_along_beside_a_batch_that_is_slow_and_not_before(clock: Clock) -> None:
+    ferry = Ferry()
+    stage = stage_of(ferry, places=3, target=1.0)
+    await arrive(stage, "a")
+    await arrive(stage, "b")
+    await clock.move(0.9)
+    assert ferry.batches == [["a"]]
+    await clock.move(0.2)
+    assert ferry.batches == [["a"], ["b"]]
+    await arrive(stage, "c")  # the second has only just left
+    await clock.move(0.9)
+    assert ferry.batches == [["a"], ["b"]]
+    await clock.move(0.2)
+    assert ferry.batches == [["a"], ["b"], ["c"]]
 
 
-async def test_exception_spoils_only_its_own_key() -> None:
-    source = Source(open_=True)
-    source.failing["b"] = ValueError("b is undecodable")
-    a, b, c = await asyncio.gather(*getting(batcher(source), "a", "b", "c"), return_exceptions=True)
-    assert (a, c) == ("A", "C")
-    assert b is source.failing["b"]
+async def test_who_comes_when_the_batch_under_way_is_slow_already_does_not_wait(clock: Clock) -> None:
+    ferry = Ferry()
+    stage = stage_of(ferry, places=2, target=1.0)
+    await arrive(stage, "a")
+    await clock.move(1.1)
+    await arrive(stage, "b")
+    assert ferry.batches == [["a"], ["b"]]
 
 
-async def test_key_without_a_value_is_an_error_and_not_a_wait_without_end() -> None:
-    source = Source(open_=True)
-    source.missing.add("b")
-    wanted = batcher(source)
-    async with asyncio.timeout(5):
-        a, b = await asyncio.gather(*getting(wanted, "a", "b"), return_exceptions=True)
-    assert a == "A"
-    assert isinstance(b, LookupError)
-    source.missing.clear()
-    assert await wanted.get("b") == "B"
+async def test_batch_is_not_called_slow_by_the_time_of_the_one_before(clock: Clock) -> None:
+    ferry = Ferry(open_=True)
+    stage = stage_of(ferry, places=2, target=1.0)
+    await arrive(stage, "a")
+    ferry.hold()
+    await clock.move(0.9)
+    await arrive(stage, "b")
+    await arrive(stage, "c")
+    await clock.move(0.2)
+    assert ferry.batches == [["a"], ["b"]]
+    ferry.let_go()
+    await turns()
+    assert ferry.batches == [["a"], ["b"], ["c"]]
 
 
-async def test_failed_load_reaches_all_callers_of_that_batch_and_no_others() -> None:
-    source = Source()
-    wanted = batcher(source)
-    source.error = ConnectionError("gone")
-    failing = getting(wanted, "a", "b", "a")
-    await begun()
-    source.error = None
-    later = getting(wanted, "c")
-    await begun()
-    source.let_go()
-    outcomes = await asyncio.gather(*failing, return_exceptions=True)
-    assert [type(outcome) for outcome in outcomes] == [ConnectionError] * 3
-    assert await later[0] == "C"
-    assert await wanted.get("a") == "A"
+# -- who is taken along ----------------------------------------------------------------------------------------
 
 
-async def test_failure_nobody_waits_for_any_more_is_no_warning() -> None:
-    source = Source()
-    source.error = ConnectionError("gone")
-    complaints: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
-    leaving = getting(batcher(source), "a")
-    await begun()
-    leaving.pop().cancel()
-    await begun()
-    source.let_go()
-    await begun()
-    gc.collect()  # an exception nobody took is complained of when its future is collected
-    assert source.in_flight == 0
-    assert complaints == []
+async def test_item_that_is_not_wanted_any_more_when_its_batch_begins_is_left_out() -> None:
+    ferry = Ferry()
+    unwanted: set[str] = set()
+    stage = stage_of(ferry, wanted=lambda item: item not in unwanted)
+    await arrive(stage, "a")
+    await arrive(stage, "b", "c")
+    unwanted.add("b")
+    ferry.let_go()
+    await turns()
+    assert ferry.batches == [["a"], ["c"]]
 
 
-async def test_cancelled_batch_lets_go_of_its_callers() -> None:
-    source = Source()
-    wanted = batcher(source)
-    (waiting,) = getting(wanted, "a")
-    await begun()
-    for batch in list(wanted._batches):
+async def test_item_that_is_left_out_takes_nobody_s_room() -> None:
+    ferry = Ferry()
+    stage = stage_of(ferry, largest=2, wanted=lambda item: item not in "ac")
+    await arrive(stage, *"abcd")
+    assert ferry.batches == [["b", "d"]]
+
+
+async def test_where_all_are_left_out_no_place_is_used_and_nothing_is_left_behind() -> None:
+    ferry = Ferry()
+    places = Places(1)
+    stage = stage_of(ferry, places=places, wanted=lambda item: item == "z")
+    await arrive(stage, *"abc")
+    assert (ferry.batches, stage.waiting, places.free) == ([], 0, 1)
+    assert pending_timers() == []
+    await arrive(stage, "z")
+    assert ferry.batches == [["z"]]
+
+
+async def test_item_that_enters_while_another_is_left_out_is_taken_along() -> None:
+    """Whoever is told that his own has been left out may ask anew, there and then."""
+    ferry = Ferry()
+
+    def wanted(item: str) -> bool:
+        if item == "a":
+            stage.enter("again")
+        return item != "a"
+
+    stage = stage_of(ferry, wanted=wanted)
+    await arrive(stage, "a")
+    assert ferry.batches == [["again"]]
+
+
+# -- misfortunes -----------------------------------------------------------------------------------------------
+
+
+async def test_batch_that_raises_is_handed_over_and_logged_and_the_next_one_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ferry = Ferry()
+    places = Places(1)
+    failures: list[tuple[list[str], Exception]] = []
+    stage = stage_of(ferry, places=places, failed=lambda items, error: failures.append((items, error)))
+    ferry.error = gone = ConnectionError("gone")
+    await arrive(stage, "a", "b")
+    ferry.error = None
+    await arrive(stage, "c")
+    ferry.let_go()
+    await turns()
+    assert failures == [(["a", "b"], gone)]
+    (record,) = caplog.records
+    assert record.getMessage() == "A round trip of 2 failed."
+    assert record.exc_info is not None
+    assert record.exc_info[1] is gone
+    assert ferry.batches == [["a", "b"], ["c"]]
+    assert places.free == 1
+
+
+async def test_batch_that_is_cancelled_gives_its_place_back() -> None:
+    ferry = Ferry()
+    places = Places(1)
+    stage = stage_of(ferry, places=places)
+    await arrive(stage, "a")
+    for batch in list(stage._batches):
         batch.cancel()
-    async with asyncio.timeout(5):
-        outcome = await asyncio.gather(waiting, return_exceptions=True)
-    assert isinstance(outcome[0], asyncio.CancelledError)
-    source.let_go()
-    assert await wanted.get("a") == "A"
+    await turns()
+    assert (ferry.under_way, places.free) == (0, 1)
+    await arrive(stage, "b")
+    assert ferry.batches == [["a"], ["b"]]
 
 
-async def test_nothing_is_left_behind() -> None:
-    source = Source(open_=True)
-    source.failing["b"] = ValueError()
-    wanted = batcher(source, in_flight=2, largest=2)
-    before = asyncio.all_tasks()
-    await asyncio.gather(*getting(wanted, *"abcdefgh"), return_exceptions=True)
-    await begun()
-    assert asyncio.all_tasks() == before
-    assert (wanted._loading, wanted._gathering, list(wanted._order), wanted._batches) == ({}, {}, [], set())
-    assert wanted._places.free == 2
+@pytest.mark.parametrize("behind", ["", "b"], ids=["nobody behind it", "others behind it"])
+def test_loop_that_closes_in_mid_run_leaves_no_warning(caplog: pytest.LogCaptureFixture, behind: str) -> None:
+    async def leave_early() -> None:
+        stage = stage_of(Ferry())
+        await arrive(stage, "a")
+        await arrive(stage, *behind)
+
+    asyncio.run(leave_early())
+    gc.collect()  # a task that was left pending is complained of when it is collected
+    assert caplog.messages == []
 
 
-async def test_load_that_has_begun_is_not_shared_by_who_wants_a_later_one() -> None:
-    source = Source()
-    wanted = batcher(source, in_flight=2)
-    first = getting(wanted, "a")
-    await begun()
-    later = [asyncio.create_task(wanted.get("a", begun_later=True)) for _ in range(3)]
-    await begun()
-    assert source.batches == [["a"], ["a"]]  # and the three share theirs
-    source.let_go()
-    assert await asyncio.gather(*first, *later) == ["A"] * 4
-
-
-async def test_batchers_that_share_places_take_turns_and_never_more_than_there_are() -> None:
-    one, other = Source(), Source()
+async def test_nothing_is_left_behind(clock: Clock) -> None:
+    ferry = Ferry(clock, open_=True)
     places = Places(2)
-    batchers = [Batcher(source.load, places=places, largest=1) for source in (one, other)]
-    tasks = [task for wanted in batchers for task in getting(wanted, *"abcdef")]
-    await begun()
-    assert one.in_flight + other.in_flight == 2
-    one.let_go()
-    other.let_go()
-    assert len(await asyncio.gather(*tasks)) == 12
+    stage = stage_of(ferry, places=places, largest=2, wanted=lambda item: item not in "bcd", target=1.0)
+    before = asyncio.all_tasks()
+    await arrive(stage, *"abcdefgh")
+    ferry.error = ConnectionError("gone")
+    await arrive(stage, *"ijk")
+    assert ferry.batches == [["a", "e"], ["f", "g"], ["h"], ["i", "j"], ["k"]]
+    assert len(pending_timers()) == 1
+    await clock.move(1.1)
+    assert pending_timers() == []
+    assert asyncio.all_tasks() == before
+    assert (stage.waiting, stage._under_way, stage._batches, stage._starting) == (0, 0, set(), False)
+    assert places.free == places.count == 2
+
+
+# -- places that are shared ------------------------------------------------------------------------------------
+
+
+async def test_stages_that_share_places_never_take_more_than_there_are() -> None:
+    ferry = Ferry()
+    places = Places(2)
+    one, other = (stage_of(ferry, places=places, largest=1) for _ in range(2))
+    await arrive(one, *names(6, "a"))
+    await arrive(other, *names(6, "b"))
+    assert ferry.under_way == 2
+    ferry.let_go()
+    await turns(200)
+    assert sorted(item for batch in ferry.batches for item in batch) == names(6, "a") + names(6, "b")
+    assert ferry.most_under_way == 2
     assert places.free == 2
 
 
-async def test_key_nobody_waits_for_any_more_is_not_asked_for() -> None:
-    source = Source()
-    wanted = batcher(source)
-    first = getting(wanted, "a")
-    await begun()
-    leaving, staying = getting(wanted, "b"), getting(wanted, "c")
-    await begun()
-    leaving[0].cancel()
-    await begun()
-    source.let_go()
-    assert await asyncio.gather(*first, *staying) == ["A", "C"]
-    assert source.batches == [["a"], ["c"]]
+async def test_stages_that_share_places_take_turns() -> None:
+    ferry = Ferry(open_=True)
+    places = Places(1)
+    for letter in "abc":
+        stage = stage_of(ferry, places=places, largest=1)
+        for item in names(6, letter):
+            stage.enter(item)
+    await turns(200)
+    order = "".join(item[0] for (item,) in ferry.batches)
+    assert len(order) == 18
+    for taken in range(len(order)):
+        counts = [order[:taken].count(letter) for letter in "abc"]
+        assert max(counts) - min(counts) <= 2, order
 
 
-async def test_key_that_has_waited_too_long_is_given_up_without_being_asked_for() -> None:
-    source = Source()
-    wanted = batcher(source)
-    first = getting(wanted, "a")
-    await begun()
-    wanted._patience = 0.0
-    late = getting(wanted, "b")
-    await begun()
-    source.let_go()
-    assert await first[0] == "A"
-    with pytest.raises(OurOwnDelay):
-        await late[0]
-    assert source.batches == [["a"]]
+# -- how large, and how long it takes --------------------------------------------------------------------------
 
 
-async def test_batches_shrink_where_keys_are_slow_and_grow_again() -> None:
-    source = Source(open_=True)
-    wanted = batcher(source, largest=64, target=0.0)  # every batch takes longer than that
-    keys = [f"k{n}" for n in range(1000)]
-    await asyncio.gather(*getting(wanted, *keys))
-    sizes = [len(batch) for batch in source.batches]
-    assert sizes[0] == 64
-    assert sizes[-2] == SMALLEST
-    wanted._target = 60.0
-    source.batches.clear()
-    await asyncio.gather(*getting(wanted, *keys))
-    sizes = [len(batch) for batch in source.batches]
-    assert sizes[0] == SMALLEST
-    assert max(sizes) == 64
+async def test_batches_shrink_while_they_are_slow_and_grow_again_while_they_are_quick(clock: Clock) -> None:
+    ferry = Ferry(clock, open_=True)
+    stage = stage_of(ferry, largest=64, target=1.0)
+    ferry.seconds = 1.1
+    await arrive(stage, *names(500))
+    await turns(500)
+    *full, _ = ferry.sizes
+    assert (full[0], full[-1]) == (64, SMALLEST)
+    assert 64 > full[1] > SMALLEST
+    assert full == sorted(full, reverse=True)
+    ferry.batches.clear()
+    ferry.seconds = 0.4
+    await arrive(stage, *names(500))
+    await turns(500)
+    *full, _ = ferry.sizes
+    assert (full[0], full[-1]) == (SMALLEST, 64)
+    assert SMALLEST < full[1] < 64
+    assert full == sorted(full)
 
 
-async def test_queue_that_grows_is_seen_in_the_expected_wait() -> None:
-    source = Source(open_=True)
-    wanted = batcher(source, largest=10)
-    assert wanted.expected_wait == 0.0
-    await asyncio.gather(*getting(wanted, *(f"k{n}" for n in range(100))))
-    source.hold()
-    tasks = getting(wanted, *(f"k{n}" for n in range(1000)))
-    await begun()
-    assert wanted.waiting == 990
-    assert wanted.expected_wait == pytest.approx(99 * wanted._seconds)
-    source.let_go()
-    await asyncio.gather(*tasks)
-    assert wanted.expected_wait == 0.0
+async def test_few_who_were_slow_were_too_many_already(clock: Clock) -> None:
+    ferry = Ferry(clock, open_=True)
+    stage = stage_of(ferry, largest=64, target=1.0)
+    ferry.seconds = 1.1
+    await arrive(stage, *names(20))
+    await arrive(stage, *names(100))
+    assert ferry.sizes[0] == 20
+    assert SMALLEST <= ferry.sizes[1] < 20
 
 
-def test_loop_that_closes_in_mid_load_lets_go_of_every_caller() -> None:
-    outcomes: list[str] = []
+@pytest.mark.parametrize(
+    ("seconds", "at_once"),
+    [(0.7, SMALLEST), (0.1, SMALLEST - 1)],
+    ids=["neither slow nor quick", "quick and not full"],
+)
+async def test_batches_that_are_not_both_quick_and_full_do_not_grow(clock: Clock, seconds: float, at_once: int) -> None:
+    ferry = Ferry(clock, open_=True)
+    stage = stage_of(ferry, largest=64, target=1.0)
+    ferry.seconds = 1.1
+    await arrive(stage, *names(SMALLEST))
+    ferry.seconds = seconds
+    for _ in range(5):
+        await arrive(stage, *names(at_once))
+    ferry.batches.clear()
+    await arrive(stage, *names(64))
+    assert ferry.sizes[0] == SMALLEST
 
-    async def ask(wanted: Batcher[str, str]) -> None:
-        try:
-            await wanted.get("a")
-        except asyncio.CancelledError:
-            outcomes.append("let go")
-            raise
 
-    async def leave_early() -> None:
-        tasks.add(asyncio.create_task(ask(batcher(Source()))))
-        await begun()
+async def test_fewer_are_enough_where_batches_have_shrunk(clock: Clock) -> None:
+    ferry = Ferry(clock, open_=True)
+    stage = stage_of(ferry, places=2, largest=64, target=1.0)
+    ferry.seconds = 1.1
+    await arrive(stage, *names(SMALLEST))
+    ferry.hold()
+    await arrive(stage, "first")
+    await arrive(stage, *names(SMALLEST - 1))
+    assert ferry.under_way == 1
+    await arrive(stage, "last")
+    assert ferry.under_way == 2
 
-    tasks: set[asyncio.Task[None]] = set()
-    asyncio.run(leave_early())  # a task or future left pending would be a warning, and warnings are errors here
-    assert outcomes == ["let go"]
+
+async def test_queue_that_grows_is_seen_in_the_expected_wait(clock: Clock) -> None:
+    ferry = Ferry(clock, open_=True)
+    stage = stage_of(ferry, places=2, largest=10, target=10.0)
+    assert stage.expected_wait == 0.0
+    ferry.seconds = 0.8
+    await arrive(stage, *names(1000))
+    await turns(500)
+    ferry.hold()
+    await arrive(stage, *names(29))
+    assert (stage.waiting, stage.expected_wait) == (9, 0.0)  # they all travel on the next one
+    await arrive(stage, *names(991))
+    assert stage.waiting == 1000
+    assert stage.expected_wait == pytest.approx(100 * 0.8 / 2, rel=1e-3)
+    ferry.let_go()
+    await turns(500)
+    assert (stage.waiting, stage.expected_wait) == (0, 0.0)

@@ -51,7 +51,8 @@ async def raw(redis_url: str) -> AsyncIterator[Any]:
 
 
 async def entry(cache: Cache, key: str = KEY) -> Entry | None:
-    return (await cache.read(1, [key])).entries[key]
+    (entry,) = (await cache.read(1, [key])).entries
+    return entry
 
 
 async def fill(cache: Cache, *values: Value, horizon: int = 1_000) -> list[Entry | bool]:
@@ -97,7 +98,7 @@ async def test_heartbeat_carries_what_leans_on_the_feed_forward(cache: Cache) ->
     await cache.append(1, last, [beat(11)], [], NOON + 60 * SECOND)
     read = await cache.read(1, [KEY])
     assert (read.feed_at, read.since) == (NOON + 60 * SECOND, b"10-0")
-    assert read.entries[KEY] == Entry(1, NOON + 60 * SECOND, b"body 1", leans=True)
+    assert read.entries[0] == Entry(1, NOON + 60 * SECOND, b"body 1", leans=True)
 
 
 async def test_fill_after_an_eviction_is_not_carried_forward_past_a_change_it_missed(cache: Cache, raw: Any) -> None:
@@ -223,7 +224,7 @@ async def test_epochs_do_not_see_each_other(cache: Cache) -> None:
     await cache.append(1, "", [Change("10-1", "c", 1)], [value(1, NOON)], NOON)
     other = dossier_key(2, "G99.01.01-261120-0001")
     read = await cache.read(2, [other])
-    assert read.entries == {other: None}
+    assert read.entries == [None]
     assert read.feed_at == 0
     await cache.append(2, "", [beat(3)], [], NOON)
     assert await cache.epoch() == 2
@@ -262,8 +263,7 @@ async def test_damaged_value_spoils_only_itself_and_the_next_fill_replaces_it(
     await fill(cache, value(3, NOON, key=other))
     await raw.set(KEY, damage)
     read = await cache.read(1, [KEY, other])
-    assert read.entries[KEY] is None
-    assert read.entries[other] == Entry(3, NOON, b"body 3")
+    assert read.entries == [None, Entry(3, NOON, b"body 3")]
     outcomes = await fill(cache, value(1, NOON), value(3, NOON, key=other))
     assert outcomes == [False, Entry(3, NOON, b"body 3")]
     assert await entry(cache) == Entry(1, NOON, b"body 1")
@@ -273,7 +273,7 @@ async def test_damaged_feed_counts_as_silent(cache: Cache, raw: Any) -> None:
     await fill(cache, value(1, NOON))
     await raw.set(feed_key(1), b"what")
     read = await cache.read(1, [KEY])
-    assert (read.feed_at, read.entries[KEY]) == (0, Entry(1, NOON, b"body 1"))
+    assert (read.feed_at, read.entries) == (0, [Entry(1, NOON, b"body 1")])
     await cache.append(1, "", [beat(10)], [value(2, NOON)], NOON)
     assert (await cache.read(1, [])).feed_at == NOON
 

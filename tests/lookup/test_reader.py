@@ -413,7 +413,7 @@ async def test_without_a_primary_a_standby_s_word_that_there_is_none_counts_for_
     else:
         with pytest.raises(StatusUnavailable):
             await through.get(CODE)
-    assert (await cache.read(1, [dossier_key(1, CODE)])).entries[dossier_key(1, CODE)] is None  # nobody else is told
+    assert (await cache.read(1, [dossier_key(1, CODE)])).entries == [None]  # nobody else is told
 
 
 async def test_at_least_that_a_standby_has_not_got_comes_from_the_primary(cache: Cache, database: Database) -> None:
@@ -479,6 +479,6 @@ async def test_copies_fall_due_together_and_are_refreshed_once(cache: Cache, dat
     database.lag = 0
     for _ in range(50):
         assert through.recall(CODE) is not None
-    while through._refreshes:  # noqa: ASYNC110 - it ends by itself
+    while through._under_way:  # noqa: ASYNC110 - it ends by itself
         await asyncio.sleep(0)
     assert len(database.asked) == 2

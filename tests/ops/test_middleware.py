@@ -411,3 +411,21 @@ async def test_body_that_never_ends_is_given_up(body: bytes, monkeypatch: pytest
     writer.close()
     await writer.wait_closed()
     await server.stop()
+
+
+def test_bad_answers_beyond_so_many_a_second_get_no_line_and_good_ones_their_share() -> None:
+    now = 10.0
+    allowance = middleware.Allowance(3, lambda: now)
+    assert [allowance.take() for _ in range(5)] == [True, True, True, False, False]
+    now = 11.2
+    assert [allowance.take() for _ in range(4)] == [True, True, True, False]
+
+
+def test_refusing_everybody_fills_no_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(middleware, "_bad_lines", middleware.Allowance(middleware.BAD_LINES, lambda: 1.0))
+    with caplog.at_level(logging.INFO, logger="hoso24.access"):
+        for _ in range(middleware.BAD_LINES + 50):
+            middleware.log_access("GET", "/codes/{code}", 503, "/codes/H26-1", 0.0, 0.0)
+        assert len(caplog.records) == middleware.BAD_LINES
+        middleware.log_access("GET", "/codes/{code}", 503, "/codes/H26-1", 0.0, 1.0)
+        assert len(caplog.records) == middleware.BAD_LINES + 1

@@ -1,0 +1,284 @@
+"""Why does a lookup answer what it answers? What memory, Redis, each standby and the primary hold for one code.
+
+Half of it is asked of the lookup itself, through its admin port: its memory, its feed, its breakers. The other half is
+read here, from Redis and from each Postgres host, with the settings a lookup would have. No applicant's data are in any
+of it.
+"""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import aiohttp
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from lookup import code as codes
+from lookup.cache import Cache, dossier_key
+from lookup.clock import DatabaseClock, moment
+from lookup.code import DossierCode, MalformedCode
+from lookup.dossier import VIETNAM, unpack
+from lookup.freshness import SECOND
+from lookup.hosts import Host, Hosts, Role
+from lookup.memory import Memory
+from lookup.reader import Vitals
+from lookup.settings import LookupSettings
+from lookup.status import Status
+from lookup.store import DOSSIERS, encode
+from ops.connections import Redis
+from ops.errors import Unavailable
+from ops.probes import Report
+
+DEADLINE = 3.0
+"""How long any of those asked may take, in seconds: somebody is looking into a fault, and can wait."""
+LATE = 2 * SECOND
+"""From this age on a heartbeat is remarked upon, in microseconds."""
+
+
+def process_report(memory: Memory, vitals: Vitals, hosts: Hosts) -> Report:
+    """What a lookup process says of itself and of the code in `?code=`."""
+
+    def report(parameters: Mapping[str, str]) -> object:
+        code, feed, now = parameters.get("code", ""), vitals.feed, vitals.clock.now()
+        copy = memory.look(code)
+        return {
+            "now": now,
+            "copy": copy
+            and {
+                "version": copy.version,
+                "as_of": feed.as_of(copy),
+                "removed": not copy.body,
+                "trusted": copy.trusted == feed.generation and now < feed.trusted_until,
+                "leans": copy.trusted != 0,
+                "verified": copy.generation == feed.generation,
+                "rendered": copy.rendered is not None,
+            },
+            "floor": feed.floors.of(code),
+            "memory": {"copies": len(memory), "bytes": memory.used},
+            "feed": {
+                "epoch": feed.epoch,
+                "generation": feed.generation,
+                "position": feed.position,
+                "stream": feed.since.decode(),
+                "at": feed.at,
+                "silent": feed.silent,
+            },
+            "breakers": {
+                "redis": vitals.redis.open,
+                **{host.name: host.breaker.open for host in hosts.all},
+            },
+            "roles": {host.name: host.role.value for host in hosts.all},
+            "shedding": vitals.shedding.level,
+        }
+
+    return report
+
+
+class Row(NamedTuple):
+    """What one place holds. `as_of` in microseconds, 0 for unknown; `version` None when it could not be asked."""
+
+    where: str
+    version: int | None
+    as_of: int
+    status: str
+    remark: str
+
+
+@dataclass
+class Findings:
+    """Everything that was found out, ready to be shown."""
+
+    code: DossierCode
+    now: int
+    rows: list[Row]
+    process: Mapping[str, Any] | None
+    stream_end: str
+    stream_at: int
+    epochs: Mapping[str, int]
+
+
+async def tell(typed: str, admin: str, settings: LookupSettings, console: Console | None = None) -> bool:
+    """Find out and print one screen. False when the code is none, or nobody could be asked."""
+    console = console or Console()
+    try:
+        code = codes.parse(typed)
+    except MalformedCode as problem:
+        console.print(f"{typed!r} is not a dossier code: {problem.detail}")
+        return False
+    findings = await find_out(code, admin, settings)
+    for part in show(findings, admin):
+        console.print(part, highlight=False)
+    return any(row.version is not None for row in findings.rows)
+
+
+async def find_out(code: DossierCode, admin: str, settings: LookupSettings) -> Findings:
+    """Ask everybody at once; whoever does not answer has a row that says so."""
+    clock = DatabaseClock()
+    hosts = Hosts(settings.pg_url.reveal, clock, size=1, deadline=DEADLINE)
+    redis = Redis("redis", settings.redis_url.reveal, size=2, deadline=DEADLINE)
+    try:
+        process, *of_hosts = await asyncio.gather(
+            _ask_process(code, admin), *(_ask_host(host, code) for host in hosts.all)
+        )
+        epochs = {row.where: epoch for row, epoch in of_hosts if epoch}
+        if process is not None:
+            epochs["this lookup"] = int(process["feed"]["epoch"])
+        epoch = max(epochs.values(), default=1)
+        cached, stream_end, stream_at = await _ask_redis(Cache(redis), epoch, code)
+        rows = [_of_memory(process, admin), cached, *(row for row, _ in of_hosts)]
+        return Findings(code, clock.now(), rows, process, stream_end, stream_at, epochs)
+    finally:
+        await hosts.close()
+        await redis.close()
+
+
+def show(findings: Findings, admin: str) -> Iterator[Any]:
+    """The screen, part by part: a table, the feed, the breakers, and what to make of it."""
+    table = Table(title=f"Dossier {findings.code.text}", title_justify="left")
+    for column in ("where", "version", "as of", "age", "status", "remark"):
+        table.add_column(column, justify="right" if column in ("version", "age") else "left", overflow="fold")
+    for row in findings.rows:
+        version = "–" if row.version is None else str(row.version)
+        table.add_row(row.where, version, _clock_time(row.as_of), _age(findings, row.as_of), row.status, row.remark)
+    yield table
+    if findings.process is not None:
+        yield from _about_process(findings, findings.process)
+    yield from _advice(findings, admin)
+
+
+async def _ask_process(code: DossierCode, admin: str) -> Mapping[str, Any] | None:
+    timeout = aiohttp.ClientTimeout(total=DEADLINE)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as http,
+            http.get(f"{admin.rstrip('/')}/reports/why", params={"code": code.text}) as response,
+        ):
+            if response.status != 200:
+                return None
+            report: Mapping[str, Any] = msgspec.json.decode(await response.read())
+            return report
+    except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError):
+        return None
+
+
+async def _ask_host(host: Host, code: DossierCode) -> tuple[Row, int]:
+    try:
+        rows = await host.postgres.fetch(DOSSIERS, [code.text])
+    except Unavailable as away:
+        return Row(host.name, None, 0, "", away.detail), 0
+    first = rows[0]
+    role = Role.STANDBY if first["standby"] else Role.PRIMARY
+    as_of = int(first["as_of"].timestamp() * SECOND)
+    name = f"{host.name}, {role.value}"
+    if len(rows) == 1:
+        return Row(name, 0, as_of, "", "no such dossier here"), first["epoch"]
+    body = encode(rows[1])
+    return Row(name, rows[1]["version"], as_of, _status(body), "" if body else "removed"), first["epoch"]
+
+
+async def _ask_redis(cache: Cache, epoch: int, code: DossierCode) -> tuple[Row, str, int]:
+    key = dossier_key(epoch, code.text)
+    try:
+        read = await cache.read(epoch, [key])
+        seconds = await cache.time_to_live(key)
+        end = await cache.join(epoch)
+    except Unavailable as away:
+        return Row("Redis", None, 0, "", away.detail), "", 0
+    (entry,) = read.entries
+    if entry is None:
+        return Row("Redis", 0, 0, "", "no copy"), end.last, end.feed_at
+    leans = "leans on the feed" if entry.leans else "ages by itself"
+    what = "" if entry.version else "“no such dossier”, "
+    row = Row("Redis", entry.version, entry.as_of, _status(entry.body), f"{what}{leans}, dropped in {seconds} s")
+    return row, end.last, end.feed_at
+
+
+def _of_memory(process: Mapping[str, Any] | None, admin: str) -> Row:
+    if process is None:
+        return Row("memory", None, 0, "", f"no lookup answers at {admin}")
+    copy = process["copy"]
+    if copy is None:
+        return Row("memory", 0, 0, "", "no copy")
+    words = ["leans on the feed" if copy["leans"] else "ages by itself"]
+    if copy["trusted"]:
+        words.append("trusted")
+    elif not copy["verified"]:
+        words.append("to be verified before it goes out")
+    if copy["removed"]:
+        words.append("removed")
+    return Row("memory", copy["version"], copy["as_of"], "", ", ".join(words))
+
+
+def _about_process(findings: Findings, process: Mapping[str, Any]) -> Iterator[str]:
+    feed = process["feed"]
+    behind = "" if feed["position"] == findings.stream_end else f", the stream ends with {findings.stream_end or '–'}"
+    age = max(0, process["now"] - feed["at"]) / SECOND
+    heartbeat = f"{age:.1f} s old" if feed["at"] else "never seen"
+    yield (
+        f"feed      epoch {feed['epoch']}, generation {feed['generation']}, at {feed['position'] or '–'}{behind}; "
+        f"heartbeat {heartbeat}{', silent' if feed['silent'] else ''}"
+    )
+    yield "breakers  " + ", ".join(
+        f"{name} {'OPEN' if is_open else 'closed'}" for name, is_open in process["breakers"].items()
+    )
+    memory = process["memory"]
+    yield (
+        f"memory    {memory['copies']:,} copies, {memory['bytes'] / 2**20:.1f} MiB; floor of this code "
+        f"{process['floor'] or 'none'}; shedding level {process['shedding']}"
+    )
+
+
+def _advice(findings: Findings, admin: str) -> Iterator[str]:
+    """What follows from it, and what to look at next."""
+    versions = {row.where: row.version for row in findings.rows if row.version is not None}
+    primary = next((row.version for row in findings.rows if row.where.endswith(Role.PRIMARY.value)), None)
+    if findings.process is None:
+        yield f"→ Nothing answers at {admin}: name the admin port of the lookup in question with --admin."
+    if len(set(findings.epochs.values())) > 1:
+        epochs = ", ".join(f"{who} in {epoch}" for who, epoch in findings.epochs.items())
+        yield f"→ Not everybody is in the same epoch ({epochs}). After a renewal that lasts about a second."
+    if primary is None:
+        yield "→ The primary could not be asked: what a copy is worth cannot be told from here."
+        return
+    if primary == 0 and not any(versions.values()):
+        yield "→ No such dossier anywhere: the code is another one, or it was never taken in."
+        return
+    ahead = [where for where, version in versions.items() if version > primary]
+    if ahead:
+        who = ", ".join(ahead)
+        yield f"→ {who} is ahead of the primary: Postgres went back in time. See relay_halted; `hoso24 cache renew`."
+    for where, version in versions.items():
+        if 0 < version < primary:
+            yield f"→ {where} has version {version}, the primary {primary}: {_reason(where, findings)}"
+    if not ahead and all(version in (0, primary) for version in versions.values()):
+        yield f"→ Everybody who has a copy has version {primary}."
+
+
+def _reason(where: str, findings: Findings) -> str:
+    if where == "memory":
+        return "the next lookup verifies it, unless the feed is behind (see above)."
+    if where == "Redis":
+        late = findings.now - findings.stream_at
+        if late > LATE:
+            return f"the relay's last heartbeat is {late / SECOND:.0f} s old: is a relay leading? See relay_leader."
+        return "the change is on its way, or its transaction is held back by an older one that is still open."
+    return "replication is behind; look at its lag on the primary (pg_stat_replication)."
+
+
+def _status(body: bytes) -> str:
+    if not body:
+        return ""
+    try:
+        return Status(unpack(body).status).slug
+    except (msgspec.DecodeError, ValueError):
+        return "unreadable"
+
+
+def _clock_time(as_of: int) -> str:
+    return f"{moment(as_of).astimezone(VIETNAM):%d/%m %H:%M:%S}" if as_of else "–"
+
+
+def _age(findings: Findings, as_of: int) -> str:
+    return f"{max(0, findings.now - as_of) / SECOND:.1f} s" if as_of else "–"

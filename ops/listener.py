@@ -1,0 +1,97 @@
+"""Lets everybody in who is at the door, in one turn of the loop.
+
+uvloop accepts one connection per turn. That is little where thousands arrive at once (a line came back, a push message
+went out) and every turn also answers hundreds of requests: the last would wait for seconds only to be let in.
+"""
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import Callable
+
+AT_ONCE = 256
+"""Connections accepted in one turn, at the most."""
+PAUSE = 0.5
+"""Seconds until the next attempt when the process has no file descriptor left for another connection."""
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+_log = logging.getLogger(__name__)
+
+
+class Listener:
+    """Listening sockets whose connections become protocols made by `connect`, until `close`."""
+
+    def __init__(self, connect: Callable[[], asyncio.Protocol]) -> None:
+        self._connect = connect
+        self._loop = asyncio.get_running_loop()
+        self._arriving: set[asyncio.Task[object]] = set()
+        self._pauses: dict[socket.socket, asyncio.TimerHandle] = {}
+        self.sockets: list[socket.socket] = []
+
+    async def open(self, host: str, port: int, *, backlog: int, reuse_port: bool = False) -> None:
+        """Listen on every address of this host; port 0 takes a free one. Raises OSError, with all closed again."""
+        found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        try:
+            for family, address in dict.fromkeys((family, address) for family, *_, address in found):
+                self.sockets.append(_listening(family, address, backlog, reuse_port=reuse_port))
+        except OSError:
+            self.close()
+            raise
+        for listening in self.sockets:
+            self._loop.add_reader(listening, self._accept, listening)
+
+    def close(self) -> None:
+        """Listen no more. Connections that were accepted are left alone."""
+        for pause in self._pauses.values():
+            pause.cancel()
+        self._pauses.clear()
+        for listening in self.sockets:
+            self._loop.remove_reader(listening)
+            listening.close()
+        self.sockets.clear()
+
+    def _accept(self, listening: socket.socket) -> None:
+        for _ in range(AT_ONCE):
+            try:
+                connection, _ = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in _EXHAUSTED:
+                    raise
+                _log.error("No further connection can be accepted: %s.", error.strerror)
+                self._loop.remove_reader(listening)
+                self._pauses[listening] = self._loop.call_later(PAUSE, self._resume, listening)
+                return
+            connection.setblocking(False)
+            task = self._loop.create_task(self._welcome(connection))
+            self._arriving.add(task)
+            task.add_done_callback(self._arriving.discard)
+
+    def _resume(self, listening: socket.socket) -> None:
+        del self._pauses[listening]
+        self._loop.add_reader(listening, self._accept, listening)
+
+    async def _welcome(self, connection: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(self._connect, connection)
+        except OSError:
+            connection.close()  # it had left already
+
+
+def _listening(family: int, address: object, backlog: int, *, reuse_port: bool) -> socket.socket:
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listening.setblocking(False)
+        listening.bind(address)  # type: ignore[arg-type]
+        listening.listen(backlog)
+    except BaseException:
+        listening.close()
+        raise
+    return listening
