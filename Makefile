@@ -3,8 +3,12 @@
 PYTHON ?= python3
 BIN    := .venv/bin
 
+# The bench has an environment of its own, so that the peers' packages are nobody else's, and so that it can have another
+# interpreter: compare with one that was built with optimisations, as those of the distributions are.
+BENCH_PYTHON ?= $(PYTHON)
+
 .DEFAULT_GOAL := help
-.PHONY: help up down demo load bench-import test lint
+.PHONY: help up down demo load bench bench-import test proof lint
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -30,8 +34,22 @@ demo: .venv/ready ## move one dossier through its life, slowly enough to watch o
 test: .venv/ready ## run all tests, on servers they start and stop themselves
 	@exec $(BIN)/python -m pytest
 
+proof: .venv/ready ## try a hundred thousand interleavings of everything that can happen (an hour or so)
+	@HOSO24_PROOF_EXAMPLES=$${HOSO24_PROOF_EXAMPLES:-100000} exec $(BIN)/python -m tests.lookup.proof
+
 load: .venv/ready ## put Locust users on a running `make up` and judge the figures against the budget
 	@exec $(BIN)/locust --headless -f loadtests/locustfile.py
+
+.venv-bench/ready: requirements-dev.lock requirements-bench.lock pyproject.toml
+	@echo "Installing into .venv-bench (once; half a minute or so) …"
+	@$(BENCH_PYTHON) -m venv .venv-bench
+	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
+	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+bench: .venv-bench/ready ## lookups, ours beside peers, into loadtests/bench/RESULTS.md (needs wrk and nginx)
+	@exec .venv-bench/bin/python -m loadtests.bench.side_by_side
 
 bench-import: .venv/ready ## `hoso24 import` beside psql \copy of the same rows
 	@exec $(BIN)/python -m loadtests.bench.bulk
