@@ -1,0 +1,26 @@
+"""The cases, in the order in which they are run: each a module with `TITLE`, `seconds` and `measure`.
+
+To add one, write a module and name it here. `measure` gets the rig and returns an Outcome; whether it uses
+`side_by_side` is its own affair.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from loadtests.bench.cases import cold, crowd, hot, warm
+from loadtests.bench.rig import Outcome, Rig
+
+
+@dataclass(frozen=True)
+class Case:
+    """`seconds` says from the rig's sizes how long it takes, roughly, so that whoever waits knows."""
+
+    title: str
+    seconds: Callable[[Rig], float]
+    measure: Callable[[Rig], Outcome]
+
+
+CASES: Mapping[str, Case] = {
+    name: Case(module.TITLE, module.seconds, module.measure)
+    for name, module in (("hot", hot), ("warm", warm), ("cold", cold), ("crowd", crowd))
+}

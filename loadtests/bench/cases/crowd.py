@@ -1,0 +1,62 @@
+"""Two thousand connections, every dossier asked for once, nothing cached: the day on which all look at once.
+
+Ours only. Postgres must not feel how many come, nobody may be refused, and nobody may wait much longer than others.
+"""
+
+from loadtests.bench.activity import Watch
+from loadtests.bench.load import Load
+from loadtests.bench.rig import Judged, Outcome, Rig
+from loadtests.bench.servers import ours
+
+TITLE = "2,000 connections, every dossier once, Redis empty"
+
+CONNECTIONS = 2000
+QUERIES = 4
+LONGEST_SECONDS = 600.0
+P99_OVER_MEDIAN = 10
+
+
+def seconds(rig: Rig) -> float:
+    return rig.repeats * (rig.dossiers / 6000 + 8)
+
+
+def measure(rig: Rig) -> Outcome:
+    load = Load("once", range(rig.dossiers), CONNECTIONS, LONGEST_SECONDS)
+    with Watch(rig.house.postgres["reader"]) as watch:
+        series = rig.side_by_side(
+            "crowd",
+            [ours(rig.house, HOSO24_PG_READER_QUERIES=str(QUERIES))],
+            load,
+            warm_up=rig.warming(Load("once", rig.spare, connections=64, seconds=rig.seconds)),
+            checked=rig.spare,
+            before=rig.house.empty_redis,
+            attempts=1,  # minutes long, and judged by itself: a disturbance can only make it look worse
+        )
+    (own,) = series.values()
+    fewest = min(run.figures.answers for run in own.runs)
+    unevenness = own.p99 / own.median
+    where = f"{CONNECTIONS:,} connections"
+    judged = [
+        Judged(
+            "crowd",
+            f"dossiers answered without an error, {where}, worst run",
+            f"{fewest:,}, {own.errors:,} errors",
+            f"{rig.dossiers:,}, none",
+            fewest == rig.dossiers and not own.errors,
+        ),
+        Judged(
+            "crowd",
+            f"queries in flight in Postgres, most of {watch.looks:,} looks",
+            str(watch.most),
+            f"at most {QUERIES}",
+            0 < watch.most <= QUERIES,  # none at all would only say that the watch was blind
+        ),
+        Judged(
+            "crowd",
+            f"p99 ÷ median, {where}",
+            f"{unevenness:.1f}",
+            f"below {P99_OVER_MEDIAN}",
+            unevenness < P99_OVER_MEDIAN,
+        ),
+    ]
+    return Outcome([own], judged)

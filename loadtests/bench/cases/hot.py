@@ -1,0 +1,33 @@
+"""One dossier everybody asks for: what an answer costs when nothing has to be looked up."""
+
+from loadtests.bench.dossiers import code
+from loadtests.bench.load import Load
+from loadtests.bench.rig import Outcome, Rig, ratio
+from loadtests.bench.servers import nginx, ours, peer
+
+TITLE = "one code, 64 connections; peers with a constant, or with a warm Redis"
+
+BARE, CONSTANT, CACHE_ASIDE = "bare aiohttp", "nginx, a constant", "FastAPI cache-aside"
+
+
+def seconds(rig: Rig) -> float:
+    return rig.repeats * 4 * (rig.seconds + 6)
+
+
+def measure(rig: Rig) -> Outcome:
+    # One of the spare dossiers, and the only one asked for: the constants are right for no other.
+    hot = rig.spare[:1]
+    answer = rig.house.expected(code(hot.start))
+    contestants = [
+        ours(rig.house),
+        peer(rig.house, BARE, "bare_aiohttp", answer),
+        nginx(rig.house, answer),
+        peer(rig.house, CACHE_ASIDE, "fastapi_cache_aside"),
+    ]
+    rig.house.put_answers([code(hot.start)])
+    load = Load("constant", hot, connections=64, seconds=rig.seconds)
+    series = rig.side_by_side("hot", contestants, load, warm_up=rig.warming(load), checked=hot)
+    return Outcome(
+        list(series.values()),
+        [ratio(series, BARE, 2.0), ratio(series, CONSTANT, 0.55), ratio(series, CACHE_ASIDE, 20)],
+    )

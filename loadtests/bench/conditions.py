@@ -1,0 +1,94 @@
+"""Under which conditions a run was made: a figure without them says nothing."""
+
+import os
+import platform
+import re
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+import redis
+
+from loadtests.bench.house import House
+from loadtests.bench.rig import Outcome
+from loadtests.bench.servers import ROOT
+from loadtests.bench.usage import DISTURBED
+
+PACKAGES = ("aiohttp", "uvloop", "asyncpg", "redis", "hiredis", "msgspec", "fastapi", "uvicorn", "httptools")
+
+
+def conditions(house: House, outcomes: Sequence[Outcome], options: str) -> dict[str, str]:
+    """What to know about the machine, the versions and the runs, in the order to print it."""
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "hoso24": _commit(),
+        "machine": f"{_processor()}; {os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB; "
+        f"{platform.system()} {platform.release()}",
+        "cores": "the server under test alone on one; wrk, Postgres, Redis, relay and bench together on the other",
+        "Python": f"{sys.version} built with {platform.python_compiler()}, {_optimised()}; the same for ours and peers",
+        "packages": ", ".join(f"{name} {version(name)}" for name in PACKAGES),
+        "servers": "; ".join((_postgres(house), _redis(house), _program("nginx"), _program("wrk"))),
+        "runs": options,
+        "others": _others(outcomes),
+    }
+
+
+def _commit() -> str:
+    try:
+        commit = _git("rev-parse", "--short", "HEAD")
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":!loadtests/bench/RESULTS.md")
+    except (OSError, subprocess.CalledProcessError):
+        return version("hoso24")
+    return f"commit {commit}{' with uncommitted changes' if changed else ''}"
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo").read_text("utf-8")
+    model = re.search(r"^model name\s*: (.*)$", cpuinfo, re.MULTILINE)
+    return model[1].strip() if model else platform.machine()
+
+
+def _optimised() -> str:
+    if "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or ""):
+        return "profile-guided (--enable-optimizations)"
+    if sys.base_prefix == "/usr" and Path("/etc/debian_version").exists():
+        return "Debian's own, which is profile-guided without saying so"
+    return "not profile-guided (no --enable-optimizations)"
+
+
+def _postgres(house: House) -> str:
+    return f"PostgreSQL {house.ask('reader', lambda reader: reader.fetchval('SHOW server_version'))}"
+
+
+def _redis(house: House) -> str:
+    with redis.Redis.from_url(house.redis) as client:
+        server = client.info("server")
+    valkey = server.get("valkey_version")
+    return f"Valkey {valkey}" if valkey else f"Redis {server['redis_version']}"
+
+
+def _program(program: str) -> str:
+    # One of them prints its version to stderr, the other fails after printing it.
+    done = subprocess.run([program, "-v"], check=False, capture_output=True, text=True)
+    found = re.search(r"\d+\.\d+(\.\d+)?", done.stdout + done.stderr)
+    return f"{program} {found[0] if found else 'of an unknown version'}"
+
+
+def _others(outcomes: Sequence[Outcome]) -> str:
+    every = [series for outcome in outcomes for series in outcome.series]
+    most = max(run.usage.strangers for series in every for run in series.runs)
+    again = sum(series.discarded for series in every)
+    return (
+        f"processes that are not the bench's took at most {most:.0%} of one core during a run; {again} runs were "
+        f"measured again because that had been more than {DISTURBED:.0%}"
+    )

@@ -1,0 +1,70 @@
+"""What the peers that read a database share: one query, the anonymous view as JSON, the key it is cached under.
+
+The table of statuses stands here once more because nothing of the service may be imported; before anything is
+measured every peer's answers are compared with the service's own.
+"""
+
+from datetime import datetime, timedelta, timezone
+from typing import Any, NamedTuple
+
+import msgspec
+
+FIND = """
+SELECT code, version, status, due_at
+  FROM dossier
+ WHERE code = $1 AND NOT removed
+"""
+
+VIETNAM = timezone(timedelta(hours=7))
+
+SECONDS_KEPT = 60
+
+
+class Status(NamedTuple):
+    """A national status as the anonymous view describes it."""
+
+    slug: str
+    final: bool
+    completion: float
+
+
+STATUSES = {
+    1: Status("submitted", False, 0.1),
+    2: Status("received", False, 0.25),
+    3: Status("rejected", True, 1.0),
+    4: Status("processing", False, 0.5),
+    5: Status("supplement_required", False, 0.4),
+    6: Status("payment_required", False, 0.6),
+    7: Status("withdrawn", True, 1.0),
+    8: Status("suspended", False, 0.5),
+    9: Status("completed", False, 0.9),
+    10: Status("returned", True, 1.0),
+}
+
+
+class View(msgspec.Struct):
+    """What anyone who has the code may see."""
+
+    code: str
+    status: str
+    status_number: int
+    final: bool
+    completion: float
+    due_at: datetime | None
+    version: int
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def answer(row: Any) -> bytes:
+    """The JSON for a row of FIND."""
+    number, due_at = row["status"], row["due_at"]
+    slug, final, completion = STATUSES[number]
+    due_at = due_at and due_at.astimezone(VIETNAM)
+    return _encode(View(row["code"], slug, number, final, completion, due_at, row["version"]))
+
+
+def key(code: str) -> str:
+    """Where Redis holds a peer's finished answer."""
+    return f"answer:{code}"

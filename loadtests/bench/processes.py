@@ -1,0 +1,148 @@
+"""Processes on a core of their own, each ended by its pid however the block around it is left. Linux only.
+
+A stop signal is raised where it finds us, once: a second Ctrl-C does not cut the clearing up short. While a process is
+being started it waits, so that none is lost between its birth and the note of its pid.
+"""
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+from urllib.parse import urlsplit
+
+SERVER_CORE, OTHER_CORE = 0, 1
+"""The server under test has the first to itself; load, Postgres, Redis and the bench share the second."""
+
+HOSO24 = (sys.executable, "-m", "hoso24")
+
+POLL_SECONDS = 0.02
+STOP_SECONDS = 30.0
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class CannotMeasure(Exception):
+    """Why there is nothing to measure, in one sentence for whoever asked."""
+
+
+class _Stop:
+    """The first stop signal; `held` while it has to wait."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.held = False
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        if not self.number:
+            self.number = number
+            self.leave()
+
+    def leave(self) -> None:
+        if self.number and not self.held:
+            raise SystemExit(128 + self.number)
+
+
+_stop = _Stop()
+
+
+def leave_on_signals() -> None:
+    """From now on SIGINT, SIGTERM and SIGHUP are a SystemExit."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, _stop.note)
+
+
+@contextmanager
+def started(
+    argv: Sequence[str],
+    *,
+    core: int,
+    log: Path,
+    environ: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    output: int | None = None,
+) -> Iterator["subprocess.Popen[str]"]:
+    """A process on that core for as long as the block runs; its output goes to `log`.
+
+    It has a session of its own, so that a Ctrl-C is ours to answer.
+    """
+    with ExitStack() as undo, log.open("a") as file:
+        _stop.held = True
+        try:
+            process = subprocess.Popen(
+                ["taskset", "--cpu-list", str(core), *argv],  # becomes the process itself: the pid is the same
+                stdin=subprocess.DEVNULL,
+                stdout=output or file,
+                stderr=file,
+                env={**surroundings(), **(environ or {})},
+                cwd=cwd,
+                text=True,
+                start_new_session=True,
+            )
+            undo.callback(end, process)
+        finally:
+            _stop.held = False
+        _stop.leave()
+        yield process
+
+
+def end(process: "subprocess.Popen[str]") -> None:
+    """Asks the process to stop; what does not is killed, with what is left of its session. Safe to call twice."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+def surroundings() -> dict[str, str]:
+    """Our environment without what would aim at servers of somebody else's, or trace to them."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("HOSO24_", "OTEL_", "PEER_"))}
+
+
+def wait_until(
+    happened: Callable[[], bool], what: str, *, seconds: float, process: "subprocess.Popen[str]", log: Path
+) -> None:
+    """Returns as soon as it has happened. Raises CannotMeasure when the process ends first, or at the deadline."""
+    deadline = time.monotonic() + seconds
+    while not happened():
+        if process.poll() is not None:
+            raise CannotMeasure(f"{what} ended while it started: {_last_lines(log)}")
+        if time.monotonic() > deadline:
+            raise CannotMeasure(f"{what} was not ready within {seconds:.0f} s: {_last_lines(log)}")
+        time.sleep(POLL_SECONDS)
+
+
+def get(url: str, seconds: float = 5.0) -> tuple[int, bytes]:
+    """Status and body; status 0 when nobody answers. No proxy of the environment's stands between."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=seconds)
+    try:
+        connection.request("GET", parts.path)
+        response = connection.getresponse()
+        return response.status, response.read()
+    except (OSError, http.client.HTTPException):
+        return 0, b""
+    finally:
+        connection.close()
+
+
+def free_port() -> int:
+    """A port of the loopback address that nobody has at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _last_lines(log: Path) -> str:
+    return " | ".join(log.read_text("utf-8", "replace").strip().splitlines()[-4:]) or "it said nothing"

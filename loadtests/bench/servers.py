@@ -1,0 +1,119 @@
+"""The servers under test, ours and the peers: each started alone on the server core, with nobody beside it."""
+
+import os
+import pwd
+import string
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from loadtests.bench.house import House
+from loadtests.bench.processes import HOSO24, SERVER_CORE, CannotMeasure, free_port, get, started, wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+NGINX_CONF = Path(__file__).with_name("peers") / "nginx.conf"
+READY_SECONDS = 30.0
+
+OURS = "ours"
+APPLICATION = "bench"
+"""How our lookup's sessions are known in pg_stat_activity."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server: where it answers, and its process."""
+
+    url: str
+    pid: int
+
+    def address(self, code: str) -> str:
+        """Where a dossier's anonymous view is."""
+        return f"{self.url}/api/v1/dossiers/{code}"
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A server that can be started afresh for every run, under the name it has in the tables."""
+
+    name: str
+    start: Callable[[], AbstractContextManager[Server]]
+
+
+def ours(house: House, **settings: str) -> Contestant:
+    """`hoso24 lookup` with the house's settings and these besides."""
+
+    @contextmanager
+    def start() -> Iterator[Server]:
+        port, admin = free_port(), free_port()
+        environ = {
+            **house.environ,
+            "HOSO24_PG_READER_URL": f"{house.postgres['reader']}?application_name={APPLICATION}",
+            "HOSO24_LOOKUP_PORT": str(port),
+            "HOSO24_LOOKUP_ADMIN_PORT": str(admin),
+            "HOSO24_DRAIN_SECONDS": "0",
+            "HOSO24_TRUSTED_PROXIES": "127.0.0.1",  # the load comes from one address and speaks for many
+            **settings,
+        }
+        log = house.folder / "lookup.log"
+        with started([*HOSO24, "lookup"], core=SERVER_CORE, cwd=house.folder, log=log, environ=environ) as process:
+            wait_until(
+                _answers(f"http://127.0.0.1:{admin}/readyz"), OURS, seconds=READY_SECONDS, process=process, log=log
+            )
+            yield Server(f"http://127.0.0.1:{port}", process.pid)
+
+    return Contestant(OURS, start)
+
+
+def peer(house: House, name: str, module: str, answer: bytes = b"") -> Contestant:
+    """One of the modules in `peers`; `answer` is for those that return a constant."""
+
+    @contextmanager
+    def start() -> Iterator[Server]:
+        port = free_port()
+        environ = {
+            "PEER_PORT": str(port),
+            "PEER_POSTGRES_URL": house.postgres["reader"],
+            "PEER_REDIS_URL": house.redis,
+            "PEER_ANSWER": answer.decode(),
+        }
+        argv = [sys.executable, "-m", f"loadtests.bench.peers.{module}"]
+        log = house.folder / f"{module}.log"
+        with started(argv, core=SERVER_CORE, cwd=ROOT, log=log, environ=environ) as process:
+            wait_until(_answers(f"http://127.0.0.1:{port}/"), name, seconds=READY_SECONDS, process=process, log=log)
+            yield Server(f"http://127.0.0.1:{port}", process.pid)
+
+    return Contestant(name, start)
+
+
+def nginx(house: House, answer: bytes) -> Contestant:
+    """nginx, returning a constant."""
+    name = "nginx, a constant"
+
+    @contextmanager
+    def start() -> Iterator[Server]:
+        port, folder = free_port(), house.folder / "nginx"
+        folder.mkdir(exist_ok=True)
+        conf, log = folder / "nginx.conf", folder / "log"
+        conf.write_text(_nginx_conf(folder, port, answer.decode()), "utf-8")
+        argv = ["nginx", "-p", str(folder), "-e", "stderr", "-c", str(conf)]
+        with started(argv, core=SERVER_CORE, cwd=folder, log=log) as process:
+            wait_until(_answers(f"http://127.0.0.1:{port}/"), name, seconds=READY_SECONDS, process=process, log=log)
+            yield Server(f"http://127.0.0.1:{port}", process.pid)
+
+    return Contestant(name, start)
+
+
+def _answers(url: str) -> Callable[[], bool]:
+    """Whether anybody answers there, and does not say that it is not ready."""
+    return lambda: get(url)[0] not in (0, 503)
+
+
+def _nginx_conf(folder: Path, port: int, answer: str) -> str:
+    if set("'\\$") & set(answer):
+        raise CannotMeasure(f"nginx cannot be made to return this as a constant: {answer}")
+    # Started as root, nginx would run its worker as somebody else.
+    user = f"user {pwd.getpwuid(os.geteuid()).pw_name};" if os.geteuid() == 0 else ""
+    template = string.Template(NGINX_CONF.read_text("utf-8"))
+    return template.substitute(folder=folder, port=port, answer=answer, user=user)

@@ -1,0 +1,23 @@
+-- The n-th code, as loadtests/bench/dossiers.py writes it, and a request for it from one of many clients.
+
+local codes = {}
+
+local PER_DAY, DAYS_A_MONTH = 10000, 25
+
+function codes.nth(n)
+    local day = math.floor(n / PER_DAY)
+    return string.format("G99.05.02-26%02d%02d-%05d",
+        1 + math.floor(day / DAYS_A_MONTH), 1 + day % DAYS_A_MONTH, n % PER_DAY)
+end
+
+-- Carriers' shared addresses (RFC 6598): a service that limits its clients sees four million of them.
+local function client()
+    return "100." .. math.random(64, 127) .. "." .. math.random(0, 255) .. "." .. math.random(0, 255)
+end
+
+function codes.request(n)
+    return "GET /api/v1/dossiers/" .. codes.nth(n) .. " HTTP/1.1\r\nHost: " .. wrk.headers["Host"]
+        .. "\r\nX-Forwarded-For: " .. client() .. "\r\n\r\n"
+end
+
+return codes
