@@ -32,9 +32,11 @@ class Places:
         """Tell this stage whenever a place has become free."""
         self._sharers.append(stage)
 
-    def give_back(self) -> None:
-        """One round trip has ended. Whoever was served last asks last the next time."""
+    def give_back(self, *, nobody: bool = False) -> None:
+        """One round trip has ended: offer its place to the stages, each time beginning with another, or to `nobody`."""
         self.free += 1
+        if nobody:
+            return
         for stage in self._sharers:
             stage.start_soon()
         self._sharers.append(self._sharers.pop(0))
@@ -134,19 +136,19 @@ class Stage(Generic[T]):
         return batch
 
     async def _run(self, batch: list[T]) -> None:
-        began = time.monotonic()
+        began, closing = time.monotonic(), False
         try:
             await self._run_batch(batch)
             self._learn(time.monotonic() - began, len(batch))
         except asyncio.CancelledError:
-            self._gathering.clear()  # only a loop that closes does this, and nothing may set out on it any more
+            closing = True  # only a loop that is being closed does this
             raise
         except Exception as error:
             _log.exception("A round trip of %d failed.", len(batch))
             self._failed(batch, error)
         finally:
             self._under_way -= 1
-            self._places.give_back()
+            self._places.give_back(nobody=closing)
 
     def _learn(self, seconds: float, items: int) -> None:
         self._seconds += (seconds - self._seconds) / 8

@@ -141,7 +141,10 @@ for n = first_entry, #ARGV, 5 do
     local added = redis.pcall('XADD', stream, 'MAXLEN', '~', ARGV[4], id, unpack(fields))
     if type(added) == 'table' and added.err then
         if n > first_entry then error(added.err) end
-        return {'too small', added.err}
+        if string.find(added.err, 'equal or smaller') or string.find(added.err, 'must be greater') then
+            return {'too small', added.err}
+        end
+        return added
     end
     prev = id
 end
@@ -283,7 +286,7 @@ class Cache:
 
     async def read(self, epoch: int, keys: Sequence[str]) -> Read:
         """The entries under these keys, and the feed's state at the same moment, in one command."""
-        feed, *values = await self._bytes(lambda client: client.mget([feed_key(epoch), *keys]))
+        feed, *values = await self._redis.call("MGET", feed_key(epoch), *keys)
         at, since = _parse_feed(feed)
         return Read([_parse(value, at, since) for value in values], at, since)
 
@@ -380,13 +383,10 @@ class _Script:
         self._digest = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
     async def run(self, redis: Redis, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        async def command(client: Any) -> Any:
-            try:
-                return await client.evalsha(self._digest, len(keys), *keys, *arguments)
-            except NoScriptError:
-                return await client.eval(self._source, len(keys), *keys, *arguments)
-
-        return await redis.run(command)
+        try:
+            return await redis.call("EVALSHA", self._digest, len(keys), *keys, *arguments)
+        except NoScriptError:
+            return await redis.call("EVAL", self._source, len(keys), *keys, *arguments)
 
 
 def _parse_feed(value: bytes | None) -> tuple[int, bytes]:

@@ -87,7 +87,7 @@ class Hosts:
         names = ["postgres"] if count == 1 else [f"postgres-{n + 1}" for n in range(count)]
         self.all = [
             Host(
-                Postgres(name, _nth(url, n), size=size, deadline=deadline, lateness=lateness),
+                Postgres(name, _nth(url, n), size=size, deadline=deadline, lateness=lateness, stateless=True),
                 Breaker(name, after=2),
             )
             for n, name in enumerate(names)

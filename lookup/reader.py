@@ -426,7 +426,7 @@ class ReadThrough:
     async def _load_and_fill(self, lookups: list[_Lookup], *, primary: bool) -> None:
         metrics.batch_size("primary" if primary else "postgres").observe(len(lookups))
         asked = self._feed.mark()
-        names = list({lookup.name for lookup in lookups})
+        names = list(dict.fromkeys(lookup.name for lookup in lookups))
         try:
             loaded = await self._source(names, primary=primary)
             if loaded.epoch < self._feed.epoch:  # a standby that has not heard of it

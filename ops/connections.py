@@ -53,17 +53,26 @@ class Postgres:
     """A pool of at most `size` connections to one Postgres host.
 
     `deadline` (seconds) bounds waiting for a connection and the statement together. `url` is asked anew
-    for the password at every connect, so that a rotated one is picked up.
+    for the password at every connect, so that a rotated one is picked up. `stateless` promises that no statement
+    leaves anything behind in its session, and saves the round trip that would clear it away after each of them.
     """
 
     def __init__(
-        self, name: str, url: Callable[[], str], *, size: int, deadline: float, lateness: Lateness | None = None
+        self,
+        name: str,
+        url: Callable[[], str],
+        *,
+        size: int,
+        deadline: float,
+        lateness: Lateness | None = None,
+        stateless: bool = False,
     ) -> None:
         self.name = name
         self._url = url
         self._size = size
         self._deadline = deadline
         self._lateness = lateness
+        self._reset = _leave if stateless else None
         self._pool: asyncpg.Pool | None = None
 
     async def fetch(self, sql: str, *arguments: object, deadline: float | None = None) -> list[asyncpg.Record]:
@@ -109,6 +118,7 @@ class Postgres:
                 min_size=0,
                 max_size=self._size,
                 timeout=self._deadline,
+                reset=self._reset,
             )
         return self._pool
 
@@ -121,21 +131,18 @@ class Postgres:
                 self._pool.terminate()
 
 
-class _Packed:
-    """A connection that packs commands with hiredis: redis-py's own way costs more than the rest of a large command."""
-
-    def pack_command(self, *arguments: Any) -> list[bytes]:
-        command, *rest = arguments
-        words = command.split() if isinstance(command, str) else [command]  # "CONFIG GET" is two
-        return [hiredis.pack_command((*words, *rest))]
+async def _leave(_: asyncpg.Connection) -> None:
+    """A connection goes back into the pool as it is."""
 
 
-class _Connection(_Packed, redis.asyncio.Connection):
-    pass
-
-
-class _TLSConnection(_Packed, redis.asyncio.SSLConnection):
-    pass
+# A replica, out of memory, unable to save, without its replicas, in a long script: alive, and of no use now. For some
+# redis-py has classes and takes the code out of the text; loading and wrong passwords are ConnectionErrors to it.
+_REFUSES_NOW = (
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.MasterDownError,
+)
+_REFUSES_NOW_TOO = ("MISCONF", "NOREPLICAS", "BUSY", "UNKILLABLE")
 
 
 class Redis:
@@ -158,35 +165,63 @@ class Redis:
             retry=Retry(NoBackoff(), 0),
             protocol=2,
         )
-        packed: dict[type, type] = {redis.asyncio.Connection: _Connection, redis.asyncio.SSLConnection: _TLSConnection}
-        pool.connection_class = packed.get(pool.connection_class, pool.connection_class)
+        self._size = size
+        self._pool: Any = pool
+        self._idle: list[Any] = []
         self._client = redis.asyncio.Redis.from_pool(pool)
 
     async def run(self, command: Callable[["redis.asyncio.Redis"], Awaitable[T]], *, waiting: float = 0.0) -> T:
-        """Run one command: `await redis.run(lambda client: client.mget(keys))`. Raises Unavailable in time.
+        """Run one command: `await redis.run(lambda client: client.ttl(key))`. Raises Unavailable in time.
 
         `waiting`: for how many seconds more the command itself may want to wait.
         """
         seconds = self._deadline + waiting
-        with _measured(
-            self.name,
-            (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError, TimeoutError),
-            seconds,
-            self._lateness,
-        ):
+        with self._within(seconds):
+            async with asyncio.timeout(seconds):
+                return await command(self._client)
+
+    async def call(self, *words: bytes | str | int) -> Any:
+        """One command by its words, on the shortest way; it may be carried out twice. Raises Unavailable in time.
+
+        What redis-py does besides (options, retries, observation, a pool with a lock) takes longer than a short
+        command, and packing a long one in Python longer than Redis needs for it.
+        """
+        packed = hiredis.pack_command(words)  # type: ignore[arg-type]  # its stub means tuples of any length
+        with self._within(self._deadline):
+            async with asyncio.timeout(self._deadline):
+                while self._idle:
+                    try:
+                        return await self._exchange(self._idle.pop(), packed)
+                    except redis.exceptions.ConnectionError:
+                        continue  # it was closed at the other end while it lay idle
+                return await self._exchange(self._pool.make_connection(), packed)
+
+    async def _exchange(self, connection: Any, packed: bytes) -> Any:
+        # A failure of any kind leaves the connection closed, except an error that was the answer.
+        try:
+            await connection.send_packed_command(packed, check_health=False)
+            return await connection.read_response()
+        finally:
+            if connection.is_connected and len(self._idle) < self._size:
+                self._idle.append(connection)
+
+    @contextlib.contextmanager
+    def _within(self, seconds: float) -> Iterator[None]:
+        away = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError, TimeoutError)
+        with _measured(self.name, away, seconds, self._lateness):
             try:
-                async with asyncio.timeout(seconds):
-                    return await command(self._client)
+                yield
+            except _REFUSES_NOW as refusal:
+                raise Unavailable(f"{self.name} refuses commands now.") from refusal
             except redis.exceptions.ResponseError as refusal:
-                # Still loading its data set, out of memory, a replica, or a wrong password: alive, and of no use now.
-                if str(refusal).startswith(
-                    ("LOADING", "OOM", "READONLY", "MISCONF", "NOAUTH", "WRONGPASS", "BUSY", "MASTERDOWN")
-                ):
+                if str(refusal).startswith(_REFUSES_NOW_TOO):
                     raise Unavailable(f"{self.name} refuses commands now.") from refusal
                 raise
 
     async def close(self) -> None:
         """Close every connection."""
+        while self._idle:
+            await self._idle.pop().disconnect(nowait=True)
         await self._client.aclose()
 
 

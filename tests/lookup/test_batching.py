@@ -286,12 +286,21 @@ async def test_batch_that_is_cancelled_gives_its_place_back() -> None:
     assert ferry.batches == [["a"], ["b"]]
 
 
-@pytest.mark.parametrize("behind", ["", "b"], ids=["nobody behind it", "others behind it"])
+@pytest.mark.parametrize(
+    "behind",
+    [
+        "nobody",
+        "others",
+        "others of another stage",
+    ],
+)
 def test_loop_that_closes_in_mid_run_leaves_no_warning(caplog: pytest.LogCaptureFixture, behind: str) -> None:
     async def leave_early() -> None:
-        stage = stage_of(Ferry())
+        places = Places(1)
+        stage, another = (stage_of(Ferry(), places=places) for _ in range(2))
         await arrive(stage, "a")
-        await arrive(stage, *behind)
+        if behind != "nobody":
+            await arrive(stage if behind == "others" else another, "b")
 
     asyncio.run(leave_early())
     gc.collect()  # a task that was left pending is complained of when it is collected

@@ -1,6 +1,6 @@
 """The interleavings told in lookup/cache.py, each as a test against a real Valkey."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -21,6 +21,7 @@ from lookup.cache import (
     stream_key,
 )
 from ops.connections import Redis
+from ops.errors import Unavailable
 
 KEY = dossier_key(1, "G99.01.01-261120-0001")
 DAY = 86_400
@@ -218,6 +219,20 @@ async def test_id_that_is_too_small_is_told_and_nothing_is_written(cache: Cache,
         await cache.append(1, last, [Change("9-1", "c", 2)], [value(2, NOON)], NOON)
     assert await entry(cache) is None
     assert await raw.xlen(stream_key(1)) == 1
+
+
+async def test_redis_that_refuses_to_write_is_away_and_no_id_is_called_too_small(fragile: Callable[..., Any]) -> None:
+    _, server = fragile()
+    connection = Redis("redis", lambda: server.url, size=2, deadline=2.0)
+    cache = Cache(connection)
+    last = await cache.append(1, "", [Change("10-1", "c", 1)], [], None)
+    await connection.call("REPLICAOF", "127.0.0.1", "1")
+    with pytest.raises(Unavailable):
+        await cache.append(1, last, [Change("11-1", "c", 2)], [], None)
+    with pytest.raises(Unavailable):
+        await cache.fill(1, [value(1, NOON)], 20)
+    assert await entry(cache) is None
+    await connection.close()
 
 
 async def test_epochs_do_not_see_each_other(cache: Cache) -> None:

@@ -1,26 +1,35 @@
 """Calls to dependencies end at their deadline, stay cancelled when they are, and leave nothing behind."""
 
 import asyncio
+import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import asyncpg
 import pytest
+import redis.exceptions
 
 from ops.connections import Postgres, Redis
 from ops.errors import OurOwnDelay, Unavailable
 from tests.conftest import Database
 from tests.house import until
 
+Ask = Callable[[Redis], Awaitable[Any]]
+WAYS: dict[str, Ask] = {
+    "run": lambda redis: redis.run(lambda client: client.ping()),
+    "call": lambda redis: redis.call("PING"),
+}
 
-async def test_cancelled_redis_command_stays_cancelled(redis_url: str) -> None:
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_cancelled_redis_command_stays_cancelled(redis_url: str, way: str) -> None:
     """A client that asks without a pause, cancelled at a random moment, three hundred times."""
     connection = Redis("redis", lambda: redis_url, size=2, deadline=1.0)
 
     async def ask_for_ever() -> None:
         while True:
-            await connection.run(lambda client: client.ping())
+            await WAYS[way](connection)
 
     for _ in range(300):
         asking = asyncio.create_task(ask_for_ever())
@@ -30,6 +39,67 @@ async def test_cancelled_redis_command_stays_cancelled(redis_url: str) -> None:
         asking.cancel()
         assert ended
         assert asking.cancelled()
+    await connection.close()
+
+
+async def test_answer_of_a_cancelled_call_reaches_nobody_else(redis_url: str) -> None:
+    connection = Redis("redis", lambda: redis_url, size=4, deadline=2.0)
+    words = itertools.count()
+
+    async def ask_for_ever() -> None:
+        while True:
+            word = str(next(words))
+            assert await connection.call("ECHO", word) == word.encode()
+
+    for _ in range(100):
+        asking = [asyncio.create_task(ask_for_ever()) for _ in range(4)]
+        await asyncio.sleep(random.uniform(0.0005, 0.004))
+        asking[0].cancel()
+        asking[1].cancel()
+        await asyncio.sleep(0.001)
+        for task in asking:
+            task.cancel()
+        await asyncio.wait(asking, timeout=5)
+        assert all(task.cancelled() for task in asking)
+    await connection.close()
+
+
+async def test_connection_that_was_closed_while_it_lay_idle_costs_no_error(redis_url: str) -> None:
+    connection = Redis("redis", lambda: redis_url, size=4, deadline=2.0)
+    await asyncio.gather(*(connection.call("PING") for _ in range(3)))
+    await connection.run(lambda client: client.client_kill_filter(_type="normal", skipme=True))
+    assert await asyncio.gather(*(connection.call("PING") for _ in range(3))) == [b"PONG"] * 3
+    await connection.close()
+
+
+async def test_error_that_was_the_answer_is_raised_and_spoils_no_connection(redis_url: str) -> None:
+    connection = Redis("redis", lambda: redis_url, size=4, deadline=2.0)
+    first = await connection.call("CLIENT", "ID")
+    with pytest.raises(redis.exceptions.NoScriptError):
+        await connection.call("EVALSHA", "0" * 40, 0)
+    with pytest.raises(redis.exceptions.ResponseError):
+        await connection.call("NO-SUCH-COMMAND")
+    assert await connection.call("CLIENT", "ID") == first
+    await connection.close()
+
+
+@pytest.mark.parametrize(
+    "state", [("REPLICAOF", "127.0.0.1", "1"), ("CONFIG", "SET", "maxmemory", "1", "maxmemory-policy", "noeviction")]
+)
+@pytest.mark.parametrize("way", ["run", "call"])
+async def test_redis_that_refuses_to_write_is_unavailable(
+    fragile: Callable[..., Any], state: tuple[str, ...], way: str
+) -> None:
+    _, server = fragile()
+    connection = Redis("redis", lambda: server.url, size=2, deadline=2.0)
+    await connection.call(*state)
+    write: dict[str, Ask] = {
+        "run": lambda redis: redis.run(lambda client: client.set("key", "value")),
+        "call": lambda redis: redis.call("SET", "key", "value"),
+    }
+    with pytest.raises(Unavailable):
+        await write[way](connection)
+    assert await connection.call("GET", "key") is None
     await connection.close()
 
 
@@ -59,18 +129,21 @@ async def test_servers_that_hang_or_are_gone_are_unavailable_and_usable_once_bac
     postgres = Postgres("postgres", lambda: postgres_server.admin_url, size=2, deadline=0.5)
     redis = Redis("redis", lambda: redis_server.url, size=2, deadline=0.2)
     assert await postgres.fetch("SELECT 1")
-    assert await redis.run(lambda client: client.ping())
+    for ask in WAYS.values():
+        assert await ask(redis)
     for server in (postgres_server, redis_server):
         getattr(server, fault)()
     for _ in range(5):  # more often than there are connections: none is lost to a call that timed out
         with pytest.raises(Unavailable):
             await postgres.fetch("SELECT 1")
-        with pytest.raises(Unavailable):
-            await redis.run(lambda client: client.ping())
+        for ask in WAYS.values():
+            with pytest.raises(Unavailable):
+                await ask(redis)
     for server in (postgres_server, redis_server):
         server.resume() if fault == "pause" else server.restart()
     assert await postgres.fetch("SELECT 1")
-    assert await redis.run(lambda client: client.ping())
+    for ask in WAYS.values():
+        assert await ask(redis)
     await postgres.close()
     await redis.close()
 
