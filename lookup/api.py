@@ -20,7 +20,7 @@ from lookup.freshness import SECOND
 from lookup.limits import Limits, Rate, TooManyRequests
 from lookup.lookup_key import KeyRing, MalformedKey
 from lookup.reader import Found, Missing, Reader
-from lookup.shedding import Load, Overloaded
+from lookup.shedding import REFUSED_AFTER, Load, Overloaded
 from lookup.status import Status
 from ops.clients import FORWARDED, Clients
 from ops.errors import Kind, Malformed, Refusal
@@ -174,7 +174,11 @@ class Desk:
         async def before_primary() -> None:
             await self.hold_back(client, self._limits.probed(client, Rate.PRIMARY))
 
-        return await self.reader.find(code, at_least, before_primary=before_primary if at_least else None)
+        try:
+            return await self.reader.find(code, at_least, before_primary=before_primary if at_least else None)
+        except Overloaded:
+            await asyncio.sleep(REFUSED_AFTER)
+            raise
 
     async def _wrong_key(self, client: bytes | None, reason: str) -> NoReturn:
         metrics.WRONG_KEYS.labels(reason).inc()
@@ -281,7 +285,7 @@ class _Api:
     async def lookups(self, request: web.Request) -> web.StreamResponse:
         """Up to a hundred dossiers; one result each, in the order asked, found or not."""
         wanted = await _body(request)
-        self._desk.reader.vitals.shedding.admit(Load.BATCH)
+        await self._desk.reader.vitals.shedding.admit(Load.BATCH)
         client = self._desk.client(request.remote, request.headers)
         results = await asyncio.gather(*(self._one(item, client) for item in wanted.dossiers))
         return _json({"results": results}, {"Cache-Control": "no-store"})

@@ -59,7 +59,8 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
     memory = Memory(settings.memory_bytes)
     feed = Feed(clock, memory, freshness)
     cache = Cache(redis)
-    vitals = Vitals(clock, feed, hosts, Breaker("redis", after=1), Shedding(lambda: state.standing_lag))
+    shedding = Shedding(lambda: state.standing_lag)
+    vitals = Vitals(clock, feed, hosts, Breaker("redis", after=1), shedding, state.late_since)
     reader = Reader(
         cache,
         Store(hosts),

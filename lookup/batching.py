@@ -14,6 +14,10 @@ T = TypeVar("T")
 
 SMALLEST = 8
 """A batch is never made smaller than this for being slow."""
+FIRST_PACE = 5000.0
+"""Items a second that a stage is thought to manage before it has been seen at work."""
+WINDOW = 0.1
+"""Seconds over which the pace is taken."""
 ENOUGH = 32
 """So many who wait are worth a round trip beside one that is under way."""
 
@@ -52,7 +56,8 @@ class Stage(Generic[T]):
     A batch is begun at once where none is under way. A further one is begun beside it when enough have gathered to be
     worth a round trip, or when the one under way is slow: small batches side by side would cost more than they save.
     Batches shrink while one takes longer than `target` seconds and grow again up to `largest`: where each item is slow,
-    one slow item does not hold up hundreds.
+    one slow item does not hold up hundreds. What the loop itself was late meanwhile (`lateness` since a moment) says
+    nothing about the items.
     """
 
     def __init__(
@@ -64,6 +69,7 @@ class Stage(Generic[T]):
         wanted: Callable[[T], bool] = lambda _: True,
         failed: Callable[[list[T], Exception], None] = lambda *_: None,
         target: float = 0.025,
+        lateness: Callable[[float], float] = lambda _: 0.0,
     ) -> None:
         self._run_batch = run
         self._places = places
@@ -71,8 +77,12 @@ class Stage(Generic[T]):
         self._wanted = wanted
         self._failed = failed
         self._target = target
+        self._lateness = lateness
         self._limit = largest
-        self._seconds = 0.0  # a batch takes, smoothed
+        self._pace = FIRST_PACE
+        self._set_out_at = self._window_began = 0.0
+        self._taken = 0  # along, since the window began
+        self._crowded = False  # somebody had to stay behind, each time since then
         self._gathering: collections.deque[T] = collections.deque()
         self._starting = False
         self._under_way = 0
@@ -88,8 +98,10 @@ class Stage(Generic[T]):
 
     @property
     def expected_wait(self) -> float:
-        """Seconds until an item that enters now is taken along, by the pace of the last batches."""
-        return len(self._gathering) // self._limit * self._seconds / self._places.count
+        """Seconds until an item that enters now is taken along: by the pace of late, or how long nobody has been."""
+        if not self._gathering:
+            return 0.0
+        return max(len(self._gathering) / self._pace, time.monotonic() - self._set_out_at)
 
     def enter(self, item: T) -> None:
         """Take this item along on the next round trip."""
@@ -122,10 +134,24 @@ class Stage(Generic[T]):
             task = asyncio.create_task(self._run(batch))
             self._batches.add(task)
             task.add_done_callback(self._batches.discard)
+            self._take_time(len(batch))
             self._slow = False
             if self._timer is not None:
                 self._timer.cancel()
             self._timer = asyncio.get_running_loop().call_later(self._target, self._look_at_the_clock)
+
+    def _take_time(self, count: int) -> None:
+        now = time.monotonic()
+        self._set_out_at = now
+        self._taken += count
+        self._crowded = self._crowded and bool(self._gathering)
+        seconds = now - self._window_began
+        if seconds >= WINDOW:
+            pace = self._taken / seconds
+            # Where nobody had to stay behind, it may be able to do more than was asked of it, and not less.
+            if self._crowded or pace > self._pace:
+                self._pace += (pace - self._pace) / 4
+            self._window_began, self._taken, self._crowded = now, 0, bool(self._gathering)
 
     def _next_batch(self) -> list[T]:
         batch: list[T] = []
@@ -139,7 +165,7 @@ class Stage(Generic[T]):
         began, closing = time.monotonic(), False
         try:
             await self._run_batch(batch)
-            self._learn(time.monotonic() - began, len(batch))
+            self._learn(max(0.0, time.monotonic() - began - self._lateness(began)), len(batch))
         except asyncio.CancelledError:
             closing = True  # only a loop that is being closed does this
             raise
@@ -151,7 +177,6 @@ class Stage(Generic[T]):
             self._places.give_back(nobody=closing)
 
     def _learn(self, seconds: float, items: int) -> None:
-        self._seconds += (seconds - self._seconds) / 8
         if seconds > self._target:
             self._limit = max(SMALLEST, min(self._limit, items) * 3 // 4)
         elif items == self._limit and seconds < self._target / 2:

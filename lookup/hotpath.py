@@ -12,7 +12,7 @@ import asyncio
 import bisect
 import logging
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Sequence
 
 import msgspec
@@ -28,6 +28,7 @@ from lookup.dossier import Record, unpack
 from lookup.freshness import SECOND
 from lookup.memory import Copy, Memory, Rendered
 from lookup.reader import Answer, Found
+from lookup.shedding import REFUSED_AFTER, Overloaded
 from ops import logs, tracing
 from ops.errors import Internal, Refusal, Unavailable
 from ops.express import LATER, ExpressProtocol, Later
@@ -47,6 +48,8 @@ from ops.probes import State
 
 SERVICE = "lookup"
 ROUTE = PATH + "{code}"
+SENT_AWAY_AT_ONCE = 100
+"""Refusals sent in one turn of the loop."""
 FLUSH_EVERY = 0.1
 """How often what was answered is added to the metrics, in seconds."""
 
@@ -109,6 +112,7 @@ class HotPath:
         self._date = b""
         self._tally = _Tally(log_share)
         self._held_back: set[asyncio.Task[None]] = set()
+        self._turned_away: deque[tuple[float, _Asked, Overloaded]] = deque()
 
     def offer(self, message: RawRequestMessage, connection: ExpressProtocol) -> bytes | Later | None:
         """Answer a plain lookup, or promise to; None for anything else."""
@@ -233,6 +237,9 @@ class HotPath:
 
     def _arrived(self, asked: _Asked, answer: Answer | Unavailable) -> None:
         """An answer is there, or there is none to be had."""
+        if isinstance(answer, Overloaded):
+            self._turn_away(asked, answer)
+            return
         if isinstance(answer, Unavailable):
             self._fulfil(asked, self._refused(asked, answer, *self._desk.refused(answer)))
             return
@@ -251,6 +258,23 @@ class HotPath:
         task = asyncio.create_task(self._take_time(asked, answer, seconds))
         self._held_back.add(task)
         task.add_done_callback(self._held_back.discard)
+
+    def _turn_away(self, asked: _Asked, overloaded: Overloaded) -> None:
+        """Refuse it in a while: one timer for all of them, because there may be thousands."""
+        loop = asyncio.get_running_loop()
+        if not self._turned_away:
+            loop.call_later(REFUSED_AFTER, self._send_away)
+        self._turned_away.append((loop.time() + REFUSED_AFTER, asked, overloaded))
+
+    def _send_away(self) -> None:
+        loop = asyncio.get_running_loop()
+        due: list[tuple[_Asked, Overloaded]] = []
+        while self._turned_away and self._turned_away[0][0] <= loop.time() and len(due) < SENT_AWAY_AT_ONCE:
+            due.append(self._turned_away.popleft()[1:])
+        if self._turned_away:
+            loop.call_at(self._turned_away[0][0], self._send_away)
+        for asked, overloaded in due:
+            self._fulfil(asked, self._refused(asked, overloaded, *self._desk.refused(overloaded)))
 
     async def _take_time(self, asked: _Asked, answer: Answer, seconds: float) -> None:
         logs.request_id.set(asked.request_id.decode())

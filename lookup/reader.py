@@ -101,13 +101,21 @@ class Vitals:
     """What a process knows of the world around it: the clock, the feed, who answers, how much there is to do."""
 
     def __init__(
-        self, clock: DatabaseClock, feed: Feed, postgres: Reachable, redis: Breaker, shedding: Shedding | None = None
+        self,
+        clock: DatabaseClock,
+        feed: Feed,
+        postgres: Reachable,
+        redis: Breaker,
+        shedding: Shedding | None = None,
+        lateness: Callable[[float], float] = lambda _: 0.0,
     ) -> None:
         self.clock = clock
         self.feed = feed
         self.postgres = postgres
         self.redis = redis
         self.shedding = shedding or Shedding()
+        self.lateness = lateness
+        """How late the loop has been since a moment (monotonic), in seconds."""
 
     @property
     def unconfirmed(self) -> bool:
@@ -359,7 +367,14 @@ class ReadThrough:
     # -- the stages ------------------------------------------------------------------------------------------
 
     def _stage(self, run: Callable[[list[_Lookup]], Awaitable[None]], places: Places) -> Stage[_Lookup]:
-        return Stage(run, places=places, largest=LARGEST_BATCH, wanted=self._is_wanted, failed=self._gave_up)
+        return Stage(
+            run,
+            places=places,
+            largest=LARGEST_BATCH,
+            wanted=self._is_wanted,
+            failed=self._gave_up,
+            lateness=self._vitals.lateness,
+        )
 
     def _is_wanted(self, lookup: _Lookup) -> bool:
         """Whether a lookup that was about to be taken along still has the time for it."""

@@ -2,9 +2,11 @@
 codes that only Redis has a copy of. What is in process memory is always answered.
 
 It acts on how late the event loop is and on how long a load would have to wait, before any deadline passes: whoever
-is refused is refused at once, and whoever is let in is answered in time.
+is let in is answered in time. Whoever is refused is told so a second later: those who are refused ask again, and
+thousands who do so at once would take all the time there is, and keep it up for ever.
 """
 
+import asyncio
 import enum
 import time
 from collections.abc import Callable
@@ -30,6 +32,8 @@ LATE = {Load.BATCH: 0.15, Load.UNKNOWN: 0.4, Load.COLD: 0.8}
 WAIT = {Load.BATCH: 0.4, Load.UNKNOWN: 1.0, Load.COLD: 1.5}
 """Refused when a load would wait this long before anybody is asked, in seconds."""
 LOOK_EVERY = 0.01
+REFUSED_AFTER = 1.0
+"""Seconds until somebody who is refused is told."""
 
 
 class Overloaded(Unavailable):
@@ -81,9 +85,10 @@ class Shedding:
         metrics.SHED.labels(load.name.lower()).inc()
         return False
 
-    def admit(self, load: Load) -> None:
-        """Return if there is room for this; raise Overloaded if not."""
+    async def admit(self, load: Load) -> None:
+        """Return if there is room for this; raise Overloaded in REFUSED_AFTER seconds if not."""
         if not self.admits(load):
+            await asyncio.sleep(REFUSED_AFTER)
             raise Overloaded
 
     def _measure(self) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from lookup import batching
-from lookup.batching import ENOUGH, SMALLEST, Places, Stage
+from lookup.batching import ENOUGH, FIRST_PACE, SMALLEST, Places, Stage
 
 
 class Clock:
@@ -420,19 +420,51 @@ async def test_fewer_are_enough_where_batches_have_shrunk(clock: Clock) -> None:
     assert ferry.under_way == 2
 
 
-async def test_queue_that_grows_is_seen_in_the_expected_wait(clock: Clock) -> None:
+async def test_wait_is_expected_by_the_pace_at_which_others_were_taken_along(clock: Clock) -> None:
     ferry = Ferry(clock, open_=True)
     stage = stage_of(ferry, places=2, largest=10, target=10.0)
     assert stage.expected_wait == 0.0
     ferry.seconds = 0.8
     await arrive(stage, *names(1000))
     await turns(500)
+    assert stage.expected_wait == 0.0
     ferry.hold()
-    await arrive(stage, *names(29))
-    assert (stage.waiting, stage.expected_wait) == (9, 0.0)  # they all travel on the next one
-    await arrive(stage, *names(991))
+    await arrive(stage, *names(1020))
     assert stage.waiting == 1000
-    assert stage.expected_wait == pytest.approx(100 * 0.8 / 2, rel=1e-3)
+    assert stage.expected_wait == pytest.approx(1000 / (10 / 0.8), rel=0.05)
     ferry.let_go()
     await turns(500)
     assert (stage.waiting, stage.expected_wait) == (0, 0.0)
+
+
+async def test_stage_that_has_not_been_at_work_is_thought_to_be_quick(clock: Clock) -> None:
+    stage = stage_of(Ferry(clock), largest=10)
+    await arrive(stage, *names(260))
+    assert stage.expected_wait == pytest.approx(250 / FIRST_PACE)
+
+
+async def test_pace_is_not_learned_from_a_stage_that_has_little_to_do(clock: Clock) -> None:
+    ferry = Ferry(clock, open_=True)
+    stage = stage_of(ferry, largest=10)
+    for name in names(100):
+        await arrive(stage, name)
+        await clock.move(1.0)
+    ferry.hold()
+    await arrive(stage, *names(260))
+    assert stage.expected_wait == pytest.approx(250 / FIRST_PACE)
+
+
+async def test_nobody_expects_to_be_taken_along_sooner_than_anybody_has_been(clock: Clock) -> None:
+    stage = stage_of(Ferry(clock), largest=10)
+    await arrive(stage, *names(11))
+    await clock.move(7.0)
+    assert stage.expected_wait == pytest.approx(7.0)
+
+
+async def test_batches_do_not_shrink_for_what_the_loop_itself_was_late(clock: Clock) -> None:
+    ferry = Ferry(clock, open_=True)
+    ferry.seconds = 0.8
+    stage = Stage(ferry.run, places=Places(1), largest=64, target=0.1, lateness=lambda _: 0.75)
+    await arrive(stage, *names(640))
+    await turns(100)
+    assert ferry.sizes == [64] * 10

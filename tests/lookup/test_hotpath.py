@@ -14,7 +14,9 @@ from urllib.parse import urlsplit
 import pytest
 from prometheus_client import REGISTRY
 
+from lookup import api, hotpath
 from lookup.freshness import Freshness
+from lookup.shedding import Load, Shedding
 from ops import express, tracing
 from ops.embedded import free_port
 from tests.conftest import KEY_SECRETS, Database
@@ -377,3 +379,39 @@ async def _keep_asking(port: int, code: str, told: asyncio.Event) -> int:
             assert await reader.read() == b""
             await raw.close()
             return answered
+
+
+# -- too many at once ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("express_way", [True, False], ids=["quick", "normal"])
+async def test_refused_are_told_in_a_while_together_and_what_is_in_memory_goes_out_meanwhile(
+    database: Database, redis_url: str, monkeypatch: pytest.MonkeyPatch, express_way: bool
+) -> None:
+    """Those who are refused ask again: told at once, they would keep the loop from doing anything else."""
+    monkeypatch.setattr(express, "supported", lambda: express_way)
+    for module in (api, hotpath):
+        monkeypatch.setattr(module, "REFUSED_AFTER", 0.3)
+    async with contextlib.AsyncExitStack() as stack:
+        house = await stack.enter_async_context(open_house(database, redis_url))
+        known = get(f"/api/v1/dossiers/{(await house.receive())['code']}")
+        clients = [Raw(house.lookup_url) for _ in range(hotpath.SENT_AWAY_AT_ONCE + 20)]
+        for client in clients:
+            stack.push_async_callback(client.close)
+        (answer,) = await clients[0].ask(known)
+        assert answer.startswith(b"HTTP/1.1 200")
+        monkeypatch.setattr(Shedding, "level", property(lambda _: Load.COLD))
+        refused = [
+            asyncio.create_task(client.ask(get(f"/api/v1/dossiers/G99.12.01-260101-{number:04d}")))
+            for number, client in enumerate(clients[2:])
+        ]
+        leaving = asyncio.create_task(clients[1].ask(get(f"/api/v1/dossiers/{UNKNOWN}")))
+        (answer,) = await clients[0].ask(known)
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert not any(task.done() for task in refused)
+        leaving.cancel()
+        await clients[1].close()
+        for (answer,) in await asyncio.gather(*refused):
+            assert answer.startswith(b"HTTP/1.1 503")
+            assert b"\r\nRetry-After: " in answer
+            assert b'"code":"overloaded"' in answer

@@ -3,6 +3,7 @@
 import pytest
 from prometheus_client import REGISTRY
 
+from lookup import shedding
 from lookup.shedding import LATE, WAIT, Load, Overloaded, Shedding
 
 
@@ -19,13 +20,7 @@ class World:
 
     def refused(self) -> list[Load]:
         self.now += 1
-        refused = []
-        for load in Load:
-            try:
-                self.shedding.admit(load)
-            except Overloaded:
-                refused.append(load)
-        return refused
+        return [load for load in Load if not self.shedding.admits(load)]
 
 
 class Queue:
@@ -76,12 +71,15 @@ def test_it_is_measured_now_and_then_and_not_for_every_lookup(world: World) -> N
     assert world.shedding.level == Load.COLD
 
 
-def test_what_is_refused_is_counted_and_told_when_to_come_back(world: World) -> None:
+async def test_what_is_refused_is_counted_and_told_when_to_come_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shedding, "REFUSED_AFTER", 0.0)
     world.late = 10.0
     world.now += 1
     before = REGISTRY.get_sample_value("lookup_shed_total", {"load": "unknown"}) or 0.0
     with pytest.raises(Overloaded) as refusal:
-        world.shedding.admit(Load.UNKNOWN)
+        await world.shedding.admit(Load.UNKNOWN)
     assert refusal.value.retry_after
     assert REGISTRY.get_sample_value("lookup_shed_total", {"load": "unknown"}) == before + 1
     assert REGISTRY.get_sample_value("lookup_shedding_level") == Load.COLD
