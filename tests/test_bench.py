@@ -1,16 +1,22 @@
 """The benchmark's own words and arithmetic: what it has copied from the service is the same, and it judges right."""
 
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 
-from loadtests.bench import dossiers, load, results
-from loadtests.bench.cases import CASES
+from loadtests.bench import conditions, dossiers, load, resident, results
+from loadtests.bench.arrivals import Arrivals, Flood, Report, Requests, percentile
+from loadtests.bench.cases import CASES, memory, overload, visible
 from loadtests.bench.load import Figures
 from loadtests.bench.peers.answer import STATUSES, answer
-from loadtests.bench.rig import Outcome, Run, Series, ratio
+from loadtests.bench.probe import Probe, Seen, Sightings
+from loadtests.bench.rig import Judged, Outcome, Run, Series, ratio
 from loadtests.bench.side_by_side import read_options
 from loadtests.bench.usage import Usage
 from lookup import code as codes
@@ -87,3 +93,282 @@ def test_impossible_options_are_refused(arguments: list[str]) -> None:
 def test_all_cases_are_run_unless_some_are_named() -> None:
     assert read_options([]).cases == list(CASES)
     assert read_options(["--cases", "cold"]).cases == ["cold"]
+
+
+# -- an open loop ----------------------------------------------------------------------------------------------
+
+
+def arrivals(rate: float = 10, seconds: float = 1, patience: float = 0.25) -> Arrivals:
+    return Arrivals(Flood([1], 0, 1000, rate, seconds, connections=1, patience=patience))
+
+
+def test_nobody_is_taken_before_the_arrival() -> None:
+    ten = arrivals()
+    assert [ten.take(0.0), ten.take(0.05), ten.take(0.1), ten.take(0.1)] == [0, None, 1, None]
+
+
+def test_whoever_waits_is_taken_in_order_and_only_while_waiting() -> None:
+    ten = arrivals()
+    assert [ten.take(0.5) for _ in range(4)] == [3, 4, 5, None]  # 0, 1 and 2 came before 0.25 and have gone
+
+
+def test_nobody_comes_after_the_last() -> None:
+    ten = arrivals()
+    assert [ten.take(1.0) for _ in range(3)] == [8, 9, None]
+    assert not ten.over
+    ten.settle(8, 200, 1.0)
+    ten.settle(9, 200, 1.01)
+    assert ten.over
+
+
+def test_all_gave_up_is_over() -> None:
+    ten = arrivals()
+    assert ten.take(99.0) is None
+    assert ten.over
+    assert ten.report(0, 0).given_up == 10
+
+
+def test_arrivals_are_partitioned() -> None:
+    ten = arrivals()
+    assert [ten.take(n / 10) for n in range(7)] == list(range(7))  # and the last three never find a connection
+    for n, status in enumerate((200, 503, 429, 0, 404)):
+        ten.settle(n, status, n / 10 + 0.02)
+    ten.settle(5, 200, 0.5 + 0.26)  # too late; and the sixth is never answered
+    report = ten.report(lag=0.002, busy=0.5)
+    assert (report.arrivals, report.sent, report.good, report.broken, report.given_up) == (10, 7, 1, 2, 5)
+    assert report.refused == {"429": 1, "503": 1}
+    assert report.median == pytest.approx(20)
+    assert (report.lag, report.busy) == (2, 0.5)
+
+
+def test_goodput_is_over_the_time_until_the_last_good_answer() -> None:
+    ten = arrivals(patience=2)
+    for n in range(10):
+        ten.take(1.0)
+        ten.settle(n, 200, 2.0)
+    assert ten.report(0, 0).goodput == 5
+    ten = arrivals(patience=2)
+    ten.take(0.0)
+    ten.settle(0, 200, 0.1)
+    assert ten.report(0, 0).goodput == 1
+
+
+@pytest.mark.parametrize(("share", "value"), [(0.5, 50), (0.99, 99), (1.0, 100), (0.001, 1)])
+def test_percentile_is_a_value_that_was_there(share: float, value: float) -> None:
+    assert percentile(range(100, 0, -1), share) == value
+    assert percentile([], share) == 0
+
+
+def test_requests_are_for_distinct_canonical_codes_until_all_were_asked() -> None:
+    requests = Requests(first=9_990, count=40, seed=3)
+    asked = [requests.nth(n).split()[1].rpartition(b"/")[2].decode() for n in range(80)]
+    assert sorted(asked[:40]) == sorted(asked[40:]) == sorted(dossiers.code(n) for n in range(9_990, 10_030))
+    head, _, client = requests.about(5).partition(b" HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Forwarded-For: ")
+    assert head == b"GET /api/v1/dossiers/" + dossiers.code(5).encode()
+    assert 64 <= int(client.split(b".")[1]) <= 127
+    assert client.endswith(b"\r\n\r\n")
+
+
+# -- judging ---------------------------------------------------------------------------------------------------
+
+
+def verdicts(judged: list[Judged]) -> list[bool | None]:
+    return [each.reached for each in judged]
+
+
+def test_growth_is_that_of_the_second_half() -> None:
+    assert resident.growth([100, 200, 300, 300, 300, 300]) == 0
+    assert resident.growth([100, 200, 300, 300, 300, 330]) == pytest.approx(0.1)
+    assert resident.growth([100]) == 0
+    assert resident.level(range(60), 1.0) == 54.5  # the last ten
+    assert resident.level(range(60), 0.5) == 34.5
+
+
+@pytest.mark.parametrize(
+    ("good", "last", "alive", "reached"),
+    [
+        (25_500, 100, True, [True, True, True]),
+        (25_499, 105, True, [False, True, False]),
+        (30_000, 104, False, [True, False, True]),
+    ],
+)
+def test_overload_is_judged(good: int, last: int, alive: bool, reached: list[bool]) -> None:
+    report = Report(90_000, 80_000, good, {"429": 0, "503": 7}, 1, 90_000 - good - 8, 30.0, 5.0, 9.0)
+    judged = overload.judge(1000, report, [50, 100, 100, 100, 100, last], alive=alive)
+    assert verdicts(judged) == [*reached, None, None]
+    assert judged[-1].figure == f"{good:,}; 7 × 503; {90_000 - good - 8:,}; 1"
+
+
+def sightings(*took: float, missed: int = 0, refused: int = 0) -> Seen:
+    notes = Sightings(2)
+    for n, seconds in enumerate(took):
+        notes.changed(n / 200)
+        notes.saw(0, seconds)
+        notes.saw(1, 0.01)
+    for _ in range(missed):
+        notes.missed(1)
+    for _ in range(refused):
+        notes.refused("503 no")
+    return notes.seen(200, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("seen", "reached"),
+    [
+        (sightings(*[0.02] * 198, 0.5, 0.5), [True, True, True, True]),
+        (sightings(*[0.02] * 197, 0.1, 0.1, 0.1), [False, True, True, True]),
+        (sightings(*[0.02] * 200, missed=1), [True, True, False, True]),
+        (sightings(*[0.02] * 189, refused=11), [True, True, True, False]),
+        (sightings(refused=200), [False, False, False, False]),
+    ],
+)
+def test_visible_is_judged(seen: Seen, reached: list[bool]) -> None:
+    report = Report(1000, 1000, 1000, {}, 0, 0, 1.0, 1.0, 2.0)
+    assert verdicts(visible.judge(Seen.of(dataclasses.asdict(seen)), report)) == [*reached, None]
+
+
+def test_changes_a_second_are_over_the_time_until_the_last_was_made() -> None:
+    notes = Sightings(1)
+    notes.changed(0.5)
+    notes.changed(4.0)
+    assert (notes.seen(2, 1.0).rate, notes.heard) == (0.5, 2)
+
+
+def test_memory_is_judged_with_all_entries_only() -> None:
+    empty = memory.Level(60_000_000, 1, 1_000)
+    few, many = memory.Level(99_000_000, 40_001, 30_001_000), memory.Level(249_000_000, 200_000, 200_000_000)
+    assert verdicts(memory.judge(empty, few, many)) == [None, None, True, None]
+    assert memory.judge(empty, few, many)[1].figure == "975 ÷ 750 = 1.30"
+
+
+def test_gauges_are_read_from_the_metrics() -> None:
+    text = "# TYPE lookup_memory_copies gauge\nlookup_memory_copies 200000.0\nlookup_memory_bytes 1.89e+08\n"
+    assert memory.gauge(text, "lookup_memory_copies") == 200_000
+    assert memory.gauge(text, "lookup_memory_bytes") == 189_000_000
+    assert memory.gauge(text, "lookup_memory") == -1
+
+
+def test_case_without_a_series_is_written(tmp_path: Path) -> None:
+    outcome = Outcome([], [Judged("memory", "what", "1")], broken=2, usages=[Usage(1, 1, 0.5)])
+    results.write(tmp_path / "results.md", [outcome], {})
+    written = (tmp_path / "results.md").read_text("utf-8")
+    assert "| memory | what | 1 | – | – |" in written
+    assert "- **memory**: 200,000 dossiers" in written
+    assert "## Measured" not in written
+    assert outcome.errors == 2
+    assert "at most 50%" in conditions.others([outcome])
+    assert "at most 0%" in conditions.others([])
+
+
+# -- the generators, on a server of the test's own ---------------------------------------------------------------
+
+Answers = Callable[[bytes], bytes]
+"""From a request's head and body to what is sent back; nothing hangs up."""
+
+
+def http(status: int, body: bytes = b"{}", *headers: bytes) -> bytes:
+    return b"\r\n".join([b"HTTP/1.1 %d X" % status, b"Content-Length: %d" % len(body), *headers, b"", body])
+
+
+@contextlib.asynccontextmanager
+async def serving(answers: Answers) -> AsyncIterator[int]:
+    """A server that answers so; its port. The block has to hang up on it."""
+    served: set[Any] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.add(asyncio.current_task())
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = int(head.partition(b"Content-Length: ")[2].partition(b"\r\n")[0] or 0)
+                answer = answers(head + await reader.readexactly(length))
+                writer.write(answer[:30])
+                await asyncio.sleep(0)  # in two pieces
+                writer.write(answer[30:])
+                if not answer or b"Connection: close" in answer:
+                    break
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        await asyncio.gather(*served)
+
+
+async def flooded(answers: Answers, *, rate: float = 500, connections: int = 10, patience: float = 0.5) -> Report:
+    flood = pytest.importorskip("loadtests.bench.flood", reason="httptools is in the bench's environment only")
+    async with serving(answers) as port:
+        ingress = flood.Ingress(Flood([port], 0, 1000, rate, 0.2, connections, patience))
+        await ingress.open()
+        report: Report = await asyncio.wait_for(ingress.run(), 10)
+        await ingress.close()
+        return report
+
+
+async def test_flood_tells_answers_apart() -> None:
+    turn = iter(range(1000))
+
+    def answers(request: bytes) -> bytes:
+        return (http(200), http(503, b"busy" * 50), http(404), b"", http(200, b"{}", b"Connection: close"))[
+            next(turn) % 5
+        ]
+
+    report = await flooded(answers)
+    assert (report.arrivals, report.sent, report.good, report.refused["503"]) == (100, 100, 40, 20)
+    assert (report.broken, report.given_up) == (40, 0)
+    assert 0 < report.median < 500
+
+
+async def test_flood_takes_garbage_for_a_broken_connection() -> None:
+    report = await flooded(lambda _: b"SSH-2.0-OpenSSH_9.9 and more of it\r\n")
+    assert (report.good, report.broken) == (0, 100)
+
+
+async def test_flood_asks_for_each_dossier_once() -> None:
+    requests: list[bytes] = []
+
+    def answers(request: bytes) -> bytes:
+        requests.append(request)
+        return http(200)
+
+    assert (await flooded(answers)).good == 100
+    assert len({request.partition(b" HTTP")[0] for request in requests}) == 100
+
+
+async def test_flood_goes_on_coming_when_nobody_answers() -> None:
+    report = await flooded(lambda _: b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", connections=3, patience=0.1)
+    assert (report.arrivals, report.sent, report.good, report.given_up) == (100, 3, 0, 100)
+
+
+async def test_prober_watches_each_change_until_both_lookups_have_it() -> None:
+    prober = pytest.importorskip("loadtests.bench.prober", reason="httptools is in the bench's environment only")
+    versions: dict[bytes, int] = {}
+    looks: dict[bytes, int] = {}
+
+    def intake(request: bytes) -> bytes:
+        assert b"Authorization: Bearer token" in request
+        code = request.split(b"/")[4]
+        versions[code] = versions.get(code, 3) + 1
+        return http(200, b'{"version":%d}' % versions[code])
+
+    def lookup(request: bytes) -> bytes:
+        code = request.split(b"/")[4].split()[0]
+        looks[code] = looks.get(code, 0) + 1
+        late = code == dossiers.code(8).encode() or looks[code] < 4  # asked once before the change
+        return http(200, b'{"version":%d}' % (3 if late else versions.get(code, 3)))
+
+    def quick(request: bytes) -> bytes:
+        return http(200, b'{"version":%d}' % versions.get(request.split(b"/")[4].split()[0], 3))
+
+    async with serving(intake) as at, serving(lookup) as slow, serving(quick) as fast:
+        probe = prober.Prober(Probe(at, [slow, fast], 0, 40, 4, rate=50, seconds=0.2, patience=0.3), "token")
+        await probe.open()
+        seen = await asyncio.wait_for(probe.run(), 10)
+        await probe.close()
+    assert (seen.changes, seen.made, seen.refused) == (10, 10, 0)
+    assert [(each.seen, each.missed) for each in seen.lookups] == [(9, 1), (10, 0)]
+    assert seen.lookups[0].median > seen.lookups[1].median > 0

@@ -34,7 +34,7 @@ def conditions(house: House, outcomes: Sequence[Outcome], options: str) -> dict[
         "packages": ", ".join(f"{name} {version(name)}" for name in PACKAGES),
         "servers": "; ".join((_postgres(house), _redis(house), _program("nginx"), _program("wrk"))),
         "runs": options,
-        "others": _others(outcomes),
+        "others": others(outcomes),
     }
 
 
@@ -84,9 +84,12 @@ def _program(program: str) -> str:
     return f"{program} {found[0] if found else 'of an unknown version'}"
 
 
-def _others(outcomes: Sequence[Outcome]) -> str:
+def others(outcomes: Sequence[Outcome]) -> str:
+    """How much of the machine somebody else had, in one sentence."""
     every = [series for outcome in outcomes for series in outcome.series]
-    most = max(run.usage.strangers for series in every for run in series.runs)
+    usages = [run.usage for series in every for run in series.runs]
+    usages += [usage for outcome in outcomes for usage in outcome.usages]
+    most = max((usage.strangers for usage in usages), default=0.0)
     again = sum(series.discarded for series in every)
     return (
         f"processes that are not the bench's took at most {most:.0%} of one core during a run; {again} runs were "

@@ -62,6 +62,7 @@ def write(path: Path, outcomes: Sequence[Outcome], conditions: Mapping[str, str]
     for title, columns, rows in _tables(outcomes):
         text += f"\n## {title}\n\n" + "".join(f"{line}\n" for line in _markdown(columns, rows))
     run = {series.case for outcome in outcomes for series in outcome.series}
+    run |= {judged.case for outcome in outcomes for judged in outcome.judged}
     text += "\n" + READING + "\n"
     text += "".join(f"- **{name}**: {case.title}\n" for name, case in CASES.items() if name in run)
     text += "\n## Conditions\n\n" + "".join(f"- {name}: {value}\n" for name, value in conditions.items())
@@ -71,7 +72,7 @@ def write(path: Path, outcomes: Sequence[Outcome], conditions: Mapping[str, str]
 def _tables(outcomes: Sequence[Outcome]) -> list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
     ratios = [_ratio(judged) for outcome in outcomes for judged in outcome.judged]
     measured = [_measured(series) for outcome in outcomes for series in outcome.series]
-    return [("Ratios", RATIOS, ratios), ("Measured", MEASURED, measured)]
+    return [table for table in (("Ratios", RATIOS, ratios), ("Measured", MEASURED, measured)) if table[2]]
 
 
 def _ratio(judged: Judged) -> tuple[str, ...]:

@@ -101,15 +101,20 @@ class Judged:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a case hands in: what was measured, and what that means."""
+    """What a case hands in: what was measured, and what that means. Both may be empty.
+
+    `broken` and `usages`: errors and how busy the cores were where something was measured that is no series.
+    """
 
     series: Sequence[Series]
     judged: Sequence[Judged]
+    broken: int = 0
+    usages: Sequence[Usage] = ()
 
     @property
     def errors(self) -> int:
         """Errors of all runs together."""
-        return sum(series.errors for series in self.series)
+        return sum(series.errors for series in self.series) + self.broken
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from loadtests.bench.house import House
 from loadtests.bench.processes import HOSO24, SERVER_CORE, CannotMeasure, free_port, get, started, wait_until
@@ -23,10 +24,16 @@ APPLICATION = "bench"
 
 @dataclass(frozen=True)
 class Server:
-    """A running server: where it answers, and its process."""
+    """A running server: where it answers, and its process. `admin`: where ours has its metrics."""
 
     url: str
     pid: int
+    admin: str = ""
+
+    @property
+    def port(self) -> int:
+        """Its port on this machine."""
+        return urlsplit(self.url).port or 0
 
     def address(self, code: str) -> str:
         """Where a dossier's anonymous view is."""
@@ -61,7 +68,7 @@ def ours(house: House, **settings: str) -> Contestant:
             wait_until(
                 _answers(f"http://127.0.0.1:{admin}/readyz"), OURS, seconds=READY_SECONDS, process=process, log=log
             )
-            yield Server(f"http://127.0.0.1:{port}", process.pid)
+            yield Server(f"http://127.0.0.1:{port}", process.pid, f"http://127.0.0.1:{admin}")
 
     return Contestant(OURS, start)
 

@@ -7,7 +7,7 @@ To add one, write a module and name it here. `measure` gets the rig and returns 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from loadtests.bench.cases import cold, crowd, hot, warm
+from loadtests.bench.cases import cold, crowd, hot, memory, overload, visible, warm
 from loadtests.bench.rig import Outcome, Rig
 
 
@@ -22,5 +22,13 @@ class Case:
 
 CASES: Mapping[str, Case] = {
     name: Case(module.TITLE, module.seconds, module.measure)
-    for name, module in (("hot", hot), ("warm", warm), ("cold", cold), ("crowd", crowd))
+    for name, module in (
+        ("hot", hot),
+        ("warm", warm),
+        ("cold", cold),
+        ("crowd", crowd),
+        ("overload", overload),
+        ("visible", visible),
+        ("memory", memory),
+    )
 }
