@@ -13,9 +13,10 @@ D  `01234/2026/99901`            the social-insurance agencies' own number: sequ
 import functools
 import re
 import unicodedata
-from dataclasses import dataclass
 from datetime import date
 from enum import Enum
+
+import msgspec
 
 from ops.errors import Malformed
 
@@ -40,8 +41,7 @@ class Scheme(Enum):
     D = "D"
 
 
-@dataclass(frozen=True, slots=True)
-class DossierCode:
+class DossierCode(msgspec.Struct, frozen=True):
     """A code in canonical form. Equal codes are equal texts, however they were typed."""
 
     text: str

@@ -70,8 +70,10 @@ class Limits:
 
         One that this client was charged for lately is free: to ask again is not to count up.
         """
+        if client is None:
+            return 0.0
         known = hash((client, code.text))
-        if client is None or known in self._known:
+        if known in self._known:
             return 0.0
         self._known[known] = None
         if len(self._known) > REMEMBERED:
@@ -101,10 +103,12 @@ class Limits:
             return 0.0
         now = self._monotonic()
         key = hash((client, rate.word, name))
-        due = max(now, self._due.pop(key, now)) + rate.interval
+        due = self._due.pop(key, now)
+        due = max(due, now)
+        due += rate.interval
         over = due - now - rate.tolerance
         # However far over somebody goes, LONGEST_WAIT after the last probe is all that is left of it.
-        self._due[key] = min(due, now + rate.tolerance + LONGEST_WAIT)
+        self._due[key] = due if over <= LONGEST_WAIT else now + rate.tolerance + LONGEST_WAIT
         if len(self._due) > REMEMBERED:
             self._due.popitem(last=False)
         if over <= _EVEN:
