@@ -10,6 +10,7 @@ answer are what `written` makes of the Response the normal way would have sent.
 
 import asyncio
 import bisect
+import functools
 import logging
 import time
 from collections import defaultdict, deque
@@ -208,7 +209,7 @@ class HotPath:
     def _rendered(self, record: Record) -> Rendered:
         view = self._desk.anonymous
         body = self._desk.anonymous_json(record)
-        return Rendered(view, etag(self._feed.epoch, record.version, view).encode(), b"%d" % len(body), body)
+        return Rendered(view, _tag(self._feed.epoch, record.version, view), _length(len(body)), body)
 
     # -- answered later --------------------------------------------------------------------------------------
 
@@ -421,6 +422,17 @@ def written(response: web.Response, *, dressed_as: str, head: bool) -> bytes:
         lines.append(f"{hdrs.CONTENT_LENGTH}: {len(body or b'')}")
     lines.append(f"{hdrs.DATE}: {rfc822_formatted_time()}")
     return "\r\n".join([*lines, "", ""]).encode() + (b"" if head or body is None else body)
+
+
+# Most dossiers are at one of a few versions and have answers of a few lengths: their copies share these.
+@functools.lru_cache(maxsize=4096)
+def _tag(epoch: int, version: int, view: str) -> bytes:
+    return etag(epoch, version, view).encode()
+
+
+@functools.lru_cache(maxsize=4096)
+def _length(count: int) -> bytes:
+    return b"%d" % count
 
 
 def _is_one_tag(value: bytes) -> bool:

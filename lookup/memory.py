@@ -4,9 +4,9 @@ Whether a copy may still be trusted is not decided here but by the feed (lookup/
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import cachebox
+import msgspec
 
 OVERHEAD = 320
 """Bytes a copy costs besides its contents: its objects, its key, its place in the table (measured on CPython 3.11)."""
@@ -15,7 +15,8 @@ RENDERED_OVERHEAD = 220
 """Bytes its rendered answer costs besides the body."""
 
 
-class Rendered(NamedTuple):
+# Neither can be part of a cycle, so the garbage collector need not know of them, and has so many less to walk.
+class Rendered(msgspec.Struct, frozen=True, gc=False):
     """A record's anonymous answer, as far as it is the same for everybody who asks (lookup/hotpath.py)."""
 
     view: str
@@ -24,21 +25,18 @@ class Rendered(NamedTuple):
     body: bytes
 
 
-class Copy:
+class Copy(msgspec.Struct, eq=False, gc=False):
     """One record in memory. `body` is what the cache holds of it; empty for a removed dossier."""
 
-    __slots__ = ("as_of", "body", "generation", "rendered", "trusted", "version")
-
-    def __init__(self, version: int, as_of: int, body: bytes, *, generation: int, trusted: int) -> None:
-        self.version = version
-        self.as_of = as_of
-        """When it was certainly the truth, by itself; what the feed adds to that is the feed's to say."""
-        self.body = body
-        self.generation = generation
-        """The feed's generation it was loaded in; in any other, changes may have been missed since."""
-        self.trusted = trusted
-        """That generation if it leans on the feed, 0 if it ages by `as_of` alone."""
-        self.rendered: Rendered | None = None
+    version: int
+    as_of: int
+    """When it was certainly the truth, by itself; what the feed adds to that is the feed's to say."""
+    body: bytes
+    generation: int
+    """The feed's generation it was loaded in; in any other, changes may have been missed since."""
+    trusted: int
+    """That generation if it leans on the feed, 0 if it ages by `as_of` alone."""
+    rendered: Rendered | None = None
 
     @property
     def size(self) -> int:

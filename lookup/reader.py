@@ -325,17 +325,11 @@ class ReadThrough:
         self._settle(lookup, self._answer(name, best, lookup.source, below=below))
 
     def _fall_back(self, lookup: _Lookup, away: Unavailable) -> None:
-        """The best copy seen, marked where it has to be. A standby's word that there is none counts for seconds."""
+        """The best copy seen, marked where it has to be. That there is none is the primary's to say alone."""
         best, name = lookup.best, lookup.name
         age = self._vitals.clock.now() - best.as_of
-        if self._floors.removed(name):
-            self._answered(lookup)
-        elif best.version == 0 and lookup.source == "postgres" and lookup.needed == 0:
-            if age <= self._freshness.negative * SECOND:
-                self._answered(lookup)
-            else:
-                self._settle(lookup, StatusUnavailable())
-        elif best.version >= max(1, lookup.at_least) and age <= self._freshness.hard * SECOND:
+        fit = best.version >= max(1, lookup.at_least) and age <= self._freshness.hard * SECOND
+        if fit or self._floors.removed(name):
             self._answered(lookup)
         elif isinstance(away, Overloaded):
             self._settle(lookup, away)
