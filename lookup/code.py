@@ -57,8 +57,11 @@ class DossierCode(msgspec.Struct, frozen=True):
 
     @property
     def prefix(self) -> str:
-        """What it shares with the codes counted up beside it: agency and day, or agency and year."""
-        return self.text.partition("/")[2] if self.scheme is Scheme.D else self.text.rpartition("-")[0]
+        """What it shares with the codes counted up beside it: agency and day, or agency, year and the thousand."""
+        if self.scheme is not Scheme.D:
+            return self.text.rpartition("-")[0]
+        sequence, _, rest = self.text.partition("/")
+        return f"{sequence[:-3]}/{rest}"
 
     def __str__(self) -> str:
         return self.text

@@ -7,7 +7,7 @@ may see: anyone who has the code, or the holder of the receipt. Officers' names 
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from enum import Enum
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -36,7 +36,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
     code: str
     version: int
-    status: int
+    status: Annotated[int, msgspec.Meta(ge=1, le=len(Status))]
     service: str
     agency: str
     submitted_at: datetime

@@ -81,7 +81,7 @@ _log = logging.getLogger(__name__)
 class _Asked:
     """A plain request whose answer is not at hand: what is kept of it until it is."""
 
-    __slots__ = ("began", "code", "connection", "held", "message", "request_id")
+    __slots__ = ("began", "code", "connection", "counted", "held", "message", "promised", "request_id")
 
     def __init__(
         self,
@@ -98,6 +98,14 @@ class _Asked:
         self.held = held
         self.request_id = request_id
         self.began = began
+        self.promised = False
+        self.counted = False
+        """Whether it has been counted as a lookup already."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether the client has left before its answer."""
+        return self.promised and not self.connection.waits
 
 
 class HotPath:
@@ -117,6 +125,13 @@ class HotPath:
 
     def offer(self, message: RawRequestMessage, connection: ExpressProtocol) -> bytes | Later | None:
         """Answer a plain lookup, or promise to; None for anything else."""
+        try:
+            return self._answer_or_promise(message, connection)
+        except Exception:
+            _log.exception("Failed while answering %s; it goes the normal way.", ROUTE)
+            return None
+
+    def _answer_or_promise(self, message: RawRequestMessage, connection: ExpressProtocol) -> bytes | Later | None:
         began = time.perf_counter()
         plain = self._plain(message, connection)
         if plain is None:
@@ -232,12 +247,19 @@ class HotPath:
             answer = self._found(asked, recalled)
             if answer is not None:
                 return answer
+        asked.promised = True
         self._tally.promised += 1
         self._desk.reader.dossiers.want(code.text, lambda answer: self._arrived(asked, answer))
         return LATER
 
     def _arrived(self, asked: _Asked, answer: Answer | Unavailable) -> None:
         """An answer is there, or there is none to be had."""
+        try:
+            self._go_on(asked, answer)
+        except Exception as error:
+            self._give_up(asked, error)
+
+    def _go_on(self, asked: _Asked, answer: Answer | Unavailable) -> None:
         if isinstance(answer, Overloaded):
             self._turn_away(asked, answer)
             return
@@ -282,8 +304,12 @@ class HotPath:
         try:
             self._fulfil(asked, await self._answer_slowly(asked, answer, seconds))
         except Exception as error:
-            _log.error("Failed while answering %s.", ROUTE, exc_info=error)
-            self._fulfil(asked, self._refused(asked, Internal(), "nowhere", "unavailable"))
+            self._give_up(asked, error)
+
+    def _give_up(self, asked: _Asked, error: Exception) -> None:
+        """Nobody foresaw this; whoever was promised an answer gets one all the same."""
+        _log.error("Failed while answering %s.", ROUTE, exc_info=error)
+        self._fulfil(asked, self._refused(asked, Internal(), "nowhere", "unavailable"))
 
     async def _answer_slowly(self, asked: _Asked, answer: Answer, seconds: float) -> bytes:
         try:
@@ -294,11 +320,11 @@ class HotPath:
                 ready = self._found(asked, answer)
                 if ready is not None:
                     return ready
+            asked.counted = True  # by `find`
             found = await self._desk.find(asked.code, client=self._client(asked))
         except Refusal as refusal:
-            source, outcome = self._desk.refused(refusal) if seconds else ("", "")  # `find` has counted by itself
-            return self._refused(asked, refusal, source, outcome)
-        return self._otherwise(asked, found, counted=True)
+            return self._refused(asked, refusal, *self._desk.refused(refusal))
+        return self._otherwise(asked, found)
 
     def _found(self, asked: _Asked, answer: Answer) -> bytes | None:
         """The bytes of an answer that has a body; None if that is not in our form."""
@@ -312,28 +338,34 @@ class HotPath:
         cache_status = _STORED if answer.source == "postgres" else _CACHED
         rendered = self._rendered(record)
         status, ready = self._fresh(asked.message, asked.held, asked.request_id, rendered, answer.age, cache_status)
-        self._tally.count(asked.message, asked.began, status, answer.source, "found", answer.age)
+        self._count(asked, status, answer.source, "found", answer.age)
         return ready
 
-    def _otherwise(self, asked: _Asked, found: Found, *, counted: bool = False) -> bytes:
+    def _otherwise(self, asked: _Asked, found: Found) -> bytes:
         """The bytes of an answer that is stale, or was asked for by official number."""
         held = asked.held.decode("ascii", "replace")
         response = self._desk.answer(found, asked.code, holder=False, stored=True, held=held.__eq__)
-        source, outcome = ("", "") if counted else (found.source, "stale" if found.stale else "found")
-        self._tally.count(asked.message, asked.began, response.status, source, outcome, found.age)
-        return written(response, dressed_as=asked.request_id.decode(), head=asked.message.method == "HEAD")
+        ready = written(response, dressed_as=asked.request_id.decode(), head=asked.message.method == "HEAD")
+        self._count(asked, response.status, found.source, "stale" if found.stale else "found", found.age)
+        return ready
 
     def _refused(self, asked: _Asked, refusal: Refusal, source: str, outcome: str) -> bytes:
         logs.request_id.set(asked.request_id.decode())  # the problem document names it
         response = problem(asked.message.headers, refusal)
         completed(response, refusal)
-        self._tally.count(asked.message, asked.began, response.status, source, outcome)
-        return written(response, dressed_as=asked.request_id.decode(), head=asked.message.method == "HEAD")
+        ready = written(response, dressed_as=asked.request_id.decode(), head=asked.message.method == "HEAD")
+        self._count(asked, response.status, source, outcome)
+        return ready
+
+    def _count(self, asked: _Asked, status: int, source: str, outcome: str, age: int | None = None) -> None:
+        """Count the request, and the lookup unless it has been."""
+        status = CLIENT_GONE if asked.gone else status
+        self._tally.count(asked.message, asked.began, status, source, "" if asked.counted else outcome, age)
+        asked.counted = True
 
     def _fulfil(self, asked: _Asked, answer: bytes) -> None:
         self._tally.promised -= 1
-        if not asked.connection.fulfil(answer):
-            self._tally.nobody_read_it(asked)
+        asked.connection.fulfil(answer)
 
     def _client(self, asked: _Asked) -> bytes | None:
         return self._desk.client(asked.connection.peer, asked.message.headers)
@@ -371,10 +403,6 @@ class _Tally:
         if status not in NOT_TIMED:
             self._seconds.add(seconds)
         log_access(message.method, ROUTE, status, message.path, seconds, self._log_share)
-
-    def nobody_read_it(self, asked: _Asked) -> None:
-        """The client had left before its answer, which was counted already, was there."""
-        self._statuses[asked.message.method, CLIENT_GONE] += 1
 
     def flush(self) -> None:
         """Add it all to the metrics."""

@@ -78,7 +78,8 @@ class Limits:
         self._known[known] = None
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
-        return max(self._charge(client, Rate.FOUND), self._charge(client, Rate.PREFIX, code.prefix))
+        # What is slowed for its prefix is not charged to the client as well: others stand behind the same address.
+        return self._charge(client, Rate.PREFIX, code.prefix) or self._charge(client, Rate.FOUND)
 
     def probed(self, client: bytes | None, rate: Rate) -> float:
         """Charge a miss, a wrong key or a question to the primary; the seconds its answer has to wait."""

@@ -73,6 +73,7 @@ class Postgres:
         self._deadline = deadline
         self._lateness = lateness
         self._reset = _leave if stateless else None
+        self._asking = 0
         self._pool: asyncpg.Pool | None = None
 
     async def fetch(self, sql: str, *arguments: object, deadline: float | None = None) -> list[asyncpg.Record]:
@@ -91,22 +92,27 @@ class Postgres:
         pool = await self._opened()
         connection = None
         seconds = deadline or self._deadline
+        queued = self._asking >= self._size
+        asked_at = had_at = time.monotonic()
         with _measured(self.name, POSTGRES_AWAY, seconds, self._lateness):
             try:
+                self._asking += 1
                 async with asyncio.timeout(seconds):
                     connection = await pool.acquire()
+                    had_at = time.monotonic()
                     yield connection
             except TimeoutError as late:
                 if connection is not None:
                     connection.terminate()
-                elif pool.get_size() == self._size and pool.get_idle_size() == 0:
-                    raise OurOwnDelay(f"All connections to {self.name} were in use.") from late
+                if queued and (connection is None or had_at - asked_at > OWN_SHARE * seconds):
+                    raise OurOwnDelay(f"All connections to {self.name} were in use for too long.") from late
                 raise
             except (asyncio.CancelledError, asyncpg.InternalClientError):
                 if connection is not None:
                     connection.terminate()
                 raise
             finally:
+                self._asking -= 1
                 if connection is not None:
                     await pool.release(connection)
 

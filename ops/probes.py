@@ -72,7 +72,8 @@ class State:
     @property
     def standing_lag(self) -> float:
         """How late the main loop has been at the least for the last few turns: a queue that stands, not a hiccup."""
-        return min((lateness for _, lateness in itertools.islice(reversed(self._lags), _STANDING)), default=0.0)
+        last = [lateness for _, lateness in itertools.islice(reversed(self._lags), _STANDING)]
+        return min(last) if len(last) == _STANDING else 0.0
 
     def turned(self, lateness: float) -> None:
         """Note that the main loop has come round once more."""

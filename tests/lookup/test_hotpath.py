@@ -381,6 +381,31 @@ async def _keep_asking(port: int, code: str, told: asyncio.Event) -> int:
             return answered
 
 
+# -- what nobody foresaw ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["from Postgres", "from memory"])
+async def test_bug_behind_the_parser_costs_a_500_and_nobody_an_answer(
+    both: BothWays, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def broken(*_: object) -> bytes:
+        raise ZeroDivisionError
+
+    in_flight = REGISTRY.get_sample_value("hoso24_http_in_flight", {"service": "lookup"})
+    if where == "from memory":
+        await both.ask(get(f"/api/v1/dossiers/{both.code}"))
+    with monkeypatch.context() as patch:
+        patch.setattr(api.Desk, "anonymous_json", broken)
+        patch.setattr(hotpath.HotPath, "_render", broken)
+        (answer,) = await both.quick.ask(get(f"/api/v1/dossiers/{both.code}", "Connection: keep-alive"))
+    # A copy in memory goes the normal way instead, where nothing is broken here.
+    assert answer.startswith(b"HTTP/1.1 500" if where == "from Postgres" else b"HTTP/1.1 200")
+    (answer,) = await both.quick.ask(get(f"/api/v1/dossiers/{both.code}"))
+    assert answer.startswith(b"HTTP/1.1 200")
+    await both.all_counted()
+    assert REGISTRY.get_sample_value("hoso24_http_in_flight", {"service": "lookup"}) == in_flight
+
+
 # -- too many at once ------------------------------------------------------------------------------------------
 
 

@@ -79,7 +79,19 @@ def test_asking_again_for_the_same_dossier_is_free(limits: Limits) -> None:
     assert {limits.found(CARRIER, in_prefix(7)) for _ in range(5000)} == {0.0}
 
 
-def test_yearly_numbers_of_one_agency_are_one_prefix(limits: Limits) -> None:
+def test_who_counts_up_in_one_prefix_does_not_use_up_what_others_behind_the_address_have(limits: Limits) -> None:
+    sequence = [codes.parse(f"G99.01.01-261120-{n:06d}") for n in range(2 * 20_000)]
+    for code in sequence:
+        limits.found(CARRIER, code)
+    assert limits.found(CARRIER, in_prefix(1, day=21)) == 0.0
+
+
+def test_citizens_who_ask_by_yearly_numbers_of_one_agency_are_not_in_each_other_s_way(limits: Limits) -> None:
+    numbers = [codes.parse(f"{n:05d}/2026/99901") for n in range(0, 99_999, 200)]
+    assert {limits.found(CARRIER, number) for number in numbers} == {0.0}
+
+
+def test_counting_yearly_numbers_up_is_slowed(limits: Limits) -> None:
     seconds = [limits.found(CARRIER, codes.parse(f"{n:05d}/2026/99901")) for n in range(1, 1000)]
     assert seconds[-1] > 0
     assert limits.found(CARRIER, codes.parse("00001/2026/99902")) == 0.0

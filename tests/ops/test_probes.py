@@ -172,6 +172,7 @@ def test_hiccup_is_no_standing_lag() -> None:
     assert state.standing_lag == 0.0
     for lateness in (0.4, 0.3, 0.5):
         state.turned(lateness)
+        assert state.standing_lag == 0.0  # too few turns to say that it stands
     state.turned(0.2)
     assert state.standing_lag == 0.2
     state.turned(0.0)
