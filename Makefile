@@ -48,8 +48,8 @@ load: .venv/ready ## put Locust users on a running `make up` and judge the figur
 	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-bench: .venv-bench/ready ## lookups, ours beside peers, into loadtests/bench/RESULTS.md (needs wrk and nginx)
-	@exec .venv-bench/bin/python -m loadtests.bench.side_by_side
+bench: .venv-bench/ready ## lookups, ours beside peers, into loadtests/bench/RESULTS.md (needs wrk and nginx; BENCH="--help" lists options)
+	@exec .venv-bench/bin/python -m loadtests.bench.side_by_side $(BENCH)
 
 bench-import: .venv/ready ## `hoso24 import` beside psql \copy of the same rows
 	@exec $(BIN)/python -m loadtests.bench.bulk

@@ -247,9 +247,9 @@ class HotPath:
             answer = self._found(asked, recalled)
             if answer is not None:
                 return answer
+        self._desk.reader.dossiers.want(code.text, lambda answer: self._arrived(asked, answer))
         asked.promised = True
         self._tally.promised += 1
-        self._desk.reader.dossiers.want(code.text, lambda answer: self._arrived(asked, answer))
         return LATER
 
     def _arrived(self, asked: _Asked, answer: Answer | Unavailable) -> None:

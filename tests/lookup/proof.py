@@ -16,6 +16,8 @@ from tests.lookup.test_coherence import EXAMPLES, STEPS, Coherence, try_out
 
 AT_ONCE = 250
 """Interleavings in one piece of work."""
+TOLD_EVERY = 5_000
+"""Where there is no terminal to draw a bar on."""
 
 
 def tried(count: int) -> str:
@@ -48,6 +50,8 @@ def main() -> int:
                 print(broken)
                 return 1
             progress.advance(bar, min(AT_ONCE, EXAMPLES - progress.tasks[bar].completed))
+            if not progress.console.is_terminal and progress.tasks[bar].completed % TOLD_EVERY == 0:
+                print(f"{progress.tasks[bar].completed:,} kept every promise.", flush=True)
     minutes = (time.monotonic() - began) / 60
     print(
         f"{EXAMPLES:,} interleavings of up to {STEPS} steps kept every promise ({minutes:.0f} minutes, {cores} cores)."

@@ -446,7 +446,7 @@ class Coherence(RuleBasedStateMachine):
     def load_slowly(self, number: int, code: DossierCode) -> None:
         """A lookup that has to ask Postgres, was answered there, and waits for the answer to arrive."""
         process = self.processes[number]
-        process.memory.drop(code.text)
+        self.evict_from_memory(number, code)
         self._evict(dossier_key(process.feed.epoch, code.text))
         before = list(self.network.calls)
         self._look_up(process, code, 0)
