@@ -98,6 +98,7 @@ class Feed:
         self._clock = clock
         self._memory = memory
         self._silence = int(freshness.silent * SECOND)
+        self._trust = min(self._silence, int(freshness.soft / 2 * SECOND))
         self.epoch = 1
         """The epoch this process reads in; they only ever grow."""
         self.floors = Floors(clock, 2 * freshness.soft)
@@ -198,7 +199,7 @@ class Feed:
     def _beat(self, at: int, since: bytes) -> None:
         self.at = max(self.at, at)
         self.since = since
-        self.trusted_until = self.at + self._silence if since != b"-" else 0
+        self.trusted_until = self.at + self._trust if since != b"-" else 0
         metrics.FEED_AGE.set((self._clock.now() - self.at) / SECOND)
 
     def _new_generation(self, why: str) -> None:

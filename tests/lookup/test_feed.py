@@ -60,6 +60,12 @@ def beat(feed: Feed, xid: int, prev: str, since: bytes = b"10-0") -> Heard:
     return Heard(f"{xid}-0", prev, at=now(feed), since=since)
 
 
+def test_copies_are_trusted_no_longer_than_half_the_soft_age(monotonic: Monotonic, memory: Memory) -> None:
+    feed = Feed(DatabaseClock(monotonic), memory, Freshness(soft=3, silent=5))
+    feed.join(StreamEnd("10-0", now(feed), b"10-0"))
+    assert now(feed) < feed.trusted_until <= now(feed) + 1.5 * SECOND
+
+
 def test_heartbeat_carries_a_copy_that_leans_forward(feed: Feed, memory: Memory, monotonic: Monotonic) -> None:
     leaning = keep(feed, memory)
     monotonic.now += 100
