@@ -93,6 +93,8 @@ class Reading:
     delivered: bool
     heard: int
     removed: bool
+    withdrawn: bool
+    """It had been withdrawn already, whether or not anybody knew."""
     followed: int
     """The version up to which this process has followed the stream, if Redis has kept the copy delivered with it."""
     undisturbed: bool = True
@@ -484,6 +486,7 @@ class Coherence(RuleBasedStateMachine):
 
     def _look_up(self, process: Process, code: DossierCode, at_least: int) -> None:
         floors = process.feed.floors
+        newest = self.postgres.primary().newest(code.text)
         reading = Reading(
             process,
             code,
@@ -494,6 +497,7 @@ class Coherence(RuleBasedStateMachine):
             code.text in self.delivered,
             floors.of(code.text),
             code.text in process.saw_removed or floors.removed(code.text),
+            newest is not None and newest.removed,
             self._followed(process, code.text),
             undisturbed=not self.gone_back,
         )
@@ -572,7 +576,8 @@ class Coherence(RuleBasedStateMachine):
         states = self.truth.get(code, [])
         newest = states[-1][1] if states else None
         if newest is not None and newest.removed:
-            process.saw_removed.add(code)
+            if reading.withdrawn:  # "none" may also be an answer from before there was one
+                process.saw_removed.add(code)
             return
         if reading.undisturbed:
             assert not reading.delivered, "a dossier that was delivered is said not to exist"
