@@ -1,0 +1,108 @@
+"""Two hundred changes a second while everybody looks: how soon two lookup processes answer with them.
+
+Ours only. The lookups have all that is asked for in memory, and every code is asked of both just before it is changed:
+each change has two copies to be rid of. The load does not wait for answers, and is a third of what one of them answered
+on the whole core.
+"""
+
+from dataclasses import asdict
+
+from loadtests.bench.arrivals import Flood, Report
+from loadtests.bench.dossiers import make_movable
+from loadtests.bench.generators import flooded, running
+from loadtests.bench.load import Load
+from loadtests.bench.probe import TOKEN, Probe, Seen
+from loadtests.bench.processes import CannotMeasure
+from loadtests.bench.rig import Judged, Outcome, Rig, Series
+from loadtests.bench.servers import OURS, Server, ours
+from loadtests.bench.usage import Meter, Usage
+
+TITLE = "200 changes a second under a third of the peak's load: from the commit to the answers of two lookups"
+
+CONNECTIONS = 32
+SHARE = 1 / 3
+CHANGES = 200.0
+TOLERANCE = 0.05
+P99_MILLISECONDS = 100.0
+TURNS = 4
+"""Every fourth dossier is in processing, and may be moved from there to there as often as one likes."""
+MARGIN_SECONDS = 3.0
+"""How much longer there is load than there are changes: the prober has to start."""
+
+
+def seconds(rig: Rig) -> float:
+    return 2 * len(rig.many) / 6000 + 3 * rig.seconds + 20
+
+
+def measure(rig: Rig) -> Outcome:
+    rig.house.empty_redis()
+    with ours(rig.house).start() as one, ours(rig.house).start() as two:
+        _fill(rig, one, two)
+        rig.patience.wait_for_quiet((rig.house.pid, one.pid, two.pid))
+        peak = rig.measure(one, Load("random", rig.many, CONNECTIONS, rig.seconds))
+        report, seen, usage = _probe(rig, (one, two), peak.figures.rate * SHARE)
+    judged = judge(seen, report)
+    rig.say(f"visible: {'; '.join(f'{each.what}: {each.figure}' for each in judged)}; {usage}")
+    series = Series("visible", f"{OURS}, without changes", CONNECTIONS, [peak])
+    return Outcome([series], judged, broken=report.broken, usages=[usage])
+
+
+def _fill(rig: Rig, *servers: Server) -> None:
+    for server in servers:
+        figures = rig.put(server, Load("once", rig.many, connections=64, seconds=len(rig.many) / 500))
+        if figures.errors or figures.answers != len(rig.many):
+            raise CannotMeasure(f"Of {len(rig.many):,} codes {figures.answers:,} were answered: {figures.trouble}.")
+
+
+def _probe(rig: Rig, servers: tuple[Server, Server], rate: float) -> tuple[Report, Seen, Usage]:
+    ports = [server.port for server in servers]
+    lasting = 2 * rig.seconds
+    moved = _movable(rig)
+    rig.house.ask("owner", lambda owner: make_movable(owner, moved))
+    probe = Probe(rig.house.intake_port, ports, moved.start, len(moved) * TURNS, TURNS, CHANGES, lasting)
+    flood = Flood(ports, rig.many.start, len(rig.many), rate, lasting + MARGIN_SECONDS, CONNECTIONS)
+    meter = Meter((rig.house.pid, *(server.pid for server in servers)))
+    with flooded(flood, rig.house.folder) as reported:
+        environ = {TOKEN: rig.house.token}
+        lasting += probe.patience
+        with running("prober", asdict(probe), rig.house.folder, seconds=lasting, environ=environ) as seen:
+            result = Seen.of(seen())
+        report = reported()
+    return report, result, meter.read()  # the generators have ended: their time is known to be ours
+
+
+def _movable(rig: Rig) -> range:
+    """The spare dossiers that are in processing."""
+    return range(rig.spare.start + -rig.spare.start % TURNS, rig.spare.stop, TURNS)
+
+
+def judge(seen: Seen, report: Report) -> list[Judged]:
+    """What was seen, and what load there was meanwhile."""
+    judged = [
+        Judged(
+            "visible",
+            f"commit to answer, p99, lookup {n}; median {each.median:.0f} ms, longest {each.longest:,.0f} ms",
+            f"{each.p99:.0f} ms",
+            f"below {P99_MILLISECONDS:.0f} ms",
+            bool(each.seen) and each.p99 < P99_MILLISECONDS,
+        )
+        for n, each in enumerate(seen.lookups, 1)
+    ]
+    missed = sum(each.missed for each in seen.lookups)
+    others = f"; {seen.refused:,} refused, the first: {seen.refusal}" if seen.refused else ""
+    return [
+        *judged,
+        Judged("visible", "changes not seen within 5 s", f"{missed:,}", "none", not missed and bool(seen.made)),
+        Judged(
+            "visible",
+            "changes made a second",
+            f"{seen.rate:.0f}{others}",
+            f"{CHANGES:.0f} within {TOLERANCE:.0%}",
+            abs(seen.rate / CHANGES - 1) <= TOLERANCE,
+        ),
+        Judged(
+            "visible",
+            f"lookups a second meanwhile, of {report.arrivals / report.seconds:,.0f} that came; their median and p99",
+            f"{report.goodput:,.0f}; {report.median:.1f} ms, {report.p99:.1f} ms",
+        ),
+    ]
