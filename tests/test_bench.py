@@ -98,8 +98,8 @@ def test_all_cases_are_run_unless_some_are_named() -> None:
 # -- an open loop ----------------------------------------------------------------------------------------------
 
 
-def arrivals(rate: float = 10, seconds: float = 1, patience: float = 0.25) -> Arrivals:
-    return Arrivals(Flood([1], 0, 1000, rate, seconds, connections=1, patience=patience))
+def arrivals(rate: float = 10, seconds: float = 1, patience: float = 0.25, queue: int | None = None) -> Arrivals:
+    return Arrivals(Flood([1], 0, 1000, rate, seconds, connections=1, queue=queue, patience=patience))
 
 
 def test_nobody_is_taken_before_the_arrival() -> None:
@@ -110,6 +110,13 @@ def test_nobody_is_taken_before_the_arrival() -> None:
 def test_whoever_waits_is_taken_in_order_and_only_while_waiting() -> None:
     ten = arrivals()
     assert [ten.take(0.5) for _ in range(4)] == [3, 4, 5, None]  # 0, 1 and 2 came before 0.25 and have gone
+
+
+def test_whoever_finds_the_queue_full_is_turned_away() -> None:
+    ten = arrivals(patience=0.35, queue=2)
+    assert [ten.take(0.3) for _ in range(3)] == [0, 1, None]  # 2 and 3 came while those two waited
+    assert [ten.take(0.5), ten.take(0.91)] == [4, 6]  # 5 has given up; 8 and 9 came while 6 and 7 waited
+    assert ten.report(0, 0).turned_away == 4
 
 
 def test_nobody_comes_after_the_last() -> None:
@@ -135,7 +142,8 @@ def test_arrivals_are_partitioned() -> None:
         ten.settle(n, status, n / 10 + 0.02)
     ten.settle(5, 200, 0.5 + 0.26)  # too late; and the sixth is never answered
     report = ten.report(lag=0.002, busy=0.5)
-    assert (report.arrivals, report.sent, report.good, report.broken, report.given_up) == (10, 7, 1, 2, 5)
+    assert (report.arrivals, report.sent, report.good, report.broken) == (10, 7, 1, 2)
+    assert (report.turned_away, report.given_up) == (0, 5)
     assert report.refused == {"429": 1, "503": 1}
     assert report.median == pytest.approx(20)
     assert (report.lag, report.busy) == (2, 0.5)
@@ -193,10 +201,16 @@ def test_growth_is_that_of_the_second_half() -> None:
     ],
 )
 def test_overload_is_judged(good: int, last: int, alive: bool, reached: list[bool]) -> None:
-    report = Report(90_000, 80_000, good, {"429": 0, "503": 7}, 1, 90_000 - good - 8, 30.0, 5.0, 9.0)
-    judged = overload.judge(1000, report, [50, 100, 100, 100, 100, last], alive=alive)
-    assert verdicts(judged) == [*reached, None, None]
-    assert judged[-1].figure == f"{good:,}; 7 × 503; {90_000 - good - 8:,}; 1"
+    report = Report(90_000, 80_000, good, {"429": 0, "503": 7}, 1, 0, 90_000 - good - 8, 30.0, 5.0, 9.0)
+    endless = overload.Flooded(report, alive, [50, 100, 100, 100, 100, last], QUIET)
+    short = dataclasses.replace(
+        endless, report=dataclasses.replace(report, good=30_000, turned_away=20_000), alive=True
+    )
+    judged = overload.judge(1000, endless, short)
+    assert verdicts(judged) == [*reached, None, None, None, None, None]
+    assert judged[3].figure == f"{good:,} answered, 7 refused (503), {90_000 - good - 8:,} gave up, 1 broken"
+    assert judged[5].figure == "1.00"
+    assert "20,000 turned away by the queue" in judged[6].figure
 
 
 def sightings(*took: float, missed: int = 0, refused: int = 0) -> Seen:
@@ -223,7 +237,7 @@ def sightings(*took: float, missed: int = 0, refused: int = 0) -> Seen:
     ],
 )
 def test_visible_is_judged(seen: Seen, reached: list[bool]) -> None:
-    report = Report(1000, 1000, 1000, {}, 0, 0, 1.0, 1.0, 2.0)
+    report = Report(1000, 1000, 1000, {}, 0, 0, 0, 1.0, 1.0, 2.0)
     assert verdicts(visible.judge(Seen.of(dataclasses.asdict(seen)), report)) == [*reached, None]
 
 
@@ -302,11 +316,13 @@ async def serving(answers: Answers) -> AsyncIterator[int]:
 async def flooded(answers: Answers, *, rate: float = 500, connections: int = 10, patience: float = 0.5) -> Report:
     flood = pytest.importorskip("loadtests.bench.flood", reason="httptools is in the bench's environment only")
     async with serving(answers) as port:
-        ingress = flood.Ingress(Flood([port], 0, 1000, rate, 0.2, connections, patience))
-        await ingress.open()
-        report: Report = await asyncio.wait_for(ingress.run(), 10)
-        await ingress.close()
-        return report
+        ingress = flood.Ingress(Flood([port], 0, 1000, rate, 0.2, connections, patience=patience))
+        try:
+            await ingress.open()
+            report: Report = await asyncio.wait_for(ingress.run(), 10)
+        finally:
+            await ingress.close()
+    return report
 
 
 async def test_flood_tells_answers_apart() -> None:
@@ -366,9 +382,11 @@ async def test_prober_watches_each_change_until_both_lookups_have_it() -> None:
 
     async with serving(intake) as at, serving(lookup) as slow, serving(quick) as fast:
         probe = prober.Prober(Probe(at, [slow, fast], 0, 40, 4, rate=50, seconds=0.2, patience=0.3), "token")
-        await probe.open()
-        seen = await asyncio.wait_for(probe.run(), 10)
-        await probe.close()
+        try:
+            await probe.open()
+            seen = await asyncio.wait_for(probe.run(), 10)
+        finally:
+            await probe.close()
     assert (seen.changes, seen.made, seen.refused) == (10, 10, 0)
     assert [(each.seen, each.missed) for each in seen.lookups] == [(9, 1), (10, 0)]
     assert seen.lookups[0].median > seen.lookups[1].median > 0

@@ -1,11 +1,12 @@
 """Who arrives when, asks for what, and what becomes of it: the arithmetic of an open loop, without a socket.
 
-Arrivals come at a fixed rate whatever became of those before them, and are taken in their order. So all who wait are
-an interval of numbers, and nothing has to be kept for any of them.
+Arrivals come at a fixed rate whatever became of those before them. They are numbered in their order, so that a number
+says when somebody came, and nothing else has to be kept.
 """
 
 import math
 import random
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,8 +22,8 @@ GOLDEN = 0.6180339887
 class Flood:
     """What comes: `rate` a second for `seconds`, for `count` dossiers beginning with number `first`.
 
-    Whoever arrives takes the next free of `connections`, which go round the `ports` of this machine, and leaves
-    `patience` seconds after the arrival, answered or not.
+    Whoever arrives takes the next free of `connections`, which go round the `ports` of this machine, or waits for one
+    with at most `queue` others; and leaves `patience` seconds after the arrival, answered or not.
     """
 
     ports: Sequence[int]
@@ -31,13 +32,17 @@ class Flood:
     rate: float
     seconds: float
     connections: int
+    queue: int | None = None
     patience: float = 2.5
     seed: int = 1
 
 
 @dataclass(frozen=True)
 class Report:
-    """What became of them: `arrivals` = good + refused + broken + given up. Times from the arrival, in milliseconds."""
+    """What became of them: `arrivals` = good + refused + broken + turned away + given up.
+
+    Times are counted from the arrival, in milliseconds.
+    """
 
     arrivals: int
     sent: int
@@ -46,6 +51,8 @@ class Report:
     """By status; somebody refused in time."""
     broken: int
     """Connections lost before the answer, and answers of any other status."""
+    turned_away: int
+    """Found no connection free and the queue full."""
     given_up: int
     """Not answered in time, whether they had been sent or still waited for a connection."""
     seconds: float
@@ -70,7 +77,10 @@ class Arrivals:
         self.count = max(1, int(flood.rate * flood.seconds))
         self._rate = flood.rate
         self._patience = flood.patience
+        self._longest = flood.queue if flood.queue is not None else self.count
+        self._queue: deque[int] = deque()
         self._next = 0
+        self._turned_away = 0
         self._sent = 0
         self._good: list[float] = []
         self._refused = dict.fromkeys(REFUSALS, 0)
@@ -80,13 +90,25 @@ class Arrivals:
 
     def take(self, now: float) -> int | None:
         """Whoever has waited longest and has not given up yet; None when nobody waits."""
-        n = max(self._next, math.ceil((now - self._patience) * self._rate))
-        if n >= self.count or n > now * self._rate:
-            self._next = min(n, self.count)
+        self._let_go(now)
+        come = min(self.count, int(now * self._rate) + 1)
+        if come > self._next:
+            self._let_in(come)
+            self._let_go(now)
+        if not self._queue:
             return None
-        self._next = n + 1
         self._sent += 1
-        return n
+        return self._queue.popleft()
+
+    def _let_in(self, come: int) -> None:
+        room = self._longest - len(self._queue)
+        self._queue.extend(range(self._next, min(come, self._next + room)))
+        self._turned_away += max(0, come - self._next - room)
+        self._next = come
+
+    def _let_go(self, now: float) -> None:
+        while self._queue and now - self._queue[0] / self._rate > self._patience:
+            self._queue.popleft()
 
     def settle(self, n: int, status: int, now: float) -> None:
         """Number n has been answered; status 0 when the connection was lost."""
@@ -105,7 +127,7 @@ class Arrivals:
     def over(self) -> bool:
         """Whether nobody waits, nobody comes any more, and everybody who was sent has been answered."""
         settled = len(self._good) + sum(self._refused.values()) + self._broken + self._late
-        return self._next == self.count and settled == self._sent
+        return self._next == self.count and not self._queue and settled == self._sent
 
     def report(self, lag: float, busy: float) -> Report:
         """What became of them. Whoever has had no answer yet has given up."""
@@ -116,7 +138,8 @@ class Arrivals:
             good=len(self._good),
             refused={str(status): count for status, count in self._refused.items()},
             broken=self._broken,
-            given_up=self.count - len(self._good) - refused - self._broken,
+            turned_away=self._turned_away,
+            given_up=self.count - len(self._good) - refused - self._broken - self._turned_away,
             seconds=self._last_good,
             median=percentile(self._good, 0.5) * MILLISECONDS,
             p99=percentile(self._good, 0.99) * MILLISECONDS,

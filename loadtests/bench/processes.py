@@ -6,13 +6,14 @@ being started it waits, so that none is lost between its birth and the note of i
 
 import http.client
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ SERVER_CORE, OTHER_CORE = 0, 1
 
 HOSO24 = (sys.executable, "-m", "hoso24")
 
+PORTS = range(20_000, 32_000)
 POLL_SECONDS = 0.02
 STOP_SECONDS = 30.0
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -137,11 +139,15 @@ def get(url: str, seconds: float = 5.0) -> tuple[int, bytes]:
 
 
 def free_port() -> int:
-    """A port of the loopback address that nobody has at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of the loopback address that nobody has at the moment.
+
+    It is none of those the system hands out, or some connection might have it before the server that it is for.
+    """
+    while True:
+        port = random.choice(PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _last_lines(log: Path) -> str:

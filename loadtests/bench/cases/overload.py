@@ -2,27 +2,49 @@
 
 Ours only. The peak is a closed loop's, so that all of it is answered; the flood comes at three times that rate whatever
 becomes of it. Process memory is small, so that it is full early and what grows after that is no copy of a dossier.
+
+Who finds no connection free waits in the ingress, first come, first served. With a queue without end that is the
+hardest there is: while it grows, whoever's turn comes is about to give up, so nothing but answering *everybody*, if
+only with a refusal, keeps goodput. The same with a queue of the length that an ingress has is measured beside it.
 """
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from loadtests.bench.arrivals import Flood, Report
 from loadtests.bench.generators import flooded
 from loadtests.bench.load import Load
 from loadtests.bench.resident import MEGABYTE, Resident, growth, level
 from loadtests.bench.rig import Judged, Outcome, Rig
-from loadtests.bench.servers import Server, ours
+from loadtests.bench.servers import Contestant, ours
 from loadtests.bench.usage import Meter, Usage
 
-TITLE = "three times the load that saturates, for three times as long as other runs, 2,000 connections, Redis empty"
+TITLE = (
+    "three times the load that saturates, for three times as long as other runs, 2,000 connections, Redis empty; who "
+    "finds none free waits"
+)
 
 TIMES = 3
 CONNECTIONS = 2000
+QUEUE = 1024
+"""Envoy's default for requests that wait for a connection."""
 SMALL_MEMORY = {"HOSO24_MEMORY_BYTES": str(16 << 20)}
 GOODPUT = 0.85
 GROWTH = 0.05
 
 
+@dataclass(frozen=True)
+class Flooded:
+    """What a flood has done: to those who came, to the process, to its memory in bytes, second by second."""
+
+    report: Report
+    alive: bool
+    looks: Sequence[int]
+    usage: Usage
+
+
 def seconds(rig: Rig) -> float:
-    return rig.repeats * (rig.seconds + 8) + TIMES * rig.seconds + 12
+    return rig.repeats * (rig.seconds + 8) + 2 * (TIMES * rig.seconds + 12)
 
 
 def measure(rig: Rig) -> Outcome:
@@ -36,39 +58,48 @@ def measure(rig: Rig) -> Outcome:
         checked=rig.spare,
         before=rig.house.empty_redis,
     ).values()
+    endless = _flood(rig, server, warm_up, TIMES * peak.rate, queue=None)
+    short = _flood(rig, server, warm_up, TIMES * peak.rate, queue=QUEUE)
+    judged = judge(peak.rate, endless, short)
+    return Outcome(
+        [peak], judged, broken=endless.report.broken + short.report.broken, usages=[endless.usage, short.usage]
+    )
+
+
+def _flood(rig: Rig, server: Contestant, warm_up: Load, rate: float, queue: int | None) -> Flooded:
     rig.house.empty_redis()
     with server.start() as running:
         rig.put(running, warm_up)
         rig.patience.wait_for_quiet((rig.house.pid, running.pid))
-        report, resident, usage = _flood(rig, running, TIMES * peak.rate)
-        judged = judge(peak.rate, report, resident.looks, alive=resident.alive)
-    rig.say(f"overload: {judged[0].figure} of the peak; {judged[-1].figure}; {usage}")
-    return Outcome([peak], judged, broken=report.broken, usages=[usage])
+        flood = Flood([running.port], 0, rig.dossiers, rate, TIMES * rig.seconds, CONNECTIONS, queue)
+        meter = Meter((rig.house.pid, running.pid))
+        with flooded(flood, rig.house.folder) as reported, Resident(running.pid) as resident:
+            report = reported()
+        done = Flooded(report, resident.alive, resident.looks, meter.read())
+    waiting = "without end" if queue is None else f"of {queue:,}"
+    rig.say(
+        f"overload, a queue {waiting}: of {rate:,.0f}/s that came {report.goodput:,.0f}/s were answered in time; "
+        f"{became(report)}; its core {done.usage.server_core:.0%} busy, the generator {report.busy:.0%} of the "
+        f"other and at most {report.lag:.0f} ms late; others took {done.usage.strangers:.0%} of a core"
+    )
+    return done
 
 
-def _flood(rig: Rig, server: Server, rate: float) -> tuple[Report, Resident, Usage]:
-    flood = Flood([server.port], 0, rig.dossiers, rate, TIMES * rig.seconds, CONNECTIONS)
-    meter = Meter((rig.house.pid, server.pid))
-    with flooded(flood, rig.house.folder) as reported, Resident(server.pid) as resident:
-        report = reported()
-    return report, resident, meter.read()  # only now that the generator has ended, its time is known to be ours
-
-
-def judge(peak: float, report: Report, looks: list[int], *, alive: bool) -> list[Judged]:
-    """What the flood means: beside the peak, for the process, and for its memory in bytes."""
-    share = report.goodput / peak
+def judge(peak: float, endless: Flooded, short: Flooded) -> list[Judged]:
+    """What the floods mean: beside the peak, for the process, and for its memory."""
+    share, alive = endless.report.goodput / peak, endless.alive and short.alive
+    looks = endless.looks
     grown = growth(looks)
     levels = ", ".join(f"{level(looks, part) / MEGABYTE:.0f}" for part in (1 / 3, 1 / 2, 1))
-    refused = ", ".join(f"{count:,} × {status}" for status, count in report.refused.items() if count)
     return [
         Judged(
             "overload",
-            f"answered within 2.5 s at {TIMES} times the peak ÷ the peak",
+            f"answered within 2.5 s at {TIMES} × the peak ÷ the peak",
             f"{share:.2f}",
             f"at least {GOODPUT:g}",
             share >= GOODPUT,
         ),
-        Judged("overload", "processes that ended", "0" if alive else "1", "none", alive),
+        Judged("overload", "servers that ended", str(2 - endless.alive - short.alive), "none", alive),
         Judged(
             "overload",
             f"resident memory, growth in the second half; MB after a third, a half, all: {levels}",
@@ -76,14 +107,29 @@ def judge(peak: float, report: Report, looks: list[int], *, alive: bool) -> list
             f"below {GROWTH:.0%}",
             grown < GROWTH,
         ),
+        *_told(endless.report, "a queue without end"),
         Judged(
             "overload",
-            "p99 of what was answered, from the arrival on; median",
-            f"{report.p99:,.0f} ms; {report.median:,.0f} ms",
+            f"the same with a queue of at most {QUEUE:,}: answered within 2.5 s ÷ the peak",
+            f"{short.report.goodput / peak:.2f}",
         ),
+        *_told(short.report, f"a queue of {QUEUE:,}"),
+    ]
+
+
+def _told(report: Report, queue: str) -> list[Judged]:
+    return [
+        Judged("overload", f"what became of {report.arrivals:,} who came, {queue}", became(report)),
         Judged(
             "overload",
-            f"of {report.arrivals:,} arrivals: answered; refused; given up; broken",
-            f"{report.good:,}; {refused or '0'}; {report.given_up:,}; {report.broken:,}",
+            f"median and p99 of the answers in time, from the arrival on, {queue}",
+            f"{report.median:,.0f} ms, {report.p99:,.0f} ms",
         ),
     ]
+
+
+def became(report: Report) -> str:
+    """What became of those who came, in one line."""
+    refused = "".join(f", {count:,} refused ({status})" for status, count in report.refused.items() if count)
+    turned_away = f", {report.turned_away:,} turned away by the queue" if report.turned_away else ""
+    return f"{report.good:,} answered{refused}{turned_away}, {report.given_up:,} gave up, {report.broken:,} broken"
