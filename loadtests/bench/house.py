@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import asyncpg
 import redis
@@ -34,21 +33,14 @@ KEPT_SECONDS = 86_400
 
 @dataclass(frozen=True)
 class House:
-    """A running house. `token` may do everything at its intake; `environ` is what its processes run with."""
+    """A running house. `environ` is what its processes run with."""
 
     folder: Path
     pid: int
     lookup: str
-    intake: str
-    token: str
     postgres: dict[str, str]
     redis: str
     environ: dict[str, str]
-
-    @property
-    def intake_port(self) -> int:
-        """The intake's port on this machine."""
-        return urlsplit(self.intake).port or 0
 
     def ask(self, role: str, work: Callable[[Any], Awaitable[T]]) -> T:
         """Do some work on a connection of that role's."""
@@ -122,4 +114,4 @@ def _up(folder: Path) -> Iterator[House]:
         up = json.loads((there / "up.json").read_text("utf-8"))
         lines = (there / "environ").read_text("utf-8").splitlines()
         environ = {name: value for name, _, value in (line.partition("=") for line in lines)}
-        yield House(folder, process.pid, up["lookup"], up["intake"], up["token"], up["postgres"], up["redis"], environ)
+        yield House(folder, process.pid, up["lookup"], up["postgres"], up["redis"], environ)

@@ -6,8 +6,8 @@ from typing import Any
 
 from loadtests.bench.arrivals import MILLISECONDS, percentile
 
-TOKEN = "PROBER_TOKEN"  # noqa: S105 - the name of a variable
-"""The token for the intake is not on the command line, where everybody could read it."""
+POSTGRES = "PROBER_POSTGRES_URL"
+"""Where the changes are made; it has a password, and so it is not on the command line."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,6 @@ class Probe:
     A change that a lookup has not answered with after `patience` seconds counts as never seen.
     """
 
-    intake: int
     lookups: Sequence[int]
     first: int
     count: int
@@ -29,7 +28,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Sighted:
-    """How soon one lookup answered with the changes, in milliseconds since the intake's answer."""
+    """How soon one lookup answered with the changes, in milliseconds since the commit was known."""
 
     seen: int
     missed: int
@@ -40,13 +39,10 @@ class Sighted:
 
 @dataclass(frozen=True)
 class Seen:
-    """What became of `changes` changes: `made` and `refused` by the intake, and seen by each lookup."""
+    """What became of `changes` changes: how many were made, and when each lookup had them."""
 
     changes: int
     made: int
-    refused: int
-    refusal: str
-    """The first one."""
     seconds: float
     """Until the last was made, and at least for as long as they were to come."""
     lookups: Sequence[Sighted]
@@ -66,27 +62,15 @@ class Sightings:
     """Notes of changes and of who saw them when."""
 
     def __init__(self, lookups: int) -> None:
-        self._made = 0
-        self._refusals = 0
-        self._refusal = ""
+        self.made = 0
         self._last = 0.0
         self._took: list[list[float]] = [[] for _ in range(lookups)]
         self._missed = [0] * lookups
 
-    @property
-    def heard(self) -> int:
-        """Changes the intake has answered."""
-        return self._made + self._refusals
-
     def changed(self, now: float) -> None:
         """One has been made, `now` seconds after the first was to come."""
-        self._made += 1
+        self.made += 1
         self._last = max(self._last, now)
-
-    def refused(self, why: str) -> None:
-        """One has not been made, or nobody knows."""
-        self._refusals += 1
-        self._refusal = self._refusal or why
 
     def saw(self, lookup: int, took: float) -> None:
         """This lookup has answered with a change after so many seconds."""
@@ -108,4 +92,4 @@ class Sightings:
             )
             for took, missed in zip(self._took, self._missed, strict=True)
         ]
-        return Seen(changes, self._made, self._refusals, self._refusal, max(seconds, self._last), lookups)
+        return Seen(changes, self.made, max(seconds, self._last), lookups)

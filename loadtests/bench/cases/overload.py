@@ -28,7 +28,10 @@ TIMES = 3
 CONNECTIONS = 2000
 QUEUE = 1024
 """Envoy's default for requests that wait for a connection."""
-SMALL_MEMORY = {"HOSO24_MEMORY_BYTES": str(16 << 20)}
+SMALL_MEMORY = {"HOSO24_MEMORY_BYTES": str(48 << 20)}
+"""Full in the first third of a flood of thirty seconds. Not less: a copy that has to go within seconds of its load
+leaves its version behind as a floor, for minutes, and the two hundred thousand there may be of those would fill up all
+the while."""
 GOODPUT = 0.85
 GROWTH = 0.05
 
