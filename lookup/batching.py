@@ -80,7 +80,8 @@ class Stage(Generic[T]):
         self._lateness = lateness
         self._limit = largest
         self._pace = FIRST_PACE
-        self._set_out_at = self._window_began = 0.0
+        self._window_began = 0.0
+        self._stood_since = 0.0  # somebody has waited, and nobody has been taken along
         self._taken = 0  # along, since the window began
         self._crowded = False  # somebody had to stay behind, each time since then
         self._gathering: collections.deque[T] = collections.deque()
@@ -101,10 +102,12 @@ class Stage(Generic[T]):
         """Seconds until an item that enters now is taken along: by the pace of late, or how long nobody has been."""
         if not self._gathering:
             return 0.0
-        return max(len(self._gathering) / self._pace, time.monotonic() - self._set_out_at)
+        return max(len(self._gathering) / self._pace, time.monotonic() - self._stood_since)
 
     def enter(self, item: T) -> None:
         """Take this item along on the next round trip."""
+        if not self._gathering:
+            self._stood_since = time.monotonic()
         self._gathering.append(item)
         if not self._starting:
             self.start_soon()
@@ -142,7 +145,7 @@ class Stage(Generic[T]):
 
     def _take_time(self, count: int) -> None:
         now = time.monotonic()
-        self._set_out_at = now
+        self._stood_since = now
         self._taken += count
         self._crowded = self._crowded and bool(self._gathering)
         seconds = now - self._window_began

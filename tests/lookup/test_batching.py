@@ -461,6 +461,16 @@ async def test_nobody_expects_to_be_taken_along_sooner_than_anybody_has_been(clo
     assert stage.expected_wait == pytest.approx(7.0)
 
 
+async def test_first_to_come_after_a_quiet_hour_expects_no_wait(clock: Clock) -> None:
+    """Many may come in one turn of the loop, and be asked about before any can be taken along."""
+    ferry = Ferry(clock, open_=True)
+    stage = stage_of(ferry)
+    await arrive(stage, "a")
+    await clock.move(3600.0)
+    stage.enter("b")
+    assert stage.expected_wait == pytest.approx(1 / FIRST_PACE)
+
+
 async def test_batches_do_not_shrink_for_what_the_loop_itself_was_late(clock: Clock) -> None:
     ferry = Ferry(clock, open_=True)
     ferry.seconds = 0.8
