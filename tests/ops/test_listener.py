@@ -148,6 +148,18 @@ def test_client_that_left_at_the_door_is_nobodys_trouble(run: Callable[[Any], An
     run(main())
 
 
+def test_what_is_answered_leaves_at_once(run: Callable[[Any], Any]) -> None:
+    async def main() -> None:
+        async with Door() as door:
+            clients = knocks(door.address, 1)
+            await in_time(lambda: len(door.arrived) == 1)
+            arrived = door.arrived[0].transport.get_extra_info("socket")
+            assert arrived.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+            clients[0].close()
+
+    run(main())
+
+
 def test_closed_door_refuses(run: Callable[[Any], Any]) -> None:
     async def main() -> None:
         async with Door() as door:
