@@ -251,8 +251,9 @@ class Portal(Visitor):
 
     @task(4)
     def ask_whether_changed(self) -> None:
-        """A conditional request for one of those followed."""
+        """A conditional request for one of those followed; who follows nobody yet begins to."""
         if not self.followed:
+            self.follow_one_more()
             return
         shown = self.look_again(random.choice(list(self.followed.values())))
         if shown and shown.etag:

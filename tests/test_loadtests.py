@@ -341,7 +341,7 @@ async def test_run_that_is_answered_wrongly_fails(house: RunningHouse, tmp_path:
     lost = {"code": unknown(), "key": "", "status": "received"}  # said to be there, and not found
     (tmp_path / "budget.toml").write_text(PATIENT)
     status, output = await locust(
-        *("Portal", "--users", "2", "--run-time", "3s"),
+        *("Portal", "--users", "12", "--run-time", "3s"),  # each does something within its first second
         HOSO24_LOAD_UP=up_file(tmp_path, house.lookup_url, house.intake_url, house.token, [lost]),
         HOSO24_LOAD_BUDGET=str(tmp_path / "budget.toml"),
         HOSO24_LOAD_DOSSIERS="0",
