@@ -99,7 +99,9 @@ class Desk:
         self._public_url = public_url.rstrip("/")
         self._limits = limits
         self._clients = clients
-        self._view = ""
+        self._added = "+".join(["json", *sorted(word.value for word in shows)])
+        self._shows_names = bool(shows & {Shows.AGENCY, Shows.SERVICE})
+        self._view = self._added
         self._view_of: Catalogue | None = None
 
     def client(self, peer: str | None, asked: CIMultiDictProxy[str]) -> bytes | None:
@@ -112,11 +114,9 @@ class Desk:
     @property
     def anonymous(self) -> str:
         """The name of the anonymous view: what this installation adds to it, and the names it adds them by."""
-        if self._view_of is not self.catalogue:
+        if self._shows_names and self._view_of is not self.catalogue:
             self._view_of = self.catalogue
-            self._view = "+".join(["json", *sorted(word.value for word in self._shows)])
-            if self._shows & {Shows.AGENCY, Shows.SERVICE}:
-                self._view += f".{self.catalogue.revision}"
+            self._view = f"{self._added}.{self.catalogue.revision}"
         return self._view
 
     @property

@@ -30,6 +30,7 @@ from ops import express, server
 from ops.breaker import Breaker
 from ops.clients import Clients
 from ops.connections import Redis
+from ops.departures import Departures
 from ops.express import ExpressProtocol
 from ops.middleware import middlewares
 from ops.probes import State
@@ -84,6 +85,7 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
         clients=Clients(settings.trusted_proxies, settings.partners),
     )
     hot = HotPath(desk, memory, state, log_share=settings.access_log_share)
+    connection = functools.partial(ExpressProtocol, offer=hot.offer, departures=Departures())
     app = web.Application(
         middlewares=middlewares("lookup", render=pages.render_problem, log_share=settings.access_log_share)
     )
@@ -95,7 +97,7 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
         checks={"postgres": hosts.present, "redis": cache.ping},
         reports={"why": process_report(memory, vitals, hosts)},
         tasks=[pulse.run, Follower(Cache(following), feed).run, hot.run],
-        protocol=functools.partial(ExpressProtocol, offer=hot.offer) if express.supported() else Protocol,
+        protocol=connection if express.supported() else Protocol,
         close=_closer(hosts.close, redis.close, following.close),
     )
 

@@ -13,8 +13,9 @@ import bisect
 import functools
 import logging
 import time
-from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Sequence
+from time import perf_counter
 
 import msgspec
 from aiohttp import HttpVersion11, hdrs, web
@@ -37,12 +38,15 @@ from ops.metrics import HTTP_BUCKETS, HTTP_IN_FLIGHT, observe_many
 from ops.middleware import (
     CLIENT_GONE,
     NOT_TIMED,
+    SLOW,
     completed,
+    draw,
     dress,
     http_counter,
     http_timer,
     identity,
     log_access,
+    new_request_id,
     problem,
 )
 from ops.probes import State
@@ -74,6 +78,7 @@ _NO_BODY = b"\r\nX-Request-Id: "
 _DRESSED = b"\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\nServer: hoso24"
 _LENGTH = b"\r\nContent-Length: "
 
+_AGE_BUCKETS = [bound * SECOND for bound in metrics.AGE_BUCKETS]
 _AGES = [b"%d" % age for age in range(120)]
 _log = logging.getLogger(__name__)
 
@@ -125,32 +130,30 @@ class HotPath:
 
     def offer(self, message: RawRequestMessage, connection: ExpressProtocol) -> bytes | Later | None:
         """Answer a plain lookup, or promise to; None for anything else."""
+        began = perf_counter()
         try:
-            return self._answer_or_promise(message, connection)
+            plain = self._plain(message, connection)
+            if plain is None:
+                return None
+            held, request_id = plain
+            name = message.path[_PREFIX:]
+            copy = self._memory.get(name)
+            feed = self._feed
+            if copy is not None and copy.trusted == feed.generation and copy.body:
+                now = self._clock.now()
+                if now < feed.trusted_until:
+                    rendered = copy.rendered
+                    if rendered is None or rendered.view != self._desk.anonymous:
+                        rendered = self._render(name, copy)
+                    if rendered is not None:
+                        age = now - max(copy.as_of, feed.at)
+                        status, answer = self._fresh(message, held, request_id, rendered, age, _CACHED)
+                        self._tally.count(message, began, status, "memory", "found", age)
+                        return answer
+            return self._later(name, message, connection, held, request_id, began)
         except Exception:
             _log.exception("Failed while answering %s; it goes the normal way.", ROUTE)
             return None
-
-    def _answer_or_promise(self, message: RawRequestMessage, connection: ExpressProtocol) -> bytes | Later | None:
-        began = time.perf_counter()
-        plain = self._plain(message, connection)
-        if plain is None:
-            return None
-        held, request_id = plain
-        name = message.path[_PREFIX:]
-        copy = self._memory.get(name)
-        if copy is not None and copy.trusted == self._feed.generation and copy.body:
-            now = self._clock.now()
-            if now < self._feed.trusted_until:
-                rendered = copy.rendered
-                if rendered is None or rendered.view != self._desk.anonymous:
-                    rendered = self._render(name, copy)
-                if rendered is not None:
-                    age = now - max(copy.as_of, self._feed.at)
-                    status, answer = self._fresh(message, held, request_id, rendered, age, _CACHED)
-                    self._tally.count(message, began, status, "memory", "found", age)
-                    return answer
-        return self._later(name, message, connection, held, request_id, began)
 
     async def run(self) -> None:
         """Add what was counted to the metrics, for ever."""
@@ -162,8 +165,7 @@ class HotPath:
 
     def _plain(self, message: RawRequestMessage, connection: ExpressProtocol) -> tuple[bytes, bytes] | None:
         """The tag the client holds already, and the request's id; None for what is no plain lookup."""
-        path, method = message.path, message.method
-        if not path.startswith(PATH) or method not in _METHODS:
+        if not message.path.startswith(PATH) or message.method not in _METHODS:
             return None
         if message.should_close or message.version != HttpVersion11 or message.upgrade or self._state.draining:
             return None
@@ -183,7 +185,7 @@ class HotPath:
         if tracing.draw(trace):
             connection.drawn = message
             return None
-        return held, identity(given).encode()
+        return held, (identity(given) if given else new_request_id()).encode()
 
     # -- a fresh answer --------------------------------------------------------------------------------------
 
@@ -372,17 +374,19 @@ class HotPath:
 
 
 class _Tally:
-    """What was answered since the last flush. Adding to Prometheus's objects one by one costs as much as an answer."""
+    """What was answered since the last flush.
+
+    Adding to Prometheus's objects one by one costs as much as an answer; sorting into buckets costs less in bulk.
+    """
 
     def __init__(self, log_share: float) -> None:
         self._log_share = log_share
         self._in_flight = HTTP_IN_FLIGHT.labels(SERVICE)
         self.promised = 0
         self._reported = 0
-        self._statuses: defaultdict[tuple[str, int], int] = defaultdict(int)
-        self._answers: defaultdict[tuple[str, str], int] = defaultdict(int)
-        self._seconds = _Observations(HTTP_BUCKETS)
-        self._ages = _Observations([bound * SECOND for bound in metrics.AGE_BUCKETS])
+        self._answers: defaultdict[tuple[str, int, str, str], int] = defaultdict(int)
+        self._seconds: list[float] = []
+        self._ages: list[int] = []
 
     def count(
         self,
@@ -394,48 +398,35 @@ class _Tally:
         age: int | None = None,
     ) -> None:
         """An answer is ready. One without an outcome was counted as a lookup already; one without an age has none."""
-        self._statuses[message.method, status] += 1
-        if outcome:
-            self._answers[source, outcome] += 1
-            if age is not None:
-                self._ages.add(age)
-        seconds = time.perf_counter() - began
+        method = message.method
+        self._answers[method, status, source, outcome] += 1
+        if age is not None and outcome:
+            self._ages.append(age)
+        seconds = perf_counter() - began
         if status not in NOT_TIMED:
-            self._seconds.add(seconds)
-        log_access(message.method, ROUTE, status, message.path, seconds, self._log_share)
+            self._seconds.append(seconds)
+        drawn = draw(self._log_share)
+        if drawn or status >= 500 or seconds >= SLOW:
+            log_access(method, ROUTE, status, message.path, seconds, drawn=drawn)
 
     def flush(self) -> None:
         """Add it all to the metrics."""
         self._in_flight.inc(self.promised - self._reported)
         self._reported = self.promised
-        for (method, status), count in self._statuses.items():
+        for (method, status, source, outcome), count in self._answers.items():
             http_counter(SERVICE, method, ROUTE, status).inc(count)
-        for (source, outcome), count in self._answers.items():
-            metrics.answers(source, outcome).inc(count)
-        self._statuses.clear()
+            if outcome:
+                metrics.answers(source, outcome).inc(count)
         self._answers.clear()
-        observe_many(http_timer(SERVICE, ROUTE), *self._seconds.take())
-        counts, total = self._ages.take()
-        observe_many(metrics.ANSWER_AGE, counts, total / SECOND)
+        observe_many(http_timer(SERVICE, ROUTE), _sorted_into(HTTP_BUCKETS, self._seconds), sum(self._seconds))
+        observe_many(metrics.ANSWER_AGE, _sorted_into(_AGE_BUCKETS, self._ages), sum(self._ages) / SECOND)
+        self._seconds.clear()
+        self._ages.clear()
 
 
-class _Observations:
-    """Counts by bucket, and the sum, of what was observed."""
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self._bounds = list(bounds)
-        self._counts = [0] * (len(self._bounds) + 1)
-        self._sum = 0.0
-
-    def add(self, value: float) -> None:
-        self._counts[bisect.bisect_left(self._bounds, value)] += 1
-        self._sum += value
-
-    def take(self) -> tuple[list[tuple[int, int]], float]:
-        """(bucket, count) of each, and the sum; and begin anew."""
-        taken = list(enumerate(self._counts)), self._sum
-        self._counts, self._sum = [0] * len(self._counts), 0.0
-        return taken
+def _sorted_into(bounds: Sequence[float], values: Iterable[float]) -> Iterable[tuple[int, int]]:
+    """(bucket, count) of those buckets that are not empty."""
+    return Counter(bisect.bisect_left(bounds, value) for value in values).items()
 
 
 def written(response: web.Response, *, dressed_as: str, head: bool) -> bytes:

@@ -75,7 +75,7 @@ class LookupSettings(CacheSettings, ProcessSettings):
     access_log_share: Annotated[float, Meta(ge=0, le=1)] = setting(
         "HOSO24_ACCESS_LOG_SHARE",
         default=0.01,
-        doc="Share of good, quick lookups with a line in the access log; of bad and slow ones 100 a second get one.",
+        doc="Share of good, quick lookups that are logged, below 1 at most 50 a second; of bad or slow ones 100.",
     )
     lookup_deadline: Seconds = setting(
         "HOSO24_LOOKUP_DEADLINE",

@@ -22,6 +22,7 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE as QUEUE
 
+from ops.departures import Departures
 from ops.server import Protocol
 
 
@@ -80,11 +81,14 @@ def supported() -> bool:
 class ExpressProtocol(Protocol):
     """A connection whose messages are offered to an Express first."""
 
-    __slots__ = ("_held", "_offer", "_parked", "_promised", "drawn", "peer")
+    __slots__ = ("_departures", "_held", "_offer", "_parked", "_promised", "drawn", "peer")
 
-    def __init__(self, manager: web.Server, *, service: str, offer: Offer, **options: Any) -> None:
+    def __init__(
+        self, manager: web.Server, *, service: str, offer: Offer, departures: Departures, **options: Any
+    ) -> None:
         super().__init__(manager, service=service, **options)
         self._offer = offer
+        self._departures = departures
         self._promised = False
         self._parked: asyncio.Future[None] | None = None
         self._held: list[Any] = []
@@ -132,7 +136,9 @@ class ExpressProtocol(Protocol):
             if answer is None:
                 rest = messages[n:]
                 break
-            self._consume()
+            self._parser.message_consumed()
+            self._request_count += 1
+            self._manager.requests_count += 1  # type: ignore[union-attr]
             if not isinstance(answer, bytes):
                 self._wait()
                 rest = messages[n + 1 :]
@@ -155,15 +161,14 @@ class ExpressProtocol(Protocol):
         if not self._buffer_paused:
             self._pause_reading_for_buffer()
 
-    def _consume(self) -> None:
-        self._parser.message_consumed()
-        self._request_count += 1
-        self._manager.requests_count += 1  # type: ignore[union-attr]
+    def see_off(self) -> None:
+        """Let the answers that are ready leave now."""
+        self._departures.leave()
 
     def _send(self, answers: bytes) -> None:
         transport = self.transport
         if transport is not None:
-            transport.write(answers)
+            self._departures.add(transport, answers)
         close_time = self._loop.time() + self._keepalive_timeout
         self._next_keepalive_close_time = close_time
         if self._keepalive_handle is None:
@@ -183,9 +188,9 @@ class ExpressProtocol(Protocol):
             return False
         self._promised = False
         self._request_in_progress = False
+        self._send(answer)
         if self._handler_waiter is not None and not self._handler_waiter.done():
             self._handler_waiter.set_result(None)
-        self._send(answer)
         if self._close or self._force_close:
             # Somebody asked for the end while the answer was on its way: it was the last one.
             self.force_close()
@@ -222,6 +227,7 @@ class ExpressProtocol(Protocol):
 
     def force_close(self) -> None:
         """Hang up now."""
+        self._departures.leave()
         if self._promised:
             self._promised = False
             self._request_in_progress = False
@@ -258,4 +264,5 @@ class _Tap:
             if rest or protocol.waits or protocol.holds:
                 protocol.hold()
                 return rest, upgraded, tail
+            protocol.see_off()  # what leaves may fill the transport, which then pauses us
             data = b""

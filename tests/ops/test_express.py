@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ops import express, server
+from ops.departures import Departures
 from ops.express import LATER, Answer, ExpressProtocol
 from ops.server import Running, Server, start
 from tests.house import until
@@ -108,7 +109,7 @@ async def desk() -> Desk:
 async def serving(desk: Desk) -> AsyncIterator[Server]:
     app = web.Application()
     app.add_routes([web.route("*", "/{kind}/{name}", desk.handle)])
-    running = Running(app=app, protocol=functools.partial(ExpressProtocol, offer=desk.offer))
+    running = Running(app=app, protocol=functools.partial(ExpressProtocol, offer=desk.offer, departures=Departures()))
     served = await start(running)
     try:
         yield served
@@ -280,7 +281,9 @@ async def test_client_that_never_reads_stops_being_read(desk: Desk) -> None:
 
     app = web.Application()
     app.add_routes([web.get("/{kind}/{name}", desk.handle)])
-    served = await start(Running(app=app, protocol=functools.partial(ExpressProtocol, offer=offer)))
+    served = await start(
+        Running(app=app, protocol=functools.partial(ExpressProtocol, offer=offer, departures=Departures()))
+    )
     sock = socket.create_connection(("127.0.0.1", served.port))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     sock.setblocking(False)
@@ -351,6 +354,16 @@ async def test_stop_waits_for_what_was_promised_and_hangs_up_after_it(desk: Desk
         assert await waiting.answers(1) == ["later 1"]
         assert await waiting.closed()
         await stopping
+
+
+async def test_answer_made_in_the_turn_in_which_the_end_comes_is_sent(client: Client, desk: Desk) -> None:
+    await client.say(request("now", 1))
+    await client.answers(1)
+    (connection,) = desk.connections
+    connection.data_received(request("now", 2))
+    await connection.shutdown(1)  # begins before this turn is over
+    assert await client.answers(1) == ["now 2"]
+    assert await client.closed()
 
 
 async def test_manager_counts_what_it_never_handled(desk: Desk) -> None:

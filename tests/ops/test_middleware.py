@@ -425,7 +425,14 @@ def test_refusing_everybody_fills_no_log(caplog: pytest.LogCaptureFixture, monke
     monkeypatch.setattr(middleware, "_bad_lines", middleware.Allowance(middleware.BAD_LINES, lambda: 1.0))
     with caplog.at_level(logging.INFO, logger="hoso24.access"):
         for _ in range(middleware.BAD_LINES + 50):
-            middleware.log_access("GET", "/codes/{code}", 503, "/codes/H26-1", 0.0, 0.0)
+            middleware.log_access("GET", "/codes/{code}", 503, "/codes/H26-1", 0.0, drawn=False)
         assert len(caplog.records) == middleware.BAD_LINES
-        middleware.log_access("GET", "/codes/{code}", 503, "/codes/H26-1", 0.0, 1.0)
+        middleware.log_access("GET", "/codes/{code}", 503, "/codes/H26-1", 0.0, drawn=True)
         assert len(caplog.records) == middleware.BAD_LINES + 1
+
+
+def test_share_of_good_answers_gets_a_line_and_no_more_than_so_many_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(middleware, "_drawn_lines", middleware.Allowance(middleware.DRAWN_LINES, lambda: 1.0))
+    assert not any(middleware.draw(0.0) for _ in range(1000))
+    assert sum(middleware.draw(0.9) for _ in range(1000)) == middleware.DRAWN_LINES
+    assert all(middleware.draw(1.0) for _ in range(1000))
