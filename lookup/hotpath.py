@@ -426,7 +426,7 @@ class _Tally:
 
 def _sorted_into(bounds: Sequence[float], values: Iterable[float]) -> Iterable[tuple[int, int]]:
     """(bucket, count) of those buckets that are not empty."""
-    return Counter(bisect.bisect_left(bounds, value) for value in values).items()
+    return Counter(map(functools.partial(bisect.bisect_left, bounds), values)).items()
 
 
 def written(response: web.Response, *, dressed_as: str, head: bool) -> bytes:
