@@ -21,6 +21,21 @@ from tests.conftest import KEY_SECRETS, Database
 AGENCY = "G99.01.01"
 SERVICE = "S.004"
 
+REMOVE = """
+WITH gone AS (
+    UPDATE dossier
+       SET removed = true, version = version + 1, timeline = '[]', action_needed = NULL, subject = NULL,
+           applicant_name = NULL, applicant_id = NULL, applicant_phone = NULL, applicant_email = NULL,
+           applicant_address = NULL, official_number = NULL
+     WHERE code = $1
+ RETURNING code, version, status, agency)
+INSERT INTO event (epoch, code, version, kind, status, occurred_at, recorded_at, agency, actor, source, prev_hash, hash)
+SELECT (SELECT max(number) FROM epoch), code, version, 'removed', status, now(), now(), agency, 'test', 'test',
+       sha256('before'), sha256('after')
+  FROM gone
+RETURNING version
+"""
+
 
 @dataclasses.dataclass
 class House:
@@ -55,6 +70,11 @@ class House:
         status, answer = await self.hand_in("POST", path, {"to": to, **fields})
         assert status == 200, answer
         return dict(answer)
+
+
+async def remove(owner: Any, code: str) -> int:
+    """Withdraw a dossier as the owner may, by way of the log; the version at which it is gone."""
+    return int(await owner.fetchval(REMOVE, code))
 
 
 def submission(**fields: Any) -> dict[str, Any]:

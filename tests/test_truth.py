@@ -44,6 +44,7 @@ from tests.house import (
     lookup_settings,
     new_token,
     relay_of,
+    remove,
     until,
 )
 
@@ -62,21 +63,6 @@ OLD = 60
 """From this version on a dossier is brought to its end, and a new one takes its place."""
 ROOMS = (2**20, 20_000)
 """Bytes of memory of each lookup: one has room for everything, the other for half of it."""
-
-REMOVE = """
-WITH gone AS (
-    UPDATE dossier
-       SET removed = true, version = version + 1, timeline = '[]', action_needed = NULL, subject = NULL,
-           applicant_name = NULL, applicant_id = NULL, applicant_phone = NULL, applicant_email = NULL,
-           applicant_address = NULL, official_number = NULL
-     WHERE code = $1
- RETURNING code, version, status, agency)
-INSERT INTO event (epoch, code, version, kind, status, occurred_at, recorded_at, agency, actor, source, prev_hash, hash)
-SELECT (SELECT max(number) FROM epoch), code, version, 'removed', status, now(), now(), agency, 'test', 'test',
-       sha256('before'), sha256('after')
-  FROM gone
-RETURNING version
-"""
 
 LOG = """
 SELECT code, version, kind, extract(epoch FROM pg_xact_commit_timestamp(xid::xid))::float8 AS committed
@@ -461,7 +447,7 @@ class Town:
 
     async def _removed(self, connection: Any, dossier: Dossier) -> dict[str, Any]:
         async with connection.transaction():
-            version = await connection.fetchval(REMOVE, dossier.code)
+            version = await remove(connection, dossier.code)
             # Whoever commits late holds the relay back, and is overtaken by those who began after him.
             await asyncio.sleep(self.chance.uniform(0.0, 0.2))
         return {"code": dossier.code, "version": version}

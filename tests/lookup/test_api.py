@@ -17,7 +17,17 @@ from lookup.code import parse
 from lookup.lookup_key import KeyRing
 from lookup.status import Status
 from tests.conftest import KEY_SECRETS, Database
-from tests.house import House, intake_at, intake_settings, lookup_at, lookup_settings, new_token, submission, until
+from tests.house import (
+    House,
+    intake_at,
+    intake_settings,
+    lookup_at,
+    lookup_settings,
+    new_token,
+    remove,
+    submission,
+    until,
+)
 
 UNKNOWN = "G99.01.01-200101-0001"
 NOWHERE = "postgresql://nobody:nothing@127.0.0.1:1/nowhere"
@@ -143,15 +153,7 @@ async def test_other_paths_and_methods_are_refused_in_our_words(house: House) ->
 
 async def test_dossier_that_was_removed_is_one_there_is_not(house: House, owner: Any) -> None:
     code = (await house.receive())["code"]
-    await owner.execute(
-        """
-        UPDATE dossier
-           SET removed = true, version = version + 1, timeline = '[]', applicant_name = NULL, applicant_id = NULL,
-               applicant_phone = NULL
-         WHERE code = $1
-        """,
-        code,
-    )
+    await remove(owner, code)
     assert (await ask(house, address(code))).status == 404
 
 
