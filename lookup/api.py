@@ -15,7 +15,7 @@ from lookup import metrics
 from lookup.catalogue import Catalogue
 from lookup.clock import moment
 from lookup.code import DossierCode
-from lookup.dossier import Anonymous, Record, Shows, anonymous_view, holder_view, local
+from lookup.dossier import Anonymous, Shows, anonymous_view, holder_view, local, unpack, unpack_essence
 from lookup.freshness import SECOND
 from lookup.limits import Limits, Rate, TooManyRequests
 from lookup.lookup_key import KeyRing, MalformedKey
@@ -203,9 +203,11 @@ class Desk:
         """How a lookup is counted that was refused before it had an answer: source and outcome."""
         return "nowhere", _REFUSED.get(type(refusal), "unavailable")
 
-    def anonymous_json(self, record: Record) -> bytes:
-        """The JSON of a dossier for anyone, when it is fresh."""
-        return encode(anonymous_view(record, self._shows, self.catalogue) if self._shows else Anonymous.of(record))
+    def anonymous_json(self, packed: bytes) -> bytes:
+        """The JSON of a packed record for anyone, when it is fresh. Raises msgspec.DecodeError for another form."""
+        if self._shows:
+            return encode(anonymous_view(unpack(packed), self._shows, self.catalogue))
+        return encode(Anonymous.of(unpack_essence(packed)))
 
     def answer(
         self, found: Found, code: DossierCode, *, holder: bool, stored: bool, held: Callable[[str], bool]

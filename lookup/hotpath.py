@@ -26,7 +26,7 @@ from lookup import code as codes
 from lookup import metrics
 from lookup.api import KEY_HEADER, PATH, Desk, DossierNotFound, etag
 from lookup.code import DossierCode, Scheme
-from lookup.dossier import Record, unpack
+from lookup.dossier import unpack
 from lookup.freshness import SECOND
 from lookup.memory import Copy, Memory, Rendered
 from lookup.reader import Answer, Found
@@ -76,7 +76,7 @@ _STORED = b"\r\nCache-Status: hoso24; fwd=miss; stored\r\nCache-Control: public,
 _JSON = b"\r\nContent-Type: application/json\r\nX-Request-Id: "
 _NO_BODY = b"\r\nX-Request-Id: "
 _DRESSED = b"\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\nServer: hoso24"
-_LENGTH = b"\r\nContent-Length: "
+_DRESSED_AND_LENGTH = _DRESSED + b"\r\nContent-Length: "
 
 _AGE_BUCKETS = [bound * SECOND for bound in metrics.AGE_BUCKETS]
 _AGES = [b"%d" % age for age in range(120)]
@@ -209,24 +209,33 @@ class HotPath:
         if held == tag:
             return 304, b"".join((_NOT_MODIFIED, text, cache_status, tag, _NO_BODY, request_id, _DRESSED, self._date))
         body = b"" if message.method == "HEAD" else rendered.body
-        length = rendered.length
-        parts = (_OK, text, cache_status, tag, _JSON, request_id, _DRESSED, _LENGTH, length, self._date, body)
+        parts = (
+            _OK,
+            text,
+            cache_status,
+            tag,
+            _JSON,
+            request_id,
+            _DRESSED_AND_LENGTH,
+            rendered.length,
+            self._date,
+            body,
+        )
         return 200, b"".join(parts)
 
     def _render(self, code: str, copy: Copy) -> Rendered | None:
         """Make the copy's answer, and keep it with the copy; None if the copy is not in our form."""
         try:
-            record = unpack(copy.body)
+            copy.rendered = self._rendered(copy.version, copy.body)
         except msgspec.DecodeError:
             return None
-        copy.rendered = self._rendered(record)
         self._memory.keep(code, copy)  # it has grown
         return copy.rendered
 
-    def _rendered(self, record: Record) -> Rendered:
+    def _rendered(self, version: int, packed: bytes) -> Rendered:
         view = self._desk.anonymous
-        body = self._desk.anonymous_json(record)
-        return Rendered(view, _tag(self._feed.epoch, record.version, view), _length(len(body)), body)
+        body = self._desk.anonymous_json(packed)
+        return Rendered(view, _tag(self._feed.epoch, version, view), _length(len(body)), body)
 
     # -- answered later --------------------------------------------------------------------------------------
 
@@ -330,15 +339,16 @@ class HotPath:
 
     def _found(self, asked: _Asked, answer: Answer) -> bytes | None:
         """The bytes of an answer that has a body; None if that is not in our form."""
+        entry = answer.entry
         try:
-            record = unpack(answer.entry.body)
+            if answer.stale:
+                record = unpack(entry.body)
+                found = Found(record, entry.as_of, answer.age, True, answer.source, self._feed.epoch)
+                return self._otherwise(asked, found)
+            rendered = self._rendered(entry.version, entry.body)
         except msgspec.DecodeError:
             return None
-        if answer.stale:
-            found = Found(record, answer.entry.as_of, answer.age, True, answer.source, self._feed.epoch)
-            return self._otherwise(asked, found)
         cache_status = _STORED if answer.source == "postgres" else _CACHED
-        rendered = self._rendered(record)
         status, ready = self._fresh(asked.message, asked.held, asked.request_id, rendered, answer.age, cache_status)
         self._count(asked, status, answer.source, "found", answer.age)
         return ready

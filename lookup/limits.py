@@ -28,7 +28,8 @@ HELD_BACK = 100
 """Answers of one client held back at once, at the most."""
 _EVEN = 1e-6
 REMEMBERED = 50_000
-"""Clients with their rates, and clients with their codes, remembered at the most: as hashes of sixty-four bits."""
+"""Clients with their rates, and clients with their codes, remembered at the most, and at least the last half of them:
+as hashes of sixty-four bits."""
 
 
 class TooManyRequests(Refusal):
@@ -61,8 +62,12 @@ class Limits:
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
-        self._due: collections.OrderedDict[int, float] = collections.OrderedDict()
-        self._known: collections.OrderedDict[int, None] = collections.OrderedDict()
+        # Of each two tables, the older of which is dropped when the newer is half full: an order of use kept for every
+        # entry would cost more than the rates themselves.
+        self._due: dict[int, float] = {}
+        self._due_before: dict[int, float] = {}
+        self._known: set[int] = set()
+        self._known_before: set[int] = set()
         self._held_back: collections.Counter[bytes | None] = collections.Counter()
 
     def found(self, client: bytes | None, code: DossierCode) -> float:
@@ -73,11 +78,11 @@ class Limits:
         if client is None:
             return 0.0
         known = hash((client, code.text))
-        if known in self._known:
+        if known in self._known or known in self._known_before:
             return 0.0
-        self._known[known] = None
-        if len(self._known) > REMEMBERED:
-            self._known.popitem(last=False)
+        self._known.add(known)
+        if len(self._known) >= REMEMBERED // 2:
+            self._known_before, self._known = self._known, set()
         # What is slowed for its prefix is not charged to the client as well: others stand behind the same address.
         return self._charge(client, Rate.PREFIX, code.prefix) or self._charge(client, Rate.FOUND)
 
@@ -104,14 +109,13 @@ class Limits:
             return 0.0
         now = self._monotonic()
         key = hash((client, rate.word, name))
-        due = self._due.pop(key, now)
-        due = max(due, now)
-        due += rate.interval
+        due = self._due.get(key) or self._due_before.get(key, 0.0)
+        due = (due if due > now else now) + rate.interval
         over = due - now - rate.tolerance
         # However far over somebody goes, LONGEST_WAIT after the last probe is all that is left of it.
         self._due[key] = due if over <= LONGEST_WAIT else now + rate.tolerance + LONGEST_WAIT
-        if len(self._due) > REMEMBERED:
-            self._due.popitem(last=False)
+        if len(self._due) >= REMEMBERED // 2:
+            self._due_before, self._due = self._due, {}
         if over <= _EVEN:
             return 0.0
         metrics.SLOWED.labels(rate.word).inc()

@@ -24,7 +24,7 @@ class Clients:
         self._proxies = Networks(proxies)
         self._partners = Networks(partners)
         # Few proxies ask often, so what they are is remembered; the many citizens' addresses are not.
-        self._is_proxy = functools.lru_cache(maxsize=1024)(self._proxies.hold)
+        self._peer = functools.lru_cache(maxsize=1024)(self._look_at_peer)
 
     def client(self, peer: str | None, forwarded: str | None) -> bytes | None:
         """The client as four or eight bytes, empty for one without an address (a Unix socket); None for a partner.
@@ -37,9 +37,14 @@ class Clients:
             return None
         return address if len(address) <= 4 else address[:8]
 
+    def _look_at_peer(self, peer: str) -> tuple[bytes, bool]:
+        """Its address, and whether it is a proxy of ours."""
+        address = _packed(peer)
+        return address, self._proxies.hold(address)
+
     def _address(self, peer: str | None, forwarded: str | None) -> bytes:
-        address = _packed(peer or "")
-        if not forwarded or (address and not self._is_proxy(address)):
+        address, is_proxy = self._peer(peer or "")
+        if not forwarded or (address and not is_proxy):
             return address
         for claimed in reversed(forwarded.split(",")):
             hop = _packed(claimed.strip())

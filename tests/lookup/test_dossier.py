@@ -8,7 +8,19 @@ import pytest
 
 from lookup import catalogue
 from lookup.catalogue import Catalogue
-from lookup.dossier import VIETNAM, Record, Shows, Step, anonymous_view, holder_view, local
+from lookup.dossier import (
+    VIETNAM,
+    Anonymous,
+    Record,
+    Shows,
+    Step,
+    anonymous_view,
+    holder_view,
+    local,
+    pack,
+    unpack,
+    unpack_essence,
+)
 from lookup.status import Status
 
 AGENCIES, SERVICES = catalogue.sample()
@@ -113,6 +125,18 @@ def test_view_of_every_status_agrees_with_the_table(status: Status) -> None:
 def test_record_survives_the_cache(optional: dict[str, Any]) -> None:
     known = record(**optional)
     assert msgspec.json.decode(msgspec.json.encode(known), type=Record) == known
+
+
+@pytest.mark.parametrize("optional", [{}, {"received_at": None, "due_at": None, "timeline": ()}, {"status": 9}])
+def test_essence_of_a_record_shows_anyone_the_same(optional: dict[str, Any]) -> None:
+    packed = pack(record(**optional))
+    assert Anonymous.of(unpack_essence(packed)) == Anonymous.of(unpack(packed))
+
+
+@pytest.mark.parametrize("packed", [b"", b"\x00", pack(["G99", 1]), pack(["G99", "1", 5, "S", "G", 0, 0, None])])
+def test_what_is_no_record_has_no_essence(packed: bytes) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        unpack_essence(packed)
 
 
 def test_times_leave_on_a_vietnamese_clock() -> None:

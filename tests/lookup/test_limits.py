@@ -107,9 +107,24 @@ def test_memory_of_clients_is_bounded_and_keeps_who_is_busy(limits: Limits) -> N
         limits.found(n.to_bytes(4), in_prefix(n % 9999))
         if n % 100 == 0:
             waits(limits, Rate.MISSING, 10)
-    assert len(limits._due) <= REMEMBERED
-    assert len(limits._known) <= REMEMBERED
+    assert REMEMBERED // 2 <= len(limits._due) + len(limits._due_before) <= REMEMBERED
+    assert REMEMBERED // 2 <= len(limits._known) + len(limits._known_before) <= REMEMBERED
     assert limits.probed(CARRIER, Rate.MISSING) > 0
+
+
+def test_who_asked_lately_is_remembered_and_who_did_long_ago_is_not(limits: Limits) -> None:
+    def charged_again() -> bool:
+        before = len(limits._known) + len(limits._known_before)
+        limits.found(CARRIER, in_prefix(1))
+        return len(limits._known) + len(limits._known_before) != before
+
+    assert charged_again()
+    for n in range(REMEMBERED // 2):
+        limits.found(n.to_bytes(4), in_prefix(2))
+    assert not charged_again()
+    for n in range(REMEMBERED // 2):
+        limits.found(n.to_bytes(5), in_prefix(3))
+    assert charged_again()
 
 
 async def test_too_many_answers_held_back_refuse_the_next_and_nobody_else_s(limits: Limits) -> None:
