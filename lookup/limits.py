@@ -27,7 +27,7 @@ LONGEST_WAIT = 2.0
 HELD_BACK = 100
 """Answers of one client held back at once, at the most."""
 _EVEN = 1e-6
-REMEMBERED = 50_000
+REMEMBERED = 100_000
 """Clients with their rates, and clients with their codes, remembered at the most, and at least the last half of them:
 as hashes of sixty-four bits."""
 
