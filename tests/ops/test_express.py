@@ -361,7 +361,7 @@ async def test_answer_made_in_the_turn_in_which_the_end_comes_is_sent(client: Cl
     await client.answers(1)
     (connection,) = desk.connections
     connection.data_received(request("now", 2))
-    await connection.shutdown(1)  # begins before this turn is over
+    connection.force_close()  # before this turn is over
     assert await client.answers(1) == ["now 2"]
     assert await client.closed()
 
