@@ -142,7 +142,7 @@ class HotPath:
             if copy is not None and copy.trusted == feed.generation and copy.body:
                 now = self._clock.now()
                 if now < feed.trusted_until:
-                    rendered = copy.rendered
+                    rendered: Rendered | None = self._memory.finished(name)
                     if rendered is None or rendered.view != self._desk.anonymous:
                         rendered = self._render(name, copy)
                     if rendered is not None:
@@ -226,11 +226,11 @@ class HotPath:
     def _render(self, code: str, copy: Copy) -> Rendered | None:
         """Make the copy's answer, and keep it with the copy; None if the copy is not in our form."""
         try:
-            copy.rendered = self._rendered(copy.version, copy.body)
+            rendered = self._rendered(copy.version, copy.body)
         except msgspec.DecodeError:
             return None
-        self._memory.keep(code, copy)  # it has grown
-        return copy.rendered
+        self._memory.finish(code, rendered)
+        return rendered
 
     def _rendered(self, version: int, packed: bytes) -> Rendered:
         view = self._desk.anonymous

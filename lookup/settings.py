@@ -70,7 +70,7 @@ class LookupSettings(CacheSettings, ProcessSettings):
     memory_bytes: Annotated[int, Meta(ge=0, le=2**36)] = setting(
         "HOSO24_MEMORY_BYTES",
         default=128 * 2**20,
-        doc="Bytes of process memory for copies of records; 0 keeps none.",
+        doc="Bytes of process memory for copies of records and their finished answers; 0 keeps none.",
     )
     access_log_share: Annotated[float, Meta(ge=0, le=1)] = setting(
         "HOSO24_ACCESS_LOG_SHARE",

@@ -53,7 +53,7 @@ def process_report(memory: Memory, vitals: Vitals, hosts: Hosts) -> Report:
                 "trusted": copy.trusted == feed.generation and now < feed.trusted_until,
                 "leans": copy.trusted != 0,
                 "verified": copy.generation == feed.generation,
-                "rendered": copy.rendered is not None,
+                "rendered": memory.finished(code) is not None,
             },
             "floor": feed.floors.of(code),
             "memory": {"copies": len(memory), "bytes": memory.used},

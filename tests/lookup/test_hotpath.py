@@ -218,6 +218,22 @@ async def test_official_number_and_removed_dossier_both_ways(both: BothWays, own
     assert (await both.ask(request)).startswith(b"HTTP/1.1 404")
 
 
+async def test_answer_from_memory_is_the_one_after_the_change(both: BothWays) -> None:
+    path = f"/api/v1/dossiers/{both.code}"
+    for _ in range(3):
+        before = await both.ask(get(path))
+    assert b'"version":1' in before
+    await both.house.move(both.code, "processing")
+
+    async def seen() -> bool:
+        (quick,), (normal,) = await both.quick.ask(get(path)), await both.normal.ask(get(path))
+        return b'"status":"processing"' in quick and b'"status":"processing"' in normal
+
+    await until(seen)
+    for _ in range(3):
+        assert b'"version":2' in await both.ask(get(path))
+
+
 async def test_stale_answer_both_ways(both: BothWays, monkeypatch: pytest.MonkeyPatch) -> None:
     path = f"/api/v1/dossiers/{both.code}"
     await both.ask(get(path))

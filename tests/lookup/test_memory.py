@@ -19,7 +19,7 @@ def test_kept_copy_is_there() -> None:
 
 
 def test_least_recently_used_makes_room_and_is_told() -> None:
-    memory = Memory(3 * (OVERHEAD + 100))
+    memory = Memory(3 * (OVERHEAD + 100), finished=0)
     dropped: list[str] = []
     memory.dropped = lambda code, _: dropped.append(code)
     for code in "abc":
@@ -32,7 +32,7 @@ def test_least_recently_used_makes_room_and_is_told() -> None:
 
 
 def test_copy_in_the_place_of_another_is_no_eviction() -> None:
-    memory = Memory(2 * (OVERHEAD + 100))
+    memory = Memory(2 * (OVERHEAD + 100), finished=0)
     dropped: list[str] = []
     memory.dropped = lambda code, _: dropped.append(code)
     memory.keep("a", copy())
@@ -42,26 +42,59 @@ def test_copy_in_the_place_of_another_is_no_eviction() -> None:
     assert len(memory) == 2
 
 
-def test_what_was_rendered_counts() -> None:
+def answer(size: int = 500) -> Rendered:
+    return Rendered("json", b'"1.1-json-1"', b"%d" % size, b"y" * size)
+
+
+def test_finished_answer_is_there_and_counts() -> None:
     memory = Memory(100_000)
-    one = copy()
-    memory.keep("a", one)
+    memory.keep("a", copy())
     before = memory.used
-    one.rendered = Rendered("json", b'"1.1-json-1"', b"500", b"y" * 500)
-    memory.keep("a", one)
-    assert memory.used > before + 500
+    one = answer()
+    memory.finish("a", one)
+    assert memory.finished("a") is one
+    assert memory.used == before + one.size > before + 500
 
 
-def test_copy_that_has_grown_makes_others_go_and_they_are_told() -> None:
-    memory = Memory(2 * (OVERHEAD + 100) + 50)
-    dropped: list[str] = []
-    memory.dropped = lambda code, _: dropped.append(code)
-    one = copy()
-    memory.keep("a", one)
-    memory.keep("b", copy())
-    one.rendered = Rendered("json", b"", b"", b"y" * 100)
-    memory.keep("a", one)
-    assert dropped == ["b"]
+def test_no_answer_of_a_copy_that_is_not_there() -> None:
+    memory = Memory(100_000)
+    memory.finish("a", answer())
+    assert memory.finished("a") is None
+    assert memory.used == 0
+
+
+def test_finished_answer_goes_with_its_copy() -> None:
+    memory = Memory(3 * (OVERHEAD + 100) + 100_000, finished=100_000)
+    for code in "abc":
+        memory.keep(code, copy())
+        memory.finish(code, answer())
+    memory.keep("a", copy(2))
+    memory.drop("b")
+    memory.keep("d", copy())
+    memory.keep("e", copy())  # and c makes room
+    assert memory.get("c") is None
+    assert [memory.finished(code) for code in "abc"] == [None, None, None]
+    assert memory.used == 3 * (OVERHEAD + 100)
+
+
+def test_finished_answers_make_room_for_each_other_and_copies_stay() -> None:
+    memory = Memory(100_000, finished=2 * answer().size)
+    for code in "abc":
+        memory.keep(code, copy())
+    memory.finish("a", answer())
+    memory.finish("b", answer())
+    memory.finished("a")
+    memory.finish("c", answer())
+    assert [memory.finished(code) is not None for code in "abc"] == [True, False, True]
+    assert len(memory) == 3
+
+
+def test_answer_larger_than_all_there_is_for_answers_is_not_kept() -> None:
+    memory = Memory(10_000, finished=500)
+    memory.keep("a", copy())
+    memory.finish("a", answer(400))
+    assert memory.finished("a") is None
+    assert memory.get("a") is not None
 
 
 def test_copy_larger_than_all_of_it_is_not_kept_and_takes_the_older_one_with_it() -> None:
@@ -91,14 +124,14 @@ def test_forgetting_one_and_all() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 900), st.booleans()), max_size=60))
 def test_never_more_bytes_than_allowed(moves: list[tuple[str, int, bool]]) -> None:
-    memory = Memory(3000)
-    for code, size, grows in moves:
-        kept = memory.look(code)
-        if grows and kept is not None:
-            kept.rendered = Rendered("json", b"", b"", b"z" * size)
-            memory.keep(code, kept)
+    memory = Memory(3000, finished=1000)
+    for code, size, finishes in moves:
+        if finishes:
+            memory.finish(code, answer(size))
         else:
             memory.keep(code, copy(size=size))
         assert memory.used <= 3000
-    kept_copies = [memory.look(code) for code in "abcdefgh"]
-    assert memory.used == sum(kept.size for kept in kept_copies if kept is not None)
+    kept = [each for code in "abcdefgh" for each in (memory.look(code), memory.finished(code)) if each is not None]
+    assert memory.used == sum(each.size for each in kept)
+    for code in "abcdefgh":
+        assert memory.finished(code) is None or memory.look(code) is not None

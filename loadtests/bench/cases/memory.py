@@ -79,7 +79,7 @@ def gauge(text: str, name: str) -> int:
 def judge(empty: Level, held: Level, rendered: Level) -> list[Judged]:
     """Whether that is little enough, and whether what the service says of it is true."""
     judged = []
-    for level, what in ((held, "each asked for once"), (rendered, "each with its finished answer")):
+    for level, what in ((held, "each asked for once"), (rendered, "each asked for twice")):
         judged += [
             Judged(
                 "memory",
