@@ -8,7 +8,7 @@ BIN    := .venv/bin
 BENCH_PYTHON ?= $(PYTHON)
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo load bench bench-import test proof lint
+.PHONY: help up down demo load bench bench-import test proof monitoring lint
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -54,7 +54,11 @@ bench: .venv-bench/ready ## lookups, ours beside peers, into loadtests/bench/RES
 bench-import: .venv/ready ## `hoso24 import` beside psql \copy of the same rows
 	@exec $(BIN)/python -m loadtests.bench.bulk
 
+monitoring: .venv/ready ## make rules, alerts, dashboards and the error-budget page from ops/monitoring/*.toml
+	@exec $(BIN)/python -m ops.monitoring
+
 lint: .venv/ready ## ruff and mypy in strict mode
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/python -m ops.monitoring --check

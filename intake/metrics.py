@@ -17,4 +17,12 @@ RELAY_HALTED = Gauge(
 RELAY_DELIVERED = Counter("relay_changes_delivered_total", "Changes appended to the stream.")
 RELAY_RESUMED = Counter("relay_resumed_total", "Times the relay asked the stream where it ends, by why.", ["reason"])
 RELAY_LAG = Gauge("relay_lag_seconds", "Age of the last heartbeat delivered, by the database's clock.")
+RELAY_BACKLOG = Gauge(
+    "relay_backlog_seconds", "Age of the oldest change in the log that is not in the stream yet; 0 when there is none."
+)
+OLDEST_WRITER = Gauge(
+    "relay_oldest_writer_seconds",
+    "For how long the oldest writing transaction of the whole server has been seen open: no change that came after its "
+    "beginning can be delivered before it ends.",
+)
 RELAY_BATCH = Histogram("relay_batch_changes", "Changes per delivered batch.", buckets=(1, 2, 5, 10, 50, 100, 250, 500))

@@ -84,6 +84,27 @@ SELECT xid, seq
 """
 
 
+BACKLOG = """
+SELECT extract(epoch FROM now() - min(recorded_at))::float8
+  FROM (SELECT recorded_at
+          FROM event
+         WHERE epoch = $1
+           AND NOT bulk
+           AND (xid, seq) > ($2::xid8, $3::bigint)
+         ORDER BY xid, seq
+         LIMIT 1) AS oldest
+"""
+
+# Every writing transaction, a prepared one too, holds a lock on its own id, and whoever likes may see the locks.
+WRITERS = """
+SELECT transactionid::text
+  FROM pg_locks
+ WHERE locktype = 'transactionid'
+   AND mode = 'ExclusiveLock'
+   AND granted
+"""
+
+
 class WentBackInTimeError(Exception):
     """The stream holds what the log does not: Postgres has lost its latest changes."""
 
@@ -123,7 +144,9 @@ class Relay:
         self._batch = batch
         self._epoch = 0
         self._position: Position | None = None
+        self._reached: Position | None = None  # as above, but still known while Redis cannot be asked
         self._why = "start"
+        self._writers: dict[str, float] = {}
         self.halted = False
         """True while Postgres seems to have gone back in time, and nothing is delivered for that reason."""
 
@@ -136,6 +159,8 @@ class Relay:
                 log.warning("the relay lost its database: %s: %s", type(error).__name__, error)
             finally:
                 metrics.RELAY_LEADER.set(0)
+                metrics.OLDEST_WRITER.set(0)  # both are the leader's to say
+                metrics.RELAY_BACKLOG.set(0)
             await asyncio.sleep(self._beat_every / 2)
 
     async def _connect_and_lead(self) -> None:
@@ -158,6 +183,7 @@ class Relay:
             if time.monotonic() >= next_beat:
                 next_beat = time.monotonic() + self._beat_every
                 await self._beat(connection)
+                await self._look_around(connection)
             delivered = await self._deliver_next(connection)
             await asyncio.sleep(0 if delivered >= self._batch else self._poll_every)
 
@@ -165,16 +191,27 @@ class Relay:
         epoch = await connection.fetchval(BEAT)
         if epoch != self._epoch:
             self._epoch = epoch
+            self._reached = None
             self._forget_position("epoch")
+
+    async def _look_around(self, connection: Any) -> None:
+        """Measure what holds delivery up: writers that do not end, and changes that wait."""
+        now = time.monotonic()
+        writers = [row["transactionid"] for row in await connection.fetch(WRITERS)]
+        self._writers = {each: self._writers.get(each, now) for each in writers}
+        metrics.OLDEST_WRITER.set(now - min(self._writers.values(), default=now))
+        if self._reached is not None:
+            waited = await connection.fetchval(BACKLOG, self._epoch, self._reached.xid, self._reached.seq)
+            metrics.RELAY_BACKLOG.set(waited or 0.0)
 
     async def _deliver_next(self, connection: Any) -> int:
         """Deliver one batch, if Redis can be reached and the log has one; returns its size."""
         try:
             if self._position is None:
-                self._position = await self._resume(connection)
+                self._position = self._reached = await self._resume(connection)
             rows = await connection.fetch(CHANGES, self._epoch, self._position.xid, self._position.seq, self._batch)
             if rows:
-                self._position = await self._deliver(rows, self._position)
+                self._position = self._reached = await self._deliver(rows, self._position)
             self._set_halted(False)
             return len(rows)
         except StreamMovedError:

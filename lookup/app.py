@@ -24,6 +24,7 @@ from lookup.pulse import Pulse
 from lookup.reader import Reader, Vitals
 from lookup.settings import LookupSettings
 from lookup.shedding import Shedding
+from lookup.slices import Slices
 from lookup.store import Store
 from lookup.why import process_report
 from ops import express, server
@@ -72,7 +73,7 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
         deadline=settings.lookup_deadline,
     )
     catalogue = CatalogueCopy(hosts)
-    pulse = Pulse(hosts, cache, vitals, catalogue, memory)
+    pulse = Pulse(hosts, cache, vitals, catalogue, memory, Slices(feed, lambda: state.ready))
     await pulse.start()
 
     desk = Desk(

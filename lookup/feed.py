@@ -113,6 +113,8 @@ class Feed:
         self.since = b"-"
         self.trusted_until = 0
         """From this moment on, a copy that leans on the feed is judged by its age like any other; microseconds."""
+        self.slowest = 0
+        """The longest a heartbeat took to get here since this was last set back, microseconds."""
         self._ends: dict[int, int] = {}
         memory.dropped = self._dropped
 
@@ -166,6 +168,7 @@ class Feed:
             if entry.since != self.since:
                 self._new_generation("stream")
             self._beat(entry.at, entry.since)
+            self.slowest = max(self.slowest, self.age)
 
     def as_of(self, copy: Copy) -> int:
         """When this copy was certainly the truth, by itself or by the feed; microseconds."""

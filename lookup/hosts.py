@@ -150,6 +150,16 @@ class Hosts:
         present = await asyncio.gather(*(self._probe(host) for host in self.all))
         return [each for each in present if each is not None]
 
+    def lags(self) -> dict[str, float]:
+        """How old the newest heartbeat of each host is, in seconds; 0 where it is no standby, or is away."""
+        now = self._clock.now()
+        return {
+            host.name: max(0, now - host.beat_at) / SECOND
+            if host.role is Role.STANDBY and not host.breaker.open
+            else 0.0
+            for host in self.all
+        }
+
     async def present(self) -> dict[str, str]:
         """For a health report: each host's role. Raises Unavailable when none answers."""
         if not await self.probe():

@@ -17,8 +17,8 @@ Measured on CPython 3.11 with 200,000 of them, by what is resident (`make bench`
 RENDERED_OVERHEAD = 260
 """Bytes a finished answer costs besides its body, measured likewise."""
 
-FINISHED_BYTES = 16 << 20
-"""Of the memory's bytes those for finished answers, some forty thousand: an eighth of it at most.
+FINISHED_BYTES = 8 << 20
+"""Of the memory's bytes those for finished answers, some twenty thousand: an eighth of it at most.
 
 Making one anew takes a few microseconds, loading a record a hundred: when both cannot be had, records are worth more.
 """

@@ -31,11 +31,22 @@ ANSWER_AGE = Histogram(
     "Age of what was answered: how long ago it was certainly the truth.",
     buckets=AGE_BUCKETS,
 )
+FRESHNESS_SLICES = Counter(
+    "lookup_freshness_slices_total",
+    "Slices of ten seconds in which this process was ready, by verdict: fresh when no heartbeat came more than a "
+    "second late, else late.",
+    ["verdict"],
+)
 FEED_AGE = Gauge("lookup_feed_age_seconds", "Age of the newest heartbeat followed, by the database's clock.")
 DISTRUSTS = Counter(
     "lookup_distrusts_total",
     "New generations of the feed, each a moment in which changes may have been missed, by reason.",
     ["reason"],
+)
+STANDBY_LAG = Gauge(
+    "lookup_standby_lag_seconds",
+    "Age of the newest heartbeat a standby has, by the database's clock; 0 for a host that is no standby or is away.",
+    ["dependency"],
 )
 EPOCH = Gauge("lookup_epoch", "The epoch this process reads in.")
 MEMORY_COPIES = Gauge("lookup_memory_copies", "Copies in process memory.")

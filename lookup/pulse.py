@@ -13,6 +13,7 @@ from lookup.freshness import SECOND
 from lookup.hosts import Hosts
 from lookup.memory import Memory
 from lookup.reader import Vitals
+from lookup.slices import Slices
 from ops.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -24,12 +25,21 @@ CATALOGUE_EVERY = 60.0
 class Pulse:
     """Keeps a process's vitals and its copy of the catalogue current, for as long as `run` runs."""
 
-    def __init__(self, hosts: Hosts, cache: Cache, vitals: Vitals, catalogue: CatalogueCopy, memory: Memory) -> None:
+    def __init__(
+        self,
+        hosts: Hosts,
+        cache: Cache,
+        vitals: Vitals,
+        catalogue: CatalogueCopy,
+        memory: Memory,
+        slices: Slices,
+    ) -> None:
         self._hosts = hosts
         self._cache = cache
         self._vitals = vitals
         self._catalogue = catalogue
         self._memory = memory
+        self._slices = slices
 
     async def start(self) -> None:
         """Beat once before the first request. Raises WrongSchema; an absent dependency is no reason to wait."""
@@ -50,7 +60,10 @@ class Pulse:
     async def beat(self) -> None:
         """Ask every Postgres and Redis once; what is away is skipped."""
         await asyncio.gather(self._ask_postgres(), self._ask_redis())
+        self._slices.look()
         metrics.FEED_AGE.set(self._vitals.feed.age / SECOND)
+        for name, lag in self._hosts.lags().items():
+            metrics.STANDBY_LAG.labels(name).set(lag)
         metrics.MEMORY_COPIES.set(len(self._memory))
         metrics.MEMORY_BYTES.set(self._memory.used)
 

@@ -33,6 +33,7 @@ FINITE = {
     "channel",
     "load",  # what was wanted, of three
     "rate",
+    "verdict",  # fresh or late
 }
 """The labels there may be: each has a handful of values. A code, a client or an address is not among them."""
 

@@ -15,10 +15,12 @@ from typing import Any
 import asyncpg
 import pytest
 import redis.asyncio
+from prometheus_client import REGISTRY
 
 from intake.relay import CHANGES, Relay
 from lookup.cache import Cache, dossier_key, stream_key
 from lookup.dossier import unpack
+from ops import embedded
 from ops.connections import Redis
 from tests.conftest import KEY_SECRETS, Database, prepare
 from tests.house import AGENCY, SERVICE, until
@@ -131,6 +133,56 @@ async def test_slow_transaction_is_not_passed_over(
         await until(lambda: _length(stream, 2))
     await slow.close()
     assert sorted(await stream.changes()) == [("G99.01.01-261120-0001", 1), ("G99.01.01-261120-0002", 1)]
+
+
+def gauge(name: str) -> float:
+    return REGISTRY.get_sample_value(name) or 0.0
+
+
+async def test_who_holds_delivery_up_is_measured(
+    database: Database, redis_url: str, stream: Stream, writer: Any, owner: Any
+) -> None:
+    async with relay_on(database, redis_url):
+        await receive(writer, "G99.01.01-261120-0001")
+        await until(stream.changes)
+        slow = owner.transaction()
+        await slow.start()
+        await owner.execute("UPDATE dossier SET version = version")
+        await receive(writer, "G99.01.01-261120-0002")
+
+        async def measured() -> bool:
+            return gauge("relay_oldest_writer_seconds") > 0 and gauge("relay_backlog_seconds") > 0
+
+        await until(measured)
+        await slow.rollback()
+
+        async def over() -> bool:
+            return gauge("relay_oldest_writer_seconds") == 0 == gauge("relay_backlog_seconds")
+
+        await until(over)
+        assert ("G99.01.01-261120-0002", 1) in await stream.changes()
+
+
+async def test_backlog_grows_while_redis_is_away(
+    database: Database, redis_url: str, redis_server: embedded.Redis, stream: Stream, writer: Any
+) -> None:
+    async with relay_on(database, redis_url):
+        await until(stream.entries)
+        redis_server.pause()
+        try:
+            await receive(writer, "G99.01.01-261120-0001")
+
+            async def waits() -> bool:
+                return gauge("relay_backlog_seconds") > 0
+
+            await until(waits)
+        finally:
+            redis_server.resume()
+
+        async def over() -> bool:
+            return gauge("relay_backlog_seconds") == 0
+
+        await until(over)
 
 
 async def test_bulk_events_are_passed_over(database: Database, redis_url: str, stream: Stream, writer: Any) -> None:

@@ -1,0 +1,141 @@
+"""Grafana dashboards, made of `dashboards.toml` and the objectives."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ops.monitoring.objectives import HERE, Objectives
+
+COLUMNS = 24
+"""The width of Grafana's grid."""
+_SIZES = {"graph": (8, 7), "bars": (8, 7), "number": (4, 7)}
+_TYPES = {"graph": "timeseries", "bars": "bargauge", "number": "stat"}
+_SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+
+
+class Query(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """PromQL, and what its series are called."""
+
+    expr: str
+    legend: str
+
+
+class Panel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One picture; `description` tells what is normal."""
+
+    title: str
+    kind: str
+    unit: str
+    description: str
+    queries: list[Query]
+
+
+class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Panels under one heading."""
+
+    title: str
+    panel: list[Panel]
+
+
+class Dashboard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One page. `objectives`: it begins with how each promise is kept."""
+
+    uid: str
+    title: str
+    description: str
+    row: list[Row]
+    objectives: bool = False
+
+
+def dashboards(promised: Objectives, path: Path = HERE / "dashboards.toml") -> list[Dashboard]:
+    """All dashboards, complete. Raises msgspec.ValidationError for a file that does not say them fully."""
+    with path.open("rb") as file:
+        read = msgspec.convert(tomllib.load(file)["dashboard"], list[Dashboard])
+    return [
+        msgspec.structs.replace(each, row=[*_objectives(promised), *each.row]) if each.objectives else each
+        for each in read
+    ]
+
+
+def _objectives(promised: Objectives) -> list[Row]:
+    left = [
+        Panel(
+            slo.title,
+            "number",
+            "percentunit",
+            f"What is left of {promised.period_days} days' budget. {slo.objective:.2%} have to be good. "
+            f"Good: {slo.good}. Bad: {slo.bad}. Not counted: {slo.not_counted}.",
+            [Query(f'slo:budget_left{{slo="{slo.name}"}}', "")],
+        )
+        for slo in promised.slo
+    ]
+    burning = Panel(
+        "How fast the budgets are being spent",
+        "graph",
+        "none",
+        "1: a budget lasts exactly its period. 6 and 14.4 wake somebody.",
+        [Query("slo:error_ratio:1h / on (slo) (1 - slo:objective)", "{{slo}}")],
+    )
+    return [Row("Budgets left", left), Row("Budgets being spent", [burning])]
+
+
+def grafana(dashboard: Dashboard) -> dict[str, Any]:
+    """The dashboard as Grafana imports it. The same input gives the same output."""
+    return {
+        "uid": dashboard.uid,
+        "title": dashboard.title,
+        "description": dashboard.description,
+        "tags": ["hoso24"],
+        "schemaVersion": 39,
+        "editable": False,
+        "graphTooltip": 1,
+        "refresh": "30s",
+        "time": {"from": "now-3h", "to": "now"},
+        "templating": {"list": [{"name": "datasource", "type": "datasource", "query": "prometheus"}]},
+        "panels": _laid_out(dashboard),
+    }
+
+
+def _laid_out(dashboard: Dashboard) -> list[dict[str, Any]]:
+    panels: list[dict[str, Any]] = []
+    y = 0
+    for row in dashboard.row:
+        panels.append(_heading(row.title, len(panels) + 1, y))
+        y += 1
+        x = height = 0
+        for panel in row.panel:
+            width, height = _SIZES[panel.kind]
+            if x + width > COLUMNS:
+                x, y = 0, y + height
+            panels.append(_panel(panel, len(panels) + 1, {"x": x, "y": y, "w": width, "h": height}))
+            x += width
+        y += height
+    return panels
+
+
+def _heading(title: str, number: int, y: int) -> dict[str, Any]:
+    place = {"x": 0, "y": y, "w": COLUMNS, "h": 1}
+    return {"id": number, "type": "row", "title": title, "collapsed": False, "gridPos": place, "panels": []}
+
+
+def _panel(panel: Panel, number: int, place: dict[str, int]) -> dict[str, Any]:
+    return {
+        "id": number,
+        "type": _TYPES[panel.kind],
+        "title": panel.title,
+        "description": panel.description,
+        "datasource": _SOURCE,
+        "gridPos": place,
+        "fieldConfig": {"defaults": {"unit": panel.unit}, "overrides": []},
+        "targets": [
+            {
+                "refId": chr(ord("A") + n),
+                "datasource": _SOURCE,
+                "expr": query.expr.replace("$rate", "$__rate_interval"),
+                "legendFormat": query.legend or "__auto",
+            }
+            for n, query in enumerate(panel.queries)
+        ],
+    }

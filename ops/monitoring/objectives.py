@@ -1,0 +1,102 @@
+"""What is promised and what wakes somebody, as read from `slo.toml` and `alerts.toml`."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+HERE = Path(__file__).resolve().parent
+
+
+class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One promise. `objective`: the share that has to be good; `errors` and `total`: PromQL, with $window in it."""
+
+    name: str
+    alert: str
+    title: str
+    objective: float
+    good: str
+    bad: str
+    not_counted: str
+    errors: str
+    total: str
+    least_bad: int
+
+    def errors_in(self, window: str) -> str:
+        """PromQL: how many were bad within this window."""
+        return " ".join(self.errors.replace("$window", window).split())
+
+    def total_in(self, window: str) -> str:
+        """PromQL: how many were counted within this window."""
+        return " ".join(self.total.replace("$window", window).split())
+
+    @property
+    def budget(self) -> float:
+        """The share that may be bad."""
+        return round(1 - self.objective, 10)
+
+
+class Burn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How many times faster than it lasts a budget is being spent, and over which windows that is looked at."""
+
+    rate: float
+    long: str
+    short: str
+    severity: str
+
+
+class Objectives(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole of `slo.toml`."""
+
+    period_days: int
+    runbooks: str
+    slo: list[Objective]
+    burn: list[Burn]
+
+    @property
+    def windows(self) -> list[str]:
+        """All windows, the shortest first."""
+        return sorted({window for burn in self.burn for window in (burn.short, burn.long)}, key=seconds)
+
+
+class Alert(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One alert: `expr` is PromQL that is true for `for` before it fires; `severity` is page or ticket."""
+
+    name: str
+    severity: str
+    expr: str
+    summary: str
+    description: str
+    # A keyword in Python, and the word Prometheus has for it.
+    lasting: str = msgspec.field(name="for")
+
+
+class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Alerts that are evaluated together."""
+
+    name: str
+    alert: list[Alert]
+
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def seconds(window: str) -> int:
+    """The seconds of a window as Prometheus writes it: `5m`, `1h`, `3d`."""
+    return int(window[:-1]) * _SECONDS[window[-1]]
+
+
+def objectives(path: Path = HERE / "slo.toml") -> Objectives:
+    """What is promised. Raises msgspec.ValidationError for a file that does not say it fully."""
+    return msgspec.convert(_read(path), Objectives)
+
+
+def alerts(path: Path = HERE / "alerts.toml") -> list[Group]:
+    """What else wakes somebody. Raises msgspec.ValidationError likewise."""
+    return msgspec.convert(_read(path)["group"], list[Group])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return tomllib.load(file)

@@ -1,0 +1,107 @@
+"""The dashboards as pictures, for those who have no Grafana: `python -m ops.monitoring.pictures PROMETHEUS DIRECTORY`.
+
+The panels' own queries, asked of a Prometheus over the last minutes, drawn with matplotlib (requirements-bench.lock).
+"""
+
+import json
+import math
+import sys
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+from ops.monitoring import dashboards
+from ops.monitoring.dashboards import Dashboard, Panel
+from ops.monitoring.objectives import objectives
+
+mpl.use("svg")
+mpl.rcParams["svg.hashsalt"] = "hoso24"  # the same data give the same file
+from matplotlib import pyplot as plt  # noqa: E402
+
+COLUMNS = 3
+MINUTES = 10
+STEP = 5
+MOST_LINES = 8
+"""Lines that can be told apart in one picture."""
+_UNITS = {"reqps": "a second", "ops": "a second", "s": "seconds", "percentunit": "share", "bytes": "bytes", "none": ""}
+
+Line = tuple[str, list[float], list[float]]
+
+
+def lines(prometheus: str, panel: Panel) -> list[Line]:
+    """Name, minutes before now, and values of every series of a panel."""
+    found: list[Line] = []
+    for query in panel.queries:
+        for series in _asked(prometheus, query.expr.replace("$rate", "30s")):
+            now = series["values"][-1][0]
+            times = [(at - now) / 60 for at, _ in series["values"]]
+            values = [float(value) for _, value in series["values"]]
+            found.append((_named(query.legend, series["metric"]), times, values))
+    return sorted(found, key=lambda line: -max((v for v in line[2] if not math.isnan(v)), default=0))[:MOST_LINES]
+
+
+def _asked(prometheus: str, expr: str) -> list[dict[str, Any]]:
+    now = json.loads(_read(f"{prometheus}/api/v1/query?query=time()"))["data"]["result"][0]
+    span = {"query": expr, "start": float(now) - 60 * MINUTES, "end": float(now), "step": STEP}
+    answer = json.loads(_read(f"{prometheus}/api/v1/query_range?{urllib.parse.urlencode(span)}"))
+    return list(answer["data"]["result"])
+
+
+def _read(url: str) -> bytes:
+    if not url.startswith(("http://", "https://")):
+        raise SystemExit(f"{url} is no address of a Prometheus.")
+    with urllib.request.urlopen(url, timeout=30) as response:  # noqa: S310 - checked above
+        return bytes(response.read())
+
+
+def _named(legend: str, labels: dict[str, str]) -> str:
+    for name, value in labels.items():
+        legend = legend.replace(f"{{{{{name}}}}}", value)
+    return legend
+
+
+def draw(dashboard: Dashboard, prometheus: str, file: Path) -> None:
+    """One picture of one dashboard."""
+    panels = [panel for row in dashboard.row for panel in row.panel]
+    height = math.ceil(len(panels) / COLUMNS)
+    figure, places = plt.subplots(height, COLUMNS, figsize=(15, 2.7 * height), layout="constrained", squeeze=False)
+    figure.suptitle(dashboard.title, fontsize=14)
+    for place, panel in zip(places.flat, panels, strict=False):
+        _draw_panel(place, panel, lines(prometheus, panel))
+    for place in places.flat[len(panels) :]:
+        place.set_axis_off()
+    figure.savefig(file, metadata={"Date": None})
+    plt.close(figure)
+
+
+def _draw_panel(place: Any, panel: Panel, found: list[Line]) -> None:
+    place.set_title(panel.title, fontsize=9)
+    if panel.kind == "number":
+        place.set_axis_off()
+        latest = found[0][2][-1] if found else math.nan
+        text = f"{latest:.1%}" if panel.unit == "percentunit" else f"{latest:g}"
+        place.text(0.5, 0.5, text, ha="center", va="center", fontsize=26, transform=place.transAxes)
+        return
+    for name, times, values in found:
+        place.plot(times, values, label=name or panel.title, linewidth=1.2)
+    place.set_ylim(bottom=0)
+    place.set_ylabel(_UNITS[panel.unit], fontsize=7)
+    place.tick_params(labelsize=7)
+    place.grid(alpha=0.25)
+    if found:
+        place.legend(fontsize=6, loc="upper left")
+
+
+def main() -> None:
+    """The command line."""
+    prometheus, directory = sys.argv[1].rstrip("/"), Path(sys.argv[2])
+    directory.mkdir(parents=True, exist_ok=True)
+    for dashboard in dashboards.dashboards(objectives()):
+        draw(dashboard, prometheus, directory / f"{dashboard.uid}.svg")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Recording rules and alerts for Prometheus, made of the objectives."""
+
+from typing import Any
+
+from ops.monitoring.objectives import Burn, Group, Objective, Objectives
+
+Rule = dict[str, Any]
+
+BUDGET_EVERY = "5m"
+"""How often the budget of the whole period is computed: a month of samples is much to read."""
+
+
+def groups(promised: Objectives, alerts: list[Group]) -> list[dict[str, Any]]:
+    """All groups of rules, as a Prometheus rule file or a PrometheusRule has them."""
+    return [
+        *({"name": f"slo-{slo.name}", "rules": _measured(slo, promised)} for slo in promised.slo),
+        {
+            "name": "slo-budgets",
+            "interval": BUDGET_EVERY,
+            "rules": [_budget(slo, promised.period_days) for slo in promised.slo],
+        },
+        *({"name": f"burn-{slo.name}", "rules": _burning(slo, promised)} for slo in promised.slo),
+        *({"name": group.name, "rules": _alerts(group, promised.runbooks)} for group in alerts),
+    ]
+
+
+def prometheus_rule(groups: list[dict[str, Any]]) -> dict[str, Any]:
+    """The groups as the Prometheus operator takes them."""
+    return {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PrometheusRule",
+        "metadata": {"name": "hoso24", "labels": {"app.kubernetes.io/part-of": "hoso24"}},
+        "spec": {"groups": groups},
+    }
+
+
+def _measured(slo: Objective, promised: Objectives) -> list[Rule]:
+    ratios = [
+        _record(
+            f"slo:error_ratio:{window}",
+            f"{_or_none(slo.errors_in(window))} / (({slo.total_in(window)}) > 0)",
+            slo,
+        )
+        for window in promised.windows
+    ]
+    bad = [
+        _record(f"slo:errors:{window}", _or_none(slo.errors_in(window)), slo)
+        for window in sorted({burn.long for burn in promised.burn}, key=promised.windows.index)
+    ]
+    return [*ratios, *bad, _record("slo:objective", f"vector({slo.objective})", slo)]
+
+
+def _or_none(errors: str) -> str:
+    """A counter that was never moved has no series yet: then there were none."""
+    return f"(({errors}) or vector(0))"
+
+
+def _budget(slo: Objective, days: int) -> Rule:
+    errors, total = slo.errors_in(f"{days}d"), slo.total_in(f"{days}d")
+    return _record("slo:budget_left", f"1 - {_or_none(errors)} / (({total}) > 0) / {slo.budget:g}", slo)
+
+
+def _record(name: str, expr: str, slo: Objective) -> Rule:
+    return {"record": name, "expr": expr, "labels": {"slo": slo.name}}
+
+
+def _burning(slo: Objective, promised: Objectives) -> list[Rule]:
+    return [_burn(slo, burn, promised) for burn in promised.burn]
+
+
+def _burn(slo: Objective, burn: Burn, promised: Objectives) -> Rule:
+    most = f"{burn.rate:g} * {slo.budget:g}"
+    which = f'{{slo="{slo.name}"}}'
+    days = promised.period_days / burn.rate
+    return {
+        "alert": slo.alert,
+        "expr": f"slo:error_ratio:{burn.long}{which} > {most} and slo:error_ratio:{burn.short}{which} > {most} "
+        f"and slo:errors:{burn.long}{which} >= {slo.least_bad}",
+        "for": "1m",
+        "labels": {"severity": burn.severity, "burn": f"{burn.rate:g}", "slo": slo.name},
+        "annotations": {
+            "summary": f"{slo.title}: {{{{ $value | humanizePercentage }}}} were bad within {burn.long}",
+            "description": f"{slo.budget:.2%} may be. At {burn.rate:g} times that, the budget of "
+            f"{promised.period_days} days is gone within {_span(days)}. Bad is: {slo.bad}.",
+            "runbook_url": f"{promised.runbooks}/{slo.alert}",
+        },
+    }
+
+
+def _span(days: float) -> str:
+    return f"{days:.0f} days" if days >= 3 else f"{days * 24:.0f} hours"
+
+
+def _alerts(group: Group, runbooks: str) -> list[Rule]:
+    return [
+        {
+            "alert": alert.name,
+            "expr": alert.expr,
+            "for": alert.lasting,
+            "labels": {"severity": alert.severity},
+            "annotations": {
+                "summary": alert.summary,
+                "description": alert.description,
+                "runbook_url": f"{runbooks}/{alert.name}",
+            },
+        }
+        for alert in group.alert
+    ]

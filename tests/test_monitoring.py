@@ -1,0 +1,122 @@
+"""Rules, dashboards and runbook agree with each other, with what they are made of, and with the metrics there are."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import prometheus_client
+import pytest
+
+import intake.metrics  # noqa: F401
+import lookup.metrics  # noqa: F401 - declares its metrics
+import ops.metrics  # noqa: F401
+from ops.monitoring import dashboards, rules
+from ops.monitoring.__main__ import made, outdated
+from ops.monitoring.objectives import alerts, objectives
+
+ROOT = Path(__file__).resolve().parent.parent
+RUNBOOKS = ROOT / "docs/runbooks"
+HEADINGS = ["What it means", "What a citizen notices", "First look", "Mitigation", "Whom to wake"]
+NO_ALERT = {"error-budget", "restore"}
+"""Pages of the runbook that no alert leads to directly."""
+
+METRIC = re.compile(r"\b(?:hoso24|lookup|intake|relay|slo)[_:][a-z0-9_:]*[a-z0-9]\b(?=[\s{\[)\"'`=,]|$)")
+GROUPS = rules.groups(objectives(), alerts())
+RULES: list[dict[str, Any]] = [rule for group in GROUPS for rule in group["rules"]]
+ALERTS = [rule for rule in RULES if "alert" in rule]
+DASHBOARDS = [dashboards.grafana(each) for each in dashboards.dashboards(objectives())]
+PANELS = [panel for each in DASHBOARDS for panel in each["panels"] if panel["type"] != "row"]
+
+
+def names_there_are() -> set[str]:
+    """Of every series the service exposes, and of every one that the rules record."""
+    exposed = set()
+    for metric in prometheus_client.REGISTRY.collect():
+        endings = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "info": ("_info",)}
+        exposed |= {metric.name + ending for ending in endings.get(metric.type, ("",))}
+    return exposed | {rule["record"] for rule in RULES if "record" in rule}
+
+
+def test_generated_files_are_up_to_date() -> None:
+    assert outdated() == [], "run `make monitoring`"
+
+
+def test_changed_objective_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    path, text = next(iter(made().items()))
+    monkeypatch.setattr("ops.monitoring.__main__.made", lambda: {path: text + "#"})
+    assert path in outdated()
+
+
+def expressions() -> list[tuple[str, str]]:
+    of_rules = [(rule.get("alert") or rule["record"], rule["expr"]) for rule in RULES]
+    return of_rules + [(panel["title"], target["expr"]) for panel in PANELS for target in panel["targets"]]
+
+
+@pytest.mark.parametrize(("where", "expr"), expressions())
+def test_expression_names_series_there_are(where: str, expr: str) -> None:
+    unknown = set(METRIC.findall(expr)) - names_there_are()
+    assert unknown == set(), where
+
+
+def test_every_metric_is_looked_at_somewhere() -> None:
+    """What no rule and no panel shows, nobody will see."""
+    shown = " ".join(expr for _, expr in expressions())
+    unseen = {
+        metric.name
+        for metric in prometheus_client.REGISTRY.collect()
+        if metric.name.startswith(("hoso24_", "lookup_", "intake_", "relay_")) and metric.name not in shown
+    }
+    assert unseen == {"hoso24_build"}
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: f"{rule['alert']}-{rule['labels'].get('burn', '')}")
+def test_alert_says_what_to_do(rule: dict[str, Any]) -> None:
+    assert rule["labels"]["severity"] in ("page", "ticket")
+    assert rule["annotations"]["runbook_url"].endswith(f"/{rule['alert']}")
+    assert rule["annotations"]["description"].endswith(".")
+    assert not rule["annotations"]["summary"].endswith(".")
+    text = (RUNBOOKS / f"{rule['alert']}.md").read_text("utf-8")
+    assert re.findall(r"^# (.*)$", text, re.MULTILINE) == [rule["alert"]]
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == HEADINGS
+
+
+def test_every_page_of_the_runbook_is_an_alerts_own() -> None:
+    pages = {path.stem for path in RUNBOOKS.glob("*.md")}
+    assert pages - NO_ALERT == {rule["alert"] for rule in ALERTS}
+
+
+@pytest.mark.parametrize("page", sorted(RUNBOOKS.glob("*.md")), ids=lambda path: path.stem)
+def test_page_names_what_there_is(page: Path) -> None:
+    text = page.read_text("utf-8")
+    assert set(METRIC.findall(text)) - names_there_are() == set()
+    for link in re.findall(r"\]\(([^)#:]+\.md)\)", text):
+        assert (page.parent / link).is_file(), link
+    titles = {each["title"].removeprefix("hoso24 · ") for each in DASHBOARDS} | {panel["title"] for panel in PANELS}
+    named = re.findall(r"(?<![*\w])\*([^*\n]+)\*(?!\*)", text)
+    for title in named:
+        short = title.removeprefix("hoso24 · ")
+        assert any(each.startswith(short) for each in titles) or title in WORDS_IN_ITALICS, title
+
+
+WORDS_IN_ITALICS = {"Rolling back", "fsync", "Somebody probes"}
+
+
+def test_windows_of_burns_are_all_recorded() -> None:
+    recorded = {rule["record"] for rule in RULES if "record" in rule}
+    for burn in objectives().burn:
+        assert {f"slo:error_ratio:{burn.long}", f"slo:error_ratio:{burn.short}", f"slo:errors:{burn.long}"} <= recorded
+
+
+def test_panels_do_not_overlap() -> None:
+    for each in DASHBOARDS:
+        taken: set[tuple[int, int]] = set()
+        for panel in each["panels"]:
+            place = panel["gridPos"]
+            cells = {
+                (x, y)
+                for x in range(place["x"], place["x"] + place["w"])
+                for y in range(place["y"], place["y"] + place["h"])
+            }
+            assert not cells & taken, panel["title"]
+            assert place["x"] + place["w"] <= dashboards.COLUMNS
+            taken |= cells
