@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 BIN    := .venv/bin
+TEST_WORKERS ?= 2
 
 # The bench has an environment of its own, so that the peers' packages are nobody else's, and so that it can have another
 # interpreter: compare with one that was built with optimisations, as those of the distributions are.
@@ -31,8 +32,9 @@ down: .venv/ready ## stop what `make up` started here
 demo: .venv/ready ## move one dossier through its life, slowly enough to watch on its page
 	@exec $(BIN)/hoso24 demo
 
+# Two files of tests at a time: each waits for servers half of the time.
 test: .venv/ready ## run all tests, on servers they start and stop themselves
-	@exec $(BIN)/python -m pytest
+	@exec $(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile
 
 proof: .venv/ready ## try a hundred thousand interleavings of everything that can happen (an hour or so)
 	@HOSO24_PROOF_EXAMPLES=$${HOSO24_PROOF_EXAMPLES:-100000} exec $(BIN)/python -m tests.lookup.proof

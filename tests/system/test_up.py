@@ -1,6 +1,7 @@
 """`hoso24 up` as a stranger meets it: what it prints works, data survive, and nothing outlives it."""
 
 import contextlib
+import fcntl
 import json
 import os
 import shlex
@@ -91,12 +92,15 @@ def directory() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def running(directory: Path, **environ: str) -> Iterator[Up]:
-    up = Up(directory, **environ)
-    try:
-        yield up
-    finally:
-        if up.process.poll() is None:
-            up.end(signal.SIGTERM)
+    """One at a time on this machine: two that look for free ports at the same moment find the same ones."""
+    with (Path(tempfile.gettempdir()) / "hoso24-up-tests.lock").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        up = Up(directory, **environ)
+        try:
+            yield up
+        finally:
+            if up.process.poll() is None:
+                up.end(signal.SIGTERM)
 
 
 def get(url: str, **headers: str) -> tuple[int, Any]:
