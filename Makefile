@@ -9,7 +9,7 @@ TEST_WORKERS ?= 2
 BENCH_PYTHON ?= $(PYTHON)
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo load bench bench-import test proof monitoring lint
+.PHONY: help up down demo load bench bench-import test proof monitoring pictures lint
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -58,6 +58,10 @@ bench-import: .venv/ready ## `hoso24 import` beside psql \copy of the same rows
 
 monitoring: .venv/ready ## make rules, alerts, dashboards and the error-budget page from ops/monitoring/*.toml
 	@exec $(BIN)/python -m ops.monitoring
+
+PROMETHEUS ?= http://127.0.0.1:9090
+pictures: .venv-bench/ready ## draw the dashboards of the last ten minutes, as PROMETHEUS has them, into docs/monitoring
+	@exec .venv-bench/bin/python -m ops.monitoring.pictures $(PROMETHEUS) docs/monitoring
 
 lint: .venv/ready ## ruff and mypy in strict mode
 	@$(BIN)/ruff check .
