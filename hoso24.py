@@ -98,16 +98,15 @@ def cache() -> None:
 @click.option("--reason", required=True, help="Why: goes into the table of epochs.")
 def cache_renew(reason: str) -> None:
     """Begin a new epoch: caches and stream start empty. A step of restoring Postgres, never needed otherwise."""
-    import asyncpg
-
     from lookup.schema import NEW_EPOCH
     from lookup.settings import MigrateSettings
+    from ops.connections import connect_directly
     from ops.settings import read
 
     settings = read(MigrateSettings, environment())
 
     async def work() -> int:
-        connection = await asyncpg.connect(settings.owner_url.reveal())
+        connection = await connect_directly(settings.owner_url.reveal)
         try:
             return int(await connection.fetchval(NEW_EPOCH, reason))
         finally:
@@ -272,12 +271,11 @@ def _running_house() -> Iterator[tuple[str, str]]:
 
 
 async def _writer() -> Any:
-    import asyncpg
-
     from intake.settings import WriterSettings
+    from ops.connections import connect_directly
     from ops.settings import read
 
-    return await asyncpg.connect(read(WriterSettings, environment()).pg_url.reveal())
+    return await connect_directly(read(WriterSettings, environment()).pg_url.reveal)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from intake.bulk import Import, Tally
 from intake.dialects import REASONS
 from intake.settings import WriterSettings
 from lookup.lookup_key import KeyRing
-from ops.connections import POSTGRES_AWAY
+from ops.connections import POSTGRES_AWAY, connect_directly
 from ops.settings import read
 
 
@@ -52,7 +52,7 @@ def run_import(path: Path, environ: Mapping[str, str]) -> Tally:
 
 
 async def _import(path: Path, settings: WriterSettings, show: Callable[[Tally], None]) -> Import:
-    connection = await asyncpg.connect(settings.pg_url.reveal())
+    connection = await connect_directly(settings.pg_url.reveal)
     try:
         work = Import(connection, path, KeyRing.from_text(settings.lookup_key_secrets.reveal()), show)
         await work.run()

@@ -20,7 +20,7 @@ from intake import metrics
 from lookup.cache import Cache, Change, EntryTooSmallError, StreamMovedError, Value, dossier_key, number_key
 from lookup.clock import microseconds
 from lookup.store import encode
-from ops.connections import POSTGRES_AWAY
+from ops.connections import POSTGRES_AWAY, connect_directly
 from ops.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -151,7 +151,10 @@ class Relay:
         """True while Postgres seems to have gone back in time, and nothing is delivered for that reason."""
 
     async def run(self) -> None:
-        """Lead whenever the lock can be had; trouble with Postgres ends the leadership, not the relay."""
+        """Lead whenever the lock can be had; trouble with Postgres ends the leadership, not the relay.
+
+        Ends only with BehindPooler, which ends the process.
+        """
         while True:
             try:
                 await self._connect_and_lead()
@@ -166,7 +169,7 @@ class Relay:
     async def _connect_and_lead(self) -> None:
         # A connection of our own, not from a pool: the lock lives and dies with this session, and the
         # server ends the session of a relay that has been stopped for three seconds.
-        connection = await asyncpg.connect(self._url(), timeout=2, command_timeout=2, target_session_attrs="primary")
+        connection = await connect_directly(self._url, timeout=2, command_timeout=2, target_session_attrs="primary")
         try:
             while not await connection.fetchval(TRY_TO_LEAD, LEADERS_LOCK):  # noqa: ASYNC110 - it is another's to end
                 await asyncio.sleep(self._beat_every / 2)
@@ -218,7 +221,7 @@ class Relay:
             self._forget_position("moved")
         except Unavailable as away:
             if self._why != "redis":
-                log.warning("the relay cannot reach Redis: %s", away.detail)
+                log.warning("the relay cannot reach Redis: %s", away)
             self._forget_position("redis")  # whether the append went in is not known; the stream will say
             await asyncio.sleep(self._beat_every / 4)
         except (WentBackInTimeError, EntryTooSmallError) as alarm:

@@ -3,7 +3,16 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from lookup.settings import CacheSettings, Count, Port, ProcessSettings, Seconds, check_key_secrets
+from lookup.settings import (
+    CacheSettings,
+    Count,
+    Port,
+    ProcessSettings,
+    Seconds,
+    check_key_secrets,
+    check_url,
+)
+from ops import addresses
 from ops.settings import Secret, setting
 
 
@@ -23,6 +32,7 @@ class WriterSettings:
     )
 
     def __post_init__(self) -> None:
+        check_url("HOSO24_PG_WRITER_URL", addresses.check_postgres, self.pg_url)
         check_key_secrets(self.lookup_key_secrets)
 
 
@@ -62,3 +72,7 @@ class RelaySettings(CacheSettings, ProcessSettings):
         doc="Postgres as role hoso24_relay, directly, never through a pooler.",
         secret=True,
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_url("HOSO24_PG_RELAY_URL", addresses.check_postgres, self.pg_url)

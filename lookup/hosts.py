@@ -14,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from lookup.clock import DatabaseClock, microseconds
 from lookup.freshness import SECOND
+from ops import addresses
 from ops.breaker import Breaker
 from ops.connections import Lateness, Postgres
 from ops.errors import Unavailable
@@ -61,6 +62,8 @@ class Host:
         self.role = Role.UNKNOWN
         self.beat_at = 0
         """The heartbeat it had when it was last asked, microseconds."""
+        self.trouble = ""
+        """Why it could not be asked the last time, for whoever is on call; empty when it could."""
 
     @property
     def name(self) -> str:
@@ -83,7 +86,7 @@ class Hosts:
         lateness: Lateness | None = None,
     ) -> None:
         self._clock = clock
-        count = len(each_host(url()))
+        count = len(each_host(addresses.first(url())))
         names = ["postgres"] if count == 1 else [f"postgres-{n + 1}" for n in range(count)]
         self.all = [
             Host(
@@ -161,10 +164,10 @@ class Hosts:
         }
 
     async def present(self) -> dict[str, str]:
-        """For a health report: each host's role. Raises Unavailable when none answers."""
+        """For a health report: each host's role, and why one could not be asked. Raises Unavailable when none can."""
         if not await self.probe():
-            raise Unavailable("No Postgres answers.")
-        return {host.name: host.role.value for host in self.all}
+            raise Unavailable("No Postgres answers.", reason="; ".join(host.trouble for host in self.all))
+        return {host.name: f"unreachable: {host.trouble}" if host.trouble else host.role.value for host in self.all}
 
     async def close(self) -> None:
         """Close every connection."""
@@ -181,7 +184,12 @@ class Hosts:
 
     async def _ask(self, host: Host, sql: str, *arguments: object) -> list[Any]:
         asked_at = time.monotonic()
-        rows = await host.postgres.fetch(sql, *arguments)
+        try:
+            rows = await host.postgres.fetch(sql, *arguments)
+        except Unavailable as away:
+            host.trouble = away.reason or away.detail
+            raise
+        host.trouble = ""
         first = rows[0]
         host.role = Role.STANDBY if first["standby"] else Role.PRIMARY
         host.beat_at = microseconds(first["beat_at"])
@@ -197,5 +205,5 @@ def each_host(url: str) -> Sequence[str]:
 
 
 def _nth(url: Callable[[], str], n: int) -> Callable[[], str]:
-    # The URL is asked for anew at every connect, since its password may have been rotated.
-    return lambda: each_host(url())[n]
+    # The URL is asked for anew at every connect, since its password may have been rotated. There may be several.
+    return lambda: "\n".join(each_host(each)[n] for each in addresses.Urls(url))

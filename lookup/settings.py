@@ -1,5 +1,6 @@
 """Everything that can be set from outside, for the lookup and for migrations."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -7,6 +8,7 @@ from msgspec import Meta
 
 from lookup.dossier import Shows
 from lookup.lookup_key import KeyRing
+from ops import addresses
 from ops.clients import Networks
 from ops.settings import Secret, setting
 
@@ -40,7 +42,12 @@ class ProcessSettings:
 class CacheSettings:
     """What a process that reads or writes the cache has."""
 
-    redis_url: Secret = setting("HOSO24_REDIS_URL", doc="Redis or Valkey: redis://:password@host:port/0.", secret=True)
+    redis_url: Secret = setting(
+        "HOSO24_REDIS_URL",
+        doc="Redis or Valkey: redis://:password@host:port/0, with TLS rediss://…, "
+        "by Sentinels redis+sentinel://:password@one,two,three/primary/0.",
+        secret=True,
+    )
     redis_deadline: Seconds = setting(
         "HOSO24_REDIS_DEADLINE", default=0.1, doc="Longest any Redis command may take, in seconds."
     )
@@ -49,6 +56,9 @@ class CacheSettings:
         default=86_400.0,
         doc="Oldest copy that may be served at all, marked stale, in seconds.",
     )
+
+    def __post_init__(self) -> None:
+        check_url("HOSO24_REDIS_URL", addresses.check_redis, self.redis_url)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +120,8 @@ class LookupSettings(CacheSettings, ProcessSettings):
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        check_url("HOSO24_PG_READER_URL", addresses.check_postgres, self.pg_url)
         check_key_secrets(self.lookup_key_secrets)
         for name, networks in (("TRUSTED_PROXIES", self.trusted_proxies), ("PARTNERS", self.partners)):
             try:
@@ -119,6 +131,14 @@ class LookupSettings(CacheSettings, ProcessSettings):
         unknown = set(self.anonymous_shows) - {word.value for word in Shows}
         if unknown:
             raise ValueError(f"HOSO24_ANONYMOUS_SHOWS: unknown {', '.join(sorted(unknown))}")
+
+
+def check_url(name: str, check: Callable[[str], None], url: Secret) -> None:
+    """Raise ValueError, with the setting's name and without the URL, unless `check` lets it pass."""
+    try:
+        check(url.reveal())
+    except ValueError as fault:
+        raise ValueError(f"{name}: {fault}") from None
 
 
 def check_key_secrets(secrets: Secret) -> None:
@@ -162,3 +182,6 @@ class MigrateSettings:
         doc="With the superuser's: the relay's password is taken from it.",
         secret=True,
     )
+
+    def __post_init__(self) -> None:
+        check_url("HOSO24_PG_OWNER_URL", addresses.check_postgres, self.owner_url)

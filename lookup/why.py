@@ -167,7 +167,7 @@ async def _ask_host(host: Host, code: DossierCode) -> tuple[Row, int]:
     try:
         rows = await host.postgres.fetch(DOSSIERS, [code.text])
     except Unavailable as away:
-        return Row(host.name, None, 0, "", away.detail), 0
+        return Row(host.name, None, 0, "", away.reason or away.detail), 0
     first = rows[0]
     role = Role.STANDBY if first["standby"] else Role.PRIMARY
     as_of = int(first["as_of"].timestamp() * SECOND)
@@ -185,7 +185,7 @@ async def _ask_redis(cache: Cache, epoch: int, code: DossierCode) -> tuple[Row, 
         seconds = await cache.time_to_live(key)
         end = await cache.join(epoch)
     except Unavailable as away:
-        return Row("Redis", None, 0, "", away.detail), "", 0
+        return Row("Redis", None, 0, "", away.reason or away.detail), "", 0
     (entry,) = read.entries
     if entry is None:
         return Row("Redis", 0, 0, "", "no copy"), end.last, end.feed_at

@@ -1,6 +1,7 @@
 """Connections to Postgres and Redis on which no call outlives its deadline.
 
-Both classes connect when they are first used, so a process starts with either of them away. The drivers'
+Both classes connect when they are first used, so a process starts with either of them away, and ask for their URL at
+every connect, so that a password, a host or an authority's certificate can be changed under them. The drivers'
 own retries are off: with them a stopped Redis cost five seconds. Driver exceptions that mean "cannot be
 reached now" become Unavailable here and nowhere else; every other exception is a bug and passes through.
 """
@@ -8,10 +9,12 @@ reached now" become Unavailable here and nowhere else; every other exception is 
 import asyncio
 import contextlib
 import functools
+import logging
+import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import asyncpg
 import hiredis
@@ -21,10 +24,15 @@ from prometheus_client import Counter, Histogram
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from ops.addresses import Place, RedisAddress, Urls, redis_address
 from ops.errors import OurOwnDelay, Unavailable
 from ops.metrics import DEPENDENCY_SECONDS, DEPENDENCY_UNAVAILABLE
+from ops.sentinels import Connection, Door, NoPrimaryError, Sentinels
+from ops.settings import SettingsError, masked
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 Lateness = Callable[[float], float]
 """How late this process's own loop has been since a moment (monotonic), in seconds: probes.State.late_since."""
@@ -52,8 +60,8 @@ POSTGRES_AWAY = (
 class Postgres:
     """A pool of at most `size` connections to one Postgres host.
 
-    `deadline` (seconds) bounds waiting for a connection and the statement together. `url` is asked anew
-    for the password at every connect, so that a rotated one is picked up. `stateless` promises that no statement
+    `deadline` (seconds) bounds waiting for a connection and the statement together. `url` is asked anew at every
+    connect; of several, one a line, the first is taken that Postgres lets in. `stateless` promises that no statement
     leaves anything behind in its session, and saves the round trip that would clear it away after each of them.
     """
 
@@ -68,7 +76,7 @@ class Postgres:
         stateless: bool = False,
     ) -> None:
         self.name = name
-        self._url = url
+        self._urls = Urls(url)
         self._size = size
         self._deadline = deadline
         self._lateness = lateness
@@ -119,14 +127,12 @@ class Postgres:
     async def _opened(self) -> asyncpg.Pool:
         if self._pool is None:
             self._pool = await asyncpg.create_pool(
-                self._url(),
-                password=lambda: unquote(urlsplit(self._url()).password or "") or None,
-                min_size=0,
-                max_size=self._size,
-                timeout=self._deadline,
-                reset=self._reset,
+                connect=self._connect, min_size=0, max_size=self._size, reset=self._reset
             )
         return self._pool
+
+    async def _connect(self, _: None, **options: Any) -> asyncpg.Connection:
+        return await _let_in(self._urls, timeout=self._deadline, **options)
 
     async def close(self) -> None:
         """Give every connection up; one that does not answer is cut after a second."""
@@ -141,6 +147,51 @@ async def _leave(_: asyncpg.Connection) -> None:
     """A connection goes back into the pool as it is."""
 
 
+class BehindPooler(SettingsError):
+    """A URL that has to lead to Postgres itself leads to a connection pooler."""
+
+
+async def connect_directly(url: Callable[[], str], **options: Any) -> asyncpg.Connection:
+    """A connection to Postgres itself, for what needs a session of its own: the leader's lock, migrations, COPY.
+
+    Of several URLs, one a line, the first is taken that Postgres lets in. Raises BehindPooler where a pooler is in
+    between, and what asyncpg raises.
+    """
+    urls = Urls(url)
+    connection = await _let_in(urls, **options)
+    if await _has_pooler(connection):
+        connection.terminate()
+        role = urlsplit(next(iter(urls))).username
+        raise BehindPooler(
+            [f"The URL for {role} leads to a connection pooler. This needs a session of its own: name Postgres itself."]
+        )
+    return connection
+
+
+async def _let_in(urls: Urls, **options: Any) -> asyncpg.Connection:
+    refused: Exception = ValueError("expected a URL")
+    for url in urls.tries():
+        try:
+            connection = await asyncpg.connect(url, **options)
+        except asyncpg.InvalidAuthorizationSpecificationError as error:
+            refused = error
+            continue
+        urls.accepted(url)
+        return connection
+    raise refused
+
+
+async def _has_pooler(connection: asyncpg.Connection) -> bool:
+    # Whoever stands in between has made up the process id that it gave at the start. One round trip of the simple
+    # protocol, because a pooler may have parted a prepared statement from its execution.
+    told = connection.get_server_pid()
+    try:
+        return bool(await connection.execute(f"SELECT WHERE pg_backend_pid() = {told:d}") == "SELECT 0")
+    except BaseException:
+        connection.terminate()
+        raise
+
+
 # A replica, out of memory, unable to save, without its replicas, in a long script: alive, and of no use now. For some
 # redis-py has classes and takes the code out of the text; loading and wrong passwords are ConnectionErrors to it.
 _REFUSES_NOW = (
@@ -151,17 +202,36 @@ _REFUSES_NOW = (
 _REFUSES_NOW_TOO = ("MISCONF", "NOREPLICAS", "BUSY", "UNKILLABLE")
 
 
+# It has become a replica, or lost its primary: whoever was connected to it has to look for the primary again.
+_NO_PRIMARY = (redis.exceptions.ReadOnlyError, redis.exceptions.MasterDownError)
+
+LOOK_EVERY = 1.0
+"""How often the Sentinels are asked, while there are calls, whether the primary is still the same, in seconds."""
+
+
 class Redis:
-    """A client of one Redis or Valkey whose every command ends within `deadline` seconds."""
+    """A client of one Redis or Valkey whose every command ends within `deadline` seconds.
+
+    `url` is asked anew at every connect, see ops/addresses.py for its forms. With Sentinels it is a client of whoever
+    they name: they are asked at every connect, and once a second as long as there are calls. When they name another
+    one, and whenever the present one cannot be reached or no longer takes writes, all connections to it are given up.
+    """
 
     def __init__(
         self, name: str, url: Callable[[], str], *, size: int, deadline: float, lateness: Lateness | None = None
     ) -> None:
         self.name = name
+        self._urls = Urls(url)
         self._deadline = deadline
         self._lateness = lateness
-        pool = redis.asyncio.BlockingConnectionPool.from_url(
-            url(),
+        self._sentinels = Sentinels(deadline)
+        self._primary: Place | None = None
+        """Whom the Sentinels named last; None without Sentinels."""
+        self._looked_at = 0.0
+        self._looking: asyncio.Task[None] | None = None
+        pool = redis.asyncio.BlockingConnectionPool(
+            connection_class=Connection,
+            doors=self._doors,
             max_connections=size,
             timeout=deadline,
             # No socket_timeout: redis-py would send under asyncio.wait_for, which before Python 3.12 can
@@ -173,7 +243,7 @@ class Redis:
         )
         self._size = size
         self._pool: Any = pool
-        self._idle: list[Any] = []
+        self._idle: list[Connection] = []
         self._client = redis.asyncio.Redis.from_pool(pool)
 
     async def run(self, command: Callable[["redis.asyncio.Redis"], Awaitable[T]], *, waiting: float = 0.0) -> T:
@@ -182,9 +252,14 @@ class Redis:
         `waiting`: for how many seconds more the command itself may want to wait.
         """
         seconds = self._deadline + waiting
-        with self._within(seconds):
-            async with asyncio.timeout(seconds):
-                return await command(self._client)
+        self._look_again()
+        try:
+            with self._within(seconds):
+                async with asyncio.timeout(seconds):
+                    return await command(self._client)
+        except Unavailable as away:
+            await self._learn_from(away)
+            raise
 
     async def call(self, *words: bytes | str | int) -> Any:
         """One command by its words, on the shortest way; it may be carried out twice. Raises Unavailable in time.
@@ -193,23 +268,40 @@ class Redis:
         command, and packing a long one in Python longer than Redis needs for it.
         """
         packed = hiredis.pack_command(words)  # type: ignore[arg-type]  # its stub means tuples of any length
-        with self._within(self._deadline):
-            async with asyncio.timeout(self._deadline):
-                while self._idle:
-                    try:
-                        return await self._exchange(self._idle.pop(), packed)
-                    except redis.exceptions.ConnectionError:
-                        continue  # it was closed at the other end while it lay idle
-                return await self._exchange(self._pool.make_connection(), packed)
+        self._look_again()
+        try:
+            with self._within(self._deadline):
+                async with asyncio.timeout(self._deadline):
+                    while self._idle:
+                        try:
+                            return await self._exchange(self._idle.pop(), packed)
+                        except redis.exceptions.ConnectionError:
+                            continue  # it was closed at the other end while it lay idle
+                    return await self._exchange(self._pool.make_connection(), packed)
+        except Unavailable as away:
+            await self._learn_from(away)
+            raise
 
-    async def _exchange(self, connection: Any, packed: bytes) -> Any:
+    async def close(self) -> None:
+        """Close every connection."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+        await self._give_up()
+        await self._client.aclose()
+        await self._sentinels.close()
+
+    async def _exchange(self, connection: Connection, packed: bytes) -> Any:
         # A failure of any kind leaves the connection closed, except an error that was the answer.
         try:
             await connection.send_packed_command(packed, check_health=False)
             return await connection.read_response()
         finally:
-            if connection.is_connected and len(self._idle) < self._size:
-                self._idle.append(connection)
+            if connection.is_connected:
+                if len(self._idle) < self._size and (self._primary is None or self._primary == connection.place):
+                    self._idle.append(connection)
+                else:
+                    await connection.disconnect(nowait=True)
 
     @contextlib.contextmanager
     def _within(self, seconds: float) -> Iterator[None]:
@@ -218,17 +310,82 @@ class Redis:
             try:
                 yield
             except _REFUSES_NOW as refusal:
-                raise Unavailable(f"{self.name} refuses commands now.") from refusal
+                raise Unavailable(f"{self.name} refuses commands now.", reason=str(refusal)) from refusal
             except redis.exceptions.ResponseError as refusal:
                 if str(refusal).startswith(_REFUSES_NOW_TOO):
-                    raise Unavailable(f"{self.name} refuses commands now.") from refusal
+                    raise Unavailable(f"{self.name} refuses commands now.", reason=str(refusal)) from refusal
                 raise
 
-    async def close(self) -> None:
-        """Close every connection."""
-        while self._idle:
-            await self._idle.pop().disconnect(nowait=True)
-        await self._client.aclose()
+    # -- where to go -------------------------------------------------------------------------------------
+
+    async def _doors(self) -> AsyncGenerator[Door, None]:
+        refused: NoPrimaryError | None = None
+        for url in self._urls.tries():
+            address = _address(url)
+            try:
+                place = await self._located(address)
+            except NoPrimaryError as error:
+                if not isinstance(error.__cause__, redis.exceptions.AuthenticationError):
+                    raise
+                refused = error  # the Sentinels' password, which may be changed as well
+                continue
+            yield Door(
+                place,
+                address.login,
+                address.trust,
+                address.database,
+                primary=bool(address.primary),
+                entered=functools.partial(self._urls.accepted, url),
+            )
+        if refused is not None:
+            raise refused
+
+    async def _located(self, address: RedisAddress) -> Place:
+        """Where to go; if the Sentinels name somebody else than before, the others are given up."""
+        if not address.primary:
+            self._primary = None
+            return address.places[0]
+        self._looked_at = time.monotonic()
+        named = await self._sentinels.primary(address)
+        before, self._primary = self._primary, named
+        if before is not None and before != named:
+            _log.warning("%s is another one now: the Sentinels name %s:%d", self.name, *named)
+            await self._give_up()
+        return named
+
+    def _look_again(self) -> None:
+        """Ask the Sentinels beside the calls, if it is time to: an old primary may answer for as long as it lives."""
+        if self._primary is None or time.monotonic() - self._looked_at < LOOK_EVERY:
+            return
+        self._looked_at = time.monotonic()
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look())
+
+    async def _look(self) -> None:
+        # If no Sentinel answers, whoever was the primary still is.
+        with contextlib.suppress(redis.exceptions.RedisError, OSError, ValueError):
+            await self._located(_address(next(iter(self._urls))))
+
+    async def _learn_from(self, away: Unavailable) -> None:
+        """After a failed call: what lay idle beside it leads to the same place, and would cost a deadline each."""
+        refused = isinstance(away.__cause__, redis.exceptions.ResponseError)
+        if not isinstance(away, OurOwnDelay) and (not refused or isinstance(away.__cause__, _NO_PRIMARY)):
+            await self._give_up()
+
+    async def _give_up(self) -> None:
+        """Close what is idle, and have what is in use closed when it comes back."""
+        idle, self._idle = self._idle, []
+        # Without waiting for the other end, which may hang; the pool itself would.
+        for connection in (*idle, *self._pool._available_connections):
+            await connection.disconnect(nowait=True)
+        await self._pool.update_active_connections_for_reconnect()
+
+
+def _address(url: str) -> RedisAddress:
+    try:
+        return redis_address(url)
+    except ValueError as fault:  # it was good when the process started
+        raise redis.exceptions.ConnectionError(f"its URL cannot be used: {fault}") from None
 
 
 @contextlib.contextmanager
@@ -243,8 +400,11 @@ def _measured(
     asked_at = time.monotonic()
     try:
         yield
+        if name in _troubles:
+            _say_it_is_back(name)
     except Unavailable as refusal:
         _unavailable(name, "OurOwnDelay" if isinstance(refusal, OurOwnDelay) else "Refused").inc()
+        _say_why(name, refusal.reason)
         raise
     except away as error:
         timed_out = isinstance(error, TimeoutError | redis.exceptions.TimeoutError)
@@ -252,9 +412,67 @@ def _measured(
             _unavailable(name, "OurOwnDelay").inc()
             raise OurOwnDelay(f"{name} was asked by a process that was late itself.") from error
         _unavailable(name, type(error).__name__).inc()
-        raise Unavailable(f"{name} cannot be reached now.") from error
+        reason = reason_of(error)
+        _say_why(name, reason)
+        raise Unavailable(f"{name} cannot be reached now.", reason=reason) from error
     finally:
         _timer(name).observe(time.perf_counter() - started)
+
+
+# -- why it cannot be reached ----------------------------------------------------------------------------
+
+SAY_AGAIN = 60.0
+"""For so many seconds a reason that stands in the log is not repeated, whatever happens in between."""
+_said: dict[tuple[str, str], float] = {}
+_troubles: dict[str, float] = {}
+"""Since when, of those dependencies whose trouble stands in the log."""
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a dependency could not be reached, in words for whoever is on call; no password is in them."""
+    for each in _chain(error):
+        match each:
+            case NoPrimaryError():
+                return f"{each}: {reason_of(each.__cause__)}" if each.__cause__ else str(each)
+            case ssl.SSLCertVerificationError():
+                return f"its certificate is not accepted: {each.verify_message}"
+            case ssl.SSLError():
+                return f"TLS failed: {each.reason or each}"
+            case asyncpg.InvalidPasswordError() | redis.exceptions.AuthenticationError():
+                return f"the password is not accepted: {_line(each)}"
+            case ConnectionRefusedError():
+                return "nobody listens there"
+            case FileNotFoundError():
+                return "a file or socket that its URL names is not there"
+    if isinstance(error, TimeoutError | redis.exceptions.TimeoutError):
+        return "no answer in time"
+    return f"{type(error).__name__}: {_line(error)}"
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what it came from, the innermost last."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _line(error: BaseException) -> str:
+    return masked(str(error)).partition("\n")[0][:160]
+
+
+def _say_why(name: str, reason: str) -> None:
+    """One line for each reason a minute, however many calls fail."""
+    now = time.monotonic()
+    if reason and now - _said.get((name, reason), -SAY_AGAIN) >= SAY_AGAIN:
+        if len(_said) > 1000:
+            _said.clear()
+        _said[name, reason] = now
+        _troubles.setdefault(name, now)
+        _log.warning("%s cannot be used: %s", name, reason)
+
+
+def _say_it_is_back(name: str) -> None:
+    _log.info("%s is back after %.1f s", name, time.monotonic() - _troubles.pop(name))
 
 
 # `labels` takes a lock each time; the labels are finite, and so are these.

@@ -94,6 +94,16 @@ class Unavailable(Refusal):
     title_vi = "Hiện chưa thể trả lời. Vui lòng thử lại sau ít phút."
     usual_retry_after = 1
 
+    def __init__(
+        self, detail: str = "", *, reason: str = "", retry_after: int | None = None, **members: object
+    ) -> None:
+        """`reason` is for the log and for /health, and may name hosts and files; it never goes out to a client."""
+        super().__init__(detail, retry_after=retry_after, **members)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} ({self.reason})" if self.reason else super().__str__()
+
 
 class OurOwnDelay(Unavailable):
     """No answer in time, but this process was late itself: it says nothing about whoever was asked."""

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from importlib import resources
 from urllib.parse import unquote, urlsplit
 
-import asyncpg
-
+from ops import addresses
+from ops.connections import connect_directly
 from ops.settings import SettingsError
 
 SCHEMA = "hoso24"
@@ -52,9 +52,10 @@ async def migrate(owner_url: str, say: Callable[[str], None] = lambda _: None) -
     """Apply what is missing, each migration in a transaction of its own; returns how many were applied.
 
     Safe to run twice and from two places at once. Raises WrongSchema when the database is newer than this
-    program.
+    program, and BehindPooler when the URL leads to a pooler: the lock that keeps a second migrator waiting lives
+    in a session.
     """
-    connection = await asyncpg.connect(owner_url)
+    connection = await connect_directly(lambda: owner_url)
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
         await connection.execute(CREATE_SCHEMA)
@@ -87,10 +88,13 @@ def check(version: int) -> None:
 
 
 async def create_roles(admin_url: str, *role_urls: str) -> None:
-    """Create the four roles and the database the URLs name, with the URLs' passwords. Safe to run again."""
-    wanted = [urlsplit(url) for url in role_urls]
+    """Create the four roles and the database the URLs name, with the URLs' passwords. Safe to run again.
+
+    Where a URL is given several times, one a line, the first one's password counts.
+    """
+    wanted = [urlsplit(addresses.first(url)) for url in role_urls]
     database = unquote(wanted[0].path.lstrip("/"))
-    connection = await asyncpg.connect(admin_url)
+    connection = await connect_directly(lambda: admin_url)
     try:
         await connection.execute(resources.files(__name__).joinpath("roles.sql").read_text("utf-8"))
         for url in wanted:

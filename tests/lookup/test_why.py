@@ -148,8 +148,8 @@ async def test_absent_servers_are_rows_that_say_so(fragile: Callable[..., Any]) 
 
         await until(noticed)
         text = await screen.of(code)
-        assert "cannot be reached now" in row(text, "Redis")
-        assert "cannot be reached now" in row(text, "postgres")
+        assert "nobody listens there" in row(text, "Redis")
+        assert "nobody listens there" in row(text, "postgres")
         assert row(text, "memory").split("│")[2].strip() == "1"
         assert "could not be asked" in text
         postgres.restart()

@@ -1,0 +1,201 @@
+"""Who is the primary now? redis-py's connection, told at each connect where to go, and the Sentinels, who know it.
+
+redis-py has a Sentinel client too. It asks one Sentinel after the other, so that one that hangs costs its timeout at
+every failover; it believes the first that answers; and a connection made outside its pool goes to localhost.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Collection
+from typing import Any, NamedTuple
+
+import redis.asyncio
+import redis.exceptions
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.credentials import UsernamePasswordCredentialProvider
+
+from ops.addresses import Login, Place, RedisAddress, Trust
+
+
+class NoPrimaryError(redis.exceptions.ConnectionError):
+    """The Sentinels could not be asked (the cause says why), or whom they name is not there."""
+
+
+class Door(NamedTuple):
+    """One way in: where, as whom, and whose certificate to believe there (None without TLS)."""
+
+    place: Place
+    login: Login
+    trust: Trust | None
+    database: int = 0
+    primary: bool = False
+    """Whether only a primary will do."""
+    entered: Callable[[], object] = lambda: None
+    """Called once this door has let somebody in."""
+
+
+Doors = Callable[[], AsyncGenerator[Door, None]]
+"""The doors to try, the likeliest first. Whoever refuses the password is not asked twice, the next door is."""
+
+
+class Connection(redis.asyncio.Connection):
+    """A connection that asks for its doors each time it connects, whichever way it is used."""
+
+    def __init__(self, *, doors: Doors, **options: Any) -> None:
+        self._doors = doors
+        self._trust: Trust | None = None
+        super().__init__(**options)
+
+    @property
+    def place(self) -> Place:
+        """Where it leads, or led last."""
+        return Place(self.host, self.port)
+
+    async def connect_check_health(self, check_health: bool = True, retry_socket_connect: bool = True) -> None:
+        """Connect, authenticate and choose the database. Raises redis-py's ConnectionError and TimeoutError."""
+        if self.is_connected:
+            return
+        refused: Exception = redis.exceptions.ConnectionError("there is no URL to connect to")
+        async with contextlib.aclosing(self._doors()) as doors:
+            async for door in doors:
+                self._turn_to(door)
+                try:
+                    await super().connect_check_health(check_health, retry_socket_connect)
+                except redis.exceptions.AuthenticationError as error:
+                    refused = error
+                    continue
+                if door.primary:
+                    await self._insist_on_primary()
+                door.entered()
+                return
+        raise refused
+
+    def _turn_to(self, door: Door) -> None:
+        self.host, self.port = door.place
+        self.db, self._trust = door.database, door.trust
+        self.credential_provider = UsernamePasswordCredentialProvider(*door.login) if any(door.login) else None
+
+    async def _insist_on_primary(self) -> None:
+        # A Sentinel that was cut off may still name the old primary, and an old primary learns late that it is one.
+        try:
+            await self.send_command("ROLE", check_health=False)
+            role, *_ = await self.read_response()
+        except BaseException:
+            await self.disconnect(nowait=True)
+            raise
+        if role not in (b"master", "master"):
+            await self.disconnect(nowait=True)
+            raise NoPrimaryError("whom the Sentinels name is a replica")
+
+    def _connection_arguments(self) -> dict[str, Any]:
+        arguments = dict(super()._connection_arguments())
+        return arguments if self._trust is None else {**arguments, "ssl": self._trust.context()}
+
+
+class Sentinels:
+    """The Sentinels of an address, all asked at once.
+
+    The answers of a majority are enough, and the newest configuration among them counts. When there is no majority
+    after half of `deadline` (seconds), those there are have to do: a Sentinel that hangs costs no more than that. Each
+    is asked one question at a time; whoever asks meanwhile shares the answer.
+    """
+
+    def __init__(self, deadline: float) -> None:
+        self._deadline = deadline
+        self._connections: dict[_Sentinel, Connection] = {}
+        self._asked: dict[_Sentinel, asyncio.Task[_Answer]] = {}
+
+    async def primary(self, address: RedisAddress) -> Place:
+        """Where the primary is. Raises NoPrimaryError when no Sentinel can tell."""
+        sentinels = [_Sentinel(place, address.sentinel_login, address.trust) for place in address.places]
+        answers: list[_Answer] = []
+        troubles: list[Exception] = []
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._deadline / 2):
+                for next_answer in asyncio.as_completed([self._ask(each, address.primary) for each in sentinels]):
+                    try:
+                        answers.append(await next_answer)
+                    except (redis.exceptions.RedisError, OSError) as trouble:
+                        troubles.append(trouble)
+                    if len(answers) > len(sentinels) // 2:
+                        break
+        await self._leave_all_but(sentinels)
+        if not answers:
+            raise _nobody_tells(address, troubles)
+        return max(answers).primary
+
+    async def close(self) -> None:
+        """Stop asking, and close every connection."""
+        asking = list(self._asked.values())
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+        await self._leave_all_but(())
+
+    def _ask(self, sentinel: "_Sentinel", primary: str) -> "asyncio.Task[_Answer]":
+        if sentinel not in self._asked:
+
+            def answered(asking: "asyncio.Task[_Answer]") -> None:
+                self._asked.pop(sentinel, None)
+                if not asking.cancelled():
+                    asking.exception()  # perhaps nobody waits for it any more; that is no news to the loop
+
+            self._asked[sentinel] = asyncio.create_task(self._answer(sentinel, primary))
+            self._asked[sentinel].add_done_callback(answered)
+        return self._asked[sentinel]
+
+    async def _answer(self, sentinel: "_Sentinel", primary: str) -> "_Answer":
+        if sentinel not in self._connections:
+            self._connections[sentinel] = self._connection(sentinel)
+        connection = self._connections[sentinel]
+        async with asyncio.timeout(self._deadline):
+            if connection.is_connected:
+                # It may have been closed at the other end since the last question.
+                with contextlib.suppress(redis.exceptions.ConnectionError):
+                    return await _question(connection, primary)
+            return await _question(connection, primary)
+
+    def _connection(self, sentinel: "_Sentinel") -> Connection:
+        async def doors() -> AsyncGenerator[Door, None]:
+            yield Door(sentinel.place, sentinel.login, sentinel.trust)
+
+        return Connection(
+            doors=doors,
+            socket_timeout=None,
+            socket_connect_timeout=self._deadline,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+        )
+
+    async def _leave_all_but(self, sentinels: Collection["_Sentinel"]) -> None:
+        for each in self._connections.keys() - set(sentinels) - self._asked.keys():
+            await self._connections.pop(each).disconnect(nowait=True)
+
+
+class _Sentinel(NamedTuple):
+    place: Place
+    login: Login
+    trust: Trust | None
+
+
+class _Answer(NamedTuple):
+    config_epoch: int
+    """Grows with every failover."""
+    primary: Place
+
+
+async def _question(connection: Connection, primary: str) -> _Answer:
+    await connection.send_command("SENTINEL", "MASTER", primary, check_health=False)
+    reply = await connection.read_response(disable_decoding=True)
+    state = dict(zip(reply[::2], reply[1::2], strict=True))
+    return _Answer(int(state[b"config-epoch"]), Place(state[b"ip"].decode(), int(state[b"port"])))
+
+
+def _nobody_tells(address: RedisAddress, troubles: list[Exception]) -> NoPrimaryError:
+    if any("No such master" in str(trouble) for trouble in troubles):
+        return NoPrimaryError(f"the Sentinels know no primary named {address.primary}")
+    error = NoPrimaryError("no Sentinel answers" if troubles else "no Sentinel answers in time")
+    refusals = [each for each in troubles if isinstance(each, redis.exceptions.AuthenticationError)]
+    error.__cause__ = next(iter(refusals + troubles), None)
+    return error

@@ -1,0 +1,253 @@
+"""Servers as production has them, from Debian's packages: with TLS, watched by Sentinels.
+
+What the embedded servers lack (they are built without TLS) and what no wheel carries. A test that needs a program
+which is not here is skipped; in CI, where everything is installed, it fails.
+"""
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from ops import embedded
+from ops.embedded import LOOPBACK, Account, free_port, write_private
+from ops.guardian import Guardian
+
+PASSWORD = "shared-by-all-members"
+
+
+def program(name: str, *places: str) -> str:
+    """Where a program is; skips the test, or fails it in CI, when it is nowhere."""
+    found = shutil.which(name, path=os.pathsep.join((*places, os.environ.get("PATH", os.defpath), "/usr/sbin")))
+    if found is None:
+        reason = f"{name} is not installed"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found
+
+
+class Member(embedded.Redis):
+    """A Valkey that shares its password with others, as a primary and its replicas do."""
+
+    def _read_password(self) -> str:
+        return PASSWORD
+
+    @property
+    def place(self) -> tuple[str, int]:
+        return self.host, self.port
+
+
+class DebianRedis(Member):
+    """Redis proper; with a `tls-cert-file` in its settings it takes TLS and nothing else."""
+
+    name = "Redis"
+
+    def _command(self) -> list[str]:
+        return [program("redis-server"), str(self.home / "valkey.conf"), "--loglevel", "warning"]
+
+    def _is_ready(self) -> bool:
+        return _takes_connections(self.host, self.port) if "tls-cert-file" in self.settings else super()._is_ready()
+
+    def _configuration(self) -> str:
+        plain = super()._configuration()
+        return _on_tls(plain, self.port) if "tls-cert-file" in self.settings else plain
+
+
+class Sentinel(embedded.Redis):
+    """A Sentinel; `settings` are lines of its configuration, with or without a value apart."""
+
+    name = "Sentinel"
+    usual_settings = MappingProxyType({})
+
+    @property
+    def _configuration_path(self) -> Path:
+        return self.data_directory / "sentinel.conf"
+
+    def _prepare(self) -> None:
+        self._own(self.data_directory)
+        if not self._configuration_path.exists():  # it writes there what it learns
+            write_private(self._configuration_path, self._configuration(), self._account)
+
+    def _command(self) -> list[str]:
+        return [str(self._packages / self.wheel.probe), str(self._configuration_path), "--sentinel"]
+
+    def _answers(self, connection: socket.socket) -> bool:
+        connection.sendall(b"PING\r\n")
+        return connection.recv(5) in (b"+PONG", b"-NOAU")
+
+    def _configuration(self) -> str:
+        lines = [f"{name} {value or ''}" for name, value in self.settings.items()]
+        return "\n".join([f"bind {self.host}", f"port {self.port}", f"dir {self.data_directory}", *lines, ""])
+
+
+class DebianSentinel(Sentinel):
+    """A Sentinel of Redis proper, on TLS alone."""
+
+    def _command(self) -> list[str]:
+        return [program("redis-server"), str(self._configuration_path), "--sentinel"]
+
+    def _is_ready(self) -> bool:
+        return _takes_connections(self.host, self.port)
+
+    def _configuration(self) -> str:
+        return _on_tls(super()._configuration(), self.port)
+
+
+class DebianPostgres(embedded.Postgres):
+    """PostgreSQL as Debian has it, which is built with TLS."""
+
+    version = "15"
+
+    @property
+    def bin_directory(self) -> Path:
+        places = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+        return Path(program("postgres", *(str(place) for place in places[-1:]))).parent
+
+    def _prepare(self) -> None:
+        type(self).version = self.bin_directory.parent.name
+        super()._prepare()
+
+    def _initdb(self, target: Path) -> list[str]:
+        return [option for option in super()._initdb(target) if "locale" not in option] + ["--locale=C.UTF-8"]
+
+
+def _on_tls(configuration: str, port: int) -> str:
+    return configuration.replace(f"\nport {port}\n", f"\nport 0\ntls-port {port}\ntls-auth-clients no\n")
+
+
+def _takes_connections(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A certificate and its key, as files."""
+
+    path: Path
+    key: Path
+
+
+class Authority:
+    """A certification authority made by the openssl command."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self._directory = directory / name
+        self._directory.mkdir()
+        self._name = name
+        self.path = self._directory / "ca.crt"
+        self._openssl(
+            "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30",
+            "-subj", f"/CN={name} (test)", "-keyout", "ca.key", "-out", "ca.crt",
+        )  # fmt: skip
+        (self._directory / "index.txt").touch()
+        self._conf = (
+            "[ca]\ndefault_ca = own\n[own]\ndatabase = index.txt\nnew_certs_dir = .\ndefault_md = sha256\n"
+            "rand_serial = yes\npolicy = any\ncertificate = ca.crt\nprivate_key = ca.key\nunique_subject = no\n"
+            "[any]\ncommonName = supplied\n[server]\nsubjectAltName = "
+        )
+
+    def issue(self, name: str, *, names: str = "IP:127.0.0.1,DNS:localhost", expired: bool = False) -> Certificate:
+        """A certificate for these names."""
+        start, end = ("20240101000000Z", "20250101000000Z") if expired else ("20250101000000Z", "20990101000000Z")
+        (self._directory / "ca.conf").write_text(f"{self._conf}{names}\n")
+        self._openssl(
+            "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", f"/CN={name}",
+            "-keyout", f"{name}.key", "-out", f"{name}.csr",
+        )  # fmt: skip
+        self._openssl(
+            "ca", "-config", "ca.conf", "-batch", "-notext", "-extensions", "server", "-startdate", start,
+            "-enddate", end, "-in", f"{name}.csr", "-out", f"{name}.crt",
+        )  # fmt: skip
+        return Certificate(self._directory / f"{name}.crt", self._directory / f"{name}.key")
+
+    def _openssl(self, *words: str) -> None:
+        done = subprocess.run(
+            [program("openssl"), *words], cwd=self._directory, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+
+
+@dataclass
+class Watched:
+    """A primary and two replicas, and the Sentinels that watch them under the name `dossiers`."""
+
+    members: list[Member]
+    sentinels: list[Sentinel]
+
+    @property
+    def url(self) -> str:
+        places = ",".join(f"{sentinel.host}:{sentinel.port}" for sentinel in self.sentinels)
+        return f"redis+sentinel://:{PASSWORD}@{places}/dossiers/0"
+
+
+@dataclass
+class Place:
+    """A directory that the servers' account can enter, and whatever is started in it."""
+
+    path: Path
+    guardian: Guardian
+    stack: ExitStack
+
+    def start(self, kind: type[embedded.Server], name: str, **options: Any) -> Any:
+        """A server that is stopped when the place is left."""
+        return self.stack.enter_context(kind.start(self.path / name, guardian=self.guardian, **options))
+
+    def hand_over(self, certificate: Certificate) -> Certificate:
+        """A copy that the servers can read; it replaces the one before."""
+        copy = Certificate(self.path / "server.crt", self.path / "server.key")
+        for source, target in ((certificate.path, copy.path), (certificate.key, copy.key)):
+            write_private(target, source.read_text(), Account.unprivileged())
+        return copy
+
+
+@contextmanager
+def place(guardian: Guardian) -> Iterator[Place]:
+    """A place of its own for a test's servers; they and it are gone afterwards."""
+    directory = Path(tempfile.mkdtemp(prefix="hoso24-debian-"))
+    directory.chmod(0o755)
+    try:
+        with ExitStack() as stack:
+            yield Place(directory, guardian, stack)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def watched(place: Place) -> Watched:
+    """Everything started; the Sentinels know each other and the replicas from the first moment."""
+    auth = {"masterauth": PASSWORD}
+    primary = place.start(Member, "one", settings=auth)
+    follows = auth | {"replicaof": f"{primary.host} {primary.port}", "repl-diskless-sync-delay": "0"}
+    replicas = [place.start(Member, name, settings=follows) for name in ("two", "three")]
+    ids: dict[int, str] = {}
+    for _ in range(3):
+        ids[free_port(30_000 + secrets.randbelow(2_000), avoid=ids)] = secrets.token_hex(20)
+    sentinels = []
+    for port, own in ids.items():
+        others = [f"known-sentinel dossiers {LOOPBACK} {other} {ids[other]}" for other in ids if other != port]
+        settings = (
+            f"myid {own}",
+            f"monitor dossiers {primary.host} {primary.port} 2",
+            f"auth-pass dossiers {PASSWORD}",
+            "down-after-milliseconds dossiers 400",
+            "failover-timeout dossiers 1000",  # for twice as long there is no second failover
+            *(f"known-replica dossiers {replica.host} {replica.port}" for replica in replicas),
+            *others,
+        )
+        options = {"port": port, "settings": dict.fromkeys(f"sentinel {line}" for line in settings)}
+        sentinels.append(place.start(Sentinel, f"sentinel-{port}", **options))
+    return Watched([primary, *replicas], sentinels)
