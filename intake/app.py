@@ -30,7 +30,13 @@ SCHEMA_VERSION = "SELECT coalesce(max(version), 0) AS version FROM schema_versio
 async def build(settings: IntakeSettings) -> Running:
     """The intake, connected to nothing yet. Raises WrongSchema if Postgres answers with another schema."""
     log.info("the settings in effect", extra={"settings": describe(settings)})
-    postgres = Postgres("postgres", settings.pg_url.reveal, size=settings.pg_connections, deadline=settings.pg_deadline)
+    postgres = Postgres(
+        "postgres",
+        settings.pg_url.reveal,
+        size=settings.pg_connections,
+        deadline=settings.pg_deadline,
+        pooled=settings.pg_pooled,
+    )
     catalogue = CatalogueCopy(postgres)
     watch = _Watch(postgres, catalogue)
     await watch.look()

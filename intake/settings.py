@@ -6,6 +6,7 @@ from typing import Literal
 from lookup.settings import (
     CacheSettings,
     Count,
+    PoolerSettings,
     Port,
     ProcessSettings,
     Seconds,
@@ -37,7 +38,7 @@ class WriterSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class IntakeSettings(WriterSettings, ProcessSettings):
+class IntakeSettings(WriterSettings, PoolerSettings, ProcessSettings):
     """The intake's settings."""
 
     port: Port = setting("HOSO24_INTAKE_PORT", default=8090, doc="The intake's public port.")

@@ -52,6 +52,7 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
         size=settings.pg_queries,
         deadline=settings.pg_deadline,
         lateness=state.late_since,
+        pooled=settings.pg_pooled,
     )
     redis = Redis(
         "redis", settings.redis_url.reveal, size=16, deadline=settings.redis_deadline, lateness=state.late_since

@@ -84,13 +84,22 @@ class Hosts:
         size: int,
         deadline: float,
         lateness: Lateness | None = None,
+        pooled: bool = False,
     ) -> None:
         self._clock = clock
         count = len(each_host(addresses.first(url())))
         names = ["postgres"] if count == 1 else [f"postgres-{n + 1}" for n in range(count)]
         self.all = [
             Host(
-                Postgres(name, _nth(url, n), size=size, deadline=deadline, lateness=lateness, stateless=True),
+                Postgres(
+                    name,
+                    _nth(url, n),
+                    size=size,
+                    deadline=deadline,
+                    lateness=lateness,
+                    stateless=True,
+                    pooled=pooled,
+                ),
                 Breaker(name, after=2),
             )
             for n, name in enumerate(names)

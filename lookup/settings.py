@@ -39,6 +39,17 @@ class ProcessSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PoolerSettings:
+    """What a process has that may be put behind a connection pooler."""
+
+    pg_pooled: bool = setting(
+        "HOSO24_PG_POOLED",
+        default=False,
+        doc="Whether lookup and intake reach Postgres through PgBouncer in transaction mode.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class CacheSettings:
     """What a process that reads or writes the cache has."""
 
@@ -62,7 +73,7 @@ class CacheSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LookupSettings(CacheSettings, ProcessSettings):
+class LookupSettings(CacheSettings, PoolerSettings, ProcessSettings):
     """The lookup's settings."""
 
     port: Port = setting("HOSO24_LOOKUP_PORT", default=8080, doc="The lookup's public port.")

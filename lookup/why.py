@@ -116,7 +116,7 @@ async def tell(typed: str, admin: str, settings: LookupSettings, console: Consol
 async def find_out(code: DossierCode, admin: str, settings: LookupSettings) -> Findings:
     """Ask everybody at once; whoever does not answer has a row that says so."""
     clock = DatabaseClock()
-    hosts = Hosts(settings.pg_url.reveal, clock, size=1, deadline=DEADLINE)
+    hosts = Hosts(settings.pg_url.reveal, clock, size=1, deadline=DEADLINE, pooled=settings.pg_pooled)
     redis = Redis("redis", settings.redis_url.reveal, size=2, deadline=DEADLINE)
     try:
         process, *of_hosts = await asyncio.gather(

@@ -63,6 +63,9 @@ class Postgres:
     `deadline` (seconds) bounds waiting for a connection and the statement together. `url` is asked anew at every
     connect; of several, one a line, the first is taken that Postgres lets in. `stateless` promises that no statement
     leaves anything behind in its session, and saves the round trip that would clear it away after each of them.
+
+    `pooled` says that a PgBouncer in transaction mode is in between: then nothing is kept in the session, prepared
+    statements included. Where there is one and it was not said, every call is Unavailable, and the reason says so.
     """
 
     def __init__(
@@ -74,13 +77,15 @@ class Postgres:
         deadline: float,
         lateness: Lateness | None = None,
         stateless: bool = False,
+        pooled: bool = False,
     ) -> None:
         self.name = name
         self._urls = Urls(url)
         self._size = size
         self._deadline = deadline
         self._lateness = lateness
-        self._reset = _leave if stateless else None
+        self._pooled = pooled
+        self._reset = _leave if stateless or pooled else None
         self._asking = 0
         self._pool: asyncpg.Pool | None = None
 
@@ -132,7 +137,15 @@ class Postgres:
         return self._pool
 
     async def _connect(self, _: None, **options: Any) -> asyncpg.Connection:
-        return await _let_in(self._urls, timeout=self._deadline, **options)
+        if self._pooled:
+            return await _let_in(self._urls, timeout=self._deadline, statement_cache_size=0, **options)
+        connection = await _let_in(self._urls, timeout=self._deadline, **options)
+        if await _has_pooler(connection):
+            connection.terminate()
+            raise Unavailable(
+                f"{self.name} cannot be used now.", reason="a connection pooler is in between: set HOSO24_PG_POOLED=1"
+            )
+        return connection
 
     async def close(self) -> None:
         """Give every connection up; one that does not answer is cut after a second."""

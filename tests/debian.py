@@ -1,4 +1,4 @@
-"""Servers as production has them, from Debian's packages: with TLS, watched by Sentinels.
+"""Servers as production has them, from Debian's packages: with TLS, behind PgBouncer, watched by Sentinels.
 
 What the embedded servers lack (they are built without TLS) and what no wheel carries. A test that needs a program
 which is not here is skipped; in CI, where everything is installed, it fails.
@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 import socket
+import struct
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -120,6 +121,52 @@ class DebianPostgres(embedded.Postgres):
 
     def _initdb(self, target: Path) -> list[str]:
         return [option for option in super()._initdb(target) if "locale" not in option] + ["--locale=C.UTF-8"]
+
+
+class PgBouncer(embedded.Server):
+    """PgBouncer in transaction mode, with one connection to Postgres for each role and database.
+
+    `settings`: roles and their passwords, and under `postgres` the host and port it leads to.
+    """
+
+    name = "PgBouncer"
+    wheel = embedded.Redis.wheel  # of no use here, but every server has one
+    usual_settings = MappingProxyType({})
+    stop_signal = embedded.Redis.stop_signal
+
+    def url(self, url: str) -> str:
+        """The same URL, by way of this pooler."""
+        return url.replace(f"{LOOPBACK}:{self.settings['port']}/", f"{self.host}:{self.port}/")
+
+    def _prepare(self) -> None:
+        self._own(self.data_directory)
+        roles = {role: password for role, password in self.settings.items() if role != "port"}
+        users = "".join(f'"{role}" "{password}"\n' for role, password in roles.items())
+        write_private(self.data_directory / "users.txt", users, self._account)
+        write_private(self.data_directory / "pgbouncer.ini", self._configuration(), self._account)
+
+    def _configuration(self) -> str:
+        return f"""
+[databases]
+* = host={LOOPBACK} port={self.settings["port"]}
+[pgbouncer]
+listen_addr = {self.host}
+listen_port = {self.port}
+unix_socket_dir =
+auth_type = scram-sha-256
+auth_file = {self.data_directory / "users.txt"}
+pool_mode = transaction
+default_pool_size = 1
+max_client_conn = 200
+"""
+
+    def _command(self) -> list[str]:
+        return [program("pgbouncer"), str(self.data_directory / "pgbouncer.ini")]
+
+    def _answers(self, connection: socket.socket) -> bool:
+        parameters = b"user\0nobody\0database\0nothing\0\0"
+        connection.sendall(struct.pack("!II", len(parameters) + 8, 3 << 16) + parameters)
+        return connection.recv(1) in (b"R", b"E")
 
 
 def _on_tls(configuration: str, port: int) -> str:

@@ -21,11 +21,16 @@ Write = Callable[[str], Awaitable[Any]]
 
 
 class Reads:
-    """Reads without a pause until stopped: some on connections that stay, some on a new one each time."""
+    """Reads without a pause until stopped: some on connections that stay, some on new ones of the same client."""
 
-    def __init__(self, new_client: Callable[[], Any], ask: Callable[[Any], Awaitable[Any]]) -> None:
+    def __init__(
+        self,
+        new_client: Callable[[], Any],
+        ask: Callable[[Any], Awaitable[Any]],
+        part: Callable[[Any], Awaitable[Any]],
+    ) -> None:
         self.done = 0
-        self._new_client, self._ask = new_client, ask
+        self._new_client, self._ask, self._part = new_client, ask, part
         self._stopped = False
         self._tasks = [asyncio.create_task(self._stay()), *(asyncio.create_task(self._come_and_go()) for _ in range(2))]
 
@@ -51,11 +56,12 @@ class Reads:
         await client.close()
 
     async def _come_and_go(self) -> None:
+        client = self._new_client()
         while not self._stopped:
-            client = self._new_client()
             assert await self._ask(client)
-            await client.close()
+            await self._part(client)  # from its connections
             self.done += 1
+        await client.close()
 
 
 @pytest.fixture
@@ -90,6 +96,7 @@ def redis_reads(file: Secret) -> Reads:
     return Reads(
         lambda: Redis("redis", file.reveal, size=2, deadline=5.0),
         lambda client: asyncio.gather(client.call("PING"), client.run(lambda each: each.ping())),
+        lambda client: client._give_up(),
     )
 
 
@@ -135,7 +142,9 @@ async def test_postgres_with_one_password_at_a_time_and_two_in_the_file(
         await admin.execute("CREATE ROLE rotating LOGIN PASSWORD 'one'")
         put(file, one)
         reads = Reads(
-            lambda: Postgres("postgres", file.reveal, size=1, deadline=10.0), lambda client: client.fetch("SELECT 1")
+            lambda: Postgres("postgres", file.reveal, size=1, deadline=10.0),
+            lambda client: client.fetch("SELECT 1"),
+            lambda client: client._pool.expire_connections(),
         )
         await reads.some_more()
         put(file, two, one)
