@@ -10,7 +10,7 @@ import logging
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union
@@ -26,27 +26,39 @@ _log = logging.getLogger(__name__)
 _PASSWORD_IN_AUTHORITY = re.compile(r"(://[^:/?#@\s]*):.*@")
 _PASSWORD_IN_QUERY = re.compile(r"([?&][^=&\s]*(?:pass|secret|token|key)[^=&\s]*)=[^&\s]*", re.IGNORECASE)
 
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
+_USER = re.compile(r"[^\[\]\s]*@")
+_HOST = re.compile(r"(?:[^:@\[\]\s]*|\[[0-9A-Fa-f:.]+(?:%\w+)?\])(?::\d{1,5})?")
+_PLACE = re.compile(r"[^@#\s]*")
+
 
 class Secret:
     """A text that shows itself only when asked by name.
 
     One that came from a file is read again at every `reveal`, so a rotated password is picked up by the
-    next connection; while the file is away or empty the last one read stands in.
+    next connection; while the file is away, empty or holds what `accepts` refuses, the last one read stands in.
     """
 
-    __slots__ = ("_text", "path")
+    __slots__ = ("_accepts", "_text", "path")
 
-    def __init__(self, text: str, path: Path | None = None) -> None:
+    def __init__(self, text: str, path: Path | None = None, accepts: Callable[[str], object] = bool) -> None:
         self._text = text
+        self._accepts = accepts
         self.path = path
 
     def reveal(self) -> str:
         if self.path is not None:
             try:
-                self._text = self.path.read_text(encoding="utf-8").strip() or self._text
+                self._take(self.path.read_text(encoding="utf-8").strip())
             except (OSError, UnicodeDecodeError) as error:
                 _log.warning("A secret's file cannot be read again: %s.", type(error).__name__)
         return self._text
+
+    def _take(self, text: str) -> None:
+        if self._accepts(text):
+            self._text = text
+        elif text:
+            _log.warning("A secret's file holds what cannot be used; the secret stays as it was.")
 
     def __repr__(self) -> str:
         return HIDDEN
@@ -173,7 +185,7 @@ def _text(name: str, environ: Mapping[str, str]) -> tuple[str, Path | None]:
 def _converted(declared: _Setting, text: str, path: Path | None) -> Any:
     shape = declared.shape
     if shape is Secret:
-        return Secret(text, path)
+        return _secret(declared, text, path)
     if shape is Path:
         return Path(text)
     raw: Any = [part.strip() for part in text.split(",") if part.strip()] if _is_list(shape) else text
@@ -182,6 +194,36 @@ def _converted(declared: _Setting, text: str, path: Path | None) -> Any:
     except msgspec.ValidationError:
         given = "the value" if declared.secret else repr(masked(text))
         raise ValueError(f"{given} is not valid; expected {_expected(declared)}") from None
+
+
+def _secret(declared: _Setting, text: str, path: Path | None) -> Secret:
+    """The value as a secret; one whose name ends in _URL has to be a URL, whoever is to read it."""
+    if not declared.name.endswith("_URL"):
+        return Secret(text, path)
+    if not is_server_url(text):
+        raise ValueError(
+            "the value is not valid; expected scheme://user:password@host:port/name, "
+            "with whatever is special in the password percent-encoded"
+        )
+    return Secret(text, path, is_server_url)
+
+
+def is_server_url(text: str) -> bool:
+    """Whether this is the URL of a server, or of several, whose parts nobody can take for one another.
+
+    A driver that cannot make sense of a URL quotes it, and what it takes for a port or for the name of a host is then
+    most often a piece of a password that was not percent-encoded.
+    """
+    scheme, found, rest = text.partition("://")
+    authority = rest[: re.search(r"[/?#]|$", rest).start()]  # type: ignore[union-attr]
+    user, _, hosts = authority.rpartition("@")
+    return bool(
+        found
+        and _SCHEME.fullmatch(scheme)
+        and _USER.fullmatch(f"{user}@")
+        and all(_HOST.fullmatch(host) for host in hosts.split(","))
+        and _PLACE.fullmatch(rest[len(authority) :])
+    )
 
 
 def _is_list(shape: Any) -> bool:

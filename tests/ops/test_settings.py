@@ -7,7 +7,7 @@ from typing import Annotated
 import pytest
 from msgspec import Meta
 
-from ops.settings import Secret, SettingsError, describe, masked, read, setting, table, unknown
+from ops.settings import Secret, SettingsError, describe, is_server_url, masked, read, setting, table, unknown
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,66 @@ def test_last_secret_stands_in_while_its_file_is_away_or_empty(tmp_path: Path) -
     assert secret.reveal() == "second"
     file.unlink()
     assert secret.reveal() == "second"
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    server: Secret = setting("HOSO24_SERVER_URL", doc="Where it is.", secret=True)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://reader:pass@db.example:5432/hoso24?sslmode=verify-full",
+        "postgresql://reader:p%2Fa%23s%3Fs@one.example,two.example:5433/hoso24",
+        "postgresql://reader:p@ss@db.example/hoso24",
+        "postgresql:///hoso24?host=/run/postgresql",
+        "redis://:pass@[::1]:6379/0",
+        "rediss://cache.example",
+    ],
+)
+def test_url_of_a_server_is_taken(url: str) -> None:
+    assert read(Elsewhere, {"HOSO24_SERVER_URL": url}).server.reveal() == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://reader:hush/hush@db.example:5432/hoso24",
+        "postgresql://reader:1/hush@db.example/hoso24",
+        "postgresql://reader:hush#hush@db.example/hoso24",
+        "postgresql://reader:hush?hush@db.example/hoso24",
+        "redis://:hu[sh@cache.example/0",
+        "redis://:hu sh@cache.example/0",
+        "redis://:hush@cache.example:hush/0",
+        "reader:hush@db.example",
+        "hush",
+    ],
+)
+def test_url_a_driver_would_quote_the_password_of_is_refused_without_it(url: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read(Elsewhere, {"HOSO24_SERVER_URL": url})
+    assert "percent-encoded" in str(caught.value)
+    assert "hush" not in str(caught.value)
+
+
+def test_long_nonsense_is_refused_at_once() -> None:
+    for url in ("a://" + "a," * 100_000 + "#", "a://" + "[" * 100_000, "a://" + ":" * 100_000 + "@"):
+        assert not is_server_url(url + "\0 ")
+
+
+def test_rotated_url_that_cannot_be_used_leaves_the_secret_as_it_was(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "server"
+    file.write_text("redis://:first@cache.example/0")
+    server = read(Elsewhere, {"HOSO24_SERVER_URL_FILE": str(file)}).server
+    file.write_text("redis://:hush/hush@cache.example/0")
+    assert server.reveal() == "redis://:first@cache.example/0"
+    assert "cannot be used" in caplog.text
+    assert "hush" not in caplog.text
+    file.write_text("redis://:second@cache.example/0")
+    assert server.reveal() == "redis://:second@cache.example/0"
 
 
 def test_secret_never_prints_itself() -> None:
