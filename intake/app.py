@@ -100,6 +100,7 @@ def main() -> None:
         admin_port=settings.admin_port,
         drain_seconds=settings.drain_seconds,
         log_level=settings.log_level,
+        connections=settings.connections,
     )
 
 

@@ -9,6 +9,7 @@ from lookup.settings import (
     PoolerSettings,
     Port,
     ProcessSettings,
+    PublicSettings,
     Seconds,
     check_key_secrets,
     check_url,
@@ -38,7 +39,7 @@ class WriterSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class IntakeSettings(WriterSettings, PoolerSettings, ProcessSettings):
+class IntakeSettings(WriterSettings, PoolerSettings, PublicSettings):
     """The intake's settings."""
 
     port: Port = setting("HOSO24_INTAKE_PORT", default=8090, doc="The intake's public port.")

@@ -10,6 +10,7 @@ from lookup.dossier import Shows
 from lookup.lookup_key import KeyRing
 from ops import addresses
 from ops.clients import Networks
+from ops.crowd import MOST
 from ops.settings import Secret, setting
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -50,6 +51,17 @@ class PoolerSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PublicSettings(ProcessSettings):
+    """What every process with a public port has."""
+
+    connections: Annotated[int, Meta(ge=16, le=1_000_000)] = setting(
+        "HOSO24_CONNECTIONS",
+        default=MOST,
+        doc="Clients connected to a process at the most; fewer where it may not have so many descriptors.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class CacheSettings:
     """What a process that reads or writes the cache has."""
 
@@ -73,7 +85,7 @@ class CacheSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LookupSettings(CacheSettings, PoolerSettings, ProcessSettings):
+class LookupSettings(CacheSettings, PoolerSettings, PublicSettings):
     """The lookup's settings."""
 
     port: Port = setting("HOSO24_LOOKUP_PORT", default=8080, doc="The lookup's public port.")

@@ -103,6 +103,8 @@ class ExpressProtocol(Protocol):
         peer = transport.get_extra_info("peername")
         self.peer = peer[0] if isinstance(peer, tuple) else None
 
+    data_received = web.RequestHandler.data_received  # what came, the tap tells
+
     @property
     def waits(self) -> bool:
         """Whether an answer is promised and not there yet."""
@@ -254,7 +256,13 @@ class _Tap:
         protocol = self._protocol
         while True:
             messages, upgraded, tail = self._parser.feed_data(data)
-            if not messages or upgraded:
+            if not messages:
+                if data:
+                    protocol.head_began()
+                return messages, upgraded, tail
+            if protocol.head_due is not None:
+                protocol.head_came()
+            if upgraded:
                 return messages, upgraded, tail
             rest = protocol.take(messages)
             if len(messages) < QUEUE:

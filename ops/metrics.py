@@ -26,6 +26,13 @@ HTTP_SECONDS = Histogram(
     buckets=HTTP_BUCKETS,
 )
 HTTP_IN_FLIGHT = Gauge("hoso24_http_in_flight", "Requests being answered now.", ["service"])
+CONNECTIONS = Gauge("hoso24_connections", "Connections clients have open to the public port.", ["service"])
+CONNECTIONS_CUT = Counter(
+    "hoso24_connections_cut_total",
+    "Connections hung up on: slow_head (no whole request in time), deaf (answers not taken in time, or by too many), "
+    "silent (made room for a newcomer when the process was full), full (a newcomer there was no room for).",
+    ["service", "reason"],
+)
 LOOP_LAG = Gauge(
     "hoso24_loop_lag_seconds",
     "Worst lateness of the main event loop within the last 15 seconds, one that still lasts included.",

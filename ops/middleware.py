@@ -50,6 +50,8 @@ OTHER_METHOD = "OTHER"
 _IN_OUR_WORDS: dict[int, type[Refusal]] = {404: NoSuchPath, 405: MethodNotAllowed, 413: TooLarge}
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 NOT_TIMED = frozenset({429, CLIENT_GONE, 503})
+CONTENT_SECURITY_POLICY = "default-src 'none'; frame-ancestors 'none'"
+"""Of an answer that is no page: a browser that shows it all the same loads nothing for it, and in nobody's frame."""
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _REQUEST_ID = "X-Request-Id"
 SLOW = 1.0
@@ -109,11 +111,17 @@ def new_request_id() -> str:
 
 
 def dress(response: web.StreamResponse) -> None:
-    """Put on the headers that every answer carries. Doing it twice does no harm."""
+    """Put on the headers that every answer carries. Doing it twice does no harm.
+
+    Nothing may be kept unless whoever made the answer says so. Strict-Transport-Security is not among them: it speaks
+    for a whole domain and for its TLS, so it is for the edge to send.
+    """
     headers = response.headers
+    headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
     headers.setdefault(_REQUEST_ID, request_id.get() or new_request_id())
     headers.setdefault("X-Content-Type-Options", "nosniff")
     headers.setdefault("Referrer-Policy", "no-referrer")
+    headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
     headers[hdrs.SERVER] = "hoso24"  # aiohttp would tell its version and Python's
 
 
@@ -324,9 +332,20 @@ class BodyTooSlow(Malformed):
     title_vi = "Nội dung yêu cầu không đến đủ trong thời hạn."
 
 
+class UnsupportedCoding(Refusal):
+    """The body is compressed. A server does not unpack what a stranger has packed."""
+
+    kind = Kind.UNSUPPORTED
+    code = "unsupported_content_coding"
+    title = "The body is compressed, which is not taken here."
+    title_vi = "Không nhận nội dung yêu cầu đã nén."
+
+
 async def read_body(request: web.BaseRequest) -> bytes:
-    """The whole body. Raises BodyTooSlow after BODY_SECONDS, also for a chunked body that breaks off in the middle,
-    which aiohttp would wait for until the client leaves."""
+    """The whole body. Raises UnsupportedCoding for a compressed one, and BodyTooSlow after BODY_SECONDS, also for a
+    chunked body that breaks off in the middle, which aiohttp would wait for until the client leaves."""
+    if request.headers.get(hdrs.CONTENT_ENCODING, "identity").strip().lower() != "identity":
+        raise UnsupportedCoding
     try:
         async with asyncio.timeout(BODY_SECONDS):
             return await request.read()

@@ -20,8 +20,10 @@ import uvloop
 from aiohttp import hdrs, web
 
 from ops import logs, tracing
+from ops.crowd import MOST, Crowd, ask_for_descriptors
 from ops.errors import Internal, Malformed
 from ops.listener import Listener
+from ops.metrics import CONNECTIONS_CUT
 from ops.middleware import OTHER_METHOD, UNMATCHED, dress, new_request_id, problem, record
 from ops.probes import Admin, Check, Report, State
 from ops.settings import SettingsError
@@ -30,6 +32,10 @@ T = TypeVar("T")
 
 BACKLOG = 4096
 """Connections that may wait at the door; the kernel caps it at net.core.somaxconn, which is 4096 by default."""
+HEAD_SECONDS = 20.0
+"""How long a client may take for its first request's head from the moment it came, for later ones from their start."""
+DEAF_SECONDS = 60.0
+"""How long answers may wait for a client to take them."""
 COLLECT_AFTER = (50_000, 20, 100)
 """The garbage collector's thresholds. With the usual ones it took a fifth of the time of a lookup from Postgres."""
 GRACE = 20.0
@@ -40,6 +46,7 @@ STOPPING = 10.0
 _CONNECTION: dict[str, Any] = {
     "keepalive_timeout": 75.0,
     "access_log": None,  # the middleware writes it
+    "auto_decompress": False,  # nobody has to send us less than a megabyte compressed, and a bomb is a megabyte, too
     "max_line_size": 4096,
     "max_field_size": 8190,
     "max_headers": 64,
@@ -53,13 +60,87 @@ class CannotListen(Exception):
 
 
 class Protocol(web.RequestHandler):
-    """aiohttp's connection, except that what never reaches a handler is refused in our form too."""
+    """aiohttp's connection, except that what never reaches a handler is refused in our form too, and that a client
+    cannot have it for nothing: heads have to come in time, answers have to be taken, and the crowd has to have room.
+    """
 
-    __slots__ = ("service",)
+    __slots__ = ("_crowd", "_deaf", "_line", "head_due", "service")
 
-    def __init__(self, manager: web.Server, *, service: str, **options: Any) -> None:
+    def __init__(self, manager: web.Server, *, service: str, crowd: Crowd, **options: Any) -> None:
         super().__init__(manager, loop=asyncio.get_running_loop(), **options)
         self.service = service
+        self.head_due: asyncio.TimerHandle | None = None
+        """When the head that is awaited has to be there."""
+        self._crowd = crowd
+        self._deaf: asyncio.TimerHandle | None = None
+        self._line: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._line = transport  # type: ignore[assignment]
+        if self._crowd.enter(self):
+            self.head_due = self._loop.call_later(HEAD_SECONDS, self.cut, "slow_head")
+        else:
+            self.force_close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._crowd.leave(self)
+        self.head_came()
+        self._hears()
+        self._line = None
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        before = self._request_count
+        super().data_received(data)
+        if self._request_count != before:
+            self.head_came()
+        elif data:
+            self.head_began()
+
+    # -- clients that cost more than they ask for ------------------------------------------------------------
+
+    @property
+    def owes(self) -> bool:
+        """Whether the client has said nothing yet, or half of a request."""
+        return self.head_due is not None
+
+    def head_began(self) -> None:
+        """Something came that was no whole request. It may be part of a body, and then somebody is reading that."""
+        waiter = self._waiter
+        if self.head_due is None and waiter is not None and not waiter.done():
+            self.head_due = self._loop.call_later(HEAD_SECONDS, self.cut, "slow_head")
+
+    def head_came(self) -> None:
+        """A whole request is there, or nobody waits for one any more."""
+        if self.head_due is not None:
+            self.head_due.cancel()
+            self.head_due = None
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._deaf = self._loop.call_later(DEAF_SECONDS, self.cut, "deaf")
+        self._crowd.deafen(self)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._crowd.hear(self)
+        self._hears()
+
+    def _hears(self) -> None:
+        if self._deaf is not None:
+            self._deaf.cancel()
+            self._deaf = None
+
+    def cut(self, reason: str) -> None:
+        """Hang up at once, and count it under this reason; what the client has not taken is dropped."""
+        CONNECTIONS_CUT.labels(self.service, reason).inc()
+        line = self._line
+        self.force_close()
+        if line is not None:
+            line.abort()
+
+    # -- what no handler answers -----------------------------------------------------------------------------
 
     def handle_error(
         self,
@@ -157,11 +238,13 @@ async def start(
     admin_port: int = 0,
     drain_seconds: float = 0.0,
     reuse_port: bool = False,
+    connections: int = MOST,
     state: State | None = None,
     admin: Admin | None = None,
 ) -> Server:
     """Start on the running loop; port 0 takes a free one. Raises CannotListen, with all closed again.
 
+    `connections`: how many clients may be connected at once, fewer where there are not so many descriptors.
     An `admin` that is given listens already, and is its owner's to stop.
     """
     state = state or running.state or State()
@@ -181,7 +264,8 @@ async def start(
         public_port = None
         if running.app is not None:
             runner = await _set_up(stack, running.app, state)
-            connect = functools.partial(running.protocol, runner.server, service=service, **_CONNECTION)
+            crowd = Crowd(service, connections)
+            connect = functools.partial(running.protocol, runner.server, service=service, crowd=crowd, **_CONNECTION)
             public_port = await _open(stack, connect, host, port or 0, reuse_port=reuse_port)
         state.started = True
         return Server(
@@ -204,6 +288,7 @@ def run(
     drain_seconds: float = 5.0,
     log_level: str = "info",
     reuse_port: bool = False,
+    connections: int = MOST,
 ) -> None:
     """Run a service until SIGTERM or SIGINT, from the first log line to the last span.
 
@@ -215,6 +300,7 @@ def run(
     except ValueError:
         raise SystemExit(_complain(f"{log_level!r} is not a log level.")) from None
     traces = tracing.configure(service)
+    ask_for_descriptors(connections)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             code = runner.run(
@@ -226,6 +312,7 @@ def run(
                     port=port,
                     drain_seconds=drain_seconds,
                     reuse_port=reuse_port,
+                    connections=connections,
                 )
             )
     except (CannotListen, SettingsError) as fault:
@@ -325,9 +412,11 @@ async def _open(
 
 
 def _dresser(state: State) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
-    async def dress_and_drain(_: web.Request, response: web.StreamResponse) -> None:
+    async def dress_and_drain(request: web.Request, response: web.StreamResponse) -> None:
         dress(response)
-        if state.draining:
+        # We speak no other protocol, and of what came in one segment with the wish for one aiohttp drops the rest:
+        # what comes next may begin in the middle of something.
+        if state.draining or request._message.upgrade:
             response.headers[hdrs.CONNECTION] = "close"
             response.force_close()
 
