@@ -31,6 +31,8 @@ RENDERING = 1
 
 LARGEST_BATCH = 100
 KEY_HEADER = "Hoso24-Key"
+SPELT_OTHERWISE = {"Cache-Control": "public, max-age=86400"}
+"""Of a redirect to the canonical spelling, which depends on nothing but the address."""
 PATH = "/api/v1/dossiers/"
 
 encode = msgspec.json.Encoder().encode
@@ -273,7 +275,7 @@ class _Api:
         code = codes.parse(typed)
         at_least = _at_least(request)
         if typed != code.path:
-            raise web.HTTPPermanentRedirect(f"{PATH}{code.path}{_query(request)}")
+            raise web.HTTPPermanentRedirect(f"{PATH}{code.path}{_query(request)}", headers=SPELT_OTHERWISE)
         key = request.headers.get(KEY_HEADER)
         found = await self._desk.find(code, key, at_least, self._desk.client(request.remote, request.headers))
         return self._desk.answer(

@@ -37,6 +37,7 @@ from ops.express import LATER, ExpressProtocol, Later
 from ops.metrics import HTTP_BUCKETS, HTTP_IN_FLIGHT, observe_many
 from ops.middleware import (
     CLIENT_GONE,
+    CONTENT_SECURITY_POLICY,
     NOT_TIMED,
     SLOW,
     completed,
@@ -75,7 +76,11 @@ _CACHED = b"\r\nCache-Status: hoso24; hit\r\nCache-Control: public, no-cache\r\n
 _STORED = b"\r\nCache-Status: hoso24; fwd=miss; stored\r\nCache-Control: public, no-cache\r\nETag: "
 _JSON = b"\r\nContent-Type: application/json\r\nX-Request-Id: "
 _NO_BODY = b"\r\nX-Request-Id: "
-_DRESSED = b"\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\nServer: hoso24"
+_DRESSED = (
+    b"\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\nContent-Security-Policy: "
+    + CONTENT_SECURITY_POLICY.encode()
+    + b"\r\nServer: hoso24"
+)
 _DRESSED_AND_LENGTH = _DRESSED + b"\r\nContent-Length: "
 
 _AGE_BUCKETS = [bound * SECOND for bound in metrics.AGE_BUCKETS]

@@ -17,7 +17,7 @@ from aiohttp import hdrs, web
 
 from lookup import code as codes
 from lookup import lookup_key
-from lookup.api import Desk, DossierOrKeyNotFound
+from lookup.api import SPELT_OTHERWISE, Desk, DossierOrKeyNotFound
 from lookup.clock import moment
 from lookup.code import DossierCode, MalformedCode
 from lookup.dossier import VIETNAM, Record
@@ -77,7 +77,7 @@ class _Pages:
             code = codes.parse(typed)
         except MalformedCode as problem:
             return _malformed(request, problem, typed)
-        raise web.HTTPMovedPermanently(f"{FORMS[language(request)]}/{code.path}")
+        raise web.HTTPMovedPermanently(f"{FORMS[language(request)]}/{code.path}", headers=SPELT_OTHERWISE)
 
     async def dossier(self, request: web.Request) -> web.StreamResponse:
         """One dossier, for anyone or, with the cookie of its key, for its holder."""
@@ -112,7 +112,7 @@ class _Pages:
         typed = request.match_info["code"]
         code = codes.parse(typed)
         if typed != code.path:
-            raise web.HTTPPermanentRedirect(f"{FORMS[language(request)]}/{code.path}")
+            raise web.HTTPPermanentRedirect(f"{FORMS[language(request)]}/{code.path}", headers=SPELT_OTHERWISE)
         return code
 
     def _remember(self, code: DossierCode, typed: str, form: str) -> web.Response:
@@ -248,7 +248,11 @@ def _page(request: web.Request, template: str, context: Mapping[str, Any], statu
         request_id=logs.request_id.get() or "",
         **context,
     )
-    headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY, hdrs.CACHE_CONTROL: "private, no-store"}
+    headers = {
+        "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+        "X-Frame-Options": "DENY",  # for telephones whose browsers are older than frame-ancestors
+        hdrs.CACHE_CONTROL: "private, no-store",
+    }
     return web.Response(text=text, content_type="text/html", status=status, headers=headers)
 
 

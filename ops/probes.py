@@ -17,6 +17,7 @@ import msgspec
 from aiohttp import web
 
 from ops import metrics
+from ops.middleware import dress
 from ops.settings import masked
 
 Check = Callable[[], Awaitable[object]]
@@ -137,6 +138,7 @@ class Admin:
 
     def _application(self) -> web.Application:
         application = web.Application()
+        application.on_response_prepare.append(_dressed)
         application.add_routes(
             [
                 web.get("/livez", self._livez),
@@ -202,6 +204,10 @@ class Admin:
         detail = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_called(check), self._main))
         answer: dict[str, object] = {"status": "ok", "seconds": round(time.perf_counter() - began, 4)}
         return answer if detail is None else {**answer, "detail": detail}
+
+
+async def _dressed(_: web.Request, response: web.StreamResponse) -> None:
+    dress(response)
 
 
 async def _called(check: Check) -> object:

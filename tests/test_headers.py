@@ -1,0 +1,133 @@
+"""Every kind of answer says how it may be shown, kept and referred to, and none says what it was made with."""
+
+import platform
+import re
+from typing import NamedTuple
+
+import aiohttp
+import pytest
+from yarl import URL
+
+from lookup import pages
+from ops import express, middleware
+from tests.conftest import Database
+from tests.house import House, lookup_running, lookup_settings
+
+UNKNOWN = "G99.12.01-260101-9999"
+BARE = middleware.CONTENT_SECURITY_POLICY
+PAGE = pages.CONTENT_SECURITY_POLICY
+FOR_A_DAY, FOR_EVER = "public, max-age=86400", "public, max-age=31536000, immutable"
+
+
+class Kind(NamedTuple):
+    """One kind of answer: how to get it, and what it has to say of itself."""
+
+    status: int
+    path: str
+    kept: str
+    policy: str = BARE
+    method: str = "GET"
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+KEY = ("Hoso24-Key", "{key}")
+HELD = ("If-None-Match", '"1.1-json-1"')
+COOKIE = ("Cookie", "hoso24-key={key}")
+OF_THE_LOOKUP = {
+    "json": Kind(200, "/api/v1/dossiers/{code}", "public, no-cache"),
+    "json of the holder": Kind(200, "/api/v1/dossiers/{code}", "private, no-store", headers=(KEY,)),
+    "json of a version": Kind(200, "/api/v1/dossiers/{code}?at_least=1", "no-store"),
+    "head": Kind(200, "/api/v1/dossiers/{code}", "public, no-cache", method="HEAD"),
+    "not modified": Kind(304, "/api/v1/dossiers/{code}", "public, no-cache", headers=(HELD,)),
+    "json redirect": Kind(308, "/api/v1/dossiers/{lower}", FOR_A_DAY),
+    "statuses": Kind(200, "/api/v1/statuses", "public, max-age=3600"),
+    "malformed": Kind(400, "/api/v1/dossiers/nonsense", "no-store"),
+    "missing": Kind(404, f"/api/v1/dossiers/{UNKNOWN}", "no-store"),
+    "nowhere": Kind(404, "/api/v1/nowhere", "no-store"),
+    "method": Kind(405, "/api/v1/lookups", "no-store"),
+    "packed": Kind(415, "/api/v1/lookups", "no-store", method="POST", headers=(("Content-Encoding", "gzip"),)),
+    "expectation": Kind(417, "/api/v1/statuses", "no-store", headers=(("Expect", "the unexpected"),)),
+    "version too new": Kind(503, "/api/v1/dossiers/{code}?at_least=9", "no-store"),
+    "form": Kind(200, "/tra-cuu", "private, no-store", PAGE),
+    "page": Kind(200, "/tra-cuu/{code}", "private, no-cache", PAGE),
+    "page in English": Kind(200, "/en/status/{code}", "private, no-cache", PAGE),
+    "page of the holder": Kind(200, "/tra-cuu/{code}", "private, no-store", PAGE, headers=(COOKIE,)),
+    "problem page": Kind(404, f"/tra-cuu/{UNKNOWN}", "private, no-store", PAGE),
+    "page nowhere": Kind(404, "/nowhere", "private, no-store", PAGE),
+    "form's redirect": Kind(301, "/tra-cuu?ma={lower}", FOR_A_DAY),
+    "page's redirect": Kind(308, "/tra-cuu/{lower}", FOR_A_DAY),
+    "key's redirect": Kind(303, "/tra-cuu/{code}?key={key}", "no-store"),
+    "style sheet": Kind(200, "/static/site.css", FOR_EVER),
+    "icon": Kind(200, "/static/icon.svg", FOR_EVER),
+}
+OF_THE_INTAKE = {
+    "refusal": Kind(401, "/api/v1/dossiers/{code}", "no-store"),
+    "officer's view": Kind(200, "/api/v1/dossiers/{code}", "no-store", headers=(("Authorization", "Bearer {token}"),)),
+    "nowhere": Kind(404, "/nowhere", "no-store"),
+}
+OF_THE_ADMIN = {
+    "live": Kind(200, "/livez", "no-store"),
+    "ready": Kind(200, "/readyz", "no-store"),
+    "health": Kind(200, "/health", "no-store"),
+    "metrics": Kind(200, "/metrics", "no-store"),
+    "report": Kind(200, "/reports/why?code={code}", "no-store"),
+    "nowhere": Kind(404, "/nowhere", "no-store"),
+}
+VERSIONS = (aiohttp.__version__, platform.python_version())
+MADE_WITH = re.compile("|".join(["aiohttp", "python", "uvloop", "hoso24/", *map(re.escape, VERSIONS)]), re.IGNORECASE)
+
+
+async def check(url: str, kinds: dict[str, Kind], known: dict[str, str]) -> None:
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
+        for name, kind in kinds.items():
+            address = URL(url + kind.path.format(**known), encoded=True)
+            asked = {header: value.format(**known) for header, value in kind.headers}
+            for _ in range(2):  # the second time it comes from memory
+                async with http.request(kind.method, address, headers=asked, allow_redirects=False) as response:
+                    await response.read()
+                    assert response.status == kind.status, name
+                    assert_dressed(name, kind, response)
+
+
+def assert_dressed(name: str, kind: Kind, response: aiohttp.ClientResponse) -> None:
+    headers = response.headers
+    once = {each: headers.getall(each) for each in ("Cache-Control", "Content-Security-Policy", "Server")}
+    assert once == {
+        "Cache-Control": [kind.kept],
+        "Content-Security-Policy": [kind.policy],
+        "Server": ["hoso24"],
+    }, name
+    assert headers["X-Content-Type-Options"] == "nosniff", name
+    assert headers["Referrer-Policy"] == "no-referrer", name
+    assert headers["X-Request-Id"], name
+    assert ("X-Frame-Options" in headers) is (kind.policy == PAGE), name
+    assert "Strict-Transport-Security" not in headers, name  # the edge's to send, which has the certificate
+    assert "X-Powered-By" not in headers, name
+    assert not MADE_WITH.search(str(headers)), name
+    if kind.policy == PAGE and response.status == 200:
+        assert headers["Content-Type"] == "text/html; charset=utf-8", name
+
+
+@pytest.mark.parametrize("express_way", [True, False], ids=["quick", "normal"])
+async def test_every_kind_of_answer_is_dressed(
+    database: Database, redis_url: str, house: House, monkeypatch: pytest.MonkeyPatch, express_way: bool
+) -> None:
+    receipt = await house.receive()
+    code = receipt["code"]
+    known = {"code": code, "lower": code.lower(), "key": receipt["lookup_key"], "token": house.token}
+    monkeypatch.setattr(express, "supported", lambda: express_way)
+    async with lookup_running(lookup_settings(database.reader_url, redis_url)) as served:
+        await check(f"http://127.0.0.1:{served.port}", OF_THE_LOOKUP, known)
+        await check(f"http://127.0.0.1:{served.admin_port}", OF_THE_ADMIN, known)
+    if express_way:
+        await check(house.intake_url, OF_THE_INTAKE, known)
+
+
+def test_no_policy_allows_a_script_a_frame_or_another_house() -> None:
+    for policy in (BARE, PAGE):
+        rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+        assert rules["default-src"] == "'none'"
+        assert rules["frame-ancestors"] == "'none'"
+        assert "script-src" not in rules
+        assert not re.search(r"unsafe|\*|https?:|data:", policy)
+    assert dict(rule.strip().split(" ", 1) for rule in PAGE.split(";"))["form-action"] == "'self'"
