@@ -9,7 +9,7 @@ TEST_WORKERS ?= 2
 BENCH_PYTHON ?= $(PYTHON)
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo load bench bench-import test proof monitoring pictures lint
+.PHONY: help up down demo load bench bench-import test proof monitoring pictures lint audit
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -68,3 +68,12 @@ lint: .venv/ready ## ruff and mypy in strict mode
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/python -m ops.monitoring --check
+
+.venv-audit/ready: requirements-audit.lock
+	@echo "Installing into .venv-audit (once) …"
+	@$(PYTHON) -m venv .venv-audit
+	@.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-audit.lock
+	@touch $@
+
+audit: .venv-audit/ready ## ask for known vulnerabilities of everything the locks name (needs the network; AUDIT="-s osv" asks elsewhere)
+	@exec .venv-audit/bin/python .ci/audit.py $(AUDIT)
