@@ -108,11 +108,10 @@ def test_nothing_is_installed_without_its_hash() -> None:
 def licences(name: str) -> set[str]:
     """What an installed package says it is under: its expression, else its classifiers, else its free text."""
     found = importlib.metadata.metadata(name)
-    expression = found.get("License-Expression")
-    if expression:
+    for expression in found.get_all("License-Expression", []):
         return set(re.split(r" (?:AND|OR) |[()]", expression)) - {""}
     classifiers = [each.rpartition(" :: ")[2] for each in found.get_all("Classifier", []) if "OSI Approved" in each]
-    texts = classifiers or [found.get("License") or "none"]
+    texts = classifiers or found.get_all("License", ["none"])
     return {BY_OTHER_NAMES.get(text, text) for text in texts}
 
 

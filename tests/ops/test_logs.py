@@ -104,6 +104,18 @@ def test_queries_are_cut_off_wherever_they_stand(lines: Lines) -> None:
     assert [line["message"] for line in lines()] == ["GET /tra-cuu/H26-1?… 200", "Really? Yes."]
 
 
+def test_line_break_in_what_a_client_sent_begins_no_new_line() -> None:
+    with _restored():
+        stream = io.StringIO()
+        handler = logs.configure("sample", "info", stream)
+        sent = 'x\r\n{"level":"info","message":"forged"}\n\x1b[2J\0'
+        log.warning("Refused %s.", sent, extra={"path": sent, sent: "by its name"})
+        handler.close()
+    written = stream.getvalue()
+    assert re.fullmatch(r"[^\x00-\x1f]*\n", written)
+    assert json.loads(written)["path"] == sent
+
+
 def test_libraries_log_through_the_same_handler(lines: Lines) -> None:
     logging.getLogger("asyncio").error("from asyncio")
     logging.getLogger("aiohttp.server").warning("from aiohttp")

@@ -64,7 +64,7 @@ async def ask_for_token(_: web.Request) -> web.Response:
 
 
 async def read_body(request: web.Request) -> web.Response:
-    return web.Response(text=str(len(await request.read())))
+    return web.Response(text=str(len(await middleware.read_body(request))))
 
 
 async def move_on(_: web.Request) -> web.Response:
@@ -320,10 +320,10 @@ async def test_client_that_leaves_while_sending_is_no_fault_of_ours(
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-async def test_body_that_cannot_be_unpacked_is_the_clients_fault(client: ClientSession) -> None:
+async def test_packed_body_is_refused_without_a_look_at_it(client: ClientSession) -> None:
     response = await client.post("/body", data=b"not gzip", headers={"Content-Encoding": "gzip"})
-    assert response.status == 400
-    assert (await problem_of(response))["detail"] == "The body cannot be read."
+    assert response.status == 415
+    assert (await problem_of(response))["code"] == "unsupported_content_coding"
 
 
 async def test_answer_that_fails_half_way_is_cut_and_not_continued(

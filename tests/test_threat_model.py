@@ -1,0 +1,115 @@
+"""The threat model names tests and places that exist; and the tests of threats that have no other home."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = (ROOT / "docs" / "threat-model.md").read_text("utf-8")
+ROWS = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in PAGE.splitlines() if line.startswith("| ")]
+ROWS = [[cell.strip(" |") for cell in row] for row in ROWS if row[0] != "threat"]
+CODE = [path for package in ("ops", "lookup", "intake") for path in sorted((ROOT / package).rglob("*.py"))]
+each_row = pytest.mark.parametrize("row", ROWS, ids=[row[0] for row in ROWS])
+
+
+def defined(path: Path) -> set[str]:
+    """Every name a file defines: classes, functions, methods and constants."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return names
+
+
+TESTS = {name for path in (ROOT / "tests").rglob("test_*.py") for name in defined(path) if name.startswith("test_")}
+
+
+@each_row
+def test_every_threat_has_a_control_and_a_test_that_exists(row: list[str]) -> None:
+    assert len(row) == 3, row
+    _, control, tests = row
+    assert len(control) > 20
+    named = re.findall(r"`(test_[a-z0-9_]+)`", tests)
+    assert named
+    assert set(named) <= TESTS, set(named) - TESTS
+    assert re.fullmatch(r"(`test_[a-z0-9_]+`(, )?)+", tests)
+
+
+@each_row
+def test_every_place_a_control_is_in_exists(row: list[str]) -> None:
+    for place in re.findall(r"`([^`]*(?:\.py:\w+|\.sql|\.yaml|Dockerfile))`", row[1]):
+        path, _, name = place.partition(":")
+        assert (ROOT / path).is_file(), place
+        assert not name or name in defined(ROOT / path), place
+    assert not re.search(r"`[a-z_/]+\.py`", row[1]), "a place in the code is a file and a name in it"
+
+
+def test_threat_model_is_one_page_and_linked() -> None:
+    assert len(ROWS) >= 25
+    assert len(PAGE.split()) < 1600
+    for document in ("README.md", "SECURITY.md"):
+        assert "docs/threat-model.md" in (ROOT / document).read_text("utf-8"), document
+
+
+# -- threats whose control is that something is not there --------------------------------------------------------
+
+EXECUTES = {"eval", "exec", "compile", "__import__"}
+UNPACKS = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
+
+
+def test_nothing_unpickles_or_evaluates() -> None:
+    for path in CODE:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                modules = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+                assert not UNPACKS & {module.partition(".")[0] for module in modules}, path
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id not in EXECUTES, f"{path}:{node.lineno}"
+
+
+ASKS = {"fetch", "fetchrow", "fetchval", "execute", "executemany", "cursor", "prepare"}
+
+
+def made(statement: ast.expr) -> bool:
+    """Whether this statement is put together where it is sent, of anything but constants."""
+    if isinstance(statement, ast.JoinedStr):
+        values = [part.value for part in statement.values if isinstance(part, ast.FormattedValue)]
+        return not all(isinstance(value, ast.Name) and value.id.isupper() for value in values)
+    if isinstance(statement, ast.Call) and isinstance(statement.func, ast.Attribute):
+        return statement.func.attr in ("format", "join", "replace")
+    return isinstance(statement, ast.BinOp)
+
+
+def test_statements_are_put_together_from_constants() -> None:
+    """What is sent is a constant, or what PostgreSQL itself has quoted."""
+    sent = [
+        (path, node.args[0])
+        for path in CODE
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ASKS and node.args
+    ]
+    assert len(sent) > 30
+    assert [f"{path.name}: {ast.unparse(statement)}" for path, statement in sent if made(statement)] == []
+    assert all(
+        made(ast.parse(text, mode="eval").body) for text in ("f'SELECT {code}'", "'SELECT ' + code", "A.format(b)")
+    )
+
+
+def test_hashes_are_seeded_anew_in_every_process() -> None:
+    """Whoever cannot know the seed cannot choose codes that collide; nothing we start fixes it."""
+    command = [sys.executable, "-c", "print(hash('G99.01.01-261126-0001'))"]
+    hashes = {subprocess.run(command, capture_output=True, text=True, check=True, env={}).stdout for _ in range(3)}
+    assert len(hashes) > 1
+    for path in (
+        ROOT / "Dockerfile",
+        ROOT / "Makefile",
+        *(ROOT / "k8s").rglob("*.yaml"),
+        *(ROOT / "k8s").rglob("*.env"),
+    ):
+        assert "PYTHONHASHSEED" not in path.read_text("utf-8"), path
