@@ -144,7 +144,7 @@ def _postgres(stack: Stack, directory: Path, own: Secrets) -> tuple[Mapping[str,
 def _with_user(url: str, user: str, password: str, database: str) -> str:
     parts = urlsplit(url)
     return urlunsplit(
-        parts._replace(netloc=f"{user}:{quote(password)}@{parts.hostname}:{parts.port}", path=f"/{database}")
+        parts._replace(netloc=f"{user}:{quote(password, safe='')}@{parts.hostname}:{parts.port}", path=f"/{database}")
     )
 
 
