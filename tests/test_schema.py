@@ -1,13 +1,15 @@
 """What the database itself promises: roles, grants, constraints, and the words it shares with the code."""
 
+import secrets
 from typing import Any
+from urllib.parse import quote
 
 import asyncpg
 import pytest
 
 from lookup import schema
 from lookup.status import Status
-from tests.conftest import Database
+from tests.conftest import Database, role_url
 
 APPLICANT = ("name", "id", "phone", "email", "address", "kind")
 
@@ -74,3 +76,25 @@ async def test_every_constraint_of_ours_is_named_as_a_statement(writer: Any) -> 
     )
     assert names
     assert not [row["conname"] for row in names if row["conname"].endswith(("_check", "_check1"))]
+
+
+async def test_password_stands_in_no_statement_a_server_may_log(postgres_server: Any, template: Database) -> None:
+    password = f"hush {secrets.token_hex(8)}"
+    admin = await asyncpg.connect(template.admin_url)
+    try:
+        await admin.execute("CREATE ROLE scribe LOGIN")
+        logged = postgres_server.log_path.stat().st_size
+        url = role_url(template.admin_url, "scribe", template.name).replace(
+            "scribe:scribe", f"scribe:{quote(password)}"
+        )
+        await schema.create_roles(f"{template.admin_url}?log_statement=all", url)
+        text = postgres_server.log_path.read_bytes()[logged:].decode()
+        assert "ALTER ROLE scribe PASSWORD" in text
+        assert password not in text
+        scribe = await asyncpg.connect(url.replace(template.name, "postgres"))
+        await scribe.close()
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            await asyncpg.connect(url.replace("hush", "other").replace(template.name, "postgres"))
+    finally:
+        await admin.execute("DROP ROLE scribe")
+        await admin.close()

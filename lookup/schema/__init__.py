@@ -4,6 +4,10 @@ Migrating is a step of its own, never part of starting a service: two replicas w
 owner's role may change the schema.
 """
 
+import base64
+import hashlib
+import hmac
+import secrets
 from collections.abc import Callable
 from importlib import resources
 from urllib.parse import unquote, urlsplit
@@ -14,6 +18,8 @@ from ops.settings import SettingsError
 
 SCHEMA = "hoso24"
 _LOCK = 0x686F736F3234  # "hoso24": one migrator at a time
+_ROUNDS = 4096
+"""As PostgreSQL has it; a password here is random and long."""
 
 CREATE_SCHEMA = f"""
 CREATE SCHEMA IF NOT EXISTS {SCHEMA};
@@ -102,7 +108,7 @@ async def create_roles(admin_url: str, *role_urls: str) -> None:
                 await connection.fetchval(
                     "SELECT format('ALTER ROLE %I PASSWORD %L', $1::text, $2::text)",
                     unquote(url.username or ""),
-                    unquote(url.password or ""),
+                    password_verifier(unquote(url.password or "")),
                 )
             )
         if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", database):
@@ -111,6 +117,19 @@ async def create_roles(admin_url: str, *role_urls: str) -> None:
             )
     finally:
         await connection.close()
+
+
+def password_verifier(password: str) -> str:
+    """What PostgreSQL keeps of a password (RFC 7677), so that the password itself never stands in a statement, which a
+    server may log. One that is empty, or has to be prepared because it is not ASCII, is left to the server."""
+    if not password or not password.isascii():
+        return password
+    salt = secrets.token_bytes(16)
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, _ROUNDS)
+    client, server = (hmac.digest(salted, key, "sha256") for key in (b"Client Key", b"Server Key"))
+    stored = hashlib.sha256(client).digest()
+    salt64, stored64, server64 = (base64.b64encode(each).decode() for each in (salt, stored, server))
+    return f"SCRAM-SHA-256${_ROUNDS}:{salt64}${stored64}:{server64}"
 
 
 NEW_EPOCH = "INSERT INTO epoch (number, reason) SELECT max(number) + 1, $1 FROM epoch RETURNING number"
