@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import cache
 from importlib import resources
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 
 import jinja2
 from aiohttp import hdrs, web
@@ -98,8 +98,7 @@ class _Pages:
     async def take_key(self, request: web.Request) -> web.StreamResponse:
         """The key typed on the anonymous page: remembered if it is this dossier's."""
         code = self._canonical(request)
-        await read_body(request)
-        key = str((await request.post()).get("key", ""))
+        key = _typed_key(await read_body(request))
         try:
             await self._desk.find(code, key, client=self._desk.client(request.remote, request.headers))
         except MalformedKey as problem:
@@ -180,6 +179,14 @@ class _Pages:
                 for step in record.timeline
             ],
         }
+
+
+def _typed_key(body: bytes) -> str:
+    """The key in a form as browsers send ours, whatever the request calls it; empty where there is none."""
+    try:
+        return dict(parse_qsl(body.decode("utf-8", "replace"), max_num_fields=16)).get("key", "")
+    except ValueError:
+        return ""
 
 
 async def static(request: web.Request) -> web.StreamResponse:
