@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.house import lookup_settings
 from tests.system.test_up import PATIENCE, Up, directory, running, wait_for
 
 __all__ = ["directory"]
@@ -183,8 +184,6 @@ def test_process_that_cannot_start_gives_no_secret_away(directory: Path) -> None
 
 @pytest.mark.parametrize("name", ["lookup_key_secrets", "redis_url", "pg_url"])
 def test_settings_in_a_traceback_show_no_secret(name: str) -> None:
-    from tests.house import lookup_settings
-
     settings = lookup_settings(f"postgresql://u:{MARK}@h/x", f"redis://:{MARK}@h/0")
     assert MARK not in repr(settings)
     assert MARK not in f"{getattr(settings, name)}"
