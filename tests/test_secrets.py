@@ -27,6 +27,19 @@ MARK = "Hu5hMark"
 KEYS = "1:" + "5a" * 32
 
 
+NOTE = """
+import json, os, sys
+
+def note(event, arguments):
+    if event in ("subprocess.Popen", "os.exec", "os.posix_spawn", "os.system"):
+        with open(os.environ["COMMAND_LINES"], "a") as file:
+            file.write(json.dumps([str(each) for each in arguments[:2]]) + "\\n")
+
+sys.addaudithook(note)
+"""
+"""In every Python process of the house: what it starts. A program may change what `ps` shows a moment after."""
+
+
 class House:
     """A house that runs, its secrets, and what can be seen of it from outside."""
 
@@ -109,19 +122,27 @@ class House:
 
 
 def test_secrets_of_a_running_house_stand_in_its_private_files_only(directory: Path) -> None:
-    with running(directory, HOSO24_LOG_LEVEL="debug") as up:
+    (directory / "sitecustomize.py").write_text(NOTE)
+    noted = {
+        "PYTHONPATH": os.pathsep.join([str(directory), *sys.path]),
+        "COMMAND_LINES": str(directory / "command-lines"),
+    }
+    with running(directory, HOSO24_LOG_LEVEL="debug", **noted) as up:
         house = House(up)
         house.watch_ps_until_ready()
         house.is_used()
         house.postgres_dies()
         shown = "".join(house.shown())
     secrets, logs = house.secrets(), house.logs()
+    started = (directory / "command-lines").read_text("utf-8")
+    assert all(program in started for program in ("initdb", "postgres", "valkey-server", "hoso24"))
     assert {"postgres", "valkey-server"} <= house.names
     assert set(logs) >= {"lookup.log", "intake.log", "relay.log", "log"}
     assert all(len(secret) >= 12 for secret in secrets.values())
     on_purpose = {"token", *(name for name in secrets if name.startswith("key of"))}
     for name, secret in secrets.items():
         assert not [line for line in house.command_lines if secret in line], f"{name} is in ps"
+        assert secret not in started, f"{name} is an argument"
         assert not [log for log, text in logs.items() if secret in text], f"{name} is in a log"
         assert secret not in shown, f"{name} is told"
         assert name in on_purpose or secret not in up.printed, f"{name} is printed"
