@@ -28,7 +28,7 @@ from lookup.lookup_key import KeyRing
 from lookup.status import Status
 from ops import embedded
 from ops.embedded import CannotStart, free_port, write_private
-from ops.settings import is_server_url
+from ops.settings import are_server_urls
 from ops.stack import Service, Stack, write_up_file
 
 CLIENT = "local-demo"
@@ -129,7 +129,7 @@ def _postgres(stack: Stack, directory: Path, own: Secrets) -> tuple[Mapping[str,
             raise CannotStart(f"Some HOSO24_PG_…_URL are set, but not {', '.join(missing)}: set all four, or none.")
         admin = os.environ.get("HOSO24_PG_ADMIN_URL") or None
         for name, url in {**{names[role]: given[role] for role in ROLES}, "HOSO24_PG_ADMIN_URL": admin}.items():
-            if url is not None and not is_server_url(url):
+            if url is not None and not are_server_urls(url):
                 raise CannotStart(f"{name} is no URL of a server; is its password percent-encoded?")
         _say("PostgreSQL: the one HOSO24_PG_…_URL name.")
         return given, admin

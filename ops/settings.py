@@ -200,12 +200,18 @@ def _secret(declared: _Setting, text: str, path: Path | None) -> Secret:
     """The value as a secret; one whose name ends in _URL has to be a URL, whoever is to read it."""
     if not declared.name.endswith("_URL"):
         return Secret(text, path)
-    if not is_server_url(text):
+    if not are_server_urls(text):
         raise ValueError(
             "the value is not valid; expected scheme://user:password@host:port/name, "
             "with whatever is special in the password percent-encoded"
         )
-    return Secret(text, path, is_server_url)
+    return Secret(text, path, are_server_urls)
+
+
+def are_server_urls(text: str) -> bool:
+    """Whether this is one URL of a server or, while a password is being changed, several, one a line."""
+    urls = text.split()
+    return bool(urls) and all(map(is_server_url, urls))
 
 
 def is_server_url(text: str) -> bool:

@@ -77,13 +77,21 @@ ASKS = {"fetch", "fetchrow", "fetchval", "execute", "executemany", "cursor", "pr
 
 
 def made(statement: ast.expr) -> bool:
-    """Whether this statement is put together where it is sent, of anything but constants."""
+    """Whether this statement is put together where it is sent, of anything but constants and whole numbers."""
     if isinstance(statement, ast.JoinedStr):
-        values = [part.value for part in statement.values if isinstance(part, ast.FormattedValue)]
-        return not all(isinstance(value, ast.Name) and value.id.isupper() for value in values)
+        parts = [part for part in statement.values if isinstance(part, ast.FormattedValue)]
+        return not all(_is_constant(part.value) or _is_whole_number(part) for part in parts)
     if isinstance(statement, ast.Call) and isinstance(statement.func, ast.Attribute):
         return statement.func.attr in ("format", "join", "replace")
     return isinstance(statement, ast.BinOp)
+
+
+def _is_constant(value: ast.expr) -> bool:
+    return isinstance(value, ast.Name) and value.id.isupper()
+
+
+def _is_whole_number(part: ast.FormattedValue) -> bool:
+    return part.format_spec is not None and ast.unparse(part.format_spec) == "f'd'"
 
 
 def test_statements_are_put_together_from_constants() -> None:
