@@ -90,6 +90,7 @@ BACKLOG = 'relay_backlog_seconds{instance="relay-1"}'
 WRITER = 'relay_oldest_writer_seconds{instance="relay-1"}'
 LAG = 'lookup_standby_lag_seconds{dependency="postgres-2",instance="lookup-1"}'
 DROPPED = 'hoso24_log_lines_dropped_total{instance="lookup-1"}'
+CUT = 'hoso24_connections_cut_total{service="lookup",reason="silent",instance="lookup-1"}'
 UNREADABLE = 'lookup_unreadable_entries_total{instance="lookup-1"}'
 UNKNOWN = 'intake_outcomes_unknown_total{instance="intake-1"}'
 
@@ -114,6 +115,7 @@ def healthy(minutes: int, every: int = 1) -> Series:
         WRITER: level((minutes, 0.05), every=every),
         LAG: level((minutes, 0.7), every=every),
         DROPPED: count((minutes, 0), every=every),
+        CUT: count((minutes, 0), every=every),
         UNREADABLE: count((minutes, 0), every=every),
         UNKNOWN: count((minutes, 0), every=every),
         unavailable("redis", "TimeoutError"): count((minutes, 0.1), every=every),
@@ -311,6 +313,12 @@ DAYS = [
         20,
         {of_lookup("lookup_epoch", "lookup-1"): level((10, 1), (10, 2))},
         {"EpochsDiffer": "page"},
+    ),
+    Day(
+        "somebody who opens connections and says nothing",
+        20,
+        {CUT: count((10, 0), (10, 600))},
+        {"ConnectionsFull": "page"},
     ),
     Day("a log nobody reads", 20, {DROPPED: count((15, 0), (5, 1000))}, {"LogLinesDropped": "ticket"}),
     Day(
