@@ -85,7 +85,10 @@ def migrate() -> None:
             await schema.create_roles(settings.admin_url.reveal(), *(url.reveal() for url in roles if url))
         return await schema.migrate(settings.owner_url.reveal(), click.echo)
 
-    applied = asyncio.run(work())
+    try:
+        applied = asyncio.run(work())
+    except schema.CannotMigrate as error:
+        sys.exit(str(error))
     click.echo(f"{applied} migrations applied." if applied else "The schema is up to date.")
 
 

@@ -24,8 +24,6 @@ from ops.settings import describe, read
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = "SELECT coalesce(max(version), 0) AS version FROM schema_version"
-
 
 async def build(settings: IntakeSettings) -> Running:
     """The intake, connected to nothing yet. Raises WrongSchema if Postgres answers with another schema."""
@@ -71,13 +69,14 @@ class _Watch:
 
     async def schema_version(self) -> int:
         """The schema's version; raises Unavailable when Postgres cannot be asked."""
-        (row,) = await self._postgres.fetch(SCHEMA_VERSION)
+        (row,) = await self._postgres.fetch(schema.STATE)
         return int(row["version"])
 
     async def look(self) -> None:
         """Once. Raises WrongSchema."""
         try:
-            schema.check(await self.schema_version())
+            (row,) = await self._postgres.fetch(schema.STATE)
+            schema.check(row["version"], row["asks_for"])
             await self._catalogue.refresh()
         except Unavailable:
             log.info("postgres cannot be asked yet; the catalogue stays as it is")

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from intake import metrics
+from lookup import schema
 from lookup.cache import Cache, Change, EntryTooSmallError, StreamMovedError, Value, dossier_key, number_key
 from lookup.clock import microseconds
 from lookup.store import encode
@@ -153,7 +154,7 @@ class Relay:
     async def run(self) -> None:
         """Lead whenever the lock can be had; trouble with Postgres ends the leadership, not the relay.
 
-        Ends only with BehindPooler, which ends the process.
+        Ends only with BehindPooler or WrongSchema, which end the process.
         """
         while True:
             try:
@@ -171,6 +172,8 @@ class Relay:
         # server ends the session of a relay that has been stopped for three seconds.
         connection = await connect_directly(self._url, timeout=2, command_timeout=2, target_session_attrs="primary")
         try:
+            state = await connection.fetchrow(schema.STATE)
+            schema.check(state["version"], state["asks_for"])
             while not await connection.fetchval(TRY_TO_LEAD, LEADERS_LOCK):  # noqa: ASYNC110 - it is another's to end
                 await asyncio.sleep(self._beat_every / 2)
             metrics.RELAY_LEADER.set(1)

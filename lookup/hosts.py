@@ -14,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from lookup.clock import DatabaseClock, microseconds
 from lookup.freshness import SECOND
+from lookup.schema import ASKS_FOR
 from ops import addresses
 from ops.breaker import Breaker
 from ops.connections import Lateness, Postgres
@@ -33,6 +34,9 @@ SELECT now()                                                            AS asked
   FROM heartbeat
 """
 
+# Once a second, and so not part of every batch.
+PROBE = PRESENT.replace("  FROM heartbeat\n", f"     , ({ASKS_FOR}) AS schema_asks_for\n  FROM heartbeat\n")
+
 LARGEST_LAG = 10.0
 """A standby further behind than this, in seconds, is asked only when nobody else answers."""
 
@@ -51,6 +55,8 @@ class Present:
 
     epoch: int
     schema_version: int
+    schema_asks_for: int
+    """The migration that programs have to know; see schema.check."""
 
 
 class Host:
@@ -185,11 +191,11 @@ class Hosts:
     async def _probe(self, host: Host) -> Present | None:
         try:
             with host.breaker.trial():
-                (row,) = await self._ask(host, PRESENT)
+                (row,) = await self._ask(host, PROBE)
         except Unavailable:
             host.role = Role.UNKNOWN if host.breaker.open else host.role
             return None
-        return Present(row["epoch"], row["schema_version"] or 0)
+        return Present(row["epoch"], row["schema_version"] or 0, row["schema_asks_for"])
 
     async def _ask(self, host: Host, sql: str, *arguments: object) -> list[Any]:
         asked_at = time.monotonic()

@@ -71,7 +71,7 @@ class Pulse:
         present = await self._hosts.probe()
         if present:
             # A standby may not have received the newest migration or epoch yet.
-            schema.check(max(each.schema_version for each in present))
+            schema.check(max(each.schema_version for each in present), max(each.schema_asks_for for each in present))
             self._vitals.feed.enter(max(each.epoch for each in present))
 
     async def _ask_redis(self) -> None:

@@ -1,25 +1,53 @@
 """The database's shape: numbered SQL files, applied forward only, and the roles that use them.
 
 Migrating is a step of its own, never part of starting a service: two replicas would race, and only the
-owner's role may change the schema.
+owner's role may change the schema. It is done while the release before this one answers citizens, so:
+
+  - A migration only adds (expand). Whatever takes something away that an older release uses (contract) waits for a
+    release that comes later than the first one that does without it, and says so in its file's name:
+    `0009_contract_0007_drop_old_column.sql` asks of programs that they know migration 0007.
+  - It never makes anybody wait for it. Who waits for a lock on a table makes all who come after wait as well, so it
+    waits three seconds, gives way, and tries again.
+  - What cannot be done in a transaction (an index built CONCURRENTLY) has a file of its own, with the line
+    `-- outside a transaction`, whose statements can be repeated.
+
+tests/lookup/migration_rules.py holds every migration to that.
 """
 
+import asyncio
 import base64
+import contextlib
+import functools
 import hashlib
 import hmac
+import re
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib import resources
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
+
+import asyncpg
 
 from ops import addresses
 from ops.connections import connect_directly
 from ops.settings import SettingsError
 
+T = TypeVar("T")
+Say = Callable[[str], None]
+
 SCHEMA = "hoso24"
 _LOCK = 0x686F736F3234  # "hoso24": one migrator at a time
 _ROUNDS = 4096
 """As PostgreSQL has it; a password here is random and long."""
+OUTSIDE = "-- outside a transaction"
+
+LOCK_TIMEOUT = 3.0
+"""Longest a migration waits for a lock before it gives way, in seconds: as long as citizens may wait behind it."""
+ATTEMPTS = 10
+"""How often a migration tries; with the pauses, some two minutes."""
+LONGEST_PAUSE = 15.0
+"""Between two attempts, in seconds; the first pause is a third of the timeout, each next one twice as long."""
 
 CREATE_SCHEMA = f"""
 CREATE SCHEMA IF NOT EXISTS {SCHEMA};
@@ -30,6 +58,16 @@ CREATE TABLE IF NOT EXISTS {SCHEMA}.schema_version (
 );
 """
 
+# What a program has to know is in the names, so it can be read whichever release has migrated.
+ASKS_FOR = r"SELECT coalesce(max(substring(name FROM '^\d{4}_contract_(\d{4})_')::integer), 0) FROM schema_version"
+STATE = f"SELECT (SELECT coalesce(max(version), 0) FROM schema_version) AS version, ({ASKS_FOR}) AS asks_for"  # noqa: S608
+
+BLOCKERS = """
+SELECT pid, usename
+  FROM pg_stat_activity
+ WHERE pid = ANY (pg_blocking_pids($1))
+"""
+
 
 class WrongSchema(SettingsError):
     """The database the settings name has a schema this program cannot work with; the message says why."""
@@ -38,58 +76,169 @@ class WrongSchema(SettingsError):
         super().__init__([sentence])
 
 
-def migrations() -> list[tuple[int, str, str]]:
-    """Every migration as (version, name, SQL), in order."""
+class CannotMigrate(Exception):
+    """A migration did not get its locks. Nothing of it was done, and it can be tried again at any time."""
+
+
+class Migration(NamedTuple):
+    """One numbered file."""
+
+    version: int
+    name: str
+    sql: str
+
+    @property
+    def asks_for(self) -> int:
+        """The migration that programs have to know once this one is applied; 0 for one that only adds."""
+        contract = re.match(r"\d{4}_contract_(\d{4})_", self.name)
+        return int(contract[1]) if contract else 0
+
+    @property
+    def outside_a_transaction(self) -> bool:
+        """Whether its statements run each by itself, and may find that they have been run before."""
+        return OUTSIDE in self.sql.splitlines()
+
+    @property
+    def statements(self) -> list[str]:
+        """Its statements one by one; for those outside a transaction, in which there are no quotes."""
+        plain = re.sub(r"--.*", "", self.sql)
+        return [statement.strip() for statement in plain.split(";") if statement.strip()]
+
+
+def migrations() -> list[Migration]:
+    """Every migration, in order."""
     files = sorted(file.name for file in resources.files(__name__).iterdir() if file.name[:4].isdigit())
     return [
-        (
-            int(name[:4]),
-            name.removesuffix(".sql"),
-            resources.files(__name__).joinpath(name).read_text("utf-8"),
-        )
+        Migration(int(name[:4]), name.removesuffix(".sql"), resources.files(__name__).joinpath(name).read_text("utf-8"))
         for name in files
     ]
 
 
-LATEST = migrations()[-1][0]
+LATEST = migrations()[-1].version
+"""The newest migration this program knows."""
+
+NEEDED = 5
+"""The oldest schema this program works on. Raise it with the migration that the code cannot do without; a test runs the
+house on every schema from here to the newest."""
 
 
-async def migrate(owner_url: str, say: Callable[[str], None] = lambda _: None) -> int:
+async def migrate(
+    owner_url: str,
+    say: Say = lambda _: None,
+    *,
+    lock_timeout: float = LOCK_TIMEOUT,
+    attempts: int = ATTEMPTS,
+) -> int:
     """Apply what is missing, each migration in a transaction of its own; returns how many were applied.
 
-    Safe to run twice and from two places at once. Raises WrongSchema when the database is newer than this
-    program, and BehindPooler when the URL leads to a pooler: the lock that keeps a second migrator waiting lives
-    in a session.
+    Safe to run twice and from two places at once, and while everybody works. Raises WrongSchema when the database is
+    newer than this program, CannotMigrate when a lock could not be had within `lock_timeout` seconds, `attempts` times,
+    and BehindPooler when the URL leads to a pooler: the lock that keeps a second migrator waiting lives in a session.
     """
     connection = await connect_directly(lambda: owner_url)
     try:
-        await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
-        await connection.execute(CREATE_SCHEMA)
+        await connection.execute(f"SET lock_timeout = '{round(lock_timeout * 1000)}ms'")
+        patience = _Patience(owner_url, connection, say, lock_timeout, attempts)
+        await patience.have("the right to migrate", lambda: connection.execute("SELECT pg_advisory_lock($1)", _LOCK))
+        await patience.have("the schema", lambda: connection.execute(CREATE_SCHEMA))
         await connection.execute(f"SET search_path = {SCHEMA}")
         applied = await connection.fetchval("SELECT coalesce(max(version), 0) FROM schema_version")
         if applied > LATEST:
             raise WrongSchema(
                 f"The database's schema is version {applied}, this program knows {LATEST}: start a newer release."
             )
-        todo = [migration for migration in migrations() if migration[0] > applied]
-        for version, name, sql in todo:
-            say(f"migration {name}")
-            async with connection.transaction():
-                await connection.execute(sql)
-                await connection.execute("INSERT INTO schema_version (version, name) VALUES ($1, $2)", version, name)
+        todo = [migration for migration in migrations() if migration.version > applied]
+        for migration in todo:
+            say(f"migration {migration.name}")
+            await patience.have(f"migration {migration.name}", functools.partial(_apply, connection, migration))
         return len(todo)
     finally:
         await connection.close()
 
 
-def check(version: int) -> None:
-    """Raise WrongSchema if the database is older than this program needs.
+async def _apply(connection: Any, migration: Migration) -> None:
+    """All of it or nothing; outside a transaction, statement by statement, to be begun again after a failure."""
+    if migration.outside_a_transaction:
+        for statement in migration.statements:
+            await connection.execute(statement)
+        await _note(connection, migration)
+    else:
+        async with connection.transaction():
+            await connection.execute(migration.sql)
+            await _note(connection, migration)
 
-    A newer one is fine: migrations only ever add until no release that needs the old form is left.
+
+async def _note(connection: Any, migration: Migration) -> None:
+    await connection.execute(
+        "INSERT INTO schema_version (version, name) VALUES ($1, $2)", migration.version, migration.name
+    )
+
+
+class _Patience:
+    """Tries for a lock again and again, giving way in between, and says who has it."""
+
+    def __init__(self, owner_url: str, connection: Any, say: Say, lock_timeout: float, attempts: int) -> None:
+        self._owner_url = owner_url
+        self._connection = connection
+        self._say = say
+        self._lock_timeout = lock_timeout
+        self._attempts = attempts
+
+    async def have(self, what: str, work: Callable[[], Awaitable[T]]) -> T:
+        """The work's result. Raises CannotMigrate when somebody was in its way every time."""
+        pause = self._lock_timeout / 3
+        for attempt in range(1, self._attempts + 1):
+            async with self._blockers() as blockers:
+                try:
+                    return await work()
+                except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
+                    held = ", ".join(sorted(blockers)) or "somebody who has left since"
+            self._say(f"{what}: a lock is held by {held}; gave way (attempt {attempt} of {self._attempts})")
+            if attempt < self._attempts:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+        raise CannotMigrate(
+            f"{what}: a lock it needs was held by {held} each of the {self._attempts} times it waited "
+            f"{self._lock_timeout:g} s for it. Nothing of it was done. End what holds it, or try at a quieter time."
+        )
+
+    @contextlib.asynccontextmanager
+    async def _blockers(self) -> AsyncIterator[set[str]]:
+        """Who keeps our connection waiting, as seen from another one, for as long as the block runs."""
+        seen: set[str] = set()
+        watching = asyncio.create_task(self._watch(self._connection.get_server_pid(), seen))
+        try:
+            yield seen
+        finally:
+            watching.cancel()
+            await asyncio.wait([watching])
+
+    async def _watch(self, pid: int, seen: set[str]) -> None:
+        await asyncio.sleep(self._lock_timeout / 4)  # most locks are there at once, and nobody has to be asked
+        observer = await connect_directly(lambda: self._owner_url)
+        try:
+            while True:
+                for row in await observer.fetch(BLOCKERS, pid):
+                    seen.add(f"process {row['pid']} ({row['usename'] or 'the server itself'})")
+                await asyncio.sleep(self._lock_timeout / 4)
+        finally:
+            observer.terminate()
+
+
+def check(version: int, asks_for: int = 0) -> None:
+    """Raise WrongSchema unless this program works on a schema of this version.
+
+    It must be NEEDED or newer. One newer than this program is fine as long as it still serves it: `asks_for` is the
+    migration that programs have to know since something older releases use was taken away; 0 when nothing was.
     """
-    if version < LATEST:
+    if version < NEEDED:
         raise WrongSchema(
-            f"The database's schema is version {version}, this program needs {LATEST}: run `hoso24 migrate` first."
+            f"The database's schema is version {version}, this program needs {NEEDED}: run `hoso24 migrate` first."
+        )
+    if asks_for > LATEST:
+        raise WrongSchema(
+            f"The database's schema (version {version}) no longer has what this program uses: it serves releases that "
+            f"know migration {asks_for}, this one knows {LATEST}. Start a newer release."
         )
 
 
