@@ -27,13 +27,14 @@ def cli() -> None:
 def main() -> None:
     """Run the command; what is wrong with settings or servers is one sentence, not a traceback."""
     from ops.embedded import CannotStart
+    from ops.errors import Unavailable
     from ops.settings import SettingsError
 
     try:
         cli()
     except SettingsError as error:
         sys.exit("\n".join(error.faults))
-    except CannotStart as error:
+    except (CannotStart, Unavailable) as error:
         sys.exit(str(error))
 
 
@@ -116,6 +117,27 @@ def cache_renew(reason: str) -> None:
             await connection.close()
 
     click.echo(f"Epoch {asyncio.run(work())} has begun; relay and lookups change over within a second.")
+
+
+@cache.command("lost")
+@click.option("--epoch", type=int, help="Whose stream to look at; the present one by default.")
+@click.option(
+    "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="A file for them, one JSON a line."
+)
+def cache_lost(epoch: int | None, output: Path | None) -> None:
+    """Name the changes that were delivered and are no longer in the log, after Postgres was restored."""
+    from rich.console import Console
+
+    from intake import lost_tail
+    from intake.settings import RelaySettings
+    from ops.settings import read
+
+    tail, told = asyncio.run(lost_tail.look(read(RelaySettings, environment()), epoch))
+    if output is not None:
+        output.write_bytes(b"".join(lost_tail.lines(told)))
+    console = Console(highlight=False, soft_wrap=True)
+    for part in lost_tail.show(tail, told):
+        console.print(part)
 
 
 @cli.command()

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from intake import metrics
+from intake import lost_tail, metrics
 from lookup import schema
 from lookup.cache import Cache, Change, EntryTooSmallError, StreamMovedError, Value, dossier_key, number_key
 from lookup.clock import microseconds
@@ -67,13 +67,6 @@ SELECT change.xid, change.seq, change.code, change.version, change.official_numb
  LIMIT $4
 """
 
-IS_IN_LOG = """
-SELECT CASE WHEN $3::bigint = 0
-            THEN EXISTS (SELECT FROM heartbeat WHERE xid >= $2::xid8)
-            ELSE EXISTS (SELECT FROM event WHERE epoch = $1 AND NOT bulk AND xid = $2::xid8 AND seq = $3)
-        END
-"""
-
 TEN_MINUTES_AGO = """
 SELECT xid, seq
   FROM event
@@ -105,9 +98,12 @@ SELECT transactionid::text
    AND granted
 """
 
+REMIND_AFTER = 60.0
+"""Seconds after which a relay that is halted says so again."""
+
 
 class WentBackInTimeError(Exception):
-    """The stream holds what the log does not: Postgres has lost its latest changes."""
+    """The log does not go on where the stream ends: Postgres has lost its latest changes."""
 
 
 class Position(NamedTuple):
@@ -148,6 +144,7 @@ class Relay:
         self._reached: Position | None = None  # as above, but still known while Redis cannot be asked
         self._why = "start"
         self._writers: dict[str, float] = {}
+        self._reminded_at = 0.0
         self.halted = False
         """True while Postgres seems to have gone back in time, and nothing is delivered for that reason."""
 
@@ -165,6 +162,7 @@ class Relay:
                 metrics.RELAY_LEADER.set(0)
                 metrics.OLDEST_WRITER.set(0)  # both are the leader's to say
                 metrics.RELAY_BACKLOG.set(0)
+                self._set_halted(False)  # whoever leads next finds out for himself
             await asyncio.sleep(self._beat_every / 2)
 
     async def _connect_and_lead(self) -> None:
@@ -228,11 +226,21 @@ class Relay:
             self._forget_position("redis")  # whether the append went in is not known; the stream will say
             await asyncio.sleep(self._beat_every / 4)
         except (WentBackInTimeError, EntryTooSmallError) as alarm:
-            self._set_halted(True)
-            log.critical("the relay has stopped: %s. If Postgres was restored, run `hoso24 cache renew`.", alarm)
+            self._halt(alarm)
             self._forget_position("halted")
             await asyncio.sleep(self._beat_every)
         return 0
+
+    def _halt(self, alarm: Exception) -> None:
+        """Say what was lost: at once, and again from time to time for as long as nothing is done about it."""
+        if not self.halted or time.monotonic() - self._reminded_at >= REMIND_AFTER:
+            self._reminded_at = time.monotonic()
+            log.critical(
+                "the relay has stopped: %s. If Postgres was restored, keep what `hoso24 cache lost` prints, then run "
+                "`hoso24 cache renew` (docs/runbooks/restore.md).",
+                alarm,
+            )
+        self._set_halted(True)
 
     def _set_halted(self, halted: bool) -> None:
         self.halted = halted
@@ -251,8 +259,9 @@ class Relay:
             position = Position(row["xid"], row["seq"], "") if row else Position(0, 0, "")
         else:
             position = Position.of(last)
-            if not await connection.fetchval(IS_IN_LOG, self._epoch, position.xid, position.seq):
-                raise WentBackInTimeError(f"the stream ends with {last}, which the log does not have")
+            tail = await lost_tail.find(connection, self._cache, self._epoch)
+            if tail.fault:
+                raise WentBackInTimeError(str(tail))
         log.info("the relay goes on from %s (%s)", position.last or "ten minutes ago", self._why)
         self._why = "running"
         return position

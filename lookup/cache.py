@@ -338,6 +338,12 @@ class Cache:
         entries = await self._bytes(lambda client: client.xrevrange(stream_key(epoch), count=1))
         return entries[0][0].decode() if entries else ""
 
+    async def before(self, epoch: int, entry_id: str, *, most: int) -> list[Heard]:
+        """The entries before this id ('' for the stream's end), the last one first."""
+        highest = f"({entry_id}" if entry_id else "+"
+        entries = await self._bytes(lambda client: client.xrevrange(stream_key(epoch), max=highest, count=most))
+        return [_heard(each, fields) for each, fields in entries]
+
     async def join(self, epoch: int) -> StreamEnd:
         """Where a follower begins: the stream's end and the feed's state, read at one moment."""
 

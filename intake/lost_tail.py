@@ -1,0 +1,219 @@
+"""What was delivered and is no longer in the log: the future that Postgres lost when it went back in time.
+
+In a history that goes on, three things are certain, whoever has written what meanwhile, and however long ago it was:
+
+  1. Every change in the stream is in the log, under the same xid and seq.
+  2. The newest event of the log that is not beyond the stream's end is the stream's last change. (Were there another
+     one, it would have been delivered.)
+  3. No transaction id is given out that the stream has seen already.
+
+After a restore ids are given out again. Changes are then missing (1); or new ones took ids the stream is past, so that
+nobody would ever be told of them (2); or that is about to happen (3). Heartbeats alone prove nothing: they use up ids
+too, and a relay that only waited for its own to pass the stream's end would take the lost time for its own.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from rich.table import Table
+
+from intake.settings import RelaySettings
+from lookup.cache import Cache, Heard, dossier_key
+from lookup.clock import moment
+from lookup.dossier import VIETNAM, unpack
+from lookup.status import Status
+from ops.connections import POSTGRES_AWAY, Redis, connect_directly
+from ops.errors import Unavailable
+
+CHUNK = 1000
+"""Entries of the stream read at a time. Transactions last ten seconds at the most, so what was lost and what was kept
+lie mixed for no longer than that, and where a whole chunk with changes in it was kept the lost tail has ended."""
+NAMED = 20
+"""Entries an alarm names; `hoso24 cache lost` names all."""
+DEADLINE = 5.0
+"""How long Postgres and Redis may take for one answer to `hoso24 cache lost`, in seconds."""
+
+PRESENT_EPOCH = "SELECT max(number) FROM epoch"
+
+IN_LOG = """
+SELECT asked.n
+  FROM unnest($2::text[], $3::integer[], $4::xid8[], $5::bigint[]) WITH ORDINALITY
+       AS asked (code, version, xid, seq, n)
+  JOIN event e
+    ON e.code = asked.code
+   AND e.version = asked.version
+   AND e.xid = asked.xid
+   AND e.seq = asked.seq
+ WHERE e.epoch = $1
+"""
+
+NEWEST_UP_TO = """
+SELECT xid, seq
+  FROM event
+ WHERE epoch = $1
+   AND NOT bulk
+   AND (xid, seq) <= ($2::xid8, $3::bigint)
+ ORDER BY xid DESC, seq DESC
+ LIMIT 1
+"""
+
+_LOST = "the stream holds changes that the log does not have"
+ID_IS_IN_USE = "SELECT $1::xid8 < pg_snapshot_xmax(pg_current_snapshot())"
+
+
+@dataclass(frozen=True, slots=True)
+class LostTail:
+    """What the stream has and the log has not. `at` in microseconds, 0 for unknown."""
+
+    epoch: int
+    last: str
+    """The id of the stream's last entry; '' for an empty stream."""
+    at: int
+    """The last heartbeat delivered: everything committed up to then may be in the caches."""
+    changes: Sequence[Heard]
+    """The lost ones, oldest first."""
+    fault: str
+    """Why the log does not go on where the stream ends; '' when it does."""
+
+    def __str__(self) -> str:
+        ids = ", ".join(change.id for change in self.changes[:NAMED])
+        more = f" and {len(self.changes) - NAMED} more" if len(self.changes) > NAMED else ""
+        until = f", up to {moment(self.at).astimezone(VIETNAM):%Y-%m-%d %H:%M:%S}" if self.at else ""
+        lost = f"changes lost: {len(self.changes)} ({ids}{more})" if ids else "no change is lost"
+        return f"{self.fault}; the stream ends with {self.last or 'nothing'}{until}; {lost}"
+
+
+async def find(connection: Any, cache: Cache, epoch: int) -> LostTail:
+    """Hold the stream's end against the log. Raises Unavailable when Redis cannot be asked."""
+    last = oldest = newest_change = ""
+    at = 0
+    lost: list[Heard] = []
+    while entries := await cache.before(epoch, oldest, most=CHUNK):
+        last, oldest = last or entries[0].id, entries[-1].id
+        at = at or next((entry.at for entry in entries if entry.at), 0)
+        changes = [entry for entry in entries if entry.code]
+        missing = await _missing(connection, epoch, changes)
+        lost += missing
+        newest_change = newest_change or next((change.id for change in changes), "")
+        if changes and not missing:
+            break
+    fault = _LOST if lost else await _fault(connection, epoch, last, newest_change, oldest)
+    return LostTail(epoch, last, at, tuple(reversed(lost)), fault)
+
+
+async def _missing(connection: Any, epoch: int, changes: Sequence[Heard]) -> list[Heard]:
+    """Those of the changes that are not in the log as they were delivered."""
+    ids = [_pair(change.id) for change in changes]
+    rows = await connection.fetch(
+        IN_LOG,
+        epoch,
+        [change.code for change in changes],
+        [change.version for change in changes],
+        [xid for xid, _ in ids],
+        [seq for _, seq in ids],
+    )
+    there = {row["n"] for row in rows}
+    return [change for n, change in enumerate(changes, 1) if n not in there]
+
+
+async def _fault(connection: Any, epoch: int, last: str, newest_change: str, oldest: str) -> str:
+    """What is wrong with a log in which no change is missing; '' for nothing. `oldest` is the first entry looked at."""
+    if not last:
+        return ""
+    xid, seq = _pair(last)
+    if not await connection.fetchval(ID_IS_IN_USE, xid):
+        return "the stream has seen transactions that the database has yet to begin"
+    newest = await connection.fetchrow(NEWEST_UP_TO, epoch, xid, seq)
+    if newest is not None:
+        found = (newest["xid"], newest["seq"])
+        if found != _pair(newest_change) if newest_change else found > _pair(oldest):
+            return "the log holds a change that the stream is past without having it"
+    return ""
+
+
+def _pair(entry_id: str) -> tuple[int, int]:
+    xid, _, seq = entry_id.partition("-")
+    return int(xid), int(seq)
+
+
+@dataclass(frozen=True, slots=True)
+class LostChange:
+    """One lost change, for whoever has to see that it is made again. No applicant's data are in it."""
+
+    code: str
+    version: int
+    entry: str
+    status: str | None
+    """As Redis still has it; None when it has let go of it, or holds another version."""
+    agency: str | None
+    official_number: str | None
+
+
+async def look(settings: RelaySettings, epoch: int | None = None) -> tuple[LostTail, list[LostChange]]:
+    """The lost tail of an epoch, the log's present one by default, and what Redis still holds of its changes.
+
+    Raises Unavailable when Redis or Postgres cannot be asked.
+    """
+    redis = Redis("redis", settings.redis_url.reveal, size=1, deadline=DEADLINE)
+    try:
+        with _postgres_unavailable():
+            connection = await connect_directly(settings.pg_url.reveal, timeout=DEADLINE, command_timeout=DEADLINE)
+            try:
+                cache = Cache(redis)
+                tail = await find(connection, cache, epoch or await connection.fetchval(PRESENT_EPOCH))
+                return tail, [told async for told in _told(cache, tail)]
+            finally:
+                connection.terminate()
+    finally:
+        await redis.close()
+
+
+@contextlib.contextmanager
+def _postgres_unavailable() -> Iterator[None]:
+    try:
+        yield
+    except POSTGRES_AWAY as away:
+        raise Unavailable(f"Postgres cannot be asked now ({type(away).__name__}: {away}).") from away
+
+
+async def _told(cache: Cache, tail: LostTail) -> AsyncIterator[LostChange]:
+    for start in range(0, len(tail.changes), CHUNK):
+        some = tail.changes[start : start + CHUNK]
+        read = await cache.read(tail.epoch, [dossier_key(tail.epoch, change.code) for change in some])
+        for change, entry in zip(some, read.entries, strict=True):
+            yield _change(change, entry.body if entry is not None and entry.version == change.version else b"")
+
+
+def _change(change: Heard, body: bytes) -> LostChange:
+    try:
+        record = unpack(body) if body else None
+    except msgspec.DecodeError:
+        record = None
+    if record is None:
+        return LostChange(change.code, change.version, change.id, None, None, change.number or None)
+    slug = Status(record.status).slug
+    return LostChange(change.code, change.version, change.id, slug, record.agency, record.official_number)
+
+
+def lines(told: Sequence[LostChange]) -> Iterator[bytes]:
+    """One line of JSON for each, to be kept: once the caches are renewed nobody else remembers them for long."""
+    for change in told:
+        yield msgspec.json.encode(change) + b"\n"
+
+
+def show(tail: LostTail, told: Sequence[LostChange]) -> Iterator[Any]:
+    """For a person at a terminal: a table of the lost changes if there are any, and one sentence."""
+    if told:
+        table = Table(title="Delivered to citizens, and not in the log any more", title_justify="left")
+        for column in ("dossier", "version", "status", "agency", "official number", "entry"):
+            table.add_column(column, justify="right" if column == "version" else "left")
+        for change in told:
+            words = (change.status, change.agency, change.official_number)
+            table.add_row(change.code, str(change.version), *(word or "–" for word in words), change.entry)
+        yield table
+    yield (
+        f"Epoch {tail.epoch}: {tail}." if tail.fault else f"Epoch {tail.epoch}: the log goes on where the stream ends."
+    )
