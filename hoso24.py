@@ -246,11 +246,15 @@ def sample(count: int, seed: int, days: int, until: datetime | None, broken: flo
 
 @cli.command()
 @click.option("--samples/--no-samples", default=True, help="Put sample dossiers into an empty database.")
-def up(samples: bool) -> None:
+@click.option("--servers-only", is_flag=True, help="Only Postgres and Valkey; the processes are run by somebody else.")
+@click.option(
+    "--archive", is_flag=True, help="Postgres keeps its log, to be restored to any moment; grows without bound."
+)
+def up(samples: bool, servers_only: bool, archive: bool) -> None:
     """Run the whole house on this machine until Ctrl-C: embedded Postgres and Valkey, lookup, intake, relay."""
     from intake import local
 
-    local.up(HERE, samples=samples)
+    local.up(HERE, samples=samples, services=not servers_only, archive=archive)
 
 
 @cli.command()

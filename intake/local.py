@@ -8,7 +8,7 @@ import secrets
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -84,29 +84,39 @@ class Servers:
     admin: str | None = None
 
 
-def up(directory: Path, *, samples: bool) -> None:
-    """Start everything, say where it is, and look after it until a signal asks for the end."""
+def up(directory: Path, *, samples: bool, services: bool = True, archive: bool = False) -> None:
+    """Start everything, say where it is, and look after it until a signal asks for the end.
+
+    Without `services` only the servers run, their database prepared, for somebody who runs the processes himself.
+    With `archive` Postgres keeps its log, so that it can be restored to any moment since a base backup.
+    """
     began = time.monotonic()
     directory.mkdir(exist_ok=True)
     with Stack(directory, _say) as stack:
         own = Secrets.of(directory)
-        servers = _servers(stack, directory, own)
+        servers = _servers(stack, directory, own, archive=archive)
         ports = _ports(stack)
         environ = _environ(servers, own, ports)
         _prepare_database(stack, servers, own, samples=samples)
         stack.check()
-        _say("Starting relay, lookup and intake …")
-        stack.start(*(_service(name, directory, environ, ports) for name in ("relay", "lookup", "intake")))
+        if services:
+            _say("Starting relay, lookup and intake …")
+            stack.start(*(_service(name, directory, environ, ports) for name in ("relay", "lookup", "intake")))
+        else:
+            environ |= {"HOSO24_PG_ADMIN_URL": servers.admin} if servers.admin else {}
         shown = asyncio.run(_shown(servers, own))
-        _write(directory, servers, own, ports, environ, shown)
-        _introduce(ports, own, shown, time.monotonic() - began)
+        _write(directory, servers, own, ports if services else {}, environ, shown)
+        if services:
+            _introduce(ports, own, shown, time.monotonic() - began)
+        else:
+            _say(f"\nThe servers are ready; how to reach them stands in {directory / 'environ'}. Stop: Ctrl-C.\n")
         stack.run()
         stack.say("Stopping …")
     stack.say("Everything has stopped. The data are kept; `make up` goes on with them.")
 
 
-def _servers(stack: Stack, directory: Path, own: Secrets) -> Servers:
-    postgres, admin = _postgres(stack, directory, own)
+def _servers(stack: Stack, directory: Path, own: Secrets, *, archive: bool) -> Servers:
+    postgres, admin = _postgres(stack, directory, own, archive=archive)
     redis = os.environ.get("HOSO24_REDIS_URL", "")
     if redis:
         _say("Redis: the one HOSO24_REDIS_URL names.")
@@ -119,7 +129,7 @@ def _servers(stack: Stack, directory: Path, own: Secrets) -> Servers:
     return Servers(postgres, redis, admin)
 
 
-def _postgres(stack: Stack, directory: Path, own: Secrets) -> tuple[Mapping[str, str], str | None]:
+def _postgres(stack: Stack, directory: Path, own: Secrets, *, archive: bool) -> tuple[Mapping[str, str], str | None]:
     """The URL for each role, and the superuser's if roles are ours to make."""
     names = {role: f"HOSO24_PG_{role.upper()}_URL" for role in ROLES}
     given = {role: os.environ[name] for role, name in names.items() if os.environ.get(name)}
@@ -134,11 +144,31 @@ def _postgres(stack: Stack, directory: Path, own: Secrets) -> tuple[Mapping[str,
         _say("PostgreSQL: the one HOSO24_PG_…_URL name.")
         return given, admin
     _say("Starting PostgreSQL …")
-    server = stack.add(embedded.Postgres.start(directory / "postgres", guardian=stack.guardian))
+    server = embedded.Postgres.start(
+        directory / "postgres",
+        port=_port_of_last_time(directory / "postgres-port"),
+        settings={"archive_mode": "on"} if archive else {},
+        guardian=stack.guardian,
+    )
+    stack.add(server)
+    write_private(directory / "postgres-port", f"{server.port}\n")
+    _link(directory / "bin", server.bin_directory)
     for note in server.notes:
         _say(note)
     urls = {role: _with_user(server.admin_url, f"hoso24_{role}", own.passwords[role], "hoso24") for role in ROLES}
     return urls, server.admin_url
+
+
+def _link(path: Path, target: Path) -> None:
+    """psql, pg_basebackup and the others, of the server's own version, where they are found."""
+    path.unlink(missing_ok=True)
+    path.symlink_to(target)
+
+
+def _port_of_last_time(path: Path) -> int | None:
+    """So that whoever is connected finds it again after a restart; None where somebody else has the port now."""
+    port = int(path.read_text("utf-8")) if path.exists() else 0
+    return port if port and free_port(port) == port else None
 
 
 def _with_user(url: str, user: str, password: str, database: str) -> str:
@@ -180,12 +210,28 @@ def _environ(servers: Servers, own: Secrets, ports: Mapping[str, int]) -> dict[s
 def _prepare_database(stack: Stack, servers: Servers, own: Secrets, *, samples: bool) -> None:
     try:
         if servers.admin is not None:
+            asyncio.run(_recovered(servers.admin, stack.check))
             asyncio.run(schema.create_roles(servers.admin, *(servers.postgres[role] for role in ROLES)))
         asyncio.run(schema.migrate(servers.postgres["owner"], lambda what: _say(f"Applying {what} …")))
         stack.check()
         asyncio.run(_furnish(servers, own, samples=samples))
-    except (OSError, asyncpg.PostgresError) as error:
+    except (OSError, asyncpg.PostgresError, schema.CannotMigrate) as error:
         raise CannotStart(f"The database cannot be prepared: {type(error).__name__}: {error}") from error
+
+
+async def _recovered(admin_url: str, check: Callable[[], None]) -> None:
+    """Wait until Postgres takes writes: one that is being restored plays its log first, however long that takes."""
+    connection = await asyncpg.connect(admin_url)
+    try:
+        recovering = await connection.fetchval("SELECT pg_is_in_recovery()")
+        if recovering:
+            _say("PostgreSQL is playing its log …")
+        while recovering:
+            check()
+            await asyncio.sleep(0.05)
+            recovering = await connection.fetchval("SELECT pg_is_in_recovery()")
+    finally:
+        await connection.close()
 
 
 async def _furnish(servers: Servers, own: Secrets, *, samples: bool) -> None:

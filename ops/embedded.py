@@ -15,6 +15,7 @@ import os
 import platform
 import pwd
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -492,7 +493,10 @@ class Server(ABC):
 
 
 class Postgres(Server):
-    """PostgreSQL 18. Passwords are asked for on every way in, the socket included."""
+    """PostgreSQL 18. Passwords are asked for on every way in, the socket included.
+
+    With the setting `archive_mode` on it keeps its log in `archive_directory`, unless there is an `archive_command`.
+    """
 
     name = "PostgreSQL"
     stop_signal = signal.SIGINT  # "fast": clients are cut off, everything is written
@@ -541,6 +545,11 @@ class Postgres(Server):
     @property
     def bin_directory(self) -> Path:
         return (self._packages / self.wheel.probe).parent
+
+    @property
+    def archive_directory(self) -> Path:
+        """Where its log is kept for recovery, if the setting `archive_mode` is on."""
+        return self.home / "archive"
 
     @property
     def admin_url(self) -> str:
@@ -664,6 +673,10 @@ class Postgres(Server):
             "unix_socket_directories": str(self._sockets) if socket_fits else "",
             "unix_socket_permissions": "0700",
         }
+        if self.settings.get("archive_mode") == "on":
+            self._own(self.archive_directory)
+            kept = f"{shlex.quote(str(self.archive_directory))}/%f"
+            settings.setdefault("archive_command", f"test ! -f {kept} && cp %p {kept}")
         lines = [f"{name} = {_quoted(value)}" for name, value in settings.items()]
         return "\n".join([f"include {_quoted(str(self.data_directory / 'postgresql.conf'))}", *lines, ""])
 
