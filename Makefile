@@ -9,7 +9,7 @@ TEST_WORKERS ?= 2
 BENCH_PYTHON ?= $(PYTHON)
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo load bench bench-import test proof monitoring pictures lint audit
+.PHONY: help up down demo load rolling bench bench-import test proof monitoring pictures lint audit
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ proof: .venv/ready ## try a hundred thousand interleavings of everything that ca
 
 load: .venv/ready ## put Locust users on a running `make up` and judge the figures against the budget
 	@exec $(BIN)/locust --headless -f loadtests/locustfile.py
+
+rolling: .venv/ready ## replace every process under load, and say whether anybody noticed (two minutes or so; ROLLING="--help" lists options)
+	@exec $(BIN)/python -m loadtests.rolling $(ROLLING)
 
 .venv-bench/ready: requirements-dev.lock requirements-bench.lock pyproject.toml
 	@echo "Installing into .venv-bench (once; half a minute or so) …"

@@ -1,0 +1,1 @@
+"""A rolling restart under load, as Kubernetes does it: `python -m loadtests.rolling`. It speaks HTTP only."""

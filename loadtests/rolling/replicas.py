@@ -1,0 +1,192 @@
+"""The processes, and how one takes another's place: as Kubernetes does it, on one machine.
+
+Told to stop, a process withdraws its readiness by itself. That is noticed a little later, and only then do new
+connections go elsewhere; meanwhile it takes and answers them. It ends when it has drained.
+"""
+
+import asyncio
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from loadtests.bench.processes import CannotMeasure, free_port, surroundings
+from loadtests.rolling.wire import Rotation, get
+
+READY_SECONDS = 60.0
+STOP_SECONDS = 60.0
+"""As long as the manifests let a process take (terminationGracePeriodSeconds)."""
+POLL_SECONDS = 0.02
+
+PORTS = {
+    "lookup": ("HOSO24_LOOKUP_PORT", "HOSO24_LOOKUP_ADMIN_PORT"),
+    "intake": ("HOSO24_INTAKE_PORT", "HOSO24_INTAKE_ADMIN_PORT"),
+    "relay": ("", "HOSO24_RELAY_ADMIN_PORT"),
+}
+"""Kind → the variables that name its public port, if it has one, and its admin port."""
+
+
+class Order(Enum):
+    """Which of the two comes first."""
+
+    NEW_FIRST = "new-first"
+    """maxSurge 1, maxUnavailable 0, as in the manifests."""
+    OLD_FIRST = "old-first"
+    """maxSurge 0, maxUnavailable 1: for a moment there is one less."""
+
+
+class Faulty(Exception):
+    """A process did not start, or did not end, as it should; one sentence."""
+
+
+@dataclass
+class Replica:
+    """One running process."""
+
+    name: str
+    port: int
+    admin_port: int
+    process: asyncio.subprocess.Process
+    log: Path
+
+    async def ready(self) -> bool:
+        """What its readiness probe says."""
+        return (await get(self.admin_port, "/readyz")).status == 200
+
+    async def leads(self) -> bool:
+        """Whether it is the relay that delivers."""
+        return b"\nrelay_leader 1.0\n" in (await get(self.admin_port, "/metrics")).body
+
+    async def until_ready(self) -> None:
+        """Return once it may be asked. Raises Faulty."""
+        deadline = time.monotonic() + READY_SECONDS
+        while not await self.ready():
+            if self.process.returncode is not None:
+                raise Faulty(f"{self.name} ended while it started; its log is {self.log}")
+            if time.monotonic() > deadline:
+                raise Faulty(f"{self.name} was not ready within {READY_SECONDS:g} s; its log is {self.log}")
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def until_unready(self) -> None:
+        """Return once its readiness has fallen, or it has ended. It must have been told to stop."""
+        while self.process.returncode is None and await self.ready():  # noqa: ASYNC110 - another process's to end
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def until_ended(self) -> None:
+        """Return once it has ended by itself, and well. Raises Faulty."""
+        try:
+            code = await asyncio.wait_for(self.process.wait(), STOP_SECONDS)
+        except TimeoutError:
+            raise Faulty(f"{self.name} was still there {STOP_SECONDS:g} s after SIGTERM") from None
+        if code != 0:
+            raise Faulty(f"{self.name} ended with status {code}; its log is {self.log}")
+
+    def tell_to_stop(self) -> None:
+        """SIGTERM."""
+        self.process.send_signal(signal.SIGTERM)
+
+
+@dataclass
+class Deployment:
+    """Some processes of one kind behind one rotation."""
+
+    kind: str
+    environ: Mapping[str, str]
+    logs: Path
+    rotation: Rotation = field(default_factory=Rotation)
+    replicas: list[Replica] = field(default_factory=list)
+    replaced: int = 0
+    longest_stop: float = 0.0
+    """From SIGTERM to the end, in seconds."""
+    longest_handover: float = 0.0
+    """Of the relay: from the leader's SIGTERM until another one leads, in seconds."""
+    handovers: int = 0
+    _started: int = 0
+
+    async def scale(self, count: int) -> None:
+        """Start that many, and return when all are ready. Raises Faulty."""
+        started = [await self._start() for _ in range(count)]
+        for replica in started:
+            await self._welcome(replica)
+
+    async def roll(self, order: Order, notice: float) -> None:
+        """Replace one after the other. `notice`: seconds until a fallen readiness has got about. Raises Faulty."""
+        for old in list(self.replicas):
+            if order is Order.NEW_FIRST:
+                await self._welcome(await self._start())
+                await self._retire(old, notice)
+            else:
+                await self._retire(old, notice)
+                await self._welcome(await self._start())
+            self.replaced += 1
+
+    async def close(self) -> None:
+        """End all of them, whatever they are doing."""
+        for replica in self.replicas:
+            with contextlib.suppress(ProcessLookupError):
+                replica.tell_to_stop()
+        for replica in self.replicas:
+            try:
+                await asyncio.wait_for(replica.process.wait(), STOP_SECONDS / 2)
+            except TimeoutError:
+                replica.process.kill()
+                await replica.process.wait()
+
+    async def _start(self) -> Replica:
+        public, admin = PORTS[self.kind]
+        ports = {name: free_port() for name in (public, admin) if name}
+        self._started += 1
+        log = self.logs / f"{self.kind}-{self._started}.log"
+        with log.open("ab") as file:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "hoso24", self.kind),
+                env={**surroundings(), **self.environ, **{name: str(port) for name, port in ports.items()}},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,  # a Ctrl-C is ours to answer
+            )
+        replica = Replica(f"{self.kind} {self._started}", ports.get(public, 0), ports[admin], process, log)
+        self.replicas.append(replica)
+        return replica
+
+    async def _welcome(self, replica: Replica) -> None:
+        await replica.until_ready()
+        if replica.port:
+            self.rotation.add(replica.port)
+
+    async def _retire(self, replica: Replica, notice: float) -> None:
+        led = self.kind == "relay" and await replica.leads()
+        told = time.monotonic()
+        replica.tell_to_stop()
+        if led:
+            await self._handed_over(replica, told)
+        await replica.until_unready()
+        await asyncio.sleep(notice)  # this is the test: for so long the others go on coming
+        if replica.port:
+            self.rotation.remove(replica.port)
+        await replica.until_ended()
+        self.replicas.remove(replica)
+        self.longest_stop = max(self.longest_stop, time.monotonic() - told)
+
+    async def _handed_over(self, leaver: Replica, told: float) -> None:
+        others = [replica for replica in self.replicas if replica is not leaver]
+        while others and not any([await other.leads() for other in others]):
+            if time.monotonic() > told + STOP_SECONDS:
+                raise Faulty(f"{STOP_SECONDS:g} s after the leading relay's SIGTERM no other one led")
+            await asyncio.sleep(POLL_SECONDS)
+        self.handovers += bool(others)
+        self.longest_handover = max(self.longest_handover, time.monotonic() - told)
+
+
+def environ_of(folder: Path) -> dict[str, str]:
+    """What processes need to reach the servers, as `hoso24 up` has written it down. Raises CannotMeasure."""
+    try:
+        lines = (folder / "environ").read_text("utf-8").splitlines()
+    except OSError as error:
+        raise CannotMeasure(f"{folder / 'environ'} cannot be read: {error.strerror}.") from None
+    return {name: text for name, _, text in (line.partition("=") for line in lines)}
