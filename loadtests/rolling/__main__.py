@@ -46,16 +46,17 @@ def main(up: Path | None, order: str, **sizes: Any) -> None:
     leave_on_signals()
     plan = dataclasses.replace(USUAL, order=Order(order), **sizes)
     console = Console(stderr=True)
+    logs = Path(tempfile.mkdtemp(prefix="hoso24-rolling-logs-"))
     try:
         with contextlib.ExitStack() as stack:
             if up is None:
                 console.print("Starting Postgres and Valkey …")
                 up = stack.enter_context(servers())
-            logs = Path(tempfile.mkdtemp(prefix="hoso24-rolling-logs-"))
             run = _run(plan, up, logs, console)
             leave_on_signals()  # the loop had handlers of its own
     except CannotMeasure as reason:
         click.echo(str(reason), err=True)
+        shutil.rmtree(logs)
         sys.exit(2)
     rows = judge(run)
     click.echo(table(rows))

@@ -137,7 +137,7 @@ async def migrate(
     """
     connection = await connect_directly(lambda: owner_url)
     try:
-        await connection.execute(f"SET lock_timeout = '{round(lock_timeout * 1000)}ms'")
+        await connection.execute(f"SET lock_timeout = '{round(lock_timeout * 1000):d}ms'")
         patience = _Patience(owner_url, connection, say, lock_timeout, attempts)
         await patience.have("the right to migrate", lambda: connection.execute("SELECT pg_advisory_lock($1)", _LOCK))
         await patience.have("the schema", lambda: connection.execute(CREATE_SCHEMA))
