@@ -1,0 +1,29 @@
+-- The four roles, run once by whoever administers the server (`hoso24 migrate` does it when it is given
+-- HOSO24_PG_ADMIN_URL). Safe to run again. Passwords are set apart from this file.
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY ARRAY['hoso24_owner', 'hoso24_writer', 'hoso24_relay', 'hoso24_reader'] LOOP
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) THEN
+            EXECUTE format('CREATE ROLE %I LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE', name);
+        END IF;
+        EXECUTE format('ALTER ROLE %I SET search_path = hoso24', name);
+        EXECUTE format('ALTER ROLE %I SET timezone = %L', name, 'UTC');
+    END LOOP;
+END $$;
+
+-- Any open writing transaction holds the change feed back for everybody, so no role may keep one open.
+ALTER ROLE hoso24_owner  SET lock_timeout = '3s';
+ALTER ROLE hoso24_writer SET transaction_timeout = '10s';
+ALTER ROLE hoso24_writer SET idle_in_transaction_session_timeout = '5s';
+ALTER ROLE hoso24_reader SET transaction_timeout = '5s';
+ALTER ROLE hoso24_reader SET default_transaction_read_only = on;
+-- One generic plan for the batch read: the custom plan falls to sequential scans (DECISIONS.md, 2026-11-22).
+ALTER ROLE hoso24_reader SET plan_cache_mode = force_generic_plan;
+ALTER ROLE hoso24_reader SET jit = off;
+-- A relay that is stopped must lose its session, and with it the leader's lock, within seconds.
+ALTER ROLE hoso24_relay  SET idle_session_timeout = '3s';
+ALTER ROLE hoso24_relay  SET idle_in_transaction_session_timeout = '3s';
+ALTER ROLE hoso24_relay  SET transaction_timeout = '10s';
+ALTER ROLE hoso24_relay  SET tcp_user_timeout = '3s';

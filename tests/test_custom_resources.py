@@ -1,0 +1,118 @@
+"""Objects of operators' own kinds, held against those operators' definitions.
+
+The definitions come as npm packages, pinned and hashed in .ci/crds (CloudNativePG 1.29, prometheus-operator 0.90, the
+Gateway API's types); `npm ci --prefix .ci/crds` installs them. Without them these tests are skipped, except in CI,
+where they fail.
+"""
+
+import copy
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from lookup.settings import LookupSettings
+from ops import settings
+from tests.manifests import CUSTOM, ROOT, Manifests, Object, render
+
+CRDS = ROOT / ".ci/crds"
+OWN_SCHEMAS = {"ObjectStore": ROOT / "k8s/objectstore.schema.json"}
+"""Kinds that no package has a schema of: ours, after the documentation."""
+
+
+@pytest.fixture(scope="module")
+def production() -> Manifests:
+    return render(ROOT / "k8s/overlays/production")
+
+
+@pytest.fixture(scope="module")
+def with_pooler(tmp_path_factory: pytest.TempPathFactory) -> Manifests:
+    """Production with the component that is off."""
+    return render(pooled_overlay(tmp_path_factory.mktemp("pooled")))
+
+
+def pooled_overlay(directory: Path) -> Path:
+    """A kustomization of production and the pooler; kustomize wants relative paths below one root, so all is copied."""
+    shutil.copytree(ROOT / "k8s", directory / "k8s")
+    overlay = directory / "k8s/overlays/pooled"
+    shutil.copytree(ROOT / "k8s/overlays/production", overlay)
+    kustomization = overlay / "kustomization.yaml"
+    text = kustomization.read_text("utf-8")
+    after = "  - ../../components/postgres\n"
+    kustomization.write_text(text.replace(after, after + "  - ../../components/pooler\n"), "utf-8")
+    return overlay
+
+
+def faults(objects: list[Object]) -> list[dict[str, str]]:
+    """What is wrong with objects of operators' kinds, by the operators' own definitions."""
+    if not (shutil.which("node") and (CRDS / "node_modules").is_dir()):
+        if os.environ.get("CI"):
+            pytest.fail("CI has no node, or .ci/crds/node_modules is missing: nobody would notice a broken resource")
+        pytest.skip("node, or the packages of .ci/crds, are not installed (npm ci --prefix .ci/crds)")
+    command = ["node", str(CRDS / "validate.mjs")]
+    done = subprocess.run(command, input=json.dumps(objects), check=True, capture_output=True, text=True, timeout=60)
+    found: list[dict[str, str]] = json.loads(done.stdout)
+    return found
+
+
+def custom(manifests: Manifests) -> list[Object]:
+    return [each for each in manifests.objects if each["apiVersion"].partition("/")[0].endswith(CUSTOM)]
+
+
+def test_every_custom_resource_passes_its_operator_s_schema(with_pooler: Manifests) -> None:
+    theirs = [each for each in custom(with_pooler) if each["kind"] not in OWN_SCHEMAS]
+    assert {each["kind"] for each in theirs} >= {"Cluster", "Pooler", "HTTPRoute", "PodMonitor", "PrometheusRule"}
+    assert faults(theirs) == []
+
+
+def test_kinds_without_a_package_pass_the_schema_of_our_own(production: Manifests) -> None:
+    for each in custom(production):
+        if each["kind"] in OWN_SCHEMAS:
+            schema = json.loads(OWN_SCHEMAS[each["kind"]].read_text("utf-8"))
+            jsonschema.Draft202012Validator(schema).validate(each)
+
+
+Spoil = Callable[[dict[str, Any]], Any]
+
+
+SPOILT: list[tuple[str, str, Spoil, str]] = [
+    ("Cluster", "postgres", lambda s: s["postgresql"]["synchronous"].update(dataDurability="perhaps"), "allowed"),
+    ("Cluster", "postgres", lambda s: s["postgresql"]["synchronous"].update(dataDurabilty="required"), "unknown"),
+    ("Cluster", "postgres", lambda s: s.update(instances="3"), "integer"),
+    ("ScheduledBackup", "postgres-nightly", lambda s: s.pop("schedule"), "required"),
+    ("HTTPRoute", "lookup", lambda s: s["rules"][0]["matches"][0]["path"].update(type="Prefix"), "allowed"),
+    ("HTTPRoute", "lookup", lambda s: s["rules"][0]["backendRefs"][0].update(prt=8080), "unknown"),
+    ("PodMonitor", "hoso24", lambda s: s["podMetricsEndpoints"][0].update(interval="often"), "pattern"),
+    ("PodMonitor", "hoso24", lambda s: s["podMetricsEndpoints"][0].update(intervall="10s"), "unknown"),
+]
+"""What is done to which object, and a word of what has to be said about it."""
+
+
+def test_validator_sees_what_is_wrong(production: Manifests) -> None:
+    objects = []
+    for kind, name, spoil, _ in SPOILT:
+        objects.append(copy.deepcopy(production.one(kind, name)))
+        spoil(objects[-1]["spec"])
+    found = faults(objects)
+    assert [fault["object"] for fault in found] == [f"{kind} {name}" for kind, name, _, _ in SPOILT]
+    assert [
+        fault["message"] for fault, (*_, word) in zip(found, SPOILT, strict=True) if word not in fault["message"]
+    ] == []
+
+
+def test_pooler_is_off_and_would_serve_the_lookups_alone(production: Manifests, with_pooler: Manifests) -> None:
+    assert production.of("Pooler") == []
+    (pooler,) = with_pooler.of("Pooler")
+    assert pooler["spec"]["cluster"]["name"] in with_pooler.names("Cluster")
+    assert pooler["spec"]["pgbouncer"]["poolMode"] == "transaction"
+    pooled = [each.name for each in with_pooler.ours() if "HOSO24_PG_POOLED" in with_pooler.environment(each)]
+    assert pooled == ["lookup"]
+    assert "HOSO24_PG_POOLED" in {name for name, _, _ in settings.table([LookupSettings])}
+    labels = pooler["spec"]["template"]["metadata"]["labels"]
+    assert labels["hoso24/store"] == "postgres", "by this label the lookups may reach it, and it the standbys"

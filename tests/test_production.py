@@ -1,0 +1,352 @@
+"""The production overlay: what its parts promise each other, the program, and the worst hour."""
+
+import hashlib
+import re
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import aiohttp
+import pytest
+
+from intake.api import Counter
+from intake.settings import IntakeSettings
+from lookup import api, pages, schema
+from lookup.settings import LookupSettings
+from ops import probes
+from tests.manifests import (
+    MADE_BY_OPERATORS,
+    ROOT,
+    SECRETS_EXAMPLE,
+    Manifests,
+    Object,
+    default,
+    render,
+    with_secrets,
+)
+
+WORST_HOUR = 23_900
+"""Lookups a second of distinct codes (design.md §7: 85.95 million insured people within one hour)."""
+OPERATORS_CONNECTIONS = 10
+"""CloudNativePG's own and those reserved for superusers, generously."""
+POSTGRES_LABELS = {"hoso24/store": "postgres"}
+SIZES = {"Mi": 2**20, "Gi": 2**30, "mb": 2**20, "gb": 2**30}
+
+
+@pytest.fixture(scope="module")
+def production() -> Manifests:
+    return with_secrets(ROOT / "k8s/overlays/production")
+
+
+@pytest.fixture(scope="module")
+def cluster(production: Manifests) -> Object:
+    spec: Object = production.one("Cluster", "postgres")["spec"]
+    return spec
+
+
+# -- PostgreSQL ------------------------------------------------------------------------------------------
+
+
+def test_an_acknowledged_commit_is_on_two_disks(cluster: Object) -> None:
+    assert cluster["instances"] == 3
+    synchronous = cluster["postgresql"]["synchronous"]
+    assert synchronous == {"method": "any", "number": 1, "dataDurability": "required", "failoverQuorum": True}
+
+
+def test_cluster_makes_the_roles_as_the_schema_wants_them(production: Manifests) -> None:
+    roles = production.one("ConfigMap", "postgres-roles")["data"]["roles.sql"]
+    assert roles == (Path(schema.__file__).parent / "roles.sql").read_text("utf-8")
+
+
+def test_every_role_has_its_password_and_nobody_else_one(production: Manifests, cluster: Object) -> None:
+    array = re.search(r"ARRAY\[(.*?)\]", production.one("ConfigMap", "postgres-roles")["data"]["roles.sql"])
+    assert array
+    logins = {role["name"]: role["passwordSecret"]["name"] for role in cluster["managed"]["roles"] if role["login"]}
+    initdb = cluster["bootstrap"]["initdb"]
+    logins[initdb["owner"]] = initdb["secret"]["name"]
+    assert logins.keys() == set(re.findall(r"'(\w+)'", array[1]))
+    for role, secret in logins.items():
+        assert production.secrets()[secret]["username"] == role
+        assert not {"superuser", "createdb", "createrole", "replication", "bypassrls"} & {
+            key for each in cluster["managed"]["roles"] for key, value in each.items() if value is True
+        }
+
+
+@pytest.mark.parametrize("role", ["owner", "writer", "relay", "reader"])
+def test_process_and_server_are_told_the_same(production: Manifests, cluster: Object, role: str) -> None:
+    secrets = production.secrets()
+    url = urlsplit(secrets[f"postgres-{role}"]["url"].strip())
+    login = secrets[f"postgres-{role}-login"]
+    assert (url.username, unquote(url.password or "")) == (login["username"], login["password"])
+    assert url.path == f"/{cluster['bootstrap']['initdb']['database']}"
+    hosts = {host.partition(":")[0] for host in url.netloc.rpartition("@")[2].split(",")}
+    assert hosts == ({"postgres-ro", "postgres-rw"} if role == "reader" else {"postgres-rw"})
+    assert "sslmode=verify-full" in url.query
+
+
+def test_postgres_has_room_for_all_the_connections_there_can_be(production: Manifests, cluster: Object) -> None:
+    lookups = production.one("HorizontalPodAutoscaler", "lookup")["spec"]["maxReplicas"] * 1.25  # maxSurge
+    intakes = production.process("intake").manifest["spec"]["replicas"] + 1
+    relays = production.process("relay").manifest["spec"]["replicas"] + 1
+    wanted = (
+        lookups * default(LookupSettings, "pg_queries")
+        + intakes * default(IntakeSettings, "pg_connections")
+        + relays * 2
+        + 1  # the migration
+        + OPERATORS_CONNECTIONS
+    )
+    assert wanted <= int(cluster["postgresql"]["parameters"]["max_connections"])
+
+
+def test_backups_go_where_the_log_goes(production: Manifests, cluster: Object) -> None:
+    (archiver,) = [plugin for plugin in cluster["plugins"] if plugin["isWALArchiver"]]
+    nightly = production.one("ScheduledBackup", "postgres-nightly")["spec"]
+    assert nightly["method"] == "plugin"
+    assert nightly["pluginConfiguration"]["name"] == archiver["name"]
+    assert nightly["cluster"]["name"] in production.names("Cluster")
+    assert len(nightly["schedule"].split()) == 6, "seconds come first"
+    assert archiver["parameters"]["barmanObjectName"] in production.names("ObjectStore")
+
+
+def test_operator_and_replicas_reach_postgres(production: Manifests) -> None:
+    reaching: dict[str, set[Any]] = {"cnpg-system": set(), "hoso24/store": set(), "hoso24/monitoring": set()}
+    for rule in production.ingress(POSTGRES_LABELS):
+        for who, numbers in reaching.items():
+            if who in str(rule["from"]):
+                numbers |= {port["port"] for port in rule["ports"]}
+    assert reaching == {"cnpg-system": {5432, 8000}, "hoso24/store": {5432, 8000}, "hoso24/monitoring": {9187}}
+    out = [rule for rule in production.egress(POSTGRES_LABELS) if "to" not in rule]
+    assert [{port["port"] for port in rule["ports"]} for rule in out] == [{443, 6443}]
+
+
+# -- Valkey and Sentinel ---------------------------------------------------------------------------------
+
+
+def redis_file(name: str) -> str:
+    return (ROOT / "k8s/components/redis-sentinel" / name).read_text("utf-8")
+
+
+def test_client_is_told_where_the_sentinels_are_and_whom_to_ask_for(production: Manifests) -> None:
+    url = urlsplit(production.secrets()["redis"]["url"].strip())
+    assert url.scheme == "redis+sentinel"
+    places = dict(place.split(":") for place in url.netloc.rpartition("@")[2].split(","))
+    services = {
+        service["metadata"]["name"]: str(service["spec"]["ports"][0]["port"])
+        for service in production.of("Service")
+        if service["metadata"]["name"].startswith("sentinel-node-")
+    }
+    assert places == services
+    (monitored,) = set(re.findall(r"sentinel monitor (\w+)", redis_file("start-sentinel")))
+    assert url.path == f"/{monitored}"
+    assert set(re.findall(r"^sentinel [a-z-]+ (hoso24|\w+) \d", redis_file("sentinel.conf"), re.MULTILINE)) == {
+        monitored
+    }
+
+
+def test_more_than_half_of_the_sentinels_must_agree(production: Manifests) -> None:
+    sentinels = production.one("StatefulSet", "sentinel")["spec"]["replicas"]
+    (quorum,) = map(int, re.findall(r"sentinel monitor .* (\d+)\"", redis_file("start-sentinel")))
+    assert sentinels // 2 + 1 == quorum
+    assert f"for each in {' '.join(map(str, range(sentinels)))};" in redis_file("common.sh")
+
+
+def test_every_valkey_and_sentinel_has_an_address_that_stays(production: Manifests) -> None:
+    for name in ("redis", "sentinel"):
+        for number in range(production.one("StatefulSet", name)["spec"]["replicas"]):
+            service = production.one("Service", f"{name}-node-{number}")["spec"]
+            assert service["selector"]["statefulset.kubernetes.io/pod-name"] == f"{name}-{number}"
+            assert service["publishNotReadyAddresses"] is True
+            assert "clusterIP" not in service, "a headless Service has the pod's own address, which changes"
+
+
+def test_passwords_are_those_that_valkey_lets_in(production: Manifests) -> None:
+    secrets = production.secrets()
+    url = urlsplit(secrets["redis"]["url"].strip())
+    passwords = {
+        "default": url.password or "",
+        "admin": secrets["redis-server"]["admin-password"],
+        "replica": secrets["redis-server"]["replica-password"],
+        "sentinel": secrets["redis-server"]["sentinel-password"],
+    }
+    users = dict(re.findall(r"^user (\w+) on (.*)$", secrets["redis-server"]["users.acl"], re.MULTILINE))
+    for user, password in passwords.items():
+        assert f"#{hashlib.sha256(password.encode()).hexdigest()}" in users[user].split()
+
+
+def test_stream_is_never_evicted_and_memory_suffices(production: Manifests) -> None:
+    assert "\nmaxmemory-policy volatile-lru\n" in redis_file("valkey.conf")
+    (amount, unit) = re.findall(r"^maxmemory (\d+)(\w+)$", redis_file("valkey.conf"), re.MULTILINE)[0]
+    resources = production.one("StatefulSet", "redis")["spec"]["template"]["spec"]["containers"][0]["resources"]
+    most = int(amount) * SIZES[unit]
+    assert most * 1.5 <= size(resources["requests"]["memory"])
+    assert most * 2 <= size(resources["limits"]["memory"])
+
+
+def size(text: str) -> int:
+    return int(text[:-2]) * SIZES[text[-2:]]
+
+
+@pytest.mark.parametrize("process", ["lookup", "relay"])
+def test_policy_lets_the_process_ask_the_sentinels(production: Manifests, process: str) -> None:
+    labels = production.process(process).labels
+    (rule,) = [rule for rule in production.egress(labels) if "'hoso24/store': 'redis'" in str(rule["to"])]
+    assert [port["port"] for port in rule["ports"]] == [6379, 26379]
+
+
+# -- the worst hour --------------------------------------------------------------------------------------
+
+
+def cold_lookups_a_second() -> float:
+    """What one process answered of codes nobody had asked for, by the bench's last run."""
+    results = (ROOT / "loadtests/bench/RESULTS.md").read_text("utf-8")
+    (figure,) = re.findall(r"^\| cold \| ours \| \d+ \| ([\d,]+) \|", results, re.MULTILINE)
+    return float(figure.replace(",", ""))
+
+
+def test_floor_carries_the_worst_hour_and_the_ceiling_carries_it_at_ease(production: Manifests) -> None:
+    autoscaler = production.one("HorizontalPodAutoscaler", "lookup")["spec"]
+    (metric,) = autoscaler["metrics"]
+    aim = metric["resource"]["target"]["averageUtilization"] / 100
+    assert autoscaler["minReplicas"] * cold_lookups_a_second() >= WORST_HOUR
+    assert autoscaler["maxReplicas"] * cold_lookups_a_second() * aim >= 1.5 * WORST_HOUR
+
+
+def test_autoscaler_measures_cpu_of_one_core_for_one_loop(production: Manifests) -> None:
+    (metric,) = production.one("HorizontalPodAutoscaler", "lookup")["spec"]["metrics"]
+    assert metric["resource"]["name"] == "cpu"
+    assert production.process("lookup").container["resources"]["requests"]["cpu"] == "1"
+
+
+def test_every_pod_of_worth_has_a_priority_that_exists(production: Manifests, cluster: Object) -> None:
+    classes = {each["metadata"]["name"]: each["value"] for each in production.of("PriorityClass")}
+    given = {each.name: each.pod.get("priorityClassName") for each in production.workloads()}
+    assert given.pop("migrate") is None
+    assert cluster["priorityClassName"] == given["redis"] == given["sentinel"] == "hoso24-store"
+    assert {given[name] for name in ("lookup", "intake", "relay")} == {"hoso24-serving"}
+    assert classes["hoso24-store"] > classes["hoso24-serving"] > 0
+
+
+# -- the edge --------------------------------------------------------------------------------------------
+
+
+def test_routes_lead_to_services_that_exist(production: Manifests) -> None:
+    for route in production.of("HTTPRoute"):
+        for rule in route["spec"]["rules"]:
+            for backend in rule["backendRefs"]:
+                service = production.one("Service", backend["name"])
+                assert backend["port"] in {port["port"] for port in service["spec"]["ports"]}
+
+
+def test_citizens_name_is_the_one_on_the_receipts(production: Manifests) -> None:
+    (name,) = production.one("HTTPRoute", "lookup")["spec"]["hostnames"]
+    for process in ("lookup", "intake"):
+        assert production.environment(production.process(process))["HOSO24_PUBLIC_URL"] == f"https://{name}"
+
+
+def test_intake_s_route_has_all_of_its_paths(production: Manifests) -> None:
+    (rule,) = production.one("HTTPRoute", "intake")["spec"]["rules"]
+    (prefix,) = [match["path"]["value"] for match in rule["matches"]]
+    nothing: Any = None
+    paths = [route.path for route in Counter(nothing, nothing, nothing, nothing, "").routes()]
+    assert paths
+    assert [path for path in paths if PurePosixPath(prefix) not in PurePosixPath(path).parents] == []
+
+
+@pytest.mark.parametrize(
+    ("route", "deadline"),
+    [("lookup", default(LookupSettings, "lookup_deadline")), ("intake", default(IntakeSettings, "intake_deadline"))],
+)
+def test_gateway_is_more_patient_than_the_process(production: Manifests, route: str, deadline: float) -> None:
+    (rule,) = production.one("HTTPRoute", route)["spec"]["rules"]
+    timeouts = {name: float(text.removesuffix("s")) for name, text in rule["timeouts"].items()}
+    assert deadline < timeouts["backendRequest"] <= timeouts["request"]
+
+
+# -- monitoring ------------------------------------------------------------------------------------------
+
+
+async def test_metrics_are_fetched_from_where_they_are(production: Manifests) -> None:
+    monitor = production.one("PodMonitor", "hoso24")["spec"]
+    (term,) = monitor["selector"]["matchExpressions"]
+    (endpoint,) = monitor["podMetricsEndpoints"]
+    assert set(term["values"]) == {workload.name for workload in production.serving()}
+    for workload in production.serving():
+        assert endpoint["port"] in workload.ports
+
+    admin = probes.Admin("manifests", probes.State())
+    try:
+        await admin.listen("127.0.0.1", 0)
+        async with (
+            aiohttp.ClientSession(f"http://127.0.0.1:{admin.port}") as client,
+            client.get(endpoint["path"]) as answer,
+        ):
+            assert answer.status == 200
+            assert "# TYPE" in await answer.text()
+    finally:
+        await admin.stop()
+
+
+def test_all_that_was_generated_for_monitoring_is_applied(production: Manifests) -> None:
+    component = ROOT / "k8s/components/monitoring"
+    kustomization = (component / "kustomization.yaml").read_text("utf-8")
+    generated = {str(path.relative_to(component)) for path in (component / "generated").rglob("*") if path.is_file()}
+    assert set(re.findall(r"generated/[\w/-]+\.\w+", kustomization)) == generated
+    shown = [each for each in production.of("ConfigMap") if "grafana_dashboard" in each["metadata"].get("labels", {})]
+    assert len(shown) == len([path for path in generated if path.endswith(".json")]) > 0
+    assert production.names("PrometheusRule")
+
+
+def test_edge_is_probed_under_the_name_the_rules_know(production: Manifests) -> None:
+    probe = production.one("Probe", "hoso24-edge")["spec"]
+    (host,) = production.one("HTTPRoute", "lookup")["spec"]["hostnames"]
+    asked = [urlsplit(url) for url in probe["targets"]["staticConfig"]["static"]]
+    assert {(url.scheme, url.netloc) for url in asked} == {("https", host)}
+    routes = {route.path for route in lookup_routes()}
+    assert {url.path for url in asked} <= routes
+    jobs = re.findall(r'job="([^"]+)"', str(production.of("PrometheusRule")))
+    assert set(jobs) == {probe["jobName"]}
+
+
+def lookup_routes() -> list[Any]:
+    nothing: Any = None
+    return [*api.routes(nothing), *pages.routes(nothing, secure=True)]
+
+
+# -- secrets ---------------------------------------------------------------------------------------------
+
+
+def references(value: Any) -> set[tuple[str, str | None]]:
+    """(Secret, key) of whatever in an object names one; no key where all of it is meant."""
+    found: set[tuple[str, str | None]] = set()
+    if isinstance(value, list):
+        return found.union(*map(references, value))
+    if not isinstance(value, dict):
+        return found
+    for name, inner in value.items():
+        if name == "secret" and isinstance(inner, dict):
+            secret = inner.get("secretName") or inner["name"]
+            found |= {(secret, item["key"]) for item in inner.get("items", [])} or {(secret, None)}
+        elif name == "passwordSecret":
+            found.add((inner["name"], None))
+        elif name in {"accessKeyId", "secretAccessKey"}:
+            found.add((inner["name"], inner["key"]))
+        else:
+            found |= references(inner)
+    return found
+
+
+def test_example_has_every_secret_that_is_asked_for_and_no_other() -> None:
+    asked = references(render(ROOT / "k8s/overlays/production").objects)
+    example = render(SECRETS_EXAMPLE).secrets()
+    assert {secret for secret, _ in asked} - MADE_BY_OPERATORS.keys() == example.keys()
+    for secret, key in asked:
+        keys = example.get(secret, {}).keys() | MADE_BY_OPERATORS.get(secret, set())
+        assert ({key} if key else {"username", "password"}) <= keys
+
+
+def test_example_cannot_be_taken_for_the_real_thing() -> None:
+    for name, content in render(SECRETS_EXAMPLE).secrets().items():
+        for key, text in content.items():
+            hidden = bytes.fromhex(text.partition(":")[2]).decode() if name == "lookup-keys" else text
+            marked = "not-a-secret" in hidden or "not a secret" in hidden
+            assert marked or key in {"username", "users.acl"}, f"{name}/{key}"

@@ -1,0 +1,222 @@
+"""Three Valkeys and three Sentinels, started by the very scripts the pods run, on loopback addresses of their own.
+
+What the pods' image has besides is stood in for: `getent` for the cluster's DNS, `valkey-cli` for the one of the image,
+which the wheel does not carry. Only Linux has all of 127.0.0.0/8.
+"""
+
+import contextlib
+import hashlib
+import os
+import random
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis.asyncio
+import redis.exceptions
+
+from ops import embedded
+from ops.guardian import Guardian
+from tests.house import until
+from tests.manifests import ROOT
+
+SCRIPTS = ROOT / "k8s/components/redis-sentinel"
+EXAMPLE = ROOT / "k8s/secrets.example"
+PASSWORD = "not-a-secret-redis"
+DEAD_AFTER_MS = 700
+
+# Enough of it for the scripts: the host is looked up as getent does it, the answer is printed item by item.
+VALKEY_CLI = """
+import socket, subprocess, sys
+words = sys.argv[1:]
+host, port = words[words.index("-h") + 1], int(words[words.index("-p") + 1])
+address = subprocess.run(["getent", "ahostsv4", host], capture_output=True, text=True).stdout.split()[0]
+
+def show(lines):
+    line = lines.readline().strip()
+    if line.startswith("*"):
+        for _ in range(int(line[1:])):
+            show(lines)
+    else:
+        print(lines.readline().strip() if line.startswith("$") else line[1:])
+
+with socket.create_connection((address, port), 2) as connection:
+    connection.sendall(" ".join(words[words.index("-p") + 2 :]).encode() + b"\\r\\n")
+    with connection.makefile("r", newline="\\r\\n") as lines:
+        show(lines)
+"""
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127.0.0.0/8")
+
+
+@dataclass
+class Pods:
+    """A directory each; what a pod's script is called with, and the processes it has become."""
+
+    directory: Path
+    network: str
+    guardian: Guardian
+    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def address(self, pod: str) -> str:
+        name, number = pod.split("-")
+        return f"{self.network}.{ {'redis': 10, 'sentinel': 20}[name] + int(number) }"
+
+    def start(self, pod: str) -> None:
+        """Start the pod's script; what it left in its directory before is still there."""
+        name = pod.partition("-")[0]
+        home = self.directory / pod
+        (home / "data").mkdir(parents=True, exist_ok=True)
+        for source in (f"start-{name}", "common.sh", "valkey.conf", "sentinel.conf"):
+            text = (SCRIPTS / source).read_text("utf-8").replace("/etc/valkey", str(self.directory / "etc"))
+            text = text.replace("/data", str(home / "data")).replace(" 5000", f" {DEAD_AFTER_MS}")
+            text = text.replace(str(self.directory / "etc") + "/", f"{home}/")
+            (home / source).write_text(text, "utf-8")
+        environment = {
+            "PATH": f"{self.directory / 'bin'}:{os.environ['PATH']}",
+            "HOSTNAME": pod,
+        }
+        command = ["sh", str(home / f"start-{name}"), "--bind", self.address(pod)]
+        with open(home / "log", "ab") as log:
+            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        self.guardian.watch(process.pid, signal.SIGKILL)
+        self.running[pod] = process
+
+    def kill(self, pod: str) -> None:
+        """End it at once, as a node's memory would."""
+        process = self.running.pop(pod)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        self.guardian.forget(process.pid)
+
+    def forget(self, pod: str) -> None:
+        """What a new pod finds in its emptyDir."""
+        shutil.rmtree(self.directory / pod)
+
+    def client(self, pod: str, user: str = "default", password: str = PASSWORD) -> Any:
+        return redis.asyncio.Redis(
+            host=self.address(pod), port=6379, username=user, password=password, protocol=2, decode_responses=True
+        )
+
+    def sentinel(self, pod: str) -> Any:
+        return redis.asyncio.Redis(host=self.address(pod), port=26379, protocol=2, decode_responses=True)
+
+    async def primary(self, asked: str = "sentinel-0") -> str | None:
+        """The pod whom a Sentinel calls primary; None while it cannot be asked."""
+        with contextlib.suppress(redis.exceptions.ConnectionError, TypeError):
+            async with self.sentinel(asked) as client:
+                address, _ = await client.sentinel_get_master_addr_by_name("hoso24")
+                return next(f"redis-{n}" for n in range(3) if self.address(f"redis-{n}") == address)
+        return None
+
+    async def is_whole(self) -> bool:
+        """Whether every Sentinel knows two replicas and the two others, and every Valkey is what it should be."""
+        with contextlib.suppress(redis.exceptions.ConnectionError):
+            for n in range(3):
+                async with self.sentinel(f"sentinel-{n}") as client:
+                    said = await client.sentinel_master("hoso24")
+                    if (said["num-slaves"], said["num-other-sentinels"]) != (2, 2) or "down" in said["flags"]:
+                        return False
+                async with self.client(f"redis-{n}") as client:
+                    state = await client.info("replication")
+                    if state["role"] == "slave" and state["master_link_status"] != "up":
+                        return False
+            return True
+        return False
+
+
+@pytest.fixture(scope="module")
+def pods(guardian: Guardian) -> Iterator[Pods]:
+    directory = Path(tempfile.mkdtemp(prefix="hoso24-pods-"))
+    network = f"127.{random.randint(1, 254)}.{random.randint(1, 254)}"
+    pods = Pods(directory, network, guardian)
+    shutil.copytree(EXAMPLE, directory / "etc-auth")
+    for line in (EXAMPLE / "kustomization.yaml").read_text("utf-8").splitlines():
+        name, _, password = line.strip(" -").partition("=")
+        if name in {"admin-password", "replica-password", "sentinel-password"}:
+            (directory / "etc-auth" / name).write_text(password, "utf-8")
+    bin_ = directory / "bin"
+    bin_.mkdir()
+    packages = embedded.Redis.wheel.find()
+    assert packages is not None
+    (bin_ / "valkey-server").symlink_to(packages / embedded.Redis.wheel.probe)
+    addresses = [(f"{kind}-node-{n}", pods.address(f"{kind}-{n}")) for kind in ("redis", "sentinel") for n in range(3)]
+    answers = " ".join(f'{name}) echo "{address} STREAM" ;;' for name, address in addresses)
+    write_program(bin_ / "getent", f"#!/bin/sh\ncase $2 in {answers} *) exit 2 ;; esac\n")
+    write_program(bin_ / "valkey-cli", f"#!{sys.executable} -IS\n{VALKEY_CLI}")
+    yield pods
+    for pod in list(pods.running):
+        pods.kill(pod)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def write_program(path: Path, text: str) -> None:
+    path.write_text(text, "utf-8")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+@pytest.fixture
+async def whole(pods: Pods) -> Pods:
+    """All six, knowing each other; they are started all at once, as in a cluster that is new."""
+    for pod in (f"{kind}-{n}" for kind in ("redis", "sentinel") for n in range(3)):
+        if pod not in pods.running:
+            pods.start(pod)
+    await until(pods.is_whole, within=30)
+    return pods
+
+
+async def test_a_primary_that_comes_back_at_once_does_not_empty_the_others(whole: Pods) -> None:
+    first = await whole.primary()
+    assert first
+    async with whole.client(first) as client:
+        await client.set("kept", "yes")
+        assert await client.wait(2, 5000) == 2
+
+    whole.kill(first)
+    whole.start(first)
+
+    async def another_leads() -> bool:
+        return await whole.primary() not in {first, None}
+
+    await until(another_leads, within=30)
+    await until(whole.is_whole, within=30)
+    for n in range(3):
+        async with whole.client(f"redis-{n}") as client:
+            assert await client.get("kept") == "yes"
+
+    # A Sentinel's new pod knows nothing, and asks the others.
+    whole.kill("sentinel-2")
+    whole.forget("sentinel-2")
+    whole.start("sentinel-2")
+    await until(whole.is_whole, within=30)
+    assert await whole.primary("sentinel-2") == await whole.primary("sentinel-0") != first
+
+
+async def test_nobody_may_do_more_than_he_has_to_and_passwords_change_without_a_restart(whole: Pods) -> None:
+    primary = await whole.primary()
+    assert primary
+    async with whole.client(primary) as client, whole.sentinel("sentinel-0") as sentinel:
+        for forbidden in ("FLUSHALL", "CONFIG SET maxmemory 1", "ACL LIST", "SHUTDOWN", "REPLICAOF NO ONE"):
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                await client.execute_command(*forbidden.split())
+        for forbidden in ("SENTINEL SET hoso24 quorum 1", "SENTINEL FAILOVER hoso24", "SENTINEL REMOVE hoso24"):
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                await sentinel.execute_command(*forbidden.split())
+
+    acl = whole.directory / "etc-auth" / "users.acl"
+    new = hashlib.sha256(b"another").hexdigest()
+    acl.write_text(acl.read_text("utf-8").replace("user default on ", f"user default on #{new} "), "utf-8")
+    async with whole.client(primary, "admin", "not-a-secret-admin") as admin:
+        await admin.acl_load()
+    for password in (PASSWORD, "another"):
+        async with whole.client(primary, password=password) as client:
+            await client.set("may", "write")
