@@ -9,7 +9,7 @@ TEST_WORKERS ?= 2
 BENCH_PYTHON ?= $(PYTHON)
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo load rolling bench bench-import test proof monitoring pictures lint audit
+.PHONY: help up down demo load rolling bench bench-import test proof monitoring pictures image-proof lint audit
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -65,6 +65,9 @@ monitoring: .venv/ready ## make rules, alerts, dashboards and the error-budget p
 PROMETHEUS ?= http://127.0.0.1:9090
 pictures: .venv-bench/ready ## draw the dashboards of the last ten minutes, as PROMETHEUS has them, into docs/monitoring
 	@exec .venv-bench/bin/python -m ops.monitoring.pictures $(PROMETHEUS) docs/monitoring
+
+image-proof: ## build the image without a registry, twice, and run it (as root; needs buildah and mmdebstrap; minutes)
+	@exec k8s/image/prove
 
 lint: .venv/ready ## ruff and mypy in strict mode
 	@$(BIN)/ruff check .
