@@ -5,6 +5,7 @@ an import needs.
 """
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -152,6 +153,75 @@ def why(code: str, admin: str | None) -> None:
     settings = read(LookupSettings, environment())
     admin = admin or f"http://127.0.0.1:{settings.admin_port}"
     sys.exit(0 if asyncio.run(story.tell(code, admin, settings)) else 1)
+
+
+@cli.command()
+@click.option("--json", "for_programs", is_flag=True, help="For programs: every finding as JSON.")
+def doctor(for_programs: bool) -> None:
+    """Examine settings, servers, schema, grants, clocks, stream and certificates, and say what to do next.
+
+    Exit status 0 when all is well, 1 with warnings, 2 when something is wrong. Servers that are away are findings, and
+    none keeps it waiting for longer than some seconds.
+    """
+    from rich.console import Console
+
+    from ops import doctor as findings_of
+
+    # What the connections warn of is a finding here, and needs no second line.
+    logging.getLogger("ops").addHandler(logging.NullHandler())
+    findings = asyncio.run(examine_house(environment()))
+    if for_programs:
+        click.echo(findings_of.as_json(findings))
+    else:
+        findings_of.show(findings, Console())
+    sys.exit(findings_of.exit_status(findings))
+
+
+async def examine_house(environ: Mapping[str, str]) -> list[Any]:
+    """What is found of all that each floor knows how to examine, with the servers this environment names, worst first.
+
+    Raises nothing: what is missing or away is a finding.
+    """
+    from intake import checkup as of_intake
+    from intake.settings import IntakeSettings, RelaySettings
+    from lookup import checkup as of_lookup
+    from lookup.settings import LookupSettings, MigrateSettings
+    from ops import examination
+    from ops.connections import Redis
+    from ops.doctor import examine, worst_first
+    from ops.settings import secret
+
+    found = examination.settings(
+        environ,
+        {
+            "lookup": ("HOSO24_PG_READER_URL", LookupSettings),
+            "intake": ("HOSO24_PG_WRITER_URL", IntakeSettings),
+            "relay": ("HOSO24_PG_RELAY_URL", RelaySettings),
+            "migration": ("HOSO24_PG_OWNER_URL", MigrateSettings),
+        },
+    )
+    urls = {role: secret(f"HOSO24_PG_{role.upper()}_URL", environ) for role in of_lookup.PREFERRED}
+    redis_url = secret("HOSO24_REDIS_URL", environ)
+    pooled = environ.get("HOSO24_PG_POOLED", "").lower() in ("1", "true")
+    database = of_lookup.servers({role: url for role, url in urls.items() if url is not None}, pooled=pooled)
+    redis = (
+        None if redis_url is None else Redis("redis", redis_url.reveal, size=4, deadline=examination.SERVER_DEADLINE)
+    )
+    checks = [*examination.public_address(environ.get("HOSO24_PUBLIC_URL", ""))]
+    if database.all:
+        checks += examination.postgres(database, writing=of_intake.WRITER)
+        checks += of_lookup.checks(database, redis)
+        checks += of_intake.checks(database, redis)
+    if redis_url and redis:
+        checks += examination.redis(redis, policy=of_lookup.POLICY, oldest=of_lookup.OLDEST_REDIS)
+        checks += examination.redis_certificates(redis_url.reveal())
+    try:
+        found += examination.secret_files(environ)
+        return worst_first([*found, *await examine(checks)])
+    finally:
+        await database.close()
+        if redis:
+            await redis.close()
 
 
 @cli.group()

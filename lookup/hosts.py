@@ -99,7 +99,7 @@ class Hosts:
             Host(
                 Postgres(
                     name,
-                    _nth(url, n),
+                    nth_host(url, n),
                     size=size,
                     deadline=deadline,
                     lateness=lateness,
@@ -219,6 +219,7 @@ def each_host(url: str) -> Sequence[str]:
     return [urlunsplit(parts._replace(netloc=f"{user}{at}{host}")) for host in hosts.split(",")]
 
 
-def _nth(url: Callable[[], str], n: int) -> Callable[[], str]:
+def nth_host(url: Callable[[], str], n: int) -> Callable[[], str]:
+    """The URL of the n-th host alone, for whoever asks for it at every connect."""
     # The URL is asked for anew at every connect, since its password may have been rotated. There may be several.
     return lambda: "\n".join(each_host(each)[n] for each in addresses.Urls(url))

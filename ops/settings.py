@@ -120,6 +120,15 @@ def read(cls: type[T], environ: Mapping[str, str]) -> T:
         raise SettingsError([str(fault)]) from None
 
 
+def secret(name: str, environ: Mapping[str, str]) -> Secret | None:
+    """One secret by its variable or its file, outside any class; None when it is not set or cannot be read."""
+    try:
+        text, path = _text(name, environ)
+    except ValueError:
+        return None
+    return Secret(text, path) if text else None
+
+
 def describe(settings: Any) -> dict[str, str]:
     """The effective values by variable name, fit for a log line: no secret and no password in them."""
     return {each.name: _shown(getattr(settings, each.field), each) for each in _declared(type(settings))}

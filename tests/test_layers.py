@@ -20,6 +20,7 @@ MAY_IMPORT = {
 READ_SIDE = {
     "lookup.api",
     "lookup.app",
+    "lookup.checkup",
     "lookup.feed",
     "lookup.hotpath",
     "lookup.limits",

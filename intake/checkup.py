@@ -1,0 +1,57 @@
+"""What the doctor examines of the relay: who leads, and whether the stream ends where the log knows it."""
+
+from collections.abc import Iterator
+
+from intake.relay import IS_IN_LOG, LEADERS_LOCK, Position
+from lookup.cache import Cache
+from lookup.hosts import PRESENT
+from ops.connections import Redis
+from ops.doctor import Check, Finding, Verdict
+from ops.examination import Servers
+
+WRITER, RELAY = "hoso24_writer", "hoso24_relay"
+
+LEADER = """
+SELECT session.pid, session.usename::text AS role
+  FROM pg_locks AS lock
+  JOIN pg_stat_activity AS session USING (pid)
+ WHERE lock.locktype = 'advisory'
+   AND lock.granted
+   AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+   AND (lock.classid::bigint << 32 | lock.objid::bigint) = $1
+   AND lock.objsubid = 1
+"""
+
+
+def checks(database: Servers, redis: Redis | None) -> Iterator[Check]:
+    """The relay's leadership, and with Redis whether PostgreSQL has gone back in time behind its back."""
+    yield Check("relay", lambda: _leader(database))
+    if redis is not None:
+        yield Check("log", lambda: _log(database, Cache(redis)))
+
+
+async def _leader(database: Servers) -> list[Finding]:
+    primary = await database.primary()
+    rows = await primary.fetch(LEADER, LEADERS_LOCK)
+    if not rows:
+        step = "Start a relay: `hoso24 relay`, or `kubectl rollout restart deployment/relay`."
+        return [Finding("relay", Verdict.WRONG, "none leads: no change reaches the caches", step)]
+    if rows[0]["role"] != RELAY:
+        step = f"Let HOSO24_PG_RELAY_URL log in as {RELAY}: its timeouts end a leader that was stopped."
+        return [Finding("relay", Verdict.WRONG, f"one leads as {rows[0]['role']}", step)]
+    return [Finding("relay", Verdict.OK, f"one leads, session {rows[0]['pid']}")]
+
+
+async def _log(database: Servers, cache: Cache) -> list[Finding]:
+    """Whether the log has the change the stream ends with; if not, the relay halts for the same reason."""
+    primary = await database.primary(RELAY, WRITER)
+    (present,) = await primary.fetch(PRESENT)
+    last = await cache.stream_end(present["epoch"])
+    if not last:
+        return [Finding("log", Verdict.OK, "the stream is empty, and begins ten minutes back")]
+    position = Position.of(last)
+    (row,) = await primary.fetch(IS_IN_LOG, present["epoch"], position.xid, position.seq)
+    if not row[0]:
+        step = "Ask the operator of PostgreSQL whether it was restored or failed over, then run `hoso24 cache renew`."
+        return [Finding("log", Verdict.WRONG, f"the stream ends with {last}, which the log does not have", step)]
+    return [Finding("log", Verdict.OK, f"has {last}, with which the stream ends")]

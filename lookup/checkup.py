@@ -1,0 +1,274 @@
+"""What the doctor examines of schema, roles, epochs and the change stream: the lookup knows what is right."""
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from lookup import schema
+from lookup.cache import Cache
+from lookup.clock import microseconds
+from lookup.freshness import SECOND
+from lookup.hosts import LARGEST_LAG, PRESENT, each_host, nth_host
+from lookup.schema import grants
+from lookup.schema.grants import ANY_COLUMN, EVERYBODY, ROLES, Grant
+from ops.addresses import first
+from ops.connections import Redis
+from ops.doctor import Check, Finding, Verdict
+from ops.errors import Unavailable
+from ops.examination import Server, Servers
+from ops.settings import Secret
+
+POLICY = "volatile-lru"
+"""Records have a time to live, the stream has none: under allkeys-lru the stream itself was evicted."""
+OLDEST_REDIS = (6, 2)
+LATE, TOO_LATE = 2.0, 5.0
+"""Seconds from which on a heartbeat is remarked upon, and from which on lookups trust it no more."""
+PREFERRED = ("reader", "relay", "writer", "owner")
+"""As whom whoever may be asked is asked first."""
+
+APPLIED = "SELECT version, name FROM schema_version ORDER BY version"
+OWNER = """
+SELECT relname::text AS "table", pg_get_userbyid(relowner)::text AS owner
+  FROM pg_class
+ WHERE relnamespace = to_regnamespace('hoso24') AND relkind IN ('r', 'p') AND relowner <> to_regrole('hoso24_owner')
+"""
+
+_DURATION = re.compile(r"(\d+)\s*(ms|s|min|h)?$")
+_MILLISECONDS = {None: 1, "": 1, "ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000}
+
+
+def servers(urls: Mapping[str, Secret], *, pooled: bool = False) -> Servers:
+    """Every host of every role's URL. `urls`: reader, relay, writer, owner, as far as they are set.
+
+    `pooled`: reader and writer go through PgBouncer, as their processes do.
+    """
+    return Servers([server for role in PREFERRED if role in urls for server in _of_url(role, urls[role], pooled)])
+
+
+def _of_url(role: str, url: Secret, pooled: bool) -> Iterator[Server]:
+    count = len(each_host(first(url.reveal())))
+    for n in range(count):
+        name = f"postgres as {role}" if count == 1 else f"postgres-{n + 1} as {role}"
+        variable = f"HOSO24_PG_{role.upper()}_URL"
+        through = pooled and role in ("reader", "writer")
+        yield Server(name, f"hoso24_{role}", variable, nth_host(url.reveal, n), pooled=through)
+
+
+def checks(database: Servers, redis: Redis | None) -> Iterator[Check]:
+    """Migrations, roles, grants, heartbeat and standbys, and with Redis epochs and the stream."""
+    yield Check("migrations", lambda: _migrations(database))
+    yield Check("roles", lambda: _roles(database))
+    yield Check("role settings", lambda: _role_settings(database))
+    yield Check("grants", lambda: _grants(database))
+    yield Check("heartbeat", lambda: _heartbeats(database))
+    if redis is not None:
+        cache = Cache(redis)
+        yield Check("epoch", lambda: _epochs(database, cache))
+        yield Check("stream", lambda: _stream(database, cache))
+
+
+# -- schema and roles --------------------------------------------------------------------------------------
+
+
+async def _migrations(database: Servers) -> list[Finding]:
+    if not await database.fetch("SELECT WHERE to_regclass('hoso24.schema_version') IS NOT NULL"):
+        return [_wrong("migrations", "this database has no schema of ours", "Run `hoso24 migrate`.")]
+    applied = {row["version"]: row["name"] for row in await database.fetch(APPLIED)}
+    known = {version: name for version, name, _ in schema.migrations()}
+    newest = max(applied, default=0)
+    findings = []
+    if newest < schema.LATEST:
+        missing = ", ".join(name for version, name in known.items() if version > newest)
+        findings.append(_wrong("migrations", f"missing: {missing}", "Run `hoso24 migrate` before this release starts."))
+    lost = [name for version, name in known.items() if version < newest and version not in applied]
+    if lost:
+        step = "Find out whether it was applied (`\\d hoso24.*`): apply its file by hand if not, then put its row back."
+        found = f"the table schema_version has no row of {', '.join(lost)}, and newer ones"
+        findings.append(_wrong("migrations", found, step))
+    if newest > schema.LATEST:
+        found = f"the database is at {applied[newest]}, this program knows {known[schema.LATEST]}"
+        step = "Run the doctor of the release that migrated it; older releases go on working until it is rolled out."
+        findings.append(Finding("migrations", Verdict.WARNING, found, step))
+    return findings or [Finding("migrations", Verdict.OK, f"all {len(known)} applied, up to {known[schema.LATEST]}")]
+
+
+async def _roles(database: Servers) -> list[Finding]:
+    """The four roles: there, able to log in, and no mightier than they should be."""
+    roles = {row["role"]: row for row in await database.fetch(grants.ATTRIBUTES, list(ROLES))}
+    findings = []
+    for role in ROLES:
+        if role not in roles:
+            step = "Run `hoso24 migrate` with HOSO24_PG_ADMIN_URL, which makes the roles."
+            findings.append(_wrong("roles", f"{role} is not there", step))
+            continue
+        findings += _of_role(role, roles[role])
+    for row in await database.fetch(OWNER):
+        step = f"Run `ALTER TABLE hoso24.{row['table']} OWNER TO hoso24_owner` as a superuser."
+        findings.append(_wrong("roles", f"{row['table']} belongs to {row['owner']}, not to hoso24_owner", step))
+    return findings or [Finding("roles", Verdict.OK, "four, none of them mightier than it should be")]
+
+
+def _of_role(role: str, row: Any) -> Iterator[Finding]:
+    mighty = {
+        "rolsuper": "SUPERUSER",
+        "rolcreaterole": "CREATEROLE",
+        "rolcreatedb": "CREATEDB",
+        "rolbypassrls": "BYPASSRLS",
+        "rolreplication": "REPLICATION",
+    }
+    for attribute, word in mighty.items():
+        if row[attribute]:
+            yield _wrong("roles", f"{role} is {word}", f"Run `ALTER ROLE {role} NO{word}` as a superuser.")
+    for other in row["member_of"]:
+        yield _wrong("roles", f"{role} is a member of {other}", f"Run `REVOKE {other} FROM {role}` as a superuser.")
+    if not row["rolcanlogin"]:
+        yield _wrong("roles", f"{role} may not log in", f"Run `ALTER ROLE {role} LOGIN` as a superuser.")
+
+
+async def _role_settings(database: Servers) -> list[Finding]:
+    """Timeouts and the like, which the service leans on and roles.sql sets."""
+    rows = await database.fetch(grants.ROLE_SETTINGS, list(ROLES))
+    there = {(row["role"], row["name"]): row["value"] for row in rows}
+    findings = []
+    for (role, name), wanted in grants.role_settings().items():
+        value = there.get((role, name))
+        step = f"Run `ALTER ROLE {role} SET {name} = '{wanted}'` as a superuser; new sessions have it."
+        if value is None:
+            findings.append(_wrong("role settings", f"{role} has no {name}", step))
+        elif _plain(value) != _plain(wanted):
+            found = f"{role} has {name} = {value}, {wanted} is what is tested"
+            findings.append(Finding("role settings", Verdict.WARNING, found, step))
+    return findings or [Finding("role settings", Verdict.OK, f"{len(there)} as roles.sql sets them")]
+
+
+async def _grants(database: Servers) -> list[Finding]:
+    """Every grant there is against those the migrations make. The reader must not come near an applicant."""
+    columns: dict[str, list[str]] = {}
+    for row in await database.fetch(grants.COLUMNS):
+        columns.setdefault(row["table"], []).append(row["column"])
+    expected = grants.by_column(grants.expected(), columns)
+    held = grants.held(await database.fetch(grants.HELD, list(ROLES[1:])))
+    everybody = {grant for grant in held if grant.role == EVERYBODY}
+    held -= {grant._replace(role=role) for grant in everybody for role in ROLES} - expected
+    surplus = held - expected
+    if any(row["version"] > schema.LATEST for row in await database.fetch(APPLIED)):
+        # A newer release may have granted what this one does not know; an applicant's columns it has not.
+        surplus = {grant for grant in surplus if grant.column.startswith("applicant")}
+    findings = [_too_much(each, expected) for each in _by_table(surplus)]
+    findings += [_too_little(each) for each in _by_table(expected - held)]
+    if findings:
+        return findings
+    return [Finding("grants", Verdict.OK, "as the migrations make them; the reader can read no applicant's columns")]
+
+
+def _by_table(surplus: Iterable[Grant]) -> Iterator[list[Grant]]:
+    for _, of_table in itertools.groupby(sorted(surplus), key=lambda grant: (grant.role, grant.table)):
+        yield list(of_table)
+
+
+def _too_much(surplus: list[Grant], expected: set[Grant]) -> Finding:
+    step = f"Run as the owner: `{grants.statement('REVOKE', surplus)}`"
+    whole = {grant.privilege for grant in surplus if grant.column == ANY_COLUMN}
+    role, table = surplus[0].role, surplus[0].table
+    # Revoking a privilege on a table revokes it on every column as well, those that were granted by themselves too.
+    again = [grant for grant in expected if grant[:2] == (role, table) and grant.privilege in whole]
+    if again:
+        step += f", then `{grants.statement('GRANT', again)}`"
+    return _wrong("grants", f"{role} has more than it should: {_listed(surplus)}", f"{step}.")
+
+
+def _too_little(missing: list[Grant]) -> Finding:
+    step = f"Run as the owner: `{grants.statement('GRANT', missing)}`."
+    return _wrong("grants", f"{missing[0].role} lacks {_listed(missing)}", step)
+
+
+def _listed(of_table: list[Grant]) -> str:
+    whole = {grant.privilege for grant in of_table if grant.column == ANY_COLUMN}
+    words = [f"{privilege} on {of_table[0].table}" for privilege in sorted(whole)]
+    words += [
+        f"{grant.privilege} on {grant.table}.{grant.column}"
+        for grant in of_table
+        if grant.column != ANY_COLUMN and (grant.privilege not in whole or grant.column.startswith("applicant"))
+    ]
+    return ", ".join(words)
+
+
+def _plain(value: str) -> str:
+    """A duration in milliseconds, whichever unit it was written in; anything else as it is."""
+    duration = _DURATION.match(value)
+    return str(int(duration[1]) * _MILLISECONDS[duration[2]]) if duration else value
+
+
+# -- epochs, heartbeat, stream -----------------------------------------------------------------------------
+
+
+async def _heartbeats(database: Servers) -> list[Finding]:
+    """Whether a relay leads, which shows in the primary's heartbeat, and how far the standbys are behind."""
+    hosts = [(server, await _present(server)) for server, _ in await database.hosts()]
+    primaries = [row for _, row in hosts if not row["standby"]]
+    if not primaries:
+        raise Unavailable("no primary answers")
+    newest = max(row["beat_at"] for row in primaries)
+    age = min((row["asked_at"] - row["beat_at"]).total_seconds() for row in primaries)
+    step = "Start a relay (`hoso24 relay`), or read its log: relay_leader says whether one leads."
+    findings = [_graded("heartbeat", age, TOO_LATE, f"the primary's is {age:.1f} s old", step)]
+    if len(primaries) > 1:
+        step = "Fence off the one that was demoted, at once: both may be written to."
+        findings.append(_wrong("heartbeat", f"{len(primaries)} hosts call themselves the primary", step))
+    for server, row in hosts:
+        if row["standby"]:
+            behind = (newest - row["beat_at"]).total_seconds()
+            found = f"{server.name}, a standby, is {behind:.1f} s behind"
+            step = "Look at its lag in pg_stat_replication on the primary: it is asked only when nobody else answers."
+            findings.append(_graded("standby", behind, LARGEST_LAG, found, step))
+    return findings
+
+
+async def _epochs(database: Servers, cache: Cache) -> list[Finding]:
+    """Postgres, its standbys and Redis in the same epoch."""
+    rows = [await _present(server) for server, _ in await database.hosts()]
+    if not rows:
+        raise Unavailable("no PostgreSQL answers")
+    epoch, delivered = max(row["epoch"] for row in rows), await cache.epoch()
+    findings = []
+    if min(row["epoch"] for row in rows) != epoch:
+        step = "Wait a second; if it stays, look at that standby's lag in pg_stat_replication on the primary."
+        findings.append(Finding("epoch", Verdict.WARNING, f"a standby is not in epoch {epoch} yet", step))
+    if delivered is None:
+        step = "Start a relay (`hoso24 relay`), or correct HOSO24_REDIS_URL: no relay has delivered into this Redis."
+        findings.append(_wrong("epoch", f"PostgreSQL is in epoch {epoch}, Redis in none", step))
+    elif delivered < epoch:
+        step = "See that a relay leads: it changes over within a second of `hoso24 cache renew`."
+        findings.append(_wrong("epoch", f"PostgreSQL is in epoch {epoch}, Redis still in {delivered}", step))
+    elif delivered > epoch:
+        step = "PostgreSQL has gone back in time: run `hoso24 cache renew` until its epoch is above that of Redis."
+        findings.append(_wrong("epoch", f"PostgreSQL is in epoch {epoch}, Redis in {delivered} already", step))
+    return findings or [Finding("epoch", Verdict.OK, f"{epoch}, everywhere")]
+
+
+async def _stream(database: Servers, cache: Cache) -> list[Finding]:
+    """How far the change stream is behind the primary's heartbeat."""
+    server = await database.primary()
+    row = await _present(server)
+    end = await cache.join(row["epoch"])
+    if not end.last:
+        step = "See that a relay leads and reaches this Redis: the first heartbeat begins the stream."
+        return [_wrong("stream", f"there is none in epoch {row['epoch']}", step)]
+    behind = max(0, microseconds(row["beat_at"]) - end.feed_at) / SECOND
+    step = "Look for a transaction that is open (above), then into the relay's log: relay_lag_seconds, relay_halted."
+    return [_graded("stream", behind, TOO_LATE, f"ends with {end.last}, {behind:.1f} s behind the heartbeat", step)]
+
+
+async def _present(server: Server) -> Any:
+    (row,) = await server.fetch(PRESENT)
+    return row
+
+
+def _graded(check: str, seconds: float, wrong: float, found: str, step: str) -> Finding:
+    verdict = Verdict.WRONG if seconds > wrong else Verdict.WARNING if seconds > LATE else Verdict.OK
+    return Finding(check, verdict, found, step if verdict else "")
+
+
+def _wrong(check: str, found: str, step: str) -> Finding:
+    return Finding(check, Verdict.WRONG, found, step)

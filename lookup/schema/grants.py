@@ -1,0 +1,136 @@
+"""What the SQL files beside this one promise about roles, read out of them, and how a database is asked for the same.
+
+There is no second list of grants: what the migrations say is what is expected.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import resources
+from typing import Any, NamedTuple
+
+from lookup.schema import SCHEMA, migrations
+
+ROLES = ("hoso24_owner", "hoso24_writer", "hoso24_relay", "hoso24_reader")
+EVERYBODY = "public"
+ANY_COLUMN = ""
+
+# Whatever a role may do, by whatever way: itself, through another role, or because everybody may. Of a partitioned
+# table the partitions as well, since a grant on one of them goes round the table's.
+HELD = """
+WITH asked AS (SELECT rolname::text AS role FROM pg_roles WHERE rolname = ANY ($1) UNION ALL SELECT 'public'),
+     tables AS (SELECT oid, relname::text AS name FROM pg_class
+                 WHERE relnamespace = to_regnamespace('hoso24') AND relkind IN ('r', 'p', 'v', 'm', 'f'))
+SELECT role, tables.name AS "table", attname::text AS "column", privilege
+  FROM asked, tables
+  JOIN pg_attribute ON attrelid = tables.oid AND attnum > 0 AND NOT attisdropped,
+       unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'REFERENCES']) AS privilege
+ WHERE has_column_privilege(role, tables.oid, attnum, privilege)
+ UNION ALL
+SELECT role, tables.name, '', privilege
+  FROM asked, tables,
+       unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'REFERENCES', 'DELETE', 'TRUNCATE', 'TRIGGER']) AS privilege
+ WHERE has_table_privilege(role, tables.oid, privilege)
+"""
+
+COLUMNS = """
+SELECT relname::text AS "table", attname::text AS "column"
+  FROM pg_class
+  JOIN pg_attribute ON attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped
+ WHERE relnamespace = to_regnamespace('hoso24')
+   AND relkind IN ('r', 'p', 'v', 'm', 'f')
+"""
+
+# A setting for this database comes after one for all of them, and wins.
+ROLE_SETTINGS = """
+SELECT rolname::text AS role, split_part(pair, '=', 1) AS name, substr(pair, strpos(pair, '=') + 1) AS value
+  FROM pg_db_role_setting
+  JOIN pg_roles ON pg_roles.oid = setrole
+  JOIN pg_database ON datname = current_database() AND setdatabase IN (0, pg_database.oid),
+       unnest(setconfig) AS pair
+ WHERE rolname = ANY ($1)
+ ORDER BY setdatabase
+"""
+
+ATTRIBUTES = """
+SELECT rolname::text AS role, rolcanlogin, rolsuper, rolcreaterole, rolcreatedb, rolbypassrls, rolreplication,
+       ARRAY(SELECT other.rolname::text
+               FROM pg_auth_members
+               JOIN pg_roles AS other ON other.oid = roleid
+              WHERE member = pg_roles.oid
+              ORDER BY 1) AS member_of
+  FROM pg_roles
+ WHERE rolname = ANY ($1)
+"""
+
+_COMMENT = re.compile(r"--.*")
+_GRANT = re.compile(r"\b(GRANT|REVOKE)\s+([^;]+?)\s+ON\s+(?:TABLE\s+)?([^;()]+?)\s+(?:TO|FROM)\s+([^;]+?)\s*;", re.I)
+_PRIVILEGE = re.compile(r"(\w+)\s*(?:\(([^)]*)\))?")
+_ROLE_SETTING = re.compile(r"^ALTER ROLE (\w+)\s+SET (\w+) = '?([^';]+)'?;", re.M)
+
+
+class Grant(NamedTuple):
+    """One role may do one thing with one column, or with the whole table where `column` is empty."""
+
+    role: str
+    table: str
+    column: str
+    privilege: str
+
+
+def expected() -> set[Grant]:
+    """What all migrations together grant on tables, in the order in which they are applied."""
+    granted: set[Grant] = set()
+    for _, _, sql in migrations():
+        for verb, privileges, tables, roles in _GRANT.findall(_COMMENT.sub("", sql)):
+            named = set(_named(privileges, tables, roles))
+            granted = granted | named if verb.upper() == "GRANT" else granted - named
+    return granted
+
+
+def by_column(grants: Iterable[Grant], columns: Mapping[str, Iterable[str]]) -> set[Grant]:
+    """The same with every whole table's SELECT, INSERT, UPDATE and REFERENCES spelt out column by column.
+
+    `columns`: table → its columns. Grants on tables that are not there are left out.
+    """
+    there = {grant for grant in grants if grant.table in columns}
+    spelt_out = {
+        grant._replace(column=column)
+        for grant in there
+        if grant.column == ANY_COLUMN and grant.privilege in ("SELECT", "INSERT", "UPDATE", "REFERENCES")
+        for column in columns[grant.table]
+    }
+    return there | spelt_out
+
+
+def role_settings() -> dict[tuple[str, str], str]:
+    """(role, setting) → the value that roles.sql gives it."""
+    sql = resources.files(__package__).joinpath("roles.sql").read_text("utf-8")
+    return {(role, name): value for role, name, value in _ROLE_SETTING.findall(sql)}
+
+
+def held(rows: Iterable[Any]) -> set[Grant]:
+    """The rows of HELD."""
+    return {Grant(row["role"], row["table"], row["column"], row["privilege"]) for row in rows}
+
+
+def statement(verb: str, grants: Iterable[Grant]) -> str:
+    """The SQL that grants or revokes these, which are one role's on one table. `verb`: GRANT or REVOKE."""
+    grants = sorted(grants)
+    whole = sorted({grant.privilege for grant in grants if grant.column == ANY_COLUMN})
+    single: dict[str, list[str]] = {}
+    for grant in grants:
+        if grant.column != ANY_COLUMN and grant.privilege not in whole:
+            single.setdefault(grant.privilege, []).append(grant.column)
+    words = [*whole, *(f"{privilege} ({', '.join(columns)})" for privilege, columns in single.items())]
+    direction = "TO" if verb == "GRANT" else "FROM"
+    return f"{verb} {', '.join(words)} ON {SCHEMA}.{grants[0].table} {direction} {grants[0].role}"
+
+
+def _named(privileges: str, tables: str, roles: str) -> Iterator[Grant]:
+    if tables.upper().startswith("SCHEMA"):
+        return
+    for privilege, columns in _PRIVILEGE.findall(privileges):
+        for table in tables.split(","):
+            for role in roles.split(","):
+                for column in columns.split(","):
+                    yield Grant(role.strip(), table.strip(), column.strip(), privilege.upper())

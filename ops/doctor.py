@@ -1,0 +1,138 @@
+"""Findings and how they are come by: every check at once, each under a deadline, the worst first on one screen.
+
+What is examined is not known here. A server that is away is a finding of its own; the checks that needed it are named
+in one line and not repeated for each.
+"""
+
+import asyncio
+import enum
+import json
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ops.errors import Unavailable
+from ops.settings import masked
+
+DEADLINE = 8.0
+"""How long one check may take, in seconds. They run side by side, so all of them take no longer."""
+NOT_EXAMINED = "not examined"
+
+
+class Verdict(enum.IntEnum):
+    """How a finding is to be taken. The number is the exit status of a command that has nothing worse to say."""
+
+    OK = 0
+    WARNING = 1
+    """It works; the next fault, or the next month, makes something worse of it."""
+    WRONG = 2
+    """Something does not work, or does not keep what it promises."""
+
+
+class Finding(NamedTuple):
+    """What one check found. `next_step`: one sentence, with the command; empty when there is nothing to do."""
+
+    check: str
+    verdict: Verdict
+    found: str
+    next_step: str = ""
+
+
+class Check(NamedTuple):
+    """Something to examine. `ask` raises Unavailable when who should answer is away."""
+
+    name: str
+    ask: Callable[[], Awaitable[Iterable[Finding]]]
+
+
+async def examine(checks: Sequence[Check], deadline: float = DEADLINE) -> list[Finding]:
+    """What all checks found, the worst first. Ends within `deadline` seconds whoever hangs, and never raises."""
+    tasks = [asyncio.create_task(_asked(check), name=check.name) for check in checks]
+    if tasks:
+        await asyncio.wait(tasks, timeout=deadline)
+    findings: list[Finding] = []
+    away: defaultdict[str, list[str]] = defaultdict(list)
+    for task in tasks:
+        if not task.done():
+            task.cancel()
+            findings.append(_late(task.get_name(), deadline))
+        elif isinstance(result := task.result(), Unavailable):
+            away[result.detail].append(task.get_name())
+        else:
+            findings += result
+    findings += [_skipped(names, why) for why, names in away.items()]
+    return worst_first(findings)
+
+
+def worst_first(findings: Iterable[Finding]) -> list[Finding]:
+    """In the order in which somebody should look at them; equally bad ones stay as they are."""
+    return sorted(findings, key=lambda finding: -finding.verdict)
+
+
+def exit_status(findings: Iterable[Finding]) -> int:
+    """0 when all is well, 1 with warnings, 2 when something is wrong."""
+    return int(max((finding.verdict for finding in findings), default=Verdict.OK))
+
+
+def show(findings: Iterable[Finding], console: Console) -> None:
+    """One table for people, in the order of the findings."""
+    table = Table(title="What was found", title_justify="left", show_lines=True)
+    for column, ratio in (("", 1), ("check", 2), ("found", 5), ("what to do next", 5)):
+        table.add_column(column, overflow="fold", ratio=ratio, min_width=7)
+    for finding in findings:
+        verdict = Text(finding.verdict.name.lower(), style=_STYLES[finding.verdict])
+        table.add_row(verdict, *(Text(part) for part in (finding.check, finding.found, finding.next_step)))
+    console.print(table)
+
+
+def as_json(findings: Sequence[Finding]) -> str:
+    """The findings for programs: `verdict` is the worst of them, `next_step` null where there is nothing to do."""
+    document: dict[str, Any] = {
+        "verdict": Verdict(exit_status(findings)).name.lower(),
+        "findings": [
+            {
+                "check": finding.check,
+                "verdict": finding.verdict.name.lower(),
+                "found": finding.found,
+                "next_step": finding.next_step or None,
+            }
+            for finding in findings
+        ],
+    }
+    return json.dumps(document, ensure_ascii=False, indent=2)
+
+
+def reason(error: BaseException) -> str:
+    """Why somebody is away, in the words of what caused it, without a password."""
+    if isinstance(error, Unavailable) and error.reason:
+        return masked(error.reason).partition("\n")[0][:160]
+    cause = error.__cause__ or error
+    words = masked(str(cause)).partition("\n")[0][:160]
+    return f"{type(cause).__name__}: {words}".rstrip(": ")
+
+
+_STYLES = {Verdict.OK: "green", Verdict.WARNING: "bold yellow", Verdict.WRONG: "bold red"}
+
+
+async def _asked(check: Check) -> list[Finding] | Unavailable:
+    try:
+        return list(await check.ask())
+    except Unavailable as away:
+        return away
+    except Exception as error:
+        step = "Run it again; if it stays, report it with the release's version: a check should not fail."
+        return [Finding(check.name, Verdict.WRONG, f"the check itself failed: {reason(error)}", step)]
+
+
+def _late(name: str, deadline: float) -> Finding:
+    step = "Find out whether that server hangs: its own log, its processor, its disk."
+    return Finding(name, Verdict.WRONG, f"no answer within {deadline:g} s", step)
+
+
+def _skipped(names: Iterable[str], why: str) -> Finding:
+    step = "Put right what is said of that server here, then run it again."
+    return Finding(NOT_EXAMINED, Verdict.WRONG, f"{', '.join(names)}: {why}", step)

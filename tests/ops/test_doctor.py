@@ -1,0 +1,98 @@
+"""Checks side by side: whoever hangs, fails or is away is a finding, and keeps nobody else from being examined."""
+
+import asyncio
+import io
+import json
+
+from rich.console import Console
+
+from ops.doctor import NOT_EXAMINED, Check, Finding, Verdict, as_json, examine, exit_status, reason, show
+from ops.errors import Unavailable
+
+FINE = Finding("one", Verdict.OK, "fine")
+DOUBTFUL = Finding("two", Verdict.WARNING, "doubtful", "Look at it.")
+BROKEN = Finding("three", Verdict.WRONG, "broken", "Run `mend`.")
+
+
+def check(*findings: Finding, name: str = "check") -> Check:
+    async def ask() -> list[Finding]:
+        return list(findings)
+
+    return Check(name, ask)
+
+
+def away(name: str, why: str) -> Check:
+    async def ask() -> list[Finding]:
+        raise Unavailable(why)
+
+    return Check(name, ask)
+
+
+async def test_worst_comes_first() -> None:
+    assert await examine([check(FINE), check(DOUBTFUL, BROKEN)]) == [BROKEN, DOUBTFUL, FINE]
+
+
+async def test_one_that_hangs_is_a_finding_and_holds_up_nobody() -> None:
+    ended = asyncio.Event()
+
+    async def hang() -> list[Finding]:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        return []
+
+    first, *rest = await examine([Check("slow", hang), check(FINE)], deadline=0.05)
+    assert (first.check, first.verdict, first.found) == ("slow", Verdict.WRONG, "no answer within 0.05 s")
+    assert rest == [FINE]
+    await asyncio.wait_for(ended.wait(), 5)  # it was cancelled, not left behind
+
+
+async def test_those_who_missed_the_same_server_are_named_in_one_line() -> None:
+    checks = [away("grants", "no database"), away("roles", "no database"), away("stream", "no cache")]
+    findings = await examine(checks)
+    assert [(each.check, each.found) for each in findings] == [
+        (NOT_EXAMINED, "grants, roles: no database"),
+        (NOT_EXAMINED, "stream: no cache"),
+    ]
+    assert exit_status(findings) == 2
+
+
+async def test_check_that_fails_is_a_finding_without_a_password() -> None:
+    async def fail() -> list[Finding]:
+        raise RuntimeError("postgresql://reader:secret@db/hoso24 said nothing")
+
+    (finding,) = await examine([Check("odd", fail)])
+    assert finding.verdict is Verdict.WRONG
+    assert "RuntimeError" in finding.found
+    assert "secret" not in finding.found
+
+
+def test_exit_status_is_the_worst_verdict() -> None:
+    assert exit_status([]) == exit_status([FINE]) == 0
+    assert exit_status([FINE, DOUBTFUL]) == 1
+    assert exit_status([DOUBTFUL, BROKEN, FINE]) == 2
+
+
+def test_reason_is_that_of_whoever_caused_it() -> None:
+    error = Unavailable("postgres cannot be reached now.")
+    error.__cause__ = OSError("redis://:hidden@here is shut")
+    assert reason(error) == "OSError: redis://:***@here is shut"
+
+
+def test_programs_get_the_verdict_and_every_finding() -> None:
+    document = json.loads(as_json([DOUBTFUL, FINE]))
+    assert document["verdict"] == "warning"
+    assert document["findings"] == [
+        {"check": "two", "verdict": "warning", "found": "doubtful", "next_step": "Look at it."},
+        {"check": "one", "verdict": "ok", "found": "fine", "next_step": None},
+    ]
+
+
+def test_people_get_one_table_that_takes_brackets_as_they_are() -> None:
+    screen = io.StringIO()
+    show([BROKEN, Finding("four", Verdict.OK, "[red]as it is[/red]")], Console(file=screen, width=160))
+    lines = screen.getvalue().splitlines()
+    (broken,) = [line for line in lines if "broken" in line]
+    assert [cell.strip() for cell in broken.split("│")[1:5]] == ["wrong", "three", "broken", "Run `mend`."]
+    assert any("[red]as it is[/red]" in line for line in lines)

@@ -1,0 +1,477 @@
+"""The doctor at real servers: a healthy house has nothing to say, and whatever is broken on purpose is found.
+
+Where a finding names the SQL that mends it, that SQL is run, and the finding has to go.
+"""
+
+import asyncio
+import contextlib
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import asyncpg
+import pytest
+import redis.asyncio
+from click.testing import CliRunner
+
+import hoso24
+from lookup import checkup, schema
+from lookup.schema import grants
+from ops import embedded, examination
+from ops.connections import Redis
+from ops.doctor import NOT_EXAMINED, Finding, Verdict, exit_status
+from ops.guardian import Guardian
+from ops.settings import Secret
+from tests.conftest import KEY_SECRETS, NO_FSYNC, ROLES, Database, prepare
+from tests.house import relay_of, until
+
+
+class Patient:
+    """One database and one Redis, as the doctor is told of them by the environment."""
+
+    def __init__(self, database: Database, redis_url: str) -> None:
+        self.database = database
+        self.redis_url = redis_url
+        urls = {f"HOSO24_PG_{role.removeprefix('hoso24_').upper()}_URL": database.url(role) for role in ROLES}
+        self.environ = urls | {"HOSO24_REDIS_URL": redis_url, "HOSO24_LOOKUP_KEY_SECRETS": KEY_SECRETS}
+
+    async def examined(self, **changes: str) -> list[Finding]:
+        return await hoso24.examine_house(self.environ | changes)
+
+    async def of(self, check: str, **changes: str) -> list[Finding]:
+        """What that one check found, the whole house being examined."""
+        return [finding for finding in await self.examined(**changes) if finding.check == check]
+
+    async def one(self, check: str, **changes: str) -> Finding:
+        (finding,) = await self.of(check, **changes)
+        return finding
+
+    async def asked(self, check: str) -> list[Finding]:
+        """What that one check of the lookup's found, nothing else being examined."""
+        database = checkup.servers({"reader": Secret(self.database.reader_url)})
+        redis = Redis("redis", lambda: self.redis_url, size=1, deadline=5.0)
+        try:
+            (found,) = [each for each in checkup.checks(database, redis) if each.name == check]
+            return list(await found.ask())
+        finally:
+            await database.close()
+            await redis.close()
+
+    @contextlib.asynccontextmanager
+    async def superuser(self, database: str = "") -> AsyncIterator[Any]:
+        connection = await asyncpg.connect(self.database.admin_url, database=database or self.database.name)
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+    async def mended(self, finding: Finding) -> None:
+        """Do what the finding says, as the owner, and for what takes one as a superuser."""
+        async with self.superuser() as connection:
+            for sql in re.findall(r"`([^`]+)`", finding.next_step):
+                await connection.execute(sql)
+
+
+@pytest.fixture
+async def patient(database: Database, redis_url: str) -> Patient:
+    return Patient(database, redis_url)
+
+
+# -- all together ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def healthy(guardian: Guardian) -> Iterator[tuple[embedded.Postgres, embedded.Postgres, embedded.Redis]]:
+    """A primary, its standby and a Valkey."""
+    directory = Path(tempfile.mkdtemp(prefix="hoso24-healthy-"))
+    directory.chmod(0o755)
+    own = NO_FSYNC | {"max_prepared_transactions": "2"}
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        primary = stack.enter_context(embedded.Postgres.start(directory / "one", settings=own, guardian=guardian))
+        second = embedded.Postgres.start_standby(directory / "two", primary, settings=own, guardian=guardian)
+        standby = stack.enter_context(second)
+        valkey = stack.enter_context(embedded.Redis.start(directory / "valkey", guardian=guardian))
+        yield primary, standby, valkey
+
+
+async def test_healthy_house_has_nothing_to_say_and_one_that_hangs_is_told_of(
+    healthy: tuple[embedded.Postgres, embedded.Postgres, embedded.Redis], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    primary, standby, valkey = healthy
+    patient = Patient(await prepare(primary.admin_url, "hoso24"), valkey.url)
+    async with patient.superuser() as connection:
+        # Nothing is left out for speed any more from here on, and commits wait for the standby.
+        for setting in ("fsync = on", "full_page_writes = on", "synchronous_standby_names = 'ANY 1 (*)'"):
+            await connection.execute(f"ALTER SYSTEM SET {setting}")
+        await connection.execute("SELECT pg_reload_conf()")
+    both = f"{patient.database.reader_url.removesuffix('/hoso24')},127.0.0.1:{standby.port}/hoso24"
+    async with relay_of(patient.database, valkey.url):
+        findings: list[Finding] = []
+
+        async def quiet() -> bool:
+            findings[:] = await patient.examined(HOSO24_PG_READER_URL=both)
+            return exit_status(findings) == 0
+
+        with contextlib.suppress(AssertionError):
+            await until(quiet)
+        assert [finding for finding in findings if finding.verdict is not Verdict.OK] == []
+        assert {finding.found.split(",")[1] for finding in findings if finding.check.endswith("as reader")} == {
+            " the primary",
+            " a standby",
+        }
+        async with patient.superuser() as connection:
+            await connection.execute("BEGIN; SELECT pg_current_xact_id(); PREPARE TRANSACTION 'forgotten'")
+        monkeypatch.setattr(examination, "WRITING_REMARKED", -1.0)
+        open_now = await patient.of("oldest writing transaction")
+        (finding,) = [finding for finding in open_now if "prepared transaction forgotten" in finding.found]
+        assert finding.verdict is Verdict.WARNING
+        assert "ROLLBACK PREPARED 'forgotten'" in finding.next_step
+        await patient.mended(finding)
+
+    primary.pause()
+    valkey.pause()
+    try:
+        findings = await patient.examined()
+    finally:
+        primary.resume()
+        valkey.resume()
+    assert exit_status(findings) == 2
+    by_check = {finding.check: finding for finding in findings}
+    for check in ("postgres as reader", "postgres as writer", "postgres as relay", "postgres as owner", "redis"):
+        assert by_check[check].verdict is Verdict.WRONG
+        assert "no answer in time" in by_check[check].found
+
+
+async def test_servers_that_are_away_are_findings_and_so_is_what_could_not_be_examined() -> None:
+    nowhere = {role: f"postgresql://{role}:x@127.0.0.1:1/hoso24" for role in ROLES}
+    patient = Patient(SimpleNamespace(url=nowhere.__getitem__), "redis://127.0.0.1:1/0")  # type: ignore[arg-type]
+    findings = await patient.examined()
+    assert exit_status(findings) == 2
+    skipped = " ".join(finding.found for finding in findings if finding.check == NOT_EXAMINED)
+    for check in ("migrations", "roles", "role settings", "grants", "epoch", "heartbeat", "stream", "relay", "log"):
+        assert check in skipped
+    assert {finding.check for finding in findings if "cannot be reached" in finding.found} == {
+        "redis",
+        *(f"postgres as {role.removeprefix('hoso24_')}" for role in ROLES),
+    }
+
+
+async def test_wrong_password_is_told_from_an_absent_server(patient: Patient) -> None:
+    url = patient.database.writer_url.replace(":hoso24_writer@", ":wrong@")
+    finding = await patient.one("postgres as writer", HOSO24_PG_WRITER_URL=url)
+    assert finding.verdict is Verdict.WRONG
+    assert "password authentication failed" in finding.found
+    assert "wrong@" not in finding.found
+
+
+async def test_role_of_another_is_found(patient: Patient) -> None:
+    finding = await patient.one("postgres as reader", HOSO24_PG_READER_URL=patient.database.owner_url)
+    assert finding.verdict is Verdict.WRONG
+    assert "as hoso24_owner" in finding.found
+
+
+def test_command_ends_with_the_worst_verdict_and_speaks_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hoso24, "environment", dict)
+    result = CliRunner().invoke(hoso24.cli, ["doctor", "--json"])
+    document = json.loads(result.output)
+    assert result.exit_code == 2
+    assert document["verdict"] == "wrong"
+    assert "HOSO24_PG_READER_URL" in document["findings"][0]["found"]
+
+
+# -- settings ----------------------------------------------------------------------------------------------
+
+
+async def test_settings_are_examined_of_those_processes_that_are_set_up_here(patient: Patient) -> None:
+    del patient.environ["HOSO24_PG_OWNER_URL"]
+    findings = await patient.examined(HOSO24_SOFT_AGE="soon", HOSO24_PG_READR_URL="x")
+    by_check = {finding.check: finding for finding in findings}
+    assert by_check["settings of lookup"].verdict is Verdict.WRONG
+    assert "HOSO24_SOFT_AGE" in by_check["settings of lookup"].found
+    assert by_check["settings of intake"].verdict is by_check["settings of relay"].verdict is Verdict.OK
+    assert "settings of migration" not in by_check
+    assert by_check["settings"].verdict is Verdict.WARNING
+    assert "Is HOSO24_PG_READER_URL meant?" in by_check["settings"].found
+
+
+async def test_secret_that_everybody_may_read_is_found(patient: Patient, tmp_path: Path) -> None:
+    secret = tmp_path / "redis-url"
+    secret.write_text(patient.environ.pop("HOSO24_REDIS_URL"))
+    secret.chmod(0o644)
+    assert (await patient.one("HOSO24_REDIS_URL_FILE", HOSO24_REDIS_URL_FILE=str(secret))).verdict is Verdict.WARNING
+    secret.chmod(0o440)
+    assert (await patient.one("HOSO24_REDIS_URL_FILE", HOSO24_REDIS_URL_FILE=str(secret))).verdict is Verdict.OK
+    finding = await patient.one("settings of lookup", HOSO24_REDIS_URL_FILE=str(tmp_path / "absent"))
+    assert finding.verdict is Verdict.WRONG
+    assert "cannot be read" in finding.found
+
+
+async def test_public_address_without_tls_matters_off_this_machine(patient: Patient) -> None:
+    for url, verdict in {"http://127.0.0.1:8080": Verdict.OK, "http://tra-cuu.example": Verdict.WARNING}.items():
+        assert (await patient.one("public address", HOSO24_PUBLIC_URL=url)).verdict is verdict
+
+
+# -- roles, grants, migrations -----------------------------------------------------------------------------
+
+
+async def test_fresh_database_has_exactly_the_grants_its_migrations_name(patient: Patient, owner: Any) -> None:
+    assert (await patient.asked("grants"))[0].verdict is Verdict.OK
+    columns: dict[str, list[str]] = {}
+    for row in await owner.fetch(grants.COLUMNS):
+        columns.setdefault(row["table"], []).append(row["column"])
+    assert grants.held(await owner.fetch(grants.HELD, list(ROLES[1:]))) == grants.by_column(grants.expected(), columns)
+
+
+GRANTS = {
+    "GRANT SELECT (applicant_name) ON dossier TO hoso24_reader": "SELECT on dossier.applicant_name",
+    "GRANT SELECT (subject) ON dossier TO hoso24_reader": "SELECT on dossier.subject",
+    "GRANT SELECT (applicant_id) ON dossier_07 TO hoso24_reader": "SELECT on dossier_07.applicant_id",
+    "GRANT SELECT ON dossier TO hoso24_reader": "SELECT on dossier, SELECT on dossier.applicant_address",
+    "GRANT SELECT ON dossier TO PUBLIC": "public has more than it should: SELECT on dossier,",
+    "GRANT SELECT ON event TO hoso24_reader": "SELECT on event",
+    "GRANT DELETE, UPDATE ON event TO hoso24_writer": "DELETE on event, UPDATE on event",
+    "REVOKE SELECT ON epoch FROM hoso24_relay": "hoso24_relay lacks SELECT on epoch",
+    "REVOKE SELECT (timeline) ON dossier FROM hoso24_reader": "hoso24_reader lacks SELECT on dossier.timeline",
+}
+
+
+async def test_grants_too_many_and_too_few_are_found_and_mended_by_what_is_said(patient: Patient, owner: Any) -> None:
+    for grant, named in GRANTS.items():
+        await owner.execute(grant)
+        (finding,) = await patient.asked("grants")
+        assert finding.verdict is Verdict.WRONG, grant
+        assert named in finding.found, grant
+        await patient.mended(finding)
+        assert (await patient.asked("grants"))[0].verdict is Verdict.OK, grant
+
+
+async def test_role_that_belongs_to_a_mightier_one_is_found(patient: Patient) -> None:
+    async with patient.superuser() as connection:
+        await connection.execute("GRANT pg_read_all_data TO hoso24_reader; ALTER ROLE hoso24_relay CREATEROLE")
+        try:
+            findings = await patient.examined()
+        finally:
+            await connection.execute("REVOKE pg_read_all_data FROM hoso24_reader; ALTER ROLE hoso24_relay NOCREATEROLE")
+    found = {finding.found: finding for finding in findings if finding.check == "roles"}
+    assert "`REVOKE pg_read_all_data FROM hoso24_reader`" in found["hoso24_reader is a member of pg_read_all_data"][3]
+    assert found["hoso24_relay is CREATEROLE"].verdict is Verdict.WRONG
+    assert any("dossier.applicant_name" in finding.found for finding in findings if finding.check == "grants")
+
+
+async def test_table_of_another_owner_is_found(patient: Patient) -> None:
+    async with patient.superuser() as connection:
+        await connection.execute("ALTER TABLE hoso24.client OWNER TO CURRENT_USER")
+    (finding,) = await patient.asked("roles")
+    assert "client belongs to" in finding.found
+    await patient.mended(finding)
+    assert (await patient.asked("roles"))[0].verdict is Verdict.OK
+
+
+async def test_timeouts_of_roles_are_held_against_roles_sql(patient: Patient) -> None:
+    name = patient.database.name
+    assert (await patient.asked("role settings"))[0].verdict is Verdict.OK
+    async with patient.superuser() as connection:
+        await connection.execute(f"ALTER ROLE hoso24_relay IN DATABASE {name} SET idle_session_timeout = '10min'")
+        await connection.execute(f"ALTER ROLE hoso24_reader IN DATABASE {name} SET transaction_timeout = '5000ms'")
+        await connection.execute("ALTER ROLE hoso24_writer RESET transaction_timeout")
+        try:
+            findings = await patient.asked("role settings")
+        finally:
+            await connection.execute("ALTER ROLE hoso24_writer SET transaction_timeout = '10s'")
+            await connection.execute(f"ALTER ROLE hoso24_relay IN DATABASE {name} RESET ALL")
+    assert [(finding.verdict, finding.found) for finding in findings] == [
+        (Verdict.WRONG, "hoso24_writer has no transaction_timeout"),
+        (Verdict.WARNING, "hoso24_relay has idle_session_timeout = 10min, 3s is what is tested"),
+    ]
+
+
+async def test_migrations_missing_lost_and_newer_are_found(patient: Patient, owner: Any) -> None:
+    assert (await patient.asked("migrations"))[0].verdict is Verdict.OK
+    newest = schema.migrations()[-1][1]
+    await owner.execute("DELETE FROM schema_version WHERE version = $1", schema.LATEST)
+    (finding,) = await patient.asked("migrations")
+    assert (finding.verdict, finding.found) == (Verdict.WRONG, f"missing: {newest}")
+    assert "`hoso24 migrate`" in finding.next_step
+    await owner.execute("DELETE FROM schema_version WHERE version = 3")
+    await owner.execute("INSERT INTO schema_version (version, name) VALUES (9000, '9000_of_tomorrow')")
+    lost, newer = await patient.asked("migrations")
+    assert lost.verdict is Verdict.WRONG
+    assert "0003_event" in lost.found
+    assert newer.verdict is Verdict.WARNING
+    assert "9000_of_tomorrow" in newer.found
+    await owner.execute("CREATE TABLE of_tomorrow (x int); GRANT SELECT ON of_tomorrow TO hoso24_reader")
+    assert (await patient.asked("grants"))[0].verdict is Verdict.OK  # of a newer release, not of this one to judge
+    await owner.execute("GRANT SELECT (applicant_phone) ON dossier TO hoso24_reader")
+    assert (await patient.asked("grants"))[0].verdict is Verdict.WRONG
+
+
+async def test_database_without_our_schema_is_found(patient: Patient) -> None:
+    async with patient.superuser() as connection:
+        await connection.execute("DROP SCHEMA hoso24 CASCADE")
+    assert (await patient.asked("migrations"))[0].found == "this database has no schema of ours"
+
+
+# -- relay, epochs, stream ---------------------------------------------------------------------------------
+
+
+async def test_house_without_a_relay_is_told_so_until_one_leads(patient: Patient) -> None:
+    for check in ("relay", "heartbeat", "epoch", "stream"):
+        assert (await patient.one(check)).verdict is Verdict.WRONG, check
+    async with relay_of(patient.database, patient.redis_url):
+
+        async def well() -> bool:
+            findings = {finding.check: finding.verdict for finding in await patient.examined()}
+            return all(findings[check] is Verdict.OK for check in ("relay", "heartbeat", "epoch", "stream", "log"))
+
+        await until(well)
+
+
+async def test_second_epoch_is_found(patient: Patient, owner: Any) -> None:
+    await owner.execute(schema.NEW_EPOCH, "a test")
+    async with redis.asyncio.Redis.from_url(patient.redis_url, protocol=2) as client:
+        for delivered, found in ((1, "epoch 2, Redis still in 1"), (9, "epoch 2, Redis in 9 already")):
+            await client.set("epoch:v1", delivered)
+            (finding,) = await patient.asked("epoch")
+            assert (finding.verdict, finding.found) == (Verdict.WRONG, f"PostgreSQL is in {found}")
+            assert "hoso24 cache renew" in finding.next_step
+
+
+async def test_stream_behind_and_stream_the_log_does_not_know_are_found(patient: Patient, owner: Any) -> None:
+    async with redis.asyncio.Redis.from_url(patient.redis_url, protocol=2) as client:
+        await client.xadd("changes:v1:1", {"prev": ""}, "999999999999-5")
+        await client.set("feed:v1:1", "1000000 999999999999-5")
+        stream, log = await patient.one("stream"), await patient.one("log")
+    assert stream.verdict is Verdict.WRONG
+    assert "s behind the heartbeat" in stream.found
+    assert log.verdict is Verdict.WRONG
+    assert "999999999999-5, which the log does not have" in log.found
+
+
+# -- PostgreSQL and Redis themselves -----------------------------------------------------------------------
+
+
+async def test_transaction_that_holds_the_feed_back_is_found_whoever_s_it_is(
+    patient: Patient, writer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(examination, "SECOND_LOOK", 0.01)
+    monkeypatch.setattr(examination, "WRITING_REMARKED", 0.0)
+    transaction = writer.transaction()
+    await transaction.start()
+    await writer.execute("SELECT pg_current_xact_id()")
+    ours = await _of_process(patient, writer.get_server_pid())
+    assert ours.verdict is Verdict.WARNING
+    assert "of hoso24_writer" in ours.found
+    assert "at least" not in ours.found
+    monkeypatch.setattr(examination, "WRITING_WRONG", 0.0)
+    assert (await _of_process(patient, writer.get_server_pid())).verdict is Verdict.WRONG
+    await transaction.rollback()
+    async with patient.superuser("postgres") as stranger, stranger.transaction():
+        await stranger.execute("SELECT pg_current_xact_id()")
+        theirs = await _of_process(patient, stranger.get_server_pid())
+        assert "at least" in theirs.found  # since when is hidden from our roles
+        assert theirs.verdict is not Verdict.OK
+
+
+async def _of_process(patient: Patient, pid: int) -> Finding:
+    findings = await patient.of("oldest writing transaction")
+    (finding,) = [finding for finding in findings if f"process {pid} " in finding.found]
+    return finding
+
+
+async def test_commits_that_do_not_last_are_found(patient: Patient) -> None:
+    # The tests' own server writes nothing to disk in time, for speed, and has no standby.
+    durability, standby = await patient.one("durability"), await patient.one("synchronous standby")
+    assert (durability.verdict, standby.verdict) == (Verdict.WRONG, Verdict.WARNING)
+    assert "fsync is off" in durability.found
+    assert "synchronous_standby_names" in standby.next_step
+
+
+async def test_clock_that_differs_is_found(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+    import time
+
+    assert (await patient.one("clock")).verdict is Verdict.OK
+    for seconds, verdict in ((-10, Verdict.WARNING), (300, Verdict.WRONG)):
+        changed = SimpleNamespace(time=lambda by=seconds: time.time() + by, monotonic=time.monotonic)
+        monkeypatch.setattr(examination, "time", changed)
+        finding = await patient.one("clock")
+        assert finding.verdict is verdict
+        assert ("ahead of" if seconds < 0 else "behind") in finding.found
+
+
+REDIS_SETTINGS = (
+    ("maxmemory-policy", "allkeys-lru", "redis policy", Verdict.WRONG),
+    ("maxmemory-policy", "noeviction", "redis policy", Verdict.WRONG),
+    ("maxmemory-policy", "volatile-ttl", "redis policy", Verdict.WARNING),
+    ("maxmemory", "0", "redis memory", Verdict.WARNING),
+    ("maxmemory", "1mb", "redis memory", Verdict.WARNING),
+)
+
+
+@pytest.fixture
+def own_valkey(guardian: Guardian) -> Iterator[str]:
+    """A Valkey of this test's own."""
+    directory = Path(tempfile.mkdtemp(prefix="hoso24-valkey-"))
+    directory.chmod(0o755)
+    with embedded.Redis.start(directory / "valkey", guardian=guardian) as server:
+        yield server.url
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+async def test_redis_set_otherwise_and_redis_that_is_a_replica_are_found(own_valkey: str) -> None:
+    client = redis.asyncio.Redis.from_url(own_valkey, protocol=2, decode_responses=True)
+
+    async def found(check: str) -> Finding:
+        findings = await hoso24.examine_house({"HOSO24_REDIS_URL": own_valkey})
+        (finding,) = [finding for finding in findings if finding.check == check]
+        return finding
+
+    for name, value, check, verdict in REDIS_SETTINGS:
+        before = str((await client.config_get(name))[name])
+        assert (await found(check)).verdict is Verdict.OK, name
+        await client.config_set(name, value)
+        finding = await found(check)
+        assert finding.verdict is verdict, value
+        assert "`redis-cli CONFIG SET maxmemory" in finding.next_step, value
+        await client.config_set(name, before)
+    await client.replicaof("127.0.0.1", "1")
+    await client.aclose()
+    role = await found("redis role")
+    assert role.verdict is Verdict.WRONG
+    assert "a replica of 127.0.0.1" in role.found
+
+
+class Told:
+    """A Redis that says of itself what a test lets it say."""
+
+    def __init__(self, **told: Any) -> None:
+        usual = {"redis_version": "7.2.4", "role": "master", "used_memory": 1, "maxmemory": 100}
+        self.told = {"maxmemory_policy": "volatile-lru"} | usual | told
+
+    async def run(self, command: Callable[[Any], Awaitable[Any]]) -> Any:
+        async def info(_: str) -> dict[str, Any]:
+            return self.told
+
+        return await command(SimpleNamespace(info=info))
+
+
+@pytest.mark.parametrize(
+    ("told", "check"),
+    [
+        ({"redis_version": "6.0.16"}, "redis"),
+        ({"rdb_last_bgsave_status": "err"}, "redis saving"),
+        ({"aof_last_write_status": "err"}, "redis saving"),
+    ],
+)
+async def test_redis_too_old_and_redis_that_cannot_save_are_found(told: dict[str, Any], check: str) -> None:
+    for changes, verdicts in (({}, {Verdict.OK}), (told, {Verdict.OK, Verdict.WRONG})):
+        server: Any = Told(**changes)
+        (ask,) = examination.redis(server, policy="volatile-lru", oldest=(6, 2))
+        findings = list(await asyncio.wait_for(ask.ask(), 5))
+        assert {finding.verdict for finding in findings} == verdicts
+    assert [finding.check for finding in findings if finding.verdict is Verdict.WRONG] == [check]
