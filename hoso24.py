@@ -8,7 +8,7 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -183,7 +183,7 @@ async def examine_house(environ: Mapping[str, str]) -> list[Any]:
     Raises nothing: what is missing or away is a finding.
     """
     from intake import checkup as of_intake
-    from intake.settings import IntakeSettings, RelaySettings
+    from intake.settings import IntakeSettings, MaintenanceSettings, RelaySettings
     from lookup import checkup as of_lookup
     from lookup.settings import LookupSettings, MigrateSettings
     from ops import examination
@@ -198,6 +198,7 @@ async def examine_house(environ: Mapping[str, str]) -> list[Any]:
             "intake": ("HOSO24_PG_WRITER_URL", IntakeSettings),
             "relay": ("HOSO24_PG_RELAY_URL", RelaySettings),
             "migration": ("HOSO24_PG_OWNER_URL", MigrateSettings),
+            "maintenance": ("HOSO24_PG_WRITER_URL", MaintenanceSettings),
         },
     )
     urls = {role: secret(f"HOSO24_PG_{role.upper()}_URL", environ) for role in of_lookup.PREFERRED}
@@ -280,6 +281,117 @@ def client_add(client_id: str, name: str, agency: str, actions: str) -> None:
     click.echo(asyncio.run(work()))
 
 
+@cli.group()
+def maintenance() -> None:
+    """What citizens are told of planned maintenance, on the page about the service and on the lookup form."""
+
+
+_TIME = click.DateTime(["%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M"])
+
+
+@maintenance.command("announce")
+@click.option("--start", required=True, type=_TIME, help="When it begins, on a Vietnamese clock (UTC+7).")
+@click.option("--end", required=True, type=_TIME, help="When everything is to be back.")
+@click.option(
+    "--affects",
+    required=True,
+    multiple=True,
+    type=click.Choice(["lookup", "intake", "updates"]),
+    help="Which part is not to be had meanwhile; may be given more than once.",
+)
+@click.option("--vi", "text_vi", required=True, help="What is going to be done, in Vietnamese, for citizens.")
+@click.option("--en", "text_en", required=True, help="The same in English.")
+@click.option("--urgent", metavar="REASON", help="Why it cannot be announced in time. On record, not public.")
+@click.option("--by", help="Who announces it; whoever is logged in by default. On record, not public.")
+def maintenance_announce(
+    start: datetime,
+    end: datetime,
+    affects: tuple[str, ...],
+    text_vi: str,
+    text_en: str,
+    urgent: str | None,
+    by: str | None,
+) -> None:
+    """Announce maintenance, at least seven working days ahead."""
+    from intake.maintenance import Plan, announce
+    from lookup.dossier import VIETNAM
+    from lookup.maintenance import Part
+
+    parts = [part for part in Part if part.value in affects]
+    starts_at, ends_at = (moment.replace(tzinfo=VIETNAM) for moment in (start, end))
+    plan = Plan(starts_at, ends_at, parts, text_vi.strip(), text_en.strip(), urgent and urgent.strip())
+
+    async def work(connection: Any, notice_days: int) -> int:
+        return await announce(connection, plan, by=by or _caller(), notice_days=notice_days)
+
+    click.echo(f"Announced as notice {_about_maintenance(work)}; lookups show it within seconds.")
+
+
+@maintenance.command("list")
+@click.option("--all", "everything", is_flag=True, help="What is over and what was withdrawn, too.")
+def maintenance_list(everything: bool) -> None:
+    """Show what is announced."""
+    from rich.console import Console
+
+    from intake.maintenance import announced, table
+
+    async def work(connection: Any, _: int) -> Any:
+        return await announced(connection, everything=everything)
+
+    rows = _about_maintenance(work)
+    if rows:
+        Console().print(table(rows), highlight=False, markup=False)
+    else:
+        click.echo("No maintenance is announced.")
+
+
+@maintenance.command("withdraw")
+@click.argument("number", type=int)
+@click.option("--reason", required=True, help="Why. On record, not public.")
+@click.option("--by", help="Who withdraws it; whoever is logged in by default. On record, not public.")
+def maintenance_withdraw(number: int, reason: str, by: str | None) -> None:
+    """Take a notice back: it disappears from the pages within seconds, and stays on record."""
+    from intake.maintenance import withdraw
+
+    async def work(connection: Any, _: int) -> None:
+        await withdraw(connection, number, by=by or _caller(), reason=reason)
+
+    _about_maintenance(work)
+    click.echo(f"Notice {number} is withdrawn.")
+
+
+def _about_maintenance(work: Callable[[Any, int], Awaitable[Any]]) -> Any:
+    """What `work` returns for a connection as the writer and the days of notice; what it refuses is a sentence."""
+    from intake.maintenance import Refused
+    from intake.settings import MaintenanceSettings
+    from ops.connections import connect_directly
+    from ops.settings import read
+
+    settings = read(MaintenanceSettings, environment())
+
+    async def connected() -> Any:
+        connection = await connect_directly(settings.pg_url.reveal)
+        try:
+            return await work(connection, settings.notice_days)
+        finally:
+            await connection.close()
+
+    try:
+        return asyncio.run(connected())
+    except Refused as refused:
+        raise click.ClickException(str(refused)) from None
+
+
+def _caller() -> str:
+    """Whoever is logged in; a container's user may have no name."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
+
+
 # -- bulk ------------------------------------------------------------------------------------------------
 
 
@@ -346,11 +458,12 @@ def demo(pause: float) -> None:
 
 def _point_out_typos() -> None:
     """A HOSO24_ variable nobody reads is a typing mistake more often than not."""
-    from intake.settings import IntakeSettings, RelaySettings
+    from intake.settings import IntakeSettings, MaintenanceSettings, RelaySettings
     from lookup.settings import LookupSettings, MigrateSettings
     from ops.settings import unknown
 
-    for sentence in unknown(os.environ, [LookupSettings, IntakeSettings, RelaySettings, MigrateSettings]):
+    classes = [LookupSettings, IntakeSettings, RelaySettings, MigrateSettings, MaintenanceSettings]
+    for sentence in unknown(os.environ, classes):
         click.echo(sentence, err=True)
 
 

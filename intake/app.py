@@ -10,6 +10,7 @@ from intake.api import Counter
 from intake.ledger import Ledger
 from intake.relay import Relay
 from intake.settings import IntakeSettings, RelaySettings
+from intake.sign_of_life import SignOfLife
 from lookup import schema
 from lookup.cache import Cache
 from lookup.catalogue import CatalogueCopy
@@ -48,7 +49,8 @@ async def build(settings: IntakeSettings) -> Running:
         await ledger.close()
         await postgres.close()
 
-    return Running(app=app, checks={"postgres": watch.schema_version}, tasks=[watch.run], close=close)
+    sign = SignOfLife(postgres, deadline=settings.intake_deadline)
+    return Running(app=app, checks={"postgres": watch.schema_version}, tasks=[watch.run, sign.run], close=close)
 
 
 async def build_relay(settings: RelaySettings) -> Running:

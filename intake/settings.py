@@ -1,7 +1,9 @@
 """Everything that can be set from outside, for intake, relay and imports."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from lookup.settings import (
     CacheSettings,
@@ -78,3 +80,22 @@ class RelaySettings(CacheSettings, ProcessSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_url("HOSO24_PG_RELAY_URL", addresses.check_postgres, self.pg_url)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaintenanceSettings:
+    """What `hoso24 maintenance` needs."""
+
+    pg_url: Secret = setting(
+        "HOSO24_PG_WRITER_URL",
+        doc="Postgres as role hoso24_writer: postgresql://hoso24_writer:…@host/hoso24.",
+        secret=True,
+    )
+    notice_days: Annotated[int, Meta(ge=0, le=60)] = setting(
+        "HOSO24_MAINTENANCE_NOTICE_DAYS",
+        default=7,
+        doc="Working days ahead that maintenance has to be announced (Decree 224/2026 art. 13).",
+    )
+
+    def __post_init__(self) -> None:
+        check_url("HOSO24_PG_WRITER_URL", addresses.check_postgres, self.pg_url)

@@ -72,6 +72,14 @@ def add_working_days(start: date, days: int) -> date:
     return day
 
 
+def working_days_before(day: date, days: int) -> date:
+    """The last day from which `day` is `days` working days away or more: add_working_days the other way round."""
+    while days > 0:
+        days -= is_working_day(day)
+        day -= timedelta(days=1)
+    return day
+
+
 def effective_start(moment: datetime, hours: OfficeHours = OFFICE_HOURS) -> datetime:
     """When work on something handed in at `moment` begins: then, or when the office next opens. UTC+7."""
     local = moment.astimezone(VIETNAM)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from lookup import api, pages
+from lookup import api, pages, service_pages
 from lookup.api import Desk
 from lookup.cache import Cache
 from lookup.catalogue import CatalogueCopy
@@ -22,6 +22,8 @@ from lookup.lookup_key import KeyRing
 from lookup.memory import Memory
 from lookup.pulse import Pulse
 from lookup.reader import Reader, Vitals
+from lookup.service_pages import ServiceBoard
+from lookup.service_status import ServiceStatus
 from lookup.settings import LookupSettings
 from lookup.shedding import Shedding
 from lookup.slices import Slices
@@ -74,7 +76,8 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
         deadline=settings.lookup_deadline,
     )
     catalogue = CatalogueCopy(hosts)
-    pulse = Pulse(hosts, cache, vitals, catalogue, memory, Slices(feed, lambda: state.ready))
+    board = ServiceBoard(ServiceStatus(vitals, hosts))
+    pulse = Pulse(hosts, cache, vitals, catalogue, memory, Slices(feed, lambda: state.ready), board)
     await pulse.start()
 
     desk = Desk(
@@ -92,7 +95,9 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
         middlewares=middlewares("lookup", render=pages.render_problem, log_share=settings.access_log_share)
     )
     app.add_routes(api.routes(desk))
-    app.add_routes(pages.routes(desk, secure=settings.public_url.startswith("https:")))
+    app.add_routes(service_pages.routes(board))
+    secure = settings.public_url.startswith("https:")
+    app.add_routes(pages.routes(desk, secure=secure, maintenance=board.pointed_out))
     return Running(
         app=app,
         state=state,

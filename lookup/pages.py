@@ -5,7 +5,7 @@ back for this dossier only.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import cache
 from importlib import resources
@@ -22,7 +22,8 @@ from lookup.clock import moment
 from lookup.code import DossierCode, MalformedCode
 from lookup.dossier import VIETNAM, Record
 from lookup.lookup_key import MalformedKey
-from lookup.phrases import PHRASES, due_phrase, problem_words, status_words
+from lookup.maintenance import Notice
+from lookup.phrases import PHRASES, due_phrase, problem_words, span_phrase, status_words
 from lookup.reader import Found
 from lookup.status import Status
 from ops import logs
@@ -35,6 +36,12 @@ SOON_DAYS = 2
 
 FORMS = {"vi": "/tra-cuu", "en": "/en/status"}
 """Language → the form's address; a dossier's page stands below it."""
+
+SERVICE_STATUS = {"vi": "/tinh-trang-he-thong", "en": "/en/service-status"}
+"""Language → the address of the page about the service itself (lookup/service_pages.py)."""
+
+Pointed = Callable[[], tuple[Notice, bool] | None]
+"""The maintenance to point out, and whether it is under way; None for none."""
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -50,9 +57,9 @@ _environment = jinja2.Environment(
 )
 
 
-def routes(desk: Desk, *, secure: bool) -> list[web.RouteDef]:
-    """Every page's address. `secure`: cookies only over TLS."""
-    pages = _Pages(desk, secure=secure)
+def routes(desk: Desk, *, secure: bool, maintenance: Pointed = lambda: None) -> list[web.RouteDef]:
+    """Every page's address. `secure`: cookies only over TLS. `maintenance`: what the form points out."""
+    pages = _Pages(desk, secure=secure, maintenance=maintenance)
     addresses = [web.get("/", pages.form), web.get("/en", pages.form), web.get("/static/{name}", static)]
     for form in FORMS.values():
         addresses += [
@@ -64,19 +71,20 @@ def routes(desk: Desk, *, secure: bool) -> list[web.RouteDef]:
 
 
 class _Pages:
-    def __init__(self, desk: Desk, *, secure: bool) -> None:
+    def __init__(self, desk: Desk, *, secure: bool, maintenance: Pointed) -> None:
         self._desk = desk
         self._secure = secure
+        self._maintenance = maintenance
 
     async def form(self, request: web.Request) -> web.StreamResponse:
         """The form; with `?ma=` or `?code=` on to the dossier's own address."""
         typed = request.query.get("ma", request.query.get("code"))
         if typed is None:
-            return _page(request, "form.html", {})
+            return _page(request, "form.html", {"maintenance": self._pointed_out(request)})
         try:
             code = codes.parse(typed)
         except MalformedCode as problem:
-            return _malformed(request, problem, typed)
+            return _malformed(request, problem, typed, self._pointed_out(request))
         raise web.HTTPMovedPermanently(f"{FORMS[language(request)]}/{code.path}", headers=SPELT_OTHERWISE)
 
     async def dossier(self, request: web.Request) -> web.StreamResponse:
@@ -106,6 +114,10 @@ class _Pages:
             words = problem_words(problem.code, language(request))
             return self._dossier(request, found, holder=False, key_problem=words.sentence, status=400)
         return self._remember(code, key, FORMS[language(request)])
+
+    def _pointed_out(self, request: web.Request) -> dict[str, Any] | None:
+        pointed = self._maintenance()
+        return pointed and notice_words(*pointed, language(request))
 
     def _canonical(self, request: web.Request) -> DossierCode:
         typed = request.match_info["code"]
@@ -220,10 +232,23 @@ def language(request: web.Request) -> str:
     return "en" if request.path == "/en" or request.path.startswith("/en/") else "vi"
 
 
-def _malformed(request: web.Request, problem: MalformedCode, typed: str) -> web.Response:
+def notice_words(notice: Notice, running: bool, lang: str) -> dict[str, Any]:
+    """A maintenance as a template shows it."""
+    return {
+        "running": running,
+        "when": span_phrase(notice.starts_at.astimezone(VIETNAM), notice.ends_at.astimezone(VIETNAM), lang),
+        "ends": _date(notice.ends_at),
+        "affects": [PHRASES[lang][f"part.{part.value}.name"] for part in notice.affects],
+        "text": notice.text(lang),
+    }
+
+
+def _malformed(
+    request: web.Request, problem: MalformedCode, typed: str, maintenance: dict[str, Any] | None
+) -> web.Response:
     empty = not typed.strip()
     words = problem_words("empty_code" if empty else problem.code, language(request))
-    context = {"typed": typed[: codes.LONGEST], "problem": words.sentence}
+    context = {"typed": typed[: codes.LONGEST], "problem": words.sentence, "maintenance": maintenance}
     return _page(request, "form.html", context, HTTP_STATUS[problem.kind])
 
 
@@ -242,25 +267,38 @@ def _word_for(refusal: Refusal) -> str:
 
 def _page(request: web.Request, template: str, context: Mapping[str, Any], status: int = 200) -> web.Response:
     lang = language(request)
-    other = "en" if lang == "vi" else "vi"
-    code = request.match_info.get("code")
-    text = _environment.get_template(template).render(
+    form, code = FORMS[other_language(lang)], request.match_info.get("code")
+    text = render(template, lang, {"other_url": f"{form}/{quote(code)}" if code else form, **context})
+    return web.Response(text=text, content_type="text/html", status=status, headers=page_headers("private, no-store"))
+
+
+def page_headers(kept: str) -> dict[str, str]:
+    """What goes with every page; `kept` is its Cache-Control."""
+    return {
+        "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+        "X-Frame-Options": "DENY",  # for telephones whose browsers are older than frame-ancestors
+        hdrs.CACHE_CONTROL: kept,
+    }
+
+
+def render(template: str, lang: str, context: Mapping[str, Any]) -> str:
+    """A page's HTML. `context` has what the template wants besides words and addresses; `other_url` at the least."""
+    return _environment.get_template(template).render(
         lang=lang,
         t=PHRASES[lang],
-        other_url=f"{FORMS[other]}/{quote(code)}" if code else FORMS[other],
         home_url=FORMS[lang],
         form_url=FORMS[lang],
+        service_url=SERVICE_STATUS[lang],
         css_url=_address("site.css"),
         icon_url=_address("icon.svg"),
         request_id=logs.request_id.get() or "",
         **context,
     )
-    headers = {
-        "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-        "X-Frame-Options": "DENY",  # for telephones whose browsers are older than frame-ancestors
-        hdrs.CACHE_CONTROL: "private, no-store",
-    }
-    return web.Response(text=text, content_type="text/html", status=status, headers=headers)
+
+
+def other_language(lang: str) -> str:
+    """The one a page offers besides its own."""
+    return "en" if lang == "vi" else "vi"
 
 
 def _forget(response: web.Response, code: DossierCode) -> None:

@@ -13,6 +13,7 @@ from lookup.freshness import SECOND
 from lookup.hosts import Hosts
 from lookup.memory import Memory
 from lookup.reader import Vitals
+from lookup.service_pages import ServiceBoard
 from lookup.slices import Slices
 from ops.errors import Unavailable
 
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 
 EVERY = 1.0
 CATALOGUE_EVERY = 60.0
+SERVICE_EVERY = 5.0
+"""How often it is asked what maintenance is announced and whether the intake gives a sign of life."""
 
 
 class Pulse:
@@ -33,6 +36,7 @@ class Pulse:
         catalogue: CatalogueCopy,
         memory: Memory,
         slices: Slices,
+        board: ServiceBoard,
     ) -> None:
         self._hosts = hosts
         self._cache = cache
@@ -40,19 +44,24 @@ class Pulse:
         self._catalogue = catalogue
         self._memory = memory
         self._slices = slices
+        self._board = board
 
     async def start(self) -> None:
         """Beat once before the first request. Raises WrongSchema; an absent dependency is no reason to wait."""
         await self.beat()
         await self._read_catalogue()
+        await self._read_service()
+        self._board.refresh()
 
     async def run(self) -> None:
         """Beat for ever. Ends only with WrongSchema, which ends the process."""
         beats = 0
         while True:
             await asyncio.sleep(EVERY)
-            await self.beat()
             beats += 1
+            if beats % round(SERVICE_EVERY / EVERY) == 0:
+                await self._read_service()
+            await self.beat()
             if beats * EVERY >= CATALOGUE_EVERY or not self._catalogue.known:
                 beats = 0
                 await self._read_catalogue()
@@ -66,6 +75,7 @@ class Pulse:
             metrics.STANDBY_LAG.labels(name).set(lag)
         metrics.MEMORY_COPIES.set(len(self._memory))
         metrics.MEMORY_BYTES.set(self._memory.used)
+        self._board.refresh()
 
     async def _ask_postgres(self) -> None:
         present = await self._hosts.probe()
@@ -88,3 +98,9 @@ class Pulse:
             await self._catalogue.refresh()
         except Unavailable:
             log.info("the catalogue could not be read; names stay as they were")
+
+    async def _read_service(self) -> None:
+        try:
+            await self._board.status.read()
+        except Unavailable as away:
+            log.info("announced maintenance stays as it was last read: %s", away.detail)

@@ -427,9 +427,8 @@ async def test_redis_set_otherwise_and_redis_that_is_a_replica_are_found(own_val
     client = redis.asyncio.Redis.from_url(own_valkey, protocol=2, decode_responses=True)
 
     async def found(check: str) -> Finding:
-        findings = await hoso24.examine_house({"HOSO24_REDIS_URL": own_valkey})
-        (finding,) = [finding for finding in findings if finding.check == check]
-        return finding
+        findings: list[Finding] = await hoso24.examine_house({"HOSO24_REDIS_URL": own_valkey})
+        return next(finding for finding in findings if finding.check == check)
 
     for name, value, check, verdict in REDIS_SETTINGS:
         before = str((await client.config_get(name))[name])

@@ -28,6 +28,8 @@ READ_SIDE = {
     "lookup.pages",
     "lookup.pulse",
     "lookup.reader",
+    "lookup.service_pages",
+    "lookup.service_status",
     "lookup.shedding",
     "lookup.why",
 }

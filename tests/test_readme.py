@@ -6,19 +6,20 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from hoso24 import cli
-from intake.settings import IntakeSettings, RelaySettings
+from intake.settings import IntakeSettings, MaintenanceSettings, RelaySettings
 from lookup.settings import LookupSettings, MigrateSettings
 from lookup.status import FIRST, MOVES, Status
 from ops.settings import table
 
 ROOT = Path(__file__).parent.parent
+SETTINGS = [LookupSettings, IntakeSettings, RelaySettings, MigrateSettings, MaintenanceSettings]
 README = (ROOT / "README.md").read_text("utf-8")
 
 
 def settings_table() -> str:
     """What has to stand in README; a name that several processes have stands there once."""
     rows: dict[str, tuple[str, str]] = {}
-    for name, default, doc in table([LookupSettings, IntakeSettings, RelaySettings, MigrateSettings]):
+    for name, default, doc in table(SETTINGS):
         rows.setdefault(name, (default, doc))
     lines = ["| variable | default | meaning |", "|---|---|---|"]
     lines += [f"| `{name}` | {f'`{default}`' if default else '–'} | {doc} |" for name, (default, doc) in rows.items()]

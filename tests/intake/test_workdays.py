@@ -14,6 +14,7 @@ from intake.workdays import (
     is_working_day,
     promise,
     shift,
+    working_days_before,
 )
 from lookup.dossier import VIETNAM
 
@@ -217,3 +218,10 @@ def test_two_pauses_on_end_move_as_far_as_one(
     later = resumed + timedelta(minutes=more)
     in_two = shift(shift(due, paused, resumed), resumed, later)
     assert effective_start(in_two) == effective_start(shift(due, paused, later))
+
+
+@given(st.dates(date(2024, 1, 1), date(2027, 12, 31)), st.integers(0, 30))
+def test_working_days_before_is_the_last_day_they_can_be_counted_from(day: date, days: int) -> None:
+    before = working_days_before(day, days)
+    assert add_working_days(before, days) <= day
+    assert days == 0 or add_working_days(before + DAY, days) > day

@@ -1,12 +1,13 @@
 import re
 import unicodedata
+from datetime import datetime, timedelta
 from pathlib import Path
 from string import Formatter
 
 import pytest
 
 import lookup
-from lookup.phrases import PHRASES, due_phrase, problem_words, status_words
+from lookup.phrases import PHRASES, due_phrase, problem_words, span_phrase, status_words
 from lookup.status import Status
 
 LANGUAGES = ("vi", "en")
@@ -111,6 +112,13 @@ def test_promised_date_is_told_in_days_from_today(days: int, vi: str, en: str) -
     assert (due_phrase(days, "vi"), due_phrase(days, "en")) == (vi, en)
 
 
+def test_span_names_the_day_once_if_it_is_one() -> None:
+    start, end = datetime(2026, 12, 1, 22), datetime(2026, 12, 1, 23, 30)
+    assert span_phrase(start, end, "vi") == "22:00–23:30 ngày 01/12/2026"
+    assert span_phrase(start, end + timedelta(hours=2), "vi") == "22:00 ngày 01/12/2026 – 01:30 ngày 02/12/2026"
+    assert span_phrase(start, end + timedelta(hours=2), "en") == "22:00 on 01/12/2026 – 01:30 on 02/12/2026"
+
+
 def test_words_for_something_unknown_are_an_error() -> None:
     with pytest.raises(KeyError):
         status_words("lost", "vi")
@@ -126,7 +134,7 @@ def test_templates_name_only_phrases_there_are(template: Path) -> None:
 
 def test_every_phrase_of_a_page_is_on_one() -> None:
     text = "".join(template.read_text("utf-8") for template in TEMPLATES)
-    spoken = {"due", "status"}  # these reach the pages through functions
+    spoken = {"due", "status", "part", "span"}  # these reach the pages through functions
     computed = {"holder.service", "holder.agency", "holder.official_number"}
     computed |= {"holder.received", "holder.finished", "holder.returned"}
     for key in PHRASES["vi"]:

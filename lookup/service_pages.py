@@ -1,0 +1,128 @@
+"""The service's own status on the public port: a page in each language and JSON, always ready in memory.
+
+They are made anew with every beat of the pulse, and a request costs no more than handing them out. They say when they
+were made, so a process whose pulse stands still cannot pass for a healthy one.
+"""
+
+from typing import Any
+
+import msgspec
+from aiohttp import hdrs, web
+
+from lookup import pages
+from lookup.clock import moment
+from lookup.dossier import VIETNAM, local
+from lookup.freshness import SECOND
+from lookup.maintenance import Notice, Part
+from lookup.pages import SERVICE_STATUS, page_headers
+from lookup.phrases import all_parts_phrase, part_words
+from lookup.service_status import ServiceStatus, State, View
+
+API = "/api/v1/service-status"
+OLD_AFTER = 60 * SECOND
+"""From this age on, in microseconds, the page says when announcements were last read."""
+
+# An edge may hand it out for as long as it hardly changes: this page is asked for most when least is working.
+_CACHED = "public, max-age=5"
+_WORST_FIRST = (State.DOWN, State.LIMITED, State.UNKNOWN, State.WORKING)
+
+
+class ServiceBoard:
+    """The finished answers. `refresh` makes them from what `status` knows; it asks nobody and takes a millisecond."""
+
+    def __init__(self, status: ServiceStatus) -> None:
+        self.status = status
+        self._json = b""
+        self._pages: dict[str, bytes] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look at what is known by now, and make the answers anew."""
+        view = self.status.look()
+        self._json = msgspec.json.encode(as_json(view))
+        self._pages = {lang: _page(view, lang).encode() for lang in SERVICE_STATUS}
+
+    def pointed_out(self) -> tuple[Notice, bool] | None:
+        """The maintenance that the lookup form tells of, and whether it is under way."""
+        view = self.status.view
+        notice = view.notice()
+        return None if notice is None else (notice, notice.running(view.now))
+
+    async def page(self, request: web.Request) -> web.Response:
+        """The page of the address's language. Always 200: that it can be read is part of the answer."""
+        headers = page_headers(_CACHED)
+        body = self._pages[pages.language(request)]
+        return web.Response(body=body, content_type="text/html", charset="utf-8", headers=headers)
+
+    async def json(self, _: web.Request) -> web.Response:
+        """The same for programs. Always 200."""
+        return web.Response(body=self._json, content_type="application/json", headers={hdrs.CACHE_CONTROL: _CACHED})
+
+
+def routes(board: ServiceBoard) -> list[web.RouteDef]:
+    """GET /tinh-trang-he-thong, /en/service-status and /api/v1/service-status."""
+    return [web.get(API, board.json), *(web.get(address, board.page) for address in SERVICE_STATUS.values())]
+
+
+def as_json(view: View) -> dict[str, Any]:
+    """Part by part `state`, and where it is not working `reason` and `since`; then what is announced."""
+    return {
+        "at": local(view.now),
+        "state": _worst(view).value,
+        "parts": {part.value: _part_json(view, part) for part in Part},
+        "heartbeat_age_seconds": None if view.heartbeat_age is None else round(view.heartbeat_age, 1),
+        "maintenance": [_notice_json(notice, view) for notice in view.notices],
+        "maintenance_read_at": local(moment(view.notices_at)) if view.notices_at else None,
+    }
+
+
+def _part_json(view: View, part: Part) -> dict[str, Any]:
+    condition = view.parts[part]
+    document: dict[str, Any] = {"state": condition.state.value}
+    if condition.reason is not None:
+        document["reason"] = condition.reason.value
+        document["since"] = local(moment(condition.since)) if condition.since else None
+    return document
+
+
+def _notice_json(notice: Notice, view: View) -> dict[str, Any]:
+    return {
+        "number": notice.number,
+        "starts_at": local(notice.starts_at),
+        "ends_at": local(notice.ends_at),
+        "running": notice.running(view.now),
+        "affects": [part.value for part in notice.affects],
+        "text": {"vi": notice.text_vi, "en": notice.text_en},
+        "announced_at": local(notice.announced_at),
+    }
+
+
+def _page(view: View, lang: str) -> str:
+    state = _worst(view).value
+    context = {
+        "other_url": SERVICE_STATUS[pages.other_language(lang)],
+        "state": state,
+        "summary": all_parts_phrase(state, lang),
+        "parts": [_part(view, part, lang) for part in Part],
+        "heartbeat": _time(view.heartbeat_at),
+        "looked_at": _time(view.at),
+        "notices": [pages.notice_words(notice, notice.running(view.now), lang) for notice in view.notices],
+        "read_at": _time(view.notices_at),
+        "old": view.at - view.notices_at > OLD_AFTER,
+    }
+    return pages.render("service.html", lang, context)
+
+
+def _part(view: View, part: Part, lang: str) -> dict[str, Any]:
+    condition = view.parts[part]
+    reason = condition.reason and condition.reason.value
+    words = part_words(part.value, condition.state.value, reason, lang)
+    return {"state": condition.state.value, "words": words, "since": _time(condition.since)}
+
+
+def _worst(view: View) -> State:
+    return min((condition.state for condition in view.parts.values()), key=_WORST_FIRST.index)
+
+
+def _time(at: int | None) -> str | None:
+    return f"{moment(at).astimezone(VIETNAM):%H:%M:%S %d/%m/%Y}" if at else None

@@ -1,0 +1,195 @@
+"""What works now, since when not, and what is planned: the service as its public sees it, known without asking anybody.
+
+The pulse brings the facts once a second; whoever asks is answered from memory, also while Postgres and Redis are away.
+
+The lookup has no connection to the intake, and shall have none. It learns of it from a row in Postgres that an intake
+process renews every few seconds (`sign_of_life`). A probe of the intake's `/readyz` would say less: that answers 200
+also while no transaction can be committed, which is all that handing in is about; and the intake would have to be
+opened to the lookup's network for it. What the row cannot tell is whether the way from outside to the intake is open.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+
+import asyncpg
+import msgspec
+
+from lookup.clock import microseconds, moment
+from lookup.freshness import SECOND
+from lookup.hosts import PRESENT, Hosts
+from lookup.maintenance import Notice, Part
+from lookup.reader import Vitals
+from lookup.shedding import Load
+from ops.errors import Unavailable
+
+SILENT_AFTER = 20 * SECOND
+"""Microseconds without a sign of life after which the intake counts as out of order; it leaves one every 5 s."""
+
+# One row for the moment, then one for each notice that is not over. A withdrawn one is as if it had never been.
+SERVICE = f"""
+WITH present AS MATERIALIZED ({PRESENT})
+SELECT asked_at, beat_at, as_of, standby, horizon, epoch,
+       (SELECT at FROM sign_of_life WHERE service = 'intake') AS sign_at,
+       NULL::int4 AS number, NULL::timestamptz AS starts_at, NULL::timestamptz AS ends_at,
+       NULL::timestamptz AS shown_from, NULL::text[] AS affects, NULL::text AS text_vi, NULL::text AS text_en,
+       NULL::timestamptz AS announced_at
+  FROM present
+ UNION ALL
+(SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+        number, starts_at, ends_at, shown_from, affects, text_vi, text_en, announced_at
+   FROM maintenance
+  WHERE ends_at > now() - interval '1 minute'
+    AND NOT EXISTS (SELECT FROM maintenance_withdrawal AS taken_back WHERE taken_back.number = maintenance.number)
+  ORDER BY starts_at, number
+  LIMIT 20)
+"""
+
+
+class State(Enum):
+    """How a part of the service is."""
+
+    WORKING = "working"
+    LIMITED = "limited"
+    """Of use, and less than promised."""
+    DOWN = "down"
+    UNKNOWN = "unknown"
+    """Nobody who could tell can be asked from here."""
+
+
+class Reason(Enum):
+    """Why a part is not working; public, so it names no machine."""
+
+    OVERLOADED = "overloaded"
+    DATABASE_AWAY = "database_away"
+    EVERYTHING_AWAY = "everything_away"
+    """Neither database nor cache: only what is in this process's memory can be answered."""
+    LATE = "late"
+    """Changes take up to the soft age to be seen."""
+    UNCONFIRMED = "unconfirmed"
+    """What is shown may be out of date by more than that."""
+    SILENT = "silent"
+    """It has given no sign of life."""
+    NOT_SEEN = "not_seen"
+    """The last that was seen of it is too old to go by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How one part is, why, and since when (microseconds): None while it works, or when that is not known."""
+
+    state: State
+    reason: Reason | None = None
+    since: int | None = None
+
+
+WORKING = Condition(State.WORKING)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Everything at one moment. `at` and `heartbeat_at` in microseconds, the latter 0 when none was ever seen."""
+
+    at: int
+    parts: dict[Part, Condition]
+    heartbeat_at: int
+    notices: Sequence[Notice] = field(default=())
+    notices_at: int = 0
+    """When the notices were read; 0 for never."""
+
+    @property
+    def heartbeat_age(self) -> float | None:
+        """Seconds since the newest heartbeat; None when none was ever seen."""
+        return max(0, self.at - self.heartbeat_at) / SECOND if self.heartbeat_at else None
+
+    @property
+    def now(self) -> datetime:
+        """The same moment, for people."""
+        return moment(self.at)
+
+    def notice(self) -> Notice | None:
+        """The one to point out beforehand: what is under way, else what comes next, from its seventh working day on."""
+        shown = [each for each in self.notices if each.shown_from <= self.now and not each.over(self.now)]
+        return min(shown, key=lambda each: each.starts_at, default=None)
+
+
+class ServiceStatus:
+    """Keeps the view current, by `read` every few seconds and `look` after each beat of the pulse."""
+
+    def __init__(self, vitals: Vitals, hosts: Hosts) -> None:
+        self._vitals = vitals
+        self._hosts = hosts
+        self._since: dict[Part, tuple[State, int]] = {}
+        self._sign_at = 0
+        self._as_of = 0
+        """Up to when that sign would have been seen."""
+        self._notices: tuple[Notice, ...] = ()
+        self._notices_at = 0
+        self.view = self.look()
+
+    async def read(self) -> None:
+        """Ask Postgres for notices and the intake's sign of life. Raises Unavailable, and keeps what it had."""
+        try:
+            present, *rows = await self._hosts.ask(SERVICE)
+        except asyncpg.PostgresError as error:
+            # A grant that is missing, or a standby that has yet to receive the migration: no reason to answer nobody.
+            raise Unavailable("Announced maintenance cannot be read from this database.") from error
+        self._as_of = microseconds(present["as_of"])
+        self._sign_at = microseconds(present["sign_at"]) if present["sign_at"] else 0
+        self._notices = tuple(msgspec.convert(dict(row), Notice) for row in rows)
+        self._notices_at = self._vitals.clock.now()
+
+    def look(self) -> View:
+        """Judge anew what is known by now, without asking anybody."""
+        now = self._vitals.clock.now()
+        heartbeat = max(self._vitals.feed.at, *(host.beat_at for host in self._hosts.all))
+        parts = {
+            Part.LOOKUP: self._lookup(),
+            Part.UPDATES: self._updates(heartbeat),
+            Part.INTAKE: self._intake(now),
+        }
+        dated = {part: self._dated(part, condition, now) for part, condition in parts.items()}
+        notices = [notice for notice in self._notices if not notice.over(moment(now))]
+        self.view = View(now, dated, heartbeat, notices, self._notices_at)
+        return self.view
+
+    @property
+    def _has_primary(self) -> bool:
+        """Without it nothing that is shown can be confirmed for long, and an unknown code not at all."""
+        return next(self._hosts.primaries(), None) is not None
+
+    def _lookup(self) -> Condition:
+        if not self._has_primary:
+            nobody = self._vitals.redis.open and not self._hosts.reachable
+            return Condition(State.LIMITED, Reason.EVERYTHING_AWAY if nobody else Reason.DATABASE_AWAY)
+        if self._vitals.shedding.level >= Load.UNKNOWN:
+            return Condition(State.LIMITED, Reason.OVERLOADED)
+        return WORKING
+
+    def _updates(self, heartbeat: int) -> Condition:
+        if not self._vitals.feed.silent:
+            return WORKING
+        if self._has_primary:
+            return Condition(State.LIMITED, Reason.LATE, self._vitals.feed.at or None)
+        return Condition(State.DOWN, Reason.UNCONFIRMED, heartbeat or None)
+
+    def _intake(self, now: int) -> Condition:
+        """Its sign is judged by how far we could have seen one: a standby far behind proves nothing against it."""
+        if not self._sign_at:
+            return Condition(State.UNKNOWN, Reason.NOT_SEEN)
+        if self._as_of - self._sign_at > SILENT_AFTER:
+            return Condition(State.DOWN, Reason.SILENT, self._sign_at)
+        if now - self._as_of > SILENT_AFTER:
+            return Condition(State.UNKNOWN, Reason.NOT_SEEN, self._as_of)
+        return WORKING
+
+    def _dated(self, part: Part, condition: Condition, now: int) -> Condition:
+        """The condition with the moment it began: what is known of that, else when it was first seen here."""
+        state, since = self._since.get(part, (State.WORKING, now))
+        if state is not condition.state:
+            since = now
+        self._since[part] = (condition.state, since)
+        if condition.state is State.WORKING:
+            return condition
+        return Condition(condition.state, condition.reason, condition.since or since)

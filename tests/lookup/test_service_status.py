@@ -1,0 +1,417 @@
+"""The service's own status: judged from what is known, shown in two languages and JSON, also with everybody away."""
+
+import html
+import re
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import aiohttp
+import pytest
+
+from intake import sign_of_life
+from intake.maintenance import Plan, announce
+from intake.sign_of_life import SignOfLife
+from lookup import pulse
+from lookup.clock import moment
+from lookup.dossier import VIETNAM
+from lookup.freshness import SECOND
+from lookup.maintenance import Notice, Part
+from lookup.phrases import PHRASES, all_parts_phrase, part_words, span_phrase
+from lookup.service_pages import as_json
+from lookup.service_status import SILENT_AFTER, Condition, Reason, ServiceStatus, State, View
+from ops.connections import Postgres
+from tests.conftest import Database, prepare
+from tests.house import House, intake_at, intake_settings, lookup_at, lookup_settings, new_token, relay_of, until
+
+PAGES = {"vi": "/tinh-trang-he-thong", "en": "/en/service-status"}
+API = "/api/v1/service-status"
+NOON = 1_763_800_000 * SECOND
+
+
+# -- judging -----------------------------------------------------------------------------------------------
+
+
+class Facts:
+    """Everything a ServiceStatus looks at, as a test wants it. Times in seconds before now."""
+
+    def __init__(self, **facts: Any) -> None:
+        self.now_at = NOON
+        self.primary = self.reachable = True
+        self.redis_away = False
+        self.level = 0
+        self.heartbeat = self.feed = self.sign = self.seen = 1.0
+        vars(self).update(facts)
+
+    def judged(self) -> View:
+        return judge(self)(self)
+
+
+def judge(first: Facts) -> Callable[[Facts], View]:
+    """A service status that is shown one set of facts after the other."""
+
+    class World:
+        facts = first
+
+        def now(self) -> int:
+            return self.facts.now_at
+
+        @property
+        def at(self) -> int:
+            return self.ago(self.facts.feed)
+
+        @property
+        def silent(self) -> bool:
+            return self.facts.feed > 5
+
+        @property
+        def open(self) -> bool:
+            return self.facts.redis_away
+
+        @property
+        def level(self) -> int:
+            return self.facts.level
+
+        @property
+        def all(self) -> list[Any]:
+            return [self]
+
+        @property
+        def beat_at(self) -> int:
+            return self.ago(self.facts.heartbeat)
+
+        @property
+        def reachable(self) -> bool:
+            return self.facts.reachable
+
+        def primaries(self) -> Any:
+            return iter([self] if self.facts.primary else [])
+
+        def ago(self, seconds: float) -> int:
+            return self.facts.now_at - int(seconds * SECOND)
+
+    world: Any = World()
+    world.clock = world.feed = world.redis = world.shedding = world
+    status = ServiceStatus(world, world)
+
+    def look(facts: Facts) -> View:
+        world.facts = facts
+        status._sign_at = world.ago(facts.sign) if facts.sign else 0
+        status._as_of = world.ago(facts.seen)
+        return status.look()
+
+    look(first)
+    return look
+
+
+@pytest.mark.parametrize(
+    ("facts", "part", "state", "reason"),
+    [
+        ({}, Part.LOOKUP, State.WORKING, None),
+        ({"redis_away": True}, Part.LOOKUP, State.WORKING, None),
+        ({"primary": False}, Part.LOOKUP, State.LIMITED, Reason.DATABASE_AWAY),
+        ({"primary": False, "redis_away": True}, Part.LOOKUP, State.LIMITED, Reason.DATABASE_AWAY),
+        (
+            {"primary": False, "reachable": False, "redis_away": True},
+            Part.LOOKUP,
+            State.LIMITED,
+            Reason.EVERYTHING_AWAY,
+        ),
+        ({"level": 1}, Part.LOOKUP, State.WORKING, None),
+        ({"level": 2}, Part.LOOKUP, State.LIMITED, Reason.OVERLOADED),
+        ({}, Part.UPDATES, State.WORKING, None),
+        ({"feed": 30.0}, Part.UPDATES, State.LIMITED, Reason.LATE),
+        ({"feed": 30.0, "heartbeat": 30.0, "primary": False}, Part.UPDATES, State.DOWN, Reason.UNCONFIRMED),
+        ({"primary": False}, Part.UPDATES, State.WORKING, None),
+        ({}, Part.INTAKE, State.WORKING, None),
+        ({"sign": 19.0, "seen": 0.0}, Part.INTAKE, State.WORKING, None),
+        ({"sign": 21.0, "seen": 0.0}, Part.INTAKE, State.DOWN, Reason.SILENT),
+        ({"sign": 90.0, "seen": 88.0}, Part.INTAKE, State.UNKNOWN, Reason.NOT_SEEN),
+        ({"sign": 90.0, "seen": 45.0}, Part.INTAKE, State.DOWN, Reason.SILENT),
+        ({"sign": 0.0}, Part.INTAKE, State.UNKNOWN, Reason.NOT_SEEN),
+    ],
+)
+def test_parts_are_judged_by_what_is_known(
+    facts: dict[str, Any], part: Part, state: State, reason: Reason | None
+) -> None:
+    condition = Facts(**facts).judged().parts[part]
+    assert (condition.state, condition.reason) == (state, reason)
+
+
+def test_since_is_when_it_was_last_well_known_or_first_seen_otherwise() -> None:
+    look = judge(Facts())
+    assert look(Facts()).parts[Part.LOOKUP] == Condition(State.WORKING)
+    for later in (10, 20):
+        view = look(Facts(primary=False, now_at=NOON + later * SECOND, feed=later + 1.0, heartbeat=later + 1.0))
+        assert view.parts[Part.LOOKUP].since == NOON + 10 * SECOND
+        assert view.parts[Part.UPDATES].since == NOON - SECOND  # the heartbeat says since when
+    assert look(Facts(sign=400.0, seen=0.0)).parts[Part.INTAKE].since == NOON - 400 * SECOND
+    assert look(Facts()).parts[Part.LOOKUP].since is None
+
+
+def test_intake_gives_several_signs_before_it_counts_as_silent() -> None:
+    assert 3 * sign_of_life.EVERY * SECOND < SILENT_AFTER
+
+
+def notice(number: int, starts: float, ends: float, shown: float) -> Notice:
+    """Hours from noon."""
+    at = [moment(NOON) + timedelta(hours=hours) for hours in (starts, ends, shown)]
+    words = {"text_vi": "Nâng cấp (ví dụ).", "text_en": "An upgrade (example)."}
+    return Notice(
+        number=number,
+        starts_at=at[0],
+        ends_at=at[1],
+        shown_from=at[2],
+        affects=(Part.LOOKUP,),
+        announced_at=at[2],
+        **words,
+    )
+
+
+def test_form_points_out_what_is_under_way_before_what_is_coming() -> None:
+    parts = {part: Condition(State.WORKING) for part in Part}
+    later, running, far, over = notice(1, 5, 6, -9), notice(2, -1, 1, -9), notice(3, 90, 91, 20), notice(4, -3, -2, -9)
+    shown = View(NOON, parts, NOON, [later, running, far, over]).notice()
+    assert shown is running
+    assert running.running(moment(NOON))
+    assert View(NOON, parts, NOON, [later, far, over]).notice() is later
+    assert View(NOON, parts, NOON, [far, over]).notice() is None
+
+
+def test_json_says_since_when_on_a_vietnamese_clock() -> None:
+    document = as_json(Facts(sign=400.0, seen=0.0).judged())
+    assert document["state"] == "down"
+    assert document["parts"]["lookup"] == {"state": "working"}
+    assert document["parts"]["intake"]["reason"] == "silent"
+    assert document["parts"]["intake"]["since"].isoformat().endswith("+07:00")
+    assert document["heartbeat_age_seconds"] == 1.0
+
+
+@pytest.mark.parametrize("lang", PAGES)
+def test_every_state_that_can_be_has_words(lang: str) -> None:
+    reasons = {
+        Part.LOOKUP: (Reason.OVERLOADED, Reason.DATABASE_AWAY, Reason.EVERYTHING_AWAY),
+        Part.INTAKE: (Reason.SILENT, Reason.NOT_SEEN),
+        Part.UPDATES: (Reason.LATE, Reason.UNCONFIRMED),
+    }
+    keys = {f"part.all.{state.value}" for state in State} | {f"part.state.{state.value}" for state in State}
+    for part in Part:
+        for reason in (None, *reasons[part]):
+            words = part_words(part.value, "working", reason and reason.value, lang)
+            assert words.sentence.endswith(".")
+            keys.add(f"part.{part.value}.{reason.value if reason else 'working'}")
+        keys.add(f"part.{part.value}.name")
+    assert {key for key in PHRASES[lang] if key.startswith("part.")} == keys
+    assert all(all_parts_phrase(state.value, lang).endswith(".") for state in State)
+
+
+# -- at real servers ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick_pulse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked every few seconds is asked several times a second."""
+    monkeypatch.setattr(pulse, "EVERY", 0.2)
+    monkeypatch.setattr(pulse, "SERVICE_EVERY", 0.2)
+
+
+@pytest.fixture
+async def house(quick_pulse: None, database: Database, redis_url: str) -> AsyncIterator[House]:
+    async with (
+        lookup_at(lookup_settings(database.reader_url, redis_url)) as lookup_url,
+        intake_at(intake_settings(database.writer_url)) as intake_url,
+        relay_of(database, redis_url),
+        aiohttp.ClientSession() as http,
+    ):
+        yield House(lookup_url, intake_url, http, await new_token(database))
+
+
+async def status_of(house: House, path: str = API) -> Any:
+    status, document = await house.lookup(path)
+    assert status == 200
+    return document
+
+
+async def page(house: House, path: str) -> str:
+    """A page's text as it reads."""
+    async with house.http.get(house.lookup_url + path) as response:
+        assert response.status == 200
+        text = await response.text()
+    assert "<script" not in text
+    return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", text)))
+
+
+async def test_everything_works_once_everything_runs(house: House) -> None:
+    async def working() -> Any:
+        document = await status_of(house)
+        return document["state"] == "working" and document
+
+    document = await until(working)
+    assert document["parts"] == {part.value: {"state": "working"} for part in Part}
+    assert 0 <= document["heartbeat_age_seconds"] < 5
+    assert document["maintenance"] == []
+    assert document["maintenance_read_at"]
+    for lang, path in PAGES.items():
+        text = await page(house, path)
+        assert all_parts_phrase("working", lang) in text
+        assert PHRASES[lang]["service.planned.none"] in text
+
+
+async def test_pages_lead_to_each_other_and_from_every_page(house: House) -> None:
+    for lang, path in PAGES.items():
+        other = PAGES["en" if lang == "vi" else "vi"]
+        async with house.http.get(house.lookup_url + path) as response:
+            assert response.headers["Cache-Control"] == "public, max-age=5"
+            assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+            text = await response.text()
+        assert f'<html lang="{lang}">' in text
+        assert f'href="{other}"' in text
+        async with house.http.get(house.lookup_url + ("/tra-cuu" if lang == "vi" else "/en/status")) as response:
+            assert f'href="{path}"' in await response.text()
+    async with house.http.head(house.lookup_url + API) as response:
+        assert response.status == 200
+
+
+async def test_announced_maintenance_is_shown_and_pointed_out_on_the_form(house: House, writer: Any) -> None:
+    now = await writer.fetchval("SELECT now()")
+    hostile = "<script>alert(1)</script>{{7*7}}"
+    soon = Plan(
+        now + timedelta(hours=2), now + timedelta(hours=4), [Part.INTAKE], f"Ví dụ {hostile}", "An example.", "a test"
+    )
+    number = await announce(writer, soon, by="a test", notice_days=7)
+
+    async def shown() -> Any:
+        return (await status_of(house))["maintenance"]
+
+    (document,) = await until(shown)
+    assert (document["number"], document["affects"], document["running"]) == (number, ["intake"], False)
+    assert document["text"]["en"] == "An example."
+    for path in (PAGES["vi"], "/tra-cuu", "/", "/tra-cuu?ma="):
+        async with house.http.get(house.lookup_url + path) as response:
+            text = await response.text()
+        assert "&lt;script&gt;" in text, path
+        assert "{{7*7}}" in text, path
+        assert "<script" not in text, path
+    when = span_phrase(soon.starts_at.astimezone(VIETNAM), soon.ends_at.astimezone(VIETNAM), "en")
+    assert f"Planned maintenance: {when}. An example." in await page(house, "/en/status")
+    running = Plan(now - timedelta(hours=1), now + timedelta(hours=1), [Part.LOOKUP], "Đang làm.", "Now.", "a test")
+    await announce(writer, running, by="a test", notice_days=7)
+
+    async def under_way() -> bool:
+        return "Maintenance under way. Now." in await page(house, "/en")
+
+    await until(under_way)
+    await writer.execute(
+        "INSERT INTO maintenance_withdrawal (number, withdrawn_by, reason) SELECT number, 'x', 'x' FROM maintenance"
+    )
+
+    async def gone() -> bool:
+        return not (await status_of(house))["maintenance"]
+
+    await until(gone)
+    text = await page(house, "/en")
+    assert "An example." not in text
+    assert "Now." not in text
+
+
+async def test_intake_that_falls_silent_is_down_since_its_last_sign(house: House, owner: Any) -> None:
+    async def intake(state: str) -> Any:
+        part = (await status_of(house))["parts"]["intake"]
+        return part["state"] == state and part
+
+    await until(lambda: intake("working"))
+    # Taking the grant away stands for whatever keeps an intake from committing.
+    await owner.execute("REVOKE UPDATE (at), INSERT ON sign_of_life FROM hoso24_writer")
+    last = await owner.fetchval("UPDATE sign_of_life SET at = now() - interval '10 minutes' RETURNING at")
+    part = await until(lambda: intake("down"))
+    assert part["reason"] == "silent"
+    assert datetime.fromisoformat(part["since"]) == last
+    assert part_words("intake", "down", "silent", "vi").sentence in await page(house, PAGES["vi"])
+
+
+async def test_lookup_that_may_not_read_notices_answers_all_the_same(house: House, owner: Any) -> None:
+    await owner.execute("REVOKE SELECT ON maintenance FROM hoso24_reader")
+
+    async def lasts(seconds: float) -> bool:
+        """Whether the pulse goes on, and has not read them for so long."""
+        document = await status_of(house)
+        at, read_at = (datetime.fromisoformat(document[name]) for name in ("at", "maintenance_read_at"))
+        return at - read_at > timedelta(seconds=seconds)
+
+    await until(lambda: lasts(1.0))
+    status, _ = await house.lookup("/api/v1/dossiers/G99.12.01-260101-9999")
+    assert status == 404
+    await owner.execute("GRANT SELECT ON maintenance TO hoso24_reader")
+
+    async def over() -> bool:
+        return not await lasts(0.5)
+
+    await until(over)
+
+
+async def test_sign_is_renewed_only_when_it_is_old_and_may_be_refused(
+    database: Database, writer: Any, owner: Any
+) -> None:
+    postgres = Postgres("postgres", lambda: database.writer_url, size=1, deadline=5.0)
+    sign = SignOfLife(postgres, deadline=5.0)
+    try:
+        await sign.give()
+        first = await writer.fetchval("SELECT at FROM sign_of_life")
+        await sign.give()  # another process, a moment later
+        assert await writer.fetchval("SELECT at FROM sign_of_life") == first
+        await writer.execute("UPDATE sign_of_life SET at = at - interval '1 minute'")
+        await sign.give()
+        again = await writer.fetchval("SELECT at FROM sign_of_life")
+        assert again >= first
+        await owner.execute("REVOKE UPDATE (at), INSERT ON sign_of_life FROM hoso24_writer")
+        await sign.give()  # no reason for an intake to end
+        assert await writer.fetchval("SELECT at FROM sign_of_life") == again
+    finally:
+        await postgres.close()
+
+
+@pytest.mark.usefixtures("quick_pulse")
+async def test_status_is_told_from_memory_while_postgres_and_redis_are_away(fragile: Callable[..., Any]) -> None:
+    postgres, valkey = fragile()
+    database = await prepare(postgres.admin_url, "hoso24")
+    async with (
+        lookup_at(lookup_settings(database.reader_url, valkey.url)) as lookup_url,
+        intake_at(intake_settings(database.writer_url)) as intake_url,
+        relay_of(database, valkey.url),
+        aiohttp.ClientSession() as http,
+    ):
+        house = House(lookup_url, intake_url, http, "")
+
+        async def is_in(state: str, *reasons: str | None) -> Any:
+            document = await status_of(house)
+            parts = [document["parts"][part].get("reason") for part in ("lookup", "updates")]
+            return document["state"] == state and parts == list(reasons) and document
+
+        await until(lambda: is_in("working", None, None))
+        postgres.kill()
+        valkey.kill()
+        document = await until(lambda: is_in("down", "everything_away", "unconfirmed"), within=20)
+        assert document["parts"]["lookup"]["since"]
+        assert document["maintenance_read_at"]
+        for lang, path in PAGES.items():
+            text = await page(house, path)
+            assert part_words("lookup", "limited", "everything_away", lang).sentence in text
+            assert part_words("updates", "down", "unconfirmed", lang).sentence in text
+        postgres.restart()
+        valkey.restart()
+        await until(lambda: is_in("working", None, None), within=20)
+
+
+async def test_lookup_that_starts_with_everything_away_says_so() -> None:
+    nowhere = lookup_settings("postgresql://nobody:x@127.0.0.1:1/x", "redis://127.0.0.1:1/0")
+    async with lookup_at(nowhere) as url, aiohttp.ClientSession() as http:
+        house = House(url, "", http, "")
+        document = await status_of(house)
+        assert document["parts"]["lookup"]["state"] == "limited"
+        assert document["parts"]["intake"]["state"] == "unknown"
+        assert document["heartbeat_age_seconds"] is None
+        assert document["maintenance_read_at"] is None
+        for lang, path in PAGES.items():
+            text = await page(house, path)
+            assert PHRASES[lang]["service.planned.unread"] in text
+            assert PHRASES[lang]["service.no_heartbeat"] in text
