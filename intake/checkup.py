@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from intake.relay import IS_IN_LOG, LEADERS_LOCK, Position
+from intake import lost_tail
+from intake.relay import LEADERS_LOCK
 from lookup.cache import Cache
 from lookup.hosts import PRESENT
 from ops.connections import Redis
@@ -43,15 +44,13 @@ async def _leader(database: Servers) -> list[Finding]:
 
 
 async def _log(database: Servers, cache: Cache) -> list[Finding]:
-    """Whether the log has the change the stream ends with; if not, the relay halts for the same reason."""
+    """Whether the log goes on where the stream ends; if not, the relay halts for the same reason."""
     primary = await database.primary(RELAY, WRITER)
     (present,) = await primary.fetch(PRESENT)
-    last = await cache.stream_end(present["epoch"])
-    if not last:
+    tail = await lost_tail.find(primary, cache, present["epoch"])
+    if tail.fault:
+        step = "Follow docs/runbooks/restore.md: keep what `hoso24 cache lost` prints, then run `hoso24 cache renew`."
+        return [Finding("log", Verdict.WRONG, str(tail), step)]
+    if not tail.last:
         return [Finding("log", Verdict.OK, "the stream is empty, and begins ten minutes back")]
-    position = Position.of(last)
-    (row,) = await primary.fetch(IS_IN_LOG, present["epoch"], position.xid, position.seq)
-    if not row[0]:
-        step = "Ask the operator of PostgreSQL whether it was restored or failed over, then run `hoso24 cache renew`."
-        return [Finding("log", Verdict.WRONG, f"the stream ends with {last}, which the log does not have", step)]
-    return [Finding("log", Verdict.OK, f"has {last}, with which the stream ends")]
+    return [Finding("log", Verdict.OK, f"goes on where the stream ends, {tail.last}")]

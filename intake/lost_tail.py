@@ -15,7 +15,7 @@ too, and a relay that only waited for its own to pass the stream's end would tak
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from rich.table import Table
@@ -86,7 +86,13 @@ class LostTail:
         return f"{self.fault}; the stream ends with {self.last or 'nothing'}{until}; {lost}"
 
 
-async def find(connection: Any, cache: Cache, epoch: int) -> LostTail:
+class Database(Protocol):
+    """Whoever answers a statement with its rows: a connection, or a pool."""
+
+    async def fetch(self, sql: str, /, *arguments: Any) -> list[Any]: ...
+
+
+async def find(database: Database, cache: Cache, epoch: int) -> LostTail:
     """Hold the stream's end against the log. Raises Unavailable when Redis cannot be asked."""
     last = oldest = newest_change = ""
     at = 0
@@ -95,19 +101,19 @@ async def find(connection: Any, cache: Cache, epoch: int) -> LostTail:
         last, oldest = last or entries[0].id, entries[-1].id
         at = at or next((entry.at for entry in entries if entry.at), 0)
         changes = [entry for entry in entries if entry.code]
-        missing = await _missing(connection, epoch, changes)
+        missing = await _missing(database, epoch, changes)
         lost += missing
         newest_change = newest_change or next((change.id for change in changes), "")
         if changes and not missing:
             break
-    fault = _LOST if lost else await _fault(connection, epoch, last, newest_change, oldest)
+    fault = _LOST if lost else await _fault(database, epoch, last, newest_change, oldest)
     return LostTail(epoch, last, at, tuple(reversed(lost)), fault)
 
 
-async def _missing(connection: Any, epoch: int, changes: Sequence[Heard]) -> list[Heard]:
+async def _missing(database: Database, epoch: int, changes: Sequence[Heard]) -> list[Heard]:
     """Those of the changes that are not in the log as they were delivered."""
     ids = [_pair(change.id) for change in changes]
-    rows = await connection.fetch(
+    rows = await database.fetch(
         IN_LOG,
         epoch,
         [change.code for change in changes],
@@ -119,15 +125,15 @@ async def _missing(connection: Any, epoch: int, changes: Sequence[Heard]) -> lis
     return [change for n, change in enumerate(changes, 1) if n not in there]
 
 
-async def _fault(connection: Any, epoch: int, last: str, newest_change: str, oldest: str) -> str:
+async def _fault(database: Database, epoch: int, last: str, newest_change: str, oldest: str) -> str:
     """What is wrong with a log in which no change is missing; '' for nothing. `oldest` is the first entry looked at."""
     if not last:
         return ""
     xid, seq = _pair(last)
-    if not await connection.fetchval(ID_IS_IN_USE, xid):
+    (row,) = await database.fetch(ID_IS_IN_USE, xid)
+    if not row[0]:
         return "the stream has seen transactions that the database has yet to begin"
-    newest = await connection.fetchrow(NEWEST_UP_TO, epoch, xid, seq)
-    if newest is not None:
+    for newest in await database.fetch(NEWEST_UP_TO, epoch, xid, seq):
         found = (newest["xid"], newest["seq"])
         if found != _pair(newest_change) if newest_change else found > _pair(oldest):
             return "the log holds a change that the stream is past without having it"

@@ -350,7 +350,8 @@ async def test_stream_behind_and_stream_the_log_does_not_know_are_found(patient:
     assert stream.verdict is Verdict.WRONG
     assert "s behind the heartbeat" in stream.found
     assert log.verdict is Verdict.WRONG
-    assert "999999999999-5, which the log does not have" in log.found
+    assert "the stream ends with 999999999999-5" in log.found
+    assert "hoso24 cache lost" in log.next_step
 
 
 # -- PostgreSQL and Redis themselves -----------------------------------------------------------------------
