@@ -9,7 +9,7 @@ TEST_WORKERS ?= 2
 BENCH_PYTHON ?= $(PYTHON)
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo load rolling bench bench-import test proof monitoring pictures image-proof lint audit
+.PHONY: help up down demo load rolling bench bench-import test proof monitoring pictures metrics-page image-proof lint audit
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -68,6 +68,9 @@ pictures: .venv-bench/ready ## draw the dashboards of the last ten minutes, as P
 
 image-proof: ## build the image without a registry, twice, and run it (as root; needs buildah and mmdebstrap; minutes)
 	@exec k8s/image/prove
+
+metrics-page: .venv/ready ## write docs/metrics.md, which says what every metric means, from their declarations
+	@$(BIN)/hoso24 metrics > docs/metrics.md
 
 lint: .venv/ready ## ruff and mypy in strict mode
 	@$(BIN)/ruff check .

@@ -225,6 +225,26 @@ async def examine_house(environ: Mapping[str, str]) -> list[Any]:
             await redis.close()
 
 
+@cli.command()
+def metrics() -> None:
+    """Print what every metric and every label means; docs/metrics.md is this."""
+    import intake.metrics
+    import lookup.metrics
+    import ops.metrics
+    from ops.metrics_page import page
+
+    click.echo(
+        page(
+            {
+                "Every process": ops.metrics,
+                "Lookup": lookup.metrics,
+                "Intake and relay": intake.metrics,
+            }
+        ),
+        nl=False,
+    )
+
+
 @cli.group()
 def audit() -> None:
     """The event log's hash chain."""

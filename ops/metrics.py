@@ -8,29 +8,35 @@ from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 
 import prometheus_client
-from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, Info
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, Info
+from prometheus_client.exposition import choose_encoder
 
 # A creation time beside every series would double the page and is read by nobody here.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 HTTP_REQUESTS = Counter(
     "hoso24_http_requests_total",
-    "Requests by the status they were answered with; 499 when the client had left before the answer.",
+    "Requests answered. service is the process: lookup, intake or relay. method is the request's, OTHER for one that "
+    "HTTP does not know. route is the template of the address, unmatched where there is none. status is the answer's, "
+    "499 when the client had left before it.",
     ["service", "method", "route", "status"],
 )
 HTTP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 HTTP_SECONDS = Histogram(
     "hoso24_http_request_seconds",
-    "Seconds until the answer was ready. Left out, so that the latency objective can be read off it: 429, 499 and 503.",
+    "Seconds until the answer was ready, by service and route as in hoso24_http_requests. Answers with status 429, 499 "
+    "and 503 are left out, so that the latency objective can be read off it. In OpenMetrics, buckets name the trace of "
+    "a sampled request that fell into them.",
     ["service", "route"],
     buckets=HTTP_BUCKETS,
 )
-HTTP_IN_FLIGHT = Gauge("hoso24_http_in_flight", "Requests being answered now.", ["service"])
-CONNECTIONS = Gauge("hoso24_connections", "Connections clients have open to the public port.", ["service"])
+HTTP_IN_FLIGHT = Gauge("hoso24_http_in_flight", "Requests being answered now, by service.", ["service"])
+CONNECTIONS = Gauge("hoso24_connections", "Connections clients have open to the public port, by service.", ["service"])
 CONNECTIONS_CUT = Counter(
     "hoso24_connections_cut_total",
-    "Connections hung up on: slow_head (no whole request in time), deaf (answers not taken in time, or by too many), "
-    "silent (made room for a newcomer when the process was full), full (a newcomer there was no room for).",
+    "Connections to the public port that were hung up on, by service. reason is slow_head when no whole request came in "
+    "time, deaf when answers were not taken in time or too many waited to be, silent when it made room for a newcomer "
+    "while the process was full, full for a newcomer there was no room for.",
     ["service", "reason"],
 )
 LOOP_LAG = Gauge(
@@ -42,17 +48,26 @@ LOG_LINES_DROPPED = Counter(
 )
 DEPENDENCY_SECONDS = Histogram(
     "hoso24_dependency_seconds",
-    "Seconds a call to a dependency took, waiting for a connection included.",
+    "Seconds a call took, waiting for a connection included. dependency is whom it went to: postgres, or postgres-1, "
+    "postgres-2 … in the order of the URL where that names several hosts; redis; redis-feed for following the change "
+    "stream, where the call waits for news on purpose.",
     ["dependency"],
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
 )
 DEPENDENCY_UNAVAILABLE = Counter(
     "hoso24_dependency_unavailable_total",
-    "Calls to a dependency that ended without its answer, by the class of what was raised.",
+    "Calls that ended without an answer. dependency as in hoso24_dependency_seconds. reason is OurOwnDelay when this "
+    "process was late itself or had too few connections, Refused when the dependency answered that it cannot serve, "
+    "otherwise the class of the driver's exception, such as TimeoutError or ConnectionRefusedError.",
     ["dependency", "reason"],
 )
-BREAKER_OPEN = Gauge("hoso24_breaker_open", "1 while calls to the dependency are refused at once.", ["dependency"])
-BUILD = Info("hoso24_build", "What is running.")
+BREAKER_OPEN = Gauge(
+    "hoso24_breaker_open",
+    "1 while calls are refused at once because the last ones failed, else 0. dependency as in "
+    "hoso24_dependency_seconds.",
+    ["dependency"],
+)
+BUILD = Info("hoso24_build", "Always 1. The labels are the versions of hoso24, of Python and of aiohttp that run.")
 
 
 def observe_many(histogram: Histogram, counts: Iterable[tuple[int, int]], total: float) -> None:
@@ -77,6 +92,11 @@ def release() -> str:
 BUILD.info({"version": release(), "python": platform.python_version(), "aiohttp": version("aiohttp")})
 
 
-def exposition() -> tuple[bytes, str]:
-    """All metrics of the process as text, and the content type of that text."""
-    return prometheus_client.generate_latest(), CONTENT_TYPE_LATEST
+def exposition(accept: str = "") -> tuple[bytes, str]:
+    """All metrics of the process as text, and the content type of that text.
+
+    In OpenMetrics, which alone has exemplars, for whoever accepts that (`accept`: the request's header; Prometheus
+    does), otherwise in the older text format.
+    """
+    encode, content_type = choose_encoder(accept)
+    return encode(REGISTRY), content_type

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from ops import metrics
 from ops.middleware import dress
@@ -162,9 +162,9 @@ class Admin:
     async def _startupz(self, _: web.Request) -> web.Response:
         return _verdict(self._state.started, "starting")
 
-    async def _metrics(self, _: web.Request) -> web.Response:
-        page, content_type = metrics.exposition()
-        return web.Response(body=page, headers={"Content-Type": content_type})
+    async def _metrics(self, request: web.Request) -> web.Response:
+        page, content_type = metrics.exposition(",".join(request.headers.getall(hdrs.ACCEPT, ())))
+        return web.Response(body=page, headers={"Content-Type": content_type, hdrs.VARY: hdrs.ACCEPT})
 
     async def _report(self, request: web.Request) -> web.Response:
         report = self.reports.get(request.match_info["name"])

@@ -1,16 +1,22 @@
 """Every metric is declared once, in a module called metrics, with words for whoever reads the graph at night."""
 
 import ast
+import re
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import prometheus_client
 import pytest
+from click.testing import CliRunner
 from prometheus_client.metrics import MetricWrapperBase
 
 import intake.metrics
 import lookup.metrics
 import ops.metrics
+from hoso24 import cli
+from ops.metrics_page import declared
+from tests.house import House, remove, until
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("ops", "lookup", "intake")
@@ -37,12 +43,14 @@ FINITE = {
 }
 """The labels there may be: each has a handful of values. A code, a client or an address is not among them."""
 
+EXPLAINED_ONE_BY_ONE = FINITE - {"service", "method", "route", "status", "dependency"}
+"""The labels whose every value is our own word, and has to be explained where the metric is declared."""
+
 KINDS = {"Counter", "Gauge", "Histogram", "Summary", "Info", "Enum"}
 DECLARED = [
-    (module, name, metric)
+    (module, next(name for name, value in vars(module).items() if value is metric), metric)
     for module in MODULES
-    for name, metric in vars(module).items()
-    if isinstance(metric, MetricWrapperBase)
+    for metric in declared(module)
 ]
 each_metric = pytest.mark.parametrize(("module", "name", "metric"), DECLARED, ids=[name for _, name, _ in DECLARED])
 
@@ -95,6 +103,46 @@ def test_help_is_a_sentence(module: ModuleType, name: str, metric: MetricWrapper
     assert described.documentation.endswith("."), name
     assert len(described.documentation.split()) >= 3, name
     assert described.documentation[0].isupper() or described.documentation[0].isdigit(), name
+
+
+@each_metric
+def test_help_says_what_each_label_is(module: ModuleType, name: str, metric: MetricWrapperBase) -> None:
+    (described,) = metric.describe()
+    words = re.findall(r"[a-z_]+", described.documentation)
+    assert [label for label in metric._labelnames if label not in words] == [], name
+
+
+async def test_help_explains_every_word_that_a_running_house_counts_by(house: House, owner: Any) -> None:
+    codes = [(await house.receive())["code"] for _ in range(2)]
+    await house.move(codes[0], "processing")
+    await remove(owner, codes[1])
+
+    async def asked() -> bool:
+        answers = [await house.lookup(f"/api/v1/dossiers/{code}") for code in (*codes, "G99.12.01-260101-9999")]
+        await house.lookup(f"/api/v1/dossiers/{codes[0]}", **{"Hoso24-Key": "00000-00000-00000"})
+        return answers[1][0] == 404
+
+    await until(asked)
+    unexplained = [
+        f"{metric.name}: {label} {value}"
+        for metric in prometheus_client.REGISTRY.collect()
+        for sample in metric.samples
+        for label, value in sample.labels.items()
+        if label in EXPLAINED_ONE_BY_ONE
+        and not metric.name.startswith(("python_", "process_", "hoso24_dependency_unavailable"))
+        and not re.search(rf"\b{re.escape(value)}\b", metric.documentation)
+    ]
+    assert unexplained == []
+
+
+def test_page_is_that_of_the_declarations() -> None:
+    """`make metrics-page` writes it."""
+    printed = CliRunner().invoke(cli, ["metrics"])
+    assert printed.exit_code == 0
+    assert printed.output == (ROOT / "docs" / "metrics.md").read_text("utf-8")
+    for _, name, metric in DECLARED:
+        (described,) = metric.describe()
+        assert f"### `{described.name}" in printed.output, name
 
 
 @each_metric

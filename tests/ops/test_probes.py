@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession
+from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from ops import probes
@@ -155,6 +156,27 @@ async def test_metrics_can_be_read_by_prometheus() -> None:
     (build,) = families["hoso24_build_info"].samples
     assert build.value == 1
     assert set(build.labels) == {"version", "python", "aiohttp"}
+
+
+PROMETHEUS_ACCEPTS = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+    "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,"
+    "text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+)
+
+
+async def test_metrics_are_in_openmetrics_for_whoever_accepts_it() -> None:
+    async with watching(State()) as client:
+        read = {}
+        for accept in (PROMETHEUS_ACCEPTS, "application/openmetrics-text", "text/plain", "application/json"):
+            async with client.get("/metrics", headers={"Accept": accept}) as response:
+                read[accept] = (response.content_type, await response.text())
+                assert response.headers["Vary"] == "Accept"
+    kinds = [content_type for content_type, _ in read.values()]
+    assert kinds == ["application/openmetrics-text"] * 2 + ["text/plain"] * 2
+    families = openmetrics.text_string_to_metric_families(read[PROMETHEUS_ACCEPTS][1])  # type: ignore[no-untyped-call]
+    assert "hoso24_http_request_seconds" in {family.name for family in families}
+    assert "# EOF" not in read["text/plain"][1]
 
 
 async def test_taken_admin_port_is_an_error_of_the_caller() -> None:
