@@ -18,6 +18,15 @@ NGINX_CONF = Path(__file__).with_name("peers") / "nginx.conf"
 READY_SECONDS = 30.0
 
 OURS = "ours"
+UNCOUNTED = """
+import hoso24
+from lookup.hotpath import _Tally
+
+assert _Tally.count
+_Tally.count = lambda *_: None
+hoso24.main()
+"""
+"""A program instead of `hoso24`: the same, except that plain lookups are neither counted nor logged."""
 APPLICATION = "bench"
 """How our lookup's sessions are known in pg_stat_activity."""
 
@@ -48,8 +57,9 @@ class Contestant:
     start: Callable[[], AbstractContextManager[Server]]
 
 
-def ours(house: House, **settings: str) -> Contestant:
-    """`hoso24 lookup` with the house's settings and these besides."""
+def ours(house: House, *, program: str = "", **settings: str) -> Contestant:
+    """`hoso24 lookup` with the house's settings and these besides; `program` is run in the place of `hoso24`."""
+    command = (sys.executable, "-c", program) if program else HOSO24
 
     @contextmanager
     def start() -> Iterator[Server]:
@@ -64,7 +74,7 @@ def ours(house: House, **settings: str) -> Contestant:
             **settings,
         }
         log = house.folder / "lookup.log"
-        with started([*HOSO24, "lookup"], core=SERVER_CORE, cwd=house.folder, log=log, environ=environ) as process:
+        with started([*command, "lookup"], core=SERVER_CORE, cwd=house.folder, log=log, environ=environ) as process:
             wait_until(
                 _answers(f"http://127.0.0.1:{admin}/readyz"), OURS, seconds=READY_SECONDS, process=process, log=log
             )

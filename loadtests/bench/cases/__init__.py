@@ -7,7 +7,7 @@ To add one, write a module and name it here. `measure` gets the rig and returns 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from loadtests.bench.cases import cold, crowd, hot, memory, overload, visible, warm
+from loadtests.bench.cases import cold, crowd, hot, memory, observability, overload, visible, warm
 from loadtests.bench.rig import Outcome, Rig
 
 
@@ -30,5 +30,6 @@ CASES: Mapping[str, Case] = {
         ("overload", overload),
         ("visible", visible),
         ("memory", memory),
+        ("observability", observability),
     )
 }

@@ -1,0 +1,67 @@
+"""What it costs to be seen: ours with metrics, log and traces, beside ours without any of them.
+
+Without any is nothing that can be set: the counting is cut out of the lookup as it starts, which is the bench's doing
+and nobody else's. The traces go to a collector in this process, on the other core, that throws them away.
+"""
+
+from dataclasses import replace
+
+from loadtests.bench.collector import collecting
+from loadtests.bench.load import Load
+from loadtests.bench.processes import CannotMeasure
+from loadtests.bench.rig import Judged, Outcome, Rig, Series
+from loadtests.bench.servers import UNCOUNTED, Contestant, ours
+
+TITLE = "one code, 64 connections; ours unseen, with metrics and log, and with traces of none and of 1 %"
+
+UNSEEN, UNTRACED, NONE, SOME = (
+    "ours, unseen",
+    "ours, metrics and log",
+    "ours, and traces of none",
+    "ours, and traces of 1 %",
+)
+GOAL = 0.9
+
+
+def seconds(rig: Rig) -> float:
+    return rig.repeats * 4 * (rig.seconds + 6)
+
+
+def measure(rig: Rig) -> Outcome:
+    hot = rig.spare[:1]
+    load = Load("constant", hot, connections=64, seconds=rig.seconds)
+    with collecting() as collector:
+        traced = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
+        contestants = [
+            replace(ours(rig.house, program=UNCOUNTED, HOSO24_ACCESS_LOG_SHARE="0"), name=UNSEEN),
+            replace(ours(rig.house), name=UNTRACED),
+            replace(ours(rig.house, **traced, OTEL_TRACES_SAMPLER_ARG="0"), name=NONE),
+            replace(ours(rig.house, **traced, OTEL_TRACES_SAMPLER_ARG="0.01"), name=SOME),
+        ]
+        series = _side_by_side(rig, contestants, load, hot)
+        if not collector.taken:
+            raise CannotMeasure("No trace has left the lookup that samples one in a hundred.")
+    return Outcome(list(series.values()), judge(series))
+
+
+def _side_by_side(rig: Rig, contestants: list[Contestant], load: Load, hot: range) -> dict[str, Series]:
+    return rig.side_by_side("observability", contestants, load, warm_up=rig.warming(load), checked=hot)
+
+
+def judge(series: dict[str, Series]) -> list[Judged]:
+    """What is left of the unseen one's rate; the goal is for the whole, with traces of none and of some."""
+    judged = []
+    for name in (UNTRACED, NONE, SOME):
+        left = series[name].rate / series[UNSEEN].rate
+        goal = name != UNTRACED
+        what = f"{name} ÷ {UNSEEN}"
+        judged.append(
+            Judged(
+                "observability",
+                what,
+                f"{left:.2f}",
+                f"at least {GOAL:g}" if goal else "",
+                left >= GOAL if goal else None,
+            )
+        )
+    return judged
