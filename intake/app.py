@@ -16,7 +16,9 @@ from lookup.cache import Cache
 from lookup.catalogue import CatalogueCopy
 from lookup.code import Scheme
 from lookup.lookup_key import KeyRing
+from lookup.pseudonyms import conceal, pseudonym
 from ops import server
+from ops.clients import Clients
 from ops.connections import Postgres, Redis
 from ops.errors import Unavailable
 from ops.middleware import middlewares
@@ -42,7 +44,8 @@ async def build(settings: IntakeSettings) -> Running:
     ledger = Ledger(postgres, scheme=Scheme(settings.code_scheme), deadline=settings.intake_deadline)
     keys = KeyRing.from_text(settings.lookup_key_secrets.reveal())
     counter = Counter(ledger, postgres, catalogue, keys, settings.public_url)
-    app = web.Application(middlewares=middlewares("intake"))
+    clients = Clients(settings.trusted_proxies)
+    app = web.Application(middlewares=middlewares("intake", trusts=clients.trusts, subjects={"code": pseudonym}))
     app.add_routes(counter.routes())
 
     async def close() -> None:
@@ -102,6 +105,8 @@ def main() -> None:
         drain_seconds=settings.drain_seconds,
         log_level=settings.log_level,
         connections=settings.connections,
+        log_hash_key=settings.log_hash_key,
+        conceal=conceal,
     )
 
 
@@ -116,4 +121,6 @@ def main_relay() -> None:
         admin_port=settings.admin_port,
         drain_seconds=0,
         log_level=settings.log_level,
+        log_hash_key=settings.log_hash_key,
+        conceal=conceal,
     )

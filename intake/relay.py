@@ -22,6 +22,7 @@ from lookup.cache import Cache, Change, EntryTooSmallError, StreamMovedError, Va
 from lookup.clock import microseconds
 from lookup.store import encode
 from ops.connections import POSTGRES_AWAY, connect_directly
+from ops.discretion import first_line
 from ops.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -157,7 +158,7 @@ class Relay:
             try:
                 await self._connect_and_lead()
             except (*POSTGRES_AWAY, asyncpg.PostgresError) as error:
-                log.warning("the relay lost its database: %s: %s", type(error).__name__, error)
+                log.warning("the relay lost its database: %s: %s", type(error).__name__, first_line(error))
             finally:
                 metrics.RELAY_LEADER.set(0)
                 metrics.OLDEST_WRITER.set(0)  # both are the leader's to say

@@ -14,6 +14,7 @@ from lookup.settings import (
     PublicSettings,
     Seconds,
     check_key_secrets,
+    check_networks,
     check_url,
 )
 from ops import addresses
@@ -64,6 +65,10 @@ class IntakeSettings(WriterSettings, PoolerSettings, PublicSettings):
         default="http://127.0.0.1:8080",
         doc="Where citizens reach the lookup; stands on receipts.",
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_networks("HOSO24_TRUSTED_PROXIES", self.trusted_proxies)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ from lookup.lookup_key import KeyRing, MalformedKey
 from lookup.reader import Found, Missing, Reader
 from lookup.shedding import REFUSED_AFTER, Load, Overloaded
 from lookup.status import Status
+from ops import tracing
 from ops.clients import FORWARDED, Clients
 from ops.errors import Kind, Malformed, Refusal
 from ops.middleware import read_body
@@ -113,6 +114,10 @@ class Desk:
         """
         return self._clients.client(peer, ",".join(asked.getall(FORWARDED, ())))
 
+    def trusts(self, peer: str | None) -> bool:
+        """Whether the peer with this address is a proxy of ours."""
+        return self._clients.trusts(peer)
+
     @property
     def anonymous(self) -> str:
         """The name of the anonymous view: what this installation adds to it, and the names it adds them by."""
@@ -179,7 +184,8 @@ class Desk:
         try:
             return await self.reader.find(code, at_least, before_primary=before_primary if at_least else None)
         except Overloaded:
-            await asyncio.sleep(REFUSED_AFTER)
+            with tracing.span("turn away"):
+                await asyncio.sleep(REFUSED_AFTER)
             raise
 
     async def _wrong_key(self, client: bytes | None, reason: str) -> NoReturn:
@@ -198,7 +204,8 @@ class Desk:
     async def hold_back(self, client: bytes | None, seconds: float) -> None:
         """Let an answer wait. Raises TooManyRequests when too many of this client wait already."""
         if seconds:
-            await self._limits.hold_back(client, seconds)
+            with tracing.span("hold back"):
+                await self._limits.hold_back(client, seconds)
 
     @staticmethod
     def refused(refusal: Refusal) -> tuple[str, str]:

@@ -20,6 +20,7 @@ from lookup.hotpath import HotPath
 from lookup.limits import Limits
 from lookup.lookup_key import KeyRing
 from lookup.memory import Memory
+from lookup.pseudonyms import conceal, pseudonym
 from lookup.pulse import Pulse
 from lookup.reader import Reader, Vitals
 from lookup.service_pages import ServiceBoard
@@ -92,7 +93,13 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
     hot = HotPath(desk, memory, state, log_share=settings.access_log_share)
     connection = functools.partial(ExpressProtocol, offer=hot.offer, departures=Departures())
     app = web.Application(
-        middlewares=middlewares("lookup", render=pages.render_problem, log_share=settings.access_log_share)
+        middlewares=middlewares(
+            "lookup",
+            render=pages.render_problem,
+            log_share=settings.access_log_share,
+            trusts=desk.trusts,
+            subjects={"code": pseudonym},
+        )
     )
     app.add_routes(api.routes(desk))
     app.add_routes(service_pages.routes(board))
@@ -129,4 +136,6 @@ def main() -> None:
         drain_seconds=settings.drain_seconds,
         log_level=settings.log_level,
         connections=settings.connections,
+        log_hash_key=settings.log_hash_key,
+        conceal=conceal,
     )

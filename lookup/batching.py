@@ -5,6 +5,7 @@ Batches grow with load, and nobody waits when there is none. No domain words her
 
 import asyncio
 import collections
+import contextvars
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -134,7 +135,8 @@ class Stage(Generic[T]):
                 continue
             self._places.free -= 1
             self._under_way += 1
-            task = asyncio.create_task(self._run(batch))
+            # In a context of its own: a batch is no part of the request that happened to begin it.
+            task = asyncio.create_task(self._run(batch), context=contextvars.Context())
             self._batches.add(task)
             task.add_done_callback(self._batches.discard)
             self._take_time(len(batch))

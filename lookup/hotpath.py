@@ -29,6 +29,7 @@ from lookup.code import DossierCode, Scheme
 from lookup.dossier import unpack
 from lookup.freshness import SECOND
 from lookup.memory import Copy, Memory, Rendered
+from lookup.pseudonyms import pseudonym
 from lookup.reader import Answer, Found
 from lookup.shedding import REFUSED_AFTER, Overloaded
 from ops import logs, tracing
@@ -40,6 +41,7 @@ from ops.middleware import (
     CONTENT_SECURITY_POLICY,
     NOT_TIMED,
     SLOW,
+    Trust,
     completed,
     draw,
     dress,
@@ -49,6 +51,7 @@ from ops.middleware import (
     log_access,
     new_request_id,
     problem,
+    worth_a_line,
 )
 from ops.probes import State
 
@@ -129,7 +132,7 @@ class HotPath:
         self._state = state
         self._second = 0
         self._date = b""
-        self._tally = _Tally(log_share)
+        self._tally = _Tally(log_share, desk.trusts)
         self._held_back: set[asyncio.Task[None]] = set()
         self._turned_away: deque[tuple[float, _Asked, Overloaded]] = deque()
 
@@ -153,11 +156,12 @@ class HotPath:
                     if rendered is not None:
                         age = now - max(copy.as_of, feed.at)
                         status, answer = self._fresh(message, held, request_id, rendered, age, _CACHED)
-                        self._tally.count(message, began, status, "memory", "found", age)
+                        self._tally.count(message, connection, request_id, began, status, "memory", "found", age)
                         return answer
             return self._later(name, message, connection, held, request_id, began)
-        except Exception:
-            _log.exception("Failed while answering %s; it goes the normal way.", ROUTE)
+        except Exception as error:
+            if worth_a_line(500, 0.0, drawn=False, failure=error):
+                _log.exception("Failed while answering %s; it goes the normal way.", ROUTE)
             return None
 
     async def run(self) -> None:
@@ -184,7 +188,8 @@ class HotPath:
             elif lowered == _HELD and not held and _is_one_tag(value):
                 held = value
             elif lowered == _TRACE:
-                trace = value.decode("ascii", "replace")
+                if self._desk.trusts(connection.peer):
+                    trace = value.decode("ascii", "replace")
             else:
                 return None
         if tracing.draw(trace):
@@ -324,8 +329,9 @@ class HotPath:
 
     def _give_up(self, asked: _Asked, error: Exception) -> None:
         """Nobody foresaw this; whoever was promised an answer gets one all the same."""
-        _log.error("Failed while answering %s.", ROUTE, exc_info=error)
-        self._fulfil(asked, self._refused(asked, Internal(), "nowhere", "unavailable"))
+        if asked.gone:  # and has no line that would tell it
+            _log.error("Failed while answering %s.", ROUTE, exc_info=error)
+        self._fulfil(asked, self._refused(asked, Internal(), "nowhere", "unavailable", failure=error))
 
     async def _answer_slowly(self, asked: _Asked, answer: Answer, seconds: float) -> bytes:
         try:
@@ -366,18 +372,30 @@ class HotPath:
         self._count(asked, response.status, found.source, "stale" if found.stale else "found", found.age)
         return ready
 
-    def _refused(self, asked: _Asked, refusal: Refusal, source: str, outcome: str) -> bytes:
+    def _refused(
+        self, asked: _Asked, refusal: Refusal, source: str, outcome: str, *, failure: Exception | None = None
+    ) -> bytes:
         logs.request_id.set(asked.request_id.decode())  # the problem document names it
         response = problem(asked.message.headers, refusal)
         completed(response, refusal)
         ready = written(response, dressed_as=asked.request_id.decode(), head=asked.message.method == "HEAD")
-        self._count(asked, response.status, source, outcome)
+        self._count(asked, response.status, source, outcome, failure=failure)
         return ready
 
-    def _count(self, asked: _Asked, status: int, source: str, outcome: str, age: int | None = None) -> None:
+    def _count(
+        self,
+        asked: _Asked,
+        status: int,
+        source: str,
+        outcome: str,
+        age: int | None = None,
+        failure: Exception | None = None,
+    ) -> None:
         """Count the request, and the lookup unless it has been."""
         status = CLIENT_GONE if asked.gone else status
-        self._tally.count(asked.message, asked.began, status, source, "" if asked.counted else outcome, age)
+        outcome = "" if asked.counted else outcome
+        said = (asked.message, asked.connection, asked.request_id, asked.began)
+        self._tally.count(*said, status, source, outcome, age, failure)
         asked.counted = True
 
     def _fulfil(self, asked: _Asked, answer: bytes) -> None:
@@ -394,8 +412,9 @@ class _Tally:
     Adding to Prometheus's objects one by one costs as much as an answer; sorting into buckets costs less in bulk.
     """
 
-    def __init__(self, log_share: float) -> None:
+    def __init__(self, log_share: float, trusts: Trust) -> None:
         self._log_share = log_share
+        self._trusts = trusts
         self._in_flight = HTTP_IN_FLIGHT.labels(SERVICE)
         self.promised = 0
         self._reported = 0
@@ -406,11 +425,14 @@ class _Tally:
     def count(
         self,
         message: RawRequestMessage,
+        connection: ExpressProtocol,
+        request_id: bytes,
         began: float,
         status: int,
         source: str,
         outcome: str,
         age: int | None = None,
+        failure: Exception | None = None,
     ) -> None:
         """An answer is ready. One without an outcome was counted as a lookup already; one without an age has none."""
         method = message.method
@@ -421,8 +443,28 @@ class _Tally:
         if status not in NOT_TIMED:
             self._seconds.append(seconds)
         drawn = draw(self._log_share)
-        if drawn or status >= 500 or seconds >= SLOW:
-            log_access(method, ROUTE, status, message.path, seconds, drawn=drawn)
+        if (drawn or status >= 500 or seconds >= SLOW) and worth_a_line(status, seconds, drawn=drawn, failure=failure):
+            self._log(message, connection, request_id.decode(), status, seconds, failure)
+
+    def _log(
+        self,
+        message: RawRequestMessage,
+        connection: ExpressProtocol,
+        request_id: str,
+        status: int,
+        seconds: float,
+        failure: Exception | None,
+    ) -> None:
+        """The request's line: what the middlewares would have it say."""
+        headers = message.headers
+        given = headers.get(tracing.TRACEPARENT) if self._trusts(connection.peer) else None
+        if (caller := tracing.remote(given)) is not None:
+            trace = f"{caller.trace_id:032x}"
+        else:
+            ours = headers.get("X-Request-Id") != request_id
+            trace = tracing.of_request(request_id if ours else new_request_id())
+        fields = {"request_id": request_id, "trace_id": trace, "code_hash": pseudonym(message.path[_PREFIX:])}
+        log_access(message.method, ROUTE, status, seconds, failure=failure, **fields)
 
     def flush(self) -> None:
         """Add it all to the metrics."""

@@ -33,6 +33,7 @@ from lookup.freshness import SECOND, Freshness, Verdict
 from lookup.memory import Copy, Memory
 from lookup.shedding import Load, Overloaded, Shedding
 from lookup.store import Loaded, Store
+from ops import tracing
 from ops.breaker import Breaker
 from ops.errors import OurOwnDelay, Unavailable
 
@@ -195,6 +196,7 @@ class ReadThrough:
         self._memory = memory if memory is not None else Memory(0)
         self._deadline = deadline
         self._under_way: dict[str, _Lookup] = {}
+        self._waits = tracing.Waits()
         redis = Places(REDIS_ROUND_TRIPS)
         self._copies = self._stage(self._read_copies, redis)
         self._loads = self._stage(self._load, places)
@@ -235,7 +237,7 @@ class ReadThrough:
         """
         answer = self.recall(name, at_least)
         if answer is None:
-            answer = await self._awaited(lambda callback: self.want(name, callback))
+            answer = await self._awaited(name, lambda callback: self.want(name, callback))
         if answer.entry.version >= at_least:
             return answer
         if before_primary is not None:
@@ -243,7 +245,7 @@ class ReadThrough:
         # A load of its own, from the primary, begun now.
         lookup = self._new(name, at_least=at_least)
         lookup.best, lookup.source = answer.entry, answer.source
-        answer = await self._awaited(lambda callback: self._ask_primary(lookup, callback))
+        answer = await self._awaited(name, lambda callback: self._ask_primary(lookup, callback))
         if answer.entry.version < at_least:
             raise StatusUnavailable(version=answer.entry.version)
         return answer
@@ -275,7 +277,14 @@ class ReadThrough:
         lookup.callers.append(callback)
         self._primary.enter(lookup)
 
-    async def _awaited(self, ask: Callable[[Callback], None]) -> Answer:
+    async def _awaited(self, name: str, ask: Callable[[Callback], None]) -> Answer:
+        with self._waits.wait("wait for an answer", name) as span:
+            span.set_attribute("hoso24.shared", name in self._under_way)
+            answer = await self._called_back(ask)
+            span.set_attribute("hoso24.source", answer.source)
+            return answer
+
+    async def _called_back(self, ask: Callable[[Callback], None]) -> Answer:
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
         def arrived(answer: Answer | Unavailable) -> None:
@@ -384,6 +393,10 @@ class ReadThrough:
 
     async def _read_copies(self, lookups: list[_Lookup]) -> None:
         """Step 2: one MGET."""
+        with self._waits.batch("read copies", lookups):
+            await self._read_and_sort(lookups)
+
+    async def _read_and_sort(self, lookups: list[_Lookup]) -> None:
         metrics.batch_size("redis").observe(len(lookups))
         asked, epoch = self._feed.mark(), self._feed.epoch
         keys = [self._key(epoch, lookup.name) for lookup in lookups]
@@ -426,11 +439,13 @@ class ReadThrough:
 
     async def _load(self, lookups: list[_Lookup]) -> None:
         """Steps 3 and 4: one query to whoever is best asked, and what wins in Redis."""
-        await self._load_and_fill(lookups, primary=False)
+        with self._waits.batch("load", lookups):
+            await self._load_and_fill(lookups, primary=False)
 
     async def _load_from_primary(self, lookups: list[_Lookup]) -> None:
         """Steps 5 and 4: one query to the primary, and what wins in Redis."""
-        await self._load_and_fill(lookups, primary=True)
+        with self._waits.batch("load from the primary", lookups):
+            await self._load_and_fill(lookups, primary=True)
 
     async def _load_and_fill(self, lookups: list[_Lookup], *, primary: bool) -> None:
         metrics.batch_size("primary" if primary else "postgres").observe(len(lookups))

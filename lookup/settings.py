@@ -34,6 +34,13 @@ class ProcessSettings:
     log_level: Literal["debug", "info", "warning", "error"] = setting(
         "HOSO24_LOG_LEVEL", default="info", doc="debug, info, warning or error."
     )
+    log_hash_key: Secret | None = setting(
+        "HOSO24_LOG_HASH_KEY",
+        default=None,
+        doc="Key of the hashes that stand for codes in the log; lines of processes that share it can be joined. "
+        "Without one each process makes its own.",
+        secret=True,
+    )
     pg_deadline: Seconds = setting(
         "HOSO24_PG_DEADLINE", default=1.0, doc="Longest a read from Postgres may take, in seconds."
     )
@@ -59,6 +66,19 @@ class PublicSettings(ProcessSettings):
         default=MOST,
         doc="Clients connected to a process at the most; fewer where it may not have so many descriptors.",
     )
+    trusted_proxies: tuple[str, ...] = setting(
+        "HOSO24_TRUSTED_PROXIES",
+        default=PRIVATE_NETWORKS,
+        doc="Networks whose X-Forwarded-For and traceparent are believed.",
+    )
+
+
+def check_networks(name: str, networks: tuple[str, ...]) -> None:
+    """Raise ValueError, naming the setting, unless these are networks."""
+    try:
+        Networks(networks)
+    except ValueError as fault:
+        raise ValueError(f"{name}: {fault}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,11 +148,6 @@ class LookupSettings(CacheSettings, PoolerSettings, PublicSettings):
         doc="Secrets of the lookup keys, id:hex,id:hex; the first signs, all verify.",
         secret=True,
     )
-    trusted_proxies: tuple[str, ...] = setting(
-        "HOSO24_TRUSTED_PROXIES",
-        default=PRIVATE_NETWORKS,
-        doc="Networks whose X-Forwarded-For is believed when rates tell clients apart.",
-    )
     partners: tuple[str, ...] = setting(
         "HOSO24_PARTNERS", default=(), doc="Networks of partners that ask much, whom no rate applies to."
     )
@@ -146,11 +161,8 @@ class LookupSettings(CacheSettings, PoolerSettings, PublicSettings):
         super().__post_init__()
         check_url("HOSO24_PG_READER_URL", addresses.check_postgres, self.pg_url)
         check_key_secrets(self.lookup_key_secrets)
-        for name, networks in (("TRUSTED_PROXIES", self.trusted_proxies), ("PARTNERS", self.partners)):
-            try:
-                Networks(networks)
-            except ValueError as fault:
-                raise ValueError(f"HOSO24_{name}: {fault}") from None
+        check_networks("HOSO24_TRUSTED_PROXIES", self.trusted_proxies)
+        check_networks("HOSO24_PARTNERS", self.partners)
         unknown = set(self.anonymous_shows) - {word.value for word in Shows}
         if unknown:
             raise ValueError(f"HOSO24_ANONYMOUS_SHOWS: unknown {', '.join(sorted(unknown))}")

@@ -23,11 +23,13 @@ from lookup.dossier import VIETNAM, unpack
 from lookup.freshness import SECOND
 from lookup.hosts import Host, Hosts, Role
 from lookup.memory import Memory
+from lookup.pseudonyms import canonical, pseudonym
 from lookup.reader import Vitals
 from lookup.settings import LookupSettings
 from lookup.status import Status
 from lookup.store import DOSSIERS, encode
 from ops.connections import Redis
+from ops.discretion import hashed_by
 from ops.errors import Unavailable
 from ops.probes import Report
 
@@ -45,6 +47,7 @@ def process_report(memory: Memory, vitals: Vitals, hosts: Hosts) -> Report:
         copy = memory.look(code)
         return {
             "now": now,
+            "code_hash": pseudonym(code),
             "copy": copy
             and {
                 "version": copy.version,
@@ -97,6 +100,8 @@ class Findings:
     stream_end: str
     stream_at: int
     epochs: Mapping[str, int]
+    code_hash: str | None = None
+    """What stands for the code in the log; None if it takes the key of a process that did not answer."""
 
 
 async def tell(typed: str, admin: str, settings: LookupSettings, console: Console | None = None) -> bool:
@@ -128,7 +133,8 @@ async def find_out(code: DossierCode, admin: str, settings: LookupSettings) -> F
         epoch = max(epochs.values(), default=1)
         cached, stream_end, stream_at = await _ask_redis(Cache(redis), epoch, code)
         rows = [_of_memory(process, admin), cached, *(row for row, _ in of_hosts)]
-        return Findings(code, clock.now(), rows, process, stream_end, stream_at, epochs)
+        code_hash = _code_hash(code, process, settings)
+        return Findings(code, clock.now(), rows, process, stream_end, stream_at, epochs, code_hash)
     finally:
         await hosts.close()
         await redis.close()
@@ -145,7 +151,17 @@ def show(findings: Findings, admin: str) -> Iterator[Any]:
     yield table
     if findings.process is not None:
         yield from _about_process(findings, findings.process)
+    if findings.code_hash is not None:
+        yield f"log       lines about this code have code_hash {findings.code_hash}"
     yield from _advice(findings, admin)
+
+
+def _code_hash(code: DossierCode, process: Mapping[str, Any] | None, settings: LookupSettings) -> str | None:
+    if process is not None:
+        return str(process["code_hash"])
+    if settings.log_hash_key is not None:
+        return hashed_by(settings.log_hash_key.reveal(), canonical(code.text))
+    return None
 
 
 async def _ask_process(code: DossierCode, admin: str) -> Mapping[str, Any] | None:

@@ -15,7 +15,8 @@ _UNKNOWN = b""
 
 
 class Clients:
-    """Tells clients apart. `proxies`: the networks of our own proxies; only theirs is X-Forwarded-For believed.
+    """Tells clients apart. `proxies`: the networks of our own proxies; only theirs are X-Forwarded-For and traceparent
+    believed.
 
     `partners`: networks that no rate applies to. Raises ValueError for a network that is none.
     """
@@ -36,6 +37,11 @@ class Clients:
         if self._partners.hold(address):
             return None
         return address if len(address) <= 4 else address[:8]
+
+    def trusts(self, peer: str | None) -> bool:
+        """Whether what this peer says of others is believed: a proxy of ours, or somebody on a Unix socket."""
+        address, is_proxy = self._peer(peer or "")
+        return is_proxy or not address
 
     def _look_at_peer(self, peer: str) -> tuple[bytes, bool]:
         """Its address, and whether it is a proxy of ours."""

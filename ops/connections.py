@@ -24,6 +24,7 @@ from prometheus_client import Counter, Histogram
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from ops import tracing
 from ops.addresses import Place, RedisAddress, Urls, redis_address
 from ops.errors import OurOwnDelay, Unavailable
 from ops.metrics import DEPENDENCY_SECONDS, DEPENDENCY_UNAVAILABLE
@@ -91,13 +92,17 @@ class Postgres:
 
     async def fetch(self, sql: str, *arguments: object, deadline: float | None = None) -> list[asyncpg.Record]:
         """Run one statement and return its rows. Raises Unavailable within the deadline."""
-        async with self.connection(deadline) as connection:
+        async with self.connection(deadline, operation="SELECT") as connection:
             rows: list[asyncpg.Record] = await connection.fetch(sql, *arguments)
             return rows
 
     @contextlib.asynccontextmanager
-    async def connection(self, deadline: float | None = None) -> AsyncIterator[asyncpg.Connection]:
+    async def connection(
+        self, deadline: float | None = None, *, operation: str = ""
+    ) -> AsyncIterator[asyncpg.Connection]:
         """A connection for as long as the block runs, at most `deadline` seconds from now.
+
+        `operation` is what a trace calls the block: the SQL command where it is a single one.
 
         A connection whose block did not end in time, or was cancelled, is thrown away: nobody knows what
         the server is still doing on it, and asking it to cancel could hang as well.
@@ -107,7 +112,7 @@ class Postgres:
         seconds = deadline or self._deadline
         queued = self._asking >= self._size
         asked_at = had_at = time.monotonic()
-        with _measured(self.name, POSTGRES_AWAY, seconds, self._lateness):
+        with _measured(self.name, "postgresql", operation, POSTGRES_AWAY, seconds, self._lateness):
             try:
                 self._asking += 1
                 async with asyncio.timeout(seconds):
@@ -267,23 +272,23 @@ class Redis:
         seconds = self._deadline + waiting
         self._look_again()
         try:
-            with self._within(seconds):
+            with self._within(seconds, ""):
                 async with asyncio.timeout(seconds):
                     return await command(self._client)
         except Unavailable as away:
             await self._learn_from(away)
             raise
 
-    async def call(self, *words: bytes | str | int) -> Any:
+    async def call(self, command: str, *words: bytes | str | int) -> Any:
         """One command by its words, on the shortest way; it may be carried out twice. Raises Unavailable in time.
 
         What redis-py does besides (options, retries, observation, a pool with a lock) takes longer than a short
         command, and packing a long one in Python longer than Redis needs for it.
         """
-        packed = hiredis.pack_command(words)  # type: ignore[arg-type]  # its stub means tuples of any length
+        packed = hiredis.pack_command((command, *words))  # type: ignore[arg-type]  # its stub means tuples of any length
         self._look_again()
         try:
-            with self._within(self._deadline):
+            with self._within(self._deadline, command):
                 async with asyncio.timeout(self._deadline):
                     while self._idle:
                         try:
@@ -317,9 +322,9 @@ class Redis:
                     await connection.disconnect(nowait=True)
 
     @contextlib.contextmanager
-    def _within(self, seconds: float) -> Iterator[None]:
+    def _within(self, seconds: float, command: str) -> Iterator[None]:
         away = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError, TimeoutError)
-        with _measured(self.name, away, seconds, self._lateness):
+        with _measured(self.name, "redis", command, away, seconds, self._lateness):
             try:
                 yield
             except _REFUSES_NOW as refusal:
@@ -403,32 +408,43 @@ def _address(url: str) -> RedisAddress:
 
 @contextlib.contextmanager
 def _measured(
-    name: str, away: tuple[type[Exception], ...], deadline: float, lateness: Lateness | None
+    name: str,
+    system: str,
+    operation: str,
+    away: tuple[type[Exception], ...],
+    deadline: float,
+    lateness: Lateness | None,
 ) -> Iterator[None]:
-    """Time a call, and turn what means "cannot be reached" into Unavailable, counted by reason.
+    """Time and trace a call, and turn what means "cannot be reached" into Unavailable, counted by reason.
 
     A timeout while our own loop was late is OurOwnDelay: the answer may have been here all the time.
     """
     started = time.perf_counter()
     asked_at = time.monotonic()
+    span, failure = tracing.call_span(name, system, operation), ""
     try:
         yield
         if name in _troubles:
             _say_it_is_back(name)
     except Unavailable as refusal:
-        _unavailable(name, "OurOwnDelay" if isinstance(refusal, OurOwnDelay) else "Refused").inc()
+        failure = "OurOwnDelay" if isinstance(refusal, OurOwnDelay) else "Refused"
+        _unavailable(name, failure).inc()
         _say_why(name, refusal.reason)
         raise
     except away as error:
         timed_out = isinstance(error, TimeoutError | redis.exceptions.TimeoutError)
         if timed_out and lateness is not None and lateness(asked_at) > OWN_SHARE * deadline:
-            _unavailable(name, "OurOwnDelay").inc()
+            failure = "OurOwnDelay"
+            _unavailable(name, failure).inc()
             raise OurOwnDelay(f"{name} was asked by a process that was late itself.") from error
-        _unavailable(name, type(error).__name__).inc()
+        failure = type(error).__name__
+        _unavailable(name, failure).inc()
         reason = reason_of(error)
         _say_why(name, reason)
         raise Unavailable(f"{name} cannot be reached now.", reason=reason) from error
     finally:
+        if span is not None:
+            tracing.call_ended(span, failure)
         _timer(name).observe(time.perf_counter() - started)
 
 

@@ -1,5 +1,6 @@
 """Log lines as JSON, one object a line, through the standard logging module.
 
+Every text in a line is cleaned first (ops/discretion.py): no query, nothing the client sent, no name of the domain's.
 A line is made where it is logged and written by a thread of its own: a reader of our output that stalls
 must not stall the event loop. When it stalls for long, lines are dropped, counted and confessed to.
 """
@@ -7,17 +8,17 @@ must not stall the event loop. When it stalls for long, lines are dropped, count
 import contextlib
 import logging
 import queue
-import re
 import sys
 import threading
 import time
-import traceback
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import TextIO
 
 import msgspec
 
+from ops import discretion
+from ops.discretion import Conceal
 from ops.metrics import LOG_LINES_DROPPED
 from ops.tracing import trace_id
 
@@ -28,38 +29,40 @@ WAITING_AT_MOST = 10_000
 GATHERING = 0.02
 
 _ORDINARY = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_QUERY = re.compile(r"\?[^\s\"'<>]*=[^\s\"'<>]*")
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
 class JsonFormatter(logging.Formatter):
-    """One record as one JSON object; `extra` fields stand beside the usual ones and never replace them."""
+    """One record as one JSON object; `extra` fields stand beside the usual ones and never replace them.
 
-    def __init__(self, service: str) -> None:
+    The request and its trace are those of the context, unless the record names others. `conceal` takes the domain's
+    names out of any text.
+    """
+
+    def __init__(self, service: str, conceal: Conceal = str) -> None:
         super().__init__()
         self._service = service
+        self._conceal = conceal
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
             "time": _rfc3339(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": without_queries(record.getMessage()),
+            "message": self._cleaned(record.getMessage()),
             "service": self._service,
-            "request_id": request_id.get(),
-            "trace_id": trace_id(),
+            "request_id": self._cleaned(getattr(record, "request_id", None) or request_id.get()),
+            "trace_id": getattr(record, "trace_id", None) or trace_id(),
         }
         for name, value in vars(record).items():
-            if name not in _ORDINARY:
-                line.setdefault(name, value)
-        if record.exc_info and record.exc_info[0]:
-            line["exception"] = without_queries("".join(traceback.format_exception(*record.exc_info)).rstrip())
+            if name not in _ORDINARY and name not in line:
+                line[name] = self._cleaned(value)
+        if record.exc_info and record.exc_info[1]:
+            line["exception"] = self._cleaned(discretion.told(record.exc_info[1]))
         return _encode({name: value for name, value in line.items() if value is not None}).decode()
 
-
-def without_queries(text: str) -> str:
-    """The text with the query of every URL in it cut off: a query may hold a lookup key."""
-    return _QUERY.sub("?…", text) if "?" in text else text
+    def _cleaned(self, value: object) -> object:
+        return discretion.cleaned(value, self._conceal)
 
 
 def _rfc3339(seconds: float) -> str:
@@ -86,6 +89,12 @@ class WriterThread(logging.Handler):
             self._waiting.put(self.format(record))
         except Exception:
             self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging calls it so
+        """A line that cannot be made is replaced by one that says where; logging itself would print its arguments."""
+        where = f"{record.module}:{record.lineno}"
+        message = f"A log line could not be made, at {where}: {type(sys.exception()).__name__}."
+        self._waiting.put(_encode({"time": _rfc3339(record.created), "level": "error", "message": message}).decode())
 
     def flush(self) -> None:
         """Wait until all lines so far are written, but not for longer than two seconds."""
@@ -126,11 +135,13 @@ class WriterThread(logging.Handler):
             self._stream.flush()
 
 
-def configure(service: str, level: str | int, stream: TextIO | None = None) -> logging.Handler:
+def configure(
+    service: str, level: str | int, stream: TextIO | None = None, *, conceal: Conceal = str
+) -> logging.Handler:
     """Send everything logged in this process to the stream, as JSON; the stream is stdout if not given.
 
-    Calling it again replaces what the first call set up; close the handler to stop it. Raises ValueError
-    for an unknown level.
+    `conceal` takes the domain's names out of every text. Calling it again replaces what the first call set up; close
+    the handler to stop it. Raises ValueError for an unknown level.
     """
     root = logging.getLogger()
     root.setLevel(level.upper() if isinstance(level, str) else level)
@@ -138,6 +149,6 @@ def configure(service: str, level: str | int, stream: TextIO | None = None) -> l
         root.removeHandler(earlier)
         earlier.close()
     handler = WriterThread(stream or sys.stdout)
-    handler.setFormatter(JsonFormatter(service))
+    handler.setFormatter(JsonFormatter(service, conceal))
     root.addHandler(handler)
     return handler

@@ -34,8 +34,8 @@ HTTP_IN_FLIGHT = Gauge("hoso24_http_in_flight", "Requests being answered now, by
 CONNECTIONS = Gauge("hoso24_connections", "Connections clients have open to the public port, by service.", ["service"])
 CONNECTIONS_CUT = Counter(
     "hoso24_connections_cut_total",
-    "Connections to the public port that were hung up on, by service. reason is slow_head when no whole request came in "
-    "time, deaf when answers were not taken in time or too many waited to be, silent when it made room for a newcomer "
+    "Connections to the public port that were hung up on, by service. reason is slow_head when no whole request came "
+    "in time, deaf when answers were not taken in time or too many waited to be, silent when it made room for a newcomer "
     "while the process was full, full for a newcomer there was no room for.",
     ["service", "reason"],
 )

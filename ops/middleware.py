@@ -12,20 +12,30 @@ import random
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import msgspec
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
+from opentelemetry.trace import Span
 from prometheus_client import Counter, Histogram
 
 from ops import tracing
+from ops.discretion import asking
 from ops.errors import Internal, Kind, Malformed, MethodNotAllowed, NoSuchPath, Refusal, TooLarge, Unavailable
 from ops.logs import request_id
 from ops.metrics import HTTP_IN_FLIGHT, HTTP_REQUESTS, HTTP_SECONDS
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Render = Callable[[web.Request, Refusal], web.StreamResponse | None]
+Trust = Callable[[str | None], bool]
+"""Whether the peer with this address is a proxy of ours; None for one that has no address."""
+Subjects = Mapping[str, Callable[[str], str]]
+"""Name of a variable part of paths → from what stands there to the hash that may stand in a log line."""
+About = Callable[[], Mapping[str, str]]
+
+NO_SUBJECTS: Subjects = {}
 
 HTTP_STATUS: dict[Kind, int] = {
     Kind.INVALID: 400,
@@ -65,31 +75,53 @@ _IDS_AT_ONCE = 256
 _new_ids: list[str] = []
 """Made some at a time, which costs a third of making each by itself."""
 
+_FAILURE = web.RequestKey("failure", BaseException)
+"""Under which a request holds the exception that nobody foresaw."""
+
 _access = logging.getLogger("hoso24.access")
 BODY_SECONDS = 10.0
 """How long a body may take to arrive."""
 
-_log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
-def middlewares(service: str, *, render: Render | None = None, log_share: float = 1.0) -> list[Any]:
+def nobody(_: str | None) -> bool:
+    """No peer is trusted."""
+    return False
+
+
+def middlewares(
+    service: str,
+    *,
+    render: Render | None = None,
+    log_share: float = 1.0,
+    trusts: Trust = nobody,
+    subjects: Subjects = NO_SUBJECTS,
+) -> list[Any]:
     """The chain for `web.Application(middlewares=…)`, outermost first.
 
-    `log_share`: of the good and quick answers, how many get a line in the access log, from 0 to 1.
+    `log_share`: of the good and quick answers, how many get a line in the access log, from 0 to 1. `trusts`: whether
+    the peer with this address is a proxy of ours, whose traceparent is believed. `subjects`: of the variable parts of
+    paths, by name, those that lines say a hash of (`code` becomes `code_hash`), and how to find it.
     """
-    return [identify, observe(service, log_share), problems(render)]
+    return [identify, observe(service, log_share, trusts, subjects), problems(render)]
 
 
 @web.middleware
 async def identify(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request an id, the caller's if that is sane, and put it on the answer and all log lines."""
-    request_id.set(identity(request.headers.get(_REQUEST_ID, "")))
+    given = request.headers.get(_REQUEST_ID, "")
+    identified = identity(given)
+    request_id.set(identified)
+    tracing.begin(None if identified == given else tracing.of_request(identified))
+    asking.set(request)
     try:
         response = await handler(request)
     except web.HTTPException as answer:  # a redirect
         dress(answer)
         raise
+    finally:
+        asking.set(None)
     if not response.prepared:
         dress(response)
     return response
@@ -125,7 +157,7 @@ def dress(response: web.StreamResponse) -> None:
     headers[hdrs.SERVER] = "hoso24"  # aiohttp would tell its version and Python's
 
 
-def observe(service: str, log_share: float = 1.0) -> Any:
+def observe(service: str, log_share: float = 1.0, trusts: Trust = nobody, subjects: Subjects = NO_SUBJECTS) -> Any:
     """Count, time, log and trace each request under its route's template."""
     in_flight = HTTP_IN_FLIGHT.labels(service)
 
@@ -136,8 +168,7 @@ def observe(service: str, log_share: float = 1.0) -> Any:
         status = 500
         began = time.perf_counter()
         in_flight.inc()
-        drawn = getattr(request.protocol, "drawn", None) is request._message
-        with tracing.server_span(method, route, request.headers, drawn=drawn) as span:
+        with _traced(request, method, route, trusts) as span:
             try:
                 response = await handler(request)
                 status = response.status if request.transport is not None else CLIENT_GONE
@@ -155,21 +186,60 @@ def observe(service: str, log_share: float = 1.0) -> Any:
             finally:
                 in_flight.dec()
                 tracing.answered(span, status)
-                seconds = time.perf_counter() - began
-                route = route or UNMATCHED
-                record(service, method, route, status, seconds=seconds, path=request.path, log_share=log_share)
+                record(
+                    service,
+                    method,
+                    route or UNMATCHED,
+                    status,
+                    seconds=time.perf_counter() - began,
+                    log_share=log_share,
+                    about=lambda: _hashes(request, subjects),
+                    failure=request.get(_FAILURE),
+                    sampled_in=tracing.trace_id(span) if span.is_recording() else None,
+                )
 
     return observe_request
 
 
+def _traced(request: web.Request, method: str, route: str | None, trusts: Trust) -> AbstractContextManager[Span]:
+    """The request's span, if it is sampled; whoever is no proxy of ours cannot say that it is."""
+    traceparent = request.headers.get(tracing.TRACEPARENT)
+    if traceparent is not None and not trusts(request.remote):
+        traceparent = None
+    if traceparent is not None and (caller := tracing.remote(traceparent)) is not None:
+        tracing.begin(f"{caller.trace_id:032x}")
+    if getattr(request.protocol, "drawn", None) is not request._message and not tracing.draw(traceparent):
+        return tracing.untraced()
+    return tracing.server_span(method, route, {} if traceparent is None else request.headers)
+
+
+def _hashes(request: web.Request, subjects: Subjects) -> Mapping[str, str]:
+    found = request.match_info
+    return {f"{name}_hash": pseudonym(found[name]) for name, pseudonym in subjects.items() if name in found}
+
+
 def record(
-    service: str, method: str, route: str, status: int, *, seconds: float, path: str, log_share: float = 1.0
+    service: str,
+    method: str,
+    route: str,
+    status: int,
+    *,
+    seconds: float,
+    log_share: float = 1.0,
+    about: About = dict,
+    failure: BaseException | None = None,
+    sampled_in: str | None = None,
 ) -> None:
-    """Count one answered request, and write its line into the access log if it is bad, slow or drawn."""
+    """Count one answered request, and write its one line into the access log if it failed, is bad, slow or drawn.
+
+    `about` is asked for more fields when there is a line. `failure` is what nobody foresaw, and stands in the line.
+    `sampled_in`: the trace that the request is recorded in.
+    """
     http_counter(service, method, route, status).inc()
     if status not in NOT_TIMED:
-        http_timer(service, route).observe(seconds)
-    log_access(method, route, status, path, seconds, drawn=draw(log_share))
+        http_timer(service, route).observe(seconds, {"trace_id": sampled_in} if sampled_in else None)
+    if worth_a_line(status, seconds, drawn=draw(log_share), failure=failure):
+        log_access(method, route, status, seconds, failure=failure, **about())
 
 
 class Allowance:
@@ -191,6 +261,7 @@ class Allowance:
 
 
 _bad_lines = Allowance(BAD_LINES)
+_failed_lines = Allowance(BAD_LINES)
 _drawn_lines = Allowance(DRAWN_LINES)
 
 
@@ -202,16 +273,27 @@ def draw(log_share: float) -> bool:
     return log_share >= 1.0 or (random.random() < log_share and _drawn_lines.take())  # noqa: S311
 
 
-def log_access(method: str, route: str, status: int, path: str, seconds: float, *, drawn: bool) -> None:
-    """Write a request's line into the access log, if it is bad, slow or drawn.
+def worth_a_line(status: int, seconds: float, *, drawn: bool, failure: BaseException | None = None) -> bool:
+    """Whether a request is to have a line in the access log: it failed, is bad, slow or drawn.
 
-    Of the bad and slow ones a second has BAD_LINES at the most: where everything is refused, refusing has to be cheap.
+    Of those that are not drawn a second has BAD_LINES at the most, and those that failed as many of their own: where
+    everything is refused, refusing has to be cheap.
     """
-    worth = drawn or ((status >= 500 or seconds >= SLOW) and _bad_lines.take())
-    if worth and _access.isEnabledFor(logging.INFO):
-        # A path that holds an encoded question mark was meant to have a query.
-        fields = {"method": method, "route": route, "status": status, "path": path.partition("?")[0][:200]}
-        _access.info("%s %s %d", method, route, status, extra={**fields, "seconds": round(seconds, 6)})
+    if failure is not None:
+        return _failed_lines.take()
+    return drawn or ((status >= 500 or seconds >= SLOW) and _bad_lines.take())
+
+
+def log_access(
+    method: str, route: str, status: int, seconds: float, *, failure: BaseException | None = None, **fields: str
+) -> None:
+    """Write a request's line into the access log. No path: that names somebody's dossier."""
+    level = logging.INFO if failure is None else logging.WARNING if status < 500 or status == 503 else logging.ERROR
+    if not _access.isEnabledFor(level):
+        return
+    fields.setdefault("trace_id", tracing.trace_id() or tracing.of_request(new_request_id()))
+    measured = {"method": method, "route": route, "status": status, "seconds": round(seconds, 6)}
+    _access.log(level, "%s %s %d", method, route, status, extra={**measured, **fields}, exc_info=failure)
 
 
 # `labels` takes a lock and three microseconds each time. The labels are finite, and so are these.
@@ -255,7 +337,7 @@ def problems(render: Render | None = None) -> Any:
 
 
 def _understood(request: web.Request, error: Exception) -> Refusal:
-    """The refusal that an exception amounts to; Internal, and a log entry, for what is none of ours."""
+    """The refusal that an exception amounts to; Internal for what is none of ours, which the request's line tells."""
     if isinstance(error, Refusal):
         return error
     if isinstance(error, web.HTTPException) and error.status < 500:
@@ -265,9 +347,9 @@ def _understood(request: web.Request, error: Exception) -> Refusal:
     if isinstance(error, ConnectionError) and request.transport is None:
         return Malformed("The client has left.")  # nobody will read it, and it is counted as 499
     if isinstance(error, TimeoutError | web.HTTPServiceUnavailable):
-        _log.warning("Out of time while answering %s.", _template(request) or UNMATCHED, exc_info=error)
+        request[_FAILURE] = error
         return Unavailable()
-    _log.error("Failed while answering %s.", _template(request) or UNMATCHED, exc_info=error)
+    request[_FAILURE] = error
     return Internal()
 
 
@@ -297,8 +379,8 @@ def _rendered(request: web.Request, refusal: Refusal, render: Render | None) -> 
         return None
     try:
         return render(request, refusal)
-    except Exception:
-        _log.exception("Rendering the refusal %s failed.", refusal.code)
+    except Exception as error:
+        request.setdefault(_FAILURE, error)
         return None
 
 

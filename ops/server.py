@@ -19,14 +19,15 @@ from typing import Any, TypeVar
 import uvloop
 from aiohttp import hdrs, web
 
-from ops import logs, tracing
+from ops import discretion, logs, tracing
 from ops.crowd import MOST, Crowd, ask_for_descriptors
+from ops.discretion import Conceal
 from ops.errors import Internal, Malformed
 from ops.listener import Listener
 from ops.metrics import CONNECTIONS_CUT
 from ops.middleware import OTHER_METHOD, UNMATCHED, dress, new_request_id, problem, record
 from ops.probes import Admin, Check, Report, State
-from ops.settings import SettingsError
+from ops.settings import Secret, SettingsError
 
 T = TypeVar("T")
 
@@ -155,12 +156,12 @@ class Protocol(web.RequestHandler):
         """
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun already")
-        if logs.request_id.get() is None:
+        if status < 500 or logs.request_id.get() is None:  # else it is that of the request before
             logs.request_id.set(new_request_id())
-        if status >= 500:
-            _log.error("A request failed outside its middlewares.", exc_info=exc)
+            tracing.begin(tracing.of_request(logs.request_id.get() or ""))
         refusal = Malformed("This is not HTTP as we read it.") if status < 500 else Internal()
-        record(self.service, OTHER_METHOD, UNMATCHED, status, seconds=0.0, path="")
+        failure = exc if status >= 500 else None
+        record(self.service, OTHER_METHOD, UNMATCHED, status, seconds=0.0, failure=failure)
         response = problem(request.headers, refusal, status)
         dress(response)
         response.force_close()
@@ -287,18 +288,22 @@ def run(
     admin_port: int,
     drain_seconds: float = 5.0,
     log_level: str = "info",
+    log_hash_key: Secret | None = None,
+    conceal: Conceal = str,
     reuse_port: bool = False,
     connections: int = MOST,
 ) -> None:
     """Run a service until SIGTERM or SIGINT, from the first log line to the last span.
 
-    The admin port answers before `build` is called. Returns after a clean stop; raises SystemExit(2) for
-    settings or ports that cannot be used, and SystemExit(1) when the service failed.
+    `log_hash_key` and `conceal` say how the log speaks of what it must not name (ops/discretion.py). The admin port
+    answers before `build` is called. Returns after a clean stop; raises SystemExit(2) for settings or ports that
+    cannot be used, and SystemExit(1) when the service failed.
     """
     try:
-        log_handler = logs.configure(service, log_level)
+        log_handler = logs.configure(service, log_level, conceal=conceal)
     except ValueError:
         raise SystemExit(_complain(f"{log_level!r} is not a log level.")) from None
+    discretion.use_key(None if log_hash_key is None else log_hash_key.reveal())
     traces = tracing.configure(service)
     ask_for_descriptors(connections)
     try:

@@ -8,6 +8,7 @@ import pytest
 
 from lookup import batching
 from lookup.batching import ENOUGH, FIRST_PACE, SMALLEST, Places, Stage
+from ops.logs import request_id
 
 
 class Clock:
@@ -478,3 +479,21 @@ async def test_batches_do_not_shrink_for_what_the_loop_itself_was_late(clock: Cl
     await arrive(stage, *names(640))
     await turns(100)
     assert ferry.sizes == [64] * 10
+
+
+async def test_batch_is_no_part_of_the_request_that_began_it() -> None:
+    seen: list[str | None] = []
+
+    async def run(_: list[str]) -> None:
+        seen.append(request_id.get())
+        request_id.set("the batch's own")
+
+    stage = Stage(run, places=Places(1), largest=2)
+    request_id.set("somebody's")
+    for item in "abc":
+        stage.enter(item)
+        await turns()
+    assert seen == [None] * len(seen)
+    assert seen
+    assert request_id.get() == "somebody's"
+    request_id.set(None)

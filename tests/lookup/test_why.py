@@ -1,6 +1,7 @@
 """One screen that says why a lookup answers what it answers."""
 
 import contextlib
+import dataclasses
 import io
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -10,7 +11,10 @@ import pytest
 from rich.console import Console
 
 from lookup import why
+from lookup.pseudonyms import pseudonym
+from ops.discretion import hashed_by
 from ops.server import Server
+from ops.settings import Secret
 from tests.conftest import Database
 from tests.house import (
     House,
@@ -100,6 +104,14 @@ async def test_without_a_lookup_the_rest_is_shown(screen: Screen) -> None:
     assert "no lookup answers at http://127.0.0.1:1" in row(text, "memory")
     assert row(text, "postgres, primary").split("│")[2].strip() == "1"
     assert "--admin" in text
+    assert "code_hash" not in text  # its key was that lookup's own
+
+
+async def test_hash_that_stands_for_the_code_in_the_log_is_on_the_screen(screen: Screen) -> None:
+    assert f"lines about this code have code_hash {pseudonym(UNKNOWN)}" in await screen.of(UNKNOWN.lower())
+    screen.settings = dataclasses.replace(screen.settings, log_hash_key=Secret("shared by all"))
+    text = await screen.of(UNKNOWN, admin="http://127.0.0.1:1")
+    assert f"lines about this code have code_hash {hashed_by('shared by all', UNKNOWN)}" in text
 
 
 async def test_copy_behind_the_primary_is_named(screen: Screen, database: Database, owner: Any) -> None:

@@ -57,3 +57,11 @@ def test_without_proxies_no_claim_is_believed() -> None:
 def test_network_that_is_none_is_refused(network: str) -> None:
     with pytest.raises(ValueError, match=network.partition("/")[0]):
         Networks([network])
+
+
+@pytest.mark.parametrize(
+    ("peer", "trusted"),
+    [("10.1.2.3", True), ("203.0.113.7", False), ("::1", True), ("2001:db8::1", False), (None, True), ("", True)],
+)
+def test_proxies_of_ours_are_trusted_and_whoever_needs_no_address(peer: str | None, trusted: bool) -> None:
+    assert Clients(["10.0.0.0/8", "::1/128"]).trusts(peer) is trusted

@@ -380,8 +380,44 @@ async def test_log_lines_of_a_request_carry_its_id_and_no_query(client: ClientSe
     assert (inside["message"], inside["request_id"]) == ("Inside.", "desk-7")
     assert access["logger"] == "hoso24.access"
     assert access["message"] == "GET /codes/{code} 200"
-    assert (access["request_id"], access["path"], access["status"]) == ("desk-7", "/codes/H26-1", 200)
-    assert mistyped["path"] == "/nowhere"
+    assert (access["request_id"], access["route"], access["status"]) == ("desk-7", "/codes/{code}", 200)
+    assert mistyped["route"] == "unmatched"
+    assert "H26-1" not in str([access, mistyped])
+
+
+async def test_line_says_a_hash_of_what_the_path_names(lines: Lines) -> None:
+    app = web.Application(middlewares=middlewares("sample", subjects={"code": lambda typed: typed.lower()[::-1]}))
+    app.add_routes([web.get("/codes/{code}", answer_code), web.get("/of/{other}", refuse)])
+    async with serving(app) as client:
+        await client.get("/codes/H26")
+        await client.get("/of/H26")
+    inside, first, second = [line for line in lines() if "request_id" in line]
+    assert (first["code_hash"], "code_hash" in second, "code_hash" in inside) == ("62h", False, False)
+
+
+async def test_failed_request_has_one_line(client: ClientSession, lines: Lines) -> None:
+    for path in ("/break", "/late", "/off"):
+        response = await client.get(path, headers={"X-Request-Id": path[1:]})
+        with contextlib.suppress(ClientPayloadError):
+            await response.read()
+    told = [(line["request_id"], line["level"], line["exception"]) for line in lines() if "request_id" in line]
+    assert [each[:2] for each in told] == [("break", "error"), ("late", "warning"), ("off", "error")]
+    assert [exception.splitlines()[-1] for _, _, exception in told] == [
+        "RuntimeError: password=hush for dossier H26-1",  # only the domain knows what a dossier is
+        "TimeoutError",
+        "RuntimeError: in the middle",
+    ]
+
+
+def test_failures_have_lines_of_their_own_however_many_are_refused(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_bad_lines", "_failed_lines"):
+        monkeypatch.setattr(middleware, name, middleware.Allowance(2, lambda: 1.0))
+    with caplog.at_level(logging.INFO, logger="hoso24.access"):
+        for failure in (*[None] * 9, *[RuntimeError()] * 9):
+            middleware.record("sample", "GET", "/x", 503, seconds=0.0, log_share=0.0, failure=failure)
+    assert [record.exc_info is not None for record in caplog.records] == [False, False, True, True]
 
 
 async def test_concurrent_requests_keep_their_ids_apart(client: ClientSession, lines: Lines) -> None:
@@ -425,9 +461,9 @@ def test_refusing_everybody_fills_no_log(caplog: pytest.LogCaptureFixture, monke
     monkeypatch.setattr(middleware, "_bad_lines", middleware.Allowance(middleware.BAD_LINES, lambda: 1.0))
     with caplog.at_level(logging.INFO, logger="hoso24.access"):
         for _ in range(middleware.BAD_LINES + 50):
-            middleware.log_access("GET", "/codes/{code}", 503, "/codes/H26-1", 0.0, drawn=False)
+            middleware.record("sample", "GET", "/codes/{code}", 503, seconds=0.0, log_share=0.0)
         assert len(caplog.records) == middleware.BAD_LINES
-        middleware.log_access("GET", "/codes/{code}", 503, "/codes/H26-1", 0.0, drawn=True)
+        middleware.record("sample", "GET", "/codes/{code}", 503, seconds=0.0, log_share=1.0)
         assert len(caplog.records) == middleware.BAD_LINES + 1
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import random
 import subprocess
 import sys
 import threading
@@ -16,9 +17,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client.samples import Exemplar
 
-from ops import tracing
-from ops.middleware import middlewares
+from ops import metrics, middleware, tracing
+from ops.middleware import Trust, middlewares
 from ops.server import Running, start
 from tests.ops.test_logs import captured
 
@@ -31,6 +34,7 @@ class Collector:
     """Takes what an OTLP/HTTP exporter sends, as the real one would."""
 
     def __init__(self) -> None:
+        self.url = ""
         self.bodies: list[bytes] = []
 
     @property
@@ -57,16 +61,17 @@ async def collector(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Collector]
     app = web.Application()
     app.add_routes([web.post("/v1/traces", collector.take)])
     server = await start(Running(app=app))
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.port}")
+    collector.url = f"http://127.0.0.1:{server.port}"
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
     yield collector
     await server.stop()
 
 
 @contextlib.asynccontextmanager
-async def traced() -> AsyncIterator[ClientSession]:
+async def traced(trusts: Trust = lambda _: True, log_share: float = 1.0) -> AsyncIterator[ClientSession]:
     """A service with tracing on; by the end all its spans have been sent."""
     traces = tracing.configure("sample")
-    app = web.Application(middlewares=middlewares("sample"))
+    app = web.Application(middlewares=middlewares("sample", trusts=trusts, log_share=log_share))
     app.add_routes([web.get("/dossiers/{code}", answer), web.get("/broken/{code}", fail), web.get("/old", move)])
     server = await start(Running(app=app), service="sample")
     async with ClientSession(f"http://127.0.0.1:{server.port}") as client:
@@ -91,7 +96,10 @@ async def fail(request: web.Request) -> web.Response:
 
 
 def attributes(span: Span) -> dict[str, str | int]:
-    return {attribute.key: attribute.value.string_value or attribute.value.int_value for attribute in span.attributes}
+    return {
+        attribute.key: getattr(attribute.value, attribute.value.WhichOneof("value") or "string_value")
+        for attribute in span.attributes
+    }
 
 
 async def test_span_names_the_route_and_not_the_dossier(collector: Collector) -> None:
@@ -156,6 +164,120 @@ async def test_ratio_decides_about_traces_that_begin_here(
     assert bool(collector.spans) is sampled
 
 
+@pytest.mark.parametrize("ratio", ["0", "1"])
+async def test_stranger_says_nothing_about_traces(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch, ratio: str
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", ratio)
+    async with traced(trusts=middleware.nobody) as client:
+        await client.get("/dossiers/1", headers=SAMPLED | {"tracestate": "theirs=HUSH"})
+        await client.get("/dossiers/1", headers=NOT_SAMPLED)
+    servers = [span for span in collector.spans if span.kind == Span.SPAN_KIND_SERVER]
+    assert len(servers) == 2 * int(ratio)
+    assert not [span for span in collector.spans if span.trace_id.hex() == TRACE or "HUSH" in span.trace_state]
+    assert not [span for span in servers if span.parent_span_id]
+
+
+@pytest.mark.parametrize("traceparent", ["nonsense", f"00-{'0' * 32}-b7ad6b7169203331-01", "00-0af7-b7ad-01"])
+@pytest.mark.parametrize("ratio", ["0", "1"])
+async def test_traceparent_nobody_understands_is_none(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch, traceparent: str, ratio: str
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", ratio)
+    async with traced() as client:
+        await client.get("/dossiers/1", headers={"traceparent": traceparent})
+    assert len(collector.spans) == 2 * int(ratio)
+
+
+async def test_trace_that_begins_here_is_found_by_the_id_of_the_answer(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "1")
+    async with traced() as client:
+        own = (await client.get("/dossiers/1")).headers["X-Request-Id"]
+        await client.get("/dossiers/1", headers={"X-Request-Id": "0123456789abcdef"})
+    first, second = [span.trace_id.hex() for span in collector.spans if span.kind == Span.SPAN_KIND_SERVER]
+    assert first == tracing.of_request(own) == f"{'0' * 16}{own}"
+    assert "0123456789abcdef" not in second  # nobody else chooses where his trace goes
+
+
+def test_share_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0.25")
+    random.seed(24)
+    traces = tracing.configure("sample")
+    assert 200 < sum(tracing.draw(None) for _ in range(1000)) < 300
+    assert tracing.draw(SAMPLED["traceparent"])
+    assert tracing.draw(f"00-{TRACE}-b7ad6b7169203331-03")
+    assert not tracing.draw(NOT_SAMPLED["traceparent"])
+    assert not tracing.draw(f"00-{TRACE}-b7ad6b7169203331-02")  # random, and not sampled
+    traces.shutdown()
+
+
+async def test_request_that_is_not_sampled_makes_no_spans_to_throw_away(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0")
+    async with traced() as client:
+        monkeypatch.setattr(tracing, "_server_span", None)
+        monkeypatch.setattr(tracing, "_span", None)
+        assert (await client.get("/dossiers/1")).status == 200
+
+
+# -- the log and the metrics say which trace ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("slow", [False, True], ids=["failed", "slow"])
+@pytest.mark.parametrize("headers", [{}, {"X-Request-Id": "desk-7"}, NOT_SAMPLED], ids=["own", "given", "traced"])
+async def test_bad_request_that_is_not_sampled_leaves_one_line_with_its_trace(
+    monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], slow: bool
+) -> None:
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
+    monkeypatch.setattr(logging.getLogger("sample"), "disabled", True)
+    if slow:
+        monkeypatch.setattr(middleware, "SLOW", 0.0)
+    with captured() as lines:
+        async with traced(log_share=0.0) as client:
+            answer = await client.get("/dossiers/1" if slow else "/broken/1", headers=headers)
+        (line,) = [line for line in lines() if "request_id" in line]
+    assert line["status"] == answer.status == (200 if slow else 500)
+    assert line["request_id"] == answer.headers["X-Request-Id"]
+    assert len(line["trace_id"]) == 32
+    assert (line["trace_id"] == TRACE) is (headers is NOT_SAMPLED)
+    assert (line["trace_id"] == tracing.of_request(line["request_id"])) is (headers == {})
+    assert ("exception" in line) is not slow
+
+
+async def test_good_quick_request_that_is_not_drawn_leaves_no_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
+    monkeypatch.setattr(logging.getLogger("sample"), "disabled", True)
+    with captured() as lines:
+        async with traced(log_share=0.0) as client:
+            await client.get("/dossiers/1")
+        assert not [line for line in lines() if "request_id" in line]
+
+
+def exemplars() -> list[Exemplar]:
+    page, content_type = metrics.exposition("application/openmetrics-text; version=1.0.0")
+    assert content_type.startswith("application/openmetrics-text")
+    return [
+        sample.exemplar
+        for family in text_string_to_metric_families(page.decode())  # type: ignore[no-untyped-call]
+        for sample in family.samples
+        if sample.exemplar is not None and sample.labels.get("route") == "/dossiers/{code}"
+    ]
+
+
+async def test_sampled_request_is_the_exemplar_of_its_bucket(collector: Collector) -> None:
+    async with traced() as client:
+        await client.get("/dossiers/1", headers=NOT_SAMPLED | {"traceparent": NOT_SAMPLED["traceparent"]})
+        before = [exemplar.labels["trace_id"] for exemplar in exemplars()]
+        sampled = TRACE[::-1]
+        await client.get("/dossiers/1", headers={"traceparent": f"00-{sampled}-b7ad6b7169203331-01"})
+    assert sampled not in before
+    assert sampled in [exemplar.labels["trace_id"] for exemplar in exemplars()]
+
+
 @pytest.mark.parametrize("ratio", ["often", "7", None])
 async def test_one_trace_in_a_hundred_is_the_default(monkeypatch: pytest.MonkeyPatch, ratio: str | None) -> None:
     monkeypatch.delenv("OTEL_TRACES_SAMPLER_ARG", raising=False)
@@ -200,7 +322,7 @@ async def test_hung_collector_does_not_hold_up_the_end(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "60")
     monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "1")
     traces = tracing.configure("sample")
-    with tracing.span("the last one"):
+    with tracing.server_span("GET", "/the/last/one", {}):
         pass
     began = time.monotonic()
     await asyncio.to_thread(traces.shutdown, 0.2)
@@ -218,7 +340,8 @@ async def test_without_an_endpoint_there_is_nothing(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
     traces = tracing.configure("sample")
     assert not traces.active
-    with tracing.span("unseen") as span:
+    assert not tracing.draw(SAMPLED["traceparent"])
+    with tracing.server_span("GET", "/unseen", SAMPLED), tracing.span("unseen") as span:
         assert not span.is_recording()
         assert tracing.trace_id() is None
     traces.shutdown()

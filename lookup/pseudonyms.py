@@ -1,0 +1,75 @@
+"""What stands for a dossier in the log: the keyed hash of its code, however the code was spelled.
+
+Whoever has the code finds the lines (`hoso24 why CODE` says what to look for); whoever has the lines does not find the
+code. Lookup keys have no pseudonym, they are left out.
+"""
+
+import re
+
+from lookup import code as codes
+from lookup import lookup_key
+from lookup.code import MalformedCode
+from lookup.lookup_key import MalformedKey
+from ops.discretion import HIDDEN, hashed
+
+# As people type them and as programs quote them: full-width, other dashes, blanks, escapes. Whether something that
+# looks like a code is one, is for `parse` to say.
+_LETTER = "0-9A-Za-z０-９Ａ-Ｚａ-ｚ"
+_DIGIT = "0-9Oo０-９Ｏｏ"
+_ESCAPED = r"%[0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}"
+_BETWEEN = rf"(?:[\s\-‐‑‒–—―−﹘﹣－/+\u200b-\u200d\u2060\ufeff\u00ad]|{_ESCAPED}){{1,12}}"
+_CODE = re.compile(
+    rf"(?:[{_LETTER}]{{2,3}}[.．]){{0,8}}[{_LETTER}]{{2,3}}(?P<a>{_BETWEEN})[{_DIGIT}]{{6}}(?P<b>{_BETWEEN})[{_DIGIT}]{{4,10}}"
+    rf"|[{_DIGIT}]{{1,7}}(?P<c>{_BETWEEN})[{_DIGIT}]{{4}}(?P<d>{_BETWEEN})[{_DIGIT}]{{5}}"
+)
+_PRINTED_KEY = re.compile(r"(?<![0-9A-Za-z])[0-9A-Za-z]{5}(?:-[0-9A-Za-z]{5}){2}(?![0-9A-Za-z])")
+_KEY = re.compile(rf"[{_LETTER}]{{5}}{_BETWEEN}[{_LETTER}]{{5}}{_BETWEEN}[{_LETTER}]{{5}}")
+_KEY_IN_ONE = re.compile(r"(?<![0-9A-Za-z])[0-9A-Za-z]{15}(?![0-9A-Za-z])")
+_SOME_DIGIT = re.compile("[0-9０-９]")
+
+
+def canonical(typed: str) -> str:
+    """The text that is hashed: the code as printed, and for what is no code what was typed."""
+    try:
+        return codes.parse(typed).text
+    except MalformedCode:
+        return typed
+
+
+def pseudonym(typed: str) -> str:
+    """The hash that stands for this dossier in the log of this process, in whatever spelling its code is given."""
+    return hashed(canonical(typed))
+
+
+def conceal(text: str) -> str:
+    """The text with every code in it replaced by its hash, and every lookup key left out."""
+    if not _SOME_DIGIT.search(text):
+        return text
+    text = _PRINTED_KEY.sub(_left_out_if_a_key, text)  # first, or what stands before it would pass for its beginning
+    text = _CODE.sub(_hashed_if_a_code, text)
+    text = _KEY_IN_ONE.sub(_left_out_if_surely_a_key, text)
+    return _KEY.sub(_left_out_if_a_key, text)
+
+
+def _hashed_if_a_code(found: "re.Match[str]") -> str:
+    text, start = found[0], found.start()
+    for group in ("b", "a", "d", "c"):  # the last first, so that the others stay where they are
+        if found[group] is not None:
+            text = text[: found.start(group) - start] + "-" + text[found.end(group) - start :]
+    try:
+        return f"code_hash={hashed(codes.parse(text).text)}"
+    except MalformedCode:
+        return found[0]
+
+
+def _left_out_if_a_key(found: "re.Match[str]") -> str:
+    # A mistyped one is nearly the key: no check of it here. Three words of five letters have no digits.
+    return HIDDEN if _SOME_DIGIT.search(found[0]) else found[0]
+
+
+def _left_out_if_surely_a_key(found: "re.Match[str]") -> str:
+    try:
+        lookup_key.canonical(found[0])
+    except MalformedKey:
+        return found[0]
+    return HIDDEN if len(_SOME_DIGIT.findall(found[0])) > 1 else found[0]
