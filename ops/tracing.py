@@ -14,6 +14,7 @@ import math
 import os
 import random
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
@@ -205,16 +206,54 @@ def server_span(method: str, route: str | None, headers: Mapping[str, str]) -> A
 
 @contextlib.contextmanager
 def _server_span(tracer: Tracer, method: str, route: str | None, headers: Mapping[str, str]) -> Iterator[Span]:
-    drawn = _drawn.set(_ratio <= 1.0)  # an environment's own sampler has the last word
-    server = tracer.start_span(
-        f"{method} {route}" if route else method,
-        context=_propagator.extract(headers, Context()),
-        kind=SpanKind.SERVER,
-        attributes={"http.request.method": method} | ({"http.route": route} if route else {}),
-    )
-    _drawn.reset(drawn)
+    server = _begun(tracer, method, route, headers)
     with _current(server):
         yield server
+
+
+def _begun(
+    tracer: Tracer, method: str, route: str | None, headers: Mapping[str, str], start_time: int | None = None
+) -> Span:
+    drawn = _drawn.set(_ratio <= 1.0)  # an environment's own sampler has the last word
+    try:
+        return tracer.start_span(
+            f"{method} {route}" if route else method,
+            context=_propagator.extract(headers, Context()),
+            kind=SpanKind.SERVER,
+            attributes={"http.request.method": method} | ({"http.route": route} if route else {}),
+            start_time=start_time,
+        )
+    finally:
+        _drawn.reset(drawn)
+
+
+def at_once(
+    method: str,
+    route: str,
+    traceparent: str | None,
+    trace: str | None,
+    status: int,
+    seconds: float,
+    *,
+    source: str,
+) -> str | None:
+    """The whole span of a drawn request that was answered without waiting; its trace, None if it is not recorded.
+
+    `traceparent` as for `draw`. `trace` is the one to begin where that names none; None for any. `source` is where the
+    answer came from.
+    """
+    if _tracer is None:
+        return None
+    before = _trace.set(trace)
+    try:
+        headers = {TRACEPARENT: traceparent} if traceparent else {}
+        server = _begun(_tracer, method, route, headers, time.time_ns() - int(seconds * 1e9))
+    finally:
+        _trace.reset(before)
+    server.set_attribute("hoso24.source", source)
+    answered(server, status)
+    server.end()
+    return trace_id(server) if server.get_span_context().trace_flags.sampled else None
 
 
 def untraced() -> AbstractContextManager[Span]:

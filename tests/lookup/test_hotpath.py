@@ -21,6 +21,9 @@ from ops import express, tracing
 from ops.embedded import free_port
 from tests.conftest import KEY_SECRETS, Database
 from tests.house import House, lookup_at, lookup_settings, open_house, remove, until
+from tests.ops.test_tracing import Collector, attributes, collector
+
+__all__ = ["collector"]
 
 UNKNOWN = "G99.12.01-260101-9999"
 
@@ -119,6 +122,7 @@ async def both(database: Database, redis_url: str) -> AsyncIterator[BothWays]:
 
 
 TAG = '"1.1-json-1"'
+SAMPLED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
@@ -319,9 +323,10 @@ async def test_answer_from_memory_is_counted_with_its_age(both: BothWays) -> Non
     assert total == before + 50
 
 
-async def test_request_drawn_for_a_trace_goes_the_normal_way(both: BothWays, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_request_drawn_for_a_trace_goes_the_normal_way_if_it_has_to_wait(
+    both: BothWays, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = f"/api/v1/dossiers/{both.code}"
-    await both.ask(get(path))
     begun: list[str] = []
     span = tracing.server_span
 
@@ -330,13 +335,39 @@ async def test_request_drawn_for_a_trace_goes_the_normal_way(both: BothWays, mon
         return span(method, *others)
 
     monkeypatch.setattr(tracing, "server_span", seen)
-    await both.quick.ask(get(path))
-    assert begun == []
-    draws = iter([True, False])  # once: the normal way does not draw again
+    draws = iter([True])  # once: the normal way does not draw again
     monkeypatch.setattr(tracing, "draw", lambda _: next(draws))
     (answer,) = await both.quick.ask(get(path))
     assert begun == ["GET"]
     assert b'"status":"received"' in answer
+
+
+@pytest.mark.parametrize("tag", ["", TAG], ids=["200", "304"])
+async def test_request_drawn_for_a_trace_is_answered_at_once_from_memory(
+    both: BothWays, collector: Collector, monkeypatch: pytest.MonkeyPatch, tag: str
+) -> None:
+    path = f"/api/v1/dossiers/{both.code}"
+    header = f"If-None-Match: {tag}" if tag else "Accept: */*"
+    untraced = await both.ask(get(path, header))
+    await both.all_counted()
+    traces = tracing.configure("lookup")
+    monkeypatch.setattr(tracing, "server_span", None)  # the normal way would need it
+    monkeypatch.setattr(tracing, "draw", bool)
+    before = counts()
+    own = f"GET {path} HTTP/1.1\r\nHost: x\r\n{header}\r\ntraceparent: {SAMPLED}\r\n\r\n".encode()
+    (answer,) = await both.quick.ask(get(path, header, f"traceparent: {SAMPLED}"))
+    assert comparable(answer) == comparable(untraced)
+    await both.quick.ask(own, own)
+    await both.all_counted()
+    await asyncio.to_thread(traces.shutdown)
+    assert [sum(gain(before, name).values()) for name in COUNTED] == [3, 3, 3]
+    assert {span.trace_id.hex() for span in collector.spans} == {SAMPLED.split("-")[1]}
+    for span in collector.spans:
+        assert (span.name, span.parent_span_id.hex()) == ("GET /api/v1/dossiers/{code}", SAMPLED.split("-")[2])
+        assert attributes(span)["hoso24.source"] == "memory"
+        assert attributes(span)["http.response.status_code"] == (304 if tag else 200)
+        assert 0 < span.end_time_unix_nano - span.start_time_unix_nano < 10**9
+    assert len(collector.spans) == 3
 
 
 async def test_sigterm_under_hot_load_loses_no_request(database: Database, redis_url: str) -> None:
