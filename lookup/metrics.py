@@ -41,8 +41,8 @@ ANSWER_AGE = Histogram(
 )
 FRESHNESS_SLICES = Counter(
     "lookup_freshness_slices_total",
-    "Slices of ten seconds in which this process was ready, by verdict: fresh when no heartbeat came more than a "
-    "second late, else late.",
+    "Slices of ten seconds in which this process was ready. verdict is fresh when no heartbeat came more than a second "
+    "late, otherwise late.",
     ["verdict"],
 )
 FEED_AGE = Gauge("lookup_feed_age_seconds", "Age of the newest heartbeat followed, by the database's clock.")

@@ -35,7 +35,8 @@ async def process(
 
     By the end it has stopped in good order, and has sent and printed all it had to.
     """
-    port, admin = free_port(23_000), free_port(24_000)
+    port = free_port(12_000 + os.getpid() % 3000 * 2)  # others run tests beside these
+    admin = free_port(port + 1)
     name = service.upper()
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("HOSO24_", "OTEL_"))}
     environ = inherited | {
