@@ -51,7 +51,7 @@ async def test_batch_has_links_to_all_the_sampled_it_served(
 async def test_batch_that_serves_nobody_sampled_makes_no_span(
     cache: Cache, database: Database, collector: Collector
 ) -> None:
-    """Not even while somebody sampled waits for another batch, or has begun this one by ending his own."""
+    """Not even while somebody sampled waits for another batch."""
     traces = tracing.configure("sample")
     database.rows = {CODE: (1, b"one"), OTHER: (1, b"other")}
     database.gate = asyncio.Event()
@@ -68,6 +68,19 @@ async def test_batch_that_serves_nobody_sampled_makes_no_span(
     await asyncio.gather(waiting, others)
     await asyncio.to_thread(traces.shutdown)
     assert len(spans(collector, "load")) == len(spans(collector, "MGET redis")) == 1
+
+
+async def test_batch_that_somebody_sampled_began_without_waiting_for_it_is_not_his(
+    cache: Cache, database: Database, collector: Collector
+) -> None:
+    traces = tracing.configure("sample")
+    database.rows = {CODE: (1, b"one")}
+    through, arrived = reader(cache, database), asyncio.Event()
+    with tracing.server_span("GET", "/x", {}):
+        through.want(CODE, lambda _: arrived.set())
+        await arrived.wait()
+    await asyncio.to_thread(traces.shutdown)
+    assert [span.name for span in collector.spans] == ["GET /x"]
 
 
 async def test_latecomer_of_a_batch_is_linked_too(cache: Cache, database: Database, collector: Collector) -> None:
