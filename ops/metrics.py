@@ -35,8 +35,8 @@ CONNECTIONS = Gauge("hoso24_connections", "Connections clients have open to the 
 CONNECTIONS_CUT = Counter(
     "hoso24_connections_cut_total",
     "Connections to the public port that were hung up on, by service. reason is slow_head when no whole request came "
-    "in time, deaf when answers were not taken in time or too many waited to be, silent when it made room for a newcomer "
-    "while the process was full, full for a newcomer there was no room for.",
+    "in time, deaf when answers were not taken in time or too many waited to be, silent when it made room for a "
+    "newcomer while the process was full, full for a newcomer there was no room for.",
     ["service", "reason"],
 )
 LOOP_LAG = Gauge(
