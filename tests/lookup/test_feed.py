@@ -181,7 +181,7 @@ def test_new_epoch_forgets_everything(feed: Feed, memory: Memory) -> None:
 
 
 def test_copy_that_had_to_go_leaves_its_version_as_a_floor_while_it_is_young(monotonic: Monotonic) -> None:
-    memory = Memory(1000)
+    memory = Memory(1000, finished=0)
     feed = Feed(DatabaseClock(monotonic), memory, Freshness(silent=5))
     memory.keep("young", Copy(7, now(feed), b"", generation=1, trusted=0))
     memory.keep("other", Copy(1, now(feed), b"x" * 600, generation=1, trusted=0))

@@ -21,6 +21,7 @@ from typing import Any
 
 import psutil
 import pytest
+import redis
 
 PATIENCE = 60.0
 
@@ -248,6 +249,8 @@ def test_real_servers_take_the_place_of_the_embedded_ones(
         f"HOSO24_PG_{role.upper()}_URL": f"postgresql://hoso24_{role}:hoso24_{role}@{where}"
         for role in ("owner", "writer", "relay", "reader")
     } | {"HOSO24_PG_ADMIN_URL": postgres_server.admin_url}
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.flushall()  # other tests have left epochs and streams of their own
     with running(directory, **environ, HOSO24_REDIS_URL=redis_server.url) as up:
         house = up.wait_until_ready()
         assert house["redis"] == redis_server.url
