@@ -17,6 +17,9 @@ from redis.credentials import UsernamePasswordCredentialProvider
 
 from ops.addresses import Login, Place, RedisAddress, Trust
 
+GOSSIP = 3.0
+"""Seconds within which Sentinels hear from each other of a failover; they speak every two."""
+
 
 class NoPrimaryError(redis.exceptions.ConnectionError):
     """The Sentinels could not be asked (the cause says why), or whom they name is not there."""
@@ -98,13 +101,16 @@ class Sentinels:
 
     The answers of a majority are enough, and the newest configuration among them counts. When there is no majority
     after half of `deadline` (seconds), those there are have to do: a Sentinel that hangs costs no more than that. Each
-    is asked one question at a time; whoever asks meanwhile shares the answer.
+    is asked one question at a time; whoever asks meanwhile shares the answer. What a failover changed is not taken back
+    for GOSSIP seconds, because the majority that answers next may not have heard of it.
     """
 
     def __init__(self, deadline: float) -> None:
         self._deadline = deadline
         self._connections: dict[_Sentinel, Connection] = {}
         self._asked: dict[_Sentinel, asyncio.Task[_Answer]] = {}
+        self._newest: dict[str, tuple[_Answer, float]] = {}
+        """The newest configuration of each primary, and when it was heard of last."""
 
     async def primary(self, address: RedisAddress) -> Place:
         """Where the primary is. Raises NoPrimaryError when no Sentinel can tell."""
@@ -123,7 +129,15 @@ class Sentinels:
         await self._leave_all_but(sentinels)
         if not answers:
             raise _nobody_tells(address, troubles)
-        return max(answers).primary
+        return self._heard(address.primary, max(answers)).primary
+
+    def _heard(self, primary: str, answer: "_Answer") -> "_Answer":
+        now = asyncio.get_running_loop().time()
+        newest, at = self._newest.get(primary, (answer, now))
+        if answer.config_epoch < newest.config_epoch and now - at < GOSSIP:
+            return newest
+        self._newest[primary] = (answer, now)
+        return answer
 
     async def close(self) -> None:
         """Stop asking, and close every connection."""

@@ -57,6 +57,10 @@ with socket.create_connection((address, port), 2) as connection:
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127.0.0.0/8")
 
 
+PATIENCE = 90.0
+"""Sentinels whose own timers came late, as on a machine that stood still, do nothing for half a minute (TILT)."""
+
+
 @dataclass
 class Pods:
     """A directory each; what a pod's script is called with, and the processes it has become."""
@@ -170,7 +174,7 @@ async def whole(pods: Pods) -> Pods:
     for pod in (f"{kind}-{n}" for kind in ("redis", "sentinel") for n in range(3)):
         if pod not in pods.running:
             pods.start(pod)
-    await until(pods.is_whole, within=30)
+    await until(pods.is_whole, within=PATIENCE)
     return pods
 
 
@@ -187,8 +191,8 @@ async def test_a_primary_that_comes_back_at_once_does_not_empty_the_others(whole
     async def another_leads() -> bool:
         return await whole.primary() not in {first, None}
 
-    await until(another_leads, within=30)
-    await until(whole.is_whole, within=30)
+    await until(another_leads, within=PATIENCE)
+    await until(whole.is_whole, within=PATIENCE)
     for n in range(3):
         async with whole.client(f"redis-{n}") as client:
             assert await client.get("kept") == "yes"
@@ -197,7 +201,7 @@ async def test_a_primary_that_comes_back_at_once_does_not_empty_the_others(whole
     whole.kill("sentinel-2")
     whole.forget("sentinel-2")
     whole.start("sentinel-2")
-    await until(whole.is_whole, within=30)
+    await until(whole.is_whole, within=PATIENCE)
     assert await whole.primary("sentinel-2") == await whole.primary("sentinel-0") != first
 
 

@@ -13,13 +13,16 @@ BUDGET_EVERY = "5m"
 def groups(promised: Objectives, alerts: list[Group]) -> list[dict[str, Any]]:
     """All groups of rules, as a Prometheus rule file or a PrometheusRule has them."""
     return [
-        *({"name": f"slo-{slo.name}", "rules": _measured(slo, promised)} for slo in promised.slo),
+        # What is measured and what is made of it in one group: rules of a group are evaluated one after the other.
+        *(
+            {"name": f"slo-{slo.name}", "rules": [*_measured(slo, promised), *_burning(slo, promised)]}
+            for slo in promised.slo
+        ),
         {
             "name": "slo-budgets",
             "interval": BUDGET_EVERY,
             "rules": [_budget(slo, promised.period_days) for slo in promised.slo],
         },
-        *({"name": f"burn-{slo.name}", "rules": _burning(slo, promised)} for slo in promised.slo),
         *({"name": group.name, "rules": _alerts(group, promised.runbooks)} for group in alerts),
     ]
 
