@@ -25,7 +25,7 @@ from lookup.status import Status
 from ops import tracing
 from ops.clients import FORWARDED, Clients
 from ops.errors import Kind, Malformed, Refusal
-from ops.middleware import read_body
+from ops.middleware import note_held_back, read_body
 
 RENDERING = 1
 """Part of every ETag: raise it when the same record is rendered differently."""
@@ -204,6 +204,7 @@ class Desk:
     async def hold_back(self, client: bytes | None, seconds: float) -> None:
         """Let an answer wait. Raises TooManyRequests when too many of this client wait already."""
         if seconds:
+            note_held_back()
             with tracing.span("hold back"):
                 await self._limits.hold_back(client, seconds)
 

@@ -94,7 +94,7 @@ _log = logging.getLogger(__name__)
 class _Asked:
     """A plain request whose answer is not at hand: what is kept of it until it is."""
 
-    __slots__ = ("began", "code", "connection", "counted", "held", "message", "promised", "request_id")
+    __slots__ = ("began", "code", "connection", "counted", "held", "held_back", "message", "promised", "request_id")
 
     def __init__(
         self,
@@ -114,6 +114,8 @@ class _Asked:
         self.promised = False
         self.counted = False
         """Whether it has been counted as a lookup already."""
+        self.held_back = False
+        """Whether its answer has been made to wait on purpose."""
 
     @property
     def gone(self) -> bool:
@@ -369,6 +371,7 @@ class HotPath:
     async def _answer_slowly(self, asked: _Asked, answer: Answer, seconds: float) -> bytes:
         try:
             if seconds:
+                asked.held_back = True
                 await self._desk.hold_back(self._client(asked), seconds)
                 if not answer.entry.body:
                     return self._refused(asked, DossierNotFound(), answer.source, "missing")
@@ -428,7 +431,7 @@ class HotPath:
         status = CLIENT_GONE if asked.gone else status
         outcome = "" if asked.counted else outcome
         said = (asked.message, asked.connection, asked.request_id, asked.began)
-        self._tally.count(*said, status, source, outcome, age, failure)
+        self._tally.count(*said, status, source, outcome, age, failure, timed=not asked.held_back)
         asked.counted = True
 
     def _fulfil(self, asked: _Asked, answer: bytes) -> None:
@@ -466,14 +469,19 @@ class _Tally:
         outcome: str,
         age: int | None = None,
         failure: Exception | None = None,
+        *,
+        timed: bool = True,
     ) -> None:
-        """An answer is ready. One without an outcome was counted as a lookup already; one without an age has none."""
+        """An answer is ready. One without an outcome was counted as a lookup already; one without an age has none.
+
+        One that is not `timed` waited on purpose.
+        """
         method = message.method
         self._answers[method, status, source, outcome] += 1
         if age is not None and outcome:
             self._ages.append(age)
         seconds = perf_counter() - began
-        if status not in NOT_TIMED:
+        if timed and status not in NOT_TIMED:
             self._seconds.append(seconds)
         drawn = draw(self._log_share)
         if (drawn or status >= 500 or seconds >= SLOW) and worth_a_line(status, seconds, drawn=drawn, failure=failure):

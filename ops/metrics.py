@@ -25,8 +25,8 @@ HTTP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5,
 HTTP_SECONDS = Histogram(
     "hoso24_http_request_seconds",
     "Seconds until the answer was ready, by service and route as in hoso24_http_requests. Answers with status 429, 499 "
-    "and 503 are left out, so that the latency objective can be read off it. In OpenMetrics, buckets name the trace of "
-    "a sampled request that fell into them.",
+    "and 503 and those held back by a rate are left out, so that the latency objective can be read off it. In "
+    "OpenMetrics, buckets name the trace of a sampled request that fell into them.",
     ["service", "route"],
     buckets=HTTP_BUCKETS,
 )

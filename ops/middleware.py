@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from typing import Any
 
 import msgspec
@@ -59,6 +60,8 @@ OTHER_METHOD = "OTHER"
 
 _IN_OUR_WORDS: dict[int, type[Refusal]] = {404: NoSuchPath, 405: MethodNotAllowed, 413: TooLarge}
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_held_back: ContextVar[list[bool] | None] = ContextVar("held_back", default=None)
+"""Of the request being answered: not empty once its answer has been made to wait on purpose."""
 NOT_TIMED = frozenset({429, CLIENT_GONE, 503})
 CONTENT_SECURITY_POLICY = "default-src 'none'; frame-ancestors 'none'"
 """Of an answer that is no page: a browser that shows it all the same loads nothing for it, and in nobody's frame."""
@@ -167,6 +170,8 @@ def observe(service: str, log_share: float = 1.0, trusts: Trust = nobody, subjec
         route = _template(request)
         status = 500
         began = time.perf_counter()
+        held_back: list[bool] = []
+        _held_back.set(held_back)
         in_flight.inc()
         with _traced(request, method, route, trusts) as span:
             try:
@@ -192,6 +197,7 @@ def observe(service: str, log_share: float = 1.0, trusts: Trust = nobody, subjec
                     route or UNMATCHED,
                     status,
                     seconds=time.perf_counter() - began,
+                    timed=not held_back,
                     log_share=log_share,
                     about=lambda: _hashes(request, subjects),
                     failure=request.get(_FAILURE),
@@ -225,6 +231,7 @@ def record(
     status: int,
     *,
     seconds: float,
+    timed: bool = True,
     log_share: float = 1.0,
     about: About = dict,
     failure: BaseException | None = None,
@@ -233,13 +240,20 @@ def record(
     """Count one answered request, and write its one line into the access log if it failed, is bad, slow or drawn.
 
     `about` is asked for more fields when there is a line. `failure` is what nobody foresaw, and stands in the line.
-    `sampled_in`: the trace that the request is recorded in.
+    `sampled_in`: the trace that the request is recorded in. One that is not `timed` took as long as it should.
     """
     http_counter(service, method, route, status).inc()
-    if status not in NOT_TIMED:
+    if timed and status not in NOT_TIMED:
         http_timer(service, route).observe(seconds, {"trace_id": sampled_in} if sampled_in else None)
     if worth_a_line(status, seconds, drawn=draw(log_share), failure=failure):
         log_access(method, route, status, seconds, failure=failure, **about())
+
+
+def note_held_back() -> None:
+    """The answer to the present request waits on purpose: how long it takes says nothing about this service."""
+    held_back = _held_back.get()
+    if held_back is not None:
+        held_back.append(True)
 
 
 class Allowance:

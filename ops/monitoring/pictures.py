@@ -19,6 +19,7 @@ from ops.monitoring.objectives import objectives
 
 mpl.use("svg")
 mpl.rcParams["svg.hashsalt"] = "hoso24"  # the same data give the same file
+mpl.rcParams["svg.fonttype"] = "none"  # words stay words
 from matplotlib import pyplot as plt  # noqa: E402
 
 COLUMNS = 3
@@ -60,7 +61,7 @@ def _read(url: str) -> bytes:
 def _named(legend: str, labels: dict[str, str]) -> str:
     for name, value in labels.items():
         legend = legend.replace(f"{{{{{name}}}}}", value)
-    return legend
+    return "none" if "{{" in legend else legend
 
 
 def draw(dashboard: Dashboard, prometheus: str, file: Path) -> None:

@@ -16,6 +16,7 @@ from prometheus_client import REGISTRY
 
 from lookup import api, hotpath
 from lookup.freshness import Freshness
+from lookup.limits import Limits
 from lookup.shedding import Load, Shedding
 from ops import express, tracing
 from ops.embedded import free_port
@@ -323,6 +324,29 @@ async def test_answer_from_memory_is_counted_with_its_age(both: BothWays) -> Non
     assert total == before + 50
 
 
+def timed() -> float:
+    labels = {"service": "lookup", "route": "/api/v1/dossiers/{code}"}
+    return REGISTRY.get_sample_value("hoso24_http_request_seconds_count", labels) or 0.0
+
+
+async def test_answer_that_is_held_back_on_purpose_is_counted_and_not_timed(
+    both: BothWays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await both.all_counted()
+    before = timed()
+    with monkeypatch.context() as slowed:
+        slowed.setattr(Limits, "probed", lambda *_: 0.01)
+        for way in (both.quick, both.normal):
+            (answer,) = await way.ask(get(f"/api/v1/dossiers/{UNKNOWN}"))
+            assert answer.startswith(b"HTTP/1.1 404")
+    await both.all_counted()
+    assert timed() == before
+    for way in (both.quick, both.normal):
+        await way.ask(get(f"/api/v1/dossiers/{UNKNOWN}"))
+    await both.all_counted()
+    assert timed() == before + 2
+
+
 async def test_request_drawn_for_a_trace_goes_the_normal_way_if_it_has_to_wait(
     both: BothWays, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -351,6 +375,10 @@ async def test_request_drawn_for_a_trace_is_answered_at_once_from_memory(
     untraced = await both.ask(get(path, header))
     await both.all_counted()
     traces = tracing.configure("lookup")
+    # Setting that up kept the loop from the heartbeats; on a slow machine for so long that memory has to trust anew.
+    monkeypatch.setattr(tracing, "draw", lambda _: False)
+    await both.ask(get(path, header))
+    await both.all_counted()
     monkeypatch.setattr(tracing, "server_span", None)  # the normal way would need it
     monkeypatch.setattr(tracing, "draw", bool)
     before = counts()
