@@ -13,12 +13,13 @@ from typing import Any
 import asyncpg
 import pytest
 
-from loadtests.bench import conditions, dossiers, load, resident, results
+from loadtests.bench import conditions, dossiers, load, resident, results, rig, side_by_side
 from loadtests.bench.arrivals import Arrivals, Flood, Report, Requests, percentile
 from loadtests.bench.cases import CASES, memory, overload, visible
 from loadtests.bench.load import Figures
 from loadtests.bench.peers.answer import STATUSES, answer
 from loadtests.bench.probe import Probe, Seen, Sightings
+from loadtests.bench.processes import CannotMeasure
 from loadtests.bench.rig import Judged, Outcome, Run, Series, ratio
 from loadtests.bench.side_by_side import read_options
 from loadtests.bench.usage import Usage
@@ -351,6 +352,44 @@ async def flooded(answers: Answers, *, rate: float = 500, connections: int = 10,
         finally:
             await ingress.close()
     return report
+
+
+def test_what_was_measured_is_written_though_a_later_case_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextlib.contextmanager
+    def furnished(*_: Any) -> Any:
+        yield None
+
+    def fails(_: Any) -> Outcome:
+        raise CannotMeasure("Nothing to be had.")
+
+    written = Outcome([], [Judged("hot", "ours ÷ a peer", "2.50")])
+    cases = {
+        "hot": dataclasses.replace(CASES["hot"], measure=lambda _: written),
+        "memory": dataclasses.replace(CASES["memory"], measure=fails),
+    }
+    monkeypatch.setattr(side_by_side, "CASES", cases)
+    monkeypatch.setattr(side_by_side, "furnished", furnished)
+    monkeypatch.setattr(side_by_side, "conditions", lambda house, outcomes, options: {"runs": options})
+    options = read_options(["--cases", "hot,memory", "--results", str(tmp_path / "results.md")])
+    with pytest.raises(CannotMeasure):
+        side_by_side.measure(options)
+    text = (tmp_path / "results.md").read_text("utf-8")
+    assert "ours ÷ a peer" in text
+    assert text.rstrip().endswith("cases hot")
+
+
+@pytest.mark.parametrize(("silent", "status"), [(0, 200), (2, 200), (9, 0)])
+def test_answer_that_does_not_come_is_asked_for_again_and_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch, silent: int, status: int
+) -> None:
+    said: list[str] = []
+    answers = iter([(0, b"")] * silent + [(200, b"{}")])
+    monkeypatch.setattr(rig, "get", lambda _: next(answers))
+    bench: Any = rig.Rig(None, 1000, 1.0, 1, None, said.append)  # type: ignore[arg-type]
+    assert bench._answer("ours", "http://127.0.0.1/")[0] == status
+    assert len(said) == min(silent, rig.ASKED - 1)
 
 
 async def test_flood_tells_answers_apart() -> None:

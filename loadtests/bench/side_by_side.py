@@ -56,13 +56,14 @@ def measure(options: argparse.Namespace) -> list[Outcome]:
         rig = Rig(house, options.dossiers, options.seconds, options.repeats, patience, say)
         cases = {name: CASES[name] for name in options.cases}
         say(f"Measuring takes about {minutes(sum(case.seconds(rig) for case in cases.values()))}.")
-        outcomes = []
-        for name, case in cases.items():
+        outcomes: list[Outcome] = []
+        sizes = f"{options.repeats} of each, {options.seconds:g} s each; {options.dossiers:,} dossiers"
+        for count, (name, case) in enumerate(cases.items(), 1):
             say(f"{name}: {case.title} (about {minutes(case.seconds(rig))})")
             outcomes.append(case.measure(rig))
-        sizes = f"{options.repeats} of each, {options.seconds:g} s each; {options.dossiers:,} dossiers"
-        written = conditions(house, outcomes, f"{sizes}; cases {', '.join(cases)}")
-    results.write(options.results, outcomes, written)
+            # After each, so that one that cannot be measured does not take with it what was.
+            written = conditions(house, outcomes, f"{sizes}; cases {', '.join(list(cases)[:count])}")
+            results.write(options.results, outcomes, written)
     results.show(outcomes)
     say(f"Written to {os.path.relpath(options.results)}.")
     return outcomes
