@@ -32,6 +32,7 @@ from lookup.feed import Feed, Floors
 from lookup.freshness import SECOND, Freshness
 from lookup.memory import OVERHEAD, Memory
 from lookup.reader import Found, Missing, Reader, ReadThrough, Vitals
+from lookup.shedding import Queue, Shedding
 from lookup.store import Loaded
 from ops.breaker import Breaker
 from ops.errors import Unavailable
@@ -54,6 +55,13 @@ some_code = st.sampled_from(CODES)
 some_process = st.integers(0, PROCESSES - 1)
 
 
+class NobodyRefused(Shedding):
+    """The model has a time of its own: that this machine stood still for a second or two refuses nobody in it."""
+
+    def watch(self, *, copies: Queue, loads: Queue) -> None:
+        """Take no queue into account."""
+
+
 class Process:
     """One lookup process."""
 
@@ -62,7 +70,8 @@ class Process:
         self.feed = Feed(clock, self.memory, FRESHNESS)  # type: ignore[arg-type]
         store = Store(network, postgres)
         never = 10**9
-        self.vitals = Vitals(clock, self.feed, store, Breaker("redis", after=never))  # type: ignore[arg-type]
+        unbroken = Breaker("redis", after=never)
+        self.vitals = Vitals(clock, self.feed, store, unbroken, NobodyRefused())  # type: ignore[arg-type]
         self.reader = Reader(
             world.Cache(network, redis),  # type: ignore[arg-type]
             store,  # type: ignore[arg-type]
