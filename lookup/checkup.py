@@ -9,10 +9,10 @@ from lookup import schema
 from lookup.cache import Cache
 from lookup.clock import microseconds
 from lookup.freshness import SECOND
-from lookup.hosts import LARGEST_LAG, PRESENT, each_host, nth_host
+from lookup.hosts import LARGEST_LAG, PRESENT, nth_host
 from lookup.schema import grants
 from lookup.schema.grants import ANY_COLUMN, EVERYBODY, ROLES, Grant
-from ops.addresses import first
+from ops.addresses import each_host, first
 from ops.connections import Redis
 from ops.doctor import Check, Finding, Verdict
 from ops.errors import Unavailable

@@ -6,11 +6,10 @@ a first host that hangs costs everybody the whole deadline.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from lookup.clock import DatabaseClock, microseconds
 from lookup.freshness import SECOND
@@ -93,7 +92,7 @@ class Hosts:
         pooled: bool = False,
     ) -> None:
         self._clock = clock
-        count = len(each_host(addresses.first(url())))
+        count = len(addresses.each_host(addresses.first(url())))
         names = ["postgres"] if count == 1 else [f"postgres-{n + 1}" for n in range(count)]
         self.all = [
             Host(
@@ -212,14 +211,7 @@ class Hosts:
         return rows
 
 
-def each_host(url: str) -> Sequence[str]:
-    """One URL per host of `postgresql://user:password@one:5432,two:5432/database`."""
-    parts = urlsplit(url)
-    user, at, hosts = parts.netloc.rpartition("@")
-    return [urlunsplit(parts._replace(netloc=f"{user}{at}{host}")) for host in hosts.split(",")]
-
-
 def nth_host(url: Callable[[], str], n: int) -> Callable[[], str]:
     """The URL of the n-th host alone, for whoever asks for it at every connect."""
     # The URL is asked for anew at every connect, since its password may have been rotated. There may be several.
-    return lambda: "\n".join(each_host(each)[n] for each in addresses.Urls(url))
+    return lambda: "\n".join(addresses.each_host(each)[n] for each in addresses.Urls(url))

@@ -7,10 +7,10 @@ right one. The forms, and what happens when each of them fails, are told in docs
 import functools
 import os
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 REDIS_FORMS = "redis://, rediss://, redis+sentinel:// or rediss+sentinel://"
 REDIS_PORT = 6379
@@ -117,6 +117,18 @@ def check_postgres(text: str) -> None:
         mode = dict(parse_qsl(parts.query)).get("sslmode", "prefer")
         if mode not in SSL_MODES:
             raise ValueError(f"sslmode: expected one of {', '.join(SSL_MODES)}")
+
+
+def each_host(url: str) -> Sequence[str]:
+    """One URL per host of `postgresql://user:password@one:5432,two:5432/database`."""
+    parts = urlsplit(url)
+    user, at, hosts = parts.netloc.rpartition("@")
+    return [urlunsplit(parts._replace(netloc=f"{user}{at}{host}")) for host in hosts.split(",")]
+
+
+def says_which_host(url: str) -> bool:
+    """Whether it says itself which of its hosts is meant, by libpq's target_session_attrs."""
+    return "target_session_attrs" in dict(parse_qsl(urlsplit(url).query))
 
 
 class Urls:

@@ -12,7 +12,7 @@ import functools
 import logging
 import ssl
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -25,7 +25,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from ops import tracing
-from ops.addresses import Place, RedisAddress, Urls, redis_address
+from ops.addresses import Place, RedisAddress, Urls, each_host, redis_address, says_which_host
 from ops.errors import OurOwnDelay, Unavailable
 from ops.metrics import DEPENDENCY_SECONDS, DEPENDENCY_UNAVAILABLE
 from ops.sentinels import Connection, Door, NoPrimaryError, Sentinels
@@ -37,6 +37,9 @@ _log = logging.getLogger(__name__)
 
 Lateness = Callable[[float], float]
 """How late this process's own loop has been since a moment (monotonic), in seconds: probes.State.late_since."""
+
+NEXT_HOST_AFTER = 0.25
+"""When a host of several has not let us in by then, the next one is tried beside it, in seconds."""
 
 OWN_SHARE = 0.25
 """From this share of a deadline on, our own lateness is what a timeout is blamed on."""
@@ -59,7 +62,7 @@ POSTGRES_AWAY = (
 
 
 class Postgres:
-    """A pool of at most `size` connections to one Postgres host.
+    """A pool of at most `size` connections to one Postgres, which of several hosts is the primary.
 
     `deadline` (seconds) bounds waiting for a connection and the statement together. `url` is asked anew at every
     connect; of several, one a line, the first is taken that Postgres lets in. `stateless` promises that no statement
@@ -172,8 +175,8 @@ class BehindPooler(SettingsError):
 async def connect_directly(url: Callable[[], str], **options: Any) -> asyncpg.Connection:
     """A connection to Postgres itself, for what needs a session of its own: the leader's lock, migrations, COPY.
 
-    Of several URLs, one a line, the first is taken that Postgres lets in. Raises BehindPooler where a pooler is in
-    between, and what asyncpg raises.
+    Of several URLs, one a line, the first is taken that Postgres lets in, and of a URL's hosts the primary. Raises
+    BehindPooler where a pooler is in between, and what asyncpg raises.
     """
     urls = Urls(url)
     connection = await _let_in(urls, **options)
@@ -190,13 +193,52 @@ async def _let_in(urls: Urls, **options: Any) -> asyncpg.Connection:
     refused: Exception = ValueError("expected a URL")
     for url in urls.tries():
         try:
-            connection = await asyncpg.connect(url, **options)
+            connection = await _to_one_of(each_host(url), named=says_which_host(url), **options)
         except asyncpg.InvalidAuthorizationSpecificationError as error:
             refused = error
             continue
         urls.accepted(url)
         return connection
     raise refused
+
+
+async def _to_one_of(hosts: Sequence[str], *, named: bool, **options: Any) -> asyncpg.Connection:
+    """A connection to the only host, or to the primary among several, unless they are `named` otherwise.
+
+    asyncpg tries several one after the other, all within one timeout: the first that hangs would take all of it.
+    """
+    if len(hosts) == 1:
+        return await asyncpg.connect(hosts[0], **options)
+    if not named:
+        options["target_session_attrs"] = "primary"
+    waiting, trying, refusals = list(hosts), set[asyncio.Task[asyncpg.Connection]](), list[BaseException]()
+    try:
+        while waiting or trying:
+            if waiting:
+                trying.add(asyncio.create_task(asyncpg.connect(waiting.pop(0), **options)))
+            patience = NEXT_HOST_AFTER if waiting else None
+            done, _ = await asyncio.wait(trying, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                trying.discard(task)
+                if (refusal := task.exception()) is None:
+                    return task.result()
+                refusals.append(refusal)
+    finally:
+        _leave_off(trying)
+    # A password that is refused may have been changed, and there may be another URL.
+    raise min(refusals, key=lambda refusal: not isinstance(refusal, asyncpg.InvalidAuthorizationSpecificationError))
+
+
+def _leave_off(trying: "set[asyncio.Task[asyncpg.Connection]]") -> None:
+    """Nobody wants these any more, not even those that come about all the same."""
+    for task in trying:
+        task.add_done_callback(_hang_up)
+        task.cancel()
+
+
+def _hang_up(task: "asyncio.Task[asyncpg.Connection]") -> None:
+    if not task.cancelled() and task.exception() is None:
+        task.result().terminate()
 
 
 async def _has_pooler(connection: asyncpg.Connection) -> bool:

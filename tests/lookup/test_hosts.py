@@ -12,9 +12,11 @@ import asyncpg
 import pytest
 
 from lookup.clock import DatabaseClock
-from lookup.hosts import Hosts, Role, each_host
+from lookup.hosts import Hosts, Role
 from lookup.store import Store
 from ops import embedded
+from ops.addresses import each_host
+from ops.connections import Postgres
 from ops.errors import Unavailable
 from ops.guardian import Guardian
 from tests.conftest import NO_FSYNC, Database, prepare
@@ -168,6 +170,21 @@ async def test_lost_standby_costs_nobody_an_answer(pair: Pair, hosts: Hosts, fau
         assert hosts.reachable
     finally:
         pair.standby.resume()
+
+
+async def test_of_several_hosts_changes_go_to_the_primary_wherever_it_stands(pair: Pair) -> None:
+    standby_first = pair.reader_url.replace("hoso24_reader", "hoso24_writer")
+    changes = Postgres("postgres", lambda: standby_first, size=1, deadline=2.0)
+
+    async def in_recovery() -> Any:
+        with contextlib.suppress(Unavailable):  # of a connection that was cut the first call hears
+            return [row[0] for row in await changes.fetch("SELECT pg_is_in_recovery()")]
+
+    assert await in_recovery() == [False]
+    pair.primary.kill()
+    await pair.on_standby("SELECT pg_promote(wait => true)")
+    assert await until(in_recovery) == [False]
+    await changes.close()
 
 
 async def test_promoted_standby_is_the_primary_within_a_probe(pair: Pair, hosts: Hosts) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import random
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import asyncpg
 import pytest
 import redis.exceptions
 
-from ops.connections import Postgres, Redis
+from ops.connections import Postgres, Redis, connect_directly
 from ops.errors import OurOwnDelay, Unavailable
 from tests.conftest import Database
 from tests.house import until
@@ -146,6 +147,32 @@ async def test_servers_that_hang_or_are_gone_are_unavailable_and_usable_once_bac
         assert await ask(redis)
     await postgres.close()
     await redis.close()
+
+
+async def test_host_that_hangs_does_not_keep_the_next_one_from_being_asked(database: Database) -> None:
+    """As one that has lost its power: what is sent there gets no answer, not even that nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as hung:
+        url = database.writer_url.replace("@", f"@127.0.0.1:{hung.getsockname()[1]},", 1)
+        connections = Postgres("postgres", lambda: url, size=1, deadline=2.0)
+        assert await connections.fetch("SELECT 1")
+        await connections.close()
+        directly = await connect_directly(lambda: url, timeout=2.0)
+        assert await directly.fetchval("SELECT 1") == 1
+        directly.terminate()
+        with pytest.raises(Unavailable):
+            await Postgres("postgres", lambda: url.rpartition(",")[0] + "/hoso24", size=1, deadline=0.2).fetch(
+                "SELECT 1"
+            )
+
+
+async def test_password_that_is_refused_by_one_host_is_not_hidden_by_another(database: Database) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        gone = nobody.getsockname()[1]
+    old = database.writer_url.replace("@", f"@127.0.0.1:{gone},", 1)
+    urls = f"{old.replace(':hoso24_writer@', ':old@')}\n{old}"
+    connections = Postgres("postgres", lambda: urls, size=1, deadline=2.0)
+    assert await connections.fetch("SELECT 1")
+    await connections.close()
 
 
 async def test_statement_past_its_deadline_is_unavailable_and_its_connection_replaced(database: Database) -> None:
