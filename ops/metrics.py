@@ -43,6 +43,10 @@ LOOP_LAG = Gauge(
     "hoso24_loop_lag_seconds",
     "Worst lateness of the main event loop within the last 15 seconds, one that still lasts included.",
 )
+TASKS = Gauge(
+    "hoso24_tasks",
+    "Tasks of the main event loop that have not ended: one for each connection, and whatever is under way.",
+)
 LOG_LINES_DROPPED = Counter(
     "hoso24_log_lines_dropped_total", "Log lines given up because whoever reads the log had stopped reading."
 )

@@ -88,8 +88,12 @@ class State:
 
 
 async def tick(state: State) -> None:
-    """Run on the main loop for as long as that lives, and measure how late it is twenty times a second."""
+    """Run on the main loop for as long as that lives: measure how late it is twenty times a second, and whoever asks
+    for its metrics is told what it has under way.
+    """
+    loop = asyncio.get_running_loop()
     metrics.LOOP_LAG.set_function(lambda: state.worst_lag)
+    metrics.TASKS.set_function(lambda: len(asyncio.all_tasks(loop)))
     while True:
         due = time.monotonic() + TICK
         await asyncio.sleep(TICK)

@@ -165,6 +165,22 @@ PROMETHEUS_ACCEPTS = (
 )
 
 
+async def test_metrics_tell_how_many_tasks_the_main_loop_has() -> None:
+    async def told(client: ClientSession) -> float:
+        async with client.get("/metrics") as response:
+            families = text_string_to_metric_families(await response.text())
+            return next(family.samples[0].value for family in families if family.name == "hoso24_tasks")
+
+    async with watching(State()) as client:
+        before = await told(client)
+        waiting = [asyncio.create_task(asyncio.Event().wait()) for _ in range(20)]
+        assert await told(client) == before + 20
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert await told(client) == before
+
+
 async def test_metrics_are_in_openmetrics_for_whoever_accepts_it() -> None:
     async with watching(State()) as client:
         read = {}
