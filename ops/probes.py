@@ -7,7 +7,6 @@ then. So the admin port shares nothing with the main loop but one State.
 import asyncio
 import collections
 import contextlib
-import itertools
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -56,7 +55,7 @@ class State:
     @property
     def worst_lag(self) -> float:
         """The worst lateness within the last 15 seconds; a loop that is stuck now is late already."""
-        return max(0.0, self._overdue, *(lateness for _, lateness in self._lags))
+        return max(0.0, self._overdue, *(lateness for _, lateness in self._turns))
 
     def late_since(self, moment: float) -> float:
         """The worst lateness of a turn that ended after this moment (monotonic), the present one included.
@@ -64,7 +63,7 @@ class State:
         Somebody who has waited since then may have waited for this process and for nobody else.
         """
         worst = max(0.0, self._overdue)
-        for ended, lateness in reversed(self._lags):
+        for ended, lateness in reversed(self._turns):
             if ended < moment:
                 break
             worst = max(worst, lateness)
@@ -73,7 +72,7 @@ class State:
     @property
     def standing_lag(self) -> float:
         """How late the main loop has been at the least for the last few turns: a queue that stands, not a hiccup."""
-        last = [lateness for _, lateness in itertools.islice(reversed(self._lags), _STANDING)]
+        last = [lateness for _, lateness in self._turns[-_STANDING:]]
         return min(last) if len(last) == _STANDING else 0.0
 
     def turned(self, lateness: float) -> None:
@@ -81,6 +80,11 @@ class State:
         self.lag = lateness
         self.last_turn = time.monotonic()
         self._lags.append((self.last_turn, lateness))
+
+    @property
+    def _turns(self) -> list[tuple[float, float]]:
+        # Copied at one go: whoever goes through it turn by turn may find that the main loop has added one meanwhile.
+        return list(self._lags)
 
     @property
     def _overdue(self) -> float:

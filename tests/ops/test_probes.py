@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -203,6 +205,27 @@ async def test_taken_admin_port_is_an_error_of_the_caller() -> None:
         await second.listen("127.0.0.1", first.port)
     await second.stop()
     await first.stop()
+
+
+def test_lateness_can_be_read_while_the_main_loop_turns() -> None:
+    """The admin port's thread reads what the main loop's thread writes."""
+    state, over = State(), threading.Event()
+
+    def turn() -> None:
+        while not over.is_set():
+            state.turned(0.0)
+
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # threads take turns as often as can be
+    turning = threading.Thread(target=turn)
+    turning.start()
+    try:
+        for _ in range(200):
+            assert min(state.worst_lag, state.late_since(0.0), state.standing_lag) >= 0.0
+    finally:
+        over.set()
+        turning.join()
+        sys.setswitchinterval(usual)
 
 
 def test_hiccup_is_no_standing_lag() -> None:
