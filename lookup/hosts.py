@@ -78,7 +78,9 @@ class Host:
 class Hosts:
     """All hosts of a URL, asked for their roles by `probe`, once a second.
 
-    A batch is read from the freshest standby, else from the primary; each host is asked at most once for it.
+    A batch is read from the freshest standby, else from the primary; each host is asked at most once for it. All who
+    are asked before the last one share half of `deadline`: two standbys that hang would otherwise keep every query for
+    so long that lookups are refused for overload, though the primary is well.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Hosts:
         pooled: bool = False,
     ) -> None:
         self._clock = clock
+        self._deadline = deadline
         count = len(addresses.each_host(addresses.first(url())))
         names = ["postgres"] if count == 1 else [f"postgres-{n + 1}" for n in range(count)]
         self.all = [
@@ -140,10 +143,10 @@ class Hosts:
         Raises Unavailable when nobody who is fit to answer does.
         """
         away = Unavailable("No Postgres that could answer this can be reached now.")
-        for host in list(self.primaries() if primary else self.readers()):
+        for host, deadline in self._in_turn(self.primaries() if primary else self.readers()):
             try:
                 with host.breaker:
-                    rows = await self._ask(host, sql, *arguments)
+                    rows = await self._ask(host, sql, *arguments, deadline=deadline)
             except Unavailable as error:
                 away = error
                 continue
@@ -154,13 +157,19 @@ class Hosts:
     async def fetch(self, sql: str, *arguments: object) -> list[Any]:
         """The rows of any statement. Raises Unavailable when nobody answers."""
         away = Unavailable("No Postgres can be reached now.")
-        for host in list(self.readers()):
+        for host, deadline in self._in_turn(self.readers()):
             try:
                 with host.breaker:
-                    return await host.postgres.fetch(sql, *arguments)
+                    return await host.postgres.fetch(sql, *arguments, deadline=deadline)
             except Unavailable as error:
                 away = error
         raise away
+
+    def _in_turn(self, hosts: Iterator[Host]) -> list[tuple[Host, float]]:
+        """Each of these, and how long it may take, in seconds."""
+        asked = list(hosts)
+        share = self._deadline / 2 / max(1, len(asked) - 1)
+        return [(host, share) for host in asked[:-1]] + [(host, self._deadline) for host in asked[-1:]]
 
     async def probe(self) -> list[Present]:
         """Ask every host what it is. Says what those that answered said."""
@@ -196,10 +205,10 @@ class Hosts:
             return None
         return Present(row["epoch"], row["schema_version"] or 0, row["schema_asks_for"])
 
-    async def _ask(self, host: Host, sql: str, *arguments: object) -> list[Any]:
+    async def _ask(self, host: Host, sql: str, *arguments: object, deadline: float | None = None) -> list[Any]:
         asked_at = time.monotonic()
         try:
-            rows = await host.postgres.fetch(sql, *arguments)
+            rows = await host.postgres.fetch(sql, *arguments, deadline=deadline)
         except Unavailable as away:
             host.trouble = away.reason or away.detail
             raise

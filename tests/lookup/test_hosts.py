@@ -172,6 +172,31 @@ async def test_lost_standby_costs_nobody_an_answer(pair: Pair, hosts: Hosts, fau
         pair.standby.resume()
 
 
+class Hung:
+    """A host that never answers, and remembers how long it was given."""
+
+    def __init__(self) -> None:
+        self.given: list[float | None] = []
+
+    async def fetch(self, sql: str, *arguments: object, deadline: float | None = None) -> list[Any]:
+        self.given.append(deadline)
+        raise Unavailable("It hangs.")
+
+
+async def test_standbys_that_hang_leave_time_for_the_primary() -> None:
+    hosts = Hosts(lambda: "postgresql://reader@one,two,three/hoso24", DatabaseClock(), size=2, deadline=1.0)
+    hung = [Hung() for _ in hosts.all]
+    roles = (Role.STANDBY, Role.STANDBY, Role.PRIMARY)
+    for host, postgres, role in zip(hosts.all, hung, roles, strict=True):
+        host.postgres, host.role = postgres, role  # type: ignore[assignment]
+    with pytest.raises(Unavailable):
+        await hosts.ask("SELECT 1")
+    assert [each.given for each in hung] == [[0.25], [0.25], [1.0]]
+    with pytest.raises(Unavailable):
+        await hosts.ask("SELECT 1", primary=True)
+    assert [each.given for each in hung] == [[0.25], [0.25], [1.0, 1.0]]
+
+
 async def test_of_several_hosts_changes_go_to_the_primary_wherever_it_stands(pair: Pair) -> None:
     standby_first = pair.reader_url.replace("hoso24_reader", "hoso24_writer")
     changes = Postgres("postgres", lambda: standby_first, size=1, deadline=2.0)
