@@ -55,6 +55,7 @@ POSTGRES_AWAY = (
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.IdleSessionTimeoutError,
     asyncpg.TransactionTimeoutError,
+    asyncpg.TransactionRollbackError,  # a standby's recovery was in the way of a query, or a deadlock
     asyncpg.ReadOnlySQLTransactionError,  # it has become a standby
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,

@@ -172,6 +172,28 @@ async def test_lost_standby_costs_nobody_an_answer(pair: Pair, hosts: Hosts, fau
         pair.standby.resume()
 
 
+async def test_query_that_a_standbys_recovery_cancels_means_that_it_is_away(pair: Pair) -> None:
+    await pair.on_standby("ALTER SYSTEM SET max_standby_streaming_delay = 0")
+    await pair.on_standby("SELECT pg_reload_conf()")
+    standby = Postgres("postgres-1", lambda: each_host(pair.reader_url)[0], size=1, deadline=10.0)
+    asking = asyncio.create_task(standby.fetch("SELECT pg_sleep(4) FROM heartbeat"))
+    under_way = (
+        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE '%pg_sleep(4) FROM%' AND wait_event = 'PgSleep')"
+    )
+    await until(lambda: pair.on_standby(under_way))
+
+    async def cancelled() -> bool:
+        await beat(pair)
+        await pair.on_primary("VACUUM heartbeat")  # removes the row it is looking at
+        return asking.done()
+
+    await until(cancelled)
+    with pytest.raises(Unavailable) as away:
+        await asking
+    assert isinstance(away.value.__cause__, asyncpg.SerializationError)
+    await standby.close()
+
+
 class Hung:
     """A host that never answers, and remembers how long it was given."""
 
