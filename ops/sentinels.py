@@ -74,6 +74,13 @@ class Connection(redis.asyncio.Connection):
                 return
         raise refused
 
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """Send, and connect first where that is needed. Raises redis-py's ConnectionError and TimeoutError."""
+        if self._writer is not None and self._writer.transport.is_closing():
+            # Reset while it lay idle. Writing to it would be a RuntimeError of uvloop's, which nobody expects.
+            await self.disconnect(nowait=True)
+        await super().send_packed_command(command, check_health)
+
     def _turn_to(self, door: Door) -> None:
         self.host, self.port = door.place
         self.db, self._trust = door.database, door.trust

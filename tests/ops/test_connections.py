@@ -1,15 +1,19 @@
 """Calls to dependencies end at their deadline, stay cancelled when they are, and leave nothing behind."""
 
 import asyncio
+import contextlib
 import itertools
 import random
 import socket
+import struct
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import asyncpg
 import pytest
 import redis.exceptions
+import uvloop
 
 from ops.connections import Postgres, Redis, connect_directly
 from ops.errors import OurOwnDelay, Unavailable
@@ -257,3 +261,75 @@ async def test_command_that_waits_by_itself_has_that_much_longer(redis_url: str)
     with pytest.raises(Unavailable):
         await connection.run(lambda client: client.xread({"nothing": "0-0"}, block=3000), waiting=0.1)
     await connection.close()
+
+
+class Resetting:
+    """A Redis that says OK to everything, on a loop and in a thread of its own, and can reset its connections."""
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self._writers: list[asyncio.StreamWriter] = []
+        self._loop = asyncio.new_event_loop()
+        self._server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))
+        self.port = self._server.sockets[0].getsockname()[1]
+        self._thread = threading.Thread(target=self._loop.run_forever)
+
+    def __enter__(self) -> "Resetting":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        self._loop.run_until_complete(asyncio.sleep(0))
+        self._loop.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._writers.append(writer)
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                writer.write(b"+OK\r\n" * data.count(b"*"))  # each command begins with its number of words
+
+    def reset(self) -> None:
+        """As a machine does that knows nothing of these connections any more: RST, and no FIN."""
+        self._loop.call_soon_threadsafe(self._reset)
+
+    def _reset(self) -> None:
+        for writer in self._writers:
+            lingering = writer.get_extra_info("socket")
+            lingering.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+        self._writers.clear()
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize("way", ["call", "run"])
+def test_redis_connection_that_was_reset_while_idle_costs_no_answer(
+    new_loop: Callable[[], asyncio.AbstractEventLoop], way: str
+) -> None:
+    async def work(server: Resetting) -> None:
+        client = Redis("redis", lambda: f"redis://127.0.0.1:{server.port}/0", size=2, deadline=5.0)
+
+        async def ask() -> Any:
+            return await (client.call("X") if way == "call" else client.run(lambda redis: redis.execute_command("X")))
+
+        async def noticed() -> bool:
+            (held,) = client._idle or client._pool._available_connections
+            return bool(held._writer.transport.is_closing())
+
+        try:
+            assert await ask() in (b"OK", "OK")
+            server.reset()
+            await until(noticed)
+            assert await ask() in (b"OK", "OK")
+            assert server.connections == 2
+        finally:
+            await client.close()
+            await asyncio.sleep(0)  # uvloop closes a turn later
+
+    with Resetting() as server, asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(work(server))
