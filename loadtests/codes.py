@@ -2,7 +2,7 @@
 
 import random
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from loadtests.answers import Shown, Wrong
@@ -49,6 +49,9 @@ class Shelf:
 
     def __len__(self) -> int:
         return len(self._dossiers)
+
+    def __iter__(self) -> Iterator[Dossier]:
+        return iter(self._dossiers)
 
     def put(self, dossier: Dossier) -> None:
         """Add the newest."""

@@ -546,6 +546,40 @@ class Postgres(Server):
     def bin_directory(self) -> Path:
         return (self._packages / self.wheel.probe).parent
 
+    def follow(self, primary: "Postgres", *, afresh: bool = False) -> None:
+        """Becomes a hot standby of that primary on the same port, whatever it was before; what runs is stopped.
+
+        What it has written that the primary never had is taken back by pg_rewind; where that cannot be done, or
+        `afresh`, its data are replaced by a base backup. The primary has to have made a checkpoint since it was
+        promoted. Settings made by ALTER SYSTEM are afterwards those of the primary.
+        """
+        self.stop()
+        with sentences(self.name, self.home):
+            self._primary = primary
+            if afresh or not self._rewound(primary):
+                shutil.rmtree(self.data_directory)
+            self._launch()
+
+    def _rewound(self, primary: "Postgres") -> bool:
+        """Whether the data could be made a part of the primary's past."""
+        if not (self.data_directory / "PG_VERSION").exists():
+            return False
+        self._refuse_running_postmaster()
+        write_private(self.home / "postgresql.conf", self._configuration(), self._account)
+        source = f"host={primary.host} port={primary.port} user=postgres dbname=postgres"
+        command = [
+            str(self.bin_directory / "pg_rewind"),
+            f"--target-pgdata={self.data_directory}",
+            f"--source-server={source}",
+            f"--config-file={self.home / 'postgresql.conf'}",
+            "--write-recovery-conf",
+            *(["--no-sync"] if self.settings.get("fsync") == "off" else []),
+        ]
+        outcome = self._run(command, primary._read_password())
+        with open(self.log_path, "ab", opener=private) as log:
+            log.write(outcome.stderr.encode())
+        return outcome.returncode == 0
+
     @property
     def archive_directory(self) -> Path:
         """Where its log is kept for recovery, if the setting `archive_mode` is on."""
@@ -587,21 +621,26 @@ class Postgres(Server):
         with _made_whole(self.data_directory) as fresh:
             if self._account is not None:
                 os.chown(fresh, self._account.uid, self._account.gid)
-            outcome = subprocess.run(
-                self._initdb(fresh) if self._primary is None else self._base_backup(self._primary, fresh),
-                cwd=self.home,
-                env={**ENVIRONMENT, "PGPASSWORD": password},
-                capture_output=True,
-                text=True,
-                errors="replace",
-                check=False,
-                start_new_session=True,  # a Ctrl-C is for its caller to answer
-                **_identity(self._account),
+            outcome = self._run(
+                self._initdb(fresh) if self._primary is None else self._base_backup(self._primary, fresh), password
             )
             if outcome.returncode != 0:
                 if os.strerror(errno.ENOSPC) in outcome.stderr:
                     raise CannotStart(f"There is no space left for {self.name}'s data in {self.home}.")
                 raise CannotStart(f"{self.name}'s data could not be made in {self.home}: {_tail(outcome.stderr)}")
+
+    def _run(self, command: Sequence[str], password: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            command,
+            cwd=self.home,
+            env={**ENVIRONMENT, "PGPASSWORD": password},
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            start_new_session=True,  # a Ctrl-C is for its caller to answer
+            **_identity(self._account),
+        )
 
     def _initdb(self, target: Path) -> list[str]:
         careless = ["--no-sync"] if self.settings.get("fsync") == "off" else []
@@ -714,6 +753,10 @@ class Redis(Server):
         return f"redis://:{self._password}@{self.host}:{self.port}/0"
 
     @property
+    def _configuration_path(self) -> Path:
+        return self.home / "valkey.conf"
+
+    @property
     def snapshot_path(self) -> Path:
         """Where SAVE writes, and what a start reads. Replace it only while the server is down."""
         return self.data_directory / "dump.rdb"
@@ -724,10 +767,10 @@ class Redis(Server):
             # Root may have put an older one back, which is then root's.
             os.chown(self.snapshot_path, self._account.uid, self._account.gid, follow_symlinks=False)
         self._password = self._read_password()
-        write_private(self.home / "valkey.conf", self._configuration(), self._account)
+        write_private(self._configuration_path, self._configuration(), self._account)
 
     def _command(self) -> list[str]:
-        return [str(self._packages / self.wheel.probe), str(self.home / "valkey.conf")]
+        return [str(self._packages / self.wheel.probe), str(self._configuration_path)]
 
     def _answers(self, connection: socket.socket) -> bool:
         # A server that is still loading its snapshot takes connections, and answers -LOADING.

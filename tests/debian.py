@@ -23,8 +23,7 @@ import pytest
 from ops import embedded
 from ops.embedded import LOOPBACK, Account, free_port, write_private
 from ops.guardian import Guardian
-
-PASSWORD = "shared-by-all-members"
+from ops.watched import PASSWORD, Member, Sentinel, sentinel_ids, sentinel_settings
 
 
 def program(name: str, *places: str) -> str:
@@ -36,17 +35,6 @@ def program(name: str, *places: str) -> str:
             pytest.fail(reason)
         pytest.skip(reason)
     return found
-
-
-class Member(embedded.Redis):
-    """A Valkey that shares its password with others, as a primary and its replicas do."""
-
-    def _read_password(self) -> str:
-        return PASSWORD
-
-    @property
-    def place(self) -> tuple[str, int]:
-        return self.host, self.port
 
 
 class DebianRedis(Member):
@@ -63,33 +51,6 @@ class DebianRedis(Member):
     def _configuration(self) -> str:
         plain = super()._configuration()
         return _on_tls(plain, self.port) if "tls-cert-file" in self.settings else plain
-
-
-class Sentinel(embedded.Redis):
-    """A Sentinel; `settings` are lines of its configuration, with or without a value apart."""
-
-    name = "Sentinel"
-    usual_settings = MappingProxyType({})
-
-    @property
-    def _configuration_path(self) -> Path:
-        return self.data_directory / "sentinel.conf"
-
-    def _prepare(self) -> None:
-        self._own(self.data_directory)
-        if not self._configuration_path.exists():  # it writes there what it learns
-            write_private(self._configuration_path, self._configuration(), self._account)
-
-    def _command(self) -> list[str]:
-        return [str(self._packages / self.wheel.probe), str(self._configuration_path), "--sentinel"]
-
-    def _answers(self, connection: socket.socket) -> bool:
-        connection.sendall(b"PING\r\n")
-        return connection.recv(5) in (b"+PONG", b"-NOAU")
-
-    def _configuration(self) -> str:
-        lines = [f"{name} {value or ''}" for name, value in self.settings.items()]
-        return "\n".join([f"bind {self.host}", f"port {self.port}", f"dir {self.data_directory}", *lines, ""])
 
 
 class DebianSentinel(Sentinel):
@@ -280,21 +241,21 @@ def watched(place: Place) -> Watched:
     primary = place.start(Member, "one", settings=auth)
     follows = auth | {"replicaof": f"{primary.host} {primary.port}", "repl-diskless-sync-delay": "0"}
     replicas = [place.start(Member, name, settings=follows) for name in ("two", "three")]
-    ids: dict[int, str] = {}
+    ports: list[int] = []
     for _ in range(3):
-        ids[free_port(30_000 + secrets.randbelow(2_000), avoid=ids)] = secrets.token_hex(20)
+        ports.append(free_port(30_000 + secrets.randbelow(2_000), avoid=ports))
+    ids = sentinel_ids(ports)
     sentinels = []
-    for port, own in ids.items():
-        others = [f"known-sentinel dossiers {LOOPBACK} {other} {ids[other]}" for other in ids if other != port]
-        settings = (
-            f"myid {own}",
-            f"monitor dossiers {primary.host} {primary.port} 2",
-            f"auth-pass dossiers {PASSWORD}",
-            "down-after-milliseconds dossiers 400",
-            "failover-timeout dossiers 1000",  # for twice as long there is no second failover
-            *(f"known-replica dossiers {replica.host} {replica.port}" for replica in replicas),
-            *others,
+    for port in ports:
+        settings = sentinel_settings(
+            "dossiers",
+            port,
+            ids,
+            primary=primary.port,
+            replicas=[replica.port for replica in replicas],
+            down_after=0.4,
+            failover_timeout=1.0,
         )
-        options = {"port": port, "settings": dict.fromkeys(f"sentinel {line}" for line in settings)}
+        options = {"port": port, "settings": settings}
         sentinels.append(place.start(Sentinel, f"sentinel-{port}", **options))
     return Watched([primary, *replicas], sentinels)

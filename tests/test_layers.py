@@ -13,9 +13,12 @@ MAY_IMPORT = {
     "ops": {"ops"},
     "lookup": {"lookup", "ops"},
     "intake": {"intake", "lookup", "ops"},
-    "loadtests": {"loadtests"},
+    "loadtests": {"loadtests", "ops"},
 }
 """Package → which of ours it may import. The command `hoso24` joins them and is imported by none."""
+
+STARTS_SERVERS = {"ops.embedded", "ops.guardian", "ops.watched"}
+"""What the load may import of ops: servers to run against, and not a word of what it judges."""
 
 READ_SIDE = {
     "lookup.api",
@@ -53,6 +56,12 @@ def imported(path: Path) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
 
 
+def of_ops(package: str) -> set[str]:
+    """The modules of ops that a package imports."""
+    modules = {module for path in sources(package) for _, module in imported(path)}
+    return {".".join(module.split(".")[:2]) for module in modules if module.startswith("ops.")}
+
+
 def places(package: str, forbidden: "set[str] | frozenset[str]", *, whole: bool = False) -> list[str]:
     """Where a package imports something forbidden: top-level packages, or with `whole` exact modules."""
     found = []
@@ -67,6 +76,10 @@ def places(package: str, forbidden: "set[str] | frozenset[str]", *, whole: bool 
 def test_no_floor_imports_one_above_it(package: str) -> None:
     assert sources(package)
     assert places(package, OURS - MAY_IMPORT[package]) == []
+
+
+def test_load_takes_servers_from_ops_and_nothing_that_it_judges() -> None:
+    assert of_ops("loadtests") <= STARTS_SERVERS
 
 
 def test_intake_shares_the_lookups_words_and_not_its_machinery() -> None:

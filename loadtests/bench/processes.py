@@ -4,6 +4,7 @@ A stop signal is raised where it finds us, once: a second Ctrl-C does not cut th
 being started it waits, so that none is lost between its birth and the note of its pid.
 """
 
+import asyncio
 import http.client
 import os
 import random
@@ -12,11 +13,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
+
+T = TypeVar("T")
 
 SERVER_CORE, OTHER_CORE = 0, 1
 """The server under test has the first to itself; load, Postgres, Redis and the bench share the second."""
@@ -57,6 +61,17 @@ def leave_on_signals() -> None:
     """From now on SIGINT, SIGTERM and SIGHUP are a SystemExit."""
     for number in STOP_SIGNALS:
         signal.signal(number, _stop.note)
+
+
+async def until_told_to_stop(work: Coroutine[Any, Any, T]) -> T:
+    """The result of this work. A stop signal cancels it, which ends its processes; raises CannotMeasure then."""
+    task = asyncio.create_task(work)
+    for number in STOP_SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        raise CannotMeasure("Interrupted.") from None
 
 
 @contextmanager
@@ -139,15 +154,20 @@ def get(url: str, seconds: float = 5.0) -> tuple[int, bytes]:
 
 
 def free_port() -> int:
-    """A port of the loopback address that nobody has at the moment.
+    """A port of the loopback address that nobody has at the moment, and that nobody was given before.
 
     It is none of those the system hands out, or some connection might have it before the server that it is for.
     """
     while True:
         port = random.choice(PORTS)
         with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
+            if port not in _given:
+                probe.bind(("127.0.0.1", port))
+                _given.add(port)
+                return port
+
+
+_given: set[int] = set()
 
 
 def _last_lines(log: Path) -> str:

@@ -4,10 +4,8 @@ import asyncio
 import contextlib
 import dataclasses
 import shutil
-import signal
 import sys
 import tempfile
-from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from loadtests.bench.processes import CannotMeasure, leave_on_signals
+from loadtests.bench.processes import CannotMeasure, leave_on_signals, until_told_to_stop
 from loadtests.rolling.replicas import Order
 from loadtests.rolling.run import Plan, Run, explain, judge, rolling_restart, servers
 from loadtests.verdict import passed, table
@@ -77,18 +75,7 @@ def _run(plan: Plan, up: Path, logs: Path, console: Console) -> Run:
         def show(run: Run) -> None:
             progress.update(task, completed=min(run.lookups.total, plan.lookups), description=run.doing)
 
-        return asyncio.run(_until_told_to_stop(rolling_restart(plan, up, logs, show)))
-
-
-async def _until_told_to_stop(work: Coroutine[Any, Any, Run]) -> Run:
-    """The run's result. A signal cancels it, which ends its processes; raises CannotMeasure then."""
-    task = asyncio.create_task(work)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    try:
-        return await task
-    except asyncio.CancelledError:
-        raise CannotMeasure("Interrupted.") from None
+        return asyncio.run(until_told_to_stop(rolling_restart(plan, up, logs, show)))
 
 
 if __name__ == "__main__":

@@ -60,16 +60,16 @@ class Changes:
 
 
 class Pace:
-    """So many turns a second for all together, however many they are."""
+    """So many turns a second for all together, however many they are. `rate` may be set meanwhile."""
 
     def __init__(self, rate: float) -> None:
-        self._step = 1 / rate
+        self.rate = rate
         self._next = time.monotonic()
 
     async def turn(self) -> None:
         """Wait for the next turn. Turns that were missed are not made up for."""
         now = time.monotonic()
-        self._next = max(self._next + self._step, now)
+        self._next = max(self._next + 1 / self.rate, now)
         if self._next > now:
             await asyncio.sleep(self._next - now)
 

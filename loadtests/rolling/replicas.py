@@ -9,13 +9,15 @@ import contextlib
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from types import MappingProxyType
 
 from loadtests.bench.processes import CannotMeasure, free_port, surroundings
 from loadtests.rolling.wire import Rotation, get
+from ops.guardian import Guardian
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 60.0
@@ -28,6 +30,8 @@ PORTS = {
     "relay": ("", "HOSO24_RELAY_ADMIN_PORT"),
 }
 """Kind → the variables that name its public port, if it has one, and its admin port."""
+
+NOTHING_MORE: Mapping[str, str] = MappingProxyType({})
 
 
 class Order(Enum):
@@ -52,6 +56,20 @@ class Replica:
     admin_port: int
     process: asyncio.subprocess.Process
     log: Path
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def label(self) -> str:
+        """Its name where there must be no blank: that of its log, and of a server behind a balancer."""
+        return self.name.replace(" ", "-")
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended, as far as is known; a frozen one has not."""
+        return self.process.returncode is None
 
     async def ready(self) -> bool:
         """What its readiness probe says."""
@@ -89,14 +107,36 @@ class Replica:
         """SIGTERM."""
         self.process.send_signal(signal.SIGTERM)
 
+    def kill(self) -> None:
+        """SIGKILL: it is gone at once, with everything it had under way."""
+        self.process.send_signal(signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """SIGSTOP: its connections stay, and nothing moves."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        self.process.send_signal(signal.SIGCONT)
+
+
+async def _nobody_else(_: Replica) -> None:
+    """Nobody but the rotation has to know."""
+
 
 @dataclass
 class Deployment:
-    """Some processes of one kind behind one rotation."""
+    """Some processes of one kind behind one rotation, and whoever else wants to know who is there."""
 
     kind: str
     environ: Mapping[str, str]
     logs: Path
+    guardian: Guardian | None = None
+    """Ends them if we cannot."""
+    came: Callable[[Replica], Awaitable[None]] = _nobody_else
+    """Called when one is ready."""
+    went: Callable[[Replica], Awaitable[None]] = _nobody_else
+    """Called when one has ended."""
     rotation: Rotation = field(default_factory=Rotation)
     replicas: list[Replica] = field(default_factory=list)
     replaced: int = 0
@@ -112,6 +152,32 @@ class Deployment:
         started = [await self._start() for _ in range(count)]
         for replica in started:
             await self._welcome(replica)
+
+    async def add(self, more: Mapping[str, str] = NOTHING_MORE) -> Replica:
+        """Start one, with these variables beside or instead of the usual ones; ready. Raises Faulty."""
+        replica = await self._start(more)
+        await self._welcome(replica)
+        return replica
+
+    async def retire(self, replica: Replica, notice: float) -> None:
+        """Stop one in good order; see roll(). Raises Faulty."""
+        await self._retire(replica, notice)
+
+    async def remove(self, replica: Replica) -> None:
+        """Forget one that has ended, or was killed a moment ago."""
+        await replica.process.wait()
+        if replica.port:
+            self.rotation.remove(replica.port)
+        await self._leave(replica)
+
+    async def replace(self, replica: Replica) -> Replica:
+        """Start a new one in the place of one that was killed; the new one, ready. Raises Faulty."""
+        await self.remove(replica)
+        return await self.add()
+
+    async def mend(self) -> list[Replica]:
+        """Replace all that have ended, as Kubernetes does; the new ones, ready. Raises Faulty."""
+        return [await self.replace(replica) for replica in list(self.replicas) if not replica.alive]
 
     async def roll(self, order: Order, notice: float) -> None:
         """Replace one after the other. `notice`: seconds until a fallen readiness has got about. Raises Faulty."""
@@ -129,14 +195,17 @@ class Deployment:
         for replica in self.replicas:
             with contextlib.suppress(ProcessLookupError):
                 replica.tell_to_stop()
+                replica.thaw()  # or it would not hear it
         for replica in self.replicas:
             try:
                 await asyncio.wait_for(replica.process.wait(), STOP_SECONDS / 2)
             except TimeoutError:
                 replica.process.kill()
                 await replica.process.wait()
+            if self.guardian is not None:
+                self.guardian.forget(replica.pid)
 
-    async def _start(self) -> Replica:
+    async def _start(self, more: Mapping[str, str] = NOTHING_MORE) -> Replica:
         public, admin = PORTS[self.kind]
         ports = {name: free_port() for name in (public, admin) if name}
         self._started += 1
@@ -144,7 +213,7 @@ class Deployment:
         with log.open("ab") as file:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "hoso24", self.kind),
-                env={**surroundings(), **self.environ, **{name: str(port) for name, port in ports.items()}},
+                env={**surroundings(), **self.environ, **{name: str(port) for name, port in ports.items()}, **more},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
@@ -152,12 +221,22 @@ class Deployment:
             )
         replica = Replica(f"{self.kind} {self._started}", ports.get(public, 0), ports[admin], process, log)
         self.replicas.append(replica)
+        if self.guardian is not None:
+            self.guardian.watch(replica.pid, signal.SIGTERM)
         return replica
 
     async def _welcome(self, replica: Replica) -> None:
-        await replica.until_ready()
+        try:
+            await replica.until_ready()
+        except Faulty:  # nobody has been told of it, and nobody would end it
+            with contextlib.suppress(ProcessLookupError):
+                replica.kill()
+            await replica.process.wait()
+            self._forget(replica)
+            raise
         if replica.port:
             self.rotation.add(replica.port)
+        await self.came(replica)
 
     async def _retire(self, replica: Replica, notice: float) -> None:
         led = self.kind == "relay" and await replica.leads()
@@ -170,8 +249,17 @@ class Deployment:
         if replica.port:
             self.rotation.remove(replica.port)
         await replica.until_ended()
-        self.replicas.remove(replica)
+        await self._leave(replica)
         self.longest_stop = max(self.longest_stop, time.monotonic() - told)
+
+    async def _leave(self, replica: Replica) -> None:
+        self._forget(replica)
+        await self.went(replica)
+
+    def _forget(self, replica: Replica) -> None:
+        self.replicas.remove(replica)
+        if self.guardian is not None:
+            self.guardian.forget(replica.pid)
 
     async def _handed_over(self, leaver: Replica, told: float) -> None:
         others = [replica for replica in self.replicas if replica is not leaver]

@@ -5,6 +5,7 @@ rotation, as the connections of an ingress are kept. So a process that is replac
 """
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,10 @@ class NoAnswer(Exception):
 
 class ClosedBeforeAnyByte(NoAnswer):
     """The connection was closed before the first byte of an answer: a GET may be sent once more."""
+
+
+class Refused(NoAnswer):
+    """Nobody listens there: nothing was sent, and another may be asked."""
 
 
 @dataclass
@@ -53,6 +58,8 @@ class Client:
     """One client with one connection at a time."""
 
     def __init__(self, rotation: Rotation) -> None:
+        self.port = 0
+        """Where its connection goes, or went last."""
         self._rotation = rotation
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -68,6 +75,13 @@ class Client:
         except BaseException:
             self.hang_up()
             raise
+
+    async def ask_any(self, request: bytes) -> Answer:
+        """The answer of the first in rotation that listens, as a balancer asks. Raises as `ask` does."""
+        for _ in self._rotation.ports[1:]:
+            with contextlib.suppress(Refused):
+                return await self.ask(request)
+        return await self.ask(request)
 
     def hang_up(self) -> None:
         """Close the connection, if there is one."""
@@ -98,12 +112,12 @@ class Client:
 
     async def _connect(self) -> None:
         self.hang_up()
-        port = self._rotation.next()
+        self.port = self._rotation.next()
         try:
-            self._reader, self._writer = await asyncio.open_connection(LOOPBACK, port)
+            self._reader, self._writer = await asyncio.open_connection(LOOPBACK, self.port)
         except OSError as refused:
             # Not a closed connection, but none at all: somebody was in rotation and did not take it.
-            raise NoAnswer(f"connection refused ({refused.strerror or refused})") from refused
+            raise Refused(f"connection refused ({refused.strerror or refused})") from refused
 
 
 def request(method: str, path: str, headers: Mapping[str, str], body: bytes = b"") -> bytes:

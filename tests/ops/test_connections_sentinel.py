@@ -14,8 +14,9 @@ from ops.connections import Redis
 from ops.errors import Unavailable
 from ops.guardian import Guardian
 from ops.sentinels import Sentinels
+from ops.watched import PASSWORD, Member, Sentinel
 from tests import debian
-from tests.debian import Member, Sentinel, Watched
+from tests.debian import Watched
 from tests.house import until
 
 Ask = Callable[[Redis], Awaitable[Any]]
@@ -58,7 +59,7 @@ async def port_of(client: Redis, way: str) -> int | None:
 
 async def told(port: int, *words: object) -> Any:
     """What one server itself answers, asked past everything that is tested here."""
-    direct: Any = redis.asyncio.Redis(port=port, password=debian.PASSWORD, protocol=2)
+    direct: Any = redis.asyncio.Redis(port=port, password=PASSWORD, protocol=2)
     async with direct:
         return await direct.execute_command(*words)
 
@@ -209,7 +210,7 @@ def alone(place: debian.Place, pair: list[Member], request: pytest.FixtureReques
 async def test_primary_that_lives_is_left_once_the_sentinels_name_another(alone: Sentinel, pair: list[Member]) -> None:
     """Cut off from them, it goes on taking writes; nothing fails, so only asking again can tell."""
     one, two = pair
-    url = f"redis+sentinel://:{debian.PASSWORD}@127.0.0.1:{alone.port}/dossiers"
+    url = f"redis+sentinel://:{PASSWORD}@127.0.0.1:{alone.port}/dossiers"
     client = Redis("redis", lambda: url, size=4, deadline=1.0)
     waiting = asyncio.create_task(client.run(lambda client: client.xread({"nothing": "0-0"}, block=1000), waiting=1.0))
     assert {await port_of(client, way) for way in WHERE} == {one.port}
@@ -230,7 +231,7 @@ async def test_replica_is_not_taken_for_the_primary(alone: Sentinel, pair: list[
     """A Sentinel may be behind the times, and then it names the one that was the primary before."""
     one, two = pair
     await told(one.port, "REPLICAOF", two.host, two.port)
-    url = f"redis+sentinel://:{debian.PASSWORD}@127.0.0.1:{alone.port}/dossiers"
+    url = f"redis+sentinel://:{PASSWORD}@127.0.0.1:{alone.port}/dossiers"
     client = Redis("redis", lambda: url, size=4, deadline=1.0)
     for ask in WHERE.values():
         with pytest.raises(Unavailable) as away:
@@ -242,7 +243,7 @@ async def test_replica_is_not_taken_for_the_primary(alone: Sentinel, pair: list[
 
 async def test_the_sentinels_ask_for_a_password_of_their_own(alone: Sentinel, pair: list[Member]) -> None:
     await ask_sentinel(alone, "ACL", "SETUSER", "default", ">theirs")
-    url = f"redis+sentinel://:{debian.PASSWORD}@127.0.0.1:{alone.port}/dossiers"
+    url = f"redis+sentinel://:{PASSWORD}@127.0.0.1:{alone.port}/dossiers"
     urls = [url, f"{url}?sentinel_password=another\n{url}?sentinel_password=theirs"]
     client = Redis("redis", lambda: urls[0], size=1, deadline=1.0)
     with pytest.raises(Unavailable) as away:

@@ -15,6 +15,7 @@ from ops.connections import Postgres, Redis
 from ops.embedded import Account, write_private
 from ops.errors import Unavailable
 from ops.guardian import Guardian
+from ops.watched import PASSWORD
 from tests import debian
 from tests.debian import Authority, Certificate, DebianPostgres, DebianRedis, DebianSentinel
 from tests.house import lookup_running, lookup_settings
@@ -34,7 +35,7 @@ class Secured:
     postgres: DebianPostgres
 
     def redis_url(self, ca: Any, host: str = "127.0.0.1") -> str:
-        return f"rediss://:{debian.PASSWORD}@{host}:{self.redis.port}/0?ssl_ca_certs={ca}"
+        return f"rediss://:{PASSWORD}@{host}:{self.redis.port}/0?ssl_ca_certs={ca}"
 
     def postgres_url(self, ca: Any, host: str = "127.0.0.1") -> str:
         url = self.postgres.admin_url.replace("127.0.0.1", host)
@@ -47,7 +48,7 @@ class Secured:
         await plain.execute("SELECT pg_reload_conf()")
         await plain.close()
         async with redis.asyncio.Redis(
-            port=self.redis.port, password=debian.PASSWORD, protocol=2, ssl=True, ssl_cert_reqs="none"
+            port=self.redis.port, password=PASSWORD, protocol=2, ssl=True, ssl_cert_reqs="none"
         ) as direct:
             await direct.config_set("tls-cert-file", str(shown.path))
 
@@ -145,10 +146,10 @@ async def test_sentinels_and_their_primary_are_verified_alike(secured: Secured) 
         "tls-ca-cert-file": str(_readable(secured, secured.authority)),
         "tls-replication": "yes",
         f"sentinel monitor dossiers 127.0.0.1 {secured.redis.port} 1": None,
-        f"sentinel auth-pass dossiers {debian.PASSWORD}": None,
+        f"sentinel auth-pass dossiers {PASSWORD}": None,
     }
     sentinel = secured.place.start(DebianSentinel, "sentinel", settings=lines)
-    url = f"rediss+sentinel://:{debian.PASSWORD}@127.0.0.1:{sentinel.port}/dossiers?ssl_ca_certs="
+    url = f"rediss+sentinel://:{PASSWORD}@127.0.0.1:{sentinel.port}/dossiers?ssl_ca_certs="
     assert await why_not("redis", f"{url}{secured.authority.path}") == ""
     refused = await why_not("redis", f"{url}{secured.other.path}")
     assert refused.startswith("no Sentinel answers: its certificate is not accepted: ")
@@ -177,4 +178,4 @@ async def test_health_and_log_say_what_is_wrong_with_a_certificate(
         assert checks[name]["status"] == "failed"
         assert UNKNOWN in checks[name]["error"]
         assert [record for record in caplog.records if f"{name} cannot be used: its certificate" in record.message]
-    assert debian.PASSWORD not in caplog.text
+    assert PASSWORD not in caplog.text

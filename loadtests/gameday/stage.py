@@ -1,0 +1,201 @@
+"""The system of a game day on one machine: servers as in production, processes behind a front, wires in between.
+
+Whatever happens in the block that uses it, everything is ended with it; a game day that is killed itself leaves that to
+the guardian.
+"""
+
+import asyncio
+import contextlib
+import json
+import secrets
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from loadtests.bench.processes import CannotMeasure, surroundings
+from loadtests.gameday import front, postgres, redis
+from loadtests.gameday.front import Front
+from loadtests.gameday.postgres import SUPERUSER, Cluster
+from loadtests.gameday.redis import Group
+from loadtests.gameday.wires import Wire, Wires
+from loadtests.rolling.replicas import NOTHING_MORE, Deployment, Faulty
+from ops.embedded import CannotStart
+from ops.guardian import Guardian
+
+Say = Callable[[str], None]
+
+PREPARE_SECONDS = 120.0
+POLL_SECONDS = 0.05
+
+SETTINGS: Mapping[str, str] = {
+    "HOSO24_HOST": "127.0.0.1",
+    "HOSO24_DRAIN_SECONDS": "2",  # the front has noticed within one
+    "HOSO24_PARTNERS": "127.0.0.0/8",  # whoever goes over the books, and no citizen: those have addresses of their own
+}
+
+
+@dataclass
+class Stage:
+    """Everything that runs, and how to reach it."""
+
+    folder: Path
+    postgres: Cluster
+    redis: Group
+    lookups: Deployment
+    intakes: Deployment
+    relays: Deployment
+    front: Front
+    wire_process: Wires
+    token: str
+    """Of a client that may do everything under agency G99."""
+    environ: Mapping[str, str]
+    """What a process is started with."""
+
+    @property
+    def deployments(self) -> tuple[Deployment, Deployment, Deployment]:
+        return self.lookups, self.intakes, self.relays
+
+    @property
+    def wires(self) -> dict[str, Wire]:
+        """By what they lead to: pg1, pg2, pg3, redis1, redis2."""
+        postgres = {node.name: node.wire for node in self.postgres.nodes}
+        return postgres | {member.label: member.wire for member in self.redis.members}
+
+    @property
+    def operator(self) -> dict[str, str]:
+        """What `hoso24 migrate`, `hoso24 cache renew` and the like are started with: the present primary, directly."""
+        return {
+            **self.environ,
+            "HOSO24_PG_OWNER_URL": self.postgres.direct_url("owner"),
+            "HOSO24_PG_ADMIN_URL": self.postgres.direct_url(SUPERUSER),
+        }
+
+    async def mend(self) -> None:
+        """Start a process for each that has ended. Raises Faulty."""
+        for deployment in self.deployments:
+            await deployment.mend()
+
+
+@contextlib.asynccontextmanager
+async def staged(
+    folder: Path,
+    say: Say,
+    *,
+    lookups: int = 3,
+    intakes: int = 2,
+    relays: int = 2,
+    settings: Mapping[str, str] = NOTHING_MORE,
+    postgres_settings: Mapping[str, str] = NOTHING_MORE,
+    redis_settings: Mapping[str, str] = NOTHING_MORE,
+    haproxy: bool = True,
+) -> AsyncIterator[Stage]:
+    """Up, migrated, the sample catalogue in, all in step and ready; ended with the block, whatever happened in it.
+
+    `settings` are for the processes. Without `haproxy`, or where that is not installed, clients balance themselves.
+    Raises CannotMeasure when it does not come up.
+    """
+    folder = _laid_out(folder)
+    keys = {"HOSO24_LOOKUP_KEY_SECRETS": f"0:{secrets.token_hex(32)}"}
+    token = ""
+
+    async def prepare(cluster: Cluster) -> None:
+        nonlocal token
+        token = await _furnished(folder / "prepare", cluster, keys)
+
+    async with contextlib.AsyncExitStack() as stack:
+        guardian = stack.enter_context(Guardian())
+        wires = await Wires.start()
+        stack.push_async_callback(wires.close)
+        try:
+            say("Starting PostgreSQL …")
+            cluster = await stack.enter_async_context(
+                postgres.running(folder / "postgres", wires, guardian, prepare, postgres_settings)
+            )
+            say("Starting Valkey and its Sentinels …")
+            group = await stack.enter_async_context(redis.running(folder / "redis", wires, guardian, redis_settings))
+            door = await stack.enter_async_context(
+                front.running(folder / "front", guardian, front.program() if haproxy else None)
+            )
+            environ = {**_environ(cluster, group, door), **SETTINGS, **keys, **settings}
+            logs = folder / "logs"
+            stage = Stage(
+                folder,
+                cluster,
+                group,
+                Deployment("lookup", environ, logs, guardian, door.came, door.went),
+                Deployment("intake", environ, logs, guardian, door.came, door.went),
+                Deployment("relay", environ, logs, guardian),
+                door,
+                wires,
+                token,
+                environ,
+            )
+            say(f"Starting {relays} relays, {lookups} lookups and {intakes} intakes …")
+            stack.push_async_callback(_close, stage.deployments)
+            await asyncio.gather(stage.relays.scale(relays), stage.lookups.scale(lookups), stage.intakes.scale(intakes))
+        except (CannotStart, Faulty) as reason:
+            raise CannotMeasure(str(reason)) from reason
+        yield stage
+
+
+def _laid_out(folder: Path) -> Path:
+    folder = folder.resolve()
+    for part in ("postgres", "redis", "front", "prepare", "logs"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    # Started as root, the servers run as somebody else, who has to get in.
+    folder.chmod(folder.stat().st_mode | 0o711)
+    return folder
+
+
+async def _close(deployments: Sequence[Deployment]) -> None:
+    await asyncio.gather(*(deployment.close() for deployment in deployments))
+
+
+def _environ(cluster: Cluster, group: Group, door: Front) -> dict[str, str]:
+    """How processes reach the servers: by way of the wires, every node named, and the primary picked where need be."""
+    primary = "?target_session_attrs=primary"
+    environ = {
+        "HOSO24_PG_READER_URL": cluster.url("reader"),
+        "HOSO24_PG_WRITER_URL": cluster.url("writer", options=primary),
+        "HOSO24_PG_RELAY_URL": cluster.url("relay", options=primary),
+        "HOSO24_REDIS_URL": group.url,
+    }
+    if door.lookup.ports:
+        environ["HOSO24_PUBLIC_URL"] = f"http://127.0.0.1:{door.lookup.ports[0]}"
+    return environ
+
+
+async def _furnished(folder: Path, cluster: Cluster, keys: Mapping[str, str]) -> str:
+    """Roles, schema, sample catalogue and dossiers, put in by `hoso24 up`; the token of the client it makes."""
+    roles = {f"HOSO24_PG_{role.upper()}_URL": cluster.direct_url(role) for role in postgres.ROLES}
+    # The database does not exist yet: it is the superuser's own that is connected to.
+    others = {"HOSO24_PG_ADMIN_URL": cluster.primary.server.admin_url, "HOSO24_REDIS_URL": "redis://127.0.0.1:1/0"}
+    log = folder / "log"
+    with log.open("ab") as file:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "hoso24", "up", "--servers-only"),
+            cwd=folder,
+            env={**surroundings(), **roles, **others, **keys},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
+    try:
+        return await asyncio.wait_for(_token(folder, process, log), PREPARE_SECONDS)
+    except TimeoutError:
+        raise CannotMeasure(f"The database was not prepared within {PREPARE_SECONDS:g} s; the log is {log}.") from None
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        await process.wait()
+
+
+async def _token(folder: Path, process: asyncio.subprocess.Process, log: Path) -> str:
+    up = folder / ".hoso24" / "up.json"
+    while not up.exists():
+        if process.returncode is not None:
+            raise CannotMeasure(f"The database could not be prepared; the log is {log}.")
+        await asyncio.sleep(POLL_SECONDS)
+    return str(json.loads(up.read_text("utf-8"))["token"])
