@@ -1,6 +1,5 @@
 """Under which conditions a run was made: a figure without them says nothing."""
 
-import os
 import platform
 import re
 import subprocess
@@ -16,8 +15,8 @@ import redis
 
 from loadtests.bench.house import House
 from loadtests.bench.rig import Outcome
-from loadtests.bench.servers import ROOT
 from loadtests.bench.usage import DISTURBED
+from loadtests.machine import commit, processor
 
 PACKAGES = ("aiohttp", "uvloop", "asyncpg", "redis", "hiredis", "msgspec", "fastapi", "uvicorn", "httptools")
 
@@ -26,8 +25,8 @@ def conditions(house: House, outcomes: Sequence[Outcome], options: str) -> dict[
     """What to know about the machine, the versions and the runs, in the order to print it."""
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        "hoso24": _commit(),
-        "machine": f"{_processor()}; {os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB; "
+        "hoso24": commit("loadtests/bench/RESULTS.md"),
+        "machine": f"{processor()}, {psutil.virtual_memory().total / 2**30:.0f} GiB; "
         f"{platform.system()} {platform.release()}",
         "cores": "the server under test alone on one; wrk, Postgres, Redis, relay and bench together on the other",
         "Python": f"{sys.version} built with {platform.python_compiler()}, {_optimised()}; the same for ours and peers",
@@ -36,26 +35,6 @@ def conditions(house: House, outcomes: Sequence[Outcome], options: str) -> dict[
         "runs": options,
         "others": others(outcomes),
     }
-
-
-def _commit() -> str:
-    try:
-        commit = _git("rev-parse", "--short", "HEAD")
-        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":!loadtests/bench/RESULTS.md")
-    except (OSError, subprocess.CalledProcessError):
-        return version("hoso24")
-    return f"commit {commit}{' with uncommitted changes' if changed else ''}"
-
-
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True)
-    return done.stdout.strip()
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo").read_text("utf-8")
-    model = re.search(r"^model name\s*: (.*)$", cpuinfo, re.MULTILINE)
-    return model[1].strip() if model else platform.machine()
 
 
 def _optimised() -> str:

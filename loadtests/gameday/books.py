@@ -1,0 +1,471 @@
+"""The books: every change that was asked for and every one that was acknowledged, and the judge who holds them beside
+an answer. Knows HTTP answers and no network.
+
+A version may be shown from the moment it was asked for; from the soft age after its acknowledgement on nothing older
+may be, unless it is marked. In between both are right.
+"""
+
+import asyncio
+import math
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any, NamedTuple
+
+from loadtests import answers
+from loadtests.answers import Answer, Failure, Limited, Status, Unavailable, Wrong
+from loadtests.codes import address
+
+LOG = """
+SELECT code, version, status, source, source_event_id
+  FROM event
+ WHERE code = ANY($1::text[])
+ ORDER BY code, version
+"""
+
+# The numbers of a day are given out in the transaction that takes a dossier in: one that nobody was told of was taken
+# in twice, or for nobody.
+FOR_NOBODY = """
+SELECT code, source_event_id
+  FROM event
+ WHERE version = 1 AND source = $1 AND source_event_id <> ALL($2::text[])
+ ORDER BY code
+"""
+
+AT_A_TIME = 2000
+AT_ONCE = 200
+PROCESSES = 64
+"""Processes whose answers are remembered at the most; the one heard of least lately is forgotten first."""
+CLOCKS = 0.25
+"""Seconds by which a lookup may misjudge the database's clock, and we the moments in its answers."""
+PAGES = {"vi": "/tra-cuu", "en": "/en/status"}
+VIETNAM = timezone(timedelta(hours=7))
+
+_AS_OF = re.compile(r'<p class="fresh"><span>[^<]*?(\d\d:\d\d:\d\d \d\d/\d\d/\d{4})</span>')
+_COMPLETION = re.compile(r'id="completion">[^<]*<b>(\d+)%</b>')
+_MARKED = '<div class="notice" id="stale">'
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a citizen asks for. `code` None stands for nobody's: `text` is asked for all the same."""
+
+    kind: str
+    """known, changing, unknown, page or at_least."""
+    text: str
+    code: str | None
+    at_least: int = 0
+    language: str = ""
+    """Of a page: vi or en; empty for JSON."""
+
+    @property
+    def path(self) -> str:
+        """The address to ask at."""
+        if self.language:
+            return f"{PAGES[self.language]}/{address(self.text)}"
+        return f"/api/v1/dossiers/{address(self.text)}" + (f"?at_least={self.at_least}" if self.at_least else "")
+
+
+@dataclass(slots=True, eq=False)
+class Change:
+    """One version of a dossier: asked for, and perhaps acknowledged. Moments on the monotonic clock."""
+
+    key: str
+    """The Idempotency-Key, under which the log has it; empty for an import."""
+    code: str
+    """Empty for a submission that has not been answered."""
+    version: int
+    status: str
+    """Empty for a submission that has not been answered."""
+    began: float
+    acknowledged: float = math.inf
+
+
+class Verdict(NamedTuple):
+    """What an answer is worth, why it is not good if it is not, and how old it says it is, in seconds."""
+
+    outcome: str
+    why: str = ""
+    age: float | None = None
+
+
+class _Shown(NamedTuple):
+    """What an answer shows. Pages say no version and no status, but how far it has come; JSON the other way round."""
+
+    version: int | None
+    completion: float | None
+    status: str
+    marked: bool
+    age: float | None
+    as_of: float
+    """The earliest moment it may mean, on the monotonic clock."""
+
+
+class Books:
+    """Every change, and what each process has shown. Judges at once; grows by some hundred bytes a change.
+
+    `soft_age`, `hard_age` and `negative` are the service's bounds in seconds: nothing older than the first goes out
+    unmarked, nothing older than the second at all, and "no such dossier" is repeated for as long as the third.
+    """
+
+    def __init__(
+        self,
+        statuses: Mapping[str, Status] | None = None,
+        *,
+        soft_age: float = 60.0,
+        hard_age: float = 86_400.0,
+        negative: float = 5.0,
+        monotonic: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.statuses = dict(statuses or {})
+        """By name, as the lookup publishes them; without them no answer can be judged."""
+        self.wrong = 0
+        """Answers that contradicted the books so far."""
+        self._soft, self._hard, self._negative = soft_age, hard_age, negative
+        self._monotonic, self._wall = monotonic, wall
+        self._lives: dict[str, list[Change]] = {}
+        """Per code its versions, the first being the reception."""
+        self._submissions: list[Change] = []
+        self._shown: OrderedDict[str, dict[str, list[tuple[int, float]]]] = OrderedDict()
+        """Per process and code the versions it has shown unmarked, rising, and when each was first shown."""
+        self._seen: dict[str, float] = {}
+        """Per code when it was first shown to anybody."""
+        self._struck: dict[str, list[Change]] = {}
+        """Per code what was made and then undone."""
+        self._buried: dict[str, float] = {}
+        """Since when none of that may be shown any more; infinity until bury() is called."""
+        self._doubted: dict[str, float] = {}
+        """Codes of which something may be undone, and the moment from which on."""
+
+    # -- what is written down --------------------------------------------------------------------------------
+
+    def submit(self, key: str) -> Change:
+        """A submission is about to be sent, under that Idempotency-Key."""
+        change = Change(key, "", 1, "", self._monotonic())
+        self._submissions.append(change)
+        return change
+
+    def move(self, key: str, code: str, status: str) -> Change:
+        """A move to that status is about to be sent: the next version of a dossier whose last one is known for sure.
+
+        Raises ValueError when it is not: whoever may have made a version and does not know moves nothing any more.
+        """
+        life = self._lives[code]
+        if math.isinf(life[-1].acknowledged):
+            raise ValueError(f"{code}: version {life[-1].version} has not been acknowledged")
+        change = Change(key, code, life[-1].version + 1, status, self._monotonic())
+        life.append(change)
+        return change
+
+    def acknowledge(self, change: Change, answer: Mapping[str, Any]) -> str:
+        """The intake's answer to a change: code, version and status. Returns what is wrong with it, or nothing."""
+        code, version, status = str(answer["code"]), int(answer["version"]), str(answer["status"])
+        why = ""
+        if not change.code:
+            if code in self._lives:
+                return f"a submission was given the code of another one ({code})"
+            change.code, change.status = code, status
+            self._lives[code] = [change]
+        life = self._lives.get(change.code, [])
+        if change not in life and len(life) == change.version - 1:  # made once more after it was struck
+            self._lives.setdefault(change.code, []).append(change)
+        if (code, version, status) != (change.code, change.version, change.status):
+            why = f"another change was acknowledged than was asked for ({code}: version {version}, {status})"
+        change.acknowledged = self._monotonic()
+        return why
+
+    def imported(self, code: str, statuses: Sequence[str], began: float) -> None:
+        """An import that began at that moment has brought this dossier along, with these statuses in that order."""
+        now = self._monotonic()
+        life = [Change("", code, n, status, began, now) for n, status in enumerate(statuses, 1)]
+        self._lives[code] = life
+
+    def current(self, code: str) -> int:
+        """The version that was last acknowledged; 0 for none."""
+        return next((c.version for c in reversed(self._lives.get(code, ())) if not math.isinf(c.acknowledged)), 0)
+
+    def status(self, code: str) -> str:
+        """The status that was last acknowledged. Raises KeyError for a dossier nobody knows."""
+        return self._lives[code][self.current(code) - 1].status
+
+    def under_way(self, code: str) -> bool:
+        """Whether a change of this dossier has not been acknowledged."""
+        life = self._lives.get(code, [])
+        return any(math.isinf(change.acknowledged) for change in life[-1:])
+
+    def codes(self) -> list[str]:
+        """Dossiers acknowledged by submission, oldest first."""
+        return [change.code for change in self._submissions if not math.isinf(change.acknowledged)]
+
+    def acknowledged(self) -> dict[str, int]:
+        """Every dossier there is, imports included, with the version that was last acknowledged."""
+        return {code: version for code in self._lives if (version := self.current(code))}
+
+    def changes(self) -> int:
+        """How many changes were acknowledged, imports left out."""
+        return sum(bool(c.key) and not math.isinf(c.acknowledged) for life in self._lives.values() for c in life)
+
+    # -- when Postgres goes back in time -----------------------------------------------------------------------
+
+    def doubt(self, since: float) -> None:
+        """Postgres is about to go back to some moment after `since` (monotonic).
+
+        Until strike() says what was lost, whatever was acknowledged later than that may be there or not.
+        """
+        for code, life in self._lives.items():
+            if life[-1].acknowledged >= since:
+                self._struck.setdefault(code, [])
+                self._buried[code] = math.inf
+                self._doubted[code] = since
+
+    def strike(self, lost: Iterable[tuple[str, int]]) -> None:
+        """These versions, and what was made on top of them, were undone: Postgres has gone back in time.
+
+        From now on what was undone may be shown and what the log has as well, until bury() is called. What is made
+        anew under the same code and version counts as new; lost() does not miss what was struck. Nothing else is in
+        doubt any more.
+        """
+        for code in self._doubted:
+            self._buried[code] = self._monotonic()
+            self._forget(code)
+        self._doubted.clear()
+        for code, version in lost:
+            life = self._lives.get(code, [])
+            undone = life[version - 1 :]
+            if not undone:
+                continue
+            self._struck.setdefault(code, []).extend(undone)
+            self._buried[code] = math.inf
+            del life[version - 1 :]
+            if not life:
+                del self._lives[code]
+                self._submissions = [change for change in self._submissions if change not in undone]
+            self._forget(code)
+
+    def bury(self) -> None:
+        """What was struck is gone everywhere: an answer asked for from now on that shows it is wrong, marked or not."""
+        for code, since in self._buried.items():
+            if math.isinf(since):
+                self._buried[code] = self._monotonic()
+
+    def _forget(self, code: str) -> None:
+        self._seen.pop(code, None)
+        for shown in self._shown.values():
+            shown.pop(code, None)
+
+    def _may_be_undone(self, code: str, asked_at: float) -> bool:
+        """Whether an answer about this dossier may be of a time that was undone."""
+        return asked_at < self._buried.get(code, -math.inf)
+
+    # -- the judge -------------------------------------------------------------------------------------------
+
+    def judge(
+        self, question: Question, answer: Answer, asked_at: float, answered_at: float, process: str = ""
+    ) -> Verdict:
+        """What this answer is worth: good, stale, limited, unavailable or wrong.
+
+        `process` is who answered, under a name that no process started later has; "" where that is not known.
+        """
+        try:
+            verdict = self._judged(question, answer, asked_at, answered_at, process)
+        except Limited as limited:
+            verdict = Verdict("limited", str(limited))
+        except Unavailable as away:
+            verdict = Verdict("unavailable", str(away))
+        except Failure as wrong:
+            verdict = Verdict("wrong", f"{wrong} ({wrong.detail})" if wrong.detail else str(wrong))
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            verdict = Verdict("wrong", f"cannot be read ({type(error).__name__}: {error})")
+        self.wrong += verdict.outcome == "wrong"
+        return verdict
+
+    def _judged(self, asked: Question, answer: Answer, asked_at: float, answered_at: float, process: str) -> Verdict:
+        if answer.status == 404:
+            self._judge_missing(asked, answer, asked_at, process)
+            return Verdict("good")
+        if answer.status in (502, 503, 504) and "x-request-id" not in answer.headers:
+            raise Unavailable(f"answered {answer.status} by whoever stands in front")
+        if asked.code is None:
+            answer.expect(404)
+        shown = self._read(asked, answer, asked_at)
+        code = asked.code or ""
+        if self._may_be_undone(code, asked_at):
+            self._judge_undone(code, shown)
+            return Verdict("stale" if shown.marked else "good", "", shown.age)
+        if shown.as_of > answered_at + 1:
+            raise Wrong("as of a moment to come", f"{code}: in {shown.as_of - answered_at:.1f} s")
+        if shown.marked:
+            if answered_at - shown.as_of > self._hard + 1:
+                raise Wrong("older than the hard age", code)
+        elif shown.age is not None and shown.age > self._soft:
+            raise Wrong("older than the soft age and not marked", f"{code}: {shown.age:g} s")
+        if shown.version is not None:
+            self._judge_version(code, shown, shown.version, asked_at, answered_at)
+            if not shown.marked:
+                self._judge_order(code, shown.version, process, asked_at)
+                self._remember(code, shown.version, process, answered_at)
+        else:
+            self._judge_page(code, shown, asked_at, answered_at)
+        self._seen.setdefault(code, answered_at)
+        return Verdict("stale" if shown.marked else "good", "", shown.age)
+
+    def _judge_undone(self, code: str, shown: _Shown) -> None:
+        """What was struck and has not been buried is as right as what the log has, however old and in any order."""
+        possible = [*self._struck[code], *self._lives.get(code, ())]
+        if shown.version is not None:
+            if not any((c.version, c.status) == (shown.version, shown.status) for c in possible):
+                raise Wrong("a version that nobody has made", f"{code}: {shown.version}, {shown.status}")
+        elif not any(self._completion(c.status) == shown.completion for c in possible):
+            raise Wrong("a page with the status of no version it may show", f"{code}: {shown.completion}")
+
+    def _judge_missing(self, asked: Question, answer: Answer, asked_at: float, process: str) -> None:
+        if asked.language:
+            answers.problem_page(answer, 404, asked.language)
+        else:
+            answers.problem(answer, 404, "dossier_not_found")
+        life = self._lives.get(asked.code or "")
+        if not life:
+            return
+        code = life[0].code
+        if self._may_be_undone(code, asked_at) and life[0].acknowledged >= self._doubted.get(code, math.inf):
+            return
+        if asked.at_least and any(c.acknowledged < asked_at for c in life[asked.at_least - 1 :]):
+            raise Wrong("asked for a version that there is, it was told of no dossier", code)
+        shown = self._shown.get(process, {}).get(code) if process else None
+        if shown is not None and shown[0][1] < asked_at:
+            raise Wrong("a process says of a dossier it had shown that there is none", f"{code}: {process}")
+        # Whoever has seen it knows as well as whoever was told that it has been committed.
+        if min(life[0].acknowledged, self._seen.get(code, math.inf)) < asked_at - self._negative - CLOCKS:
+            raise Wrong("a dossier that had long been there is said not to exist", code)
+
+    def _judge_version(self, code: str, shown: _Shown, version: int, asked_at: float, answered_at: float) -> None:
+        life = self._lives.get(code, [])
+        if not 1 <= version <= len(life) or life[version - 1].began > answered_at:
+            raise Wrong("a version that nobody has made", f"{code}: {version} of {len(life)}")
+        if life[version - 1].status != shown.status:
+            due = life[version - 1].status
+            raise Wrong("a status that is not that version's", f"{code}: {version} is {due}, {shown.status} was shown")
+        superseded = self._superseded(life, version)
+        if not shown.marked and superseded < asked_at - self._soft - CLOCKS:
+            ago = asked_at - superseded
+            raise Wrong("older than the soft age and not marked", f"{code}: {version}, superseded {ago:.1f} s before")
+        if superseded < shown.as_of - CLOCKS:
+            ago = shown.as_of - superseded
+            raise Wrong("says it was the truth when it was not any more", f"{code}: {version}, by {ago:.1f} s")
+
+    def _judge_page(self, code: str, shown: _Shown, asked_at: float, answered_at: float) -> None:
+        """A page names no version: some version that may be shown must have what it shows."""
+        since = -math.inf if shown.marked else asked_at - self._soft - CLOCKS
+        life = self._lives.get(code, [])
+        possible = [c for c in life if c.began <= answered_at and self._superseded(life, c.version) >= since]
+        if not any(self._completion(c.status) == shown.completion for c in possible):
+            due = ", ".join(sorted({c.status for c in possible})) or "nothing"
+            raise Wrong("a page with the status of no version it may show", f"{code}: {shown.completion}, {due} is due")
+
+    def _judge_order(self, code: str, version: int, process: str, asked_at: float) -> None:
+        for before, since in self._shown.get(process, {}).get(code, ()) if process else ():
+            if before > version and since < asked_at:
+                raise Wrong("a process went back to an older version", f"{code}: {process}, {before}, then {version}")
+
+    def _remember(self, code: str, version: int, process: str, answered_at: float) -> None:
+        if not process:
+            return
+        of_process = self._shown.setdefault(process, {})
+        self._shown.move_to_end(process)
+        if len(self._shown) > PROCESSES:
+            self._shown.popitem(last=False)
+        known = of_process.setdefault(code, [])
+        if not known or version > known[-1][0]:
+            known.append((version, answered_at))
+
+    @staticmethod
+    def _superseded(life: Sequence[Change], version: int) -> float:
+        """From when on this version was certainly not the truth any more; infinity while it may be."""
+        return min((change.acknowledged for change in life[version:]), default=math.inf)
+
+    def _completion(self, status: str) -> float | None:
+        """What a page shows of a status; None for those that end without a result."""
+        known = self.statuses.get(status)
+        return None if known is None or status in ("rejected", "withdrawn") else round(known.completion, 2)
+
+    # -- reading ---------------------------------------------------------------------------------------------
+
+    def _read(self, asked: Question, answer: Answer, asked_at: float) -> _Shown:
+        code = asked.code or ""
+        if asked.language:
+            answers.page(answer, code, asked.language)
+            return self._read_page(answer.body.decode(), asked_at)
+        if asked.at_least:
+            shown = answers.exact(answer, code, self.statuses, asked.at_least)
+        else:
+            shown = answers.record(answer, code, self.statuses)
+        age = float(answer.headers["age"])
+        as_of = asked_at - age - 1  # whole seconds: it may have been made as soon as it was asked for
+        if shown.stale:
+            as_of = self._here(datetime.fromisoformat(answer.json()["as_of"]))
+        return _Shown(shown.version, None, shown.status, shown.stale, age, as_of)
+
+    def _read_page(self, text: str, asked_at: float) -> _Shown:
+        said, completion = _AS_OF.search(text), _COMPLETION.search(text)
+        if said is None:
+            raise Wrong("a page that does not say as of when")
+        as_of = self._here(datetime.strptime(said[1], "%H:%M:%S %d/%m/%Y").replace(tzinfo=VIETNAM))
+        # The second is rounded down, and our two clocks are not one: never below nothing for that.
+        age = max(0.0, asked_at - as_of - 1)
+        share = int(completion[1]) / 100 if completion else None
+        return _Shown(None, share, "", _MARKED in text, age, as_of)
+
+    def _here(self, moment: datetime) -> float:
+        """That moment on the monotonic clock."""
+        return moment.timestamp() - self._wall() + self._monotonic()
+
+    # -- at the end ------------------------------------------------------------------------------------------
+
+    async def lost(self, connection: Any) -> list[str]:
+        """What the log does not hold of what was acknowledged, and what it holds that nobody asked for, one sentence
+        each. `connection` (asyncpg) may read the events. Changes may go on meanwhile.
+        """
+        asked_at = self._monotonic()
+        log = await self._log(connection)
+        found: list[str] = []
+        for number, (code, life) in enumerate(list(self._lives.items())):
+            found += self._compare(life, log.get(code, []), asked_at)
+            if number % AT_ONCE == 0:
+                await asyncio.sleep(0)  # the load goes on in this loop
+        return found + await self._for_nobody(connection, log)
+
+    def _compare(self, life: Sequence[Change], log: Sequence[Any], asked_at: float) -> Iterable[str]:
+        for change in life:
+            row = log[change.version - 1] if change.version <= len(log) else None
+            said = f"{change.code}: version {change.version} ({change.status})"
+            if row is None:
+                if change.acknowledged <= asked_at:
+                    yield f"{said} was acknowledged and is not in the log"
+            elif self._name(row["status"]) != change.status or (change.key and row["source_event_id"] != change.key):
+                yield f"{said} is {self._name(row['status'])} in the log, by {row['source']}"
+        for row in log[len(life) :]:
+            yield f"{life[0].code}: nobody asked for version {row['version']} ({self._name(row['status'])})"
+
+    async def _for_nobody(self, connection: Any, log: Mapping[str, Sequence[Any]]) -> list[str]:
+        sources = {rows[0]["source"] for code in self.codes() if (rows := log.get(code))}
+        found: list[str] = []
+        for source in sorted(sources):
+            rows = await connection.fetch(FOR_NOBODY, source, [change.key for change in self._submissions])
+            asked_for = {change.key for change in self._submissions}  # more than when the log was read, perhaps
+            strange = [row["code"] for row in rows if row["source_event_id"] not in asked_for]
+            found += [f"{code}: taken in, and nobody asked for it" for code in strange]
+        return found
+
+    async def _log(self, connection: Any) -> dict[str, list[Any]]:
+        codes, log = list(self._lives), dict[str, list[Any]]()
+        for start in range(0, len(codes), AT_A_TIME):
+            for row in await connection.fetch(LOG, codes[start : start + AT_A_TIME]):
+                log.setdefault(row["code"], []).append(row)
+        return log
+
+    def _name(self, number: int) -> str:
+        return next((name for name, status in self.statuses.items() if status.number == number), str(number))

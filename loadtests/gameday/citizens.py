@@ -1,0 +1,149 @@
+"""Citizens: they come at a steady pace, whether those before them have been answered or not.
+
+A service that stops answering gets no pause from them, and the time they wait counts from when they came.
+"""
+
+import asyncio
+import random
+import time
+from collections import deque
+
+from loadtests.answers import Answer
+from loadtests.codes import Shelf, unknown
+from loadtests.gameday.books import Books, Question
+from loadtests.gameday.record import Record, Seen
+from loadtests.rolling.people import Pace
+from loadtests.rolling.wire import Client, ClosedBeforeAnyByte, NoAnswer, Rotation, request
+
+MIX = {"known": 45, "changing": 30, "page": 12, "unknown": 8, "at_least": 5}
+"""Kind → how many of a hundred lookups."""
+MOST_UNDER_WAY = 600
+"""Lookups that wait for an answer at the most; who comes then is turned away and counted."""
+LEAVE = 0.02
+"""Share of answers after which somebody hangs up: a process that is new gets its part of those who call anew."""
+LANGUAGES = ("vi", "vi", "en")
+_KINDS, _WEIGHTS = list(MIX), list(MIX.values())
+
+
+class Citizens:
+    """Lookups under way, each on a connection of its own that is used again afterwards.
+
+    `shelf` is what they ask for, `changing` the codes that were changed lately, newest last.
+    """
+
+    def __init__(
+        self,
+        rotation: Rotation,
+        record: Record,
+        books: Books,
+        shelf: Shelf,
+        changing: deque[str],
+        chance: random.Random,
+    ) -> None:
+        self._rotation, self._record, self._books = rotation, record, books
+        self._shelf, self._changing, self._chance = shelf, changing, chance
+        self._free: list[Client] = []
+        self._under_way: dict[asyncio.Task[None], float] = {}
+
+    async def come(self, pace: Pace) -> None:
+        """One after the other, until cancelled."""
+        while True:
+            await pace.turn()
+            self.send(self.question())
+
+    def question(self) -> Question:
+        """What the next one asks for."""
+        kind = self._chance.choices(_KINDS, _WEIGHTS)[0]
+        if kind == "unknown":
+            return Question(kind, unknown(), None)
+        if kind in ("changing", "at_least") and self._changing:
+            code = self._changing[-1 - int(len(self._changing) * self._chance.random() ** 2)]
+            return Question(kind, code, code, self._books.current(code) if kind == "at_least" else 0)
+        code = self._shelf.pick().code
+        if kind == "page":
+            return Question(kind, code, code, language=self._chance.choice(LANGUAGES))
+        return Question("known", code, code)
+
+    def send(self, question: Question) -> None:
+        """One comes and asks this."""
+        now = time.monotonic()
+        if len(self._under_way) >= MOST_UNDER_WAY:
+            self._record.note_turned_away(now)
+            return
+        task = asyncio.create_task(self._ask(question, now))
+        self._under_way[task] = now
+        task.add_done_callback(self._done)
+
+    @property
+    def oldest(self) -> float | None:
+        """When the oldest that is still under way was asked; None when there is none."""
+        return min(self._under_way.values(), default=None)
+
+    async def answered(self, until: float) -> None:
+        """Return once those who came before that moment have their answers, or have given up."""
+        waiting = [task for task, asked_at in self._under_way.items() if asked_at < until]
+        if waiting:
+            await asyncio.wait(waiting)
+
+    async def leave(self, seconds: float) -> None:
+        """Wait for so long for those under way, and hang up."""
+        if self._under_way:
+            await asyncio.wait(list(self._under_way), timeout=seconds)
+        for task in list(self._under_way):
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+        for client in self._free:
+            client.hang_up()
+
+    def _done(self, task: "asyncio.Task[None]") -> None:
+        del self._under_way[task]
+        if not task.cancelled() and task.exception() is not None:
+            context = {"message": "what a lookup was answered could not be noted", "exception": task.exception()}
+            asyncio.get_running_loop().call_exception_handler(context)
+
+    async def _ask(self, question: Question, asked_at: float) -> None:
+        sent = request("GET", question.path, {"X-Forwarded-For": address_of_a_client(self._chance)})
+        client = self._free.pop() if self._free else Client(self._rotation)
+        retried = False
+        try:
+            try:
+                answer = await client.ask_any(sent)
+            except ClosedBeforeAnyByte:
+                retried = True
+                answer = await client.ask_any(sent)
+        except (NoAnswer, OSError) as none:
+            client.hang_up()
+            seconds = time.monotonic() - asked_at
+            self._record.note(Seen(asked_at, seconds, question.kind, "unavailable", str(none), retried=retried))
+            return
+        except BaseException:
+            client.hang_up()
+            raise
+        if self._chance.random() < LEAVE:
+            client.hang_up()
+        self._free.append(client)
+        self._note(question, answer, asked_at, str(client.port), retried=retried)
+
+    def _note(self, question: Question, answer: Answer, asked_at: float, port: str, *, retried: bool) -> None:
+        answered_at = time.monotonic()
+        process = answer.headers.get("x-served-by") or port
+        outcome, why, age = self._books.judge(question, answer, asked_at, answered_at, process)
+        seconds, source = answered_at - asked_at, source_of(answer)
+        self._record.note(Seen(asked_at, seconds, question.kind, outcome, why, process, source, age, retried))
+
+
+def source_of(answer: Answer) -> str:
+    """cache, postgres or none, as Cache-Status (RFC 9211) has it. Memory and Redis are both a hit there."""
+    status = answer.headers.get("cache-status", "")
+    if not status.startswith("hoso24"):
+        return "none"
+    return "cache" if "; hit" in status else "postgres"
+
+
+def address_of_a_client(chance: random.Random) -> str:
+    """Somebody else's each time, since rates apply per client: from the networks that documentation is for (RFC 5737,
+    RFC 3849). A client is an IPv4 address, or a /64.
+    """
+    if chance.random() < 0.5:
+        return f"{chance.choice(('192.0.2', '198.51.100', '203.0.113'))}.{chance.randrange(256)}"
+    return f"2001:db8:{chance.randrange(1 << 16):x}:{chance.randrange(1 << 16):x}::1"

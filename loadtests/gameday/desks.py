@@ -1,0 +1,210 @@
+"""Desks: they take dossiers in and move them on, one thing after the other, and repeat a change under its key until
+they know what became of it.
+"""
+
+import asyncio
+import contextlib
+import json
+import random
+import time
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any
+
+from loadtests.answers import Answer, Failure
+from loadtests.codes import Dossier, Shelf, address
+from loadtests.gameday.books import Books, Change
+from loadtests.gameday.record import Record, Seen
+from loadtests.rolling.people import Pace
+from loadtests.rolling.wire import Client, NoAnswer, Rotation, request
+from loadtests.target import submission
+
+IN_HAND = 15
+"""Dossiers each desk is working on."""
+ENOUGH_VERSIONS = 40
+"""From then on a dossier is left as it is."""
+SUBMISSIONS = 0.35
+"""Share of changes that are new dossiers."""
+FINAL = 0.04
+"""Share of moves that may end a dossier."""
+PAUSE = 0.25
+"""Seconds between two repeats of a change."""
+GIVE_UP = 300.0
+"""Seconds after which a change is not repeated any more."""
+
+
+class NotTaken(Exception):
+    """A change was not acknowledged; one sentence."""
+
+
+class Gate:
+    """What all changes pass through, so that they can be held."""
+
+    def __init__(self) -> None:
+        self._open, self._nobody = asyncio.Event(), asyncio.Event()
+        self._open.set()
+        self._nobody.set()
+        self._inside = 0
+
+    async def until_open(self) -> None:
+        """Return when changes may be made."""
+        await self._open.wait()
+
+    @contextlib.contextmanager
+    def passed(self) -> Iterator[None]:
+        """A change is under way for as long as the block runs."""
+        self._inside += 1
+        self._nobody.clear()
+        try:
+            yield
+        finally:
+            self._inside -= 1
+            if not self._inside:
+                self._nobody.set()
+
+    @contextlib.asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """Desks begin nothing for as long as the block runs; what was under way is waited for before."""
+        self._open.clear()
+        try:
+            await self._nobody.wait()
+            yield
+        finally:
+            self._open.set()
+
+
+class Office:
+    """What all desks share: the way in, the books, what they have made, and which of it is still being worked on."""
+
+    def __init__(
+        self,
+        rotation: Rotation,
+        token: str,
+        record: Record,
+        books: Books,
+        shelf: Shelf,
+        changing: deque[str],
+        chance: random.Random,
+    ) -> None:
+        self.rotation, self.token = rotation, token
+        self.record, self.books = record, books
+        self.shelf, self.changing, self.chance = shelf, changing, chance
+        self.gate = Gate()
+        self.closing = False
+        """Set when desks are to end what they are doing, and begin nothing else."""
+
+
+class Desk:
+    """One desk with one connection. What it has given up is left as it is, by everybody."""
+
+    def __init__(self, office: Office) -> None:
+        self._office, self._books, self._chance = office, office.books, office.chance
+        self._client = Client(office.rotation)
+        self._hand: list[str] = []
+
+    async def work(self, pace: Pace) -> None:
+        """Until the office closes."""
+        try:
+            while not self._office.closing:
+                await pace.turn()
+                await self._office.gate.until_open()
+                with contextlib.suppress(NotTaken):
+                    await self._do_something()
+        finally:
+            self.leave()
+
+    def leave(self) -> None:
+        """Hang up."""
+        self._client.hang_up()
+
+    async def submit(self) -> str:
+        """A new dossier; its code. Raises NotTaken."""
+        change = self._books.submit(str(uuid.uuid4()))
+        await self._hand_in("submit", change, "/api/v1/dossiers", submission())
+        self._office.shelf.put(Dossier(change.code, "", change.status, 1))
+        return change.code
+
+    async def move(self, code: str) -> int:
+        """One move of a dossier that nobody else moves; the version it made. Raises NotTaken."""
+        try:
+            change = self._books.move(str(uuid.uuid4()), code, self._way_on(code))
+        except (KeyError, ValueError) as cannot:
+            raise NotTaken(str(cannot)) from None
+        content = {"to": change.status, "expected_version": change.version - 1}
+        await self._hand_in("move", change, f"/api/v1/dossiers/{address(code)}/transitions", content)
+        self._office.changing.append(code)
+        return change.version
+
+    async def _do_something(self) -> None:
+        self._hand = [code for code in self._hand if self._books.current(code)]  # the others have been lost
+        if not self._hand or (len(self._hand) < IN_HAND and self._chance.random() < SUBMISSIONS):
+            self._hand.append(await self.submit())
+            return
+        code = self._hand.pop(self._chance.randrange(len(self._hand)))
+        await self.move(code)
+        full = len(self._hand) + 1 == IN_HAND and self._chance.random() < SUBMISSIONS
+        if not (full or self._at_its_end(code)):
+            self._hand.append(code)
+
+    def _at_its_end(self, code: str) -> bool:
+        return self._books.current(code) >= ENOUGH_VERSIONS or self._books.statuses[self._books.status(code)].final
+
+    def _way_on(self, code: str) -> str:
+        """A status that may follow. Raises KeyError or ValueError when there is none."""
+        statuses = self._books.statuses
+        ways = list(statuses[self._books.status(code)].next)
+        if self._chance.random() >= FINAL:
+            ways = [way for way in ways if not statuses[way].final] or ways
+        if not ways:
+            raise ValueError(f"{code} is at its end")
+        return self._chance.choice(ways)
+
+    async def _hand_in(self, kind: str, change: Change, path: str, content: Mapping[str, Any]) -> None:
+        """Until it is acknowledged, under its key. Raises NotTaken."""
+        headers = {"Authorization": f"Bearer {self._office.token}", "Idempotency-Key": change.key}
+        sent = request("POST", path, headers, json.dumps(content).encode())
+        began = time.monotonic()
+        with self._office.gate.passed():
+            outcome, why = await self._repeat(change, sent)
+        process = str(self._client.port)
+        self._office.record.note(Seen(began, time.monotonic() - began, kind, outcome, why, process))
+        if outcome not in ("good", "refused"):
+            raise NotTaken(why)
+
+    async def _repeat(self, change: Change, sent: bytes) -> tuple[str, str]:
+        """good, refused (taken in the end), unavailable (given up) or wrong; and why, the first reason there was."""
+        began, first = time.monotonic(), ""
+        while True:
+            outcome, why = await self._attempt(change, sent)
+            if outcome == "wrong":
+                return outcome, why
+            if outcome == "good":
+                return ("refused", first) if first else (outcome, "")
+            first = first or why
+            if time.monotonic() - began > GIVE_UP:
+                return "unavailable", first
+            await asyncio.sleep(PAUSE)
+
+    async def _attempt(self, change: Change, sent: bytes) -> tuple[str, str]:
+        """good, again or wrong; and why."""
+        try:
+            answer = await self._client.ask_any(sent)
+        except NoAnswer as none:
+            return "again", str(none)
+        if answer.status in (200, 201):
+            try:
+                wrong = self._books.acknowledge(change, answer.json())
+            except (Failure, ValueError, LookupError, TypeError) as error:
+                wrong = f"an acknowledgement that cannot be read ({error!r})"
+            return ("wrong", wrong) if wrong else ("good", "")
+        word = _word(answer)
+        why = f"answered {answer.status} {word}".strip()
+        return ("again" if answer.status in (429, 502, 503, 504) or word == "still_running" else "wrong"), why
+
+
+def _word(answer: Answer) -> str:
+    """What a refusal calls itself."""
+    with contextlib.suppress(Failure, ValueError, AttributeError):
+        return str(answer.json().get("code", ""))
+    return ""

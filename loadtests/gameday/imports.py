@@ -1,0 +1,125 @@
+"""Imports in the background: now and then a file of dossiers, by `hoso24 import`, and again until it is in."""
+
+import asyncio
+import json
+import random
+import sys
+import time
+from collections.abc import Mapping
+from datetime import date, timedelta
+from pathlib import Path
+
+from loadtests.bench.processes import surroundings
+from loadtests.codes import Dossier, Shelf
+from loadtests.gameday.books import Books
+from loadtests.gameday.desks import GIVE_UP, Gate
+from loadtests.gameday.record import Record, Seen
+from loadtests.target import AGENCIES, SERVICES
+
+LINES = 200
+AT_MOST = 120.0
+"""Seconds that one attempt may take."""
+PAUSE = 1.0
+"""Seconds between two attempts."""
+FIRST_DAY = date(2020, 1, 1)
+"""Each file is of another day, long past, so that its codes are nobody else's."""
+AGENCY = AGENCIES[-1]
+WAYS = (("received",), ("received", "processing"), ("received", "processing", "completed", "returned"))
+
+
+class Imports:
+    """One import after the other into the database that `environ` names, by files in `folder`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        environ: Mapping[str, str],
+        record: Record,
+        books: Books,
+        shelf: Shelf,
+        gate: Gate,
+        chance: random.Random,
+    ) -> None:
+        self._folder, self._environ = folder, environ
+        self._record, self._books, self._shelf, self._gate = record, books, shelf, gate
+        self._chance = chance
+        self._done = 0
+
+    async def go_on(self, every: float) -> None:
+        """One import after so many seconds, and so on, until cancelled."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        while True:
+            await asyncio.sleep(every)
+            await self._gate.until_open()
+            with self._gate.passed():
+                await self.one()
+
+    async def one(self) -> None:
+        """One file, and again from where it was until it is in, or is given up."""
+        lives = self._lives()
+        path = self._folder / f"{self._done}.ndjson"
+        path.write_text("".join(_line(code, statuses) for code, statuses in lives.items()), "utf-8")
+        self._done += 1
+        began = time.monotonic()
+        outcome, why = await self._repeat(path)
+        if outcome in ("good", "refused"):
+            for code, statuses in lives.items():
+                self._books.imported(code, statuses, began)
+                self._shelf.put(Dossier(code, "", statuses[-1], len(statuses)))
+        self._record.note(Seen(began, time.monotonic() - began, "import", outcome, why))
+        for suffix in ("", ".rejected.ndjson", ".keys.ndjson"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+    async def _repeat(self, path: Path) -> tuple[str, str]:
+        """good, refused (done in the end), unavailable (given up) or wrong; and why, the first reason there was."""
+        began, first = time.monotonic(), ""
+        while why := await self._attempt(path):
+            first = first or why
+            if time.monotonic() - began > GIVE_UP:
+                return "unavailable", first
+            await asyncio.sleep(PAUSE)
+        rejected = path.with_name(path.name + ".rejected.ndjson")
+        if rejected.exists() and rejected.stat().st_size:
+            return "wrong", "an import refused lines that are in order"
+        return ("refused", first) if first else ("good", "")
+
+    async def _attempt(self, path: Path) -> str:
+        """Why it did not come to its end; empty when it did."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "hoso24", "import", str(path)),
+            env={**surroundings(), **self._environ},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        try:
+            async with asyncio.timeout(AT_MOST):
+                _, said = await process.communicate()
+        except TimeoutError:
+            return f"an import had not ended after {AT_MOST:g} s"
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        lines = said.decode(errors="replace").strip().splitlines() or ["it said nothing"]
+        return f"an import ended with status {process.returncode}: {lines[-1]}" if process.returncode else ""
+
+    def _lives(self) -> dict[str, tuple[str, ...]]:
+        """The codes of the next file, each with the statuses it has had."""
+        day = FIRST_DAY + timedelta(days=self._done)
+        return {f"{AGENCY}-{day:%y%m%d}-{n:04d}": self._chance.choice(WAYS) for n in range(1, LINES + 1)}
+
+
+def _line(code: str, statuses: tuple[str, ...]) -> str:
+    """A dossier with its history, in the import's own form; all of it is fictitious."""
+    at = [f"20{code[-11:-9]}-{code[-9:-7]}-{code[-7:-5]}T{8 + n:02d}:00:00+07:00" for n in range(len(statuses))]
+    dossier = {
+        "code": code,
+        "agency": AGENCY,
+        "service": SERVICES[3],
+        "submitted_at": at[0],
+        "applicant": {"name": "Nguyễn Văn Mẫu (hư cấu)", "id": "999000000001"},
+        "steps": [{"at": moment, "status": status} for moment, status in zip(at, statuses, strict=True)],
+    }
+    return json.dumps(dossier, ensure_ascii=False) + "\n"

@@ -1,0 +1,240 @@
+"""The crowd: everybody who asks and hands in all day long, and what they are watched by."""
+
+import asyncio
+import random
+import time
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+from loadtests import answers
+from loadtests.codes import Shelf
+from loadtests.gameday.books import Books
+from loadtests.gameday.citizens import Citizens
+from loadtests.gameday.desks import Desk, NotTaken, Office
+from loadtests.gameday.imports import Imports
+from loadtests.gameday.record import Record
+from loadtests.rolling.people import Pace
+from loadtests.rolling.wire import Client, Rotation, get, request
+
+__all__ = ["Crowd", "NotTaken"]
+
+DESKS = 8
+FIRST_DOSSIERS = 40
+"""Taken in, and moved once, before the first citizen comes."""
+CHANGING = 400
+"""Codes changed lately that citizens ask for again and again."""
+KNOWN = 20_000
+"""Dossiers that citizens know of; those taken in first are forgotten first."""
+FINISH = 30.0
+"""Seconds that what is under way gets when everybody leaves."""
+IMPORT_EVERY = 20.0
+LOOK_EVERY = 2.0
+"""Seconds between two looks at what the lookups count."""
+LAG_EVERY = 0.05
+_COUNTED = "lookup_answers_total{"
+
+
+class Front(Protocol):
+    """Where clients connect to."""
+
+    @property
+    def lookup(self) -> Rotation: ...
+
+    @property
+    def intake(self) -> Rotation: ...
+
+
+class Lookups(Protocol):
+    """The running lookups, each with an `admin_port`."""
+
+    @property
+    def replicas(self) -> Sequence[Any]: ...
+
+
+class Stage(Protocol):
+    """What the crowd has to know of the system."""
+
+    @property
+    def folder(self) -> Path: ...
+
+    @property
+    def front(self) -> Front: ...
+
+    @property
+    def lookups(self) -> Lookups: ...
+
+    @property
+    def token(self) -> str: ...
+
+    @property
+    def environ(self) -> Mapping[str, str]: ...
+
+
+class Crowd:
+    """Citizens, desks and imports against a front. `rate` and `changes_rate`, a second, may be set meanwhile.
+
+    What they see goes into the record, what they hand in into the books. Nothing that the service does ends them.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        record: Record,
+        books: Books,
+        *,
+        rate: float = 200.0,
+        changes_rate: float = 8.0,
+        import_every: float = IMPORT_EVERY,
+        seed: int = 24,
+    ) -> None:
+        self._stage, self._record, self._books = stage, record, books
+        self._pace, self._desk_pace = Pace(rate), Pace(changes_rate)
+        self._import_every = import_every
+        self._shelf, changing = Shelf(room=KNOWN), deque[str](maxlen=CHANGING)
+        chance = random.Random(seed)
+        front = stage.front
+        self._citizens = Citizens(front.lookup, record, books, self._shelf, changing, chance)
+        self._office = Office(front.intake, stage.token, record, books, self._shelf, changing, chance)
+        self._imports = Imports(
+            stage.folder / "imports", stage.environ, record, books, self._shelf, self._office.gate, chance
+        )
+        self._counted: dict[int, Counter[str]] = {}
+        self._desks: list[asyncio.Task[None]] = []
+        self._others: list[asyncio.Task[None]] = []
+
+    @property
+    def rate(self) -> float:
+        """Lookups a second."""
+        return self._pace.rate
+
+    @rate.setter
+    def rate(self, rate: float) -> None:
+        self._pace.rate = rate
+
+    @property
+    def changes_rate(self) -> float:
+        """Dossiers taken in and moved, a second."""
+        return self._desk_pace.rate
+
+    @changes_rate.setter
+    def changes_rate(self, rate: float) -> None:
+        self._desk_pace.rate = rate
+
+    async def come(self) -> None:
+        """Take the first dossiers in, and let everybody come. Raises NotTaken or NoAnswer when nobody is there."""
+        self._books.statuses = await self._statuses()
+        desk = Desk(self._office)
+        for _ in range(FIRST_DOSSIERS):
+            await desk.move(await desk.submit())
+        desk.leave()
+        self._desks = [asyncio.create_task(Desk(self._office).work(self._desk_pace)) for _ in range(DESKS)]
+        self._others = [
+            asyncio.create_task(self._citizens.come(self._pace)),
+            asyncio.create_task(self._imports.go_on(self._import_every)),
+            asyncio.create_task(self._watch_lag()),
+            asyncio.create_task(self._watch_sources()),
+        ]
+
+    async def leave(self) -> None:
+        """Let nobody come any more; return when what was under way has been answered, or after half a minute.
+
+        Raises what has ended one of them before its time, if that has happened: it is a fault of the load's own.
+        """
+        self._office.closing = True
+        for task in self._others:
+            task.cancel()
+        await self._citizens.leave(FINISH)
+        if self._desks:
+            await asyncio.wait(self._desks, timeout=FINISH)
+        for task in self._desks:
+            task.cancel()
+        for result in await asyncio.gather(*self._desks, *self._others, return_exceptions=True):
+            if isinstance(result, Exception):
+                raise result
+
+    @property
+    def oldest_under_way(self) -> float | None:
+        """When the oldest lookup that is still unanswered was asked; None when there is none."""
+        return self._citizens.oldest
+
+    async def answered(self, until: float) -> None:
+        """Return once every lookup that was asked before that moment has been answered or given up."""
+        await self._citizens.answered(until)
+
+    def changes_held(self) -> AbstractAsyncContextManager[None]:
+        """Desks and imports begin nothing while the block runs; what was under way is waited for before it.
+
+        submit() and move() go on.
+        """
+        return self._office.gate.held()
+
+    def codes(self) -> list[str]:
+        """Every dossier that citizens ask for."""
+        return [dossier.code for dossier in self._shelf]
+
+    async def submit(self) -> str:
+        """A new dossier, its code once acknowledged. It is nobody else's to move. Raises NotTaken."""
+        desk = Desk(self._office)
+        try:
+            return await desk.submit()
+        finally:
+            desk.leave()
+
+    async def move(self, code: str) -> int:
+        """One change of a dossier made by submit(); the version acknowledged. Raises NotTaken."""
+        desk = Desk(self._office)
+        try:
+            return await desk.move(code)
+        finally:
+            desk.leave()
+
+    async def _statuses(self) -> dict[str, answers.Status]:
+        client = Client(self._stage.front.lookup)
+        try:
+            return answers.statuses(await client.ask_any(request("GET", "/api/v1/statuses", {})))
+        finally:
+            client.hang_up()
+
+    # -- what the load is watched by -------------------------------------------------------------------------
+
+    async def _watch_lag(self) -> None:
+        while True:
+            due = time.monotonic() + LAG_EVERY
+            await asyncio.sleep(LAG_EVERY)
+            self._record.note_lag(due, max(0.0, time.monotonic() - due))
+
+    async def _watch_sources(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            looks = [self._look(replica.admin_port) for replica in list(self._stage.lookups.replicas)]
+            found: Counter[str] = Counter()
+            for counted in await asyncio.gather(*looks):
+                found.update(counted)
+            self._record.note_sources(time.monotonic(), found)
+
+    async def _look(self, admin_port: int) -> Counter[str]:
+        """What this lookup has answered since the last look, by source; nothing when it does not say."""
+        try:
+            async with asyncio.timeout(LOOK_EVERY):
+                page = await get(admin_port, "/metrics")
+        except TimeoutError:
+            return Counter()
+        if page.status != 200:
+            return Counter()
+        now = counts(page.body.decode())
+        before = self._counted.get(admin_port, now)
+        self._counted[admin_port] = now
+        return now - before
+
+
+def counts(page: str) -> Counter[str]:
+    """Source → answers, of a lookup's metrics."""
+    found: Counter[str] = Counter()
+    for line in page.splitlines():
+        if line.startswith(_COUNTED):
+            labels, _, figure = line.rpartition(" ")
+            found[labels.partition('source="')[2].partition('"')[0]] += int(float(figure))
+    return found

@@ -1,0 +1,496 @@
+"""The books of a game day: every kind of wrong answer is found, and nothing that is right is called wrong."""
+
+import itertools
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from loadtests.answers import Answer, Status
+from loadtests.gameday.books import Books, Change, Question, Verdict
+
+CODE, OTHER = "G99.01.01-261126-0001", "G99.01.01-261126-0002"
+SOFT, HARD, NEGATIVE = 60.0, 3600.0, 5.0
+WALL = 1_800_000_000.0
+"""The wall clock when the monotonic one is at 0."""
+STATUSES = {
+    "received": Status(2, False, 0.25, ("processing",)),
+    "processing": Status(4, False, 0.5, ("processing", "completed")),
+    "completed": Status(9, False, 0.9, ("returned",)),
+    "withdrawn": Status(7, True, 1.0, ()),
+}
+HANOI = timezone(timedelta(hours=7))
+
+
+@dataclass
+class Clock:
+    """Both clocks; set by hand."""
+
+    now: float = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wall(self) -> float:
+        return WALL + self.now
+
+
+@dataclass
+class Office:
+    """The books, and what happens at which moment."""
+
+    clock: Clock = field(default_factory=Clock)
+    keys: Iterator[int] = field(default_factory=itertools.count)
+    pending: Change | None = None
+
+    def __post_init__(self) -> None:
+        clock = self.clock
+        bounds = {"soft_age": SOFT, "hard_age": HARD, "negative": NEGATIVE}
+        self.books = Books(STATUSES, **bounds, monotonic=clock.monotonic, wall=clock.wall)
+
+    def receive(self, began: float, acknowledged: float, code: str = CODE) -> str:
+        self.clock.now = began
+        change = self.books.submit(f"key {next(self.keys)}")
+        self.clock.now = acknowledged
+        return self.books.acknowledge(change, {"code": code, "version": 1, "status": "received"})
+
+    def begin(self, began: float, status: str, code: str = CODE) -> Change:
+        self.clock.now = began
+        self.pending = self.books.move(f"key {next(self.keys)}", code, status)
+        return self.pending
+
+    def move(self, began: float, acknowledged: float, status: str, code: str = CODE) -> str:
+        change = self.begin(began, status, code)
+        self.clock.now = acknowledged
+        return self.books.acknowledge(change, {"code": code, "version": change.version, "status": status})
+
+    def judge(
+        self,
+        answer: Answer,
+        asked: float,
+        *,
+        seconds: float = 0.01,
+        process: str = "lookup-1",
+        code: str | None = CODE,
+        at_least: int = 0,
+        language: str = "",
+    ) -> Verdict:
+        """At the moment when it was answered."""
+        self.clock.now = asked + seconds
+        question = Question("known", code or "Z99.99.99-261126-0001", code, at_least, language)
+        return self.books.judge(question, answer, asked, asked + seconds, process)
+
+
+@pytest.fixture
+def office() -> Office:
+    """Received at 10 s, moved on at 20 s and at 30 s; each took a second to be acknowledged."""
+    office = Office()
+    office.receive(10.0, 11.0)
+    office.move(20.0, 21.0, "processing")
+    office.move(30.0, 31.0, "completed")
+    return office
+
+
+# -- answers as a lookup gives them -----------------------------------------------------------------------------------
+
+
+def shown(
+    version: int,
+    status: str,
+    *,
+    age: float = 0,
+    as_of: float | None = None,
+    code: str = CODE,
+    exact: bool = False,
+    **fields: Any,
+) -> Answer:
+    """A dossier; with `as_of` (monotonic) one that is marked."""
+    number, final, completion, _ = STATUSES.get(status, Status(0, False, 0.0, ()))
+    content = {
+        "code": code,
+        "status": status,
+        "status_number": number,
+        "final": final,
+        "completion": completion,
+        "due_at": None,
+        "version": version,
+    } | fields
+    headers = {"content-type": "application/json", "age": str(int(age)), "x-request-id": "1"}
+    if as_of is not None:
+        content |= {"stale": True, "as_of": datetime.fromtimestamp(WALL + as_of, HANOI).isoformat()}
+    if as_of is not None or exact:
+        headers["cache-control"] = "no-store"
+    else:
+        headers |= {"cache-control": "public, no-cache", "etag": f'"1.{version}"'}
+    return Answer(200, headers, json.dumps(content).encode())
+
+
+def missing() -> Answer:
+    return problem(404, "dossier_not_found")
+
+
+def problem(status: int, word: str, **headers: str) -> Answer:
+    body = json.dumps({"status": status, "code": word}).encode()
+    there = {"content-type": "application/problem+json", "cache-control": "no-store", "x-request-id": "1"} | headers
+    return Answer(status, there, body)
+
+
+def page(completion: float | None, as_of: float, *, marked: bool = False, code: str = CODE) -> Answer:
+    """A dossier's page, no more of it than is read."""
+    at = datetime.fromtimestamp(WALL + as_of, UTC).astimezone(HANOI)
+    mark = '<div class="notice" id="stale">\n' if marked else ""
+    done = (
+        "" if completion is None else f'<p class="completion" id="completion">Done <b>{completion * 100:.0f}%</b></p>'
+    )
+    text = (
+        f'<html lang="en">{mark}{code}<p class="fresh"><span>As of {at:%H:%M:%S %d/%m/%Y}</span></p>{done}'
+        '<input name="key"></html>'
+    )
+    return Answer(200, {"content-type": "text/html", "cache-control": "private, no-cache"}, text.encode())
+
+
+# -- what is wrong ----------------------------------------------------------------------------------------------------
+
+Say = Callable[[Office], Verdict]
+
+WRONG: Sequence[tuple[str, Say]] = [
+    ("a version that nobody has made", lambda o: o.judge(shown(4, "completed"), 40)),
+    ("a version that nobody has made", lambda o: o.judge(shown(0, "received"), 40)),
+    ("a version that nobody has made", lambda o: o.judge(shown(1, "received", code=OTHER), 40, code=OTHER)),
+    ("a version that nobody has made", lambda o: o.judge(shown(4, "completed", as_of=39), 40)),
+    ("a status that is not that version's", lambda o: o.judge(shown(3, "processing"), 40)),
+    ("a status that is not that version's", lambda o: o.judge(shown(2, "completed", as_of=25), 40)),
+    ("older than the soft age and not marked", lambda o: o.judge(shown(2, "processing"), 92)),
+    ("older than the soft age and not marked", lambda o: o.judge(shown(1, "received"), 82)),
+    ("older than the soft age and not marked", lambda o: o.judge(shown(3, "completed", age=61), 200)),
+    ("older than the hard age", lambda o: o.judge(shown(3, "completed", as_of=40), 40 + HARD + 2)),
+    ("as of a moment to come", lambda o: o.judge(shown(3, "completed", as_of=300), 40)),
+    ("says it was the truth when it was not", lambda o: o.judge(shown(2, "processing", as_of=32), 40)),
+    ("says it was the truth when it was not", lambda o: o.judge(shown(2, "processing", age=5), 40)),
+    ("than at_least asked for", lambda o: o.judge(shown(2, "processing", exact=True), 40, at_least=3)),
+    ("it was told of no dossier", lambda o: o.judge(missing(), 11.5, at_least=1)),
+    ("had long been there is said not to exist", lambda o: o.judge(missing(), 17)),
+    ("had long been there is said not to exist", lambda o: o.judge(page_missing(), 17, language="en")),
+    ("answered 200, 404 was due", lambda o: o.judge(shown(1, "received"), 40, code=None)),
+    ("answered 500", lambda o: o.judge(problem(500, "internal"), 40)),
+    ("503 without Retry-After", lambda o: o.judge(problem(503, "status_unavailable"), 40)),
+    ("another dossier than the one asked for", lambda o: o.judge(shown(3, "completed", code=OTHER), 40)),
+    ("a status that is not published", lambda o: o.judge(shown(3, "lost"), 40)),
+    ("fields are shown that are not for this", lambda o: o.judge(shown(3, "completed", applicant={}), 40)),
+    ("cannot be read", lambda o: o.judge(shown(3, "completed")._replace(body=b"{"), 40)),
+    ("refused for another reason", lambda o: o.judge(problem(404, "not_found"), 40, code=None)),
+    ("a page with the status of no version", lambda o: o.judge(page(0.25, 90), 90, language="en")),
+    ("a page with the status of no version", lambda o: o.judge(page(None, 40), 40, language="en")),
+    ("older than the soft age and not marked", lambda o: o.judge(page(0.9, 38), 100, language="en")),
+    ("older than the hard age", lambda o: o.judge(page(0.9, 40, marked=True), 42 + HARD, language="en")),
+    ("a page in the other language", lambda o: o.judge(page(0.9, 40), 40, language="vi")),
+]
+
+
+def page_missing() -> Answer:
+    headers = {"content-type": "text/html", "cache-control": "private, no-store"}
+    return Answer(404, headers, b'<html lang="en">')
+
+
+@pytest.mark.parametrize(("why", "say"), WRONG)
+def test_wrong_answer_is_found(office: Office, why: str, say: Say) -> None:
+    verdict = say(office)
+    assert verdict.outcome == "wrong"
+    assert why in verdict.why
+    assert office.books.wrong == 1
+
+
+def test_process_that_goes_back_is_found(office: Office) -> None:
+    assert office.judge(shown(3, "completed"), 31.5).outcome == "good"
+    verdict = office.judge(shown(2, "processing"), 32.0)
+    assert verdict.outcome == "wrong"
+    assert "went back" in verdict.why
+
+
+def test_only_the_process_that_has_shown_it_goes_back(office: Office) -> None:
+    """Another one may be behind for as long as the soft age; so may the same one, while it is still answering."""
+    assert office.judge(shown(3, "completed"), 31.5).outcome == "good"
+    assert office.judge(shown(2, "processing"), 32.0, process="lookup-2").outcome == "good"
+    assert office.judge(shown(2, "processing"), 32.0, process="").outcome == "good"
+    assert office.judge(shown(2, "processing"), 31.495, seconds=1).outcome == "good"
+    assert office.judge(shown(2, "processing", as_of=29.0), 33.0).outcome == "stale"
+
+
+def test_process_that_knows_no_more_of_what_it_has_shown_is_found(office: Office) -> None:
+    office.receive(40.0, 41.0, OTHER)
+    assert office.judge(shown(1, "received", code=OTHER), 41.2, code=OTHER).outcome == "good"
+    assert office.judge(missing(), 41.3, code=OTHER, process="lookup-2").outcome == "good"
+    assert "that there is none" in office.judge(missing(), 41.3, code=OTHER).why
+
+
+def test_dossier_that_somebody_was_shown_is_there_though_nobody_was_told(office: Office) -> None:
+    office.receive(40.0, 50.0, OTHER)
+    office.clock.now = 42.0
+    office.books._lives[OTHER][0].acknowledged = math.inf  # the acknowledgement is still on its way
+    assert office.judge(shown(1, "received", code=OTHER), 42.0, code=OTHER).outcome == "good"
+    assert office.judge(missing(), 46.0, code=OTHER, process="lookup-2").outcome == "good"
+    assert office.judge(missing(), 48.0, code=OTHER, process="lookup-2").outcome == "wrong"
+
+
+# -- what is right ----------------------------------------------------------------------------------------------------
+
+RIGHT: Sequence[tuple[str, Say]] = [
+    ("good", lambda o: o.judge(shown(3, "completed"), 40)),
+    ("good", lambda o: o.judge(shown(2, "processing", age=59), 90.9)),
+    ("good", lambda o: o.judge(shown(3, "completed", age=60), 200)),
+    ("good", lambda o: o.judge(shown(2, "processing", age=8), 40)),
+    ("stale", lambda o: o.judge(shown(2, "processing", as_of=30.5), 2000)),
+    ("good", lambda o: o.judge(shown(3, "completed", exact=True), 40, at_least=3)),
+    ("good", lambda o: o.judge(shown(3, "completed", exact=True), 40, at_least=1)),
+    ("good", lambda o: o.judge(missing(), 40, code=None)),
+    ("good", lambda o: o.judge(missing(), 11.5)),
+    ("good", lambda o: o.judge(page_missing(), 40, code=None, language="en")),
+    ("unavailable", lambda o: o.judge(problem(503, "status_unavailable", **{"retry-after": "1"}), 40)),
+    ("unavailable", lambda o: o.judge(Answer(503, {"content-type": "text/html"}), 40)),
+    ("limited", lambda o: o.judge(problem(429, "too_many_requests"), 40)),
+    ("good", lambda o: o.judge(page(0.9, 40), 40, language="en")),
+    ("good", lambda o: o.judge(page(0.5, 30), 90, language="en")),
+    ("stale", lambda o: o.judge(page(0.25, 15, marked=True), 2000, language="en")),
+]
+
+
+@pytest.mark.parametrize(("outcome", "say"), RIGHT)
+def test_right_answer_is_right(office: Office, outcome: str, say: Say) -> None:
+    verdict = say(office)
+    assert (verdict.outcome, office.books.wrong) == (outcome, 0), verdict.why
+    assert bool(verdict.why) is (outcome in ("unavailable", "limited"))
+
+
+def test_change_under_way_may_be_shown_and_need_not(office: Office) -> None:
+    office.begin(40.0, "withdrawn")
+    assert office.judge(shown(4, "withdrawn"), 39.0, seconds=0.5).outcome == "wrong"
+    assert office.judge(shown(4, "withdrawn"), 39.9, seconds=0.2).outcome == "good"
+    assert office.judge(shown(3, "completed"), 500.0, process="lookup-2").outcome == "good"
+    assert office.judge(page(None, 500.0), 500.0, language="en").outcome == "good"
+    assert office.judge(page(0.9, 500.0), 500.0, language="en").outcome == "good"
+
+
+def test_age_is_the_answers_own_word(office: Office) -> None:
+    assert office.judge(shown(3, "completed", age=7), 40).age == 7
+    assert office.judge(page(0.9, 36), 40, language="en").age == pytest.approx(3.0)
+    assert office.judge(missing(), 40, code=None).age is None
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_no_answer_of_an_honest_lookup_is_called_wrong(data: st.DataObject) -> None:
+    """An honest one shows what was the truth at some moment, says at which, and marks it from the soft age on; it may
+    see a change from its beginning on and does not go back.
+    """
+    office, moments = Office(), st.floats(0.0, 20.0)
+    committed: list[float] = []
+    now = 0.0
+    for version in range(1, data.draw(st.integers(2, 6)) + 1):
+        began = now + data.draw(moments)
+        late = began + data.draw(moments)
+        committed.append(data.draw(st.floats(began, late)))
+        if version == 1:
+            office.receive(began, late)
+        else:
+            office.move(began, late, data.draw(st.sampled_from(["processing", "completed"])))
+        now = late
+    statuses = [change.status for change in office.books._lives[CODE]]
+    last = {"a": 0.0, "b": 0.0}
+    for _ in range(data.draw(st.integers(1, 12))):
+        now += data.draw(st.floats(0.0, 40.0))
+        process = data.draw(st.sampled_from(sorted(last)))
+        as_of = data.draw(st.floats(max(last[process], now - 100.0), now))
+        version = sum(at <= as_of for at in committed)
+        if not version:
+            continue
+        marked = now - as_of > SOFT
+        # It waits before it answers, as long as it was the truth at its word's moment.
+        asked = now - data.draw(st.floats(0.0, 3.0))
+        if not marked:
+            last[process] = as_of
+        answer = shown(version, statuses[version - 1], age=now - as_of, as_of=as_of if marked else None)
+        verdict = office.judge(answer, asked, seconds=now - asked, process=process)
+        assert verdict.outcome == ("stale" if marked else "good"), verdict.why
+
+
+# -- acknowledgements -------------------------------------------------------------------------------------------------
+
+
+def test_acknowledgement_of_something_else_is_wrong(office: Office) -> None:
+    change = office.begin(40.0, "withdrawn")
+    assert "another change" in office.books.acknowledge(change, {"code": CODE, "version": 5, "status": "withdrawn"})
+    assert "the code of another one" in office.receive(50.0, 51.0, CODE)
+
+
+def test_nobody_moves_what_is_not_known_for_sure(office: Office) -> None:
+    office.begin(40.0, "withdrawn")
+    assert office.books.under_way(CODE)
+    assert (office.books.current(CODE), office.books.status(CODE)) == (3, "completed")
+    with pytest.raises(ValueError, match="has not been acknowledged"):
+        office.books.move("key", CODE, "completed")
+
+
+def test_import_is_there_from_its_end_on(office: Office) -> None:
+    office.clock.now = 50.0
+    office.books.imported(OTHER, ["received", "processing"], 45.0)
+    assert office.books.acknowledged() == {CODE: 3, OTHER: 2}
+    assert office.books.codes() == [CODE]
+    assert office.judge(shown(2, "processing", code=OTHER), 51, code=OTHER).outcome == "good"
+    assert office.judge(missing(), 56, code=OTHER).outcome == "wrong"
+
+
+# -- what a restore undoes --------------------------------------------------------------------------------------------
+
+
+def test_struck_version_may_be_shown_until_it_is_buried(office: Office) -> None:
+    office.judge(shown(3, "completed"), 40.0)
+    office.clock.now = 41.0
+    office.books.strike([(CODE, 3)])
+    assert office.books.current(CODE) == 2
+    for answer in (shown(3, "completed"), shown(2, "processing"), shown(3, "completed", age=30)):
+        assert office.judge(answer, 42.0).outcome == "good"
+    assert office.judge(shown(3, "processing"), 42.0).outcome == "wrong"
+    office.clock.now = 50.0
+    office.books.bury()
+    assert office.judge(shown(3, "completed"), 49.9, seconds=1).outcome == "good"
+    assert office.judge(shown(2, "processing"), 51.0).outcome == "good"
+    assert office.judge(shown(3, "completed"), 52.0).outcome == "wrong"
+    assert office.judge(shown(3, "completed", as_of=40.0), 53.0).outcome == "wrong"
+    assert office.judge(page(0.9, 53.0), 53.0, language="en").outcome == "wrong"
+
+
+def test_struck_version_may_be_made_anew_as_another_one(office: Office) -> None:
+    office.clock.now = 41.0
+    office.books.strike([(CODE, 3)])
+    office.move(42.0, 43.0, "processing")
+    office.books.bury()
+    assert office.judge(shown(3, "processing"), 44.0).outcome == "good"
+    assert office.judge(shown(3, "completed"), 45.0).outcome == "wrong"
+
+
+def test_struck_dossier_is_not_there_once_it_is_buried(office: Office) -> None:
+    office.clock.now = 41.0
+    office.books.strike([(CODE, 1)])
+    assert office.books.acknowledged() == {}
+    assert office.judge(missing(), 42.0).outcome == "good"
+    assert office.judge(shown(3, "completed"), 42.5).outcome == "good"
+    office.books.bury()
+    assert office.judge(missing(), 43.0).outcome == "good"
+    assert office.judge(shown(3, "completed"), 43.0).outcome == "wrong"
+
+
+def test_what_may_have_been_lost_may_be_there_or_not_until_that_is_known(office: Office) -> None:
+    office.receive(40.0, 41.0, OTHER)
+    office.judge(shown(1, "received", code=OTHER), 41.5, code=OTHER)
+    office.judge(shown(3, "completed"), 41.5)
+    office.clock.now = 50.0
+    office.books.doubt(30.5)
+    assert office.judge(missing(), 51.0, code=OTHER).outcome == "good"
+    assert office.judge(shown(1, "received", code=OTHER), 51.5, code=OTHER).outcome == "good"
+    assert office.judge(shown(2, "processing"), 52.0).outcome == "good"
+    assert office.judge(missing(), 52.5).outcome == "wrong"
+    assert office.judge(shown(2, "completed"), 53.0).outcome == "wrong"
+    office.clock.now = 60.0
+    office.books.strike([(OTHER, 1)])
+    assert office.judge(missing(), 61.0, code=OTHER).outcome == "good"
+    assert office.judge(missing(), 61.0).outcome == "wrong"
+    assert office.judge(shown(3, "completed"), 62.0).outcome == "good"
+    assert office.judge(shown(2, "processing"), 63.0).outcome == "wrong"
+    assert office.books.acknowledged() == {CODE: 3}
+
+
+# -- the log ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Log:
+    """Events as the primary's log has them: code, version, status, source, id. Answers as asyncpg does."""
+
+    rows: list[dict[str, Any]]
+
+    async def fetch(self, statement: str, *arguments: Any) -> list[dict[str, Any]]:
+        if "version = 1" in statement:
+            source, keys = arguments
+            return [
+                r for r in self.rows if r["version"] == 1 and r["source"] == source and r["source_event_id"] not in keys
+            ]
+        return [r for r in self.rows if r["code"] in arguments[0]]
+
+
+@pytest.fixture
+def log(office: Office) -> Log:
+    """What really happened in `office`."""
+    return Log(
+        [
+            {
+                "code": change.code,
+                "version": change.version,
+                "status": STATUSES[change.status].number,
+                "source": "gameday",
+                "source_event_id": change.key,
+            }
+            for change in office.books._lives[CODE]
+        ]
+    )
+
+
+async def test_nothing_is_lost_where_the_log_has_it_all(office: Office, log: Log) -> None:
+    assert await office.books.lost(log) == []
+    office.begin(40.0, "withdrawn")
+    assert await office.books.lost(log) == []
+
+
+def drop_the_last(log: Log) -> None:
+    log.rows.pop()
+
+
+def change_the_status(log: Log) -> None:
+    log.rows[1]["status"] = 9
+
+
+def change_the_key(log: Log) -> None:
+    log.rows[1]["source_event_id"] = "somebody else's"
+
+
+def take_in_twice(log: Log) -> None:
+    log.rows.append(log.rows[0] | {"code": OTHER, "source_event_id": "key 0 again"})
+
+
+def move_twice(log: Log) -> None:
+    log.rows.append(log.rows[2] | {"version": 4, "source_event_id": "key 2 again"})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (drop_the_last, f"{CODE}: version 3 (completed) was acknowledged and is not in the log"),
+        (change_the_status, f"{CODE}: version 2 (processing) is completed in the log, by gameday"),
+        (change_the_key, f"{CODE}: version 2 (processing) is processing in the log, by gameday"),
+        (take_in_twice, f"{OTHER}: taken in, and nobody asked for it"),
+        (move_twice, f"{CODE}: nobody asked for version 4 (completed)"),
+    ],
+)
+async def test_whatever_the_log_has_otherwise_is_found(
+    office: Office, log: Log, spoil: Callable[[Log], None], said: str
+) -> None:
+    spoil(log)
+    assert await office.books.lost(log) == [said]
+
+
+async def test_change_that_was_given_up_may_be_in_the_log_or_not(office: Office, log: Log) -> None:
+    change = office.begin(40.0, "withdrawn")
+    assert await office.books.lost(log) == []
+    log.rows.append(log.rows[2] | {"version": 4, "status": 7, "source_event_id": change.key})
+    assert await office.books.lost(log) == []
+
+
+async def test_what_was_struck_is_not_missed(office: Office, log: Log) -> None:
+    office.books.strike([(CODE, 3)])
+    log.rows.pop()
+    assert await office.books.lost(log) == []

@@ -1,0 +1,394 @@
+"""The people of a game day: what they see of a house that is well, and what becomes of it when nobody answers."""
+
+import asyncio
+import contextlib
+import ipaddress
+import json
+import random
+import re
+from collections import deque
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import asyncpg
+import pytest
+
+from loadtests.answers import Answer, Status
+from loadtests.codes import Dossier, Shelf
+from loadtests.gameday import citizens, desks, people
+from loadtests.gameday.books import Books, Question
+from loadtests.gameday.citizens import MIX, Citizens
+from loadtests.gameday.desks import Desk, NotTaken, Office
+from loadtests.gameday.people import Crowd, counts
+from loadtests.gameday.record import LOOKUPS, Record, Seen
+from loadtests.rolling.wire import Rotation
+from tests.conftest import KEY_SECRETS, Database
+from tests.house import intake_at, intake_settings, lookup_running, lookup_settings, new_token, relay_of, until
+
+CODE = "G99.01.01-261126-0001"
+STATUSES = {
+    "received": Status(2, False, 0.25, ("processing",)),
+    "processing": Status(4, False, 0.5, ("processing",)),
+}
+
+
+# -- with real servers ------------------------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def crowded(
+    database: Database, redis_url: str, folder: Path, books: Books, **how: Any
+) -> AsyncIterator[tuple[Crowd, Record]]:
+    """A small house with people in it."""
+    token = await new_token(database)
+    async with contextlib.AsyncExitStack() as stack:
+        lookup = await stack.enter_async_context(lookup_running(lookup_settings(database.reader_url, redis_url)))
+        intake = await stack.enter_async_context(intake_at(intake_settings(database.writer_url)))
+        await stack.enter_async_context(relay_of(database, redis_url))
+        front = SimpleNamespace(lookup=Rotation([lookup.port]), intake=Rotation([int(intake.rpartition(":")[2])]))
+        stage = SimpleNamespace(
+            folder=folder,
+            front=front,
+            lookups=SimpleNamespace(replicas=[SimpleNamespace(admin_port=lookup.admin_port)]),
+            token=token,
+            environ={"HOSO24_PG_WRITER_URL": database.writer_url, "HOSO24_LOOKUP_KEY_SECRETS": KEY_SECRETS},
+        )
+        record = Record()
+        crowd = Crowd(stage, record, books, **how)
+        await crowd.come()
+        try:
+            yield crowd, record
+        finally:
+            await crowd.leave()
+
+
+async def test_house_that_is_well_gives_no_wrong_answer_and_loses_nothing(
+    database: Database, redis_url: str, tmp_path: Path
+) -> None:
+    books = Books()
+    async with crowded(database, redis_url, tmp_path, books, rate=120.0, changes_rate=15.0, import_every=0.5) as (
+        crowd,
+        record,
+    ):
+        async with asyncio.timeout(60):
+            await record.next("import")
+
+        async def everything_seen() -> bool:
+            window = record.window(0.0)
+            kinds = all(window.of_kind(kind) for kind in MIX) and window.of_kind("submit") and window.of_kind("move")
+            return bool(kinds) and {"memory", "postgres"} <= set(+window.answered_from())
+
+        await until(everything_seen, within=30.0)
+        code = await crowd.submit()
+        assert await crowd.move(code) == 2
+        assert code in crowd.codes()
+        async with crowd.changes_held():
+            acknowledged = books.changes()
+            asked = record.next("known", outcomes=["good"])
+            await asked
+            assert books.changes() == acknowledged
+    window = record.window(0.0)
+    # On a machine that is busy with other things some are answered 503 for want of time; none may be wrong.
+    assert window.count("wrong") == 0, window.whys()
+    assert all(any(seen.outcome == "good" for seen in record.window(0.0, None, kind)) for kind in MIX)
+    assert window.processes().total() == window.of_kind(*LOOKUPS)
+    assert {"cache", "postgres"} <= set(window.sources())
+    assert window.oldest_age < 60
+    assert record.lags
+    assert books.changes() == window.of_kind("submit", "move")
+    owner = await asyncpg.connect(database.owner_url)
+    try:
+        assert await books.lost(owner) == []
+        await owner.execute("DELETE FROM event WHERE code = $1 AND version = 2", code)
+        assert await books.lost(owner) == [
+            f"{code}: version 2 ({books.status(code)}) was acknowledged and is not in the log"
+        ]
+    finally:
+        await owner.close()
+
+
+# -- with servers that do as they are told ----------------------------------------------------------------------------
+
+
+Script = list[bytes | None]
+"""What is done with each request in turn: these bytes are the answer; None: the connection is closed."""
+
+
+@contextlib.asynccontextmanager
+async def scripted(script: Script) -> AsyncIterator[tuple[int, list[bytes]]]:
+    """A port, and the heads of all requests that have come there."""
+    heads: list[bytes] = []
+    connections: list[asyncio.Task[None]] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(asyncio.current_task())  # type: ignore[arg-type]
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while script:
+                head = await reader.readuntil(b"\r\n\r\n")
+                heads.append(head)
+                length = re.search(rb"Content-Length: (\d+)", head)
+                await reader.readexactly(int(length[1]) if length else 0)
+                said = script.pop(0)
+                if said is None:
+                    break
+                writer.write(said)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
+        yield listening.sockets[0].getsockname()[1], heads
+    await asyncio.gather(*connections)
+
+
+def said(status: int, content: dict[str, Any], *headers: str) -> bytes:
+    body = json.dumps(content).encode()
+    lines = [f"HTTP/1.1 {status} X", "Content-Type: application/json", "X-Request-Id: 1", *headers]
+    return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
+
+
+def shown(version: int, *headers: str) -> bytes:
+    content = {
+        "code": CODE,
+        "status": "received",
+        "status_number": 2,
+        "final": False,
+        "completion": 0.25,
+        "due_at": None,
+    }
+    usual = ("Age: 3", "Cache-Status: hoso24; hit", "Cache-Control: public, no-cache", f'ETag: "{version}"')
+    return said(200, content | {"due_at": None, "version": version}, *usual, *headers)
+
+
+def closed_port() -> int:
+    """A port where nobody listens."""
+    with contextlib.closing(asyncio.new_event_loop()) as loop:
+        server = loop.run_until_complete(asyncio.start_server(lambda *_: None, "127.0.0.1", 0))
+        port = int(server.sockets[0].getsockname()[1])
+        server.close()
+        loop.run_until_complete(server.wait_closed())
+    return port
+
+
+@pytest.fixture
+def books() -> Books:
+    books = Books(STATUSES)
+    books.acknowledge(books.submit("key"), {"code": CODE, "version": 1, "status": "received"})
+    return books
+
+
+async def asked(books: Books, ports: list[int], times: int = 1) -> list[Seen]:
+    """What citizens have seen who asked one after the other."""
+    record, rotation = Record(), Rotation(ports)
+    crowd = Citizens(rotation, record, books, Shelf(), deque(), random.Random(24))
+    for _ in range(times):
+        crowd.send(Question("known", CODE, CODE))
+        await crowd.answered(float("inf"))
+    await crowd.leave(0.0)
+    return list(record.window(0.0))
+
+
+async def test_answer_is_noted_with_who_gave_it_from_where_and_how_old(books: Books) -> None:
+    async with scripted([shown(1, "X-Served-By: lookup-7"), shown(1)]) as (port, heads):
+        first, second = await asked(books, [port], 2)
+    assert (first.outcome, first.process, first.source, first.age) == ("good", "lookup-7", "cache", 3.0)
+    assert second.process == str(port)
+    assert len(heads) == 2
+
+
+async def test_answer_that_contradicts_the_books_is_noted_as_wrong(books: Books) -> None:
+    async with scripted([shown(2)]) as (port, _):
+        (seen,) = await asked(books, [port])
+    assert (seen.outcome, books.wrong) == ("wrong", 1)
+    assert "a version that nobody has made" in seen.why
+
+
+@pytest.mark.parametrize(
+    ("script", "outcome", "retried", "why"),
+    [
+        ([None, shown(1)], "good", True, ""),
+        ([None, None], "unavailable", True, ""),
+        ([shown(1)[:40]], "unavailable", False, "closed within the answer"),
+        ([said(503, {}, "Retry-After: 1")], "unavailable", False, "answered 503"),
+        ([said(429, {})], "limited", False, "answered 429"),
+    ],
+    ids=["closed once", "closed twice", "cut short", "refused", "limited"],
+)
+async def test_lookup_is_asked_twice_only_if_closed_before_any_byte(
+    books: Books, script: Script, outcome: str, retried: bool, why: str
+) -> None:
+    async with scripted(script) as (port, _):
+        (seen,) = await asked(books, [port])
+    assert (seen.outcome, seen.retried) == (outcome, retried)
+    assert why in seen.why
+    assert script == []
+
+
+async def test_where_nobody_listens_the_next_one_is_asked(books: Books) -> None:
+    nobody = await asyncio.to_thread(closed_port)
+    async with scripted([shown(1), shown(1)]) as (port, _):
+        seen = await asked(books, [nobody, port], 2)
+    assert [(each.outcome, each.process) for each in seen] == [("good", str(port))] * 2
+    (nothing,) = await asked(books, [nobody])
+    assert nothing.outcome == "unavailable"
+    assert "refused" in nothing.why
+
+
+async def test_whoever_comes_while_too_many_wait_is_turned_away(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(citizens, "MOST_UNDER_WAY", 2)
+    record = Record()
+    async with scripted([shown(1), shown(1)]) as (port, _):
+        crowd = Citizens(Rotation([port]), record, books, Shelf(), deque(), random.Random(24))
+        for _ in range(5):
+            crowd.send(Question("known", CODE, CODE))
+        oldest = crowd.oldest
+        await crowd.answered(float("inf"))
+        await crowd.leave(0.0)
+    assert oldest is not None
+    assert crowd.oldest is None
+    assert (record.window(0.0).total, record.window(0.0).turned_away) == (2, 3)
+
+
+async def test_every_lookup_is_somebody_elses(books: Books) -> None:
+    """Rates apply per client; addresses are those documentation is for."""
+    times = 40
+    async with scripted([shown(1)] * times) as (port, heads):
+        await asked(books, [port], times)
+    given = [ipaddress.ip_address(re.search(rb"X-Forwarded-For: (\S+)", head)[1].decode()) for head in heads]  # type: ignore[index]
+    networks = [ipaddress.ip_network(n) for n in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")]
+    assert all(any(address in network for network in networks) for address in given)
+    assert {address.version for address in given} == {4, 6}
+    assert len(set(given)) > times / 2
+
+
+def test_citizens_ask_for_everything_in_its_share(books: Books) -> None:
+    shelf, changing = Shelf([Dossier(CODE, "", "received", 1)]), deque([CODE])
+    crowd = Citizens(Rotation(), Record(), books, shelf, changing, random.Random(24))
+    questions = [crowd.question() for _ in range(5000)]
+    for kind, share in MIX.items():
+        assert sum(question.kind == kind for question in questions) == pytest.approx(50 * share, rel=0.2)
+    assert {question.at_least for question in questions if question.kind == "at_least"} == {1}
+    assert all(question.code is None for question in questions if question.kind == "unknown")
+    assert {question.language for question in questions if question.kind == "page"} == {"vi", "en"}
+
+
+# -- desks ------------------------------------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def desk(script: Script, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Desk, Office, list[bytes]]]:
+    """A desk, its office, and the heads of what it has sent."""
+    monkeypatch.setattr(desks, "PAUSE", 0.0)
+    async with scripted(script) as (port, heads):
+        office = Office(Rotation([port]), "token", Record(), Books(STATUSES), Shelf(), deque(), random.Random(24))
+        desk = Desk(office)
+        yield desk, office, heads
+        desk.leave()
+
+
+RECEIVED = said(201, {"code": CODE, "version": 1, "status": "received"})
+MOVED = said(200, {"code": CODE, "version": 2, "status": "processing"})
+AGAIN = [None, said(503, {"code": "outcome_unknown"}), said(409, {"code": "still_running"}), said(502, {})]
+
+
+async def test_change_is_repeated_under_its_key_until_it_is_acknowledged(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with desk([*AGAIN, RECEIVED, MOVED], monkeypatch) as (clerk, office, heads):
+        assert await clerk.submit() == CODE
+        assert await clerk.move(CODE) == 2
+    keys = [re.search(rb"Idempotency-Key: (\S+)", head)[1] for head in heads]  # type: ignore[index]
+    assert len(set(keys[:5])) == 1
+    assert keys[5] != keys[0]
+    submitted, moved = office.record.window(0.0)
+    assert (submitted.kind, submitted.outcome) == ("submit", "refused")
+    assert submitted.why
+    assert (moved.kind, moved.outcome, moved.why) == ("move", "good", "")
+    assert office.books.current(CODE) == 2
+    assert list(office.changing) == [CODE]
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (said(409, {"code": "move_not_allowed"}), "answered 409 move_not_allowed"),
+        (said(412, {"code": "version_mismatch"}), "answered 412 version_mismatch"),
+        (said(404, {"code": "dossier_not_found"}), "answered 404 dossier_not_found"),
+        (said(200, {"code": CODE, "version": 3, "status": "processing"}), "another change was acknowledged"),
+        (said(200, {"code": CODE}), "an acknowledgement that cannot be read"),
+    ],
+)
+async def test_refusal_that_cannot_be_is_wrong_and_not_repeated(
+    answer: bytes, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with desk([RECEIVED, answer], monkeypatch) as (clerk, office, _):
+        await clerk.submit()
+        with pytest.raises(NotTaken, match=why):
+            await clerk.move(CODE)
+    *_, seen = office.record.window(0.0)
+    assert (seen.kind, seen.outcome) == ("move", "wrong")
+    assert office.record.window(0.0).count("wrong") == 1
+
+
+async def test_change_that_is_given_up_may_still_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(desks, "GIVE_UP", 0.0)
+    async with desk([RECEIVED, said(503, {"code": "outcome_unknown"})], monkeypatch) as (clerk, office, _):
+        await clerk.submit()
+        with pytest.raises(NotTaken, match="outcome_unknown"):
+            await clerk.move(CODE)
+        assert office.books.under_way(CODE)
+        with pytest.raises(NotTaken, match="has not been acknowledged"):
+            await clerk.move(CODE)
+    assert office.record.window(0.0).count("unavailable") == 1
+
+
+async def test_gate_waits_for_what_is_under_way_and_lets_nobody_in() -> None:
+    gate, held, enough = desks.Gate(), asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        async with gate.held():
+            held.set()
+            await enough.wait()
+
+    with gate.passed():
+        holding = asyncio.create_task(hold())
+        await asyncio.sleep(0)
+        assert not held.is_set()
+    await held.wait()
+    entering = asyncio.create_task(gate.until_open())
+    await asyncio.sleep(0)
+    assert not entering.done()
+    enough.set()
+    await entering
+    await holding
+
+
+# -- what the lookups count -------------------------------------------------------------------------------------------
+
+
+async def test_look_that_fails_is_made_up_for_by_the_next_one(
+    books: Books, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = [
+        Answer(200, {}, b'lookup_answers_total{outcome="found",source="memory"} 1000.0\n'),
+        Answer(0, {}),
+        Answer(200, {}, b'lookup_answers_total{outcome="found",source="memory"} 1007.0\n'),
+    ]
+
+    async def get(port: int, path: str) -> Answer:
+        return pages.pop(0)
+
+    monkeypatch.setattr(people, "get", get)
+    front = SimpleNamespace(lookup=Rotation(), intake=Rotation())
+    stage = SimpleNamespace(folder=tmp_path, front=front, token="", environ={}, lookups=None)
+    crowd = Crowd(stage, Record(), books)
+    assert [await crowd._look(1) for _ in range(3)] == [{}, {}, {"memory": 7}]
+
+
+def test_answers_are_counted_by_source() -> None:
+    page = (
+        "# HELP lookup_answers_total Dossiers\n"
+        'lookup_answers_total{outcome="found",source="memory"} 3.0\n'
+        'lookup_answers_total{outcome="stale",source="memory"} 2.0\n'
+        'lookup_answers_total{outcome="missing",source="postgres"} 1.0\n'
+        'lookup_answers_created{outcome="missing",source="postgres"} 1.7e+09\n'
+    )
+    assert counts(page) == {"memory": 5, "postgres": 1}

@@ -1,0 +1,199 @@
+"""The record of a game day: what windows count, what they time, and that it does not grow for ever."""
+
+import asyncio
+import math
+import random
+import statistics
+from typing import Any
+
+import pytest
+
+from loadtests.gameday import record as records
+from loadtests.gameday.record import Record, Seen, quantile
+
+
+@pytest.fixture
+def record() -> Record:
+    return Record(monotonic=lambda: 100.0)
+
+
+def note(record: Record, at: float, kind: str = "known", outcome: str = "good", why: str = "", **more: Any) -> None:
+    seen = Seen(at, 0.01, kind, outcome, why)
+    record.note(seen._replace(**more))
+
+
+def test_row_comes_back_as_it_was(record: Record) -> None:
+    seen = [
+        Seen(1.25, 0.5, "known", "good", "", "lookup-1", "cache", 3.0),
+        Seen(1.5, 0.25, "at_least", "unavailable", "answered 503", "", "none", None, retried=True),
+        Seen(2.0, 4.0, "submit", "refused", "no answer within 10 s", "20123"),
+    ]
+    for each in seen:
+        record.note(each)
+    assert list(record.window(0.0)) == seen
+
+
+def test_window_begins_with_its_beginning_and_ends_before_its_end(record: Record) -> None:
+    for at in (1.0, 2.0, 3.0, 4.0):
+        note(record, at)
+    assert record.window(2.0, 4.0).total == 2
+    assert record.window(2.0).total == 3
+    assert record.window(4.5).total == 0
+
+
+def test_window_is_in_the_order_of_asking(record: Record) -> None:
+    note(record, 3.0)
+    note(record, 1.0, seconds=5.0)
+    assert [seen.at for seen in record.window(0.0)] == [1.0, 3.0]
+
+
+def test_failures_and_times_are_those_of_lookups(record: Record) -> None:
+    note(record, 1.0)
+    note(record, 1.1, outcome="stale", age=70.0)
+    note(record, 1.2, outcome="unavailable", why="answered 503", seconds=0.5)
+    note(record, 1.4, "page", "wrong", "a version that nobody has made")
+    note(record, 1.5, outcome="limited", why="answered 429", seconds=3.0)
+    note(record, 1.6, "submit", "refused", "answered 503", seconds=20.0)
+    note(record, 1.7, "move", "unavailable", "no answer", seconds=300.0)
+    window = record.window(0.0)
+    assert (window.total, window.failed, window.stale) == (7, 2, 1)
+    assert (window.first_failed, window.last_failed) == (1.2, 1.4)
+    assert window.longest == 0.5
+    assert window.oldest_age == 70.0
+    assert (window.count("good", "stale"), window.count("refused"), window.count("unavailable")) == (2, 1, 2)
+    assert (window.of_kind("known"), window.of_kind("submit", "move")) == (4, 2)
+    assert window.whys()["answered 503"] == 2
+
+
+def test_named_kinds_are_all_that_counts(record: Record) -> None:
+    note(record, 1.0)
+    note(record, 1.2, "move", "unavailable", "no answer", seconds=300.0)
+    note(record, 1.3, "at_least", "unavailable", "answered 503")
+    changes, exact = record.window(0.0, None, "submit", "move"), record.window(0.0, None, "at_least")
+    assert (changes.total, changes.failed, changes.longest) == (1, 1, 300.0)
+    assert (exact.total, exact.failed) == (1, 1)
+    assert [seen.kind for seen in changes] == ["move"]
+
+
+def test_processes_and_sources_are_counted(record: Record) -> None:
+    note(record, 1.0, process="lookup-1", source="cache")
+    note(record, 1.1, process="lookup-2", source="postgres", retried=True)
+    record.note_sources(1.2, {"memory": 3, "redis": 1})
+    record.note_sources(9.0, {"memory": 5})
+    window = record.window(0.0, 5.0)
+    assert window.processes() == {"lookup-1": 1, "lookup-2": 1}
+    assert window.sources() == {"cache": 1, "postgres": 1}
+    assert window.answered_from() == {"memory": 3, "redis": 1}
+    assert window.retried == 1
+
+
+def test_quantiles_are_exact(record: Record) -> None:
+    chance = random.Random(24)
+    seconds = [chance.expovariate(100.0) for _ in range(1000)]
+    for n, each in enumerate(seconds):
+        note(record, n / 100, seconds=each)
+    window = record.window(0.0)
+    assert window.quantile(0.5) == pytest.approx(sorted(seconds)[499], rel=1e-6)
+    assert window.quantile(0.99) == pytest.approx(sorted(seconds)[989], rel=1e-6)
+    assert window.quantile(1.0) == window.longest
+    assert math.isnan(record.window(50.0).quantile(0.5))
+    assert statistics.median(seconds) == pytest.approx(window.quantile(0.5), rel=0.05)
+    assert quantile([1.0], 0.0) == 1.0
+
+
+def test_longest_time_without_a_change_reaches_to_both_ends(record: Record) -> None:
+    for at in (12.0, 13.0, 18.0):
+        note(record, at - 1.0, "submit", seconds=1.0)
+    note(record, 14.0, "move", "unavailable", "given up", seconds=1.0)
+    assert record.window(10.0, 20.0).longest_without_change == 5.0
+    assert record.window(0.0, 20.0).longest_without_change == 12.0
+    assert record.window(10.0, 40.0).longest_without_change == 22.0
+    assert record.window(13.5, 17.5).longest_without_change == 4.0
+
+
+def test_change_that_began_before_the_window_is_acknowledged_within_it(record: Record) -> None:
+    note(record, 1.0, "submit", "refused", "answered 503", seconds=11.0)
+    window = record.window(10.0, 14.0)
+    assert window.total == 0
+    assert window.longest_without_change == 2.0
+    assert [dict(each.changes) for each in window.by_second(2.0)] == [{}, {"refused": 1}]
+
+
+def test_steps_hold_everything_once(record: Record) -> None:
+    note(record, 10.1, age=1.0)
+    note(record, 10.9, outcome="unavailable", seconds=2.0)
+    note(record, 12.0, outcome="limited")
+    record.note_lag(12.5, 0.2)
+    record.note_sources(9.5, {"memory": 100})
+    record.note_sources(11.5, {"memory": 8})
+    first, second, third = record.window(10.0, 13.0).by_second()
+    assert (first.total, first.failed, first.ages) == (2, 1, [1.0])
+    assert first.seconds == [pytest.approx(0.01), 2.0]
+    assert (first.sources, second.sources, third.sources) == ({"memory": 4.0}, {"memory": 2.0}, {})
+    assert (second.total, second.at) == (0, 11.0)
+    assert (third.total, third.seconds, third.lag) == (1, [], 0.2)
+
+
+def test_lag_is_the_worst_of_each_second(record: Record) -> None:
+    for at, lag in ((1.1, 0.01), (1.2, 0.5), (1.3, 0.02), (2.1, 0.03)):
+        record.note_lag(at, lag)
+    assert len(record.lags) == 2
+    assert record.window(0.0, 2.0).lag == 0.5
+    assert record.window(2.0, 3.0).lag == 0.03
+    assert record.window(5.0).lag == 0.0
+
+
+def test_who_was_turned_away_is_counted(record: Record) -> None:
+    record.note_turned_away(1.0)
+    record.note_turned_away(9.0)
+    assert record.window(0.0, 5.0).turned_away == 1
+
+
+def test_oldest_leave_when_there_is_no_room(record: Record) -> None:
+    small = Record(room=2 * records.BLOCK, monotonic=lambda: 1e9)
+    for n in range(5 * records.BLOCK):
+        small.note(Seen(float(n), 0.01, "known", "good"))
+    kept = small.window(0.0)
+    assert records.BLOCK < kept.total <= 2 * records.BLOCK
+    assert max(seen.at for seen in kept) == 5 * records.BLOCK - 1
+
+
+def test_a_row_takes_twenty_four_bytes(record: Record) -> None:
+    for n in range(100):
+        note(record, float(n), why="answered 503", process="lookup-1")
+    assert sum(len(block.rows) for block in record._blocks) == 100 * 24
+
+
+def test_reasons_beyond_measure_become_one(record: Record) -> None:
+    for n in range(3 * records.WORDS):
+        note(record, 1.0, outcome="wrong", why=f"reason {n}")
+    assert len(record.window(0.0).whys()) <= records.WORDS
+    assert record.window(0.0).whys().total() == 3 * records.WORDS
+
+
+def test_rate_is_that_of_what_was_asked(record: Record) -> None:
+    for n in range(11):
+        note(record, 10.0 + n / 5)
+        note(record, 10.0 + n / 5, "move")
+    assert record.window(0.0).rate == pytest.approx(5.5)
+    assert record.window(0.0, 10.1).rate == 0.0
+
+
+async def test_next_change_is_waited_for(record: Record) -> None:
+    waiting = asyncio.create_task(record.next("submit", "move", after=5.0))
+    await asyncio.sleep(0)
+    note(record, 4.0, "submit")
+    note(record, 6.0, "known")
+    note(record, 6.0, "move", "unavailable")
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    note(record, 6.0, "move", "refused", seconds=2.0)
+    assert (await waiting).answered_at == 8.0
+
+
+async def test_whoever_waits_no_more_is_not_woken(record: Record) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await record.next("submit")
+    assert record._waiting == []
+    note(record, 1.0, "submit")
