@@ -9,7 +9,7 @@ TEST_WORKERS ?= 2
 BENCH_PYTHON ?= $(PYTHON)
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo load rolling bench bench-import test proof monitoring pictures metrics-page image-proof lint audit
+.PHONY: help up down demo load rolling gameday bench bench-import test proof monitoring pictures metrics-page image-proof lint audit
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ load: .venv/ready ## put Locust users on a running `make up` and judge the figur
 
 rolling: .venv/ready ## replace every process under load, and say whether anybody noticed (two minutes or so; ROLLING="--help" lists options)
 	@exec $(BIN)/python -m loadtests.rolling $(ROLLING)
+
+gameday: .venv/ready ## break a production-shaped system here in every way, under load (45 minutes; GAMEDAY=--short: 3; GAMEDAY=--help)
+	@exec $(BIN)/hoso24 gameday $(GAMEDAY)
 
 .venv-bench/ready: requirements-dev.lock requirements-bench.lock pyproject.toml
 	@echo "Installing into .venv-bench (once; half a minute or so) …"

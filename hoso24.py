@@ -476,6 +476,19 @@ def demo(pause: float) -> None:
     local.demo(HERE, pause)
 
 
+@cli.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def gameday(arguments: tuple[str, ...]) -> None:
+    """Break a production-shaped system on this machine in every way, under load, and see what it promised hold."""
+    checkout = Path(__file__).parent
+    if not (checkout / "loadtests" / "gameday").is_dir():
+        raise click.ClickException("A game day needs a checkout of the repository: loadtests/ is not installed.")
+    sys.path.insert(0, str(checkout))  # an installation names its packages one by one, and this is none of them
+    from loadtests.gameday.__main__ import main as game_day
+
+    game_day(arguments, prog_name="hoso24 gameday")
+
+
 def _point_out_typos() -> None:
     """A HOSO24_ variable nobody reads is a typing mistake more often than not."""
     from intake.settings import IntakeSettings, MaintenanceSettings, RelaySettings

@@ -25,7 +25,7 @@ KEY_SECRETS = "1:" + "5a" * 32
 _numbers = itertools.count(1)
 
 
-LONGEST = ("test_coherence.py", "test_up.py", "test_restore.py", "test_rolling.py")
+LONGEST = ("test_coherence.py", "test_up.py", "test_gameday.py", "test_restore.py", "test_rolling.py")
 """Files that take a minute or two: where several run at a time these begin, so that none is left over at the end."""
 
 

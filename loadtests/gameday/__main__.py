@@ -1,0 +1,149 @@
+"""`hoso24 gameday`: exit status 0 when every promise was kept, 1 when one was not, 2 when there was no game day."""
+
+import asyncio
+import json
+import logging
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from loadtests.bench.processes import CannotMeasure, leave_on_signals, until_told_to_stop
+from loadtests.gameday import report
+from loadtests.gameday.books import Books
+from loadtests.gameday.day import Day, Fault, NotInTime, Outcome, Timed, play
+from loadtests.gameday.display import displayed, spelled_out
+from loadtests.gameday.faults import FAULTS
+from loadtests.gameday.people import Crowd
+from loadtests.gameday.reckoning import reckoning
+from loadtests.gameday.record import Record
+from loadtests.gameday.stage import staged
+from loadtests.rolling.replicas import Faulty
+from ops.embedded import CannotStart
+
+NAMES = [fault.name for fault in FAULTS]
+
+
+@click.command(
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+    epilog=f"Faults, in the order in which they happen: {', '.join(NAMES)}.",
+)
+@click.option("--short", is_flag=True, help="Five faults in three minutes.")
+@click.option("--only", metavar="NAME,…", help="These faults and no others.")
+@click.option("--rate", default=200.0, type=click.FloatRange(1, 300), help="Lookups a second, steadily.")
+@click.option(
+    "--folder",
+    default="gameday-report",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the report goes, and the logs of all processes if a promise was not kept.",
+)
+@click.option(
+    "--untimed", is_flag=True, help="Report times and do not judge them: for a machine that is busy with other things."
+)
+def main(*, short: bool, only: str | None, rate: float, folder: Path, untimed: bool) -> None:
+    """Start a production-shaped system here, put it under load, break it in every way, and see what it promised hold.
+
+    Servers, processes and data are its own, in a temporary directory, and are gone afterwards.
+    """
+    leave_on_signals()
+    console = Console(stderr=True)
+    place = Path(tempfile.mkdtemp(prefix="hoso24-gameday-"))
+    place.chmod(0o755)  # started as root, the servers run as somebody else, who has to get in
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        faults = chosen(short=short, only=only)
+        logging.basicConfig(filename=folder / "gameday.log", filemode="w", format="%(asctime)s %(name)s %(message)s")
+        kind = "part" if only else "short" if short else "full"
+        day = game_day(place, folder, faults, kind=kind, rate=rate, judge_times=not untimed, console=console)
+        outcomes = asyncio.run(until_told_to_stop(day))
+        leave_on_signals()  # the loop had handlers of its own
+        kept = all(outcome.kept for outcome in outcomes)
+        if not kept:
+            keep_logs(place, folder / "logs")
+    except (CannotMeasure, CannotStart, Faulty, NotInTime, OSError) as reason:
+        click.echo(str(reason), err=True)
+        sys.exit(2)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    for outcome in outcomes:
+        click.echo(spelled_out(outcome))
+    click.echo(f"{'Every promise was kept' if kept else 'Not every promise was kept'}; see {folder}.")
+    sys.exit(0 if kept else 1)
+
+
+def chosen(*, short: bool, only: str | None) -> Sequence[Fault]:
+    """The faults that are wanted, in the table's order. Raises CannotMeasure for a name there is not."""
+    names = [name.strip() for name in only.split(",")] if only else [f.name for f in FAULTS if f.short or not short]
+    for name in names:
+        if name not in NAMES:
+            raise CannotMeasure(f"There is no fault {name!r}; there are {', '.join(NAMES)}.")
+    return [fault for fault in FAULTS if fault.name in names]
+
+
+async def game_day(
+    place: Path, folder: Path, faults: Sequence[Fault], *, kind: str, rate: float, judge_times: bool, console: Console
+) -> list[Outcome]:
+    """What became of each fault, and of the whole day, which is full, short or part of one; the report is in `folder`.
+
+    Raises CannotStart, Faulty or NotInTime when the system cannot be started, or is not well before the first fault.
+    """
+    async with staged(place, lambda what: console.print(what, style="dim", highlight=False)) as stage:
+        record, books = Record(), Books()
+        crowd = Crowd(stage, record, books, rate=rate)
+        day = Day(stage, record, books, crowd, judge_times=judge_times)
+        await crowd.come()
+        try:
+            with displayed(console, len(faults)) as display:
+                outcomes = await play(day, faults, display)
+        finally:
+            await crowd.leave()
+        outcomes.append(await reckoning(day))
+        report.write(folder, day, outcomes, kind=kind)
+        write_figures(folder, day, outcomes)
+        return outcomes
+
+
+def write_figures(folder: Path, day: Day, outcomes: Sequence[Outcome]) -> None:
+    """For programs: verdict.json has every promise of every fault, figures.json the times and counts measured."""
+    verdict = [
+        {
+            "fault": outcome.fault.name,
+            "kept": outcome.kept,
+            "skipped": outcome.skipped,
+            "seconds": round(outcome.ended - outcome.began, 1),
+            "promises": [
+                {
+                    "promise": row.sli,
+                    "seen": row.figure,
+                    "due": row.budget,
+                    "kept": row.kept,
+                    "timed": isinstance(row, Timed),
+                }
+                for row in outcome.rows
+            ],
+        }
+        for outcome in outcomes
+    ]
+    (folder / "verdict.json").write_text(json.dumps(verdict, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    (folder / "figures.json").write_text(json.dumps(day.figures, indent=1) + "\n", "utf-8")
+
+
+def keep_logs(place: Path, logs: Path) -> None:
+    """Copy what processes and servers have said to where it outlives the day."""
+    shutil.rmtree(logs, ignore_errors=True)
+    for log in place.rglob("log"):
+        if log.is_file():
+            copy = logs / f"{log.parent.name}.log"
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(log, copy)
+    for log in place.rglob("*.log"):
+        logs.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(log, logs / log.name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,511 @@
+"""What can happen to Postgres: killed, behind, unconfirmed, gone, and gone together with Redis.
+
+What was acknowledged is asked of the log of whoever is the primary afterwards; what citizens got, of the record.
+Without a primary nobody can say "no such dossier", nor that there is a version asked for with `at_least` which memory
+and Redis have not got: these are answered 503 for as long as there is none, and are counted apart.
+"""
+
+import asyncio
+import contextlib
+import json
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+
+import asyncpg
+
+from loadtests.answers import Answer
+from loadtests.gameday.day import Day, Fault, Timed
+from loadtests.gameday.postgres import Node
+from loadtests.gameday.promises import changes_acknowledged, nobody_failed, nothing_wrong
+from loadtests.gameday.record import LOOKUPS, Seen
+from loadtests.rolling.replicas import Faulty, Replica
+from loadtests.rolling.wire import Client, NoAnswer, Rotation, request
+from loadtests.target import submission
+from loadtests.verdict import Row
+
+KNOWN = ("known", "changing", "page")
+"""Lookups that can be answered out of memory, Redis or a standby."""
+ONLY_THE_PRIMARY = ("unknown", "at_least")
+"""Lookups whose answer may need the primary: that there is none, and a version nobody else has."""
+
+SOFT_AGE = 60.0
+"""Oldest answer that may go out unmarked, in seconds (HOSO24_SOFT_AGE)."""
+NEGATIVE_AGE = 5.0
+"""For how long "no such dossier" may be repeated, in seconds."""
+LAG = 30.0
+LOOKS_ON = 12.0
+"""How long it is looked on while a fault lasts, in seconds."""
+GONE = 60.0
+BOTH_GONE = 30.0
+WITHIN = 0.1
+"""Longest that a 503 may take while nothing can be asked, in seconds."""
+FINDS_OUT = 3.0
+"""How long a lookup may take to find out who is the primary now, in seconds: it asks each host once a second."""
+UNTIL_HEALED = 60.0
+"""Longest anything here is waited for once its cause is gone, in seconds."""
+LONGEST_CHANGE = 10.0
+"""When an intake gives up a transaction of its own that does not end, in seconds; whoever waited was told before."""
+NOT_FOUND = "dossier_not_found"
+BATCH = 100
+"""Dossiers in one batch of lookups at the most."""
+PAUSE = 0.25
+"""Seconds between two repeats of a submission."""
+
+LAG_OF_STANDBY = "SELECT extract(epoch FROM clock_timestamp() - at)::float8 FROM hoso24.heartbeat"
+EVENTS_OF_KEY = "SELECT count(*) FROM hoso24.event WHERE source_event_id = $1"
+
+
+# -- what was seen ----------------------------------------------------------------------------------------------
+
+
+def of_kinds(day: Day, began: float, ended: float, *kinds: str) -> Iterator[Seen]:
+    """What was asked within these moments, of these kinds."""
+    return (seen for seen in day.record.between(began, ended) if seen.kind in kinds)
+
+
+def left_to_the_primary(day: Day, began: float, ended: float, gone: float, back: float) -> Row:
+    """That what needs a primary is answered 503 only while there is none, from `gone` to `back`, and never wrongly."""
+    asked = list(of_kinds(day, began, ended, *ONLY_THE_PRIMARY))
+    refused = [seen for seen in asked if seen.outcome == "unavailable"]
+    outside = [seen for seen in refused if not gone - 1 <= seen.at <= back + FINDS_OUT]
+    wrong = sum(seen.outcome == "wrong" for seen in asked)
+    last = max((seen.answered_at - gone for seen in refused), default=0.0)
+    return Row(
+        "unknown codes, at_least",
+        f"{len(refused)} of {len(asked):,} answered 503, the last {last:.1f} s after the primary had gone "
+        f"({back - gone:.1f} s without one), {len(outside)} while there was one; {wrong} wrong",
+        "503 only while there is no primary, never wrong",
+        kept=bool(asked) and not outside and wrong == 0,
+    )
+
+
+async def changes_kept(day: Day) -> Row:
+    """That the log of the present primary holds every acknowledged change, and once."""
+    connection = await day.stage.postgres.connect("owner")
+    try:
+        lost = await day.books.lost(connection)
+    finally:
+        connection.terminate()
+    acknowledged = sum(day.books.acknowledged().values())
+    named = f": {'; '.join(lost[:3])}" if lost else ""
+    return Row(
+        "acknowledged changes",
+        f"{len(lost)} of {acknowledged:,} so far lost or held twice{named}",
+        "0",
+        kept=acknowledged > 0 and not lost,
+    )
+
+
+def first_acknowledged(day: Day, after: float) -> float | None:
+    """When the first change was acknowledged after this moment (monotonic seconds)."""
+    return min(day.record.acknowledged(after, time.monotonic()), default=None)
+
+
+async def restarted(node: Node) -> None:
+    """The server again on its data, as whoever is on call would start it. Raises CannotStart."""
+    await asyncio.to_thread(node.server.restart)
+
+
+def _figures(day: Day, fault: str, **seconds: float) -> None:
+    for name, figure in seconds.items():
+        day.figure(fault, f"{name}_s", figure)
+
+
+# -- kill -9 of the primary -------------------------------------------------------------------------------------
+
+
+async def kill_primary(day: Day) -> list[Row]:
+    """The standby that has received more is promoted at once; the time somebody needs to notice comes on top."""
+    cluster = day.stage.postgres
+    old, began = cluster.primary, time.monotonic()
+    await asyncio.to_thread(old.server.kill)
+    killed = time.monotonic()
+    day.say("promoting the standby that has received more")
+    await cluster.promote()
+    promoted = time.monotonic()
+    day.say("waiting for a change made now to be visible")
+    await day.visible(UNTIL_HEALED)
+    fresh = time.monotonic()
+    day.say("the old primary becomes a standby")
+    await cluster.rejoin(old)
+    await cluster.in_step()
+    write = first_acknowledged(day, promoted) or fresh
+    await day.crowd.answered(time.monotonic())
+    _figures(day, PRIMARY_KILLED.name, promoted=promoted - killed, first_write=write - killed, fresh=fresh - killed)
+    return [
+        nobody_failed(day.record.window(began, None, *KNOWN)),
+        left_to_the_primary(day, began, time.monotonic(), killed, promoted),
+        nothing_wrong(day.record.window(began)),
+        await changes_kept(day),
+        changes_acknowledged(day.record.window(began)),
+        recovered("the kill", killed, promoted=promoted, write=write, fresh=fresh),
+    ]
+
+
+def recovered(since: str, moment: float, *, write: float, fresh: float, promoted: float | None = None) -> Row:
+    """How long it took from a moment to the first write, and until a change was visible everywhere: only told."""
+    promotion = f"promoted after {promoted - moment:.1f} s, " if promoted is not None else ""
+    return Row(
+        "recovery",
+        f"from {since} on: {promotion}first write after {write - moment:.1f} s, a change made then visible in every "
+        f"lookup after {fresh - moment:.1f} s",
+        "told",
+        kept=moment < write <= fresh,
+    )
+
+
+# -- standbys that lag ------------------------------------------------------------------------------------------
+
+
+async def lagging(day: Day) -> list[Row]:
+    """Both standbys fall 30 s behind in what they show, while they go on confirming what they receive."""
+    cluster = day.stage.postgres
+    standbys = list(cluster.standbys)
+    began = time.monotonic()
+    for node in standbys:
+        await cluster.delay(node, LAG)
+    try:
+        day.say(f"waiting for the standbys to be {LAG:g} s behind")
+        lags = [await _until_behind(day, node) for node in standbys]
+        day.say(f"looking on for {LOOKS_ON:g} s")
+        await asyncio.sleep(LOOKS_ON)  # this is the fault: for so long they stay behind
+    finally:
+        await asyncio.gather(*(_caught_up(day, node) for node in standbys))
+    ended = time.monotonic()
+    await cluster.in_step()
+    await day.crowd.answered(time.monotonic())
+    _figures(day, STANDBY_LAGS.name, lag=min(lags), in_step=time.monotonic() - ended)
+    unmarked = [seen.age or 0.0 for seen in of_kinds(day, began, ended, *LOOKUPS) if seen.outcome == "good"]
+    exact = day.record.window(began, ended, "at_least")
+    return [
+        Row("lag", f"{min(lags):.0f} s, by the standbys' heartbeats", f"{LAG:g} s", kept=min(lags) >= LAG - 1),
+        nobody_failed(day.record.window(began, ended, *KNOWN, "unknown")),
+        nothing_wrong(day.record.window(began, ended)),
+        Row(
+            "age",
+            f"oldest unmarked answer {max(unmarked, default=0.0):.1f} s",
+            f"at most {SOFT_AGE:g} s",
+            kept=max(unmarked, default=0.0) <= SOFT_AGE,
+        ),
+        Row(
+            "at_least",
+            f"{exact.failed} of {exact.total} answered by less, or not at all",
+            "0",
+            kept=exact.total > exact.failed == 0,
+        ),
+        await changes_kept(day),
+    ]
+
+
+async def _caught_up(day: Day, node: Node) -> None:
+    """Let it replay at once. Its recovery, being late, cancels whatever is in its way, and may be told twice."""
+
+    async def told() -> bool:
+        with contextlib.suppress(asyncpg.SerializationError):
+            await day.stage.postgres.delay(node, 0)
+            return True
+        return False
+
+    await day.until(told, UNTIL_HEALED, f"{node.name} is told to replay at once")
+
+
+async def _until_behind(day: Day, node: Node) -> float:
+    """Its lag in seconds, once it is as large as it was asked to be."""
+
+    async def lag() -> float:
+        with contextlib.suppress(asyncpg.SerializationError):
+            behind = float(await day.stage.postgres.ask(LAG_OF_STANDBY, node=node))
+            return behind if behind >= LAG - 1 else 0.0
+        return 0.0
+
+    return await day.until(lag, LAG + UNTIL_HEALED, f"{node.name} is {LAG:g} s behind")
+
+
+# -- nobody confirms --------------------------------------------------------------------------------------------
+
+
+class Submission:
+    """One submission and its repeats, under one key, over one connection at a time; the books know of it."""
+
+    def __init__(self, day: Day) -> None:
+        self.key = f"gameday-{uuid.uuid4()}"
+        self.statuses: list[int] = []
+        self._books = day.books
+        self._change = day.books.submit(self.key)
+        self._client = Client(day.stage.front.intake)
+        headers = {"Authorization": f"Bearer {day.stage.token}", "Idempotency-Key": self.key}
+        self._request = request("POST", "/api/v1/dossiers", headers, json.dumps(submission()).encode())
+
+    async def send(self) -> Answer:
+        """Once; status 0 for no answer."""
+        try:
+            answer = await self._client.ask(self._request)
+        except NoAnswer:
+            answer = Answer(0, {})
+        self.statuses.append(answer.status)
+        if answer.status == 201 and not self._change.code:
+            self._books.acknowledge(self._change, answer.json())
+        return answer
+
+    async def until_acknowledged(self, within: float) -> Answer:
+        """Repeated until it is. Raises TimeoutError after so many seconds."""
+        async with asyncio.timeout(within):
+            while (answer := await self.send()).status != 201:  # noqa: ASYNC110 - it is a server's to end
+                await asyncio.sleep(PAUSE)
+        return answer
+
+    def hang_up(self) -> None:
+        """Close the connection."""
+        self._client.hang_up()
+
+
+async def unconfirmed(day: Day) -> list[Row]:
+    """The standbys are stopped, so nothing is confirmed; a submission times out and is repeated; the primary is killed
+    before anybody could confirm it, and only then do the standbys go on.
+    """
+    cluster = day.stage.postgres
+    old, standbys = cluster.primary, list(cluster.standbys)
+    handed_in = Submission(day)
+    async with day.crowd.changes_held():
+        await warm(day)  # from the kill until the standbys are found again there is nobody to read from
+    began = time.monotonic()
+    try:
+        for node in standbys:
+            await asyncio.to_thread(node.server.pause)
+        stopped = time.monotonic()
+        day.say("a submission that nobody confirms, and its repeats")
+        await handed_in.send()
+        # Longer than an intake keeps a transaction of its own: what it then does must not let anybody see it.
+        while time.monotonic() < stopped + LONGEST_CHANGE + LOOKS_ON:
+            await handed_in.send()
+            await asyncio.sleep(PAUSE)
+        early, visible = list(handed_in.statuses), await _events(day, old, handed_in.key)
+        day.say("the primary is killed")
+        await asyncio.to_thread(old.server.kill)
+    finally:
+        for node in standbys:
+            await asyncio.to_thread(node.server.resume)
+    killed = time.monotonic()
+    await cluster.promote()
+    promoted = time.monotonic()
+    day.say("the submission is repeated until it is acknowledged")
+    answer = await handed_in.until_acknowledged(UNTIL_HEALED)
+    write = time.monotonic()
+    repeat = await handed_in.send()
+    handed_in.hang_up()
+    code = answer.json()["code"]
+    await day.shown({code: 1}, UNTIL_HEALED)
+    fresh = time.monotonic()
+    held = await _events(day, cluster.primary, handed_in.key)
+    day.say("the old primary becomes a standby")
+    await cluster.rejoin(old)
+    await cluster.in_step()
+    await day.crowd.answered(time.monotonic())
+    _figures(day, UNCONFIRMED.name, promoted=promoted - killed, first_write=write - killed, fresh=fresh - killed)
+    return [
+        Row(
+            "unconfirmed",
+            f"first answered {early[0]}, {len(early) - 1} repeats; {early.count(201)} acknowledged, {visible} visible",
+            "503, and neither acknowledged nor visible",
+            kept=early[0] == 503 and 201 not in early and visible == 0,
+        ),
+        Row(
+            "in the end",
+            f"acknowledged {write - killed:.1f} s after the kill, {held} time(s) in the log; its repeat "
+            f"{'as the first answer' if repeat.body == answer.body else f'another answer ({repeat.status})'}",
+            "once, and the same answer again",
+            kept=held == 1 and repeat.body == answer.body,
+        ),
+        await changes_kept(day),
+        nobody_failed(day.record.window(began, None, *KNOWN)),
+        left_to_the_primary(day, began, time.monotonic(), killed, promoted),
+        nothing_wrong(day.record.window(began)),
+        changes_acknowledged(day.record.window(began)),
+        recovered("the kill", killed, promoted=promoted, write=write, fresh=fresh),
+    ]
+
+
+async def _events(day: Day, node: Node, key: str) -> int:
+    """How many events of that key anybody can see there."""
+    return int(await day.stage.postgres.ask(EVENTS_OF_KEY, key, node=node))
+
+
+# -- everything gone --------------------------------------------------------------------------------------------
+
+
+async def warm(day: Day) -> None:
+    """Each lookup is asked for every dossier once, so that it holds them: what nobody has read, nobody knows.
+
+    Meanwhile nobody should hand in anything, or there is more of it afterwards.
+    """
+    day.say("every lookup is asked for every dossier")
+    codes = day.crowd.codes()
+    await asyncio.gather(*(_read(replica, codes) for replica in day.stage.lookups.replicas))
+
+
+async def _read(replica: Replica, codes: Sequence[str]) -> None:
+    """Until it has answered for each of these: batches go first when there is too much to do."""
+    client, waiting = Client(Rotation([replica.port])), list(codes)
+    try:
+        async with asyncio.timeout(UNTIL_HEALED):
+            while waiting:
+                some, waiting = waiting[:BATCH], waiting[BATCH:]
+                unread = await _unread(client, some)
+                waiting += unread
+                await asyncio.sleep(PAUSE if unread else 0)
+    except TimeoutError:
+        raise Faulty(f"{replica.name} did not answer for {len(waiting)} dossiers in {UNTIL_HEALED:g} s") from None
+    finally:
+        client.hang_up()
+
+
+async def _unread(client: Client, codes: Sequence[str]) -> list[str]:
+    """Which of these it had no answer for."""
+    body = json.dumps({"dossiers": [{"code": code} for code in codes]}).encode()
+    answer = await client.ask(request("POST", "/api/v1/lookups", {}, body))
+    if answer.status != 200:
+        return list(codes)
+    return [each["code"] for each in answer.json()["results"] if each.get("error", NOT_FOUND) != NOT_FOUND]
+
+
+async def postgres_gone(day: Day) -> list[Row]:
+    """All three servers killed, and started again a minute later; nobody is promoted."""
+    cluster = day.stage.postgres
+    async with day.crowd.changes_held():
+        await warm(day)
+        began = time.monotonic()
+        await asyncio.gather(*(asyncio.to_thread(node.server.kill) for node in cluster.nodes))
+    gone = time.monotonic()
+    day.say(f"no Postgres for {GONE:g} s")
+    await asyncio.sleep(GONE)  # this is the fault
+    back = time.monotonic()
+    write, fresh = await _started_again(day, back)
+    _figures(day, POSTGRES_GONE.name, first_write=write - back, fresh=fresh - back)
+    return [
+        nobody_failed(day.record.window(began, None, *KNOWN)),
+        marked(day, gone, back),
+        unknown_unanswered(day, gone, back),
+        nothing_wrong(day.record.window(began)),
+        await changes_kept(day),
+        changes_acknowledged(day.record.window(began)),
+        recovered("the servers' start", back, write=write, fresh=fresh),
+    ]
+
+
+async def _started_again(day: Day, back: float) -> tuple[float, float]:
+    """All servers again, the primary first; when a change was first acknowledged, and when one was seen everywhere."""
+    day.say("the servers start again")
+    cluster = day.stage.postgres
+    await restarted(cluster.primary)
+    await asyncio.gather(*(restarted(node) for node in cluster.standbys))
+    await day.visible(UNTIL_HEALED)
+    fresh = time.monotonic()
+    await cluster.in_step()
+    await day.crowd.answered(time.monotonic())
+    return first_acknowledged(day, back) or fresh, fresh
+
+
+def marked(day: Day, gone: float, back: float) -> Row:
+    """That answers are marked once nobody can confirm them, and at the latest when they are older than the soft age."""
+    asked = list(of_kinds(day, gone, back, *KNOWN))
+    stale = [seen for seen in asked if seen.outcome == "stale"]
+    oldest = max((seen.age or 0.0 for seen in asked if seen.outcome == "good"), default=0.0)
+    first = f", the first {stale[0].at - gone:.0f} s after Postgres had gone" if stale else ""
+    return Row(
+        "marked stale",
+        f"{len(stale):,} of {len(asked):,}{first}; oldest unmarked {oldest:.0f} s",
+        f"what nobody can confirm, and all that is older than {SOFT_AGE:g} s",
+        kept=bool(stale) and oldest <= SOFT_AGE,
+    )
+
+
+def unknown_unanswered(day: Day, gone: float, back: float) -> Row:
+    """That nobody says "no such dossier" while nobody can know."""
+    asked = list(of_kinds(day, gone + NEGATIVE_AGE, back - 1, "unknown"))
+    unanswered = sum(seen.outcome == "unavailable" for seen in asked)
+    return Row(
+        "unknown codes",
+        f"{unanswered} of {len(asked)} answered 503, {len(asked) - unanswered} otherwise",
+        "all 503",
+        kept=len(asked) == unanswered > 0,
+    )
+
+
+async def both_gone(day: Day) -> list[Row]:
+    """Postgres and Redis killed together: what is in a process's memory is all there is."""
+    cluster, members = day.stage.postgres, day.stage.redis.members
+    kills = [*(node.server.kill for node in cluster.nodes), *(member.kill for member in members)]
+    async with day.crowd.changes_held():
+        await warm(day)
+        began = time.monotonic()
+        await asyncio.gather(*map(asyncio.to_thread, kills))
+    gone = time.monotonic()
+    day.say(f"neither Postgres nor Redis for {BOTH_GONE:g} s")
+    await asyncio.sleep(BOTH_GONE)  # this is the fault
+    back = time.monotonic()
+    for member in members:
+        await asyncio.to_thread(member.restart)
+    write, fresh = await _started_again(day, back)
+    _figures(day, BOTH_GONE_TOGETHER.name, first_write=write - back, fresh=fresh - back)
+    return [
+        nobody_failed(day.record.window(began, None, *KNOWN)),
+        unknown_unanswered(day, gone, back),
+        refused_in_time(day, gone, back),
+        nothing_wrong(day.record.window(began)),
+        await changes_kept(day),
+        changes_acknowledged(day.record.window(began)),
+        recovered("the servers' start", back, write=write, fresh=fresh),
+    ]
+
+
+def refused_in_time(day: Day, gone: float, back: float) -> Timed:
+    """That whoever cannot be answered is told so at once; beside it how many answers out of memory took as long, which
+    have nothing to wait for but the machine.
+    """
+    asked = [seen for seen in of_kinds(day, gone, back, *LOOKUPS) if seen.answered_at < back]
+    refused = [seen.seconds for seen in asked if seen.outcome == "unavailable"]
+    answered = [seen.seconds for seen in asked if seen.outcome in ("good", "stale")]
+    late, slow = (sum(seconds > WITHIN for seconds in some) for some in (refused, answered))
+    return Timed(
+        "503 in time",
+        f"{late} of {len(refused)} later, longest {max(refused, default=0.0) * 1000:.0f} ms (and {slow} of "
+        f"{len(answered):,} answers out of memory; the load itself was late by up to "
+        f"{day.record.window(gone, back).lag * 1000:.0f} ms)",
+        f"within {WITHIN * 1000:g} ms",
+        kept=bool(refused) and not late,
+    )
+
+
+PRIMARY_KILLED = Fault(
+    "postgres-killed",
+    "kill -9 of the Postgres primary, a standby promoted",
+    "0 failed lookups; no acknowledged change lost; changes wait, or get 503 and are safely repeated",
+    kill_primary,
+    short=True,
+)
+STANDBY_LAGS = Fault(
+    "standby-lagging",
+    "Postgres standbys lagging 30 s",
+    "nothing older than the bound goes out unmarked; at_least is honoured",
+    lagging,
+)
+UNCONFIRMED = Fault(
+    "standby-stopped",
+    "Standbys stopped; a submission times out and is repeated; the primary is killed",
+    "nothing acknowledged is lost",
+    unconfirmed,
+)
+POSTGRES_GONE = Fault(
+    "postgres-gone",
+    f"All Postgres gone for {GONE:g} s",
+    "known codes answered (marked stale), unknown ones 503",
+    postgres_gone,
+)
+BOTH_GONE_TOGETHER = Fault(
+    "both-gone",
+    f"Postgres and Redis both gone for {BOTH_GONE:g} s",
+    f"codes in memory answered, the rest 503 within {WITHIN * 1000:g} ms",
+    both_gone,
+)
+FAULTS = (PRIMARY_KILLED, STANDBY_LAGS, UNCONFIRMED, POSTGRES_GONE, BOTH_GONE_TOGETHER)

@@ -1,0 +1,230 @@
+"""What happens to processes: killed, replaced, stopped, given another time of day, flooded, and a whole day long."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from loadtests.gameday.day import Day, Fault, NotInTime
+from loadtests.gameday.faults.redis import Delivered, out_of_order, stream, stream_end
+from loadtests.gameday.promises import changes_acknowledged, nobody_failed, nothing_wrong, within
+from loadtests.gameday.redis import Member
+from loadtests.rolling.replicas import Order, Replica
+from loadtests.verdict import Row
+
+NOTICE_SECONDS = 1.0
+"""Until a fallen readiness has got about."""
+TAKEOVER_SECONDS = 60.0
+VISIBLE_SECONDS = 30.0
+PILED_UP = 40
+"""Changes that wait to be delivered when the leading relay is stopped."""
+AT_ONCE = 8
+"""Of these, so many are handed in at the same time."""
+NOBODY_LEADS_SECONDS = 1.0
+"""A leader that is stopped keeps the lock for longer than this: for three seconds."""
+SENT_SECONDS = 0.06
+"""Until a relay has read what is there and sent it to Redis: two of its rounds. It gives Redis up after 0.1 s."""
+
+
+# -- killed and replaced --------------------------------------------------------------------------------------------
+
+
+async def _kill_a_lookup(day: Day) -> list[Row]:
+    lookups = day.stage.lookups
+    victim = lookups.replicas[0]
+    connections = await day.metric(victim, "hoso24_connections", service="lookup")
+    by_front = await day.stage.front.retries()
+    began = time.monotonic()
+    victim.kill()
+    day.say(f"{victim.name} is dead; another one starts")
+    await lookups.replace(victim)
+    back = time.monotonic()
+    seen = await day.judged(began)
+    again = seen.retried + await day.stage.front.retries() - by_front
+    due = connections + day.crowd.rate * NOTICE_SECONDS / len(lookups.replicas)
+    day.figure("lookup-killed", "replaced_s", back - began)
+    return [
+        nobody_failed(seen),
+        nothing_wrong(seen),
+        Row(
+            "asked again",
+            f"{again} requests; {connections:.0f} connections led to it when it was killed",
+            f"those under way there, and those sent there until it was noticed: at most {due:.0f}",
+            kept=again <= due,
+        ),
+    ]
+
+
+async def _roll(day: Day) -> list[Row]:
+    began = time.monotonic()
+    for deployment in day.deployments:
+        day.say(f"every {deployment.kind} is replaced")
+        await deployment.roll(Order.NEW_FIRST, NOTICE_SECONDS)
+    seen = await day.judged(began)
+    replaced = sum(len(deployment.replicas) for deployment in day.deployments)
+    day.figure("rolling-restart", "seconds", time.monotonic() - began)
+    return [
+        nobody_failed(seen),
+        nothing_wrong(seen),
+        changes_acknowledged(seen),
+        Row("processes", f"{replaced} replaced, each ending by itself with status 0", "all", kept=replaced > 0),
+    ]
+
+
+# -- the leading relay, stopped -------------------------------------------------------------------------------------
+
+
+@dataclass
+class Handover:
+    """What came of stopping the leader once. `took`: seconds until another one led.
+
+    `reached`: whether its batch got to Redis when it was stopped already. `delivered`: the stream since before it.
+    """
+
+    took: float
+    made: set[tuple[str, int]]
+    reached: bool
+    delivered: Sequence[Delivered]
+
+    @property
+    def missing(self) -> set[tuple[str, int]]:
+        return self.made - {(entry.code, entry.version) for entry in self.delivered}
+
+
+async def _stop_the_leader(day: Day) -> list[Row]:
+    began = time.monotonic()
+    handovers = [await _hand_over(day, sent=sent) for sent in (True, False)]
+    seen = await day.judged(began)
+    missing = set().union(*(each.missing for each in handovers))
+    wrong = [fault for each in handovers for fault in out_of_order(each.delivered)]
+    made = sum(len(each.made) for each in handovers)
+    slowest = max(each.took for each in handovers)
+    day.figure("relay-stopped", "taken_over_s", slowest)
+    return [
+        nobody_failed(seen),
+        nothing_wrong(seen),
+        Row(
+            "delivered",
+            f"{made - len(missing)} of {made} changes that waited when the leader was stopped; its batch reached Redis "
+            f"after that {sum(each.reached for each in handovers)} times",
+            "all",
+            kept=made > 0 and not missing,
+        ),
+        Row(
+            "order",
+            "; ".join(wrong[:2]) or "nothing missing, nothing twice, every dossier's versions one by one",
+            "as in the log",
+            kept=not wrong,
+        ),
+        within("another relay leads", slowest, 10),
+    ]
+
+
+async def _hand_over(day: Day, *, sent: bool) -> Handover:
+    """Let changes pile up, and stop the leader as it delivers them; it wakes when another one leads.
+
+    `sent`: stopped when it has sent its batch and Redis has not had it, which then gets it all the same.
+    """
+    group = day.stage.redis
+    primary, leader = await group.primary(), await day.leader()
+    if leader is None:
+        raise NotInTime("nobody leads")
+    end = await stream_end(group, primary)
+    day.say("changes pile up")
+    async with _delivery_held_up(day):
+        made = await _pile_up(day)
+        if sent:
+            await primary.wire.stall()
+    stopped = time.monotonic()
+    try:
+        if sent:
+            await asyncio.sleep(SENT_SECONDS)  # nobody says that it is on its way, and it is given up soon
+        leader.freeze()
+    finally:
+        await primary.wire.pass_on()
+    try:
+        reached = sent and await _reached(day, primary, end)
+        day.say(f"{leader.name} is stopped; another one has to lead")
+        await day.until(lambda: _another_leads(day, leader), TAKEOVER_SECONDS, "another relay leads")
+        took = time.monotonic() - stopped
+        await day.shown(_latest(made), VISIBLE_SECONDS)
+    finally:
+        leader.thaw()
+    day.say("the old leader has to stand by")
+    await day.until(lambda: _stands_by(day, leader), TAKEOVER_SECONDS, "the old leader stands by")
+    return Handover(took, made, reached, await stream(group, await group.primary(), end))
+
+
+async def _reached(day: Day, primary: Member, end: str) -> bool:
+    """Whether the stream goes on behind this entry, though nobody leads."""
+
+    async def moved() -> bool:
+        return await stream_end(day.stage.redis, primary) != end
+
+    try:
+        return await day.until(moved, NOBODY_LEADS_SECONDS, "the batch reaches Redis")
+    except NotInTime:
+        return False
+
+
+def _latest(made: set[tuple[str, int]]) -> dict[str, int]:
+    """Code → its last version."""
+    return dict(sorted(made))
+
+
+@contextlib.asynccontextmanager
+async def _delivery_held_up(day: Day) -> AsyncIterator[None]:
+    """A transaction that writes is open, and what comes after it waits to be delivered."""
+    connection = await day.stage.postgres.connect("admin")
+    try:
+        await connection.execute("BEGIN")
+        await connection.execute("SELECT pg_current_xact_id()")
+        yield
+        await connection.execute("ROLLBACK")
+    finally:
+        connection.terminate()
+
+
+async def _pile_up(day: Day) -> set[tuple[str, int]]:
+    """Changes made now: dossiers taken in, and each moved on and on; (code, version) of all of them."""
+
+    async def life() -> list[tuple[str, int]]:
+        code = await day.crowd.submit()
+        made = [(code, 1)]
+        while len(made) < PILED_UP // AT_ONCE and not day.books.statuses[day.books.status(code)].final:
+            made.append((code, await day.crowd.move(code)))
+        return made
+
+    lives = await asyncio.gather(*(life() for _ in range(AT_ONCE)))
+    return {change for each in lives for change in each}
+
+
+async def _another_leads(day: Day, old: Replica) -> bool:
+    others = [relay for relay in day.stage.relays.replicas if relay is not old]
+    return any([await day.metric(relay, "relay_leader") == 1.0 for relay in others])
+
+
+async def _stands_by(day: Day, relay: Replica) -> bool:
+    """Whether it answers, and says that it does not lead."""
+    samples = await day.metrics(relay)
+    return any(name == "relay_leader" and value == 0.0 for name, _, value in samples)
+
+
+KILLED = Fault(
+    "lookup-killed",
+    "kill -9 of one lookup",
+    "only its in-flight requests retried; 0 errors at the front",
+    _kill_a_lookup,
+    short=True,
+)
+ROLLED = Fault("rolling-restart", "rolling restart of all processes", "0 errors", _roll)
+RELAY_STOPPED = Fault(
+    "relay-stopped",
+    "SIGSTOP of the leading relay mid-batch",
+    "another takes over; nothing lost, nothing doubled in effect, order kept",
+    _stop_the_leader,
+    short=True,
+)
+
+FAULTS = (KILLED, ROLLED, RELAY_STOPPED)
