@@ -38,7 +38,7 @@ class ProcessSettings:
         "HOSO24_LOG_HASH_KEY",
         default=None,
         doc="Key of the hashes that stand for codes in the log; lines of processes that share it can be joined. "
-        "Without one each process makes its own.",
+        "Several, one a line: the first hashes, the others are of older lines. Without one each process makes its own.",
         secret=True,
     )
     pg_deadline: Seconds = setting(

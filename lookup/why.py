@@ -7,7 +7,7 @@ of it.
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -29,7 +29,7 @@ from lookup.settings import LookupSettings
 from lookup.status import Status
 from lookup.store import DOSSIERS, encode
 from ops.connections import Redis
-from ops.discretion import hashed_by
+from ops.discretion import hashes_by
 from ops.errors import Unavailable
 from ops.probes import Report
 
@@ -100,8 +100,9 @@ class Findings:
     stream_end: str
     stream_at: int
     epochs: Mapping[str, int]
-    code_hash: str | None = None
-    """What stands for the code in the log; None if it takes the key of a process that did not answer."""
+    code_hashes: list[str] = field(default_factory=list)
+    """What stands for the code in the log, under each key known here; none if it takes that of a process that did not
+    answer."""
 
 
 async def tell(typed: str, admin: str, settings: LookupSettings, console: Console | None = None) -> bool:
@@ -133,8 +134,8 @@ async def find_out(code: DossierCode, admin: str, settings: LookupSettings) -> F
         epoch = max(epochs.values(), default=1)
         cached, stream_end, stream_at = await _ask_redis(Cache(redis), epoch, code)
         rows = [_of_memory(process, admin), cached, *(row for row, _ in of_hosts)]
-        code_hash = _code_hash(code, process, settings)
-        return Findings(code, clock.now(), rows, process, stream_end, stream_at, epochs, code_hash)
+        hashes = _code_hashes(code, process, settings)
+        return Findings(code, clock.now(), rows, process, stream_end, stream_at, epochs, hashes)
     finally:
         await hosts.close()
         await redis.close()
@@ -151,17 +152,18 @@ def show(findings: Findings, admin: str) -> Iterator[Any]:
     yield table
     if findings.process is not None:
         yield from _about_process(findings, findings.process)
-    if findings.code_hash is not None:
-        yield f"log       lines about this code have code_hash {findings.code_hash}"
+    if findings.code_hashes:
+        newest, *older = findings.code_hashes
+        yield f"log       lines about this code have code_hash {newest}"
+        yield from (f"          or, under another key, {each}" for each in older)
     yield from _advice(findings, admin)
 
 
-def _code_hash(code: DossierCode, process: Mapping[str, Any] | None, settings: LookupSettings) -> str | None:
-    if process is not None:
-        return str(process["code_hash"])
-    if settings.log_hash_key is not None:
-        return hashed_by(settings.log_hash_key.reveal(), canonical(code.text))
-    return None
+def _code_hashes(code: DossierCode, process: Mapping[str, Any] | None, settings: LookupSettings) -> list[str]:
+    """Its own first: a process takes its key when it starts, and the file may have another by now."""
+    own = [] if process is None else [str(process["code_hash"])]
+    keys = "" if settings.log_hash_key is None else settings.log_hash_key.reveal()
+    return list(dict.fromkeys([*own, *hashes_by(keys, canonical(code.text))]))
 
 
 async def _ask_process(code: DossierCode, admin: str) -> Mapping[str, Any] | None:

@@ -36,10 +36,15 @@ _PLAIN = re.compile(r"[\x21-\x7e]*")
 _key = secrets.token_bytes(32)
 
 
-def use_key(key: str | None) -> None:
-    """Hash with this key from now on; without one every process has a random one, and its hashes are its own."""
+def use_key(keys: str | None) -> None:
+    """Hash with the first of these keys, one a line, from now on.
+
+    The others are those of lines written before (`hashes_by`). Without any, every process has a random one, and its
+    hashes are its own.
+    """
     global _key  # noqa: PLW0603 - one log, one key
-    _key = hashlib.sha256(key.encode()).digest() if key else secrets.token_bytes(32)
+    given = _each(keys or "")
+    _key = _of_text(given[0]) if given else secrets.token_bytes(32)
 
 
 def hashed(text: str) -> str:
@@ -49,7 +54,20 @@ def hashed(text: str) -> str:
 
 def hashed_by(key: str, text: str) -> str:
     """What stands for this text in the log of a process that uses this key."""
-    return hashed_with(hashlib.sha256(key.encode()).digest(), text)
+    return hashed_with(_of_text(key), text)
+
+
+def hashes_by(keys: str, text: str) -> list[str]:
+    """What stands for this text in lines written under any of these keys, one a line; the newest comes first."""
+    return [hashed_by(key, text) for key in _each(keys)]
+
+
+def _each(keys: str) -> list[str]:
+    return [key for line in keys.splitlines() if (key := line.strip())]
+
+
+def _of_text(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()
 
 
 def hashed_with(key: bytes, text: str) -> str:

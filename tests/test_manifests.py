@@ -3,6 +3,7 @@
 import re
 import tomllib
 from collections import Counter
+from dataclasses import fields
 from pathlib import Path, PurePosixPath
 
 import aiohttp
@@ -339,6 +340,21 @@ def test_every_variable_is_a_setting_of_its_process(manifests: Manifests) -> Non
         known = {name for name, _, _ in settings.table([PROCESSES[workload.name]])}
         named = {name.removesuffix("_FILE") for name in manifests.environment(workload)}
         assert {name for name in named if not name.startswith("OTEL_")} <= known
+
+
+def test_every_secret_a_serving_process_can_have_is_handed_to_it_as_a_file(overlay: Manifests) -> None:
+    for workload in overlay.serving():
+        declared = [each.metadata for each in fields(PROCESSES[workload.name])]
+        secrets = {f"{each['name']}_FILE" for each in declared if each.get("secret")}
+        assert secrets == {name for name in overlay.environment(workload) if name.endswith("_FILE")}
+
+
+def test_lines_of_all_processes_can_be_joined(overlay: Manifests) -> None:
+    keys = {
+        mounted_secret_files(workload)[overlay.environment(workload)["HOSO24_LOG_HASH_KEY_FILE"]]
+        for workload in overlay.serving()
+    }
+    assert keys == {("log-hash", "keys")}
 
 
 def test_ports_are_those_the_settings_default_to(manifests: Manifests) -> None:

@@ -114,6 +114,15 @@ async def test_hash_that_stands_for_the_code_in_the_log_is_on_the_screen(screen:
     assert f"lines about this code have code_hash {hashed_by('shared by all', UNKNOWN)}" in text
 
 
+async def test_hashes_under_older_keys_are_on_the_screen_and_the_process_s_own_comes_first(screen: Screen) -> None:
+    screen.settings = dataclasses.replace(screen.settings, log_hash_key=Secret("newest\nshared by all"))
+    text = await screen.of(UNKNOWN)
+    hashes = [pseudonym(UNKNOWN), *(hashed_by(key, UNKNOWN) for key in ("newest", "shared by all"))]
+    places = [text.index(each) for each in hashes]
+    assert places == sorted(places)
+    assert text.count("under another key") == 2
+
+
 async def test_copy_behind_the_primary_is_named(screen: Screen, database: Database, owner: Any) -> None:
     code = (await screen.house.receive())["code"]
 

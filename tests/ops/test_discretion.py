@@ -23,7 +23,10 @@ def test_hash_is_the_same_for_the_same_key_only() -> None:
     first = hashed("H26-1")
     assert re.fullmatch("[0-9a-f]{16}", first)
     assert first == hashed("H26-1") == discretion.hashed_by("one", "H26-1") != hashed("H26-2")
-    discretion.use_key("two")
+    known = [discretion.hashed_by(key, "H26-1") for key in ("two", "one")]
+    assert discretion.hashes_by("two\n\none \n", "H26-1") == known
+    discretion.use_key(" two\n one")
+    assert hashed("H26-1") == discretion.hashed_by("two", "H26-1")
     assert hashed("H26-1") != first
     discretion.use_key(None)
     by_chance = hashed("H26-1")
