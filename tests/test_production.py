@@ -29,6 +29,7 @@ WORST_HOUR = 23_900
 """Lookups a second of distinct codes (design.md §7: 85.95 million insured people within one hour)."""
 OPERATORS_CONNECTIONS = 10
 """CloudNativePG's own and those reserved for superusers, generously."""
+SECONDS_OF_A_YEAR = 31_536_000
 POSTGRES_LABELS = {"hoso24/store": "postgres"}
 SIZES = {"Mi": 2**20, "Gi": 2**30, "mb": 2**20, "gb": 2**30}
 
@@ -250,6 +251,19 @@ def test_intake_s_route_has_all_of_its_paths(production: Manifests) -> None:
     paths = [route.path for route in Counter(nothing, nothing, nothing, nothing, "").routes()]
     assert paths
     assert [path for path in paths if PurePosixPath(prefix) not in PurePosixPath(path).parents] == []
+
+
+@pytest.mark.parametrize("route", ["lookup", "intake"])
+def test_edge_tells_browsers_to_come_by_tls_only(production: Manifests, route: str) -> None:
+    # Once, and by whoever has the certificate: that no process of ours sends it too is tests/test_headers.py's.
+    spec = production.one("HTTPRoute", route)["spec"]
+    assert {parent["sectionName"] for parent in spec["parentRefs"]} <= {"https", "intake"}, "listeners with TLS"
+    for rule in spec["rules"]:
+        (changed,) = [each["responseHeaderModifier"] for each in rule["filters"]]
+        assert changed.keys() == {"set"}, "add would make two of them"
+        (policy,) = [each["value"] for each in changed["set"] if each["name"] == "Strict-Transport-Security"]
+        directives = dict(part.strip().partition("=")[::2] for part in policy.split(";"))
+        assert int(directives["max-age"]) >= SECONDS_OF_A_YEAR
 
 
 @pytest.mark.parametrize(
