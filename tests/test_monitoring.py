@@ -1,5 +1,7 @@
 """Rules, dashboards and runbook agree with each other, with what they are made of, and with the metrics there are."""
 
+import ast
+import inspect
 import re
 from pathlib import Path
 from typing import Any
@@ -7,9 +9,12 @@ from typing import Any
 import prometheus_client
 import pytest
 
-import intake.metrics  # noqa: F401
-import lookup.metrics  # noqa: F401 - declares its metrics
+import intake.checkup
+import intake.metrics
+import lookup.checkup
+import lookup.metrics  # declares its metrics
 import ops.metrics  # noqa: F401
+from ops import examination
 from ops.monitoring import dashboards, rules
 from ops.monitoring.__main__ import made, outdated
 from ops.monitoring.objectives import alerts, objectives
@@ -97,6 +102,51 @@ def test_page_names_what_there_is(page: Path) -> None:
     for title in named:
         short = title.removeprefix("hoso24 · ")
         assert any(each.startswith(short) for each in titles) or title in WORDS_IN_ITALICS, title
+
+
+EXAMINED = {
+    "CertificateEnds": "certificate of",
+    "DeliveryLate": "oldest writing transaction",
+    "EpochsDiffer": "epoch",
+    "FeedBreaksOften": "redis policy",
+    "IntakeAvailabilityBurn": "postgres as writer",
+    "LookupAvailabilityBurn": "",
+    "LookupFreshnessBurn": "heartbeat",
+    "OutcomesUnknown": "synchronous standby",
+    "PostgresAway": "postgres as reader",
+    "PostgresHostAway": "postgres as reader",
+    "RedisAway": "redis",
+    "RedisRefuses": "redis memory",
+    "RelayHalted": "log",
+    "RelayTwoLeaders": "relay",
+    "RelayWithoutLeader": "relay",
+    "StaleAnswers": "heartbeat",
+    "StandbyLagging": "standby",
+    "WriterHoldsDeliveryUp": "oldest writing transaction",
+}
+"""Alert → the line of `hoso24 doctor` that answers it; one where any may."""
+
+
+def lines_of_the_doctor() -> set[str]:
+    """The beginnings of all that it calls a line, as its modules have them."""
+    texts = {
+        node.value
+        for module in (examination, lookup.checkup, intake.checkup)
+        for node in ast.walk(ast.parse(inspect.getsource(module)))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    return {text.strip() for text in texts} | {f"postgres as {role}" for role in lookup.checkup.PREFERRED}
+
+
+@pytest.mark.parametrize("alert", sorted(EXAMINED))
+def test_page_begins_with_the_doctor_where_it_answers_the_question(alert: str) -> None:
+    text = (RUNBOOKS / f"{alert}.md").read_text("utf-8")
+    (first,) = re.findall(r"^## First look\n\n1\. (.*)$", text, re.MULTILINE)
+    command, *named = re.findall(r"`([^`]+)`", first)
+    assert command == "hoso24 doctor"
+    lines = {each for each in named if not each.startswith("HOSO24_")}
+    assert lines <= lines_of_the_doctor()
+    assert EXAMINED[alert] in lines | {""}
 
 
 WORDS_IN_ITALICS = {"Rolling back", "fsync", "Somebody probes"}
