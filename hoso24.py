@@ -215,6 +215,7 @@ async def examine_house(environ: Mapping[str, str]) -> list[Any]:
         checks += of_intake.checks(database, redis)
     if redis_url and redis:
         checks += examination.redis(redis, policy=of_lookup.POLICY, oldest=of_lookup.OLDEST_REDIS)
+        checks += examination.sentinels(redis_url.reveal())
         checks += examination.redis_certificates(redis_url.reveal())
     try:
         found += examination.secret_files(environ)

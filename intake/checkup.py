@@ -25,9 +25,10 @@ SELECT session.pid, session.usename::text AS role
 
 
 def checks(database: Servers, redis: Redis | None) -> Iterator[Check]:
-    """The relay's leadership, and with Redis whether PostgreSQL has gone back in time behind its back."""
+    """The relay's leadership, and with Redis and a role that may read the log, whether PostgreSQL has gone back in time
+    behind its back."""
     yield Check("relay", lambda: _leader(database))
-    if redis is not None:
+    if redis is not None and any(server.role in (RELAY, WRITER) for server in database.all):
         yield Check("log", lambda: _log(database, Cache(redis)))
 
 

@@ -53,15 +53,17 @@ def _context() -> ssl.SSLContext:
 async def _handshake(host: str, port: int, context: ssl.SSLContext, *, postgres: bool) -> ssl.SSLObject | None:
     """The TLS session, ended already; None when the server declines TLS."""
     reader, writer = await asyncio.open_connection(host, port)
+    session: ssl.SSLObject | None = None
     try:
         if postgres:
             writer.write(_SSL_REQUEST)
-            if await reader.read(1) != b"S":
-                return None
-        await writer.start_tls(context, server_hostname=host)
-        session: ssl.SSLObject | None = writer.get_extra_info("ssl_object")
-        return session
-    finally:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
+        if not postgres or await reader.read(1) == b"S":
+            await writer.start_tls(context, server_hostname=host)
+            session = writer.get_extra_info("ssl_object")
+    except BaseException:
+        writer.transport.abort()  # closing in good order would wait for a handshake that nobody answers
+        raise
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return session

@@ -62,6 +62,10 @@ POSTGRES_AWAY = (
 )
 
 
+POOLER_IN_BETWEEN = "a connection pooler is in between: set HOSO24_PG_POOLED=1"
+"""Why a call is Unavailable where a pooler was not said."""
+
+
 class Postgres:
     """A pool of at most `size` connections to one Postgres, which of several hosts is the primary.
 
@@ -151,9 +155,7 @@ class Postgres:
         connection = await _let_in(self._urls, timeout=self._deadline, **options)
         if await _has_pooler(connection):
             connection.terminate()
-            raise Unavailable(
-                f"{self.name} cannot be used now.", reason="a connection pooler is in between: set HOSO24_PG_POOLED=1"
-            )
+            raise Unavailable(f"{self.name} cannot be used now.", reason=POOLER_IN_BETWEEN)
         return connection
 
     async def close(self) -> None:

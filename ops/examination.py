@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from ops.addresses import first, redis_address
+from ops.addresses import RedisAddress, first, redis_address
 from ops.certificates import certificate
-from ops.connections import Postgres, Redis, Row
+from ops.connections import POOLER_IN_BETWEEN, Postgres, Redis, Row, reason_of
 from ops.doctor import Check, Finding, Verdict, reason
 from ops.errors import Unavailable
+from ops.sentinels import Answer, Sentinels
 from ops.settings import SettingsError, masked, read, unknown
 
 SERVER_DEADLINE = 2.5
@@ -227,6 +228,8 @@ async def _connection(server: Server) -> list[Finding]:
         greeting = await server.greet()
     except Unavailable as away:
         step = f"Start it, or correct {server.variable}; try `psql` with that URL to see more."
+        if away.reason == POOLER_IN_BETWEEN:
+            step = f"Let {server.variable} name PostgreSQL itself; only lookup and intake may go through a pooler."
         return [Finding(server.name, Verdict.WRONG, f"cannot be reached: {reason(away)}", step)]
     kind = "a standby" if greeting["standby"] else "the primary"
     tls = "with TLS" if greeting["tls"] else "without TLS"
@@ -378,6 +381,48 @@ def _saving(told: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding("redis saving", Verdict.WRONG, f"{', '.join(failed)}: failed", step)
 
 
+def sentinels(url: str) -> list[Check]:
+    """Whether every Sentinel of this URL answers, and all mean the same primary; without Sentinels there are none."""
+    try:
+        address = redis_address(first(url))
+    except ValueError:
+        return []  # a fault of the settings, and told there
+    if not address.primary:
+        return []
+
+    async def ask() -> list[Finding]:
+        asking = Sentinels(SERVER_DEADLINE)
+        try:
+            return list(_of_sentinels(address, await asking.each(address)))
+        finally:
+            await asking.close()
+
+    return [Check("sentinels", ask)]
+
+
+def _of_sentinels(address: RedisAddress, said: Sequence[Answer | BaseException]) -> Iterator[Finding]:
+    answers = [each for each in said if isinstance(each, Answer)]
+    enough = len(answers) > len(said) // 2
+    for place, away in zip(address.places, said, strict=True):
+        if isinstance(away, BaseException):
+            step = "Start it, or correct HOSO24_REDIS_URL: half of them or fewer put nobody in a lost primary's place."
+            found = f"{_shown(place)} does not answer: {reason_of(away)}"
+            yield Finding("sentinels", Verdict.WARNING if enough else Verdict.WRONG, found, step)
+    named = sorted({_shown(answer.primary) for answer in answers})
+    if len(named) > 1:
+        step = "Run it again in some seconds; if it stays, find out which of them is cut off from the others."
+        yield Finding("sentinels", Verdict.WRONG, f"they name different primaries: {', '.join(named)}", step)
+    elif any(answer.down for answer in answers):
+        step = "Look at that Redis, and at the Sentinels' logs: they put another in its place, if a replica is left."
+        yield Finding("sentinels", Verdict.WRONG, f"to some the primary, {named[0]}, is down", step)
+    elif answers and not min(answer.replicas for answer in answers):
+        step = "Start a replica: nobody could take over from the primary."
+        yield Finding("sentinels", Verdict.WARNING, f"{named[0]} is the primary and has no replica", step)
+    elif answers:
+        found = f"{len(answers)} of {len(said)} name {named[0]}, which has {answers[0].replicas} replicas"
+        yield Finding("sentinels", Verdict.OK, found)
+
+
 # -- TLS -------------------------------------------------------------------------------------------------
 
 
@@ -406,7 +451,7 @@ def public_address(url: str) -> list[Check]:
     parts = urlsplit(url)
     host = parts.hostname or ""
     if parts.scheme == "https":
-        return [certificates(f"certificate of {host}", host, parts.port or 443)]
+        return [_seen_from_here(certificates(f"certificate of {host}", host, parts.port or 443))]
 
     async def ask() -> list[Finding]:
         if _is_near(host):
@@ -415,6 +460,20 @@ def public_address(url: str) -> list[Check]:
         return [Finding("public address", Verdict.WARNING, f"{masked(url)} is not encrypted", step)]
 
     return [Check("public address", ask)]
+
+
+def _seen_from_here(check: Check) -> Check:
+    """The same of an address for others: that it cannot be reached from here says nothing about them."""
+
+    async def ask() -> Iterable[Finding]:
+        try:
+            async with asyncio.timeout(SERVER_DEADLINE):
+                return await check.ask()
+        except (Unavailable, TimeoutError):
+            step = "Run `HOSO24_PUBLIC_URL=… hoso24 doctor` from where citizens are: a cluster may let no pod out."
+            return [Finding(check.name, Verdict.WARNING, "cannot be reached from here", step)]
+
+    return Check(check.name, ask)
 
 
 def _days_left(name: str, ends_at: datetime | None, fault: str) -> Finding:

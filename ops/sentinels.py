@@ -115,14 +115,14 @@ class Sentinels:
     def __init__(self, deadline: float) -> None:
         self._deadline = deadline
         self._connections: dict[_Sentinel, Connection] = {}
-        self._asked: dict[_Sentinel, asyncio.Task[_Answer]] = {}
-        self._newest: dict[str, tuple[_Answer, float]] = {}
+        self._asked: dict[_Sentinel, asyncio.Task[Answer]] = {}
+        self._newest: dict[str, tuple[Answer, float]] = {}
         """The newest configuration of each primary, and when it was heard of last."""
 
     async def primary(self, address: RedisAddress) -> Place:
         """Where the primary is. Raises NoPrimaryError when no Sentinel can tell."""
         sentinels = [_Sentinel(place, address.sentinel_login, address.trust) for place in address.places]
-        answers: list[_Answer] = []
+        answers: list[Answer] = []
         troubles: list[Exception] = []
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._deadline / 2):
@@ -138,13 +138,19 @@ class Sentinels:
             raise _nobody_tells(address, troubles)
         return self._heard(address.primary, max(answers)).primary
 
-    def _heard(self, primary: str, answer: "_Answer") -> "_Answer":
+    def _heard(self, primary: str, answer: "Answer") -> "Answer":
         now = asyncio.get_running_loop().time()
         newest, at = self._newest.get(primary, (answer, now))
         if answer.config_epoch < newest.config_epoch and now - at < GOSSIP:
             return newest
         self._newest[primary] = (answer, now)
         return answer
+
+    async def each(self, address: RedisAddress) -> list["Answer | BaseException"]:
+        """What every one of them says within the deadline, or why it says nothing, in the order of the address."""
+        sentinels = [_Sentinel(place, address.sentinel_login, address.trust) for place in address.places]
+        asked = [self._ask(each, address.primary) for each in sentinels]
+        return await asyncio.gather(*asked, return_exceptions=True)
 
     async def close(self) -> None:
         """Stop asking, and close every connection."""
@@ -154,10 +160,10 @@ class Sentinels:
         await asyncio.gather(*asking, return_exceptions=True)
         await self._leave_all_but(())
 
-    def _ask(self, sentinel: "_Sentinel", primary: str) -> "asyncio.Task[_Answer]":
+    def _ask(self, sentinel: "_Sentinel", primary: str) -> "asyncio.Task[Answer]":
         if sentinel not in self._asked:
 
-            def answered(asking: "asyncio.Task[_Answer]") -> None:
+            def answered(asking: "asyncio.Task[Answer]") -> None:
                 self._asked.pop(sentinel, None)
                 if not asking.cancelled():
                     asking.exception()  # perhaps nobody waits for it any more; that is no news to the loop
@@ -166,7 +172,7 @@ class Sentinels:
             self._asked[sentinel].add_done_callback(answered)
         return self._asked[sentinel]
 
-    async def _answer(self, sentinel: "_Sentinel", primary: str) -> "_Answer":
+    async def _answer(self, sentinel: "_Sentinel", primary: str) -> "Answer":
         if sentinel not in self._connections:
             self._connections[sentinel] = self._connection(sentinel)
         connection = self._connections[sentinel]
@@ -200,17 +206,28 @@ class _Sentinel(NamedTuple):
     trust: Trust | None
 
 
-class _Answer(NamedTuple):
+class Answer(NamedTuple):
+    """What one Sentinel says of a primary."""
+
     config_epoch: int
     """Grows with every failover."""
     primary: Place
+    replicas: int = 0
+    """How many it knows that could take over."""
+    down: bool = False
+    """Whether it cannot reach the primary itself."""
 
 
-async def _question(connection: Connection, primary: str) -> _Answer:
+async def _question(connection: Connection, primary: str) -> Answer:
     await connection.send_command("SENTINEL", "MASTER", primary, check_health=False)
     reply = await connection.read_response(disable_decoding=True)
     state = dict(zip(reply[::2], reply[1::2], strict=True))
-    return _Answer(int(state[b"config-epoch"]), Place(state[b"ip"].decode(), int(state[b"port"])))
+    return Answer(
+        int(state[b"config-epoch"]),
+        Place(state[b"ip"].decode(), int(state[b"port"])),
+        replicas=int(state[b"num-slaves"]),
+        down=b"down" in state[b"flags"],
+    )
 
 
 def _nobody_tells(address: RedisAddress, troubles: list[Exception]) -> NoPrimaryError:

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -169,9 +170,18 @@ class Authority:
             "[any]\ncommonName = supplied\n[server]\nsubjectAltName = "
         )
 
-    def issue(self, name: str, *, names: str = "IP:127.0.0.1,DNS:localhost", expired: bool = False) -> Certificate:
-        """A certificate for these names."""
+    def issue(
+        self,
+        name: str,
+        *,
+        names: str = "IP:127.0.0.1,DNS:localhost",
+        expired: bool = False,
+        ends_in: timedelta | None = None,
+    ) -> Certificate:
+        """A certificate for these names, good for decades unless something else is said."""
         start, end = ("20240101000000Z", "20250101000000Z") if expired else ("20250101000000Z", "20990101000000Z")
+        if ends_in is not None:
+            end = f"{datetime.now(UTC) + ends_in:%Y%m%d%H%M%SZ}"
         (self._directory / "ca.conf").write_text(f"{self._conf}{names}\n")
         self._openssl(
             "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", f"/CN={name}",

@@ -261,8 +261,8 @@ async def test_failover_is_not_taken_back_by_those_who_have_not_heard_of_it(monk
     old, new = Place("old", 1), Place("new", 1)
 
     async def told(epochs: Iterator[tuple[int, Place]]) -> Place:
-        async def answer(*_: object) -> sentinels._Answer:
-            return sentinels._Answer(*next(epochs))
+        async def answer(*_: object) -> sentinels.Answer:
+            return sentinels.Answer(*next(epochs))
 
         monkeypatch.setattr(asked, "_answer", answer)
         return await asked.primary(address)
