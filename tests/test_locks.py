@@ -159,8 +159,9 @@ def test_audit_that_could_not_ask_is_no_success(
     assert ("NOT AUDITED" in audit.stdout) is any(each is UNKNOWN for each in packages or [UNKNOWN])
 
 
-def test_npm_lock_is_hashed_and_names_no_address() -> None:
-    text = (ROOT / ".ci/crds/package-lock.json").read_text("utf-8")
+@pytest.mark.parametrize("lock", sorted(ROOT.glob(".ci/*/package-lock.json")), ids=lambda path: path.parent.name)
+def test_npm_lock_is_hashed_and_names_no_address(lock: Path) -> None:
+    text = lock.read_text("utf-8")
     packages = {name: package for name, package in json.loads(text)["packages"].items() if name}
     assert packages
     assert [name for name, package in packages.items() if not package["integrity"].startswith("sha512-")] == []

@@ -1,0 +1,191 @@
+"""The pages as those meet them who cannot see them well, or at all: axe reads them in a real browser.
+
+The page about the service in every state it can be in, and the others from a running house; in both languages, by day
+and by night, on a narrow phone. axe comes from npm, pinned and hashed in .ci/pages (`npm ci --prefix .ci/pages`).
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from lookup import pages, service_pages
+from lookup.clock import moment
+from lookup.freshness import SECOND
+from lookup.maintenance import Part
+from lookup.service_status import Condition, Reason, State, View
+from ops.guardian import Guardian
+from tests.browser import Browser, chromium, tab
+from tests.house import House
+from tests.lookup.test_service_status import NOON, notice
+
+AXE = Path(__file__).resolve().parents[2] / ".ci/pages/node_modules/axe-core/axe.min.js"
+WANTED = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+NARROW = 320
+"""CSS pixels at which nothing may have to be scrolled sideways (WCAG 2.2, 1.4.10)."""
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    if not AXE.is_file():
+        if os.environ.get("CI"):
+            pytest.fail(".ci/pages/node_modules is missing: nobody would notice a page that cannot be read aloud")
+        pytest.skip("axe is not installed (npm ci --prefix .ci/pages)")
+    return AXE.read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def devtools(axe: str, guardian: Guardian) -> Iterator[str]:
+    with chromium(guardian) as listening:
+        yield listening
+
+
+class Read(NamedTuple):
+    """What axe made of a page, rule by rule, and whether it fits."""
+
+    broken: dict[str, list[str]]
+    kept: set[str]
+    width: int
+
+
+READING = """
+axe.run(document, {runOnly: %s, resultTypes: ["violations"]}).then(found => ({
+  broken: found.violations.map(rule => [rule.id, rule.nodes.map(node => node.html)]),
+  kept: found.passes.map(rule => rule.id),
+  width: document.documentElement.scrollWidth,
+}))
+"""
+
+
+async def read(browser: Browser, axe: str, url: object, rules: list[str] = WANTED) -> Read:
+    """Open a page and have it read."""
+    await browser.open(url)
+    said = await browser.run(f"{axe};{READING % rules}")
+    return Read(dict(said["broken"]), set(said["kept"]), said["width"])
+
+
+async def assert_readable(browser: Browser, axe: str, url: object) -> None:
+    """By day everything is looked at; by night only what is then otherwise, the colours."""
+    await browser.be(width=NARROW, scheme="light")
+    found = await read(browser, axe, url)
+    assert found.broken == {}, url
+    assert found.width <= NARROW, url
+    assert found.kept >= {
+        "color-contrast", "document-title", "heading-order", "html-has-lang", "landmark-one-main", "link-name",
+        "page-has-heading-one", "region", "target-size",
+    }, url  # fmt: skip
+    await browser.be(width=NARROW, scheme="dark")
+    by_night = await browser.run(READING % ["color-contrast"])
+    assert (by_night["broken"], by_night["kept"]) == ([], ["color-contrast"]), url
+
+
+# -- the page about the service ----------------------------------------------------------------------------
+
+
+def view(lookup: Condition, updates: Condition, intake: Condition, **others: Any) -> View:
+    parts = {Part.LOOKUP: lookup, Part.UPDATES: updates, Part.INTAKE: intake}
+    return View(**{"at": NOON, "parts": parts, "heartbeat_at": NOON, "notices_at": NOON} | others)
+
+
+def since(state: State, reason: Reason) -> Condition:
+    return Condition(state, reason, NOON - 600 * SECOND)
+
+
+WORKING = Condition(State.WORKING)
+VIEWS = {
+    "all is well": view(WORKING, WORKING, WORKING),
+    "maintenance to come": view(WORKING, WORKING, WORKING, notices=[notice(1, 30, 34, -9)]),
+    "overloaded under maintenance": view(
+        since(State.LIMITED, Reason.OVERLOADED),
+        since(State.LIMITED, Reason.LATE),
+        WORKING,
+        notices=[notice(1, -1, 1, -9), notice(2, 50, 51, -9)],
+    ),
+    "database away": view(
+        since(State.LIMITED, Reason.DATABASE_AWAY),
+        since(State.DOWN, Reason.UNCONFIRMED),
+        since(State.DOWN, Reason.SILENT),
+        notices_at=NOON - 600 * SECOND,
+    ),
+    "everything away since the start": view(
+        since(State.LIMITED, Reason.EVERYTHING_AWAY),
+        WORKING,
+        Condition(State.UNKNOWN, Reason.NOT_SEEN),
+        heartbeat_at=0,
+        notices_at=0,
+    ),
+    "intake not seen": view(WORKING, WORKING, since(State.UNKNOWN, Reason.NOT_SEEN)),
+}
+
+
+def test_every_state_of_the_service_is_among_those_that_are_read() -> None:
+    conditions = [each for shown in VIEWS.values() for each in shown.parts.values()]
+    assert {each.state for each in conditions} == set(State)
+    assert {each.reason for each in conditions} == {*Reason, None}
+    assert {service_pages._worst(shown) for shown in VIEWS.values()} == set(State)
+    assert [shown for shown in VIEWS.values() if any(each.running(moment(NOON)) for each in shown.notices)]
+
+
+def serving(documents: dict[str, str], headers: Mapping[str, str]) -> TestServer:
+    """Documents at their paths, with the style sheet they ask for."""
+    app = web.Application()
+    for path, text in documents.items():
+
+        async def answer(_: web.Request, text: str = text) -> web.Response:
+            return web.Response(text=text, content_type="text/html", headers=headers)
+
+        app.router.add_get(path, answer)
+    app.router.add_get("/static/{name}", pages.static)
+    return TestServer(app)
+
+
+async def test_page_about_the_service_can_be_read_by_everybody_in_every_state(axe: str, devtools: str) -> None:
+    shown = [(lang, each) for lang in pages.SERVICE_STATUS for each in VIEWS.values()]
+    documents = {f"/{n}": service_pages._page(each, lang) for n, (lang, each) in enumerate(shown)}
+    async with serving(documents, pages.page_headers("no-store")) as server, tab(devtools) as browser:
+        for path in documents:
+            await assert_readable(browser, axe, server.make_url(path))
+
+
+SPOILT = (
+    ('<html lang="vi">', "<html>", "html-has-lang"),
+    ("<h2", "<h5", "heading-order"),
+    ('<main id="main"', '<div id="main"', "landmark-one-main"),
+    ("<h1>", '<h1><span style="color: #aaa; background: #fff">Nhạt</span>', "color-contrast"),
+    (
+        '<p class="no-print"><a',
+        '<p><a href="/" style="display: inline-block; height: 9px; width: 9px"></a><a',
+        "link-name",
+    ),
+    ("<title>", "<notitle>", "document-title"),
+)
+"""What was sound, what it becomes, and the rule that this breaks."""
+
+
+async def test_page_that_cannot_be_read_is_found(axe: str, devtools: str) -> None:
+    good = service_pages._page(VIEWS["maintenance to come"], "vi")
+    for sound, spoilt, _ in SPOILT:
+        assert sound in good
+        good = good.replace(sound, spoilt)
+    async with serving({"/": good}, {}) as server, tab(devtools) as browser:  # our policy would allow it no style
+        await browser.be(width=NARROW, scheme="light")
+        found = await read(browser, axe, server.make_url("/"))
+    assert found.broken.keys() >= {rule for *_, rule in SPOILT}
+
+
+# -- the others --------------------------------------------------------------------------------------------
+
+
+async def test_form_dossier_and_problem_pages_can_be_read_by_everybody(axe: str, devtools: str, house: House) -> None:
+    receipt = await house.receive()
+    await house.move(receipt["code"], "supplement_required", note="Thiếu bản sao (ví dụ).")
+    code, key = receipt["code"], receipt["lookup_key"]
+    async with tab(devtools) as browser:
+        for form in pages.FORMS.values():
+            for path in ("", f"/{code}", "/nonsense", f"/{code}?key={key}"):
+                await assert_readable(browser, axe, house.lookup_url + form + path)
+            await browser.tell("Network.clearBrowserCookies")
