@@ -31,10 +31,10 @@ PROCESSES: dict[str, type] = {
     "relay": RelaySettings,
     "migrate": MigrateSettings,
 }
-CUSTOM = ("cnpg.io", "gateway.networking.k8s.io", "monitoring.coreos.com")
+CUSTOM = ("cert-manager.io", "cnpg.io", "gateway.networking.k8s.io", "monitoring.coreos.com")
 """How the API groups end that Kubernetes itself does not have."""
 CLUSTER_WIDE = ("Namespace", "PriorityClass")
-MADE_BY_OPERATORS = {"postgres-ca": {"ca.crt"}}
+MADE_BY_OPERATORS = {"postgres-ca": {"ca.crt"}, "redis-tls": {"ca.crt", "tls.crt", "tls.key"}}
 """Secrets nobody hands in, and what is in them."""
 
 Object = dict[str, Any]

@@ -1,8 +1,8 @@
 """Objects of operators' own kinds, held against those operators' definitions.
 
 The definitions come as npm packages, pinned and hashed in .ci/crds (CloudNativePG 1.29, prometheus-operator 0.90, the
-Gateway API's types); `npm ci --prefix .ci/crds` installs them. Without them these tests are skipped, except in CI,
-where they fail.
+types of cert-manager and of the Gateway API); `npm ci --prefix .ci/crds` installs them. Without them these tests are
+skipped, except in CI, where they fail.
 """
 
 import copy
@@ -82,6 +82,8 @@ Spoil = Callable[[dict[str, Any]], Any]
 
 
 SPOILT: list[tuple[str, str, Spoil, str]] = [
+    ("Certificate", "redis", lambda s: s["privateKey"].update(rotationPolicy="Sometimes"), "allowed"),
+    ("Certificate", "redis", lambda s: s.update(renewBfore="1h"), "unknown"),
     ("Cluster", "postgres", lambda s: s["postgresql"]["synchronous"].update(dataDurability="perhaps"), "allowed"),
     ("Cluster", "postgres", lambda s: s["postgresql"]["synchronous"].update(dataDurabilty="required"), "unknown"),
     ("Cluster", "postgres", lambda s: s.update(instances="3"), "integer"),

@@ -14,6 +14,8 @@ from intake.settings import IntakeSettings
 from lookup import api, pages, schema
 from lookup.settings import LookupSettings
 from ops import probes
+from ops.addresses import redis_address
+from ops.examination import DAYS_REMARKED
 from tests.manifests import (
     MADE_BY_OPERATORS,
     ROOT,
@@ -21,6 +23,7 @@ from tests.manifests import (
     Manifests,
     Object,
     default,
+    mounted_secret_files,
     render,
     with_secrets,
 )
@@ -129,7 +132,7 @@ def redis_file(name: str) -> str:
 
 def test_client_is_told_where_the_sentinels_are_and_whom_to_ask_for(production: Manifests) -> None:
     url = urlsplit(production.secrets()["redis"]["url"].strip())
-    assert url.scheme == "redis+sentinel"
+    assert url.scheme == "rediss+sentinel"
     places = dict(place.split(":") for place in url.netloc.rpartition("@")[2].split(","))
     services = {
         service["metadata"]["name"]: str(service["spec"]["ports"][0]["port"])
@@ -158,6 +161,43 @@ def test_every_valkey_and_sentinel_has_an_address_that_stays(production: Manifes
             assert service["selector"]["statefulset.kubernetes.io/pod-name"] == f"{name}-{number}"
             assert service["publishNotReadyAddresses"] is True
             assert "clusterIP" not in service, "a headless Service has the pod's own address, which changes"
+
+
+CERTIFICATE = MADE_BY_OPERATORS["redis-tls"]
+
+
+@pytest.mark.parametrize("name", ["redis", "sentinel"])
+def test_valkey_and_sentinel_show_a_certificate_and_take_nothing_without_tls(production: Manifests, name: str) -> None:
+    (workload,) = production.selected({"app.kubernetes.io/name": name})
+    mounts = {each["name"]: each["mountPath"] for each in workload.container["volumeMounts"]}
+    (shown,) = [each["secret"] for each in workload.pod["volumes"] if each["name"] == "tls"]
+    assert {item["key"] for item in shown["items"]} == {item["path"] for item in shown["items"]} == CERTIFICATE
+    assert shown["secretName"] == production.one("Certificate", "redis")["spec"]["secretName"]
+    script = redis_file(workload.container["command"][1].rpartition("/")[2])
+    assert f"[ -e {mounts['tls']}/tls.crt ]" in redis_file("common.sh")
+    assert f"$(listening {next(iter(workload.ports.values()))})" in script
+    assert "on_renewal" in script
+
+
+def test_certificate_of_valkey_is_its_authority_s_and_renewed_before_anybody_remarks(production: Manifests) -> None:
+    issuers = {each["metadata"]["name"]: each["spec"] for each in production.of("Issuer")}
+    shown, authority = (production.one("Certificate", name)["spec"] for name in ("redis", "redis-authority"))
+    assert issuers[shown["issuerRef"]["name"]] == {"ca": {"secretName": authority["secretName"]}}
+    assert authority["isCA"] is True
+    assert authority["privateKey"]["rotationPolicy"] == "Never"  # or renewing it would cut everybody off
+    assert "isCA" not in shown
+    assert int(shown["renewBefore"].removesuffix("h")) >= 24 * DAYS_REMARKED
+    # Only the authority's certificate reaches those who are to believe it, and its key nobody.
+    assert authority["secretName"] not in {secret for secret, _ in references(production.objects)}
+
+
+@pytest.mark.parametrize("process", ["lookup", "relay"])
+def test_process_believes_valkey_by_its_authority_alone(production: Manifests, process: str) -> None:
+    url = production.secrets()["redis"]["url"].strip()
+    trust = redis_address(url).trust
+    assert trust is not None
+    assert mounted_secret_files(production.process(process))[str(trust.ca)] == ("redis-tls", "ca.crt")
+    assert trust.check_hostname is False  # Sentinels announce addresses that no certificate can name beforehand
 
 
 def test_passwords_are_those_that_valkey_lets_in(production: Manifests) -> None:

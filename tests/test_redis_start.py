@@ -1,15 +1,18 @@
 """Three Valkeys and three Sentinels, started by the very scripts the pods run, on loopback addresses of their own.
 
 What the pods' image has besides is stood in for: `getent` for the cluster's DNS, `valkey-cli` for the one of the image,
-which the wheel does not carry. Only Linux has all of 127.0.0.0/8.
+which the wheel does not carry. The wheel is built without TLS, so what a certificate changes is tested with Debian's
+Redis. Only Linux has all of 127.0.0.0/8.
 """
 
+import asyncio
 import contextlib
 import hashlib
 import os
 import random
 import shutil
 import signal
+import ssl
 import stat
 import subprocess
 import sys
@@ -24,7 +27,10 @@ import redis.asyncio
 import redis.exceptions
 
 from ops import embedded
+from ops.connections import Redis
 from ops.guardian import Guardian
+from tests import debian
+from tests.debian import Authority
 from tests.house import until
 from tests.manifests import ROOT
 
@@ -54,6 +60,18 @@ with socket.create_connection((address, port), 2) as connection:
         show(lines)
 """
 
+# Debian's own, to whom nobody has to say what a host of the cluster is.
+REDIS_CLI = """
+import os, subprocess, sys
+
+def found(word):
+    if not word.startswith(("redis-node-", "sentinel-node-")):
+        return word
+    return subprocess.run(["getent", "ahostsv4", word], capture_output=True, text=True).stdout.split()[0]
+
+os.execvp("redis-cli", ["redis-cli", *map(found, sys.argv[1:])])
+"""
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127.0.0.0/8")
 
 
@@ -69,6 +87,8 @@ class Pods:
     network: str
     guardian: Guardian
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    certificate: Path | None = None
+    """The authority's, where there is TLS."""
 
     def address(self, pod: str) -> str:
         name, number = pod.split("-")
@@ -79,20 +99,34 @@ class Pods:
         name = pod.partition("-")[0]
         home = self.directory / pod
         (home / "data").mkdir(parents=True, exist_ok=True)
-        for source in (f"start-{name}", "common.sh", "valkey.conf", "sentinel.conf"):
+        for source in (f"start-{name}", "redis-is-ready", "common.sh", "valkey.conf", "sentinel.conf"):
             text = (SCRIPTS / source).read_text("utf-8").replace("/etc/valkey", str(self.directory / "etc"))
             text = text.replace("/data", str(home / "data")).replace(" 5000", f" {DEAD_AFTER_MS}")
             text = text.replace(str(self.directory / "etc") + "/", f"{home}/")
+            if self.certificate:
+                text = text.replace(" +client|setinfo", "")  # which Debian's Redis is too old to know
             (home / source).write_text(text, "utf-8")
-        environment = {
-            "PATH": f"{self.directory / 'bin'}:{os.environ['PATH']}",
-            "HOSTNAME": pod,
-        }
         command = ["sh", str(home / f"start-{name}"), "--bind", self.address(pod)]
         with open(home / "log", "ab") as log:
-            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+            process = subprocess.Popen(
+                command, env=self._environment(pod), stdout=log, stderr=log, start_new_session=True
+            )
         self.guardian.watch(process.pid, signal.SIGKILL)
         self.running[pod] = process
+
+    def _environment(self, pod: str) -> dict[str, str]:
+        return {
+            "PATH": f"{self.directory / 'bin'}:{os.environ['PATH']}",
+            "HOSTNAME": pod,
+            "OWN_ADDRESS": self.address(pod),
+            "LOOK_EVERY": "0.2",
+            "APART": "0",
+        }
+
+    def is_ready(self, pod: str) -> bool:
+        """What its readiness probe says."""
+        script = self.directory / pod / "redis-is-ready"
+        return subprocess.run(["sh", str(script)], env=self._environment(pod), check=False).returncode == 0
 
     def kill(self, pod: str) -> None:
         """End it at once, as a node's memory would."""
@@ -107,12 +141,15 @@ class Pods:
         shutil.rmtree(self.directory / pod)
 
     def client(self, pod: str, user: str = "default", password: str = PASSWORD) -> Any:
-        return redis.asyncio.Redis(
-            host=self.address(pod), port=6379, username=user, password=password, protocol=2, decode_responses=True
-        )
+        return self._connected(pod, 6379, username=user, password=password)
 
     def sentinel(self, pod: str) -> Any:
-        return redis.asyncio.Redis(host=self.address(pod), port=26379, protocol=2, decode_responses=True)
+        return self._connected(pod, 26379)
+
+    def _connected(self, pod: str, port: int, **options: Any) -> Any:
+        if self.certificate:
+            options |= {"ssl": True, "ssl_ca_certs": str(self.certificate), "ssl_check_hostname": False}
+        return redis.asyncio.Redis(host=self.address(pod), port=port, protocol=2, decode_responses=True, **options)
 
     async def primary(self, asked: str = "sentinel-0") -> str | None:
         """The pod whom a Sentinel calls primary; None while it cannot be asked."""
@@ -140,6 +177,13 @@ class Pods:
 
 @pytest.fixture(scope="module")
 def pods(guardian: Guardian) -> Iterator[Pods]:
+    with made(guardian) as pods:
+        yield pods
+
+
+@contextlib.contextmanager
+def made(guardian: Guardian) -> Iterator[Pods]:
+    """What pods are started in, and what is stood in for; none of them runs afterwards."""
     directory = Path(tempfile.mkdtemp(prefix="hoso24-pods-"))
     network = f"127.{random.randint(1, 254)}.{random.randint(1, 254)}"
     pods = Pods(directory, network, guardian)
@@ -168,10 +212,18 @@ def write_program(path: Path, text: str) -> None:
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
 
+VALKEYS = [f"redis-{n}" for n in range(3)]
+SENTINELS = [f"sentinel-{n}" for n in range(3)]
+
+
 @pytest.fixture
 async def whole(pods: Pods) -> Pods:
     """All six, knowing each other; they are started all at once, as in a cluster that is new."""
-    for pod in (f"{kind}-{n}" for kind in ("redis", "sentinel") for n in range(3)):
+    return await complete(pods)
+
+
+async def complete(pods: Pods) -> Pods:
+    for pod in (*VALKEYS, *SENTINELS):
         if pod not in pods.running:
             pods.start(pod)
     await until(pods.is_whole, within=PATIENCE)
@@ -224,3 +276,80 @@ async def test_nobody_may_do_more_than_he_has_to_and_passwords_change_without_a_
     for password in (PASSWORD, "another"):
         async with whole.client(primary, password=password) as client:
             await client.set("may", "write")
+
+
+# -- with a certificate ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def encrypted(guardian: Guardian) -> Iterator[Pods]:
+    """The same with a certificate mounted, as components/redis-tls does it."""
+    servers = {name: debian.program(name) for name in ("openssl", "redis-server", "redis-cli")}
+    with made(guardian) as pods:
+        (pods.directory / "bin/valkey-server").unlink()
+        (pods.directory / "bin/valkey-server").symlink_to(servers["redis-server"])
+        write_program(pods.directory / "bin/valkey-cli", f"#!{sys.executable} -IS\n{REDIS_CLI}")
+        (pods.directory / "etc-tls").mkdir()
+        pods.certificate = pods.directory / "etc-tls/ca.crt"
+        yield pods
+
+
+def mount(pods: Pods, authority: Authority, name: str) -> str:
+    """A new certificate, as cert-manager and the kubelet bring it; what is shown from then on."""
+    issued = authority.issue(name, names="DNS:redis,DNS:sentinel")
+    files = {"ca.crt": authority.path, "tls.key": issued.key, "tls.crt": issued.path}
+    for file, source in files.items():  # the certificate last, since that is what is looked at
+        copy = pods.directory / "etc-tls" / f"{file}.new"
+        shutil.copy(source, copy)
+        copy.replace(pods.directory / "etc-tls" / file)
+    return issued.path.read_text()
+
+
+async def show(pods: Pods, names: list[str], certificate: str) -> bool:
+    """Whether all these pods show this certificate."""
+    try:
+        shown = [
+            await asyncio.to_thread(ssl.get_server_certificate, (pods.address(pod), PORTS[pod.partition("-")[0]]))
+            for pod in names
+        ]
+    except OSError:
+        return False
+    return {each.strip() for each in shown} == {certificate.strip()}
+
+
+PORTS = {"redis": 6379, "sentinel": 26379}
+
+
+async def test_with_a_certificate_nothing_is_without_tls_and_a_renewed_one_is_taken(encrypted: Pods) -> None:
+    pods, authority = encrypted, Authority(encrypted.directory, "authority")
+    first = mount(pods, authority, "first")
+    await complete(pods)
+    assert await show(pods, [*VALKEYS, *SENTINELS], first)
+    assert [pod for pod in VALKEYS if not pods.is_ready(pod)] == []
+    for pod in (*VALKEYS, *SENTINELS):
+        plain: Any = redis.asyncio.Redis(host=pods.address(pod), port=PORTS[pod.partition("-")[0]], protocol=2)
+        async with plain:
+            with pytest.raises(redis.exceptions.ConnectionError):
+                await plain.ping()
+
+    # The very URL of the example, with the pods' addresses in the place of their names.
+    url = (EXAMPLE / "redis-url").read_text("utf-8").strip()
+    url = url.replace("/etc/hoso24/secrets/redis-ca.crt", str(pods.certificate))
+    for pod in SENTINELS:
+        url = url.replace(pod.replace("-", "-node-"), pods.address(pod))
+    client = Redis("redis", lambda: url, size=1, deadline=5.0)
+    assert await client.call("SET", "kept", "yes") == b"OK"
+
+    renewed = mount(pods, authority, "renewed")
+    await until(lambda: show(pods, VALKEYS, renewed), within=PATIENCE)
+
+    async def all_ended() -> bool:
+        return all(pods.running[pod].poll() is not None for pod in SENTINELS)
+
+    await until(all_ended, within=PATIENCE)
+    assert await client.call("GET", "kept") == b"yes"  # whoever is connected stays so
+    await client.close()
+    for pod in SENTINELS:  # as the kubelet does
+        pods.kill(pod)
+    await complete(pods)
+    assert await show(pods, SENTINELS, renewed)

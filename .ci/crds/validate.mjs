@@ -3,6 +3,8 @@
 // The packages hold validators compiled from the operators' own definitions. Those pass over fields they do not know, as
 // such definitions do; an API server asked strictly refuses them. So the validator is given an object that remembers which
 // of its fields were looked at: one that was not is one that the definition does not have.
+import { Certificate } from "@kubernetes-models/cert-manager/cert-manager.io/v1/Certificate";
+import { Issuer } from "@kubernetes-models/cert-manager/cert-manager.io/v1/Issuer";
 import { Cluster } from "@kubernetes-models/cloudnative-pg/postgresql.cnpg.io/v1/Cluster";
 import { Pooler } from "@kubernetes-models/cloudnative-pg/postgresql.cnpg.io/v1/Pooler";
 import { ScheduledBackup } from "@kubernetes-models/cloudnative-pg/postgresql.cnpg.io/v1/ScheduledBackup";
@@ -13,7 +15,7 @@ import { PrometheusRule } from "@kubernetes-models/prometheus-operator/monitorin
 import { readFileSync } from "node:fs";
 
 const KINDS = Object.fromEntries(
-  [Cluster, Pooler, ScheduledBackup, HTTPRoute, PodMonitor, Probe, PrometheusRule].map((model) => [
+  [Certificate, Issuer, Cluster, Pooler, ScheduledBackup, HTTPRoute, PodMonitor, Probe, PrometheusRule].map((model) => [
     `${model.apiVersion} ${model.kind}`,
     model,
   ]),

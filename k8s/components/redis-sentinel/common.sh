@@ -1,6 +1,38 @@
 # What both start scripts need. Addresses, because a Sentinel without DNS in the middle of a failover is of no use; those of
 # Services, because a pod's own changes with every restart and Sentinels never forget one.
 
+# Where to find the server of this very pod.
+own=${OWN_ADDRESS:-127.0.0.1}
+
+# With a certificate (components/redis-tls mounts one) all of this is TLS, and nothing is without.
+if [ -e /etc/valkey-tls/tls.crt ]; then
+    files="--tls-cert-file /etc/valkey-tls/tls.crt --tls-key-file /etc/valkey-tls/tls.key --tls-ca-cert-file /etc/valkey-tls/ca.crt"
+    tls="--tls --cacert /etc/valkey-tls/ca.crt"
+else
+    files=
+    tls=
+fi
+
+# The options of a server that listens at this port. A client shows no certificate: it has a password.
+listening() {
+    if [ -n "$tls" ]; then
+        echo "--port 0 --tls-port $1 $files --tls-auth-clients no --tls-replication yes"
+    else
+        echo "--port $1"
+    fi
+}
+
+# Does what is said each time the certificate has been renewed.
+on_renewal() {
+    used=$(cksum < /etc/valkey-tls/tls.crt)
+    while sleep "${LOOK_EVERY:-60}"; do
+        found=$(cksum < /etc/valkey-tls/tls.crt) || continue
+        if [ "$found" != "$used" ] && "$@"; then
+            used=$found
+        fi
+    done
+}
+
 # The address of a pod's own Service.
 address() {
     getent ahostsv4 "$1" | awk 'NR == 1 { print $1; found = 1 } END { exit !found }'
@@ -9,7 +41,7 @@ address() {
 # What the first Sentinel that answers says to a question; fails when none does.
 ask() {
     for each in 0 1 2; do
-        if said=$(timeout 2 valkey-cli -h "sentinel-node-$each" -p 26379 sentinel "$@" 2>/dev/null); then
+        if said=$(timeout 2 valkey-cli $tls -h "sentinel-node-$each" -p 26379 sentinel "$@" 2>/dev/null); then
             echo "$said"
             return 0
         fi
