@@ -9,7 +9,7 @@ TEST_WORKERS ?= 2
 BENCH_PYTHON ?= $(PYTHON)
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo load rolling gameday bench bench-import test proof monitoring pictures metrics-page image-proof lint audit
+.PHONY: help up down demo load load-live rolling gameday bench bench-import test proof monitoring pictures metrics-page image-proof lint audit
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -39,8 +39,12 @@ test: .venv/ready ## run all tests, on servers they start and stop themselves
 proof: .venv/ready ## try a hundred thousand interleavings of everything that can happen (an hour or so)
 	@HOSO24_PROOF_EXAMPLES=$${HOSO24_PROOF_EXAMPLES:-100000} exec $(BIN)/python -m tests.lookup.proof
 
-load: .venv/ready ## put Locust users on a running `make up` and judge the figures against the budget
-	@exec $(BIN)/locust --headless -f loadtests/locustfile.py
+PROFILE ?= steady
+load: .venv/ready ## put Locust users on a running `make up` and judge the figures against the budget (PROFILE=results-day, LOCUST="-u 500")
+	@exec $(BIN)/locust --headless -f loadtests/locustfile.py --profile $(PROFILE) $(LOCUST)
+
+load-live: .venv/ready ## the same in the browser, on 127.0.0.1:8089; each test is judged on /verdict
+	@exec $(BIN)/locust -f loadtests/locustfile.py --profile $(PROFILE) $(LOCUST)
 
 rolling: .venv/ready ## replace every process under load, and say whether anybody noticed (two minutes or so; ROLLING="--help" lists options)
 	@exec $(BIN)/python -m loadtests.rolling $(ROLLING)

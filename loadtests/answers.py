@@ -278,6 +278,14 @@ def moved(answer: Answer, status: int, location: str) -> str:
     return found
 
 
+def one_page(answer: Answer, code: str, language: str, location: str) -> bool:
+    """The page itself, or a redirect to it: what a link spelled freely leads to. True where it is a redirect."""
+    if answer.expect(200, 301).status == 301:
+        return bool(moved(answer, 301, location))
+    page(answer, code, language)
+    return False
+
+
 def receipt(answer: Answer) -> dict[str, Any]:
     """The intake's answer to a new dossier."""
     content: dict[str, Any] = answer.expect(201).json()

@@ -8,7 +8,7 @@ import ipaddress
 import json
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +18,7 @@ from loadtests.answers import Answer, Failure, Status
 from loadtests.codes import Dossier
 
 UP_FILE = "HOSO24_LOAD_UP"
+KEYS_FILE = "HOSO24_LOAD_KEYS"
 MORE_HOSTS = "HOSO24_LOAD_HOSTS"
 SECONDS = 10
 
@@ -32,12 +33,17 @@ class NoHouse(Exception):
 
 @dataclass(frozen=True)
 class House:
-    """A running service: two base URLs, a token for the intake, and a few dossiers it already has."""
+    """A running service: two base URLs, a token for the intake, and dossiers it already has, the newest last.
+
+    `lookup_admin` and `redis` are known of `make up` only, and asked for a cold start only.
+    """
 
     lookup: str
     intake: str
     token: str
     samples: tuple[Dossier, ...] = ()
+    lookup_admin: str | None = None
+    redis: str | None = None
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "House":
@@ -46,13 +52,16 @@ class House:
         try:
             up = json.loads(path.read_text("utf-8"))
             samples = tuple(Dossier(each["code"], each["key"], each["status"]) for each in up["samples"])
-            house = cls(up["lookup"].rstrip("/"), up["intake"].rstrip("/"), up["token"], samples)
+            urls = (up["lookup"].rstrip("/"), up["intake"].rstrip("/"))
+            house = cls(*urls, up["token"], samples, up.get("lookup_admin"), up.get("redis"))
         except FileNotFoundError:
             raise NoHouse(f"There is no {path}: run `make up` in another terminal first.") from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise NoHouse(f"{path} cannot be read: {type(error).__name__}: {error}.") from None
         for url in (house.lookup, house.intake):
-            _refuse_strangers(url, environ.get(MORE_HOSTS, ""))
+            refuse_strangers(url, environ.get(MORE_HOSTS, ""))
+        if keys := environ.get(KEYS_FILE):
+            return replace(house, samples=(*_imported(Path(keys)), *house.samples))
         return house
 
     def statuses(self) -> dict[str, Status]:
@@ -91,11 +100,21 @@ def submission() -> dict[str, Any]:
     }
 
 
-def _refuse_strangers(url: str, more_hosts: str) -> None:
+def _imported(path: Path) -> Iterator[Dossier]:
+    """The dossiers of a file of lookup keys, which `hoso24 import` writes beside what it has imported."""
+    try:
+        lines = path.read_text("utf-8").splitlines()
+        yield from (Dossier(each["code"], each["lookup_key"], "") for each in map(json.loads, lines))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise NoHouse(f"{path} cannot be read: {type(error).__name__}: {error}.") from None
+
+
+def refuse_strangers(url: str, more_hosts: str, *, schemes: tuple[str, ...] = ("http", "https")) -> None:
+    """Raise NoHouse unless that address is this machine's, or its host is named among `more_hosts`."""
     parts = urlsplit(url)
     host = parts.hostname or ""
-    if parts.scheme not in ("http", "https") or not host:
-        raise NoHouse(f"{url} is not the address of a service.")
+    if parts.scheme not in schemes or not host:
+        raise NoHouse(f"{host or url} is not the address of a service.")
     if not _is_loopback(host) and host not in more_hosts.replace(",", " ").split():
         raise NoHouse(f"{host} is not this machine: to put load on it all the same, set {MORE_HOSTS}={host}.")
 

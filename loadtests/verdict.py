@@ -2,15 +2,24 @@
 
 import math
 import tomllib
+from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from loadtests.answers import Limited, Unavailable
 
 BUDGET_FILE = "HOSO24_LOAD_BUDGET"
 DEFAULT_BUDGET = Path(__file__).with_name("budget.toml")
+OBJECTIVES = Path(__file__).parent.parent / "ops" / "monitoring" / "slo.toml"
+"""Where the published objectives stand."""
+
+INTAKE = "intake"
+"""Whose answers are counted apart, whoever asked: the intake has an objective of its own."""
+ATTACKERS = "attackers"
+NEIGHBOURS = "neighbours"
+NEIGHBOURS_MISSES = "neighbours who asked for nobody's dossier"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,20 +31,29 @@ class Budget:
     latency_ms: float
     freshness: float
     freshness_ms: float
+    intake: float
     errors: int
 
     @classmethod
     def read(cls, path: Path = DEFAULT_BUDGET) -> "Budget":
-        """The budget in that file. Raises OSError, ValueError, or KeyError for an SLI it does not have."""
+        """The budget in that file. Raises OSError, ValueError, or KeyError for an SLI or SLO there is none of."""
         sli = tomllib.loads(path.read_text("utf-8"))
         return cls(
-            availability=float(sli["availability"]["at_least"]),
-            latency=float(sli["latency"]["at_least"]),
+            availability=_share_due(sli["availability"]),
+            latency=_share_due(sli["latency"]),
             latency_ms=float(sli["latency"]["within_ms"]),
-            freshness=float(sli["freshness"]["at_least"]),
+            freshness=_share_due(sli["freshness"]),
             freshness_ms=float(sli["freshness"]["within_ms"]),
+            intake=_share_due(sli["intake"]),
             errors=int(sli["errors"]["at_most"]),
         )
+
+
+def _share_due(sli: Mapping[str, Any]) -> float:
+    if "slo" not in sli:
+        return float(sli["at_least"])
+    published = tomllib.loads(OBJECTIVES.read_text("utf-8"))["slo"]
+    return float({slo["name"]: slo["objective"] for slo in published}[sli["slo"]])
 
 
 @dataclass(slots=True)
@@ -74,12 +92,120 @@ class Tally:
         for name, count in counts.items():
             setattr(self, name, getattr(self, name) + count)
 
-    def take(self) -> dict[str, int]:
+    @property
+    def answers(self) -> int:
+        """Those that count for availability."""
+        return self.good + self.bad
+
+
+class Counts:
+    """A run's tallies, by who asked, and when lookups found a copy in a cache. One process adds what others took."""
+
+    def __init__(self) -> None:
+        self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
+        self.warmth = Warmth()
+        self.lag = Lag()
+
+    def of(self, who: str) -> Tally:
+        """The tally of these visitors, empty where none came."""
+        return self._tallies[who]
+
+    def lookups(self, but: frozenset[str] = frozenset()) -> Tally:
+        """Of all who asked the lookup, `but` for these."""
+        total = Tally()
+        for who, tally in self._tallies.items():
+            if who != INTAKE and who not in but:
+                total.add(asdict(tally))
+        return total
+
+    def refused(self) -> dict[str, int]:
+        """How many answers were refusals by rate, by who asked; those who got none are left out."""
+        return {who: tally.not_counted for who, tally in self._tallies.items() if tally.not_counted}
+
+    def add(self, taken: Mapping[str, Any]) -> None:
+        """Add what another process has counted."""
+        for who, counts in taken["tallies"].items():
+            self.of(who).add(counts)
+        for second, copies, lookups in taken["warmth"]:
+            self.warmth.note(second, copies, lookups)
+        self.lag.add(Lag(*taken["lag"]))
+
+    def take(self) -> dict[str, Any]:
         """What was counted since the last time, which is then forgotten here."""
-        counts = asdict(self)
-        for name in counts:
-            setattr(self, name, 0)
-        return counts
+        taken = {
+            "tallies": {who: asdict(tally) for who, tally in self._tallies.items()},
+            "warmth": self.warmth.seconds(),
+            "lag": astuple(self.lag),
+        }
+        self._tallies.clear()
+        self.warmth = Warmth()
+        self.lag = Lag()
+        return taken
+
+
+@dataclass(slots=True)
+class Lag:
+    """How late the load's own processes were, each of which can do one thing at a time: what answers seem to take and
+    the service did not."""
+
+    turns: int = 0
+    late: int = 0
+    longest: float = 0.0
+
+    LATE: ClassVar[float] = 0.05
+    """Seconds from which on a turn was late."""
+
+    def note(self, seconds: float) -> None:
+        """Count one turn, which came so much later than it was due."""
+        self.add(Lag(1, int(seconds >= self.LATE), seconds))
+
+    def add(self, other: "Lag") -> None:
+        """Add what another process has noted."""
+        self.turns += other.turns
+        self.late += other.late
+        self.longest = max(self.longest, other.longest)
+
+    def __str__(self) -> str:
+        part = 1000 * self.late / self.turns if self.turns else 0.0
+        return (
+            f"The load's own processes were late by {self.LATE * 1000:g} ms or more in {part:.1f} of 1,000 turns, "
+            f"by {self.longest * 1000:.0f} ms at the most."
+        )
+
+
+class Warmth:
+    """How many lookups of each second found a copy in a cache: in process memory or in Redis."""
+
+    OF = 0.9
+    """The share of lookups that has to find one, in a house that is warm."""
+    OVER = 5
+    """Seconds over which that share is taken."""
+
+    def __init__(self) -> None:
+        self._seconds: defaultdict[int, tuple[int, int]] = defaultdict(lambda: (0, 0))
+
+    def note(self, second: int, copies: int, lookups: int = 1) -> None:
+        """Count lookups of that second (Unix time), of which so many found a copy."""
+        before = self._seconds[second]
+        self._seconds[second] = (before[0] + copies, before[1] + lookups)
+
+    def seconds(self) -> "list[tuple[int, int, int]]":
+        """Second, lookups that found a copy, lookups; in order."""
+        return [(second, *counted) for second, counted in sorted(self._seconds.items())]
+
+    def warm_after(self) -> int | None:
+        """Seconds from the first lookup until warm: from then on no OVER seconds had less than OF. None if never."""
+        if not self._seconds:
+            return None
+        first, last = min(self._seconds), max(self._seconds)
+        warm = None
+        for end in range(last, first + self.OVER - 2, -1):
+            window = [self._seconds.get(second, (0, 0)) for second in range(end - self.OVER + 1, end + 1)]
+            copies, lookups = (sum(column) for column in zip(*window, strict=True))
+            if not lookups or copies / lookups < self.OF:
+                break
+            warm = end - self.OVER + 1 - first
+        return warm
 
 
 class Row(NamedTuple):
@@ -91,20 +217,64 @@ class Row(NamedTuple):
     kept: bool
 
 
-def judge(tally: Tally, budget: Budget) -> list[Row]:
-    """Each SLI's verdict. Where nothing was counted, nothing was kept."""
+def judge(counts: Counts, budget: Budget, but: frozenset[str] = frozenset()) -> list[Row]:
+    """Each SLI's verdict, of all visitors `but` these. Where nothing was counted, nothing was kept."""
     quick, fresh = f"under {budget.latency_ms:g} ms", f"visible within {budget.freshness_ms:g} ms"
-    answers = tally.good + tally.bad
+    lookups, intake = counts.lookups(but), counts.of(INTAKE)
+    errors, answers = lookups.errors + intake.errors, lookups.answers + intake.answers
     return [
-        _share("availability", tally.good, answers, "answers good", budget.availability),
-        _share("latency", tally.quick, tally.quick + tally.slow, f"answers {quick}", budget.latency),
-        _share("freshness", tally.fresh, tally.fresh + tally.late, f"changes {fresh}", budget.freshness),
+        share("availability", lookups.good, lookups.answers, "answers good", budget.availability),
+        share("latency", lookups.quick, lookups.quick + lookups.slow, f"answers {quick}", budget.latency),
+        share("freshness", lookups.fresh, lookups.fresh + lookups.late, f"changes {fresh}", budget.freshness),
+        share("intake", intake.good, intake.answers, "answers good", budget.intake),
         Row(
             "errors",
-            f"{tally.errors} in {answers:,} answers",
+            f"{errors} in {answers:,} answers",
             f"at most {budget.errors}",
-            answers > 0 and tally.errors <= budget.errors,
+            answers > 0 and errors <= budget.errors,
         ),
+    ]
+
+
+def resisted(counts: Counts) -> list[Row]:
+    """What attackers got, and that their neighbours noticed nothing of it."""
+    attackers, neighbours = counts.of(ATTACKERS), counts.of(NEIGHBOURS)
+    asked, refused = attackers.answers + attackers.not_counted, neighbours.not_counted
+    return [
+        Row(
+            "attackers slowed",
+            f"{attackers.slow:,} of {attackers.answers:,} answers not in time",
+            "at least half",
+            attackers.answers > 0 and attackers.slow * 2 >= attackers.answers,
+        ),
+        Row(
+            "attackers refused",
+            f"{attackers.not_counted:,} of {asked:,} questions (429)",
+            "at least 1",
+            attackers.not_counted > 0,
+        ),
+        Row(
+            "neighbours refused",
+            f"{refused:,} of {neighbours.answers + refused:,} questions (429)",
+            "none",
+            neighbours.answers > 0 and refused == 0,
+        ),
+    ]
+
+
+def warmed(counts: Counts) -> list[Row]:
+    """How long after a cold start lookups were answered from caches."""
+    seconds = counts.warmth.seconds()
+    copies, lookups = sum(copies for _, copies, _ in seconds), sum(lookups for *_, lookups in seconds)
+    after = counts.warmth.warm_after()
+    when = f"after {after} s" if after is not None else "never"
+    return [
+        Row(
+            "warm",
+            f"{when}; {copies:,} of {lookups:,} lookups from a cache",
+            f"{Warmth.OF:.0%} from a cache",
+            after is not None,
+        )
     ]
 
 
@@ -123,7 +293,8 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def _share(sli: str, kept: int, counted: int, what: str, due: float) -> Row:
+def share(sli: str, kept: int, counted: int, what: str, due: float) -> Row:
+    """The row of a share that was due."""
     figure = f"{_percent(kept / counted)} of {counted:,} {what}" if counted else f"none counted of {what}"
     return Row(sli, figure, f"at least {_percent(due)}", counted > 0 and kept / counted >= due)
 

@@ -4,23 +4,51 @@ Locust patches the process that imports it. It is only ever run as one of its ow
 """
 
 import asyncio
+import contextlib
+import ipaddress
 import json
 import os
+import random
 import re
 import sys
-from collections.abc import Sequence
+import tomllib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
+from redis.asyncio import Redis
 
-from loadtests import answers
+from loadtests import addresses, answers, curves, phones
 from loadtests.answers import Answer, Asked, Limited, Shown, Status, Unavailable, Wrong
-from loadtests.codes import MISTYPED, Dossier, Seen, Shelf, new_number, spelled, unknown
+from loadtests.codes import MISTYPED, Dossier, Seen, Shelf, address, new_number, spelled, unknown
+from loadtests.cold import make_cold
+from loadtests.phones import Line
 from loadtests.target import House, NoHouse
-from loadtests.verdict import Budget, Tally, judge, passed, table
+from loadtests.verdict import (
+    ATTACKERS,
+    INTAKE,
+    NEIGHBOURS,
+    Budget,
+    Counts,
+    Lag,
+    Tally,
+    judge,
+    passed,
+    resisted,
+    table,
+    warmed,
+)
 from lookup import code as codes
+from lookup import slices
+from lookup.settings import PRIVATE_NETWORKS
+from lookup.status import Status as DossierStatus
+from ops.clients import Networks
+from ops.embedded import free_port
 from tests.house import House as RunningHouse
+from tests.house import until
 
 ROOT = Path(__file__).parent.parent
 CODE = "G99.01.02-261008-0975"
@@ -31,6 +59,7 @@ PATIENT = """
 availability.at_least = 0.9
 latency = { at_least = 0.9, within_ms = 9000 }
 freshness = { at_least = 0.5, within_ms = 4900 }
+intake.at_least = 0.9
 errors.at_most = 0
 """
 
@@ -55,20 +84,44 @@ def tally(**counts: int) -> Tally:
     return Tally(**{"good": 10_000, "quick": 10_000, "fresh": 1000} | counts)
 
 
-def kept(counts: Tally) -> dict[str, bool]:
+def counted(lookups: Tally | None = None, intake: Tally | None = None, **others: Tally) -> Counts:
+    """A run's counts: of citizens at the lookup, of everybody at the intake, and of others."""
+    counts = Counts()
+    tallies = {"citizens": lookups or tally(), INTAKE: intake or Tally(good=1000), **others}
+    counts.add({"tallies": {who: asdict(each) for who, each in tallies.items()}, "warmth": [], "lag": (0, 0, 0.0)})
+    return counts
+
+
+def kept(counts: Counts) -> dict[str, bool]:
     return {row.sli: row.kept for row in judge(counts, Budget.read())}
 
 
 # -- the verdict ------------------------------------------------------------------------------------------------------
 
 
-def test_budget_has_every_sli() -> None:
+def test_budget_is_what_is_promised() -> None:
+    slos = {slo["name"]: slo for slo in tomllib.loads((ROOT / "ops/monitoring/slo.toml").read_text())["slo"]}
+    bound = re.search(r'_bucket\{[^}]*le="([0-9.]+)"', slos["lookup-latency"]["errors"])
+    assert bound is not None
     assert Budget.read() == Budget(
-        availability=0.9995, latency=0.99, latency_ms=100, freshness=0.99, freshness_ms=1000, errors=0
+        availability=slos["lookup-availability"]["objective"],
+        latency=slos["lookup-latency"]["objective"],
+        latency_ms=float(bound[1]) * 1000,
+        freshness=slos["lookup-freshness"]["objective"],
+        freshness_ms=slices.LATE / 1000,
+        intake=slos["intake-availability"]["objective"],
+        errors=0,
     )
 
 
-@pytest.mark.parametrize("missing", ["availability", "latency", "freshness", "errors"])
+def test_budget_that_names_an_slo_there_is_none_of_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "budget.toml"
+    path.write_text(PATIENT.replace("availability.at_least = 0.9", 'availability.slo = "lookup-beauty"'))
+    with pytest.raises(KeyError, match="lookup-beauty"):
+        Budget.read(path)
+
+
+@pytest.mark.parametrize("missing", ["availability", "latency", "freshness", "intake", "errors"])
 def test_budget_without_an_sli_is_refused(tmp_path: Path, missing: str) -> None:
     path = tmp_path / "budget.toml"
     path.write_text("\n".join(line for line in PATIENT.splitlines() if not line.startswith(missing)))
@@ -77,43 +130,44 @@ def test_budget_without_an_sli_is_refused(tmp_path: Path, missing: str) -> None:
 
 
 def test_run_that_keeps_everything_passes() -> None:
-    assert kept(tally()) == {"availability": True, "latency": True, "freshness": True, "errors": True}
+    assert kept(counted()) == dict.fromkeys(("availability", "latency", "freshness", "intake", "errors"), True)
 
 
 def test_run_in_which_nothing_was_counted_keeps_nothing() -> None:
-    assert kept(Tally()) == {"availability": False, "latency": False, "freshness": False, "errors": False}
+    assert kept(Counts()) == dict.fromkeys(("availability", "latency", "freshness", "intake", "errors"), False)
 
 
 @pytest.mark.parametrize(
     ("at_the_limit", "beyond", "sli"),
     [
-        (tally(good=9995, bad=5), tally(good=9994, bad=6), "availability"),
-        (tally(quick=9900, slow=100), tally(quick=9899, slow=101), "latency"),
-        (tally(fresh=990, late=10), tally(fresh=989, late=11), "freshness"),
-        (tally(errors=0), tally(errors=1), "errors"),
+        (counted(tally(good=9995, bad=5)), counted(tally(good=9994, bad=6)), "availability"),
+        (counted(tally(quick=9900, slow=100)), counted(tally(quick=9899, slow=101)), "latency"),
+        (counted(tally(fresh=990, late=10)), counted(tally(fresh=989, late=11)), "freshness"),
+        (counted(intake=Tally(good=9995, bad=5)), counted(intake=Tally(good=9994, bad=6)), "intake"),
+        (counted(tally(errors=0)), counted(tally(errors=1)), "errors"),
+        (counted(), counted(intake=Tally(good=1000, errors=1)), "errors"),
     ],
 )
-def test_each_sli_fails_alone_just_beyond_its_budget(at_the_limit: Tally, beyond: Tally, sli: str) -> None:
+def test_each_sli_fails_alone_just_beyond_its_budget(at_the_limit: Counts, beyond: Counts, sli: str) -> None:
     assert passed(judge(at_the_limit, Budget.read()))
     assert [name for name, was_kept in kept(beyond).items() if not was_kept] == [sli]
 
 
 def test_run_without_a_single_change_fails_for_freshness() -> None:
-    assert [name for name, was_kept in kept(tally(fresh=0)).items() if not was_kept] == ["freshness"]
+    assert [name for name, was_kept in kept(counted(tally(fresh=0))).items() if not was_kept] == ["freshness"]
 
 
 def test_share_that_misses_its_budget_is_not_rounded_up_to_it() -> None:
-    rows = judge(tally(good=99_949_999, bad=50_001), Budget.read())
+    rows = judge(counted(tally(good=99_949_999, bad=50_001)), Budget.read())
     assert rows[0].figure.startswith("99.949 %")
     assert not rows[0].kept
 
 
 def test_table_is_aligned() -> None:
-    lines = table(judge(tally(errors=3), Budget.read())).splitlines()
+    lines = table(judge(counted(tally(errors=3)), Budget.read())).splitlines()
     assert lines[0].split() == ["SLI", "figure", "budget", "verdict"]
-    assert (
-        len({line.index(column) for line, column in zip(lines[2:], ["pass", "pass", "pass", "FAIL"], strict=True)}) == 1
-    )
+    verdicts = ["pass", "pass", "pass", "pass", "FAIL"]
+    assert len({line.index(column) for line, column in zip(lines[2:], verdicts, strict=True)}) == 1
 
 
 def test_answers_are_counted_by_what_was_wrong_with_them() -> None:
@@ -127,10 +181,66 @@ def test_answers_are_counted_by_what_was_wrong_with_them() -> None:
 
 
 def test_what_one_process_counted_is_added_to_another_once() -> None:
-    here, there = tally(), tally(errors=2)
+    here, there = counted(), counted(tally(errors=2), visitors=Tally(good=1))
+    there.warmth.note(100, True)
+    there.lag.note(0.3)
     here.add(there.take())
     here.add(there.take())
-    assert here == tally(good=20_000, quick=20_000, fresh=2000, errors=2)
+    assert here.lookups() == tally(good=20_001, quick=20_000, fresh=2000, errors=2)
+    assert here.of(INTAKE) == Tally(good=2000)
+    assert here.warmth.seconds() == [(100, 1, 1)]
+    assert here.lag == Lag(1, 1, 0.3)
+
+
+def test_whoever_is_no_citizen_is_left_out_of_the_slis() -> None:
+    counts = counted(attackers=Tally(good=1, bad=900, slow=900, errors=1))
+    assert not passed(judge(counts, Budget.read()))
+    assert passed(judge(counts, Budget.read(), frozenset({ATTACKERS})))
+
+
+ATTACKED = {ATTACKERS: Tally(good=100, quick=50, slow=50, not_counted=1), NEIGHBOURS: Tally(good=10, quick=10)}
+
+
+@pytest.mark.parametrize(
+    ("who", "instead", "row"),
+    [
+        (ATTACKERS, Tally(good=100, quick=51, slow=49, not_counted=1), "attackers slowed"),
+        (ATTACKERS, Tally(good=100, quick=50, slow=50), "attackers refused"),
+        (NEIGHBOURS, Tally(good=10, quick=10, not_counted=1), "neighbours refused"),
+        (NEIGHBOURS, Tally(), "neighbours refused"),
+    ],
+)
+def test_attack_is_resisted_only_if_nobody_but_the_attackers_notices(who: str, instead: Tally, row: str) -> None:
+    assert passed(resisted(counted(**ATTACKED)))
+    rows = resisted(counted(**ATTACKED | {who: instead}))
+    assert [each.sli for each in rows if not each.kept] == [row]
+
+
+def warmth(*shares: float) -> Counts:
+    """Ten lookups a second, of which these shares found a copy."""
+    counts = Counts()
+    for second, share in enumerate(shares, 1_000_000):
+        counts.warmth.note(second, round(share * 10), 10)
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("shares", "after"),
+    [
+        ([1.0] * 8, 0),
+        ([0.0, 0.0, 0.0, *[1.0] * 8], 3),
+        ([0.0, 0.0, 0.0, *[0.9] * 8], 3),
+        ([0.0, *[1.0] * 8, 0.0, *[1.0] * 9], 10),
+        ([0.0, *[0.8] * 20], None),
+        ([1.0] * 3, None),
+        ([], None),
+    ],
+    ids=["from the first", "after three", "just enough", "not for good", "never", "too short", "nobody came"],
+)
+def test_house_is_warm_once_it_stays_so(shares: list[float], after: int | None) -> None:
+    counts = warmth(*shares)
+    assert counts.warmth.warm_after() == after
+    assert passed(warmed(counts)) is (after is not None)
 
 
 # -- what is right, and what is not -----------------------------------------------------------------------------------
@@ -267,6 +377,87 @@ def test_shelf_keeps_the_newest_and_offers_all_it_has() -> None:
     assert {shelf.pick().code for _ in range(500)} == {"2", "3", "4"}
 
 
+def test_recent_dossiers_are_hot_and_old_ones_have_a_long_tail() -> None:
+    """Zipf-like with an exponent of two thirds: the newest k of n get the cube root of k/n of all questions."""
+    random.seed(24)
+    shelf = Shelf(Dossier(str(number), "", "received") for number in range(1000))
+    picked = [int(shelf.pick().code) for _ in range(20_000)]
+    for newest in (1, 8, 125, 512):
+        part = sum(number >= 1000 - newest for number in picked) / len(picked)
+        assert part == pytest.approx((newest / 1000) ** (1 / 3), abs=0.02)
+    assert min(picked) < 10
+
+
+# -- when they come, from where, and how slowly ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("curve", [curves.steady, curves.ordinary_day, curves.results_day, curves.storm])
+def test_curve_is_a_share_of_the_most_and_reaches_it(curve: curves.Curve) -> None:
+    shares = [curve(moment / 1000) for moment in range(1001)]
+    assert min(shares) > 0
+    assert max(shares) == 1
+
+
+def test_ordinary_day_has_its_hours_in_order() -> None:
+    night, morning, noon, afternoon = (curves.ordinary_day(hour / 24) for hour in (3.5, 10.5, 12.5, 15.5))
+    assert night < noon < morning == afternoon == 1
+
+
+def test_on_results_day_everybody_comes_at_nine() -> None:
+    assert curves.results_day(curves.NINE - 1e-6) < 0.2
+    assert curves.results_day(curves.NINE) == 1
+
+
+def test_addresses_are_nobody_s_and_tell_attackers_from_strangers() -> None:
+    found = {addresses.citizen() for _ in range(2000)} | {addresses.portal() for _ in range(100)}
+    aside = [ipaddress.ip_network(network) for network in ("198.51.100.0/24", "203.0.113.0/24", "198.18.0.0/15")]
+    assert all(any(ipaddress.ip_address(each) in network for network in aside) for each in found)
+    assert addresses.SHARED_WITH_ATTACKERS not in found
+    assert len(found) > 500
+    assert not Networks(PRIVATE_NETWORKS).hold(ipaddress.ip_address(addresses.SHARED_WITH_ATTACKERS).packed)
+
+
+@pytest.mark.parametrize(
+    "line", [Line(piece=20, sending_pause=0.002), Line(take=512, reading_pause=0.002)], ids=["sender", "reader"]
+)
+async def test_slow_phone_gets_its_page(house: RunningHouse, line: Line) -> None:
+    receipt = await house.receive()
+    url = f"{house.lookup_url}/tra-cuu/{address(receipt['code'])}"
+    reply = await asyncio.to_thread(phones.get, url, {addresses.HEADER: addresses.CARRIERS[1]}, line)
+    answers.page(reply.answer, receipt["code"], "vi")
+    assert 0 < reply.seconds < phones.LONGEST
+
+
+@pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"], ids=["nothing", "half"])
+async def test_answer_that_does_not_come_whole_is_no_answer(sent: bytes) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(sent)
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        with pytest.raises(Unavailable):
+            await asyncio.to_thread(phones.get, url, {}, Line())
+
+
+async def test_phone_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(phones, "LONGEST", 0.1)
+    came = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()  # until the phone hangs up
+        came.set()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        with pytest.raises(Unavailable):
+            await asyncio.to_thread(phones.get, url, {}, Line())
+        await asyncio.wait_for(came.wait(), 10)
+
+
 # -- where the load goes ----------------------------------------------------------------------------------------------
 
 
@@ -295,6 +486,102 @@ def test_file_of_another_shape_is_refused_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "up.json").write_text('{"lookup": "http://127.0.0.1:8080"}')
     with pytest.raises(NoHouse, match="cannot be read"):
         House.from_environ({"HOSO24_LOAD_UP": str(tmp_path / "up.json")})
+
+
+def test_imported_dossiers_lie_below_the_samples(tmp_path: Path) -> None:
+    keys = tmp_path / "sample.keys.ndjson"
+    keys.write_text('{"code": "G99.01.02-261008-0001", "lookup_key": "0-KEY"}\n')
+    up = up_file(
+        tmp_path, "http://127.0.0.1:1", "http://127.0.0.1:2", samples=[{"code": CODE, "key": "", "status": ""}]
+    )
+    house = House.from_environ({"HOSO24_LOAD_UP": up, "HOSO24_LOAD_KEYS": str(keys)})
+    assert house.samples == (Dossier("G99.01.02-261008-0001", "0-KEY", ""), Dossier(CODE, "", ""))
+    keys.write_text('{"code": "G99.01.02-261008-0001"}\n')
+    with pytest.raises(NoHouse, match="cannot be read"):
+        House.from_environ({"HOSO24_LOAD_UP": up, "HOSO24_LOAD_KEYS": str(keys)})
+
+
+# -- a cold start -----------------------------------------------------------------------------------------------------
+
+LOOKUP = """
+import http.server
+
+class Ready(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+http.server.HTTPServer(("127.0.0.1", PORT), Ready).serve_forever()
+"""
+
+
+async def answering(url: str) -> bool:
+    try:
+        async with aiohttp.ClientSession() as http, http.get(url) as response:
+            return response.status == 200
+    except aiohttp.ClientError:
+        return False
+
+
+@contextlib.asynccontextmanager
+async def kept_up(port: int, *name: str) -> AsyncIterator[list[int]]:
+    """Something that answers every GET, of this name, and is started again when it ends; the pids there were."""
+    pids: list[int] = []
+
+    async def keep_up() -> None:
+        while True:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", LOOKUP.replace("PORT", str(port)), *name
+            )
+            pids.append(process.pid)
+            try:
+                await process.wait()
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                    await process.wait()
+
+    task = asyncio.create_task(keep_up())
+    try:
+        yield pids
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_cold_house_has_a_new_lookup_and_an_empty_redis(redis_url: str) -> None:
+    async with Redis.from_url(redis_url) as redis:
+        await redis.set("dossier", "a copy")
+        port = free_port(12_000 + os.getpid() % 3000 * 2)
+        url = f"http://127.0.0.1:{port}"
+        async with kept_up(port, "hoso24", "lookup") as pids:
+            await until(lambda: answering(url), within=10)
+            await asyncio.to_thread(make_cold, House(url, url, "", (), url, redis_url), {})
+            assert len(pids) == 2
+        assert await redis.dbsize() == 0
+
+
+async def test_nothing_but_a_lookup_of_ours_is_ended(redis_url: str) -> None:
+    port = free_port(12_000 + os.getpid() % 3000 * 2)
+    url = f"http://127.0.0.1:{port}"
+    async with kept_up(port, "somebody", "else") as pids:
+        await until(lambda: answering(url), within=10)
+        with pytest.raises(NoHouse, match="No lookup of this machine"):
+            await asyncio.to_thread(make_cold, House(url, url, "", (), url, redis_url), {})
+        assert len(pids) == 1
+        assert await answering(url)
+
+
+@pytest.mark.parametrize(
+    ("redis", "problem"), [(None, "needs a house of `make up`"), ("redis://192.0.2.1:6379/0", "not this machine")]
+)
+def test_another_house_is_not_made_cold(redis: str | None, problem: str) -> None:
+    house = House("http://127.0.0.1:1", "http://127.0.0.1:1", "", (), "http://127.0.0.1:1", redis)
+    with pytest.raises(NoHouse, match=problem):
+        make_cold(house, {})
 
 
 # -- a real run -------------------------------------------------------------------------------------------------------
@@ -327,14 +614,52 @@ async def test_short_run_on_a_running_house_is_within_budget(house: RunningHouse
     ]
     (tmp_path / "budget.toml").write_text(PATIENT)
     status, output = await locust(
-        *("--users", "5", "--run-time", "5s"),
+        *("--users", "8", "--run-time", "5s", "--html", str(tmp_path / "report.html")),
         HOSO24_LOAD_UP=up_file(tmp_path, house.lookup_url, house.intake_url, house.token, samples),
         HOSO24_LOAD_BUDGET=str(tmp_path / "budget.toml"),
         HOSO24_LOAD_DOSSIERS="10",
     )
     assert status == 0, output
-    assert re.findall(r"^(\w+) .* pass$", output, re.MULTILINE) == ["availability", "latency", "freshness", "errors"]
+    assert re.findall(r"^(\w+) .* pass$", output, re.MULTILINE) == [
+        "availability",
+        "latency",
+        "freshness",
+        "intake",
+        "errors",
+    ]
     assert output.endswith("Within budget.\n")
+
+
+async def test_master_prepares_and_judges_what_its_workers_do_on_results_day(
+    house: RunningHouse, writer: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "budget.toml").write_text(PATIENT)
+    report, port = tmp_path / "report.html", str(free_port(12_000 + os.getpid() % 3000 * 2))
+    environ = {
+        "HOSO24_LOAD_UP": up_file(tmp_path, house.lookup_url, house.intake_url, house.token),
+        "HOSO24_LOAD_BUDGET": str(tmp_path / "budget.toml"),
+        "HOSO24_LOAD_DOSSIERS": "12",
+    }
+    worker = ("--worker", "--master-port", port)
+    master = ("--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--expect-workers", "2")
+    run = ("--profile", "results-day", "--users", "20", "--run-time", "5s", "--html", str(report))
+    (status, output), *workers = await asyncio.gather(
+        locust(*master, *run, **environ), locust(*worker, **environ), locust(*worker, **environ)
+    )
+    assert status == 0, output
+    assert [status for status, _ in workers] == [0, 0], workers
+    announced = await writer.fetchval("SELECT count(*) FROM dossier WHERE status = $1", DossierStatus.COMPLETED.value)
+    assert announced >= 12
+    assert output.endswith("Within budget.\n")
+    assert output.endswith(report.with_suffix(".txt").read_text("utf-8"))
+    assert "<html" in report.read_text("utf-8")
+
+
+async def test_profile_there_is_none_of_is_refused_in_a_sentence(house: RunningHouse, tmp_path: Path) -> None:
+    up = up_file(tmp_path, house.lookup_url, house.intake_url)
+    status, output = await locust("--profile", "new-year", HOSO24_LOAD_UP=up)
+    assert status == 2
+    assert "There is no profile new-year; there are steady, ordinary-day," in output
 
 
 async def test_run_that_is_answered_wrongly_fails(house: RunningHouse, tmp_path: Path) -> None:
@@ -342,6 +667,7 @@ async def test_run_that_is_answered_wrongly_fails(house: RunningHouse, tmp_path:
     (tmp_path / "budget.toml").write_text(PATIENT)
     status, output = await locust(
         *("Portal", "--users", "12", "--run-time", "3s"),  # each does something within its first second
+        *("--html", str(tmp_path / "report.html")),
         HOSO24_LOAD_UP=up_file(tmp_path, house.lookup_url, house.intake_url, house.token, [lost]),
         HOSO24_LOAD_BUDGET=str(tmp_path / "budget.toml"),
         HOSO24_LOAD_DOSSIERS="0",

@@ -1,0 +1,72 @@
+"""Who comes during an attack: somebody who reads dossiers off by counting codes up, and those of the same address."""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import gevent
+from locust import constant, task
+
+from loadtests import addresses, answers
+from loadtests.answers import Answer, Limited
+from loadtests.verdict import ATTACKERS, NEIGHBOURS, NEIGHBOURS_MISSES
+from loadtests.visitors import WHO, Citizen, Visitor
+
+
+class Enumerator(Visitor):
+    """One pair of hands of the attacker: takes the next code, asks at once, and never waits for anything but answers.
+
+    The lookup holds answers back before it refuses any, a hundred of one address; so more hands than that are needed
+    to be refused. Whoever is refused lets a moment go by, as the attacker's own machine is not to be what is measured.
+    """
+
+    weight = 12
+    wait_time = constant(0)
+    who = ATTACKERS
+    walk: ClassVar[Iterator[str]] = iter(())
+    """The codes, which all hands of a process share."""
+
+    @classmethod
+    def begin_with(cls, code: str) -> None:
+        """Count up the numbers of this one's agency and day."""
+        prefix, dash, _ = code.rpartition("-")
+        cls.walk = (f"{prefix}{dash}{number:04d}" for number in itertools.count(1))
+
+    def find_address(self) -> str:
+        """The one address of all hands, which a carrier's other customers have, too."""
+        return addresses.SHARED_WITH_ATTACKERS
+
+    @task
+    def read_off(self) -> None:
+        """The next code, whether there is such a dossier or not."""
+        url = f"{self.shared.house.lookup}/api/v1/dossiers/{next(self.walk)}"
+        if self.ask("GET", url, _read_off, name="/api/v1/dossiers/{code} counted up") is None:
+            gevent.sleep(0.5)
+
+
+class Neighbour(Citizen):
+    """A citizen behind the attacker's address, who does what citizens do. Who asks for nobody's dossier is counted
+    apart: codes nobody has are what the address is slowed in."""
+
+    weight = 3
+    who = NEIGHBOURS
+
+    def find_address(self) -> str:
+        """The attacker's."""
+        return addresses.SHARED_WITH_ATTACKERS
+
+    def ask(self, method: str, url: str, check: Any, *, name: str, **request: Any) -> Any:
+        """As everybody, but noting which questions are for nobody's dossier."""
+        if name.endswith(" unknown"):
+            request["context"] = request.get("context", {}) | {WHO: NEIGHBOURS_MISSES}
+        return super().ask(method, url, check, name=name, **request)
+
+
+def _read_off(answer: Answer) -> bool:
+    try:
+        answer.expect(200, 404)
+    except Limited:
+        if int(answer.headers.get("retry-after", 0)) < 1:
+            raise answers.Wrong("refused by rate without a Retry-After") from None
+        raise
+    return True

@@ -1,0 +1,553 @@
+"""Who comes on any day: citizens, slow phones, a portal, an office. Each checks every answer, and remembers what it has
+been shown."""
+
+import logging
+import random
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ClassVar, TypeVar
+from urllib.parse import quote
+
+import gevent
+import gevent.event
+from locust import FastHttpUser, between, task
+from locust.contrib.fasthttp import FAILURE_EXCEPTIONS
+
+from loadtests import addresses, answers, phones
+from loadtests.answers import Answer, Asked, Failure, Late, Shown, Status, Unavailable, Wrong
+from loadtests.codes import MISTYPED, Dossier, Seen, Shelf, address, new_number, spelled, unknown
+from loadtests.target import House, submission
+from loadtests.verdict import INTAKE
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+WHO = "who"
+"""In a request's context: whose tally it is counted in."""
+
+FROM_A_CACHE = "from_a_cache"
+"""In a request's context: whether the answer says that it came from a cache; missing where it does not say."""
+
+CHANGE = "CHANGE"
+"""The type under which Locust counts how long a change took to be visible; it is no HTTP request."""
+
+WATCHING = "watching"
+"""In a request's context: the more of these there are, the later a change was. The good ones count for nothing."""
+
+GIVE_UP = 5.0
+"""Seconds after which a change is not waited for any longer."""
+
+DOSSIER = "/api/v1/dossiers/{code}"
+PAGES = {"vi": "/tra-cuu", "en": "/en/status"}
+FIELDS = {"vi": "ma", "en": "code"}
+ON_A_DESK = 20
+FOLLOWED = 100
+
+
+@dataclass
+class Run:
+    """What all visitors of a run share. Bounded, however long the run."""
+
+    house: House
+    statuses: Mapping[str, Status]
+    shelf: Shelf
+    visible_within: float
+    """Seconds a change may take to be visible."""
+    nine: gevent.event.Event = field(default_factory=gevent.event.Event)
+    """Set when it is nine o'clock on results day."""
+    explanations: int = field(default=20)
+    """How many more failures are explained in the log."""
+
+
+class Visitor(FastHttpUser):
+    """Anybody: sends requests, and has each answer judged before going on."""
+
+    abstract = True
+    host = "http://127.0.0.1"  # Locust wants one; every request names its own
+    network_timeout = 10.0  # the service's own deadlines end before
+    connection_timeout = 5.0
+    shared: ClassVar[Run]  # set when a test starts
+    who = "citizens"
+
+    def on_start(self) -> None:
+        """Begin with nothing seen, and not all at the same moment."""
+        self.seen = Seen()
+        self.address = self.find_address()
+        gevent.sleep(random.uniform(0, 1))
+
+    def find_address(self) -> str:
+        """Where this visitor comes from."""
+        return addresses.citizen()
+
+    def context(self) -> dict[str, Any]:
+        """What Locust hands on to whoever counts."""
+        return {WHO: self.who}
+
+    def ask(self, method: str, url: str, check: Callable[[Answer], T], *, name: str, **request: Any) -> T | None:
+        """What `check` makes of the answer; None when it was not good, which is then a failure of that name."""
+        headers = {addresses.HEADER: self.address} | request.pop("headers", {})
+        with self.client.request(
+            method, url, name=name, headers=headers, catch_response=True, allow_redirects=False, **request
+        ) as response:
+            response.request_meta["context"] |= _source(response)
+            try:
+                result = _judged(check, response)
+            except Failure as failure:
+                self._explain(method, name, failure)
+                response.failure(failure)
+                return None
+            response.success()
+            return result
+
+    def look_up(
+        self, dossier: Dossier, *, holder: bool = False, watching: bool = False, name: str = DOSSIER
+    ) -> Shown | None:
+        """The dossier's JSON, for anyone or for its holder. `watching`: one of many, for what it will show."""
+        return self.ask(
+            "GET",
+            f"{self.shared.house.lookup}/api/v1/dossiers/{dossier.path}",
+            lambda answer: self.seen.note(answers.record(answer, dossier.code, self.shared.statuses, holder=holder)),
+            name=f"{name} + key" if holder else name,
+            headers={"Hoso24-Key": dossier.key} if holder else {},
+            context={WATCHING: watching},
+        )
+
+    def look_again(self, shown: Shown) -> Shown | None:
+        """The same once more, sending the ETag of what is already here."""
+        return self.ask(
+            "GET",
+            f"{self.shared.house.lookup}/api/v1/dossiers/{address(shown.code)}",
+            lambda answer: self.seen.note(answers.asked_again(answer, shown, self.shared.statuses)),
+            name=f"{DOSSIER} + If-None-Match",
+            headers={"If-None-Match": shown.etag},
+        )
+
+    def open_page(self, dossier: Dossier, language: str, *, holder: bool = False) -> None:
+        """The dossier's page under its own address."""
+        self.ask(
+            "GET",
+            f"{self.shared.house.lookup}{PAGES[language]}/{dossier.path}",
+            lambda answer: answers.page(answer, dossier.code, language, holder=holder),
+            name=f"{PAGES[language]}/{{code}}{' + cookie' if holder else ''}",
+        )
+
+    def report(self, kind: str, name: str, seconds: float, failure: Failure | None, **context: Any) -> None:
+        """Have Locust count what its own client did not send."""
+        if failure is not None:
+            self._explain(kind, name, failure)
+        self.environment.events.request.fire(
+            request_type=kind,
+            name=name,
+            response_time=seconds * 1000,
+            response_length=0,
+            exception=failure,
+            context=self.context() | context,
+            start_time=time.time() - seconds,
+        )
+
+    def _explain(self, method: str, name: str, failure: Failure) -> None:
+        if self.shared.explanations > 0:
+            self.shared.explanations -= 1
+            log.warning("%s %s: %r %s", method, name, failure, failure.detail)
+
+
+class Citizen(Visitor):
+    """Opens a link, types a code, scans the receipt; reloads; mistypes now and then."""
+
+    weight = 7
+    wait_time = between(1, 4)
+
+    @task(5)
+    def open_link(self) -> None:
+        """The page behind a link, at times loaded again a moment later."""
+        dossier, language = self.shared.shelf.pick(), pick_language()
+        self.open_page(dossier, language)
+        if random.random() < 0.3:
+            _think()
+            self.open_page(dossier, language)
+
+    @task(3)
+    def type_code(self) -> None:
+        """The form: any spelling leads to the one address."""
+        dossier, language = self.shared.shelf.pick(), pick_language()
+        form = PAGES[language]
+        typed = self.ask(
+            "GET",
+            f"{self.shared.house.lookup}{form}?{FIELDS[language]}={quote(spelled(dossier.code))}",
+            partial(answers.moved, status=301, location=f"{form}/{dossier.path}"),
+            name=f"{form}?{FIELDS[language]}=",
+        )
+        if typed:
+            self.open_page(dossier, language)
+
+    @task(4)
+    def read_json(self) -> None:
+        """What a phone's application asks for, and asks for again."""
+        shown = self.look_up(self.shared.shelf.pick())
+        while shown and shown.etag and random.random() < 0.4:
+            _think()
+            shown = self.look_again(shown)
+
+    @task(2)
+    def read_json_as_holder(self) -> None:
+        """The same with the receipt at hand."""
+        self.look_up(self.shared.shelf.pick(), holder=True)
+
+    @task(2)
+    def scan_receipt(self) -> None:
+        """The QR code: the key is in a URL once, then in a cookie."""
+        dossier, language = self.shared.shelf.pick(), pick_language()
+        page = f"{PAGES[language]}/{dossier.path}"
+        remembered = self.ask(
+            "GET",
+            f"{self.shared.house.lookup}{page}?key={quote(dossier.key)}",
+            partial(answers.moved, status=303, location=page),
+            name=f"{PAGES[language]}/{{code}}?key=",
+        )
+        if remembered:
+            self.open_page(dossier, language, holder=True)
+        self.client.cookiejar.clear()
+
+    @task(1)
+    def ask_for_nobodys(self) -> None:
+        """A code that could be one and is not: 404."""
+        code, language = unknown(), pick_language()
+        if random.random() < 0.5:
+            path, name = f"{PAGES[language]}/{code}", f"{PAGES[language]}/{{code}} unknown"
+            self.ask(
+                "GET",
+                self.shared.house.lookup + path,
+                partial(answers.problem_page, status=404, language=language),
+                name=name,
+            )
+        else:
+            path, name = f"/api/v1/dossiers/{code}", f"{DOSSIER} unknown"
+            check = partial(answers.problem, status=404, code="dossier_not_found")
+            self.ask("GET", self.shared.house.lookup + path, check, name=name)
+
+    @task(1)
+    def mistype(self) -> None:
+        """What cannot be a code: 400."""
+        typed, language = quote(random.choice(MISTYPED)), pick_language()
+        if random.random() < 0.5:
+            path, name = (
+                f"{PAGES[language]}?{FIELDS[language]}={typed}",
+                f"{PAGES[language]}?{FIELDS[language]}= mistyped",
+            )
+            self.ask(
+                "GET",
+                self.shared.house.lookup + path,
+                partial(answers.problem_page, status=400, language=language),
+                name=name,
+            )
+        else:
+            path, name = f"/api/v1/dossiers/{typed}", f"{DOSSIER} mistyped"
+            check = partial(answers.problem, status=400, code="malformed_code")
+            self.ask("GET", self.shared.house.lookup + path, check, name=name)
+
+
+class SlowPhone(Visitor):
+    """A phone at the edge of its network: a page comes slowly, or the request goes slowly. What counts as time is the
+    lookup's own, from the last byte sent to the first one back."""
+
+    weight = 1
+    wait_time = between(2, 6)
+
+    @task(2)
+    def read_slowly(self) -> None:
+        """A page, two kilobytes at a time."""
+        self._open(phones.SLOW_READER, "read slowly")
+
+    @task(1)
+    def send_slowly(self) -> None:
+        """A page, asked for in small pieces."""
+        self._open(phones.SLOW_SENDER, "asked for slowly")
+
+    def _open(self, line: phones.Line, how: str) -> None:
+        dossier, language, began = self.shared.shelf.pick(), pick_language(), time.perf_counter()
+        url = f"{self.shared.house.lookup}{PAGES[language]}/{dossier.path}"
+        failure: Failure | None = None
+        try:
+            reply = phones.get(url, {addresses.HEADER: self.address}, line)
+            seconds = reply.seconds
+            _checked(lambda: answers.page(reply.answer, dossier.code, language))
+        except Failure as problem:
+            failure, seconds = problem, time.perf_counter() - began
+        self.report("GET", f"{PAGES[language]}/{{code}} {how}", seconds, failure)
+
+
+class Portal(Visitor):
+    """A provincial portal: looks many up at once, links deeply, and follows some by ETag."""
+
+    weight = 1
+    wait_time = between(0.5, 2)
+    who = "portals"
+
+    def find_address(self) -> str:
+        """A portal's servers have their own."""
+        return addresses.portal()
+
+    def on_start(self) -> None:
+        """Begin following nobody."""
+        super().on_start()
+        self.followed: OrderedDict[str, Shown] = OrderedDict()
+
+    @task(4)
+    def look_many_up(self) -> None:
+        """A batch, some with their keys, some spelled as people do, some nobody's."""
+        asked = [self._item() for _ in range(random.randint(20, 100))]
+        items = [{"code": each.sent} | ({"key": each.key} if each.key else {}) for each in asked]
+        self.ask(
+            "POST",
+            f"{self.shared.house.lookup}/api/v1/lookups",
+            lambda answer: [self.seen.note(shown) for shown in answers.batch(answer, asked, self.shared.statuses)],
+            name="/api/v1/lookups",
+            json={"dossiers": items},
+        )
+
+    @task(2)
+    def link_deeply(self) -> None:
+        """A page from the portal's own."""
+        self.open_page(self.shared.shelf.pick(), pick_language())
+
+    @task(2)
+    def follow_one_more(self) -> None:
+        """Begin to follow a dossier; the last ones looked at are kept."""
+        shown = self.look_up(self.shared.shelf.pick())
+        if shown and shown.etag:
+            self._keep(shown)
+
+    @task(4)
+    def ask_whether_changed(self) -> None:
+        """A conditional request for one of those followed; who follows nobody yet begins to."""
+        if not self.followed:
+            self.follow_one_more()
+            return
+        shown = self.look_again(random.choice(list(self.followed.values())))
+        if shown and shown.etag:
+            self._keep(shown)
+
+    @task(1)
+    def spell_freely(self) -> None:
+        """A code as the portal's users type it, in an API address: moved to the canonical one."""
+        dossier = self.shared.shelf.pick()
+        self.ask(
+            "GET",
+            f"{self.shared.house.lookup}/api/v1/dossiers/{quote(' ' + dossier.code.lower())}",
+            partial(answers.moved, status=308, location=f"/api/v1/dossiers/{dossier.path}"),
+            name=f"{DOSSIER} freely spelled",
+        )
+
+    def _item(self) -> Asked:
+        if random.random() < 0.03:
+            code = unknown()
+            return Asked(code, None)
+        dossier = self.shared.shelf.pick()
+        sent = spelled(dossier.code) if random.random() < 0.1 else dossier.code
+        return Asked(sent, dossier.code, dossier.key if random.random() < 0.2 else None)
+
+    def _keep(self, shown: Shown) -> None:
+        self.followed[shown.code] = shown
+        if len(self.followed) > FOLLOWED:
+            self.followed.popitem(last=False)
+
+
+class Office(Visitor):
+    """An office's system: takes dossiers in, moves them on, and looks whether the public sees it in time."""
+
+    weight = 2
+    wait_time = between(0.3, 1.5)
+    who = "offices"
+
+    def on_start(self) -> None:
+        """Begin with one dossier on the desk, moved on once. What lies there is nobody else's to move."""
+        super().on_start()
+        self.desk: list[Dossier] = []
+        self.changes = 0
+        self.take_in()
+        self.move_on()
+
+    @task(3)
+    def take_in(self) -> None:
+        """A new dossier; the public finds it as soon as the office has its receipt."""
+        if len(self.desk) >= ON_A_DESK:
+            self.desk.pop(0)
+        content, key = submission(), _idempotency_key()
+        url = f"{self.shared.house.intake}/api/v1/dossiers"
+        receipt = self._send("POST", url, content, key, answers.receipt, name="/api/v1/dossiers")
+        if receipt is None:
+            return
+        dossier = Dossier(receipt["code"], receipt["lookup_key"], receipt["status"], receipt["version"])
+        if random.random() < 0.2:
+            check = partial(answers.repeated, status=201, first=receipt)
+            self._send("POST", url, content, key, check, name="/api/v1/dossiers repeated")
+        elif random.random() < 0.1:
+            other = content | {"applicant": {"name": "Trần Thị Ví Dụ (hư cấu)"}}
+            check = partial(answers.problem, status=422, code="idempotency_key_reused")
+            self._send("POST", url, other, key, check, name="/api/v1/dossiers key reused")
+        if self.look_up(dossier, name=f"{DOSSIER} just taken in"):
+            self.desk.append(dossier)
+            self.shared.shelf.put(dossier)
+
+    @task(6)
+    def move_on(self) -> None:
+        """One of the moves its status allows, expecting the version the office knows."""
+        dossier = self._from_desk()
+        if dossier is not None:
+            self.move(dossier, random.choice(self.shared.statuses[dossier.status].next))
+
+    def move(self, dossier: Dossier, to: str) -> None:
+        """Move it to that status, and look whether the public sees it; a tenth of the moves are repeated."""
+        content = {
+            "to": to,
+            "expected_version": dossier.version,
+            "department": "Phòng Chế độ (hư cấu)",
+            "note": "Bổ sung bản sao sổ bảo hiểm (ví dụ).",
+        }
+        key, url = _idempotency_key(), self._url(dossier, "transitions")
+        check = partial(answers.changed, code=dossier.code, version=dossier.version + 1)
+        answer = self._send("POST", url, content, key, check, name=f"{DOSSIER}/transitions")
+        if answer is None:
+            return
+        dossier.status, dossier.version = to, answer["version"]
+        self._see_through(dossier)
+        if random.random() < 0.1:
+            check = partial(answers.repeated, status=200, first=answer)
+            self._send("POST", url, content, key, check, name=f"{DOSSIER}/transitions repeated")
+
+    @task(1)
+    def bind_number(self) -> None:
+        """The official number, under which the public then finds the same dossier."""
+        dossier = self._from_desk()
+        if dossier is None:
+            return
+        if dossier.number is not None:
+            self.desk.append(dossier)
+            return
+        content = {"number": new_number(), "expected_version": dossier.version}
+        check = partial(answers.changed, code=dossier.code, version=dossier.version + 1)
+        url, name = self._url(dossier, "official-number"), f"{DOSSIER}/official-number"
+        answer = self._send("PUT", url, content, _idempotency_key(), check, name=name)
+        if answer is None:
+            return
+        dossier.number, dossier.version = answer["official_number"], answer["version"]
+        if self._see_through(dossier):
+            self.ask(
+                "GET",
+                f"{self.shared.house.lookup}/api/v1/dossiers/{address(answer['official_number'])}",
+                lambda answer: self.seen.note(answers.record(answer, dossier.code, self.shared.statuses)),
+                name="/api/v1/dossiers/{number}",
+            )
+
+    @task(1)
+    def move_wrongly(self) -> None:
+        """A move nobody may make, or one from a version long gone: refused, and nothing changes."""
+        if not self.desk:
+            return
+        dossier = random.choice(self.desk)
+        url, name = self._url(dossier, "transitions"), f"{DOSSIER}/transitions"
+        if random.random() < 0.5:
+            content: dict[str, Any] = {"to": dossier.status, "expected_version": dossier.version + 1}
+            check = partial(answers.problem, status=412, code="version_mismatch")
+            self._send("POST", url, content, _idempotency_key(), check, name=f"{name} from another version")
+        else:
+            allowed = set(self.shared.statuses[dossier.status].next)
+            content = {"to": random.choice(sorted(self.shared.statuses.keys() - allowed))}
+            check = partial(answers.move_refused, allowed=allowed)
+            self._send("POST", url, content, _idempotency_key(), check, name=f"{name} not allowed")
+
+    def _from_desk(self) -> Dossier | None:
+        """Off the desk, until it is known what became of it."""
+        return self.desk.pop(random.randrange(len(self.desk))) if self.desk else None
+
+    def _see_through(self, dossier: Dossier) -> bool:
+        """Whether the public sees the change; back on the desk with it, if anything may follow."""
+        self.changes += 1
+        visible = self._watch(dossier) if self.changes % 10 else self._ask_for_exactly(dossier)
+        if visible and not self.shared.statuses[dossier.status].final:
+            self.desk.append(dossier)
+        return visible
+
+    def _watch(self, dossier: Dossier) -> bool:
+        """Ask until the change is visible, and record how long after the intake's answer that was."""
+        began = time.perf_counter()
+        visible, late, waited = False, None, 0.0
+        while not visible and waited < GIVE_UP:
+            shown = self.look_up(dossier, watching=True, name=f"{DOSSIER} watched")
+            waited = time.perf_counter() - began
+            visible = shown is not None and shown.version >= dossier.version
+            if not visible:
+                gevent.sleep(0.02)
+        if not visible:
+            late = Late("not visible at all before the office gave up")
+        elif waited > self.shared.visible_within:
+            late = Late("visible too late")
+        self.report(CHANGE, "change visible", waited, late)
+        return visible
+
+    def _ask_for_exactly(self, dossier: Dossier) -> bool:
+        """Nothing to wait for: whoever names the version gets it, or 503."""
+        shown = self.ask(
+            "GET",
+            f"{self.shared.house.lookup}/api/v1/dossiers/{dossier.path}?at_least={dossier.version}",
+            lambda answer: self.seen.note(
+                answers.exact(answer, dossier.code, self.shared.statuses, least=dossier.version)
+            ),
+            name=f"{DOSSIER}?at_least=",
+        )
+        return shown is not None
+
+    def _url(self, dossier: Dossier, what: str) -> str:
+        return f"{self.shared.house.intake}/api/v1/dossiers/{dossier.path}/{what}"
+
+    def _send(
+        self, method: str, url: str, content: Mapping[str, Any], key: str, check: Callable[[Answer], T], *, name: str
+    ) -> T | None:
+        headers = self.shared.house.authorization | {"Idempotency-Key": f'"{key}"'}
+        context = {WHO: INTAKE}
+        return self.ask(method, url, check, name=f"intake {name}", json=content, headers=headers, context=context)
+
+
+def _judged(check: Callable[[Answer], T], response: Any) -> T:
+    return _checked(lambda: check(_answer(response)))
+
+
+def _checked(check: Callable[[], T]) -> T:
+    try:
+        return check()
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise Wrong("an answer of another shape than the contract's", repr(error)) from error
+
+
+def _answer(response: Any) -> Answer:
+    """Locust's response as the checks know it."""
+    if response.status_code == 0:
+        raise Unavailable("no answer", repr(response.error))
+    try:
+        body = bytes(response.content or b"")
+    except FAILURE_EXCEPTIONS as error:
+        raise Unavailable("an answer that broke off", repr(error)) from None
+    return Answer(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)
+
+
+def _source(response: Any) -> dict[str, bool]:
+    """What Cache-Status (RFC 9211) says, if anything."""
+    said = (response.headers or {}).get("cache-status", "")
+    return {FROM_A_CACHE: "; hit" in said} if said else {}
+
+
+def _idempotency_key() -> str:
+    return str(uuid.uuid4())
+
+
+def pick_language() -> str:
+    """The language somebody reads."""
+    return "vi" if random.random() < 0.85 else "en"
+
+
+def _think() -> None:
+    gevent.sleep(random.uniform(0.3, 1.5))
