@@ -27,6 +27,8 @@ FOR_THE_HOLDER = frozenset(
 )
 NOT_FOR_ANYONE = frozenset({"timeline", "action_needed", "receipt"})
 FOR_NOBODY = frozenset({"applicant", "officer"})
+LATER = frozenset({"status_unavailable", "overloaded"})
+"""What is said of an item of a batch instead of a 503."""
 
 
 class Failure(Exception):
@@ -217,9 +219,12 @@ def _item(result: Mapping[str, Any], asked: Asked, known: Mapping[str, Status]) 
         return None
     if asked.code is not None and "dossier" in result:
         return view(result["dossier"], asked.code, known, holder=asked.key is not None)
-    if result.get("error") == "status_unavailable":
-        raise Unavailable("an item of a batch has no answer")
-    raise Wrong("an item of a batch has the wrong result", f"{asked.sent}: {result.get('error', 'found')}")
+    error = result.get("error", "found")
+    if error in LATER:
+        raise Unavailable("an item of a batch has no answer", error)
+    if error == "too_many_requests":
+        raise Limited("an item of a batch is refused by rate")
+    raise Wrong("an item of a batch has the wrong result", f"{asked.sent}: {error}")
 
 
 def page(answer: Answer, code: str, language: str, *, holder: bool = False) -> None:

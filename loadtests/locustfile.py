@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import gevent
-import gevent.pool
 from locust import LoadTestShape, events
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
@@ -251,8 +250,21 @@ def _invite(environment: Environment) -> None:
 def _handed_in(house: House, count: int) -> list[Dossier]:
     """So many new dossiers, handed in over several connections."""
     shares = [len(range(first, count, AT_ONCE)) for first in range(AT_ONCE)]
-    found = gevent.pool.Pool(AT_ONCE).map(lambda share: list(house.hand_in(share)), shares)
-    return [dossier for dossiers in found for dossier in dossiers]
+    tasks = [gevent.spawn(_share, house, share) for share in shares]
+    found: list[Dossier] = []
+    for dossiers in (task.get() for task in tasks):
+        if isinstance(dossiers, NoHouse):
+            raise dossiers
+        found += dossiers
+    return found
+
+
+def _share(house: House, count: int) -> list[Dossier] | NoHouse:
+    """What came of it, a failure included: gevent prints one that is raised."""
+    try:
+        return list(house.hand_in(count))
+    except NoHouse as problem:
+        return problem
 
 
 def _rows(environment: Environment) -> list[Row]:

@@ -5,7 +5,7 @@ import logging
 import random
 import time
 import uuid
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -46,6 +46,8 @@ PAGES = {"vi": "/tra-cuu", "en": "/en/status"}
 FIELDS = {"vi": "ma", "en": "code"}
 ON_A_DESK = 20
 FOLLOWED = 100
+EXPLAINED = 10
+"""Failures of each kind that the log explains."""
 
 
 @dataclass
@@ -59,8 +61,8 @@ class Run:
     """Seconds a change may take to be visible."""
     nine: gevent.event.Event = field(default_factory=gevent.event.Event)
     """Set when it is nine o'clock on results day."""
-    explanations: int = field(default=20)
-    """How many more failures are explained in the log."""
+    explained: Counter[str] = field(default_factory=Counter)
+    """How many failures of each kind have been explained in the log."""
 
 
 class Visitor(FastHttpUser):
@@ -150,8 +152,8 @@ class Visitor(FastHttpUser):
         )
 
     def _explain(self, method: str, name: str, failure: Failure) -> None:
-        if self.shared.explanations > 0:
-            self.shared.explanations -= 1
+        if self.shared.explained[failure.kind] < EXPLAINED:
+            self.shared.explained[failure.kind] += 1
             log.warning("%s %s: %r %s", method, name, failure, failure.detail)
 
 

@@ -337,6 +337,21 @@ def test_batch_is_checked_item_by_item_and_in_order() -> None:
             answers.batch(answer({"results": results}), asked, STATUSES)
 
 
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ("status_unavailable", Unavailable),
+        ("overloaded", Unavailable),
+        ("too_many_requests", Limited),
+        ("dossier_not_found", Wrong),
+        ("dossier_or_key_not_found", Wrong),
+    ],
+)
+def test_item_without_an_answer_is_told_from_one_with_a_wrong_one(error: str, kind: type[Exception]) -> None:
+    with pytest.raises(kind):
+        answers.batch(answer({"results": [{"code": CODE, "error": error}]}), [Asked(CODE, CODE)], STATUSES)
+
+
 def test_refusal_for_another_reason_is_noticed() -> None:
     headers = {"content-type": "application/problem+json", "cache-control": "no-store"}
     content = {"code": "malformed_code", "status": 400}
