@@ -17,10 +17,11 @@ class Enumerator(Visitor):
     """One pair of hands of the attacker: takes the next code, asks at once, and never waits for anything but answers.
 
     The lookup holds answers back before it refuses any, a hundred of one address; so more hands than that are needed
-    to be refused. Whoever is refused lets a moment go by, as the attacker's own machine is not to be what is measured.
+    to be refused, however many citizens there are. Whoever is refused lets a moment go by: the attacker's own machine is
+    not to be what is measured.
     """
 
-    weight = 12
+    fixed_count = 120
     wait_time = constant(0)
     who = ATTACKERS
     walk: ClassVar[Iterator[str]] = iter(())

@@ -82,8 +82,8 @@ PROFILES = {
         Profile(
             "enumeration",
             "somebody counts codes up, beside citizens, some of whom have the same address",
-            {Enumerator: 12, Neighbour: 3, Citizen: 4, SlowPhone: 1, Office: 1},
-            users=210,
+            {Enumerator: 1, Neighbour: 3, Citizen: 4, SlowPhone: 1, Office: 2},
+            users=200,
             seconds=60,
             dossiers=500,
             uncounted=frozenset({ATTACKERS, NEIGHBOURS_MISSES}),
