@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import gevent
-from locust import LoadTestShape, events
+from locust import LoadTestShape, events, runners
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.event import EventHook
@@ -58,6 +58,10 @@ DEFAULTS = {
 HAND_OUT, NINE = "dossiers", "nine"
 """Messages to whoever sends visitors: what there is to ask for, and that it is nine o'clock."""
 
+# Seconds for which a worker may be silent. Three, as Locust has it, are too few for one short of processor time, whose
+# visitors would then be sent once more from elsewhere.
+runners.HEARTBEAT_LIVENESS = 20
+
 Listener = TypeVar("Listener", bound=Callable[..., None])
 
 budget = Budget.read(Path(os.environ.get(BUDGET_FILE) or DEFAULT_BUDGET))
@@ -73,11 +77,14 @@ class Clock(LoadTestShape):
     """The profile's curve, from the moment the first visitor is there; the profile may be chosen for each test."""
 
     use_common_options = True
+    seconds = 0.0
+    """For how long there have been visitors."""
 
     def reset_time(self) -> None:
         """Begin anew, with the profile that is asked for now."""
         self._began: float | None = None
         self._struck = False
+        self.seconds = 0.0
         _invite(self._environment)
 
     def tick(self) -> tuple[int, float] | None:
@@ -85,7 +92,8 @@ class Clock(LoadTestShape):
         profile, options, runner = _profile(self._environment), _options(self._environment), _runner(self._environment)
         if self._began is None and runner.user_count:
             self._began = time.monotonic()
-        over = 0.0 if self._began is None else (time.monotonic() - self._began) / options.run_time
+        self.seconds = 0.0 if self._began is None else time.monotonic() - self._began
+        over = self.seconds / options.run_time
         if profile.nine_at is not None and over >= profile.nine_at and not self._struck:
             self._struck = True
             runner.send_message(NINE)
@@ -269,7 +277,16 @@ def _share(house: House, count: int) -> list[Dossier] | NoHouse:
 
 def _rows(environment: Environment) -> list[Row]:
     profile = _profile(environment)
-    return judge(counts, budget, profile.uncounted) + profile.judge(counts)
+    return [*judge(counts, budget, profile.uncounted), *profile.judge(counts), _whole(environment)]
+
+
+def _whole(environment: Environment) -> Row:
+    """Whether the run was all that it should be: what was cut short, or partly not added up, has not kept anything."""
+    assert isinstance(environment.shape_class, Clock)
+    runner, due = _runner(environment), _options(environment).run_time
+    lost = len(runner.clients.missing) if isinstance(runner, MasterRunner) else 0
+    seconds = min(environment.shape_class.seconds, due)
+    return Row("run", f"{seconds:.0f} of {due} s; {lost} workers lost", "all of it", seconds >= due and not lost)
 
 
 def _verdict(environment: Environment) -> str:

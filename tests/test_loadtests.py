@@ -10,6 +10,7 @@ import json
 import os
 import random
 import re
+import signal
 import sys
 import tomllib
 from collections.abc import AsyncIterator, Sequence
@@ -613,8 +614,8 @@ def test_another_house_is_not_made_cold(redis: str | None, problem: str) -> None
 # -- a real run -------------------------------------------------------------------------------------------------------
 
 
-async def locust(*arguments: str, **environ: str) -> tuple[int | None, str]:
-    """Locust in a process of its own; its exit status and everything it printed."""
+async def locust(*arguments: str, stop_at: str = "", **environ: str) -> tuple[int | None, str]:
+    """Locust in a process of its own, told to stop when it prints `stop_at`; its exit status and all it printed."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("LOCUST_", "HOSO24_"))}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "locust", "--headless", "-f", "loadtests/locustfile.py", *arguments),
@@ -624,8 +625,15 @@ async def locust(*arguments: str, **environ: str) -> tuple[int | None, str]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
+    assert process.stdout is not None
+    output = b""
     try:
-        output, _ = await asyncio.wait_for(process.communicate(), timeout=90)
+        async with asyncio.timeout(150):
+            async for line in process.stdout:
+                output += line
+                if stop_at and stop_at.encode() in line:
+                    process.send_signal(signal.SIGINT)
+            await process.wait()
     finally:
         if process.returncode is None:
             process.kill()
@@ -652,6 +660,7 @@ async def test_short_run_on_a_running_house_is_within_budget(house: RunningHouse
         "freshness",
         "intake",
         "errors",
+        "run",
     ]
     assert output.endswith("Within budget.\n")
 
@@ -679,6 +688,19 @@ async def test_master_prepares_and_judges_what_its_workers_do_on_results_day(
     assert output.endswith("Within budget.\n")
     assert output.endswith(report.with_suffix(".txt").read_text("utf-8"))
     assert "<html" in report.read_text("utf-8")
+
+
+async def test_run_that_is_cut_short_has_kept_nothing(house: RunningHouse, tmp_path: Path) -> None:
+    (tmp_path / "budget.toml").write_text(PATIENT)
+    status, output = await locust(
+        *("--users", "4", "--run-time", "10m", "--stop-timeout", "1", "--html", str(tmp_path / "report.html")),
+        HOSO24_LOAD_UP=up_file(tmp_path, house.lookup_url, house.intake_url, house.token),
+        HOSO24_LOAD_BUDGET=str(tmp_path / "budget.toml"),
+        HOSO24_LOAD_DOSSIERS="1",
+        stop_at="All users spawned",
+    )
+    assert status == 1, output
+    assert re.search(r"^run +\d+ of 600 s; 0 workers lost +all of it +FAIL$", output, re.MULTILINE), output
 
 
 async def test_profile_there_is_none_of_is_refused_in_a_sentence(house: RunningHouse, tmp_path: Path) -> None:
