@@ -94,7 +94,7 @@ PROFILES = {
             "everybody is there, and neither memory nor Redis holds anything",
             EVERYBODY,
             users=100,
-            seconds=60,
+            seconds=120,
             dossiers=500,
             spawn_rate=100,
             cold=True,
