@@ -9,7 +9,7 @@ HOURS = (3, 2, 1, 1, 1, 3, 10, 35, 75, 95, 100, 80, 45, 60, 95, 100, 85, 60, 40,
 """An ordinary day, hour by hour, in percent of the busiest: most ask while offices are open, fewer at noon, some in the
 evening. Assumed: we know of no published curve."""
 
-NINE = 0.25
+NINE = 0.1
 """The part of results day's run that is over at nine o'clock."""
 
 

@@ -13,7 +13,7 @@ import re
 import signal
 import sys
 import tomllib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -614,8 +614,10 @@ def test_another_house_is_not_made_cold(redis: str | None, problem: str) -> None
 # -- a real run -------------------------------------------------------------------------------------------------------
 
 
-async def locust(*arguments: str, stop_at: str = "", **environ: str) -> tuple[int | None, str]:
-    """Locust in a process of its own, told to stop when it prints `stop_at`; its exit status and all it printed."""
+async def locust(
+    *arguments: str, until_true: Callable[[], Awaitable[Any]] | None = None, **environ: str
+) -> tuple[int | None, str]:
+    """Locust in a process of its own, told to stop as soon as this is true; its exit status and all it printed."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("LOCUST_", "HOSO24_"))}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "locust", "--headless", "-f", "loadtests/locustfile.py", *arguments),
@@ -625,16 +627,14 @@ async def locust(*arguments: str, stop_at: str = "", **environ: str) -> tuple[in
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    assert process.stdout is not None
-    output = b""
+    ending = asyncio.create_task(process.communicate())
     try:
-        async with asyncio.timeout(150):
-            async for line in process.stdout:
-                output += line
-                if stop_at and stop_at.encode() in line:
-                    process.send_signal(signal.SIGINT)
-            await process.wait()
+        if until_true is not None:
+            await until(until_true, within=120)
+            process.send_signal(signal.SIGINT)
+        output, _ = await asyncio.wait_for(ending, timeout=120)
     finally:
+        ending.cancel()
         if process.returncode is None:
             process.kill()
             await process.wait()
@@ -668,36 +668,57 @@ async def test_short_run_on_a_running_house_is_within_budget(house: RunningHouse
 async def test_master_prepares_and_judges_what_its_workers_do_on_results_day(
     house: RunningHouse, writer: Any, tmp_path: Path
 ) -> None:
+    async def announced() -> bool:
+        completed = DossierStatus.COMPLETED.value
+        return bool(await writer.fetchval("SELECT count(*) >= 12 FROM dossier WHERE status = $1", completed))
+
     (tmp_path / "budget.toml").write_text(PATIENT)
     report, port = tmp_path / "report.html", str(free_port(12_000 + os.getpid() % 3000 * 2))
-    environ = {
+    environ: dict[str, Any] = {
         "HOSO24_LOAD_UP": up_file(tmp_path, house.lookup_url, house.intake_url, house.token),
         "HOSO24_LOAD_BUDGET": str(tmp_path / "budget.toml"),
         "HOSO24_LOAD_DOSSIERS": "12",
     }
     worker = ("--worker", "--master-port", port)
     master = ("--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--expect-workers", "2")
-    run = ("--profile", "results-day", "--users", "20", "--run-time", "5s", "--html", str(report))
-    (status, output), *workers = await asyncio.gather(
-        locust(*master, *run, **environ), locust(*worker, **environ), locust(*worker, **environ)
+    run = (
+        "--profile",
+        "results-day",
+        "--users",
+        "20",
+        "--run-time",
+        "40s",
+        "--stop-timeout",
+        "5",
+        "--html",
+        str(report),
     )
-    assert status == 0, output
+    (status, output), *workers = await asyncio.gather(
+        locust(*master, *run, "--stop-timeout", "5", until_true=announced, **environ),
+        locust(*worker, **environ),
+        locust(*worker, **environ),
+    )
+    assert status == 1, output
     assert [status for status, _ in workers] == [0, 0], workers
-    announced = await writer.fetchval("SELECT count(*) FROM dossier WHERE status = $1", DossierStatus.COMPLETED.value)
-    assert announced >= 12
-    assert output.endswith("Within budget.\n")
+    # All there is to keep was kept, by what both workers did; only that there was no more to wait for than this.
+    assert re.findall(r"^(\w+) .* (?:pass|FAIL)$", output, re.MULTILINE)[-6:] == [*kept(Counts()), "run"]
+    assert re.findall(r"^(\w+) .* FAIL$", output, re.MULTILINE) == ["run"]
+    assert "; 0 workers lost" in output
     assert output.endswith(report.with_suffix(".txt").read_text("utf-8"))
     assert "<html" in report.read_text("utf-8")
 
 
-async def test_run_that_is_cut_short_has_kept_nothing(house: RunningHouse, tmp_path: Path) -> None:
+async def test_run_that_is_cut_short_has_kept_nothing(house: RunningHouse, writer: Any, tmp_path: Path) -> None:
+    async def taken_in() -> bool:
+        return bool(await writer.fetchval("SELECT count(*) >= 3 FROM dossier"))
+
     (tmp_path / "budget.toml").write_text(PATIENT)
     status, output = await locust(
         *("--users", "4", "--run-time", "10m", "--stop-timeout", "1", "--html", str(tmp_path / "report.html")),
         HOSO24_LOAD_UP=up_file(tmp_path, house.lookup_url, house.intake_url, house.token),
         HOSO24_LOAD_BUDGET=str(tmp_path / "budget.toml"),
         HOSO24_LOAD_DOSSIERS="1",
-        stop_at="All users spawned",
+        until_true=taken_in,
     )
     assert status == 1, output
     assert re.search(r"^run +\d+ of 600 s; 0 workers lost +all of it +FAIL$", output, re.MULTILINE), output
