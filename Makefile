@@ -9,7 +9,7 @@ TEST_WORKERS ?= 2
 BENCH_PYTHON ?= $(PYTHON)
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo load load-live rolling gameday bench bench-import test proof monitoring pictures metrics-page image-proof lint audit
+.PHONY: help up down demo load load-live rolling gameday bench bench-import national capacity-page test proof monitoring pictures metrics-page image-proof lint audit
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -66,6 +66,12 @@ bench: .venv-bench/ready ## lookups, ours beside peers, into loadtests/bench/RES
 bench-import: .venv/ready ## `hoso24 import` beside psql \copy of the same rows
 	@exec $(BIN)/python -m loadtests.bench.bulk
 
+national: .venv/ready ## a year of the whole country in steps, into loadtests/national/RESULTS.md (hours; NATIONAL="--help" lists options)
+	@exec $(BIN)/python -m loadtests.national $(NATIONAL)
+
+capacity-page: .venv/ready ## write docs/capacity.md from what was measured (CAPACITY="--help" lists options)
+	@exec $(BIN)/python -m loadtests.capacity $(CAPACITY)
+
 monitoring: .venv/ready ## make rules, alerts, dashboards and the error-budget page from ops/monitoring/*.toml
 	@exec $(BIN)/python -m ops.monitoring
 
@@ -84,6 +90,7 @@ lint: .venv/ready ## ruff and mypy in strict mode
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/python -m ops.monitoring --check
+	@$(BIN)/python -m loadtests.capacity --check
 
 .venv-audit/ready: requirements-audit.lock
 	@echo "Installing into .venv-audit (once) …"

@@ -435,13 +435,16 @@ def import_file(file: Path) -> None:
 @click.option("--days", default=365, show_default=True, help="Over how many days they were submitted.")
 @click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="The last of those days; yesterday by default.")
 @click.option("--broken", default=0.0, show_default=True, help="Share of lines spoiled in various ways.")
+@click.option("--first", default=1, show_default=True, help="Where every sequence of numbers begins.")
 @click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="A file, else standard output.")
-def sample(count: int, seed: int, days: int, until: datetime | None, broken: float, output: Path | None) -> None:
+def sample(
+    count: int, seed: int, days: int, until: datetime | None, broken: float, first: int, output: Path | None
+) -> None:
     """Write made-up dossiers in the national form: fictitious people, fictitious agencies."""
     from intake import progress
 
     last = until.date() if until else date.today() - timedelta(days=1)
-    progress.run_sample(output, count, seed=seed, until=last, days=days, broken=broken)
+    progress.run_sample(output, count, seed=seed, until=last, days=days, broken=broken, first=first)
 
 
 # -- on this machine -------------------------------------------------------------------------------------

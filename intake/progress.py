@@ -78,7 +78,9 @@ def _report(console: Console, path: Path, done: Import, seconds: float) -> None:
     console.print(f"The lookup keys, for the holders only: {done.key_path}")
 
 
-def run_sample(output: Path | None, count: int, *, seed: int, until: date, days: int, broken: float) -> None:
+def run_sample(
+    output: Path | None, count: int, *, seed: int, until: date, days: int, broken: float, first: int = 1
+) -> None:
     """Write sample dossiers to a file or to standard output, drawing progress when it is a file."""
     with Progress(console=Console(stderr=True), disable=output is None) as progress:
         task = progress.add_task(output.name if output else "", total=count)
@@ -89,5 +91,6 @@ def run_sample(output: Path | None, count: int, *, seed: int, until: date, days:
             until=until,
             days=days,
             broken=broken,
+            first=first,
             progress=lambda lines: progress.update(task, advance=lines),
         )

@@ -71,15 +71,18 @@ class Figures:
         return ", ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
 
 
-def put(load: Load, url: str, code: str, folder: Path) -> Figures:
-    """Put the load on the server at `url`; `code` is the first of the load's codes."""
+def put(load: Load, url: str, code: str, folder: Path, *, listed: Path | None = None) -> Figures:
+    """Put the load on the server at `url`; `code` is the first of the load's codes.
+
+    `listed`: a file with one code a line, as they stand in URLs; the load's numbers are then lines of it, from 0 on.
+    """
     seconds = max(1, math.ceil(load.seconds))
     argv = ["wrk", "--threads", "1", "--connections", str(load.connections), "--duration", f"{seconds}s"]
     argv += ["--timeout", f"{TIMEOUT_SECONDS}s", "--script", str(SCRIPTS / f"{load.script}.lua")]
     argv += [f"{url}/api/v1/dossiers/{code}", "--"]
     argv += [str(number) for number in (load.codes.start, len(load.codes), load.seed, load.connections)]
     log = folder / "wrk.log"
-    environ = {"LUA_PATH": f"{SCRIPTS}/?.lua"}
+    environ = {"LUA_PATH": f"{SCRIPTS}/?.lua"} | ({} if listed is None else {"WRK_CODES": str(listed)})
     with started(argv, core=OTHER_CORE, log=log, environ=environ, output=subprocess.PIPE) as wrk:
         # Reading ends when wrk does: at the latest when it is killed here.
         overdue = threading.Timer(seconds + PATIENCE, os.kill, (wrk.pid, signal.SIGKILL))

@@ -78,13 +78,13 @@ async def until_told_to_stop(work: Coroutine[Any, Any, T]) -> T:
 def started(
     argv: Sequence[str],
     *,
-    core: int,
+    core: int | None,
     log: Path,
     environ: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     output: int | None = None,
 ) -> Iterator["subprocess.Popen[str]"]:
-    """A process on that core for as long as the block runs; its output goes to `log`.
+    """A process on that core, or on all, for as long as the block runs; its output goes to `log`.
 
     It has a session of its own, so that a Ctrl-C is ours to answer.
     """
@@ -92,7 +92,7 @@ def started(
         _stop.held = True
         try:
             process = subprocess.Popen(
-                ["taskset", "--cpu-list", str(core), *argv],  # becomes the process itself: the pid is the same
+                [*_kept_on(core), *argv],
                 stdin=subprocess.DEVNULL,
                 stdout=output or file,
                 stderr=file,
@@ -106,6 +106,11 @@ def started(
             _stop.held = False
         _stop.leave()
         yield process
+
+
+def _kept_on(core: int | None) -> list[str]:
+    # taskset becomes the process itself: the pid is the same.
+    return [] if core is None else ["taskset", "--cpu-list", str(core)]
 
 
 def end(process: "subprocess.Popen[str]") -> None:

@@ -1,10 +1,18 @@
--- The n-th code, as loadtests/bench/dossiers.py writes it, and a request for it from one of many clients.
+-- The n-th code, as loadtests/bench/dossiers.py writes it or as it stands in the file WRK_CODES names, and a request
+-- for it from one of many clients.
 
 local codes = {}
 
 local PER_DAY, DAYS_A_MONTH = 10000, 25
 
+local listed
+if os.getenv("WRK_CODES") then
+    listed = {}
+    for code in io.lines(os.getenv("WRK_CODES")) do listed[#listed + 1] = code end
+end
+
 function codes.nth(n)
+    if listed then return listed[n + 1] end
     local day = math.floor(n / PER_DAY)
     return string.format("G99.05.02-26%02d%02d-%05d",
         1 + math.floor(day / DAYS_A_MONTH), 1 + day % DAYS_A_MONTH, n % PER_DAY)

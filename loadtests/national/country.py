@@ -1,0 +1,323 @@
+"""The steps, one after the other, and what is remembered between them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import psutil
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from loadtests.bench.house import House
+from loadtests.bench.processes import CannotMeasure
+from loadtests.bench.servers import ours
+from loadtests.machine import commit, processor
+from loadtests.national import cost, findings, measures, results
+from loadtests.national.estimate import estimate, free, rate
+from loadtests.national.findings import Balance, Cost, Loading, Relation, Run, Step, Timing, Vacuum
+from loadtests.national.house import data_directory, forget, production, relaying, running
+from loadtests.national.measures import Activity, Log
+from loadtests.national.parts import DAYS, Attempt, Parts, Year
+from loadtests.national.throughput import FROM_DISK, Stand, of_servers
+
+SAMPLED = 2000
+"""Codes whose lookup is explained, each alone and then in batches."""
+ASKED = 100_000
+"""Codes that wrk asks for."""
+CHANGED = 20_000
+"""Dossiers that are moved on before the second vacuum, or a fiftieth of all where that is less."""
+GB = 10**9
+MARGIN = 2 * GB
+"""What a part may take at the most, its file and the next one's included."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done. `reserve`: bytes of the disk that stay free; `seconds` a run of wrk, 0 for none."""
+
+    folder: Path
+    steps: tuple[int, ...]
+    year: Year
+    reserve: int
+    seconds: float
+    results: Path
+
+    @property
+    def figures(self) -> Path:
+        """Where the figures of the page are kept."""
+        return self.results.with_name("measured.json")
+
+
+class Pending(msgspec.Struct):
+    """A step under way. `began` and `ended`: how far the log had come; `emptied`: dead rows and vacuums found after the
+    load, and the seconds of the vacuum then."""
+
+    began: Log
+    from_parts: int
+    seconds: float = 0.0
+    file_bytes: int = 0
+    attempts: int = 0
+    cpu: dict[str, float] = {}
+    ended: Log | None = None
+    emptied: tuple[Activity, float] | None = None
+
+
+class Memory(msgspec.Struct):
+    """What the folder knows. `besides`: dossiers that were there before the first part; None before anything is."""
+
+    year: Year
+    besides: int | None = None
+    steps: list[Step] = []
+    pending: Pending | None = None
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What was counted after a load; `data`: where Postgres keeps it."""
+
+    data: Path
+    relations: dict[str, Relation]
+    balance: Balance
+    database_bytes: int
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What the lookup's statement costs."""
+
+    cost: Cost
+    from_memory: Timing
+    from_disk: Timing
+
+
+class Country:
+    """One folder with its house. `go` does what is left to do of the plan."""
+
+    def __init__(self, plan: Plan, say: Callable[[str], None]) -> None:
+        self._plan = plan
+        self._say = say
+        self._path = plan.folder / "national.json"
+        self._memory = Memory(plan.year)
+
+    def go(self) -> list[Step]:
+        """Every step that is not done yet; all that are. Raises CannotMeasure, and goes on from there the next time."""
+        if self._path.exists():
+            self._memory = self._remembered()
+        for dossiers in self._plan.steps:
+            if self._done(dossiers):
+                self._say(f"{dossiers:,} dossiers: done before.")
+            # A step that was under way may have been a smaller one.
+            while not self._done(dossiers) and self._step(dossiers):
+                pass
+        if not self._memory.steps:
+            raise CannotMeasure("There is no room for the first step.")
+        return self._memory.steps
+
+    def _done(self, dossiers: int) -> bool:
+        return any(step.dossiers >= dossiers for step in self._memory.steps)
+
+    def _step(self, dossiers: int) -> bool:
+        """Load, measure and publish as many as fit on the disk; whether those are more than before."""
+        size = self._memory.year.size
+        with self._house() as house:
+            if self._memory.besides is None:
+                self._memory.besides = measures.counted(house)[0]["dossier"].rows
+                self._remember()
+            parts = Parts(house, self._memory.year)
+            number = self._load(house, parts, self._fitting(house, dossiers // size, parts.done()))
+            if not number or self._done(number * size):
+                self._say(f"{dossiers:,} dossiers: the disk has no room for more than there are.")
+                return False
+            self._vacuum(house)
+            counted = self._counted(house, number * size)
+        self._memory.steps.append(self._measured(number, counted))
+        self._memory.pending = None
+        self._remember()
+        results.write(self._plan.results, self._plan.figures, self._memory.steps)
+        return True
+
+    def _fitting(self, house: House, wanted: int, done: int) -> int:
+        """How many parts there can be, of those that are wanted; said together with the estimate."""
+        size, left = self._memory.year.size, free(data_directory(house))
+        known = rate(self._memory.steps, findings.read(self._plan.figures))
+        more = (wanted - done) * size
+        if known is None or more <= 0:
+            self._say(f"{wanted * size:,} dossiers: {more:,} to load; {left / GB:,.0f} GB are free.")
+            return wanted
+        expected = estimate(known, more, left, self._plan.reserve)
+        self._say(
+            f"{wanted * size:,} dossiers: {more:,} to load, about {expected.bytes / GB:,.1f} GB and "
+            f"{expected.seconds / 60:,.0f} minutes by {known.source}; {left / GB:,.0f} GB are free."
+        )
+        if not expected.all_fit:
+            self._say(f"Only {expected.fits:,} of them fit with {self._plan.reserve / GB:g} GB left free.")
+        return done + expected.fits // size if not expected.all_fit else wanted
+
+    def _load(self, house: House, parts: Parts, wanted: int) -> int:
+        """Bring in what is missing; the number of parts there are then."""
+        done = parts.done()
+        pending = self._memory.pending
+        if pending is None:
+            pending = self._memory.pending = Pending(measures.log(house), done)
+            self._remember()
+        if pending.ended is not None:
+            return done
+
+        used = of_servers(house)["postgres"]
+
+        def note(attempt: Attempt) -> None:
+            nonlocal used
+            before, used = used, of_servers(house)["postgres"]
+            pending.cpu["import"] = pending.cpu.get("import", 0.0) + attempt.cpu
+            pending.cpu["postgres"] = pending.cpu.get("postgres", 0.0) + used - before
+            pending.seconds += attempt.seconds
+            pending.file_bytes += attempt.file_bytes
+            pending.attempts += 1
+            self._remember()
+
+        size, before = self._memory.year.size, pending.from_parts
+        with _progress() as progress:
+            bar = progress.add_task("dossiers", total=wanted * size, completed=parts.lines())
+            for number in parts.load(done, wanted, lambda lines: progress.update(bar, completed=lines), note):
+                done = number
+                if number < wanted and free(data_directory(house)) < self._plan.reserve + MARGIN:
+                    progress.console.print(f"The disk is as full as it may be: {number * size:,} dossiers.")
+                    break
+        if done > before:
+            pending.ended = measures.log(house)
+            self._remember()
+        return done
+
+    def _vacuum(self, house: House) -> None:
+        """The vacuum after the load, once."""
+        pending = self._pending
+        if pending.emptied is None:
+            self._say("Vacuum after the load …")
+            found = measures.activity(house)
+            pending.emptied = found, measures.vacuum(house)
+            self._remember()
+
+    def _counted(self, house: House, dossiers: int) -> Counted:
+        """What there is to count. Raises CannotMeasure if those are not the dossiers that were loaded."""
+        self._say("Counting …")
+        relations, balance = measures.counted(house)
+        if relations["dossier"].rows != (self._memory.besides or 0) + dossiers:
+            raise CannotMeasure(
+                f"There are {relations['dossier'].rows:,} dossiers and not {self._memory.besides:,} + {dossiers:,}."
+            )
+        return Counted(data_directory(house), relations, balance, measures.database_bytes(house))
+
+    def _measured(self, number: int, counted: Counted) -> Step:
+        """All that is to be found with so many parts in."""
+        pending, size = self._pending, self._memory.year.size
+        assert pending.ended is not None
+        forget(counted.data)
+        with self._house(pinned=True) as house, relaying(house) as relay:
+            codes = Parts(house, self._memory.year).codes(number, SAMPLED + ASKED)
+            sample, asked = codes[: min(SAMPLED, len(codes) // 2)], codes[min(SAMPLED, len(codes) // 2) :]
+            explained = self._explained(house, sample, asked)
+            if not self._plan.seconds:
+                vacuum, conditions = self._moved_on(house, number * size), self._conditions(house, {})
+        runs: dict[str, Run] = {}
+        redis_bytes = 0.0
+        if self._plan.seconds:
+            forget(counted.data)
+            with self._house(pinned=True) as house, relaying(house) as relay:
+                stand = Stand(house, relay, asked, self._plan.seconds, self._say)
+                runs[FROM_DISK] = stand.from_disk()
+                redis_bytes = stand.redis_bytes()
+                runs |= stand.from_memory()
+                vacuum, conditions = self._moved_on(house, number * size), self._conditions(house, runs)
+        return Step(
+            dossiers=number * size,
+            events=counted.relations["event"].rows,
+            loading=Loading(
+                added=(number - pending.from_parts) * size,
+                seconds=pending.seconds,
+                file_bytes=pending.file_bytes,
+                wal_bytes=pending.ended.bytes - pending.began.bytes,
+                wal_records=pending.ended.records - pending.began.records,
+                wal_full_pages=pending.ended.full_pages - pending.began.full_pages,
+                attempts=pending.attempts,
+                cpu=pending.cpu,
+            ),
+            database_bytes=counted.database_bytes,
+            relations=counted.relations,
+            balance=counted.balance,
+            vacuum=vacuum,
+            cost=explained.cost,
+            from_memory=explained.from_memory,
+            from_disk=explained.from_disk,
+            runs=runs,
+            redis_bytes=redis_bytes,
+            conditions=conditions,
+        )
+
+    def _explained(self, house: House, sample: list[str], others: list[str]) -> Explanation:
+        """The lookup's statement over the sample: first with nothing in memory, then with all that it takes."""
+        self._say(f"Explaining {len(sample):,} lookups …")
+        with ours(house).start() as server:
+            statement = cost.caught(house, server, others)
+        from_disk = cost.explained(house, statement, sample)
+        from_memory = cost.explained(house, statement, sample)
+        batches = cost.explained(house, statement, sample, batch=cost.BATCH)
+        return Explanation(
+            cost.cost(from_memory, batches, len(sample)), cost.timing(from_memory), cost.timing(from_disk)
+        )
+
+    def _moved_on(self, house: House, dossiers: int) -> Vacuum:
+        """Some dossiers moved on, and the vacuum after that."""
+        assert self._pending.emptied is not None
+        count = min(CHANGED, dossiers // 50)
+        self._say(f"Moving {count:,} dossiers on, and vacuum …")
+        codes = Parts(house, self._memory.year).codes(dossiers // self._memory.year.size, count, seed=2)
+        return measures.after_changes(house, codes, self._pending.emptied)
+
+    def _conditions(self, house: House, runs: dict[str, Run]) -> dict[str, str]:
+        told = ", ".join(f"{name} {value}" for name, value in production().items())
+        most = max((run.strangers for run in runs.values()), default=0.0)
+        return {
+            "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+            "hoso24": commit(*map(str, (self._plan.results, self._plan.figures))),
+            "machine": f"{processor()}, {psutil.virtual_memory().total / 2**30:.0f} GiB",
+            "PostgreSQL": f"{house.ask('reader', lambda reader: reader.fetchval('SHOW server_version'))}; {told}",
+            "parts": f"{self._memory.year.size:,} dossiers each, all of {DAYS} days up to {self._memory.year.until}",
+            "others": f"took at most {most:.0%} of a core during a run of wrk" if runs else "no run of wrk",
+        }
+
+    @property
+    def _pending(self) -> Pending:
+        if self._memory.pending is None:
+            raise CannotMeasure(f"{self._path} knows of no step under way, though there is one; begin in a new folder.")
+        return self._memory.pending
+
+    def _remembered(self) -> Memory:
+        """What is known of the folder. Raises CannotMeasure if its parts are of another size."""
+        memory = msgspec.json.decode(self._path.read_bytes(), type=Memory)
+        if memory.year.size != self._plan.year.size:
+            raise CannotMeasure(f"{self._plan.folder} has parts of {memory.year.size:,} dossiers; say --part.")
+        return memory
+
+    def _remember(self) -> None:
+        fresh = self._path.with_suffix(".unfinished")
+        fresh.write_bytes(msgspec.json.encode(self._memory))
+        fresh.rename(self._path)
+
+    @contextmanager
+    def _house(self, *, pinned: bool = False) -> Iterator[House]:
+        with running(self._plan.folder, production(), pinned=pinned) as house:
+            yield house
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )

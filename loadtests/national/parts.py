@@ -1,0 +1,206 @@
+"""`hoso24 sample` and `hoso24 import`, in parts: each made, imported and removed, and none of them twice.
+
+A part's file is the same whenever it is made, and the import knows how far it came with a file, so whatever is cut off
+goes on where it was. Every part covers the whole year, so its rows fall all over the indexes: the worst order there
+is. A year that comes in day by day touches fewer pages, and writes less log.
+"""
+
+import json
+import random
+import resource
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from loadtests.bench.house import House
+from loadtests.bench.processes import HOSO24, CannotMeasure, end, surroundings
+
+FIRST = 100_001
+"""Above the numbers of the sample dossiers that `hoso24 up` brings."""
+NUMBERS = 0.05
+"""How far apart two parts' numbers begin, as a share of a part: more than any agency of the sample gives out in one."""
+DAYS = 365
+KEPT = 0.1
+"""Share of the codes that is kept for asking: a random tenth of each part."""
+LOOK_SECONDS = 1.0
+
+RUNS = """
+SELECT name, line, taken, already_here, rejected, finished_at IS NOT NULL AS finished
+  FROM import_run
+ WHERE name LIKE 'part-%'
+"""
+
+
+@dataclass(frozen=True)
+class Year:
+    """Which dossiers: `size` in a part, the last handed in on `until` (ISO). The same year has the same dossiers."""
+
+    size: int
+    until: str = field(default_factory=lambda: f"{datetime.now(UTC).date() - timedelta(days=1)}")
+    seed: int = 24
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One import that was begun, however it ended. `file_bytes`: of its file, once that is wholly in; `cpu`: seconds of
+    processor time."""
+
+    seconds: float
+    file_bytes: int
+    finished: bool
+    cpu: float
+
+
+class Parts:
+    """The parts of one year, in one house."""
+
+    def __init__(self, house: House, year: Year) -> None:
+        self._house = house
+        self._year = year
+        self._files = house.folder / "parts"
+        self._codes = house.folder / "codes"
+        self._environ = surroundings() | house.environ
+        for folder in (self._files, self._codes):
+            folder.mkdir(exist_ok=True)
+
+    def done(self) -> int:
+        """How many parts are wholly in, counted from the first."""
+        runs = self._runs()
+        number = 0
+        while self._name(number) in runs and runs[self._name(number)]["finished"]:
+            self._keep(number)
+            number += 1
+        return number
+
+    def lines(self) -> int:
+        """How many lines of all parts are in and committed."""
+        return sum(run["line"] for run in self._runs().values())
+
+    def codes(self, parts: int, count: int, seed: int = 1) -> list[str]:
+        """That many different codes of the first `parts` parts, drawn at random; fewer if fewer were kept."""
+        kept: list[str] = []
+        for number in range(parts):
+            kept += self._list(number).read_text("utf-8").split()
+        return random.Random(seed).sample(kept, min(count, len(kept)))
+
+    def load(
+        self, first: int, last: int, told: Callable[[int], None], note: Callable[[Attempt], None]
+    ) -> Iterator[int]:
+        """Bring in the parts from `first` up to but not `last`; yields the number of parts after each.
+
+        The next part is made while one comes in. `told` hears how many lines are in, `note` of every import that was
+        begun. Raises CannotMeasure if a part cannot be made or one of its lines was not taken.
+        """
+        if first >= last:
+            return
+        with ExitStack() as undo:
+            making = undo.enter_context(self._making(first))
+            for number in range(first, last):
+                self._made(number, making)
+                if number + 1 < last:
+                    making = undo.enter_context(self._making(number + 1))
+                self._import(number, told, note)
+                self._keep(number)
+                yield number + 1
+
+    @contextmanager
+    def _making(self, number: int) -> Iterator["subprocess.Popen[str] | None"]:
+        """The process that writes the part's file; None if it is there already."""
+        if self._file(number).exists():
+            yield None
+            return
+        command = [*HOSO24, "sample", "--n", str(self._year.size), "--seed", str(self._year.seed + number)]
+        command += ["--first", str(FIRST + number * max(1, int(NUMBERS * self._year.size)))]
+        command += ["--days", str(DAYS), "--until", self._year.until, "--output", str(self._unfinished(number))]
+        process = self._start(command)
+        try:
+            yield process
+        finally:
+            end(process)
+
+    def _made(self, number: int, making: "subprocess.Popen[str] | None") -> None:
+        if making is None:
+            return
+        if making.wait() != 0:
+            raise CannotMeasure(f"hoso24 sample failed; see {self._log}.")
+        self._unfinished(number).rename(self._file(number))
+
+    def _import(self, number: int, told: Callable[[int], None], note: Callable[[Attempt], None]) -> None:
+        began, used = time.monotonic(), _used_by_children()
+        process = self._start([*HOSO24, "import", str(self._file(number))])
+        try:
+            while process.poll() is None:
+                told(self.lines())
+                try:
+                    process.wait(LOOK_SECONDS)
+                except subprocess.TimeoutExpired:
+                    continue
+        finally:
+            end(process)
+            finished = process.returncode == 0
+            size = self._file(number).stat().st_size if finished else 0
+            note(Attempt(time.monotonic() - began, size, finished, _used_by_children() - used))
+        told(self.lines())
+        if process.returncode != 0:
+            raise CannotMeasure(f"hoso24 import failed; see {self._log}. Called again, this goes on where it was.")
+        run = self._runs()[self._name(number)]
+        if run["rejected"] or run["taken"] + run["already_here"] != self._year.size:
+            raise CannotMeasure(f"Not every line of {self._name(number)} was taken: {dict(run)}.")
+
+    def _keep(self, number: int) -> None:
+        """Keep some of the part's codes, and remove its files. Safe to call again."""
+        keys = self._file(number).with_name(self._file(number).name + ".keys.ndjson")
+        if keys.exists() and not self._list(number).exists():
+            lines = keys.read_text("utf-8").splitlines()
+            chosen = random.Random(self._year.seed + number).sample(lines, max(1, int(KEPT * len(lines))))
+            fresh = self._list(number).with_suffix(".unfinished")
+            fresh.write_text("".join(f"{json.loads(line)['code']}\n" for line in chosen), "utf-8")
+            fresh.rename(self._list(number))
+        if not self._list(number).exists():
+            raise CannotMeasure(f"The codes of {self._name(number)} are gone; begin in a new folder.")
+        for path in self._files.glob(f"{self._name(number)}*"):
+            path.unlink()
+
+    def _start(self, command: Sequence[str]) -> "subprocess.Popen[str]":
+        with self._log.open("a") as log:
+            return subprocess.Popen(
+                command,
+                cwd=self._house.folder,
+                env=self._environ,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+            )
+
+    def _runs(self) -> dict[str, Any]:
+        rows = self._house.ask("writer", lambda writer: writer.fetch(RUNS))
+        return {row["name"]: row for row in rows}
+
+    @property
+    def _log(self) -> Path:
+        return self._house.folder / "parts.log"
+
+    def _name(self, number: int) -> str:
+        return f"part-{number:04d}.ndjson"
+
+    def _file(self, number: int) -> Path:
+        return self._files / self._name(number)
+
+    def _unfinished(self, number: int) -> Path:
+        return self._file(number).with_suffix(".unfinished")
+
+    def _list(self, number: int) -> Path:
+        return self._codes / f"part-{number:04d}.txt"
+
+
+def _used_by_children() -> float:
+    """Seconds of processor time of those that have ended and were waited for."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return ended.ru_utime + ended.ru_stime

@@ -1,0 +1,309 @@
+"""The year of the whole country: it loads what it says, once, goes on where it was, and measures what is there."""
+
+import asyncio
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from loadtests.bench import dossiers
+from loadtests.bench.house import House
+from loadtests.bench.processes import CannotMeasure, end
+from loadtests.national import cost, findings, measures, parts, results
+from loadtests.national.__main__ import read_options
+from loadtests.national.cost import Explained
+from loadtests.national.country import Country, Plan
+from loadtests.national.estimate import PASSING, Rate, estimate, rate
+from loadtests.national.findings import Balance, Cost, Loading, Relation, Run, Step, Timing, Vacuum
+from loadtests.national.house import production
+from loadtests.national.parts import Attempt, Parts, Year
+from lookup import store
+from tests.conftest import KEY_SECRETS, Database
+
+ROOT = Path(__file__).parent.parent
+YEAR = Year(size=2000, until="2026-11-25")
+FEW = 1500
+
+
+def step(number: int, *, buffers: float = 6.0, **changes: Any) -> Step:
+    """A step with that many dossiers, everything in it in proportion."""
+    relation = Relation(number, 900 * number, 100 * number, {"dossier_pkey": 60 * number})
+    found = Step(
+        dossiers=number,
+        events=4 * number,
+        loading=Loading(
+            number,
+            number / 5000,
+            3000 * number,
+            4000 * number,
+            20 * number,
+            number // 10,
+            1,
+            {"import": number / 9000, "postgres": number / 20_000},
+        ),
+        database_bytes=3000 * number,
+        relations={"dossier": relation, "event": relation},
+        balance=Balance(16, number // 17, number // 15, 60 * number, 70 * number),
+        vacuum=Vacuum(1.5, 0, 3, 100, 90, 100_000, 100, 0.5),
+        cost=Cost(100, buffers, 5, 7, buffers - 3, 2.5, 0),
+        from_memory=Timing(0.05, 0.1, 1.0, 0.0),
+        from_disk=Timing(0.5, 1.0, 9.0, 16_384.0),
+        runs={"cold, data in memory": Run(64, 9000, 2.0, 5.0, 9.0, 0, {"lookup": 170, "postgres": 60, "redis": 20}, 0)},
+        redis_bytes=600.0,
+        conditions={"date": "today"},
+    )
+    return msgspec.structs.replace(found, **changes)
+
+
+# -- before anything is loaded ---------------------------------------------------------------------------------
+
+
+def test_estimate_is_of_the_step_before() -> None:
+    known = rate([step(1000), step(2000, database_bytes=8_000_000)], [step(9_000_000)])
+    assert known is not None
+    assert (known.bytes, known.per_second) == (4000, 5000)
+    expected = estimate(known, 10_000, free=10**12, reserve=0)
+    assert (expected.bytes, expected.seconds, expected.fits, expected.all_fit) == (40_000_000, 2.0, 10_000, True)
+
+
+def test_first_estimate_is_of_what_was_published() -> None:
+    known = rate([], [step(1000)])
+    assert known is not None
+    assert known.source.startswith("the published figures")
+    assert rate([], []) is None
+
+
+def test_reserve_is_left_free() -> None:
+    expected = estimate(Rate(1000.0, 1.0, ""), 5000, free=PASSING + 7_000_000, reserve=3_000_000)
+    assert (expected.fits, expected.all_fit) == (4000, False)
+    assert estimate(Rate(1000.0, 1.0, ""), 5000, free=PASSING, reserve=1).fits == 0
+
+
+@pytest.mark.parametrize("arguments", [["--dossiers", "150000"], ["--dossiers", "200000,100000"], ["--seconds", "0.5"]])
+def test_impossible_options_are_refused(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit):
+        read_options(arguments)
+
+
+def test_settings_are_those_of_production() -> None:
+    assert production()["shared_buffers"] == "2GB"
+    assert production()["max_wal_size"] == "8GB"
+
+
+# -- what is written -------------------------------------------------------------------------------------------
+
+
+def test_figures_are_read_as_they_were_written(tmp_path: Path) -> None:
+    steps = [step(1000), step(2000)]
+    results.write(tmp_path / "RESULTS.md", tmp_path / "measured.json", steps)
+    assert findings.read(tmp_path / "measured.json") == steps
+    page = (tmp_path / "RESULTS.md").read_text("utf-8")
+    assert page == results.text(steps)
+    assert "| dossiers | 1,000 | 2,000 |" in page
+    assert "| **a cold lookup**: buffers touched, mean | 6.00 | 6.00 |" in page
+    assert "| **cold, data in memory**: lookups/s | 4,500 | 4,500 |" in page
+
+
+def test_a_lookup_that_grew_too_dear_is_a_fault() -> None:
+    assert results.faults([step(1000), step(10_000, buffers=7.8)]) == []
+    (fault,) = results.faults([step(1000), step(10_000, buffers=7.9)])
+    assert "1.32 times" in fault
+    assert fault in results.text([step(1000), step(10_000, buffers=7.9)])
+
+
+def test_errors_and_scans_of_whole_partitions_are_faults() -> None:
+    run = msgspec.structs.replace(step(1000).runs["cold, data in memory"], errors=3)
+    scans = msgspec.structs.replace(step(1000).cost, sequential=2)
+    faults = results.faults([step(1000, runs={"cold": run}, cost=scans)])
+    assert [fault.partition(": ")[2] for fault in faults] == ["2 statements read a whole partition.", "3 errors, cold."]
+
+
+# -- on a database ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def house(database: Database, redis_url: str, tmp_path: Path) -> House:
+    """The tests' own servers, as a house with nothing running in it."""
+    roles = {role: database.url(f"hoso24_{role}") for role in ("owner", "writer", "relay", "reader")}
+    admin = database.admin_url.rpartition("/")[0] + f"/{database.name}"
+    environ = {
+        "HOSO24_PG_WRITER_URL": roles["writer"],
+        "HOSO24_LOOKUP_KEY_SECRETS": KEY_SECRETS,
+    }
+    return House(tmp_path, os.getpid(), "", {**roles, "admin": admin}, redis_url, environ)
+
+
+@pytest.fixture
+async def filled(house: House, owner: Any, monkeypatch: pytest.MonkeyPatch) -> House:
+    """With FEW dossiers, whose codes can be computed."""
+    monkeypatch.setattr(dossiers, "SPARE", 0)
+    await dossiers.write(owner, FEW)
+    return house
+
+
+async def in_thread(work: Callable[[], Any]) -> Any:
+    """What asks the database by itself cannot do so inside of a test's own loop."""
+    return await asyncio.to_thread(work)
+
+
+async def test_buffers_of_the_readers_own_statement(filled: House) -> None:
+    codes = [dossiers.code(n) for n in range(0, FEW, 15)]
+    singly = await in_thread(lambda: cost.explained(filled, store.DOSSIERS, codes))
+    batches = await in_thread(lambda: cost.explained(filled, store.DOSSIERS, codes, batch=cost.BATCH))
+    assert (len(singly), len(batches)) == (100, 2)
+    found = cost.cost(singly, batches, len(codes))
+    # An index of one or two pages' depth and the row itself; the rest of the statement comes on top.
+    assert 2 <= found.of_dossier <= 4
+    assert found.least >= found.of_dossier
+    assert found.in_batch == pytest.approx(found.of_dossier, rel=0.2)
+    assert found.sequential == 0
+    assert 0 < cost.timing(singly).median <= cost.timing(singly).p99 <= cost.timing(singly).longest
+
+
+async def test_a_scan_of_a_whole_partition_is_seen(filled: House) -> None:
+    scanning = store.DOSSIERS.replace("dossier.code = wanted.code", "dossier.code || '' = wanted.code")
+    assert scanning != store.DOSSIERS
+    (seen,) = await in_thread(lambda: cost.explained(filled, scanning, [dossiers.code(1)]))
+    assert seen.sequential
+
+
+async def test_a_statement_that_reads_no_dossier_is_no_measurement(filled: House) -> None:
+    with pytest.raises(CannotMeasure):
+        await in_thread(lambda: cost.explained(filled, "SELECT unnest($1::text[])", [dossiers.code(1)]))
+
+
+def test_cost_is_a_mean() -> None:
+    singly = [Explained(6, 3, False, 0.1, 0), Explained(8, 4, False, 0.3, 8192)]
+    found = cost.cost(singly, [Explained(100, 50, True, 1.0, 0)], 20)
+    assert (found.mean, found.least, found.most, found.of_dossier, found.in_batch) == (7, 6, 8, 3.5, 2.5)
+    assert found.sequential == 1
+    assert cost.timing(singly).disk_bytes == 4096
+
+
+async def test_sizes_balance_and_vacuum_are_of_what_is_there(filled: House, owner: Any) -> None:
+    relations, balance = await in_thread(lambda: measures.counted(filled))
+    assert relations["dossier"].rows == FEW
+    assert relations["event"].rows == 0
+    total = await owner.fetchval(
+        "SELECT sum(pg_total_relation_size(relid)) FROM pg_partition_tree('dossier') WHERE isleaf"
+    )
+    assert relations["dossier"].total == total
+    assert list(relations["dossier"].indexes) == ["dossier_pkey"]
+    assert set(relations["event"].indexes) == {
+        "event_in_commit_order", "event_pkey", "source_event_is_recorded_once",
+    }  # fmt: skip
+    counts = [row["count"] for row in await owner.fetch("SELECT count(*) FROM dossier GROUP BY tableoid")]
+    assert (balance.partitions, balance.fewest, balance.most) == (16, min(counts), max(counts))
+
+
+async def test_moved_dossiers_are_dead_rows_until_the_vacuum(filled: House, owner: Any) -> None:
+    codes = [dossiers.code(n) for n in range(300)]
+    before = await in_thread(lambda: measures.activity(filled))
+    vacuum = await in_thread(lambda: measures.after_changes(filled, codes, (before, 0.0)))
+    assert (vacuum.changed, vacuum.dead) == (300, 300)
+    assert 0 < vacuum.in_place <= 300  # there is room on the page for the next of some at least
+    assert vacuum.change_wal_bytes > 300 * 100
+    assert (await in_thread(lambda: measures.activity(filled))).dead == 0
+    assert await owner.fetchval("SELECT count(*) FROM dossier WHERE version = 4") == 300
+
+
+# -- parts -----------------------------------------------------------------------------------------------------
+
+
+def load(house: House, year: Year, first: int, last: int, notes: list[Attempt]) -> list[int]:
+    return list(Parts(house, year).load(first, last, lambda _: None, notes.append))
+
+
+async def test_parts_go_on_where_they_were_cut_off_and_do_not_meet(
+    house: House, owner: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "LOOK_SECONDS", 0.01)
+    notes: list[Attempt] = []
+
+    def cut_off(lines: int) -> None:
+        if lines:
+            raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            list(Parts(house, YEAR).load(0, 2, cut_off, notes.append))
+
+    await in_thread(interrupted)
+    run = await owner.fetchrow("SELECT line, finished_at FROM import_run")
+    assert 0 < run["line"] < YEAR.size
+    assert run["finished_at"] is None
+    assert await in_thread(Parts(house, YEAR).done) == 0
+    assert await in_thread(lambda: load(house, YEAR, 0, 2, notes)) == [1, 2]
+    assert [(note.finished, note.file_bytes > YEAR.size * 1000) for note in notes] == [
+        (False, False),
+        (True, True),
+        (True, True),
+    ]
+    # Not begun anew: what was in before was passed over, and not found "already here".
+    assert await owner.fetchval("SELECT sum(already_here) FROM import_run") == 0
+    assert await owner.fetchval("SELECT count(*) FROM dossier") == 2 * YEAR.size
+    done = Parts(house, YEAR)
+    assert await in_thread(done.done) == 2
+    assert await in_thread(done.lines) == 2 * YEAR.size
+    assert list((house.folder / "parts").iterdir()) == []
+    codes = done.codes(2, 30)
+    assert len(set(codes)) == 30
+    assert await owner.fetchval("SELECT count(*) FROM dossier WHERE code = ANY ($1)", codes) == 30
+
+
+async def test_a_part_whose_lines_were_not_all_taken_is_no_measurement(house: House) -> None:
+    begun = Parts(house, YEAR)
+    (house.folder / "parts" / "part-0000.ndjson").write_text("{}\n", "utf-8")  # it is there, so it is not made
+    with pytest.raises(CannotMeasure, match="Not every line"):
+        await in_thread(lambda: list(begun.load(0, 1, lambda _: None, lambda _: None)))
+
+
+# -- all of it -------------------------------------------------------------------------------------------------
+
+
+def said_by(command: list[str]) -> str:
+    """What it prints. It is asked to stop if it takes too long, so that it stops all that it has started."""
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        said, _ = process.communicate(timeout=240)
+    finally:
+        end(process)
+    assert process.returncode == 0, said
+    return said
+
+
+def test_whole_run_without_load() -> None:
+    with tempfile.TemporaryDirectory(prefix="hoso24-national-test-") as name:
+        folder = Path(name)
+        page = folder / "RESULTS.md"
+        command = [sys.executable, "-m", "loadtests.national", "--dossiers", "400", "--part", "400", "--seconds", "0"]
+        command += ["--reserve", "0.1", "--folder", str(folder / "data"), "--results", str(page)]
+        first = said_by(command)
+        assert "Vacuum after the load" in first
+        (found,) = findings.read(folder / "measured.json")
+        assert (found.dossiers, found.loading.added, found.loading.attempts) == (400, 400, 1)
+        assert found.relations["event"].rows == found.events > 2 * 400
+        assert found.loading.wal_bytes > 400 * 1000
+        assert all(seconds > 0 for seconds in found.loading.cpu.values())
+        assert found.loading.cpu.keys() == {"import", "postgres"}
+        assert found.cost.sequential == 0
+        assert found.vacuum.changed == 400 // 50
+        assert page.read_text("utf-8") == results.text([found])
+        assert "400 dossiers: done before." in said_by(command)
+        assert findings.read(folder / "measured.json") == [found]
+
+
+def test_a_folder_keeps_to_its_parts(tmp_path: Path) -> None:
+    plan = Plan(tmp_path, (200,), Year(200), 0, 0.0, tmp_path / "RESULTS.md")
+    memory = {"year": dataclasses.asdict(Year(100)), "besides": 0}
+    (tmp_path / "national.json").write_text(json.dumps(memory), "utf-8")
+    with pytest.raises(CannotMeasure, match="parts of 100"):
+        Country(plan, lambda _: None).go()
