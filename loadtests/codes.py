@@ -56,9 +56,6 @@ class Shelf:
     def __len__(self) -> int:
         return len(self._dossiers)
 
-    def __iter__(self) -> Iterator[Dossier]:
-        return iter(self._dossiers)
-
     def put(self, dossier: Dossier) -> None:
         """Add the newest."""
         self._dossiers.append(dossier)

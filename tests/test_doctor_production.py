@@ -20,6 +20,7 @@ from ops.doctor import NOT_EXAMINED, Finding, Verdict
 from ops.embedded import Account, write_private
 from ops.guardian import Guardian
 from ops.sentinels import Answer
+from ops.watched import PASSWORD
 from tests import debian
 from tests.conftest import ROLES, Database
 from tests.debian import Authority, Certificate, DebianPostgres, DebianRedis, DebianSentinel, PgBouncer, Watched
@@ -29,7 +30,8 @@ from tests.test_doctor import Patient
 
 async def found(environ: dict[str, str], check: str) -> Finding:
     """What one check found, everything that this environment names being examined."""
-    (finding,) = [each for each in await hoso24.examine_house(environ) if each.check == check]
+    findings: list[Finding] = await hoso24.examine_house(environ)
+    (finding,) = [each for each in findings if each.check == check]
     return finding
 
 
@@ -56,12 +58,12 @@ class Secured:
             "tls-ca-cert-file": str(believed),
             "tls-replication": "yes",
             f"sentinel monitor dossiers 127.0.0.1 {self.redis.port} 1": None,
-            f"sentinel auth-pass dossiers {debian.PASSWORD}": None,
+            f"sentinel auth-pass dossiers {PASSWORD}": None,
         }
 
     @property
     def environ(self) -> dict[str, str]:
-        ca, password = self.authority.path, debian.PASSWORD
+        ca, password = self.authority.path, PASSWORD
         return {
             "HOSO24_PG_READER_URL": f"{self.postgres.admin_url}?sslmode=verify-full&sslrootcert={ca}",
             "HOSO24_REDIS_URL": f"rediss://:{password}@127.0.0.1:{self.redis.port}/0?ssl_ca_certs={ca}",
@@ -71,7 +73,7 @@ class Secured:
     @property
     def by_sentinel(self) -> dict[str, str]:
         place = f"127.0.0.1:{self.sentinel.port}"
-        url = f"rediss+sentinel://:{debian.PASSWORD}@{place}/dossiers?ssl_ca_certs={self.authority.path}"
+        url = f"rediss+sentinel://:{PASSWORD}@{place}/dossiers?ssl_ca_certs={self.authority.path}"
         return {"HOSO24_REDIS_URL": url}
 
     async def show(self, certificate: Certificate) -> None:
@@ -82,7 +84,7 @@ class Secured:
         await plain.execute("SELECT pg_reload_conf()")
         await plain.close()
         async with redis.asyncio.Redis(
-            port=self.redis.port, password=debian.PASSWORD, protocol=2, ssl=True, ssl_cert_reqs="none"
+            port=self.redis.port, password=PASSWORD, protocol=2, ssl=True, ssl_cert_reqs="none"
         ) as direct:
             await direct.config_set("tls-cert-file", str(shown.path))
 

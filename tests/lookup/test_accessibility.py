@@ -88,7 +88,8 @@ async def assert_readable(browser: Browser, axe: str, url: object) -> None:
 
 def view(lookup: Condition, updates: Condition, intake: Condition, **others: Any) -> View:
     parts = {Part.LOOKUP: lookup, Part.UPDATES: updates, Part.INTAKE: intake}
-    return View(**{"at": NOON, "parts": parts, "heartbeat_at": NOON, "notices_at": NOON} | others)
+    usual: dict[str, Any] = {"at": NOON, "parts": parts, "heartbeat_at": NOON, "notices_at": NOON}
+    return View(**usual | others)
 
 
 def since(state: State, reason: Reason) -> Condition:

@@ -315,9 +315,10 @@ def test_redis_connection_that_was_reset_while_idle_costs_no_answer(
         client = Redis("redis", lambda: f"redis://127.0.0.1:{server.port}/0", size=2, deadline=5.0)
 
         async def ask() -> Any:
-            return await (client.call("X") if way == "call" else client.run(lambda redis: redis.execute_command("X")))
+            return await (client.call("PING") if way == "call" else client.run(lambda redis: redis.get("key")))
 
         async def noticed() -> bool:
+            held: Any
             (held,) = client._idle or client._pool._available_connections
             return bool(held._writer.transport.is_closing())
 
