@@ -2,7 +2,7 @@
 
 import random
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from loadtests.answers import Shown, Wrong
@@ -62,6 +62,12 @@ class Shelf:
 
     def __iter__(self) -> Iterator[Dossier]:
         return iter(self._dossiers)
+
+    def forget(self, codes: Collection[str]) -> None:
+        """Nobody asks for these any more."""
+        kept = [dossier for dossier in self._dossiers if dossier.code not in codes]
+        self._dossiers.clear()
+        self._dossiers.extend(kept)
 
     def pick(self) -> Dossier:
         """One that somebody asks for: half the time one of the newest eighth, and any at times (ZIPF).

@@ -291,6 +291,19 @@ MOVED = said(200, {"code": CODE, "version": 2, "status": "processing"})
 AGAIN = [None, said(503, {"code": "outcome_unknown"}), said(409, {"code": "still_running"}), said(502, {})]
 
 
+def test_nobody_asks_for_what_was_lost(books: Books, tmp_path: Path) -> None:
+    nobody = SimpleNamespace(lookup=Rotation([1]), intake=Rotation([1]))
+    stage = SimpleNamespace(front=nobody, folder=tmp_path, environ={}, token="", lookups=SimpleNamespace(replicas=[]))
+    crowd = Crowd(stage, Record(), books)
+    for code in ("a", "b", "c"):
+        crowd._shelf.put(Dossier(code, "", "received"))
+        crowd._changing.append(code)
+    crowd.forget({"b"})
+    assert crowd.codes() == ["a", "c"]
+    asked = {crowd._citizens.question().code for _ in range(400)} - {None}
+    assert asked == {"a", "c"}
+
+
 async def test_change_is_repeated_under_its_key_until_it_is_acknowledged(monkeypatch: pytest.MonkeyPatch) -> None:
     async with desk([*AGAIN, RECEIVED, MOVED], monkeypatch) as (clerk, office, heads):
         assert await clerk.submit() == CODE

@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -93,7 +93,8 @@ class Crowd:
         self._stage, self._record, self._books = stage, record, books
         self._pace, self._desk_pace = Pace(rate), Pace(changes_rate)
         self._import_every = import_every
-        self._shelf, changing = Shelf(room=KNOWN), deque[str](maxlen=CHANGING)
+        self._shelf = Shelf(room=KNOWN)
+        self._changing = changing = deque[str](maxlen=CHANGING)
         chance = random.Random(seed)
         front = stage.front
         self._citizens = Citizens(front.lookup, record, books, self._shelf, changing, chance)
@@ -174,6 +175,13 @@ class Crowd:
     def codes(self) -> list[str]:
         """Every dossier that citizens ask for."""
         return [dossier.code for dossier in self._shelf]
+
+    def forget(self, codes: Collection[str]) -> None:
+        """Nobody asks for these dossiers any more: they were lost, and whoever knew of them has been told."""
+        self._shelf.forget(codes)
+        kept = [code for code in self._changing if code not in codes]
+        self._changing.clear()
+        self._changing.extend(kept)
 
     async def submit(self) -> str:
         """A new dossier, its code once acknowledged. It is nobody else's to move. Raises NotTaken."""

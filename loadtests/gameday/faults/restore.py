@@ -317,6 +317,7 @@ async def _renew(day: Day, done: Restore, target: datetime) -> None:
     await day.until(changed_over, CHANGES_OVER, "every lookup has changed over")
     done.renewed = time.monotonic()
     day.books.bury()
+    day.crowd.forget({code for code, (left, _) in done.lost.items() if not left})
     day.say("each lost change is asked of each lookup")
     found = await asyncio.gather(*(_not_as_logged(each, done.lost) for each in lookups))
     done.served_wrongly = [each for some_lookup in found for each in some_lookup]
