@@ -263,7 +263,7 @@ def watched(place: Place) -> Watched:
             ids,
             primary=primary.port,
             replicas=[replica.port for replica in replicas],
-            down_after=0.4,
+            down_after=2.0,
             failover_timeout=1.0,
         )
         options = {"port": port, "settings": settings}

@@ -37,7 +37,8 @@ from tests.manifests import ROOT
 SCRIPTS = ROOT / "k8s/components/redis-sentinel"
 EXAMPLE = ROOT / "k8s/secrets.example"
 PASSWORD = "not-a-secret-redis"
-DEAD_AFTER_MS = 700
+DEAD_AFTER_MS = 2000
+"""Less than a Sentinel's own pings may take, and failovers follow each other, in the end to whoever has nothing yet."""
 
 # Enough of it for the scripts: the host is looked up as getent does it, the answer is printed item by item.
 VALKEY_CLI = """

@@ -121,7 +121,14 @@ def send(method: str, url: str, content: Any, **headers: str) -> tuple[int, Any]
 
 
 def nothing_left(family: list[psutil.Process]) -> bool:
-    return not [each for each in family if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+    return not any(lives(each) for each in family)
+
+
+def lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # it ended between the two
+        return False
 
 
 def test_what_it_prints_works_and_a_dossier_goes_through(directory: Path) -> None:
