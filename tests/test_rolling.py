@@ -17,6 +17,7 @@ from loadtests.rolling.people import Change, Changes, Citizen, Desk, Lookups, mi
 from loadtests.rolling.replicas import Deployment
 from loadtests.rolling.run import KINDS, Plan, Run, judge
 from loadtests.rolling.wire import Rotation
+from tests import debian
 from tests.conftest import KEY_SECRETS, Database
 from tests.house import new_token
 
@@ -61,7 +62,12 @@ async def rolling(*arguments: str) -> tuple[int | None, str]:
     return process.returncode, output.decode()
 
 
-async def test_nobody_notices_a_rolling_restart(database: Database, redis_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("front", "lookups"), [("rotation", 2000), ("haproxy", 500)])
+async def test_nobody_notices_a_rolling_restart(
+    database: Database, redis_url: str, tmp_path: Path, front: str, lookups: int
+) -> None:
+    if front == "haproxy":
+        debian.program("haproxy")
     environ = {
         "HOSO24_PG_READER_URL": database.reader_url,
         "HOSO24_PG_WRITER_URL": database.writer_url,
@@ -72,8 +78,8 @@ async def test_nobody_notices_a_rolling_restart(database: Database, redis_url: s
     (tmp_path / "environ").write_text("".join(f"{name}={text}\n" for name, text in environ.items()))
     (tmp_path / "up.json").write_text(json.dumps({"token": await new_token(database)}))
     status, output = await rolling(
-        *("--up", str(tmp_path), "--replicas", "1", "--lookups", "2000", "--rate", "500", "--citizens", "16"),
-        *("--notice", "0.5", "--drain", "1.0", "--at-most", "120"),
+        *("--up", str(tmp_path), "--replicas", "1", "--lookups", f"{lookups}", "--rate", "500", "--citizens", "16"),
+        *("--notice", "0.5", "--drain", "1.0", "--at-most", "120", "--front", front),
     )
     assert status == 0, output
     assert re.findall(r"^(.*?)  +.* pass$", output, re.MULTILINE) == [
@@ -85,6 +91,7 @@ async def test_nobody_notices_a_rolling_restart(database: Database, redis_url: s
         "relay",
     ]
     assert output.endswith("Nobody noticed.\n")
+    assert ("tried elsewhere by HAProxy" in output) is (front == "haproxy")
 
 
 async def test_without_servers_one_sentence_says_so(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from loadtests.bench.processes import CannotMeasure, leave_on_signals, until_told_to_stop
 from loadtests.rolling.replicas import Order
-from loadtests.rolling.run import Plan, Run, explain, judge, rolling_restart, servers
+from loadtests.rolling.run import HAPROXY, ROTATION, Plan, Run, explain, judge, rolling_restart, servers
 from loadtests.verdict import passed, table
 
 USUAL = Plan()
@@ -31,6 +31,12 @@ USUAL = Plan()
 @click.option("--changes-rate", default=USUAL.changes_rate, help="Dossiers taken in and moved, a second at the most.")
 @click.option("--replicas", default=USUAL.replicas, type=click.IntRange(1, 8), help="Processes of each kind.")
 @click.option("--order", default=USUAL.order.value, type=click.Choice([order.value for order in Order]), help="Of two.")
+@click.option(
+    "--front",
+    default=USUAL.front,
+    type=click.Choice([ROTATION, HAPROXY]),
+    help="Who chooses a process: clients by themselves, or HAProxy before them, which keeps connections of its own.",
+)
 @click.option("--notice", default=USUAL.notice, help="Seconds until a fallen readiness has got about.")
 @click.option("--drain", default=USUAL.drain, help="HOSO24_DRAIN_SECONDS of the processes; has to be more than that.")
 @click.option("--at-most", default=USUAL.at_most, help="Seconds after which the run is given up.")

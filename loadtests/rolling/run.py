@@ -1,6 +1,7 @@
 """The run itself: people come, the processes are replaced one by one, and in the end the books are gone over."""
 
 import asyncio
+import contextlib
 import json
 import subprocess
 import tempfile
@@ -14,10 +15,13 @@ from loadtests import answers
 from loadtests.answers import Failure
 from loadtests.bench.processes import HOSO24, CannotMeasure, end, surroundings, wait_until
 from loadtests.codes import Shelf, address
+from loadtests.gameday import front
+from loadtests.gameday.front import Front
 from loadtests.rolling.people import Changes, Citizen, Desk, Lookups, Pace, missing_from_sequence
 from loadtests.rolling.replicas import Deployment, Faulty, Order, environ_of
 from loadtests.rolling.wire import Client, NoAnswer, Rotation, get, request
 from loadtests.verdict import Row
+from ops.guardian import Guardian
 
 KINDS = ("lookup", "intake", "relay")
 SERVERS_SECONDS = 120.0
@@ -27,6 +31,9 @@ REPEATED = 300
 """Changes that are sent once more in the end."""
 VISIBLE_SECONDS = 10.0
 """How long after the last change every lookup may take to show every change."""
+
+
+ROTATION, HAPROXY = "rotation", "haproxy"
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,8 @@ class Plan:
     changes_rate: float = 20.0
     replicas: int = 2
     order: Order = Order.NEW_FIRST
+    front: str = ROTATION
+    """Who chooses a process for a connection: the clients themselves, or HAProxy."""
     notice: float = 1.0
     drain: float = 3.0
     at_most: float = 900.0
@@ -53,6 +62,10 @@ class Run:
     lookups: Lookups = field(default_factory=Lookups)
     changes: Changes = field(default_factory=Changes)
     deployments: dict[str, Deployment] = field(default_factory=dict)
+    front: Front | None = None
+    """Who is in between; None where clients go to the processes themselves."""
+    moved_on: int = 0
+    """How often whoever is in between has gone on to another process by itself."""
     rounds: int = 0
     doing: str = "starting"
     faults: list[str] = field(default_factory=list)
@@ -60,6 +73,12 @@ class Run:
     invisible: Sequence[str] = ()
     repeated_otherwise: int = 0
     seconds: float = 0.0
+
+    def doors(self, kind: str) -> Rotation:
+        """Where those connect who want a lookup or an intake."""
+        if self.front is None:
+            return self.deployments[kind].rotation
+        return self.front.lookup if kind == "lookup" else self.front.intake
 
     @property
     def replaced(self) -> int:
@@ -110,13 +129,19 @@ async def rolling_restart(plan: Plan, folder: Path, logs: Path, show: Callable[[
     async with AsyncExitStack() as stack:
         showing = asyncio.create_task(_show(run, show))
         stack.callback(showing.cancel)
+        if plan.front == HAPROXY:
+            run.front = await stack.enter_async_context(_haproxy(logs, stack.enter_context(Guardian())))
         for kind in KINDS:
             run.deployments[kind] = Deployment(kind, environ, logs)
+            if run.front is not None and kind in front.KINDS:
+                run.deployments[kind].came, run.deployments[kind].went = run.front.came, run.front.went
             stack.push_async_callback(run.deployments[kind].close)
         try:
             async with asyncio.timeout(plan.at_most):
                 await asyncio.gather(*(run.deployments[kind].scale(plan.replicas) for kind in KINDS))
                 await _under_load(run, token)
+            if run.front is not None:
+                run.moved_on = await run.front.retries()
         except Faulty as fault:
             run.faults.append(str(fault))
         except TimeoutError:
@@ -124,6 +149,13 @@ async def rolling_restart(plan: Plan, folder: Path, logs: Path, show: Callable[[
     run.seconds = time.monotonic() - began
     show(run)
     return run
+
+
+def _haproxy(folder: Path, guardian: Guardian) -> contextlib.AbstractAsyncContextManager[Front]:
+    program = front.program()
+    if program is None:
+        raise CannotMeasure("HAProxy is not installed (Debian: apt-get install haproxy).")
+    return front.running(folder, guardian, program)
 
 
 async def _show(run: Run, show: Callable[[Run], None]) -> None:
@@ -134,20 +166,20 @@ async def _show(run: Run, show: Callable[[Run], None]) -> None:
 
 async def _under_load(run: Run, token: str) -> None:
     plan, shelf, enough = run.plan, Shelf(), asyncio.Event()
-    desks = [Desk(run.deployments["intake"].rotation, token, shelf, run.changes) for _ in range(max(1, plan.desks))]
+    desks = [Desk(run.doors("intake"), token, shelf, run.changes) for _ in range(max(1, plan.desks))]
     run.doing = "handing in the first dossiers"
     for n in range(FIRST_DOSSIERS):
         await desks[n % len(desks)].receive_and_move()
     if not len(shelf):
         raise CannotMeasure(f"The intake took nothing in: {', '.join(run.changes.unanswered)}.")
-    lookup = run.deployments["lookup"]
+    lookups = run.doors("lookup")
     try:
-        statuses = answers.statuses(await get(lookup.rotation.next(), "/api/v1/statuses"))
+        statuses = answers.statuses(await get(lookups.next(), "/api/v1/statuses"))
     except Failure as failure:
         raise CannotMeasure(f"The lookup does not answer: {failure}.") from None
     asking, handing_in = Pace(plan.rate), Pace(plan.changes_rate)
     people = [
-        asyncio.create_task(Citizen(n, lookup.rotation, shelf, statuses, run.lookups).ask_on(asking, enough))
+        asyncio.create_task(Citizen(n, lookups, shelf, statuses, run.lookups).ask_on(asking, enough))
         for n in range(plan.citizens)
     ] + [asyncio.create_task(desk.work(handing_in, enough)) for desk in desks]
     try:
@@ -213,11 +245,12 @@ def judge(run: Run) -> list[Row]:
     lookups, changes, relays = run.lookups, run.changes, run.deployments["relay"]
     answered = sum(change.answer is not None for change in changes.made)
     processes = run.plan.replicas * len(KINDS)
+    between = f"{run.moved_on} tried elsewhere by HAProxy, " if run.front is not None else ""
     stop = max(deployment.longest_stop for deployment in run.deployments.values())
     return [
         Row(
             "lookups",
-            f"{lookups.failed.total()} of {lookups.total:,} failed; {lookups.asked_twice} asked twice, "
+            f"{lookups.failed.total()} of {lookups.total:,} failed; {between}{lookups.asked_twice} asked twice, "
             f"{lookups.during_drain} answered while draining, longest {lookups.longest * 1000:.0f} ms",
             f"0 of {run.plan.lookups:,} failed",
             lookups.failed.total() == 0 and lookups.total >= run.plan.lookups,
