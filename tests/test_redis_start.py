@@ -25,6 +25,8 @@ from typing import Any
 import pytest
 import redis.asyncio
 import redis.exceptions
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from ops import embedded
 from ops.connections import Redis
@@ -108,6 +110,8 @@ class Pods:
                 text = text.replace(" +client|setinfo", "")  # which Debian's Redis is too old to know
             (home / source).write_text(text, "utf-8")
         command = ["sh", str(home / f"start-{name}"), "--bind", self.address(pod)]
+        if name == "redis":
+            command += ["--repl-diskless-sync-delay", "0"]  # or each replica is five seconds late
         with open(home / "log", "ab") as log:
             process = subprocess.Popen(
                 command, env=self._environment(pod), stdout=log, stderr=log, start_new_session=True
@@ -328,7 +332,8 @@ async def test_with_a_certificate_nothing_is_without_tls_and_a_renewed_one_is_ta
     assert await show(pods, [*VALKEYS, *SENTINELS], first)
     assert [pod for pod in VALKEYS if not pods.is_ready(pod)] == []
     for pod in (*VALKEYS, *SENTINELS):
-        plain: Any = redis.asyncio.Redis(host=pods.address(pod), port=PORTS[pod.partition("-")[0]], protocol=2)
+        port, once = PORTS[pod.partition("-")[0]], Retry(NoBackoff(), 0)
+        plain: Any = redis.asyncio.Redis(host=pods.address(pod), port=port, protocol=2, retry=once)
         async with plain:
             with pytest.raises(redis.exceptions.ConnectionError):
                 await plain.ping()

@@ -62,9 +62,9 @@ async def rolling(*arguments: str) -> tuple[int | None, str]:
     return process.returncode, output.decode()
 
 
-@pytest.mark.parametrize(("front", "lookups"), [("rotation", 2000), ("haproxy", 500)])
+@pytest.mark.parametrize(("front", "drain"), [("rotation", 1.0), ("haproxy", 0.6)])
 async def test_nobody_notices_a_rolling_restart(
-    database: Database, redis_url: str, tmp_path: Path, front: str, lookups: int
+    database: Database, redis_url: str, tmp_path: Path, front: str, drain: float
 ) -> None:
     if front == "haproxy":
         debian.program("haproxy")
@@ -78,8 +78,8 @@ async def test_nobody_notices_a_rolling_restart(
     (tmp_path / "environ").write_text("".join(f"{name}={text}\n" for name, text in environ.items()))
     (tmp_path / "up.json").write_text(json.dumps({"token": await new_token(database)}))
     status, output = await rolling(
-        *("--up", str(tmp_path), "--replicas", "1", "--lookups", f"{lookups}", "--rate", "500", "--citizens", "16"),
-        *("--notice", "0.5", "--drain", "1.0", "--at-most", "120", "--front", front),
+        *("--up", str(tmp_path), "--replicas", "1", "--lookups", "2000", "--rate", "500", "--citizens", "16"),
+        *("--notice", f"{drain / 2}", "--drain", f"{drain}", "--at-most", "120", "--front", front),
     )
     assert status == 0, output
     assert re.findall(r"^(.*?)  +.* pass$", output, re.MULTILINE) == [
