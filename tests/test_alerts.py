@@ -223,6 +223,42 @@ DAYS = [
         },
         {"PostgresAway": "page", "StaleAnswers": "page"},
     ),
+    Day(
+        "all of PostgreSQL and Redis away",
+        30,
+        {
+            **both(breaker, "redis", notation=level((25, 0), (5, 1))),
+            **both(breaker, "postgres-1", notation=level((25, 0), (5, 1))),
+            **both(breaker, "postgres-2", notation=level((25, 0), (5, 1))),
+            **both(answers, "stale", notation=count((25, 0), (5, 3000))),
+            **both(answers, "found", notation=count((25, 6000), (5, 1000))),
+            LEADER: level((25, 1), (5, 0)),
+        },
+        {"PostgresAway": "page", "RedisAway": "page", "StaleAnswers": "page", "RelayWithoutLeader": "page"},
+    ),
+    Day(
+        "Redis emptied, and filled again",
+        20,
+        {f'lookup_distrusts_total{{reason="stream",instance="{i}"}}': count((15, 0), (1, 1), (4, 0)) for i in LOOKUPS},
+    ),
+    Day(
+        "the primary's disk full, and it stops",
+        90,
+        {
+            **both(breaker, "postgres-1", notation=level((60, 0), (30, 1))),
+            requests("intake", 503, "intake-1"): count((60, 0), (30, 300)),
+            requests("intake", 200, "intake-1"): count((60, 600), (30, 0)),
+            **both(answers, "stale", notation=count((60, 0), (30, 3000))),
+            **both(answers, "found", notation=count((60, 6000), (30, 0))),
+            LEADER: level((60, 1), (30, 0)),
+        },
+        {
+            "PostgresHostAway": "ticket",
+            "IntakeAvailabilityBurn": "page",
+            "StaleAnswers": "page",
+            "RelayWithoutLeader": "page",
+        },
+    ),
     Day("a standby half a minute behind", 20, {LAG: level((10, 0.7), (10, 30))}, {"StandbyLagging": "ticket"}),
     Day(
         "no standby confirms",
