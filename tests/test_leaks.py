@@ -128,7 +128,7 @@ class Door:
             return found[0].within(self.before)
 
         try:
-            await until(as_before, within=15)
+            await until(as_before, within=60)
         except AssertionError:
             pytest.fail(f"before: {self.before}\nafter:  {found[0]}")
         open_now = await self.connections()
