@@ -219,12 +219,19 @@ class Answer(NamedTuple):
 
 
 async def _question(connection: Connection, primary: str) -> Answer:
-    await connection.send_command("SENTINEL", "MASTER", primary, check_health=False)
-    reply = await connection.read_response(disable_decoding=True)
+    try:
+        await connection.send_command("SENTINEL", "MASTER", primary, check_health=False)
+        # Whoever leads a failover names the old primary above, under the new epoch, until all replicas follow.
+        await connection.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", primary, check_health=False)
+        reply = await connection.read_response(disable_decoding=True)
+        host, port = await connection.read_response(disable_decoding=True)
+    except BaseException:
+        await connection.disconnect(nowait=True)  # or a second answer would be taken for that to the next question
+        raise
     state = dict(zip(reply[::2], reply[1::2], strict=True))
     return Answer(
         int(state[b"config-epoch"]),
-        Place(state[b"ip"].decode(), int(state[b"port"])),
+        Place(host.decode(), int(port)),
         replicas=int(state[b"num-slaves"]),
         down=b"down" in state[b"flags"],
     )
