@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +24,12 @@ FAST = NO_FSYNC | {"synchronous_commit": "off"}
 ROLES = ("hoso24_owner", "hoso24_writer", "hoso24_relay", "hoso24_reader")
 KEY_SECRETS = "1:" + "5a" * 32
 _numbers = itertools.count(1)
+
+
+def pytest_configure() -> None:
+    # Whoever starts the tests in the background has SIGINT ignored, and every process they start would inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 LONGEST = ("test_coherence.py", "test_up.py", "test_gameday.py", "test_restore.py", "test_rolling.py")
