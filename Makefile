@@ -34,7 +34,7 @@ demo: .venv/ready ## move one dossier through its life, slowly enough to watch o
 
 # Two files of tests at a time: each waits for servers half of the time.
 test: .venv/ready ## run all tests, on servers they start and stop themselves
-	@exec $(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile
+	@exec $(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 proof: .venv/ready ## try a hundred thousand interleavings of everything that can happen (an hour or so)
 	@HOSO24_PROOF_EXAMPLES=$${HOSO24_PROOF_EXAMPLES:-100000} exec $(BIN)/python -m tests.lookup.proof

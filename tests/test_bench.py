@@ -13,7 +13,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from loadtests.bench import conditions, dossiers, load, resident, results, rig, side_by_side
+from loadtests.bench import conditions, dossiers, load, resident, results, side_by_side
 from loadtests.bench.arrivals import Arrivals, Flood, Report, Requests, percentile
 from loadtests.bench.cases import CASES, memory, overload, visible
 from loadtests.bench.load import Figures
@@ -378,18 +378,6 @@ def test_what_was_measured_is_written_though_a_later_case_cannot_be(
     text = (tmp_path / "results.md").read_text("utf-8")
     assert "ours ÷ a peer" in text
     assert text.rstrip().endswith("cases hot")
-
-
-@pytest.mark.parametrize(("silent", "status"), [(0, 200), (2, 200), (9, 0)])
-def test_answer_that_does_not_come_is_asked_for_again_and_not_for_ever(
-    monkeypatch: pytest.MonkeyPatch, silent: int, status: int
-) -> None:
-    said: list[str] = []
-    answers = iter([(0, b"")] * silent + [(200, b"{}")])
-    monkeypatch.setattr(rig, "get", lambda _: next(answers))
-    bench: Any = rig.Rig(None, 1000, 1.0, 1, None, said.append)  # type: ignore[arg-type]
-    assert bench._answer("ours", "http://127.0.0.1/")[0] == status
-    assert len(said) == min(silent, rig.ASKED - 1)
 
 
 async def test_flood_tells_answers_apart() -> None:

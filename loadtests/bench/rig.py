@@ -24,8 +24,6 @@ MANY = 100_000
 WARM_UP_SECONDS = 2.0
 ATTEMPTS = 4
 OK = 200
-ASKED = 3
-"""Times an answer is asked for before there is none."""
 CHECKED = 4
 """Answers compared before each run: one of each status the dossiers are in."""
 
@@ -200,21 +198,12 @@ class Rig:
     def _compare(self, name: str, server: Server, checked: range) -> None:
         for each in map(code, checked[:CHECKED]):
             expected = json.loads(self.house.expected(each))
-            status, body = self._answer(name, server.address(each))
+            status, body = get(server.address(each))
             if status != OK or json.loads(body) != expected:
                 raise CannotMeasure(
                     f"{name} does not do the same work: for {each} it answers "
                     f"{status} {body.decode(errors='replace')}, and the lookup {json.dumps(expected)}."
                 )
-
-    def _answer(self, name: str, url: str) -> tuple[int, bytes]:
-        """What it answers; asked again where nobody does, for the machine may have stood still meanwhile."""
-        for _ in range(ASKED - 1):
-            status, body = get(url)
-            if status:
-                return status, body
-            self.say(f"{name} gave no answer and is asked again.")
-        return get(url)
 
     def _tell(self, case: str, name: str, load: Load, turn: int, run: Run) -> None:
         figures = run.figures

@@ -129,7 +129,8 @@ class Day:
 
     async def settled(self, within: float = SETTLED_SECONDS) -> float:
         """Return once all is well, with the seconds that took: every process there and ready, the standbys and the
-        replica in step, a relay in the lead, and a change made now visible in every lookup. Raises NotInTime.
+        replica in step, a relay in the lead, no breaker open anywhere, and a change made now visible in every lookup.
+        Raises NotInTime.
         """
         began = time.monotonic()
         for what, reached in (
@@ -137,6 +138,7 @@ class Day:
             ("the standbys are in step", self.stage.postgres.in_step),
             ("Redis's replica is in step", self.stage.redis.in_step),
             ("a relay leads", self._somebody_leads),
+            ("nobody takes a dependency for gone", lambda: self.trusted(within)),
         ):
             self.say(f"settling: {what}")
             try:
@@ -156,6 +158,28 @@ class Day:
 
     async def _somebody_leads(self) -> None:
         await self.until(self.leader, SETTLED_SECONDS, "a relay leads")
+
+    async def trusted(self, within: float) -> None:
+        """Return once no process takes a dependency for gone that is there. Raises NotInTime, and names one that does.
+
+        A fault that began before would not be one fault: the lookups would lack two dependencies.
+        """
+        distrust: list[str] = []
+
+        async def nobody_distrusts() -> bool:
+            distrust[:] = [
+                f"{replica.name} of {labels.get('dependency', '')}"
+                for deployment in self.deployments
+                for replica in deployment.replicas
+                for name, labels, value in await self.metrics(replica)
+                if name == "hoso24_breaker_open" and value
+            ]
+            return not distrust
+
+        try:
+            await self.until(nobody_distrusts, within, "no breaker is open")
+        except NotInTime as late:
+            raise NotInTime(f"{late} ({'; '.join(distrust[:3])})") from None
 
     async def visible(self, within: float) -> float:
         """The seconds from when a change made now is acknowledged until every lookup shows it. Raises NotInTime."""

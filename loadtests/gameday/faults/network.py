@@ -79,6 +79,7 @@ async def _suffer(day: Day, trouble: Trouble, where: str) -> list[Row]:
     seen = await day.judged(began, healed)
     known = day.record.window(began, healed, "known", "page")
     await day.visible(VISIBLE_SECONDS)
+    await day.trusted(VISIBLE_SECONDS)
     recovered = time.monotonic() - healed
     leaks = await _let_go(day, before)
     day.figure("network", f"{trouble.name}_{where.rpartition(' ')[2].lower()}_recovered_s", recovered)
@@ -87,7 +88,7 @@ async def _suffer(day: Day, trouble: Trouble, where: str) -> list[Row]:
         nothing_wrong(seen),
         none_longer(seen, LONGEST),
         changes_acknowledged(seen),
-        within("a change visible everywhere afterwards", recovered, RECOVERED_SECONDS),
+        within("a change visible everywhere, no breaker open", recovered, RECOVERED_SECONDS),
         Row(
             "nothing held on to", "; ".join(leaks[:3]) or "nothing", f"no more than {ALLOWANCE} of anything", not leaks
         ),
