@@ -32,11 +32,18 @@ APART = 2.0
 
 SLEEP = """\
 import select
+import sys
 import time
 
+sys.setswitchinterval(1000)
 time.sleep = lambda seconds: select.select([], [], [], seconds)
 """
-"""Python sleeps until an absolute moment of the monotonic clock, which libfaketime 0.9.10 refuses (EINVAL)."""
+"""Around two things that libfaketime 0.9.10 does.
+
+Python sleeps until an absolute moment of the monotonic clock, which it refuses (EINVAL). And a thread that wants the
+interpreter waits for it 5 ms at a time, which it ends too early, over and over: the other threads get to do nothing
+else, the more so while the clock is off. With a long turn they wait until whoever has the interpreter lets go of it.
+"""
 
 
 @dataclass
