@@ -77,6 +77,17 @@ def test_what_nobody_can_confirm_has_to_be_marked(seen: list[Seen], kept: bool) 
     assert postgres.marked(day(*seen), GONE, BACK).kept is kept
 
 
+@pytest.mark.parametrize(
+    ("failed_at", "kept"), [(None, True), (BACK + 0.5, True), (GONE + 1, False), (BACK + 3, False)]
+)
+def test_who_asks_for_what_is_in_memory_fails_neither_while_all_is_gone_nor_once_it_is_back(
+    failed_at: float | None, kept: bool
+) -> None:
+    seen = [asked(at, "good", kind="known") for at in (GONE + 2, BACK + 0.1, BACK + 4)]
+    seen += [asked(failed_at, "unavailable", kind="changing")] if failed_at else []
+    assert postgres.known_answered(day(*seen), GONE, BACK, BACK + 2).kept is kept
+
+
 @pytest.mark.parametrize(("seconds", "kept"), [(0.09, True), (0.11, False)])
 def test_a_refusal_has_its_time(seconds: float, kept: bool) -> None:
     seen = [asked(101, "unavailable", seconds=seconds), asked(102, "good", kind="known", seconds=2)]
