@@ -23,6 +23,7 @@ from opentelemetry.trace import Span
 from prometheus_client import Counter, Histogram
 
 from ops import tracing
+from ops.allowance import Allowance
 from ops.discretion import asking
 from ops.errors import Internal, Kind, Malformed, MethodNotAllowed, NoSuchPath, Refusal, TooLarge, Unavailable
 from ops.logs import request_id
@@ -254,24 +255,6 @@ def note_held_back() -> None:
     held_back = _held_back.get()
     if held_back is not None:
         held_back.append(True)
-
-
-class Allowance:
-    """So many in each second, and no more."""
-
-    def __init__(self, per_second: int, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._per_second = per_second
-        self._monotonic = monotonic
-        self._second = -1
-        self._left = 0
-
-    def take(self) -> bool:
-        """Whether there is one left."""
-        second = int(self._monotonic())
-        if second != self._second:
-            self._second, self._left = second, self._per_second
-        self._left -= 1
-        return self._left >= 0
 
 
 _bad_lines = Allowance(BAD_LINES)

@@ -35,6 +35,7 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from ops.allowance import Allowance
 from ops.metrics import release
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.sampling import Sampler
 
 USUAL_RATIO = 0.01
+DRAWN_TRACES = 50
+"""New traces that a process samples in a second at the most, as long as not all are wanted: what a hot lookup costs is
+then bounded, and nobody looks at more."""
 TRACEPARENT = "traceparent"
 
 Attribute = str | int | float | bool
@@ -58,6 +62,7 @@ _recording: ContextVar[Span | None] = ContextVar("recording", default=None)
 _trace: ContextVar[str | None] = ContextVar("trace", default=None)
 """The trace of the request being answered, sampled or not."""
 _untraced = contextlib.nullcontext(INVALID_SPAN)
+_drawn_traces = Allowance(DRAWN_TRACES)
 
 
 class Tracing:
@@ -185,7 +190,8 @@ def remote(traceparent: str | None) -> SpanContext | None:
 def draw(traceparent: str | None) -> bool:
     """Whether a request is to be sampled: its caller's word, or one of so many of those that bring none.
 
-    A `traceparent` is to be given only if whoever sent it is trusted.
+    A `traceparent` is to be given only if whoever sent it is trusted. Where the share is below 1, DRAWN_TRACES of those
+    that bring none are sampled in a second at the most.
     """
     if _tracer is None:
         return False
@@ -193,7 +199,7 @@ def draw(traceparent: str | None) -> bool:
         caller = remote(traceparent)
         if caller is not None:
             return caller.trace_flags.sampled
-    return _ratio >= 1.0 or random.random() < _ratio  # noqa: S311
+    return _ratio >= 1.0 or (random.random() < _ratio and _drawn_traces.take())  # noqa: S311
 
 
 def server_span(method: str, route: str | None, headers: Mapping[str, str]) -> AbstractContextManager[Span]:

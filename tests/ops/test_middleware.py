@@ -14,6 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import REGISTRY
 
 from ops import middleware
+from ops.allowance import Allowance
 from ops.errors import Kind, Refusal, Unavailable
 from ops.middleware import HTTP_STATUS, middlewares, prefers_vietnamese
 from ops.server import Running, start
@@ -413,7 +414,7 @@ def test_failures_have_lines_of_their_own_however_many_are_refused(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("_bad_lines", "_failed_lines"):
-        monkeypatch.setattr(middleware, name, middleware.Allowance(2, lambda: 1.0))
+        monkeypatch.setattr(middleware, name, Allowance(2, lambda: 1.0))
     with caplog.at_level(logging.INFO, logger="hoso24.access"):
         for failure in (*[None] * 9, *[RuntimeError()] * 9):
             middleware.record("sample", "GET", "/x", 503, seconds=0.0, log_share=0.0, failure=failure)
@@ -451,14 +452,14 @@ async def test_body_that_never_ends_is_given_up(body: bytes, monkeypatch: pytest
 
 def test_bad_answers_beyond_so_many_a_second_get_no_line_and_good_ones_their_share() -> None:
     now = 10.0
-    allowance = middleware.Allowance(3, lambda: now)
+    allowance = Allowance(3, lambda: now)
     assert [allowance.take() for _ in range(5)] == [True, True, True, False, False]
     now = 11.2
     assert [allowance.take() for _ in range(4)] == [True, True, True, False]
 
 
 def test_refusing_everybody_fills_no_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(middleware, "_bad_lines", middleware.Allowance(middleware.BAD_LINES, lambda: 1.0))
+    monkeypatch.setattr(middleware, "_bad_lines", Allowance(middleware.BAD_LINES, lambda: 1.0))
     with caplog.at_level(logging.INFO, logger="hoso24.access"):
         for _ in range(middleware.BAD_LINES + 50):
             middleware.record("sample", "GET", "/codes/{code}", 503, seconds=0.0, log_share=0.0)
@@ -468,7 +469,7 @@ def test_refusing_everybody_fills_no_log(caplog: pytest.LogCaptureFixture, monke
 
 
 def test_share_of_good_answers_gets_a_line_and_no_more_than_so_many_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(middleware, "_drawn_lines", middleware.Allowance(middleware.DRAWN_LINES, lambda: 1.0))
+    monkeypatch.setattr(middleware, "_drawn_lines", Allowance(middleware.DRAWN_LINES, lambda: 1.0))
     assert not any(middleware.draw(0.0) for _ in range(1000))
     assert sum(middleware.draw(0.9) for _ in range(1000)) == middleware.DRAWN_LINES
     assert all(middleware.draw(1.0) for _ in range(1000))

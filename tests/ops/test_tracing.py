@@ -21,6 +21,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.samples import Exemplar
 
 from ops import metrics, middleware, tracing
+from ops.allowance import Allowance
 from ops.middleware import Trust, middlewares
 from ops.server import Running, start
 from tests.ops.test_logs import captured
@@ -205,12 +206,26 @@ def test_share_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0.25")
     random.seed(24)
+    monkeypatch.setattr(tracing, "_drawn_traces", Allowance(1000, lambda: 1.0))
     traces = tracing.configure("sample")
     assert 200 < sum(tracing.draw(None) for _ in range(1000)) < 300
     assert tracing.draw(SAMPLED["traceparent"])
     assert tracing.draw(f"00-{TRACE}-b7ad6b7169203331-03")
     assert not tracing.draw(NOT_SAMPLED["traceparent"])
     assert not tracing.draw(f"00-{TRACE}-b7ad6b7169203331-02")  # random, and not sampled
+    traces.shutdown()
+
+
+@pytest.mark.parametrize(("share", "drawn"), [("0.9", tracing.DRAWN_TRACES), ("1", 1000)])
+def test_a_second_has_so_many_traces_of_our_own_and_no_more_unless_all_are_wanted(
+    monkeypatch: pytest.MonkeyPatch, share: str, drawn: int
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", share)
+    monkeypatch.setattr(tracing, "_drawn_traces", Allowance(tracing.DRAWN_TRACES, lambda: 1.0))
+    traces = tracing.configure("sample")
+    assert sum(tracing.draw(None) for _ in range(1000)) == drawn
+    assert all(tracing.draw(SAMPLED["traceparent"]) for _ in range(1000))  # whoever calls us has drawn already
     traces.shutdown()
 
 

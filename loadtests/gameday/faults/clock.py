@@ -1,7 +1,9 @@
 """A lookup whose wall clock is set by five minutes, forward and back, while it runs.
 
-libfaketime, of Debian's package `faketime`, stands between the process and the system's clock. A clock that is set
-leaves the monotonic one alone, and so does this.
+What the process starts with stands between Python and the system's clock. A clock that is set leaves the monotonic one
+alone, and so does this. What is written in C goes on seeing the true time of day, but nothing of that decides how old
+anything is. Debian's libfaketime stands before everything; while the clock is ahead it ends each wait for the
+interpreter's lock at once (0.9.10), so that a process with several threads does little else, and judges itself.
 """
 
 import asyncio
@@ -14,7 +16,8 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from loadtests.gameday.books import Question
-from loadtests.gameday.day import Day, Fault, Skipped
+from loadtests.gameday.day import Day, Fault
+from loadtests.gameday.faults.processes import NOTICE_SECONDS
 from loadtests.gameday.promises import nobody_failed, nothing_wrong
 from loadtests.rolling.replicas import Replica
 from loadtests.rolling.wire import Client, Rotation, request
@@ -30,20 +33,28 @@ EVERY = 0.25
 APART = 2.0
 """Seconds by which the ages of two lookups may differ: the header has whole ones, and they are not asked at once."""
 
-SLEEP = """\
-import select
-import sys
+SET = """\
+import os
 import time
 
-sys.setswitchinterval(1000)
-time.sleep = lambda seconds: select.select([], [], [], seconds)
-"""
-"""Around two things that libfaketime 0.9.10 does.
+LOOK_EVERY = 0.2
+_time, _time_ns = time.time, time.time_ns
+_file, _looked_at, _off = os.environ["CLOCK_IS_OFF_BY"], float("-inf"), 0
 
-Python sleeps until an absolute moment of the monotonic clock, which it refuses (EINVAL). And a thread that wants the
-interpreter waits for it 5 ms at a time, which it ends too early, over and over: the other threads get to do nothing
-else, the more so while the clock is off. With a long turn they wait until whoever has the interpreter lets go of it.
+
+def _is_off():
+    global _looked_at, _off
+    if time.monotonic() - _looked_at >= LOOK_EVERY:
+        with open(_file) as file:
+            _off = int(file.read())
+        _looked_at = time.monotonic()
+    return _off
+
+
+time.time = lambda: _time() + _is_off()
+time.time_ns = lambda: _time_ns() + _is_off() * 10**9
 """
+"""The lookup's `sitecustomize`: a file says by how many seconds its clock is off."""
 
 
 @dataclass
@@ -63,20 +74,12 @@ class Ages:
         return max((one for one, _ in self.pairs), default=0)
 
 
-def library() -> Path:
-    """libfaketime, as it is for processes with several threads. Raises Skipped where it is not installed."""
-    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
-    if not found:
-        raise Skipped("libfaketime is not installed (Debian: apt-get install faketime)")
-    return found[0]
-
-
 async def _set_the_clock(day: Day) -> list[Row]:
     began, ages = time.monotonic(), Ages()
-    async with _one_more(day, library()) as (replica, clock):
+    async with _one_more(day) as (replica, clock):
         for seconds in (STEP, -STEP):
             day.say(f"the clock of one lookup is set by {seconds:+d} s")
-            clock.write_text(f"{seconds:+d}\n")
+            set_to(clock, seconds)
             await day.until(lambda by=seconds: _is_off(replica, by), SET_SECONDS, "the process sees its new time")  # type: ignore[misc]
             await _compare(day, replica, ages, 2 * EVERY)
             with _nobody_delivers(day):
@@ -103,28 +106,30 @@ async def _set_the_clock(day: Day) -> list[Row]:
 
 
 @contextlib.asynccontextmanager
-async def _one_more(day: Day, faketime: Path) -> AsyncIterator[tuple[Replica, Path]]:
+async def _one_more(day: Day) -> AsyncIterator[tuple[Replica, Path]]:
     """One more lookup in front, and the file that says how far off its clock is."""
-    folder = day.stage.folder / "faketime"
+    folder = day.stage.folder / "clock"
     folder.mkdir(exist_ok=True)
-    clock = folder / "offset"
-    clock.write_text("+0\n")
-    (folder / "sitecustomize.py").write_text(SLEEP)
+    clock = folder / "off-by"
+    clock.write_text("0")
+    (folder / "sitecustomize.py").write_text(SET)
     environ = {
-        "LD_PRELOAD": str(faketime),
         "PYTHONPATH": os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH")))),
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_CACHE_DURATION": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "CLOCK_IS_OFF_BY": str(clock),
     }
     lookups = day.stage.lookups
     replica = await lookups.add(environ)
     try:
         yield replica, clock
     finally:
-        # Not in good order: threads wait for each other in libfaketime, on a busy machine for many seconds at a time.
-        replica.kill()
-        await lookups.remove(replica)
+        await lookups.retire(replica, NOTICE_SECONDS)
+
+
+def set_to(clock: Path, seconds: int) -> None:
+    """Whoever reads the file finds either what was in it or this."""
+    new = clock.with_suffix(".new")
+    new.write_text(str(seconds))
+    new.replace(clock)
 
 
 async def _is_off(replica: Replica, seconds: int) -> bool:
