@@ -9,7 +9,7 @@ from locust import constant, task
 
 from loadtests import addresses, answers
 from loadtests.answers import Answer, Limited
-from loadtests.verdict import ATTACKERS, NEIGHBOURS, NEIGHBOURS_MISSES
+from loadtests.verdict import ATTACKERS, NEIGHBOURS, asked_as
 from loadtests.visitors import WHO, Citizen, Visitor
 
 
@@ -24,14 +24,16 @@ class Enumerator(Visitor):
     fixed_count = 120
     wait_time = constant(0)
     who = ATTACKERS
+    prefix: ClassVar[str] = ""
+    """What the codes that are counted up begin with."""
     walk: ClassVar[Iterator[str]] = iter(())
     """The codes, which all hands of a process share."""
 
     @classmethod
     def begin_with(cls, code: str) -> None:
         """Count up the numbers of this one's agency and day."""
-        prefix, dash, _ = code.rpartition("-")
-        cls.walk = (f"{prefix}{dash}{number:04d}" for number in itertools.count(1))
+        cls.prefix = code[: code.rindex("-") + 1]
+        cls.walk = (f"{cls.prefix}{number:04d}" for number in itertools.count(1))
 
     def find_address(self) -> str:
         """The one address of all hands, which a carrier's other customers have, too."""
@@ -46,8 +48,11 @@ class Enumerator(Visitor):
 
 
 class Neighbour(Citizen):
-    """A citizen behind the attacker's address, who does what citizens do. Who asks for nobody's dossier is counted
-    apart: codes nobody has are what the address is slowed in."""
+    """A citizen behind the attacker's address, who does what citizens do.
+
+    Two kinds of questions are counted apart, because nothing tells them from the attacker's: those for nobody's
+    dossier, and those without a key for a dossier of the very agency and day that is being counted up.
+    """
 
     weight = 3
     who = NEIGHBOURS
@@ -57,9 +62,9 @@ class Neighbour(Citizen):
         return addresses.SHARED_WITH_ATTACKERS
 
     def ask(self, method: str, url: str, check: Any, *, name: str, **request: Any) -> Any:
-        """As everybody, but noting which questions are for nobody's dossier."""
-        if name.endswith(" unknown"):
-            request["context"] = request.get("context", {}) | {WHO: NEIGHBOURS_MISSES}
+        """As everybody, but noting which questions are of those two kinds."""
+        who = asked_as(name, url, Enumerator.prefix)
+        request["context"] = request.get("context", {}) | {WHO: who}
         return super().ask(method, url, check, name=name, **request)
 
 

@@ -8,7 +8,7 @@ from loadtests.curves import Curve
 from loadtests.enumeration import Enumerator, Neighbour
 from loadtests.results_day import Announcer, Expectant
 from loadtests.storm import LinkFollower
-from loadtests.verdict import ATTACKERS, NEIGHBOURS_MISSES, Counts, Row, resisted, warmed
+from loadtests.verdict import ATTACKERS, NEIGHBOURS_MISSES, NEIGHBOURS_WALKED, Counts, Row, resisted, warmed
 from loadtests.visitors import Citizen, Office, Portal, SlowPhone, Visitor
 
 Visitors = Mapping[type[Visitor], int]
@@ -86,7 +86,7 @@ PROFILES = {
             users=200,
             seconds=60,
             dossiers=500,
-            uncounted=frozenset({ATTACKERS, NEIGHBOURS_MISSES}),
+            uncounted=frozenset({ATTACKERS, NEIGHBOURS_MISSES, NEIGHBOURS_WALKED}),
             judge=resisted,
         ),
         Profile(

@@ -20,6 +20,7 @@ INTAKE = "intake"
 ATTACKERS = "attackers"
 NEIGHBOURS = "neighbours"
 NEIGHBOURS_MISSES = "neighbours who asked for nobody's dossier"
+NEIGHBOURS_WALKED = "neighbours who asked, without a key, where codes are counted up"
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,10 +237,19 @@ def judge(counts: Counts, budget: Budget, but: frozenset[str] = frozenset()) -> 
     ]
 
 
+def asked_as(name: str, url: str, walked: str) -> str:
+    """Which kind of neighbour asks this. `walked`: what the codes that are counted up begin with."""
+    if name.endswith(" unknown"):
+        return NEIGHBOURS_MISSES
+    has_key = name.endswith((" + key", " + cookie", "?key="))
+    return NEIGHBOURS_WALKED if walked and f"/{walked}" in url and not has_key else NEIGHBOURS
+
+
 def resisted(counts: Counts) -> list[Row]:
     """What attackers got, and that their neighbours noticed nothing of it."""
     attackers, neighbours = counts.of(ATTACKERS), counts.of(NEIGHBOURS)
     asked, refused = attackers.answers + attackers.not_counted, neighbours.not_counted
+    apart = [counts.of(who) for who in (NEIGHBOURS_MISSES, NEIGHBOURS_WALKED)]
     return [
         Row(
             "attackers slowed",
@@ -258,6 +268,12 @@ def resisted(counts: Counts) -> list[Row]:
             f"{refused:,} of {neighbours.answers + refused:,} questions (429)",
             "none",
             neighbours.answers > 0 and refused == 0,
+        ),
+        Row(
+            "contradictions to the others of them",
+            f"{sum(each.errors for each in apart):,} in {sum(each.answers for each in apart):,} answers",
+            "none",
+            not any(each.errors for each in apart),
         ),
     ]
 

@@ -32,10 +32,13 @@ from loadtests.verdict import (
     ATTACKERS,
     INTAKE,
     NEIGHBOURS,
+    NEIGHBOURS_MISSES,
+    NEIGHBOURS_WALKED,
     Budget,
     Counts,
     Lag,
     Tally,
+    asked_as,
     judge,
     passed,
     resisted,
@@ -209,12 +212,31 @@ ATTACKED = {ATTACKERS: Tally(good=100, quick=50, slow=50, not_counted=1), NEIGHB
         (ATTACKERS, Tally(good=100, quick=50, slow=50), "attackers refused"),
         (NEIGHBOURS, Tally(good=10, quick=10, not_counted=1), "neighbours refused"),
         (NEIGHBOURS, Tally(), "neighbours refused"),
+        (NEIGHBOURS_WALKED, Tally(bad=1, quick=1, errors=1), "contradictions to the others of them"),
     ],
 )
 def test_attack_is_resisted_only_if_nobody_but_the_attackers_notices(who: str, instead: Tally, row: str) -> None:
     assert passed(resisted(counted(**ATTACKED)))
     rows = resisted(counted(**ATTACKED | {who: instead}))
     assert [each.sli for each in rows if not each.kept] == [row]
+
+
+@pytest.mark.parametrize(
+    ("question", "counted_as"),
+    [
+        ("/api/v1/dossiers/{code}", NEIGHBOURS_WALKED),
+        ("/tra-cuu/{code}", NEIGHBOURS_WALKED),
+        ("/api/v1/dossiers/{code} + key", NEIGHBOURS),
+        ("/tra-cuu/{code} + cookie", NEIGHBOURS),
+        ("/api/v1/dossiers/{code} unknown", NEIGHBOURS_MISSES),
+    ],
+)
+def test_only_what_the_attacker_asks_for_next_is_counted_apart(question: str, counted_as: str) -> None:
+    walked, other = (f"http://127.0.0.1/any/{code}" for code in ("G99.12.03-260101-0031", "G99.12.03-260102-0031"))
+    assert asked_as(question, walked, "G99.12.03-260101-") == counted_as
+    assert asked_as(question, other, "G99.12.03-260101-") == (
+        NEIGHBOURS_MISSES if counted_as == NEIGHBOURS_MISSES else NEIGHBOURS
+    )
 
 
 def warmth(*shares: float) -> Counts:
