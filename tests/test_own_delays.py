@@ -50,6 +50,12 @@ class Lookup:
 
         return await asyncio.gather(*(one(code) for code in codes))
 
+    async def answers_all(self) -> bool:
+        """Whether very many are all answered. One may be late by itself: deadlines here are short, and the machine has
+        other work.
+        """
+        return await self.ask(*CODES[:80]) == [200] * 80
+
     async def health(self) -> str:
         """What the health report says of Postgres."""
         async with self._http.get(f"{self._admin}/health") as response:
@@ -158,7 +164,8 @@ async def test_loop_held_up_beyond_the_deadlines_while_lookups_wait_opens_no_bre
         with loop_held_up(owner, method, HELD_UP):
             await until(late_again, within=60)
         assert lookup.held_against == {}
-        assert await lookup.ask(*CODES[:80]) == [200] * 80
+        assert await lookup.open_breakers() == []
+        await until(lookup.answers_all)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +186,8 @@ async def test_loop_held_up_at_every_beat_of_the_pulse_opens_no_breaker(
         with loop_held_up(owner, method, HELD_UP):
             await until(late_again, within=60)
         assert lookup.held_against == {}
-        assert await lookup.ask(*CODES[:80]) == [200] * 80
+        assert await lookup.open_breakers() == []
+        await until(lookup.answers_all)
 
 
 @pytest.mark.usefixtures("nobody_finds_out")
@@ -209,7 +217,8 @@ async def test_loop_a_little_late_at_every_turn_opens_no_breaker(database: Datab
         await until(late_again, within=60)
         busy = False
         assert lookup.held_against == {}
-        assert await lookup.ask(*CODES[:80]) == [200] * 80
+        assert await lookup.open_breakers() == []
+        await until(lookup.answers_all)
 
 
 # -- the queue ---------------------------------------------------------------------------------------------
@@ -251,6 +260,6 @@ async def test_time_spent_waiting_for_a_connection_is_not_held_against_postgres(
     async with lookup_with(database, redis_url, pg_queries=2, pg_deadline=2.0) as lookup:
         with postgres_slow(1.2):
             assert "ok" in await asyncio.gather(*(lookup.health() for _ in range(6)))
-        assert await lookup.open_breakers() == []
         assert lookup.held_against == {}
-        assert await lookup.ask(*CODES[:80]) == [200] * 80
+        assert await lookup.open_breakers() == []
+        await until(lookup.answers_all)
