@@ -174,7 +174,7 @@ def test_time_to_notice_counts_with_the_same_share() -> None:
 
 
 def test_what_a_game_day_left_out_is_missing() -> None:
-    skipped = msgspec.structs.replace(seen("clock-stepped", 0.0), skipped="no faketime here")
+    skipped = msgspec.structs.replace(seen("clock-stepped", 0.0), skipped="no clock to set here")
     day = game_day(skipped, seen("storm", 5.0), seen("spike", 5.0, lookups=0, write_gap=None))
     found = {each.fault.name: each for each in model.away(known().assumed, day)}
     assert (found["clock-stepped"].seen, found["clock-stepped"].lookups) == (None, None)

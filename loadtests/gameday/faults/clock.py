@@ -2,8 +2,8 @@
 
 What the process starts with stands between Python and the system's clock. A clock that is set leaves the monotonic one
 alone, and so does this. What is written in C goes on seeing the true time of day, but nothing of that decides how old
-anything is. Debian's libfaketime stands before everything; while the clock is ahead it ends each wait for the
-interpreter's lock at once (0.9.10), so that a process with several threads does little else, and judges itself.
+anything is. Debian's libfaketime (0.9.10) stands before everything, but in most runs a lookup under it stood still for
+ten seconds, whatever it was that held it up; DECISIONS.md says what is known.
 """
 
 import asyncio
