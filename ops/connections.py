@@ -162,7 +162,8 @@ class Postgres:
         """Give every connection up; one that does not answer is cut after a second."""
         if self._pool is not None:
             try:
-                await asyncio.wait_for(self._pool.close(), 1.0)
+                async with asyncio.timeout(1.0):
+                    await self._pool.close()
             except (TimeoutError, *POSTGRES_AWAY):
                 self._pool.terminate()
 

@@ -466,7 +466,8 @@ async def _cancel(tasks: Sequence["asyncio.Task[Any]"]) -> None:
 async def _close(close: Callable[[], Awaitable[object]]) -> None:
     """Whatever goes wrong in `close`, the rest of the stop goes on."""
     try:
-        await asyncio.wait_for(close(), STOPPING)
+        async with asyncio.timeout(STOPPING):
+            await close()
     except Exception:
         _log.exception("Closing failed.")
 

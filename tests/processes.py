@@ -58,7 +58,8 @@ async def process(
         await until(lambda: _is_ready(child, started), within=30)
         yield started
         child.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(child.wait(), 20) == 0
+        async with asyncio.timeout(20):
+            assert await child.wait() == 0
     finally:
         if child.returncode is None:
             child.kill()

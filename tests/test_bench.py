@@ -348,7 +348,8 @@ async def flooded(answers: Answers, *, rate: float = 500, connections: int = 10,
         ingress = flood.Ingress(Flood([port], 0, 1000, rate, 0.2, connections, patience=patience))
         try:
             await ingress.open()
-            report: Report = await asyncio.wait_for(ingress.run(), 10)
+            async with asyncio.timeout(10):
+                report: Report = await ingress.run()
         finally:
             await ingress.close()
     return report
@@ -442,7 +443,8 @@ async def test_prober_watches_each_change_until_both_lookups_have_it(monkeypatch
         probe = prober.Prober(Probe([one, two], 0, 40, 4, rate=50, seconds=0.2, patience=0.3), writers)
         try:
             await probe.open()
-            seen = await asyncio.wait_for(probe.run(), 10)
+            async with asyncio.timeout(10):
+                seen = await probe.run()
         finally:
             await probe.close()
     assert (seen.changes, seen.made) == (10, 10)

@@ -472,6 +472,7 @@ async def test_redis_too_old_and_redis_that_cannot_save_are_found(told: dict[str
     for changes, verdicts in (({}, {Verdict.OK}), (told, {Verdict.OK, Verdict.WRONG})):
         server: Any = Told(**changes)
         (ask,) = examination.redis(server, policy="volatile-lru", oldest=(6, 2))
-        findings = list(await asyncio.wait_for(ask.ask(), 5))
+        async with asyncio.timeout(5):
+            findings = list(await ask.ask())
         assert {finding.verdict for finding in findings} == verdicts
     assert [finding.check for finding in findings if finding.verdict is Verdict.WRONG] == [check]

@@ -49,7 +49,8 @@ async def test_every_promise_is_kept_on_a_short_day(tmp_path: Path) -> None:
         stderr=asyncio.subprocess.STDOUT,
     )
     try:
-        printed, _ = await asyncio.wait_for(process.communicate(), AT_MOST)
+        async with asyncio.timeout(AT_MOST):
+            printed, _ = await process.communicate()
     finally:
         if process.returncode is None:
             process.terminate()  # it ends what it has started

@@ -191,7 +191,8 @@ async def test_without_any_standby_nothing_is_acknowledged(stage: Stage) -> None
     finally:
         for node in cluster.standbys:
             await asyncio.to_thread(node.server.resume)
-    await asyncio.wait_for(waiting, 20)
+    async with asyncio.timeout(20):
+        await waiting
     await connection.execute("DROP TABLE public.waited_for")
     await connection.close()
 

@@ -40,7 +40,8 @@ class Echo:
 
     async def until_left(self) -> None:
         """Once every client has gone."""
-        await asyncio.wait_for(asyncio.gather(*self.ends), 10)
+        async with asyncio.timeout(10):
+            await asyncio.gather(*self.ends)
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -79,7 +80,8 @@ class Caller:
 
     async def hear(self, length: int, seconds: float = 10.0) -> bytes:
         try:
-            return await asyncio.wait_for(self.reader.readexactly(length), seconds)
+            async with asyncio.timeout(seconds):
+                return await self.reader.readexactly(length)
         except asyncio.IncompleteReadError as error:
             return error.partial
 

@@ -430,7 +430,8 @@ async def lookup_process(
     try:
         yield Process(child.pid, port, admin, house)
         child.terminate()
-        assert await asyncio.wait_for(child.wait(), 15) == 0
+        async with asyncio.timeout(15):
+            assert await child.wait() == 0
     finally:
         if child.returncode is None:
             child.kill()

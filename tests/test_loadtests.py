@@ -504,7 +504,8 @@ async def test_phone_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
         with pytest.raises(Unavailable):
             await asyncio.to_thread(phones.get, url, {}, Line())
-        await asyncio.wait_for(came.wait(), 10)
+        async with asyncio.timeout(10):
+            await came.wait()
 
 
 # -- where the load goes ----------------------------------------------------------------------------------------------
@@ -654,7 +655,8 @@ async def locust(
         if until_true is not None:
             await until(until_true, within=120)
             process.send_signal(signal.SIGINT)
-        output, _ = await asyncio.wait_for(ending, timeout=120)
+        async with asyncio.timeout(120):
+            output, _ = await ending
     finally:
         ending.cancel()
         if process.returncode is None:

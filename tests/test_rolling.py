@@ -54,7 +54,8 @@ async def rolling(*arguments: str) -> tuple[int | None, str]:
         stderr=asyncio.subprocess.STDOUT,
     )
     try:
-        output, _ = await asyncio.wait_for(process.communicate(), 150)
+        async with asyncio.timeout(150):
+            output, _ = await process.communicate()
     finally:
         if process.returncode is None:
             process.terminate()  # it ends what it has started

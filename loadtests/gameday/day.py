@@ -259,7 +259,8 @@ class Day:
         """Every sample of its /metrics: name, labels, value. Empty when it does not answer."""
         client = Client(Rotation([replica.admin_port]))
         try:
-            answer = await asyncio.wait_for(client.ask(request("GET", "/metrics", {})), PROBE_SECONDS)
+            async with asyncio.timeout(PROBE_SECONDS):
+                answer = await client.ask(request("GET", "/metrics", {}))
         except (NoAnswer, TimeoutError):
             return []
         finally:

@@ -146,7 +146,8 @@ class Group:
 
 
 async def _call(port: int, password: str | None, *words: Any) -> Any:
-    client: Any = redis.asyncio.Redis(port=port, password=password, protocol=2)
+    # No socket_timeout: under one, redis-py sends with asyncio.wait_for, and whoever is cancelled then may go on.
+    client: Any = redis.asyncio.Redis(port=port, password=password, protocol=2, socket_timeout=None)
     async with asyncio.timeout(ANSWER_SECONDS), client:
         return await client.execute_command(*words)
 

@@ -183,7 +183,8 @@ async def _furnished(folder: Path, cluster: Cluster, keys: Mapping[str, str]) ->
             start_new_session=True,
         )
     try:
-        return await asyncio.wait_for(_token(folder, process, log), PREPARE_SECONDS)
+        async with asyncio.timeout(PREPARE_SECONDS):
+            return await _token(folder, process, log)
     except TimeoutError:
         raise CannotMeasure(f"The database was not prepared within {PREPARE_SECONDS:g} s; the log is {log}.") from None
     finally:

@@ -97,7 +97,8 @@ class Replica:
     async def until_ended(self) -> None:
         """Return once it has ended by itself, and well. Raises Faulty."""
         try:
-            code = await asyncio.wait_for(self.process.wait(), STOP_SECONDS)
+            async with asyncio.timeout(STOP_SECONDS):
+                code = await self.process.wait()
         except TimeoutError:
             raise Faulty(f"{self.name} was still there {STOP_SECONDS:g} s after SIGTERM") from None
         if code != 0:
@@ -198,7 +199,8 @@ class Deployment:
                 replica.thaw()  # or it would not hear it
         for replica in self.replicas:
             try:
-                await asyncio.wait_for(replica.process.wait(), STOP_SECONDS / 2)
+                async with asyncio.timeout(STOP_SECONDS / 2):
+                    await replica.process.wait()
             except TimeoutError:
                 replica.process.kill()
                 await replica.process.wait()

@@ -535,7 +535,8 @@ async def test_repeat_of_a_running_request_does_not_wait_for_it(office: Office, 
 
         async def told() -> bool:
             try:
-                await asyncio.wait_for(office.move(dossier, "processing", key="k-1"), 5)
+                async with asyncio.timeout(5):
+                    await office.move(dossier, "processing", key="k-1")
             except StillRunning as refusal:
                 return refusal.retry_after == 1
             return False

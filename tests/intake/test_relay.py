@@ -377,7 +377,9 @@ class _Watcher:
     """Follows the stream from the beginning, again from the beginning whenever it was replaced."""
 
     def __init__(self, url: str) -> None:
-        self.client: Any = redis.asyncio.Redis.from_url(url, protocol=2)
+        # No socket_timeout: under one, redis-py sends with asyncio.wait_for, which before Python 3.12 can swallow
+        # a cancellation; the watching would then never end.
+        self.client: Any = redis.asyncio.Redis.from_url(url, protocol=2, socket_timeout=None)
         self.delivered: set[tuple[str, int]] = set()
         self.latest: dict[str, int] = {}
         self.went_backwards: list[tuple[str, int, int]] = []

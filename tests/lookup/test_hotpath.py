@@ -432,7 +432,8 @@ async def test_sigterm_under_hot_load_loses_no_request(database: Database, redis
         process.send_signal(signal.SIGTERM)
         told.set()
         answered = await asyncio.gather(*citizens)
-        assert await asyncio.wait_for(process.wait(), 15) == 0
+        async with asyncio.timeout(15):
+            assert await process.wait() == 0
         assert min(answered) > 10
     finally:
         if process.returncode is None:

@@ -210,7 +210,8 @@ async def ended(kind: str, environ: dict[str, str]) -> tuple[int | None, str]:
         stderr=asyncio.subprocess.STDOUT,
     )
     try:
-        output, _ = await asyncio.wait_for(process.communicate(), 30)
+        async with asyncio.timeout(30):
+            output, _ = await process.communicate()
     finally:
         if process.returncode is None:
             process.kill()
@@ -264,10 +265,12 @@ async def test_migration_gives_way_and_tries_again(database: Database, owner: An
 
     async with holding(database, READS) as holder:
         migrating = asyncio.create_task(schema.migrate(database.owner_url, say, lock_timeout=0.4))
-        await asyncio.wait_for(gave_way.wait(), 10)
+        async with asyncio.timeout(10):
+            await gave_way.wait()
         assert await owner.fetchval(READS, timeout=5) == 0  # nobody waits behind one that has given way
         pid = holder.get_server_pid()
-    assert await asyncio.wait_for(migrating, 20) == 1
+    async with asyncio.timeout(20):
+        assert await migrating == 1
     assert [line for line in said if f"process {pid} (hoso24_owner)" in line]
     assert await owner.fetchval("SELECT count(colour) FROM dossier") == 0
 
@@ -302,7 +305,8 @@ async def test_second_migrator_waits_for_the_first(database: Database, more: Any
         await until(both_give_way)
         assert not first.done()
         assert not second.done()
-    assert sorted(await asyncio.wait_for(asyncio.gather(first, second), 30)) == [0, 1]
+    async with asyncio.timeout(30):
+        assert sorted(await asyncio.gather(first, second)) == [0, 1]
 
 
 async def test_migration_outside_a_transaction_is_begun_again_where_it_failed(

@@ -259,7 +259,8 @@ async def test_paused_postgres_answers_when_resumed(postgres: Postgres) -> None:
     done, _ = await asyncio.wait([answer], timeout=0.2)
     assert not done
     postgres.resume()
-    assert await asyncio.wait_for(answer, DEADLINE) == 42
+    async with asyncio.timeout(DEADLINE):
+        assert await answer == 42
     await connection.close()
 
 

@@ -443,7 +443,8 @@ async def test_body_that_never_ends_is_given_up(body: bytes, monkeypatch: pytest
     server = await start(Running(app=application(None, web.post("/count", count))), service="sample")
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(b"POST /count HTTP/1.1\r\nHost: a\r\n" + body)
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    async with asyncio.timeout(10):
+        head = await reader.readuntil(b"\r\n\r\n")
     assert head.split()[1] == b"400"
     writer.close()
     await writer.wait_closed()

@@ -371,7 +371,8 @@ async def _run(*words: str, environ: Mapping[str, str]) -> None:
         stderr=asyncio.subprocess.STDOUT,
     )
     try:
-        output, _ = await asyncio.wait_for(process.communicate(), COMMAND_SECONDS)
+        async with asyncio.timeout(COMMAND_SECONDS):
+            output, _ = await process.communicate()
     except BaseException:
         process.kill()
         await process.wait()
