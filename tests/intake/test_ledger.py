@@ -107,6 +107,11 @@ async def held(database: Database, dossier: str) -> AsyncIterator[None]:
         await connection.close()
 
 
+async def waits(owner: Any) -> bool:
+    """Whether somebody waits for a lock."""
+    return bool(await owner.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"))
+
+
 # -- reception ---------------------------------------------------------------------------------------------
 
 
@@ -528,20 +533,15 @@ async def test_refused_request_may_be_repeated_under_its_key_once_it_is_right(of
     assert (await office.move(dossier, "returned", key="k-1"))["version"] == 3
 
 
-async def test_repeat_of_a_running_request_does_not_wait_for_it(office: Office, database: Database) -> None:
+async def test_repeat_of_a_running_request_does_not_wait_for_it(office: Office, database: Database, owner: Any) -> None:
     dossier = (await office.receive())["code"]
     async with held(database, dossier):
         running = asyncio.create_task(office.move(dossier, "processing", key="k-1"))
-
-        async def told() -> bool:
-            try:
-                async with asyncio.timeout(5):
-                    await office.move(dossier, "processing", key="k-1")
-            except StillRunning as refusal:
-                return refusal.retry_after == 1
-            return False
-
-        await until(told)
+        await until(lambda: waits(owner))  # or the repeat might be the first
+        with pytest.raises(StillRunning) as refusal:
+            async with asyncio.timeout(5):
+                await office.move(dossier, "processing", key="k-1")
+        assert refusal.value.retry_after == 1
         assert not running.done()
     assert (await running)["version"] == 2
 
@@ -574,11 +574,7 @@ async def test_change_goes_on_when_its_caller_has_gone(office: Office, database:
     dossier = (await office.receive())["code"]
     async with held(database, dossier):
         caller = asyncio.create_task(office.move(dossier, "processing"))
-
-        async def waits() -> bool:
-            return bool(await owner.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"))
-
-        await until(waits)
+        await until(lambda: waits(owner))
         caller.cancel()
         with pytest.raises(asyncio.CancelledError):
             await caller
