@@ -14,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 import redis.asyncio
+from hypothesis import HealthCheck, settings
 
 from lookup import catalogue, schema
 from ops import embedded
@@ -30,6 +31,9 @@ def pytest_configure() -> None:
     # Whoever starts the tests in the background has SIGINT ignored, and every process they start would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # How long an example takes says how busy the machine is.
+    settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("patient")
 
 
 LONGEST = ("test_coherence.py", "test_up.py", "test_gameday.py", "test_restore.py", "test_rolling.py")

@@ -21,6 +21,18 @@ from tests.conftest import KEY_SECRETS, Database
 AGENCY = "G99.01.01"
 SERVICE = "S.004"
 
+PATIENT = {"redis_deadline": 5.0, "pg_deadline": 5.0, "lookup_deadline": 20.0}
+PATIENT_INTAKE = {"pg_deadline": 10.0, "intake_deadline": 20.0}
+"""With which a slow machine is not mistaken for an absent server; who tests what a hanging one costs names his own."""
+PATIENT_ENVIRON = {
+    "HOSO24_REDIS_DEADLINE": "5",
+    "HOSO24_PG_DEADLINE": "10",
+    "HOSO24_LOOKUP_DEADLINE": "20",
+    "HOSO24_INTAKE_DEADLINE": "20",
+}
+"""The same for processes."""
+
+
 REMOVE = """
 WITH gone AS (
     UPDATE dossier
@@ -88,18 +100,20 @@ def submission(**fields: Any) -> dict[str, Any]:
 
 
 def lookup_settings(pg_url: str, redis_url: str, **changes: Any) -> LookupSettings:
+    """A lookup's settings, patient ones unless changed."""
     return dataclasses.replace(
         LookupSettings(
             redis_url=Secret(redis_url), pg_url=Secret(pg_url), lookup_key_secrets=Secret(KEY_SECRETS), host="127.0.0.1"
         ),
-        **changes,
+        **PATIENT | changes,
     )
 
 
 def intake_settings(pg_url: str, **changes: Any) -> IntakeSettings:
+    """An intake's settings, patient ones unless changed."""
     return dataclasses.replace(
         IntakeSettings(pg_url=Secret(pg_url), lookup_key_secrets=Secret(KEY_SECRETS), host="127.0.0.1"),
-        **changes,
+        **PATIENT_INTAKE | changes,
     )
 
 
@@ -174,7 +188,7 @@ async def relay_of(database: Database, redis_url: str) -> AsyncIterator[None]:
         await running.close()
 
 
-async def until(condition: Callable[[], Awaitable[Any]], *, within: float = 10.0) -> Any:
+async def until(condition: Callable[[], Awaitable[Any]], *, within: float = 20.0) -> Any:
     """The first truthy result of `condition`, asked again and again; AssertionError when there is none in time."""
     deadline = asyncio.get_running_loop().time() + within
     while True:

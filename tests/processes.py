@@ -13,7 +13,7 @@ import aiohttp
 
 from ops.embedded import free_port
 from tests.conftest import KEY_SECRETS, Database
-from tests.house import until
+from tests.house import PATIENT_ENVIRON, until
 
 HOSO24 = "import hoso24; hoso24.main()"
 
@@ -48,6 +48,7 @@ async def process(
         f"HOSO24_{name}_PORT": str(port),
         f"HOSO24_{name}_ADMIN_PORT": str(admin),
         "HOSO24_DRAIN_SECONDS": "0",
+        **PATIENT_ENVIRON,
         **settings,
     }
     with output.open("wb") as file:
@@ -55,10 +56,10 @@ async def process(
         child = await asyncio.create_subprocess_exec(*command, env=environ, stdout=file, stderr=file)
     try:
         started = Process(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin}", output)
-        await until(lambda: _is_ready(child, started), within=30)
+        await until(lambda: _is_ready(child, started), within=120)
         yield started
         child.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await child.wait() == 0
     finally:
         if child.returncode is None:

@@ -83,7 +83,7 @@ class Prometheus:
             if error.code == 503:
                 return []
             raise AssertionError(f"{expr}: {error.read().decode()}") from error
-        except urllib.error.URLError:
+        except OSError:  # not there yet, gone in the middle, or busy
             return []
         values = [float(each["value"][1]) for each in answer["data"]["result"]]
         return [value for value in values if not math.isnan(value)]

@@ -119,7 +119,7 @@ async def test_healthy_house_has_nothing_to_say_and_one_that_hangs_is_told_of(
             return exit_status(findings) == 0
 
         with contextlib.suppress(AssertionError):
-            await until(quiet)
+            await until(quiet, within=60)
         assert [finding for finding in findings if finding.verdict is not Verdict.OK] == []
         assert {finding.found.split(",")[1] for finding in findings if finding.check.endswith("as reader")} == {
             " the primary",

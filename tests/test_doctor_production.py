@@ -253,10 +253,7 @@ def hanging(servers: list[Any]) -> Iterator[None]:
             each.resume()
 
 
-async def test_sentinel_that_is_away_is_found_before_the_majority_is(
-    watched: Watched, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(examination, "SERVER_DEADLINE", 1.0)
+async def test_sentinel_that_is_away_is_found_before_the_majority_is(watched: Watched) -> None:
     environ = {"HOSO24_REDIS_URL": watched.url}
     primary = f"127.0.0.1:{watched.members[0].port}"
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -26,6 +27,8 @@ from tests.house import (
 )
 
 SOFT_AGE = 2.0
+PRODUCTION = {"redis_deadline": 0.1, "pg_deadline": 1.0, "lookup_deadline": 2.5}
+"""What a server that hangs may cost."""
 UNKNOWN = "G99.12.01-260101-9999"
 
 
@@ -39,7 +42,7 @@ async def servers(fragile: Callable[..., Any]) -> tuple[Postgres, Valkey, Databa
 async def fragile_house(servers: tuple[Postgres, Valkey, Database]) -> AsyncIterator[House]:
     """A house whose servers the test may break; answers go stale after two seconds already."""
     _, valkey, database = servers
-    async with open_house(database, valkey.url, lookup={"soft_age": SOFT_AGE}) as house:
+    async with open_house(database, valkey.url, lookup={**PRODUCTION, "soft_age": SOFT_AGE}) as house:
         yield house
 
 
@@ -71,41 +74,43 @@ async def more(answers: list[Any], count: int = 200) -> None:
     async def enough() -> bool:
         return len(answers) >= target
 
-    await until(enough, within=30)
+    await until(enough, within=120)
 
 
-async def test_no_lookup_fails_when_redis_is_killed(
-    fragile_house: House, servers: tuple[Postgres, Valkey, Database]
-) -> None:
-    _, valkey, _ = servers
-    codes = [(await fragile_house.receive())["code"] for _ in range(10)]
-    async with lookups_running(fragile_house, codes) as answers:
-        await more(answers)
-        valkey.kill()
-        await more(answers, 500)
-        valkey.restart()
-        await more(answers, 500)
-    assert set(answers) == {200}
-    moved = await fragile_house.move(codes[0], "processing")
-    await until(lambda: version_is(fragile_house, codes[0], moved["version"]), within=6)
+async def test_no_lookup_fails_when_redis_is_killed(servers: tuple[Postgres, Valkey, Database]) -> None:
+    _, valkey, database = servers
+    async with open_house(database, valkey.url) as house:
+        codes = [(await house.receive())["code"] for _ in range(10)]
+        async with lookups_running(house, codes) as answers:
+            await more(answers)
+            valkey.kill()
+            await more(answers, 500)
+            valkey.restart()
+            await more(answers, 500)
+        assert set(answers) == {200}
+        moved = await house.move(codes[0], "processing")
+        await until(lambda: version_is(house, codes[0], moved["version"]))
 
 
 async def test_lookups_answer_quickly_while_redis_is_stopped(servers: tuple[Postgres, Valkey, Database]) -> None:
     _, valkey, database = servers
-    async with open_house(database, valkey.url, lookup={"memory_bytes": 0}) as house:
+    settings = {"redis_deadline": PRODUCTION["redis_deadline"], "memory_bytes": 0}
+    async with open_house(database, valkey.url, lookup=settings) as house:
         codes = [(await house.receive())["code"] for _ in range(10)]
         async with lookups_running(house, codes) as answers:
             await more(answers)
-            before = waited_for("redis")
+            before, began = waited_for("redis"), time.monotonic()
             valkey.pause()
             try:
                 await more(answers, 1000)
             finally:
                 valkey.resume()
+            seconds = time.monotonic() - began
             await more(answers)
     assert set(answers) == {200}
-    # A deadline once, and then once per pause of the breaker, shared by all who ask: not one per lookup.
-    assert 1 <= waited_for("redis") - before < 30
+    # A deadline once, and then once per pause of the breaker, shared by all who ask: not one per lookup. The pulse
+    # asks once a second, and the relay, which is in this process as well, three times.
+    assert 1 <= waited_for("redis") - before < 10 + 5 * seconds
 
 
 async def test_known_dossiers_are_answered_and_marked_when_postgres_is_killed(
@@ -119,7 +124,7 @@ async def test_known_dossiers_are_answered_and_marked_when_postgres_is_killed(
     assert status == 200
     status, problem = await fragile_house.lookup(f"/api/v1/dossiers/{UNKNOWN}")
     assert (status, problem["code"]) == (503, "status_unavailable")
-    view = await until(lambda: stale_view(fragile_house, code), within=15)
+    view = await until(lambda: stale_view(fragile_house, code), within=60)
     assert view["as_of"]
     async with fragile_house.http.get(f"{fragile_house.lookup_url}/tra-cuu/{code}") as response:
         page = await response.text()
@@ -131,8 +136,8 @@ async def test_known_dossiers_are_answered_and_marked_when_postgres_is_killed(
         assert "ETag" not in response.headers
 
     postgres.restart()
-    await until(lambda: fresh(fragile_house, code), within=15)
-    await until(lambda: missing(fragile_house, UNKNOWN), within=5)
+    await until(lambda: fresh(fragile_house, code), within=60)
+    await until(lambda: missing(fragile_house, UNKNOWN))
 
 
 async def test_postgres_that_hangs_is_waited_for_once(
@@ -143,15 +148,15 @@ async def test_postgres_that_hangs_is_waited_for_once(
     await until(lambda: found(fragile_house, code))
     postgres.pause()
     try:
-        before = waited_for("postgres")
-        await until(lambda: stale_view(fragile_house, code), within=15)
+        before, began = waited_for("postgres"), time.monotonic()
+        await until(lambda: stale_view(fragile_house, code), within=60)
         for _ in range(500):
             status, _ = await fragile_house.lookup(f"/api/v1/dossiers/{code}")
             assert status == 200
-        assert 1 <= waited_for("postgres") - before < 30
+        assert 1 <= waited_for("postgres") - before < 10 + 5 * (time.monotonic() - began)
     finally:
         postgres.resume()
-    await until(lambda: fresh(fragile_house, code), within=15)
+    await until(lambda: fresh(fragile_house, code), within=60)
 
 
 async def test_negative_answer_is_never_served_stale(
@@ -160,7 +165,7 @@ async def test_negative_answer_is_never_served_stale(
     postgres, _, _ = servers
     await until(lambda: missing(fragile_house, UNKNOWN))
     postgres.kill()
-    await until(lambda: unavailable(fragile_house, UNKNOWN), within=10)
+    await until(lambda: unavailable(fragile_house, UNKNOWN), within=60)
     postgres.restart()
 
 
@@ -189,8 +194,8 @@ async def test_lookup_started_while_servers_are_away_is_ready_and_right_once_the
             postgres.restart()
         if away in ("redis", "both"):
             valkey.restart()
-        await until(lambda: fresh(house, code), within=15)
-        await until(lambda: missing(house, UNKNOWN), within=15)
+        await until(lambda: fresh(house, code), within=60)
+        await until(lambda: missing(house, UNKNOWN), within=60)
 
 
 async def test_intake_and_relay_started_while_servers_are_away_work_once_they_are_back(
@@ -218,9 +223,9 @@ async def test_intake_and_relay_started_while_servers_are_away_work_once_they_ar
             assert status in (201, 503), answer  # never "unknown agency" because the catalogue is not read yet
             return answer if status == 201 else None
 
-        receipt = await until(received, within=15)
+        receipt = await until(received, within=60)
         moved = await house.move(receipt["code"], "processing")
-        await until(lambda: version_is(house, receipt["code"], moved["version"]), within=15)
+        await until(lambda: version_is(house, receipt["code"], moved["version"]), within=60)
 
 
 async def test_intake_says_unavailable_while_postgres_is_away_and_nothing_is_half_written(
@@ -239,7 +244,7 @@ async def test_intake_says_unavailable_while_postgres_is_away_and_nothing_is_hal
         status, answer = await fragile_house.hand_in("POST", path, {"to": "processing", "expected_version": 1})
         return status == 200 and answer["version"] == 2
 
-    await until(moved, within=15)
+    await until(moved, within=60)
 
 
 def waited_for(dependency: str) -> float:

@@ -37,7 +37,7 @@ from ops import middleware, server
 from ops.embedded import free_port
 from ops.express import ExpressProtocol
 from tests.conftest import KEY_SECRETS, Database
-from tests.house import House, open_house, until
+from tests.house import PATIENT_ENVIRON, House, open_house, until
 
 CROWD = 300
 """Clients who do the same thing at the same time."""
@@ -424,6 +424,7 @@ async def lookup_process(
         "HOSO24_LOOKUP_PORT": str(port),
         "HOSO24_LOOKUP_ADMIN_PORT": str(admin),
         "HOSO24_DRAIN_SECONDS": "0",
+        **PATIENT_ENVIRON,
     }
     command = [sys.executable, "-c", LOOKUP, str(keepalive)]
     child = await asyncio.create_subprocess_exec(*command, env=environ, stdout=asyncio.subprocess.DEVNULL)

@@ -32,7 +32,7 @@ async def test_dossier_goes_in_and_its_status_comes_out(house: House) -> None:
         _, view = await house.lookup(f"/api/v1/dossiers/{code}")
         return bool(view["status"] == "processing" and view["version"] == 2)
 
-    await until(sees_processing, within=1.0)
+    await until(sees_processing)
 
     status, holder = await house.lookup(f"/api/v1/dossiers/{code}", **{"Hoso24-Key": receipt["lookup_key"]})
     assert status == 200
@@ -52,7 +52,7 @@ async def test_official_number_opens_the_same_dossier(house: House) -> None:
         status, view = await house.lookup("/api/v1/dossiers/01234-2026-99901")
         return status == 200 and view["code"] == receipt["code"] and view["version"] == 2
 
-    await until(opens, within=6.0)
+    await until(opens)
     status, holder = await house.lookup("/api/v1/dossiers/01234-2026-99901", **{"Hoso24-Key": receipt["lookup_key"]})
     assert status == 200
     assert holder["official_number"] == "01234/2026/99901"

@@ -12,10 +12,12 @@ import asyncpg
 import pytest
 from yarl import URL
 
+from intake.ledger import Ledger
 from lookup.code import parse
 from lookup.lookup_key import KeyRing
 from tests.conftest import KEY_SECRETS, Database
 from tests.house import House, intake_at, intake_settings, new_token, submission, until
+from tests.intake.test_ledger import waits
 
 DOSSIERS = "/api/v1/dossiers"
 UNKNOWN = f"{DOSSIERS}/G99.01.01-200101-0001"
@@ -312,7 +314,10 @@ async def test_without_a_key_each_request_is_its_own(house: House) -> None:
 # -- load --------------------------------------------------------------------------------------------------
 
 
-async def test_two_hundred_desks_at_once_get_two_hundred_codes_without_a_gap(database: Database) -> None:
+async def test_two_hundred_desks_at_once_get_two_hundred_codes_without_a_gap(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Ledger.__init__, "__kwdefaults__", {"longest": 60.0})
     patient = intake_settings(
         database.writer_url, intake_deadline=60, pg_deadline=60
     )  # how long they wait is no matter
@@ -327,16 +332,21 @@ async def test_two_hundred_desks_at_once_get_two_hundred_codes_without_a_gap(dat
 
 
 async def test_outcome_that_is_unknown_is_said_and_a_repeat_tells_it(database: Database) -> None:
-    settings = intake_settings(database.writer_url, intake_deadline=0.3)
-    async with intake_at(settings) as url, aiohttp.ClientSession() as http:
+    hasty = intake_settings(database.writer_url, intake_deadline=0.3)
+    async with (
+        intake_at(intake_settings(database.writer_url)) as url,
+        intake_at(hasty) as hasty_url,
+        aiohttp.ClientSession() as http,
+    ):
         house = House("", url, http, await new_token(database))
         code = (await house.receive())["code"]
         move: dict[str, Any] = {"body": b'{"to": "processing"}', "path": transitions(code), "Idempotency_Key": "k-1"}
         holder = await asyncpg.connect(database.owner_url)
         async with holder.transaction():
             await holder.execute("SELECT 1 FROM dossier WHERE code = $1 FOR UPDATE", code)
-            status, problem, headers = await send(house, **move)
+            status, problem, headers = await send(House("", hasty_url, http, house.token), **move)
             assert (status, problem["code"]) == (503, "outcome_unknown")
+            await until(lambda: waits(holder))
             assert int(headers["Retry-After"]) >= 1
             status, problem, headers = await send(house, **move)
             assert (status, problem["code"]) == (409, "still_running")

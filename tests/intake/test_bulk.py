@@ -147,7 +147,7 @@ async def test_imported_events_are_bulk_and_imported_dossiers_can_be_moved(
     async def visible() -> bool:
         return bool((await house.lookup(f"/api/v1/dossiers/{path}"))[1]["status"] == "completed")
 
-    await until(visible, within=2)
+    await until(visible)
     assert [finding async for finding in audit.verify(writer)] == []
 
 
@@ -164,7 +164,7 @@ async def test_live_changes_are_seen_while_an_import_runs(database: Database, ho
             async def visible(version: int = version) -> bool:
                 return bool((await house.lookup(f"/api/v1/dossiers/{receipt['code']}"))[1]["version"] == version)
 
-            await until(visible, within=3)
+            await until(visible)
     finally:
         await importing
         await connection.close()

@@ -39,7 +39,7 @@ def beat(xid: int) -> Change:
 
 @pytest.fixture
 async def cache(redis_url: str) -> AsyncIterator[Cache]:
-    connection = Redis("redis", lambda: redis_url, size=4, deadline=2.0)
+    connection = Redis("redis", lambda: redis_url, size=4, deadline=10.0)
     yield Cache(connection)
     await connection.close()
 
@@ -223,7 +223,7 @@ async def test_id_that_is_too_small_is_told_and_nothing_is_written(cache: Cache,
 
 async def test_redis_that_refuses_to_write_is_away_and_no_id_is_called_too_small(fragile: Callable[..., Any]) -> None:
     _, server = fragile()
-    connection = Redis("redis", lambda: server.url, size=2, deadline=2.0)
+    connection = Redis("redis", lambda: server.url, size=2, deadline=10.0)
     cache = Cache(connection)
     last = await cache.append(1, "", [Change("10-1", "c", 1)], [], None)
     await connection.call("REPLICAOF", "127.0.0.1", "1")

@@ -211,7 +211,7 @@ def test_floors_only_rise_and_are_forgotten_when_nothing_older_can_come_in(monot
 
 @pytest.fixture
 async def cache(redis_url: str) -> AsyncIterator[Cache]:
-    connection = Redis("redis", lambda: redis_url, size=4, deadline=2.0)
+    connection = Redis("redis", lambda: redis_url, size=4, deadline=10.0)
     yield Cache(connection)
     await connection.close()
 
@@ -282,7 +282,7 @@ async def test_follower_comes_back_after_redis_was_away(fragile: "object") -> No
     _, valkey = fragile()  # type: ignore[operator]
     clock = DatabaseClock()
     feed = Feed(clock, Memory(1000), Freshness())
-    connection = Redis("redis", lambda: valkey.url, size=4, deadline=2.0)
+    connection = Redis("redis", lambda: valkey.url, size=4, deadline=10.0)
     cache = Cache(connection)
     try:
         await cache.append(1, "", [Change("10-0")], [], clock.now())

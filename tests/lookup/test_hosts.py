@@ -101,7 +101,7 @@ async def pair(servers: tuple[embedded.Postgres, embedded.Postgres]) -> Pair:
 
 @pytest.fixture
 async def hosts(pair: Pair) -> AsyncIterator[Hosts]:
-    hosts = Hosts(lambda: pair.reader_url, DatabaseClock(), size=2, deadline=1.0)
+    hosts = Hosts(lambda: pair.reader_url, DatabaseClock(), size=2, deadline=5.0)
     await hosts.probe()
     yield hosts
     await hosts.close()
@@ -175,11 +175,12 @@ async def test_lost_standby_costs_nobody_an_answer(pair: Pair, hosts: Hosts, fau
 async def test_query_that_a_standbys_recovery_cancels_means_that_it_is_away(pair: Pair) -> None:
     await pair.on_standby("ALTER SYSTEM SET max_standby_streaming_delay = 0")
     await pair.on_standby("SELECT pg_reload_conf()")
-    standby = Postgres("postgres-1", lambda: each_host(pair.reader_url)[0], size=1, deadline=10.0)
-    asking = asyncio.create_task(standby.fetch("SELECT pg_sleep(4) FROM heartbeat"))
-    under_way = (
-        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE '%pg_sleep(4) FROM%' AND wait_event = 'PgSleep')"
-    )
+    standby = Postgres("postgres-1", lambda: each_host(pair.reader_url)[0], size=1, deadline=120.0)
+    asking = asyncio.create_task(standby.fetch("SELECT pg_sleep(100) FROM heartbeat"))
+    under_way = """
+        SELECT EXISTS (SELECT FROM pg_stat_activity
+                        WHERE query LIKE '%pg_sleep(100) FROM%' AND wait_event = 'PgSleep')
+    """
     await until(lambda: pair.on_standby(under_way))
 
     async def cancelled() -> bool:
@@ -187,7 +188,7 @@ async def test_query_that_a_standbys_recovery_cancels_means_that_it_is_away(pair
         await pair.on_primary("VACUUM heartbeat")  # removes the row it is looking at
         return asking.done()
 
-    await until(cancelled)
+    await until(cancelled, within=60)
     with pytest.raises(Unavailable) as away:
         await asking
     assert isinstance(away.value.__cause__, asyncpg.SerializationError)

@@ -76,7 +76,8 @@ async def test_everybody_s_copy_is_on_the_screen_and_no_person(screen: Screen) -
 
     async def in_memory() -> bool:
         await screen.house.lookup(f"/api/v1/dossiers/{code}")
-        return "trusted" in row(await screen.of(code), "memory")
+        text = await screen.of(code)
+        return "trusted" in row(text, "memory") and "leans on the feed" in row(text, "Redis")
 
     await until(in_memory, within=LEANS_WITHIN)
     text = await screen.of(code.lower())
@@ -147,7 +148,7 @@ async def test_copy_ahead_of_the_primary_points_to_a_renewal(screen: Screen, own
 
     async def seen() -> bool:
         _, view = await screen.house.lookup(f"/api/v1/dossiers/{receipt['code']}")
-        return bool(view["version"] == 2)
+        return bool(view.get("version") == 2)
 
     await until(seen)
     await owner.execute("UPDATE dossier SET version = 1, timeline = '[]' WHERE code = $1", receipt["code"])

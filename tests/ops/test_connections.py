@@ -131,13 +131,14 @@ async def test_servers_that_hang_or_are_gone_are_unavailable_and_usable_once_bac
     fragile: Callable[..., Any], fault: str
 ) -> None:
     postgres_server, redis_server = fragile()
-    postgres = Postgres("postgres", lambda: postgres_server.admin_url, size=2, deadline=0.5)
-    redis = Redis("redis", lambda: redis_server.url, size=2, deadline=0.2)
+    postgres = Postgres("postgres", lambda: postgres_server.admin_url, size=2, deadline=10)
+    redis = Redis("redis", lambda: redis_server.url, size=2, deadline=10)
     assert await postgres.fetch("SELECT 1")
     for ask in WAYS.values():
         assert await ask(redis)
     for server in (postgres_server, redis_server):
         getattr(server, fault)()
+    postgres._deadline, redis._deadline = 0.5, 0.2  # only what cannot be answered has to end soon
     for _ in range(5):  # more often than there are connections: none is lost to a call that timed out
         with pytest.raises(Unavailable):
             await postgres.fetch("SELECT 1")
@@ -146,6 +147,7 @@ async def test_servers_that_hang_or_are_gone_are_unavailable_and_usable_once_bac
                 await ask(redis)
     for server in (postgres_server, redis_server):
         server.resume() if fault == "pause" else server.restart()
+    postgres._deadline = redis._deadline = 10.0
     assert await postgres.fetch("SELECT 1")
     for ask in WAYS.values():
         assert await ask(redis)
@@ -180,10 +182,10 @@ async def test_password_that_is_refused_by_one_host_is_not_hidden_by_another(dat
 
 
 async def test_statement_past_its_deadline_is_unavailable_and_its_connection_replaced(database: Database) -> None:
-    connections = Postgres("postgres", lambda: database.reader_url, size=1, deadline=0.2)
+    connections = Postgres("postgres", lambda: database.reader_url, size=1, deadline=10)
     with pytest.raises(Unavailable):
-        await connections.fetch("SELECT pg_sleep(30)")
-    assert await connections.fetch("SELECT 1", deadline=5.0)
+        await connections.fetch("SELECT pg_sleep(60)", deadline=0.2)
+    assert await connections.fetch("SELECT 1")
     await connections.close()
 
 
@@ -222,13 +224,14 @@ async def test_timeout_while_our_own_loop_was_late_is_our_own(fragile: Callable[
     postgres_server, redis_server = fragile()
     lateness = [0.0]
     postgres = Postgres(
-        "postgres", lambda: postgres_server.admin_url, size=2, deadline=0.4, lateness=lambda _: lateness[0]
+        "postgres", lambda: postgres_server.admin_url, size=2, deadline=10, lateness=lambda _: lateness[0]
     )
-    redis = Redis("redis", lambda: redis_server.url, size=2, deadline=0.4, lateness=lambda _: lateness[0])
+    redis = Redis("redis", lambda: redis_server.url, size=2, deadline=10, lateness=lambda _: lateness[0])
     await postgres.fetch("SELECT 1")
     await redis.run(lambda client: client.ping())
     postgres_server.pause()
     redis_server.pause()
+    postgres._deadline = redis._deadline = 0.4
     for lateness[0], blamed in ((0.0, Unavailable), (0.3, OurOwnDelay)):
         for ask in (postgres.fetch("SELECT 1"), redis.run(lambda client: client.ping())):
             with pytest.raises(Unavailable) as outcome:
@@ -241,23 +244,18 @@ async def test_timeout_while_our_own_loop_was_late_is_our_own(fragile: Callable[
 
 
 async def test_waiting_for_a_connection_that_others_use_is_our_own_delay(database: Database) -> None:
-    connections = Postgres("postgres", lambda: database.reader_url, size=1, deadline=2.0)
-    asleep = asyncio.create_task(connections.fetch("SELECT pg_sleep(1)"))
-
-    async def in_use() -> bool:
-        pool = connections._pool
-        return pool is not None and pool.get_size() == 1 and pool.get_idle_size() == 0
-
-    await until(in_use)
-    with pytest.raises(OurOwnDelay):
-        await connections.fetch("SELECT 1", deadline=0.1)
-    await asleep
+    connections = Postgres("postgres", lambda: database.reader_url, size=1, deadline=10)
+    async with connections.connection(30):
+        with pytest.raises(OurOwnDelay):
+            await connections.fetch("SELECT 1", deadline=0.1)
     await connections.close()
 
 
 async def test_command_that_waits_by_itself_has_that_much_longer(redis_url: str) -> None:
-    connection = Redis("redis", lambda: redis_url, size=1, deadline=0.2)
-    assert not await connection.run(lambda client: client.xread({"nothing": "0-0"}, block=300), waiting=0.3)
+    connection = Redis("redis", lambda: redis_url, size=1, deadline=10)
+    await connection.run(lambda client: client.ping())
+    connection._deadline = 0.2
+    assert not await connection.run(lambda client: client.xread({"nothing": "0-0"}, block=300), waiting=20)
     with pytest.raises(Unavailable):
         await connection.run(lambda client: client.xread({"nothing": "0-0"}, block=3000), waiting=0.1)
     await connection.close()

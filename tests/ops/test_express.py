@@ -7,7 +7,7 @@ import itertools
 import re
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from aiohttp import web
@@ -244,16 +244,39 @@ def short_lived(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(server._CONNECTION, "keepalive_timeout", 0.3)
 
 
+class Clock:
+    """A loop's time, which passes only when it is told to."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def pass_by(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@contextlib.contextmanager
+def clock_in_hand() -> Iterator[Clock]:
+    loop = asyncio.get_running_loop()
+    clock = Clock(loop.time())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "time", clock)
+        yield clock
+
+
 @pytest.mark.usefixtures("short_lived")
 @pytest.mark.parametrize("kind", KINDS)
 async def test_connection_in_use_outlives_the_keep_alive_time_and_an_idle_one_does_not(desk: Desk, kind: str) -> None:
     async with serving(desk) as served, connected(served) as client:
-        began = asyncio.get_running_loop().time()
-        while asyncio.get_running_loop().time() < began + 1.0:
-            await client.say(request(kind))
-            assert await client.answers(1) == [f"{kind} 0"]
-            await asyncio.sleep(0.05)
-        assert await client.closed()
+        with clock_in_hand() as clock:
+            for _ in range(20):
+                await client.say(request(kind))
+                assert await client.answers(1) == [f"{kind} 0"]
+                clock.pass_by(0.05)
+            clock.pass_by(0.3)
+            assert await client.closed()
 
 
 @pytest.mark.usefixtures("short_lived")
@@ -262,12 +285,16 @@ async def test_connection_that_waits_for_a_promise_is_not_idle(desk: Desk) -> No
     async with serving(desk) as served, connected(served) as client:
         await client.say(request("later"))
         await until_promised(desk)
-        await asyncio.sleep(0.7)  # twice the time after which an idle one is closed
-        desk.gate.set()
-        assert await client.answers(1) == ["later 0"]
-        await client.say(request("now"))
-        assert await client.answers(1) == ["now 0"]
-        assert await client.closed()
+        with clock_in_hand() as clock:
+            clock.pass_by(0.7)  # twice the time after which an idle one is closed
+            for _ in range(10):
+                await asyncio.sleep(0)
+            desk.gate.set()
+            assert await client.answers(1) == ["later 0"]
+            await client.say(request("now"))
+            assert await client.answers(1) == ["now 0"]
+            clock.pass_by(0.31)
+            assert await client.closed()
 
 
 async def test_client_that_never_reads_stops_being_read(desk: Desk) -> None:

@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from ops.server import CannotListen, Protocol, Running, Server, start
 from tests.ops.test_middleware import poll
 
 SERVICE = """
-import asyncio, sys, time
+import asyncio, pathlib, sys, time
 from aiohttp import web
 from ops import server
 from ops.middleware import middlewares
@@ -37,8 +38,8 @@ async def slow(request):
     return web.Response(text="slow")
 
 async def block(request):
-    until = time.monotonic() + 2
-    while time.monotonic() < until:
+    began = time.monotonic()
+    while time.monotonic() < began + (1.5 if pathlib.Path(request.query["until"]).exists() else 60):
         pass
     return web.Response(text="blocked")
 
@@ -204,7 +205,7 @@ async def test_drain_loses_no_request() -> None:
 
 
 async def test_idle_connection_survives_the_window_and_is_closed_after_it() -> None:
-    async with process(drain=1.0) as service, ClientSession() as client:
+    async with process(drain=5.0) as service, ClientSession() as client:
         port, admin_port = await service.ports()
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET /quick HTTP/1.1\r\nHost: sample\r\n\r\n")
@@ -222,20 +223,24 @@ async def test_idle_connection_survives_the_window_and_is_closed_after_it() -> N
         assert (await service.end())[0] == 0
 
 
-async def test_probes_answer_while_the_main_loop_is_blocked() -> None:
+async def test_probes_answer_while_the_main_loop_is_blocked(tmp_path: Path) -> None:
     async with process() as service, ClientSession() as client:
         port, admin_port = await service.ports()
-        blocked = asyncio.create_task(probe(client, port, "/block"))
+        enough = tmp_path / "enough"
+        blocked = asyncio.create_task(probe(client, port, f"/block?until={enough}"))
         answers = 0
         timeouts = 0
         while not blocked.done():
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(10):
                 assert await probe(client, admin_port, "/livez") == 200
                 assert await probe(client, admin_port, "/readyz") == 200
             if not timeouts:
                 async with client.get(f"http://127.0.0.1:{admin_port}/health") as response:
                     timeouts = (await response.text()).count("timeout")
             answers += not blocked.done()
+            if answers > 2 and timeouts:
+                enough.touch()
+                await blocked
         assert answers > 2
         assert timeouts == 1
         async with client.get(f"http://127.0.0.1:{admin_port}/metrics") as response:

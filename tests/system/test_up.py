@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import select
 import shlex
 import shutil
 import signal
@@ -23,7 +24,7 @@ import psutil
 import pytest
 import redis
 
-PATIENCE = 60.0
+PATIENCE = 240.0
 
 
 class Up:
@@ -92,10 +93,17 @@ def directory() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def running(directory: Path, **environ: str) -> Iterator[Up]:
+def alone() -> Iterator[None]:
     """One at a time on this machine: two that look for free ports at the same moment find the same ones."""
     with (Path(tempfile.gettempdir()) / "hoso24-up-tests.lock").open("w") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def running(directory: Path, **environ: str) -> Iterator[Up]:
+    """A house, alone."""
+    with alone():
         up = Up(directory, **environ)
         try:
             yield up
@@ -190,22 +198,24 @@ subprocess.call([sys.executable, "-m", "hoso24", "up"])
 
 
 def test_closed_terminal_ends_it_though_another_leads_the_session(directory: Path) -> None:
-    terminal, its_end = os.openpty()
     clean = {name: value for name, value in os.environ.items() if not name.startswith("HOSO24_")}
-    leader = subprocess.Popen(
-        [sys.executable, "-c", LEADER],
-        cwd=directory, env=clean, stdin=its_end, stdout=its_end, stderr=its_end, start_new_session=True,
-    )  # fmt: skip
-    os.close(its_end)
-    printed = b""
-    while b"Watch one move" not in printed:
-        printed += os.read(terminal, 65536)
-    me = psutil.Process(leader.pid)
-    family = [me, *me.children(recursive=True)]
-    assert len(family) > 6
-    os.close(terminal)
-    leader.wait(timeout=PATIENCE)
-    wait_for(lambda: nothing_left(family))
+    with alone():
+        terminal, its_end = os.openpty()
+        leader = subprocess.Popen(
+            [sys.executable, "-c", LEADER],
+            cwd=directory, env=clean, stdin=its_end, stdout=its_end, stderr=its_end, start_new_session=True,
+        )  # fmt: skip
+        os.close(its_end)
+        printed = b""
+        while b"Watch one move" not in printed:
+            assert select.select([terminal], [], [], PATIENCE)[0], printed
+            printed += os.read(terminal, 65536)
+        me = psutil.Process(leader.pid)
+        family = [me, *me.children(recursive=True)]
+        assert len(family) > 6
+        os.close(terminal)
+        leader.wait(timeout=PATIENCE)
+        wait_for(lambda: nothing_left(family))
 
 
 def test_down_stops_it(directory: Path) -> None:
@@ -221,15 +231,19 @@ def test_down_stops_it(directory: Path) -> None:
 
 
 def test_taken_port_is_passed_over_and_said(directory: Path) -> None:
-    with socket.socket() as taken:
+    with socket.socket() as taken, alone():
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         with contextlib.suppress(OSError):  # somebody else's is as good as ours
             taken.bind(("127.0.0.1", 8090))
             taken.listen()
-        with running(directory) as up:
+        up = Up(directory)
+        try:
             house = up.wait_until_ready()
             assert "Port 8090 is taken" in up.printed
             assert not house["intake"].endswith(":8090")
+        finally:
+            if up.process.poll() is None:
+                up.end(signal.SIGTERM)
 
 
 def test_second_up_in_the_same_directory_says_that_one_runs(directory: Path) -> None:
