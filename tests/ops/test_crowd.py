@@ -210,8 +210,10 @@ async def test_whoever_connects_and_says_nothing_is_not_waited_for(way: Any) -> 
 @pytest.mark.usefixtures("impatient")
 async def test_whoever_has_asked_may_stay_and_send_a_slow_body(way: Any) -> None:
     async with serving(way) as served:
-        with Client(served) as idle, Client(served) as writing:
+        with contextlib.ExitStack() as stack:
+            idle = stack.enter_context(Client(served))
             assert await idle.asks()
+            writing = stack.enter_context(Client(served))
             await writing.say(b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 40\r\n\r\n")
             for _ in range(40):
                 await writing.say(b"b")
