@@ -148,6 +148,14 @@ def record(answer: Answer, code: str, known: Mapping[str, Status], *, holder: bo
     return shown._replace(etag=etag)
 
 
+def new(answer: Answer, code: str, known: Mapping[str, Status]) -> Shown | None:
+    """The JSON of a dossier that has only just been taken in, or None: the public is not told of it yet."""
+    if answer.status == 404:
+        problem(answer, 404, "dossier_not_found")
+        return None
+    return record(answer, code, known)
+
+
 def exact(answer: Answer, code: str, known: Mapping[str, Status], least: int) -> Shown:
     """The answer to `?at_least=`: this version or a later one, and nothing that may be stored."""
     shown = view(answer.expect(200).json(), code, known)

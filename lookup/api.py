@@ -167,7 +167,9 @@ class Desk:
         serial = self._keys.serial(code, key)
         if serial is None and code.scheme is not codes.Scheme.D:
             await self._wrong_key(client, "forged")
-        found = await self._reader_find(code, at_least, client)
+        # Only the intake can have made this key, when it took the dossier in: it may be younger than a copy that says
+        # there is none, because somebody counted codes up.
+        found = await self._reader_find(code, at_least, client, issued=serial is not None)
         if isinstance(found, Missing):
             await self.hold_back(client, self._limits.probed(client, Rate.WRONG_KEY))
             return found
@@ -177,12 +179,16 @@ class Desk:
             await self._wrong_key(client, "forged" if serial is None else "superseded")
         return found
 
-    async def _reader_find(self, code: DossierCode, at_least: int, client: bytes | None) -> Found | Missing:
+    async def _reader_find(
+        self, code: DossierCode, at_least: int, client: bytes | None, *, issued: bool = False
+    ) -> Found | Missing:
         async def before_primary() -> None:
             await self.hold_back(client, self._limits.probed(client, Rate.PRIMARY))
 
         try:
-            return await self.reader.find(code, at_least, before_primary=before_primary if at_least else None)
+            return await self.reader.find(
+                code, at_least, issued=issued, before_primary=before_primary if at_least else None
+            )
         except Overloaded:
             with tracing.span("turn away"):
                 await asyncio.sleep(REFUSED_AFTER)

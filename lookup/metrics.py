@@ -33,6 +33,10 @@ BATCH_SIZE = Histogram(
 UNREADABLE = Counter(
     "lookup_unreadable_entries_total", "Cached values that were not in our form, and were passed over."
 )
+ISSUED_UNSEEN = Counter(
+    "lookup_issued_unseen_total",
+    "Lookups with a right key for which a copy said there is no such dossier: the primary was asked.",
+)
 AGE_BUCKETS = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 3600, 86400)
 ANSWER_AGE = Histogram(
     "lookup_answer_age_seconds",

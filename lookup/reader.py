@@ -10,6 +10,7 @@
 6. Postgres away: the best copy seen on the way is the answer, marked, up to the hard age. No copy: unavailable, never
    "no such dossier".
 7. "No such dossier" under a code may still be an official number: then its code is looked up the same way.
+8. "No such dossier" from a copy, to somebody whose key shows that the code was given out: the primary is asked.
 """
 
 import asyncio
@@ -227,17 +228,27 @@ class ReadThrough:
         self._begin(lookup)
 
     async def get(
-        self, name: str, at_least: int = 0, *, before_primary: Callable[[], Awaitable[None]] | None = None
+        self,
+        name: str,
+        at_least: int = 0,
+        *,
+        issued: bool = False,
+        before_primary: Callable[[], Awaitable[None]] | None = None,
     ) -> Answer:
         """The entry under this name, at this version or a later one; version 0 says that Postgres has none.
 
-        `before_primary` is awaited before the primary is asked for the sake of `at_least`. Raises StatusUnavailable
-        when neither memory nor Redis nor Postgres has an answer that may be served, and Overloaded when there is too
-        much to do to ask for one.
+        `issued`: there was such a dossier when this was asked. A copy that says there is none is then of before, and
+        only the primary is believed. `before_primary` is awaited before the primary is asked for the sake of
+        `at_least`. Raises StatusUnavailable when neither memory nor Redis nor Postgres has an answer that may be
+        served, and Overloaded when there is too much to do to ask for one.
         """
         answer = self.recall(name, at_least)
         if answer is None:
             answer = await self._awaited(name, lambda callback: self.want(name, callback))
+        if issued and answer.entry.version == 0 and answer.source != "postgres":
+            metrics.ISSUED_UNSEEN.inc()
+            lookup = self._new(name)
+            answer = await self._awaited(name, lambda callback: self._ask_primary(lookup, callback))
         if answer.entry.version >= at_least:
             return answer
         if before_primary is not None:
@@ -596,17 +607,19 @@ class Reader:
         code: DossierCode,
         at_least: int = 0,
         *,
+        issued: bool = False,
         before_primary: Callable[[], Awaitable[None]] | None = None,
     ) -> Found | Missing:
         """The dossier with this code or official number.
 
+        `issued`: this code was certainly given out, so that no copy is believed which says there is none.
         A removed dossier is one there is not. Answers from memory and Redis when Postgres is away (marked stale
         once the age says so) and from Postgres when Redis is. Raises StatusUnavailable when nobody can answer, or when
         no version as high as `at_least` can be had, within the deadline; Overloaded when there is too much to do.
         """
         try:
             async with asyncio.timeout(self._deadline):
-                answer, record = await self._decoded(code, at_least, before_primary)
+                answer, record = await self._decoded(code, at_least, issued, before_primary)
         except TimeoutError as late:
             raise StatusUnavailable from late
         if record is None:
@@ -614,9 +627,9 @@ class Reader:
         return Found(record, answer.entry.as_of, answer.age, answer.stale, answer.source, self.vitals.feed.epoch)
 
     async def _decoded(
-        self, code: DossierCode, at_least: int, before_primary: Callable[[], Awaitable[None]] | None
+        self, code: DossierCode, at_least: int, issued: bool, before_primary: Callable[[], Awaitable[None]] | None
     ) -> tuple[Answer, Record | None]:
-        name, answer = await self._resolve(code, at_least, before_primary)
+        name, answer = await self._resolve(code, at_least, issued, before_primary)
         try:
             return answer, decode(answer)
         except msgspec.DecodeError:
@@ -627,13 +640,13 @@ class Reader:
             return answer, decode(answer)
 
     async def _resolve(
-        self, code: DossierCode, at_least: int, before_primary: Callable[[], Awaitable[None]] | None
+        self, code: DossierCode, at_least: int, issued: bool, before_primary: Callable[[], Awaitable[None]] | None
     ) -> tuple[str, Answer]:
         """The answer, and the code it is kept under: the name itself, or the code behind an official number."""
         name = code.text
         if code.scheme is not Scheme.D:  # no official number has any other form
-            return name, await self.dossiers.get(name, at_least, before_primary=before_primary)
-        answer = await self.dossiers.get(name)
+            return name, await self.dossiers.get(name, at_least, issued=issued, before_primary=before_primary)
+        answer = await self.dossiers.get(name, issued=issued)
         if answer.entry.version > 0:
             if answer.entry.version >= at_least:
                 return name, answer

@@ -313,6 +313,22 @@ def test_answer_of_another_status_is_no_good_one(status: int, headers: dict[str,
         answers.record(Answer(status, headers), CODE, STATUSES)
 
 
+def test_new_dossier_may_be_nobody_s_for_a_moment_and_only_in_those_words() -> None:
+    headers = {"content-type": "application/problem+json", "cache-control": "no-store"}
+    none = {"status": 404, "code": "dossier_not_found"}
+    assert answers.new(answer(none, headers, 404), CODE, STATUSES) is None
+    shown = answers.new(answer(record()), CODE, STATUSES)
+    assert shown is not None
+    assert shown.version == 2
+    for wrong in (
+        answer(none, headers | {"cache-control": "public"}, 404),
+        answer(none | {"code": "dossier_or_key_not_found"}, headers, 404),
+        answer(record(), FRESH, 404),
+    ):
+        with pytest.raises(Wrong):
+            answers.new(wrong, CODE, STATUSES)
+
+
 def test_version_that_goes_backwards_is_noticed_unless_marked_stale() -> None:
     seen = Seen()
     seen.note(Shown(CODE, 3, "processing", stale=False))

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import io
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -78,6 +79,16 @@ async def lookups(house: House, *wanted: Any, at: str = "") -> list[dict[str, An
 
 def address(code: str) -> str:
     return f"/api/v1/dossiers/{code.replace('/', '-')}"
+
+
+async def received_after_a_guess(house: House, **fields: Any) -> dict[str, Any]:
+    """A dossier whose code somebody had guessed and asked for just before it was given out."""
+    before = (await house.receive(**fields))["code"]
+    guessed = re.sub(r"^\d+(?=/)|(?<=-)\d+$", lambda number: f"{int(number[0]) + 1:0{len(number[0])}d}", before)
+    assert (await ask(house, address(guessed))).status == 404
+    receipt = await house.receive(**fields)
+    assert receipt["code"] == guessed
+    return receipt
 
 
 async def received_in_scheme_d(house: House, database: Database) -> dict[str, Any]:
@@ -316,6 +327,34 @@ async def test_key_opens_the_holders_view_and_nothing_may_keep_it(house: House) 
     assert answer.json["timeline"][0]["department"] == "Một cửa (hư cấu)"
     assert answer.json["receipt"]["number"] == receipt["code"]
     assert receipt["lookup_key"].encode() not in answer.body
+
+
+async def test_holder_finds_the_dossier_though_somebody_asked_before_it_was_given_out(house: House) -> None:
+    """There is no relay here, so nothing puts the copy right that says there is no such dossier."""
+    receipt = await received_after_a_guess(house)
+    path = address(receipt["code"])
+    assert (await ask(house, path)).status == 404
+    holder = await ask(house, path, Hoso24_Key=receipt["lookup_key"])
+    assert (holder.status, holder.json["receipt"]["number"]) == (200, receipt["code"])
+    assert (await ask(house, path)).status == 200
+
+
+async def test_holder_finds_it_in_scheme_d_too(house: House, database: Database) -> None:
+    async with intake_at(intake_settings(database.writer_url, code_scheme="D")) as url:
+        receipt = await received_after_a_guess(dataclasses.replace(house, intake_url=url), agency="99901")
+    assert (await ask(house, address(receipt["code"]))).status == 404
+    assert (await ask(house, address(receipt["code"]), Hoso24_Key=receipt["lookup_key"])).status == 200
+
+
+async def test_batch_with_the_key_finds_it_too(house: House) -> None:
+    receipt = await received_after_a_guess(house)
+    with_key, unknown = await lookups(house, {"code": receipt["code"], "key": receipt["lookup_key"]}, {"code": UNKNOWN})
+    assert (with_key["dossier"]["version"], unknown["error"]) == (1, "dossier_not_found")
+
+
+async def test_whoever_names_the_receipts_version_finds_it_at_once(house: House) -> None:
+    receipt = await received_after_a_guess(house)
+    assert (await ask(house, f"{address(receipt['code'])}?at_least={receipt['version']}")).status == 200
 
 
 async def test_key_in_the_query_opens_nothing(house: House) -> None:

@@ -106,6 +106,8 @@ class Reading:
     """It had been withdrawn already, whether or not anybody knew."""
     followed: int
     """The version up to which this process has followed the stream, if Redis has kept the copy delivered with it."""
+    issued: bool = False
+    """Asked by somebody with the key, which there is as soon as the dossier has been taken in."""
     undisturbed: bool = True
     """Postgres did not go back in time, and Redis was there the whole time and lost nothing."""
 
@@ -412,6 +414,20 @@ class Coherence(RuleBasedStateMachine):
         at_least = max(0, newest.version + beyond) if newest is not None and beyond is not None else 0
         self._look_up(self.processes[number], code, at_least)
 
+    @rule(number=some_process, code=some_code)
+    def look_up_with_the_key(self, number: int, code: DossierCode) -> None:
+        if self.postgres.primary().newest(code.text) is not None:
+            self._look_up(self.processes[number], code, 0, issued=True)
+
+    @rule(asked=some_process, number=some_process, code=some_code)
+    def guessed_before_it_was_given_out(self, asked: int, number: int, code: DossierCode) -> None:
+        """Whoever counts codes up is told of none; then it is taken in, and the holder asks before it is delivered."""
+        if self.postgres.primary().newest(code.text) is None:
+            self.look_up_at_once(asked, code)
+            self.commit(code, removed=False)
+            self.look_up_with_the_key(number, code)
+            self.everything_arrives()
+
     @rule(number=some_process)
     def look_up_number(self, number: int) -> None:
         self._look_up(self.processes[number], NUMBER, 0)
@@ -490,17 +506,19 @@ class Coherence(RuleBasedStateMachine):
         for number in range(PROCESSES):
             self.hear_all(number)
 
-    def _find(self, process: Process, code: DossierCode, at_least: int = 0) -> "asyncio.Task[Found | Missing]":
-        return self.loop.create_task(process.reader.find(code, at_least))
+    def _find(
+        self, process: Process, code: DossierCode, at_least: int = 0, *, issued: bool = False
+    ) -> "asyncio.Task[Found | Missing]":
+        return self.loop.create_task(process.reader.find(code, at_least, issued=issued))
 
-    def _look_up(self, process: Process, code: DossierCode, at_least: int) -> None:
+    def _look_up(self, process: Process, code: DossierCode, at_least: int, *, issued: bool = False) -> None:
         floors = process.feed.floors
         newest = self.postgres.primary().newest(code.text)
         reading = Reading(
             process,
             code,
             at_least,
-            self.run(partial(self._find, process, code, at_least)),
+            self.run(partial(self._find, process, code, at_least, issued=issued)),
             process.feed.epoch,
             process.served.get(code.text, (0, 0)),
             code.text in self.delivered,
@@ -508,6 +526,7 @@ class Coherence(RuleBasedStateMachine):
             code.text in process.saw_removed or floors.removed(code.text),
             newest is not None and newest.removed,
             self._followed(process, code.text),
+            issued,
             undisturbed=not self.gone_back,
         )
         self.readings.append(reading)
@@ -591,6 +610,7 @@ class Coherence(RuleBasedStateMachine):
         if reading.undisturbed:
             assert not reading.delivered, "a dossier that was delivered is said not to exist"
             assert not reading.heard, "a dossier that was heard of is said not to exist"
+            assert not reading.issued, "whoever has a dossier's key is told that there is none"
 
     def _is_removed(self, code: str, process: Process) -> bool:
         states = self.truth.get(code, [])
@@ -679,6 +699,7 @@ def test_every_interleaving_keeps_every_promise() -> None:
 
 # -- bugs planted on purpose: the test must find each of them -----------------------------------------------------
 
+_get = ReadThrough.get
 _winners = ReadThrough._winners
 _load_and_fill = ReadThrough._load_and_fill
 _relay_values = Relay._values
@@ -734,12 +755,22 @@ def expired_withdrawal_marker(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Floors, "hear_removed", Floors.hear)
 
 
+def no_such_dossier_for_whoever_has_its_key(patch: pytest.MonkeyPatch) -> None:
+    """A copy of before it was taken in is believed, whoever asks."""
+
+    async def get(through: ReadThrough, name: str, at_least: int = 0, **how: Any) -> Any:
+        return await _get(through, name, at_least, **how | {"issued": False})
+
+    patch.setattr(ReadThrough, "get", get)
+
+
 PLANTED = {
     "SET instead of compare-and-set": (set_instead_of_compare, "replaced by an older one"),
     "the loaded copy instead of the winner": (loaded_copy_instead_of_the_winner, "not the one that won"),
     "no floor on loads under way": (no_floor, "resurrected|older than what was|went back to an older version"),
     "as_of stamped at storing": (as_of_stamped_at_storing, "as_of says it was the truth when it was not"),
     "an expired withdrawal marker": (expired_withdrawal_marker, "resurrected|replaced by an older one"),
+    "no such dossier for whoever has its key": (no_such_dossier_for_whoever_has_its_key, "told that there is none"),
 }
 
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
+from prometheus_client import REGISTRY
 
 from lookup.batching import Places
 from lookup.cache import Cache, Change, Heard, StreamEnd, Value, dossier_key
@@ -94,6 +95,11 @@ def reader(
         floors=feed.floors,
         memory=kept,
     )
+
+
+def unseen() -> float:
+    """How many lookups with a right key found a copy that said there is none, so far."""
+    return REGISTRY.get_sample_value("lookup_issued_unseen_total") or 0.0
 
 
 def feed_of(through: ReadThrough) -> Feed:
@@ -218,6 +224,31 @@ async def test_negative_answer_is_repeated_for_seconds_only(cache: Cache, databa
     database.rows[CODE] = (1, b"one")
     through = reader(cache, database, Freshness(negative=-1))  # as if five seconds had passed
     assert (await through.get(CODE)).entry.version == 1
+
+
+async def test_copy_that_says_there_is_none_is_not_believed_once_the_code_was_given_out(
+    cache: Cache, database: Database
+) -> None:
+    through = reader(cache, database)
+    before = unseen()
+    assert (await through.get(CODE)).entry.version == 0  # asked too early: the copy is in Redis from now on
+    database.rows[CODE] = (1, b"one")
+    assert (await through.get(CODE)).source == "redis"
+    answer = await through.get(CODE, issued=True)
+    assert (answer.entry.version, answer.source, unseen() - before) == (1, "postgres", 1)
+    assert (await through.get(CODE)).entry.version == 1  # and now nobody is told that there is none
+
+
+async def test_code_that_was_given_out_and_lost_is_missing_only_by_the_primarys_word(
+    cache: Cache, database: Database
+) -> None:
+    through = reader(cache, database)
+    await through.get(CODE)
+    assert (await through.get(CODE, issued=True)).entry.version == 0
+    assert database.asked_primary == [[CODE]]
+    database.away = True
+    with pytest.raises(StatusUnavailable):
+        await through.get(CODE, issued=True)
 
 
 async def test_at_least_loads_past_an_older_copy_and_never_settles_for_less(cache: Cache, database: Database) -> None:
