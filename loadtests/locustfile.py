@@ -173,7 +173,7 @@ def count(
     elif exception is not None or not context.get(WATCHING):
         tally.answer(exception, quick=response_time < budget.latency_ms)
         if FROM_A_CACHE in context:
-            counts.warmth.note(int(time.time()), context[FROM_A_CACHE])
+            counts.came_from(context[WHO], int(time.time()), cache=context[FROM_A_CACHE])
 
 
 @on(events.user_error)

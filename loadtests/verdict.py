@@ -15,6 +15,8 @@ DEFAULT_BUDGET = Path(__file__).with_name("budget.toml")
 OBJECTIVES = Path(__file__).parent.parent / "ops" / "monitoring" / "slo.toml"
 """Where the published objectives stand."""
 
+OFFICES = "offices"
+"""Who looks at what they have just changed, or names its version: that need not be answered from a cache."""
 INTAKE = "intake"
 """Whose answers are counted apart, whoever asked: the intake has an objective of its own."""
 ATTACKERS = "attackers"
@@ -123,6 +125,11 @@ class Counts:
         """How many answers were refusals by rate, by who asked; those who got none are left out."""
         return {who: tally.not_counted for who, tally in self._tallies.items() if tally.not_counted}
 
+    def came_from(self, who: str, second: int, *, cache: bool) -> None:
+        """Count where the answer to a lookup of that second (Unix time) came from, unless an office asked."""
+        if who != OFFICES:
+            self.warmth.note(second, cache)
+
     def add(self, taken: Mapping[str, Any]) -> None:
         """Add what another process has counted."""
         for who, counts in taken["tallies"].items():
@@ -175,7 +182,7 @@ class Lag:
 
 
 class Warmth:
-    """How many lookups of each second found a copy in a cache: in process memory or in Redis."""
+    """How many of the public's lookups of each second found a copy in a cache: in process memory or in Redis."""
 
     OF = 0.9
     """The share of lookups that has to find one, in a house that is warm."""
@@ -279,7 +286,7 @@ def resisted(counts: Counts) -> list[Row]:
 
 
 def warmed(counts: Counts) -> list[Row]:
-    """How long after a cold start lookups were answered from caches."""
+    """How long after a cold start the public's lookups were answered from caches."""
     seconds = counts.warmth.seconds()
     copies, lookups = sum(copies for _, copies, _ in seconds), sum(lookups for *_, lookups in seconds)
     after = counts.warmth.warm_after()

@@ -21,7 +21,7 @@ from loadtests import addresses, answers, phones
 from loadtests.answers import Answer, Asked, Failure, Late, Shown, Status, Unavailable, Wrong
 from loadtests.codes import MISTYPED, Dossier, Seen, Shelf, address, new_number, spelled, unknown
 from loadtests.target import House, submission
-from loadtests.verdict import INTAKE
+from loadtests.verdict import INTAKE, OFFICES
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -364,7 +364,7 @@ class Office(Visitor):
 
     weight = 2
     wait_time = between(0.3, 1.5)
-    who = "offices"
+    who = OFFICES
 
     def on_start(self) -> None:
         """Begin with one dossier on the desk, moved on once. What lies there is nobody else's to move."""

@@ -34,6 +34,7 @@ from loadtests.verdict import (
     NEIGHBOURS,
     NEIGHBOURS_MISSES,
     NEIGHBOURS_WALKED,
+    OFFICES,
     Budget,
     Counts,
     Lag,
@@ -245,6 +246,15 @@ def warmth(*shares: float) -> Counts:
     for second, share in enumerate(shares, 1_000_000):
         counts.warmth.note(second, round(share * 10), 10)
     return counts
+
+
+def test_office_that_looks_at_its_own_change_makes_no_house_cold() -> None:
+    counts = Counts()
+    for second in range(10):
+        counts.came_from("citizens", second, cache=True)
+        counts.came_from(OFFICES, second, cache=False)
+    assert counts.warmth.seconds() == [(second, 1, 1) for second in range(10)]
+    assert passed(warmed(counts))
 
 
 @pytest.mark.parametrize(
