@@ -82,12 +82,19 @@ class Group:
         return f"redis+sentinel://:{PASSWORD}@{places}/{NAME}/0"
 
     async def primary(self) -> Member:
-        """Whom most of the Sentinels that answer name. Raises Faulty when none does, or they name nobody we know."""
-        named = Counter(port for port in await asyncio.gather(*map(self._named, self.sentinels)) if port)
-        for member in self.members:
-            if named and member.wire.port == named.most_common(1)[0][0]:
-                return member
-        raise Faulty("no Sentinel names a primary")
+        """Whom they name, asked until they name somebody. Raises Faulty after a minute."""
+        deadline = time.monotonic() + STEP_SECONDS
+        while (member := await self.named()) is None:
+            if time.monotonic() > deadline:
+                raise Faulty(f"no Sentinel has named a primary in {STEP_SECONDS:g} s")
+            await asyncio.sleep(POLL_SECONDS)
+        return member
+
+    async def named(self) -> Member | None:
+        """Whom most of the Sentinels name that answer within a second; None when none does, or it is nobody we know."""
+        ports = Counter(port for port in await asyncio.gather(*map(self._named, self.sentinels)) if port)
+        most = [port for port, _ in ports.most_common(1)]
+        return next((member for member in self.members if [member.wire.port] == most), None)
 
     async def in_step(self) -> None:
         """Return once all living Sentinels name one living primary, and its living replica has all it has written.

@@ -12,7 +12,7 @@ import asyncpg
 from loadtests.gameday.day import Day, Fault, NotInTime
 from loadtests.gameday.promises import changes_acknowledged, nobody_failed, nothing_wrong, quick, within
 from loadtests.gameday.redis import Group, Member
-from loadtests.rolling.replicas import Deployment, Faulty
+from loadtests.rolling.replicas import Deployment
 from loadtests.verdict import Row
 
 PROMOTION_SECONDS = 60.0
@@ -96,10 +96,7 @@ async def another_primary(day: Day, old: Member) -> Member:
     """Whom the Sentinels name once it is not the old one any more. Raises NotInTime."""
 
     async def named() -> Member | None:
-        try:
-            member = await day.stage.redis.primary()
-        except Faulty:  # the Sentinels have not agreed yet
-            return None
+        member = await day.stage.redis.named()
         return None if member is old else member
 
     return await day.until(named, PROMOTION_SECONDS, "the Sentinels name another primary")
