@@ -86,9 +86,15 @@ class Answer(NamedTuple):
         if self.status == 503 and "retry-after" not in self.headers:
             raise Wrong("answered 503 without Retry-After")
         if self.status in (502, 503, 504):
-            raise Unavailable(f"answered {self.status}")
+            raise Unavailable(f"answered {self.status}{self._why()}")
         due = " or ".join(map(str, statuses))
         raise Wrong(f"answered {self.status}, {due} was due", self.body[:200].decode(errors="replace"))
+
+    def _why(self) -> str:
+        """The code of a refusal (RFC 9457), in brackets: one of a closed set, so that equal ones are counted as one."""
+        if not self.headers.get("content-type", "").startswith("application/problem+json"):
+            return ""
+        return f" ({json.loads(self.body)['code']})"
 
     def json(self) -> Any:
         """The body, which must be JSON."""

@@ -323,6 +323,14 @@ def test_answer_of_another_status_is_no_good_one(status: int, headers: dict[str,
         answers.record(Answer(status, headers), CODE, STATUSES)
 
 
+def test_503_says_which_it_was() -> None:
+    headers = {"content-type": "application/problem+json", "cache-control": "no-store", "retry-after": "1"}
+    with pytest.raises(Unavailable, match=r"^answered 503 \(overloaded\)$"):
+        answer({"status": 503, "code": "overloaded"}, headers, 503).expect(200)
+    with pytest.raises(Unavailable, match=r"^answered 503$"):
+        Answer(503, {"content-type": "text/html", "retry-after": "1"}, b"<html>").expect(200)
+
+
 def test_new_dossier_may_be_nobody_s_for_a_moment_and_only_in_those_words() -> None:
     headers = {"content-type": "application/problem+json", "cache-control": "no-store"}
     none = {"status": 404, "code": "dossier_not_found"}
