@@ -171,7 +171,8 @@ class Desk:
         # there is none, because somebody counted codes up.
         found = await self._reader_find(code, at_least, client, issued=serial is not None)
         if isinstance(found, Missing):
-            await self.hold_back(client, self._limits.probed(client, Rate.WRONG_KEY))
+            rate = Rate.WRONG_KEY if serial is None else Rate.MISSING  # a right key of what was lost is no guess
+            await self.hold_back(client, self._limits.probed(client, rate))
             return found
         if found.record.code != code.text:  # asked by official number: the key is the code's
             serial = self._keys.serial(codes.parse(found.record.code), key)

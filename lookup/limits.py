@@ -9,7 +9,8 @@
 Rates are kept apart by outcome. An enumerator of missing codes is slowed in what is missing and nothing else, so that
 the citizens behind the same address, whose dossiers exist, notice nothing of it. An answer over its rate is held back,
 the longer the further it is over; it is refused only when very many answers of that client are being held back.
-A correct key and an answer from process memory are charged nothing and never wait.
+A dossier opened by its key and an answer from process memory are charged nothing and never wait; a key whose dossier is
+lost counts as `missing`.
 """
 
 import asyncio

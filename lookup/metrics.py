@@ -35,7 +35,7 @@ UNREADABLE = Counter(
 )
 ISSUED_UNSEEN = Counter(
     "lookup_issued_unseen_total",
-    "Lookups with a right key for which a copy said there is no such dossier: the primary was asked.",
+    "Lookups with a right key for which a copy said there is no such dossier: Postgres was asked.",
 )
 AGE_BUCKETS = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 3600, 86400)
 ANSWER_AGE = Histogram(

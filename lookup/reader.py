@@ -10,10 +10,11 @@
 6. Postgres away: the best copy seen on the way is the answer, marked, up to the hard age. No copy: unavailable, never
    "no such dossier".
 7. "No such dossier" under a code may still be an official number: then its code is looked up the same way.
-8. "No such dossier" from a copy, to somebody whose key shows that the code was given out: the primary is asked.
+8. "No such dossier" from a copy, to somebody whose key shows that the code was given out: Postgres is asked.
 """
 
 import asyncio
+import functools
 import itertools
 import logging
 import time
@@ -167,7 +168,7 @@ class _Lookup:
 
 
 class ReadThrough:
-    """Steps 1 to 6 for one kind of entry: records by code, kept in memory, or codes by official number, which are not.
+    """All steps but 7 for one kind of entry: records by code, kept in memory, or codes by official number, not kept.
 
     A lookup is an object that goes through up to three stages, each a round trip it takes together with whoever else
     is there: the copies in Redis, a load from any Postgres, a load from the primary. At each it is settled or goes on.
@@ -237,18 +238,17 @@ class ReadThrough:
     ) -> Answer:
         """The entry under this name, at this version or a later one; version 0 says that Postgres has none.
 
-        `issued`: there was such a dossier when this was asked. A copy that says there is none is then of before, and
-        only the primary is believed. `before_primary` is awaited before the primary is asked for the sake of
-        `at_least`. Raises StatusUnavailable when neither memory nor Redis nor Postgres has an answer that may be
-        served, and Overloaded when there is too much to do to ask for one.
+        `issued`: there has been such a dossier. A copy that says there is none is then of before, and Postgres is
+        asked; that there is none any more is the primary's to say alone. `before_primary` is awaited before the
+        primary is asked for the sake of `at_least`. Raises StatusUnavailable when neither memory nor Redis nor Postgres
+        has an answer that may be served, and Overloaded when there is too much to do to ask for one.
         """
         answer = self.recall(name, at_least)
         if answer is None:
             answer = await self._awaited(name, lambda callback: self.want(name, callback))
-        if issued and answer.entry.version == 0 and answer.source != "postgres":
+        while issued and answer.entry.version == 0 and answer.source != "postgres":  # again if the epoch has changed
             metrics.ISSUED_UNSEEN.inc()
-            lookup = self._new(name)
-            answer = await self._awaited(name, lambda callback: self._ask_primary(lookup, callback))
+            answer = await self._awaited(name, functools.partial(self._ask_postgres, self._new(name)))
         if answer.entry.version >= at_least:
             return answer
         if before_primary is not None:
@@ -256,7 +256,7 @@ class ReadThrough:
         # A load of its own, from the primary, begun now.
         lookup = self._new(name, at_least=at_least)
         lookup.best, lookup.source = answer.entry, answer.source
-        answer = await self._awaited(name, lambda callback: self._ask_primary(lookup, callback))
+        answer = await self._awaited(name, functools.partial(self._ask_primary, lookup))
         if answer.entry.version < at_least:
             raise StatusUnavailable(version=answer.entry.version)
         return answer
@@ -283,6 +283,10 @@ class ReadThrough:
             self._copies.enter(lookup)
         else:
             asyncio.get_running_loop().call_soon(self._fall_back, lookup, Overloaded())
+
+    def _ask_postgres(self, lookup: _Lookup, callback: Callback) -> None:
+        lookup.callers.append(callback)
+        self._go_on_to_postgres(lookup)
 
     def _ask_primary(self, lookup: _Lookup, callback: Callback) -> None:
         lookup.callers.append(callback)
@@ -656,8 +660,8 @@ class Reader:
             behind = number.entry.body.decode()
             self.vitals.feed.floors.hear(behind, number.entry.version)  # bound by an event of that version
             return behind, await self.dossiers.get(behind, at_least, before_primary=before_primary)
-        if at_least:
-            raise StatusUnavailable(version=0)
+        if at_least:  # what both said may have been a copy's word
+            return name, await self.dossiers.get(name, at_least, before_primary=before_primary)
         return name, answer
 
 

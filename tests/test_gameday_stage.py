@@ -245,7 +245,7 @@ async def test_sentinels_promote_the_replica_and_the_processes_follow(stage: Sta
     former.kill()
 
     async def promoted() -> bool:
-        return await group.primary() is other
+        return await group.named() is other
 
     await until(promoted, within=45)
     code = (await hand_in(stage))["code"]

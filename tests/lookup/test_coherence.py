@@ -607,10 +607,10 @@ class Coherence(RuleBasedStateMachine):
             if reading.withdrawn:  # "none" may also be an answer from before there was one
                 process.saw_removed.add(code)
             return
+        assert not reading.issued, "whoever has a dossier's key is told that there is none"
         if reading.undisturbed:
             assert not reading.delivered, "a dossier that was delivered is said not to exist"
             assert not reading.heard, "a dossier that was heard of is said not to exist"
-            assert not reading.issued, "whoever has a dossier's key is told that there is none"
 
     def _is_removed(self, code: str, process: Process) -> bool:
         states = self.truth.get(code, [])

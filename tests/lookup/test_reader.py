@@ -239,14 +239,25 @@ async def test_copy_that_says_there_is_none_is_not_believed_once_the_code_was_gi
     assert (await through.get(CODE)).entry.version == 1  # and now nobody is told that there is none
 
 
+async def test_standby_that_has_it_answers_whoever_has_the_key_though_the_primary_is_away(
+    cache: Cache, database: Database
+) -> None:
+    through = reader(cache, database)
+    await through.get(CODE)
+    database.standby, database.primary_away = {CODE: (1, b"one")}, True
+    assert (await through.get(CODE)).source == "redis"
+    assert (await through.get(CODE, issued=True)).entry.version == 1
+
+
 async def test_code_that_was_given_out_and_lost_is_missing_only_by_the_primarys_word(
     cache: Cache, database: Database
 ) -> None:
     through = reader(cache, database)
     await through.get(CODE)
+    database.standby = {}
     assert (await through.get(CODE, issued=True)).entry.version == 0
     assert database.asked_primary == [[CODE]]
-    database.away = True
+    database.primary_away = True
     with pytest.raises(StatusUnavailable):
         await through.get(CODE, issued=True)
 
@@ -479,6 +490,15 @@ async def test_overload_sheds_unknown_codes_and_answers_what_redis_has(cache: Ca
     with pytest.raises(Overloaded):
         await through.get("other")
     assert database.asked == [[CODE]]
+
+
+async def test_overload_sheds_whoever_has_the_key_of_what_a_copy_says_there_is_not(
+    cache: Cache, database: Database
+) -> None:
+    await reader(cache, database).get(CODE)
+    database.rows[CODE] = (1, b"one")
+    with pytest.raises(Overloaded):
+        await reader(cache, database, shedding=Level(Load.UNKNOWN)).get(CODE, issued=True)
 
 
 async def test_overload_at_its_worst_answers_what_memory_has_and_marks_it_if_need_be(

@@ -66,7 +66,7 @@ _given_ports: set[int] = set()
 
 
 def service(directory: Path, name: str, oddity: str = "") -> Service:
-    port = free_port(26_000 + os.getpid() % 2000 * 2, avoid=_given_ports)
+    port = free_port(18_000 + os.getpid() % 900, avoid=_given_ports)
     _given_ports.add(port)
     return Service(
         name=name,
