@@ -143,13 +143,15 @@ def prepare(environment: Environment, **_: Any) -> None:
             make_cold(house, os.environ)
     except (NoHouse, ValueError) as problem:
         _give_up(problem)
-    _runner(environment).send_message(HAND_OUT, [asdict(dossier) for dossier in dossiers])
+    walked = Enumerator in profile.visitors
+    _runner(environment).send_message(HAND_OUT, {"dossiers": [asdict(each) for each in dossiers], "walked": walked})
 
 
 def take_dossiers(environment: Environment, msg: Any) -> None:
     """Put on the shelf what was handed in; the samples lie below."""
-    handed_in = [Dossier(**each) for each in msg.data]
+    handed_in = [Dossier(**each) for each in msg.data["dossiers"]]
     shared = Visitor.shared
+    shared.walked = msg.data["walked"]
     shared.nine.clear()
     shared.shelf = Shelf([*shared.house.samples, *handed_in])
     Announcer.waiting = list(handed_in)

@@ -60,6 +60,8 @@ class Run:
     shelf: Shelf
     visible_within: float
     """Seconds a change may take to be visible."""
+    walked: bool = False
+    """Whether somebody counts codes up, and so asks for the next one before it is given out."""
     nine: gevent.event.Event = field(default_factory=gevent.event.Event)
     """Set when it is nine o'clock on results day."""
     explained: Counter[str] = field(default_factory=Counter)
@@ -376,10 +378,7 @@ class Office(Visitor):
 
     @task(3)
     def take_in(self) -> None:
-        """A new dossier, whose holder finds it as soon as there is a receipt, and the public as soon as any change.
-
-        That the public is told of none at first happens where somebody counts codes up, and asked just before.
-        """
+        """A new dossier: everybody finds it with the receipt there; where codes are counted up, only its holder."""
         if len(self.desk) >= ON_A_DESK:
             self.desk.pop(0)
         content, key = submission(), _idempotency_key()
@@ -488,7 +487,8 @@ class Office(Visitor):
         began = time.perf_counter()
         visible, late, waited = False, None, 0.0
         while not visible and waited < GIVE_UP:
-            shown = self._look_for(dossier) if new else self.look_up(dossier, watching=True, name=WATCHED)
+            guessed = new and self.shared.walked
+            shown = self._look_for(dossier) if guessed else self.look_up(dossier, watching=True, name=WATCHED)
             waited = time.perf_counter() - began
             visible = shown is not None and shown.version >= dossier.version
             if not visible:
@@ -501,7 +501,7 @@ class Office(Visitor):
         return visible
 
     def _look_for(self, dossier: Dossier) -> Shown | None:
-        """A new dossier's JSON, for anyone; None also for as long as the public is told of none."""
+        """A new dossier's JSON, for anyone; None also while the public is told of none, as for any change in time."""
 
         def check(answer: Answer) -> Shown | None:
             shown = answers.new(answer, dossier.code, self.shared.statuses)
