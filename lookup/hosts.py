@@ -1,7 +1,7 @@
 """The Postgres hosts of a lookup: which one is the primary, how far behind the others are, and whom to ask.
 
-One pool a host, and the roles are asked for once a second. The drivers can try hosts in turn by themselves, but then
-a first host that hangs costs everybody the whole deadline.
+One pool a host, and the roles are asked for with every beat of the pulse. The drivers can try hosts in turn by
+themselves, but then a first host that hangs costs everybody the whole deadline.
 """
 
 import asyncio
@@ -76,7 +76,7 @@ class Host:
 
 
 class Hosts:
-    """All hosts of a URL, asked for their roles by `probe`, once a second.
+    """All hosts of a URL, asked for their roles by `probe`, with every beat of the pulse.
 
     A batch is read from the freshest standby, else from the primary; each host is asked at most once for it. All who
     are asked before the last one share half of `deadline`: two standbys that hang would otherwise keep every query for

@@ -1,6 +1,7 @@
 """Once a second: which Postgres is the primary, what time is it there, which epoch, does Redis answer?
 
-This is also what notices that a dependency is back: the breakers let nobody but the pulse find out.
+This is also what notices that a dependency is back: the breakers let nobody but the pulse find out. While it knows of
+no primary it beats four times as often: there may be one again, and somebody may hold a receipt of it already.
 """
 
 import asyncio
@@ -20,6 +21,8 @@ from ops.errors import Unavailable
 log = logging.getLogger(__name__)
 
 EVERY = 1.0
+AWAY_EVERY = 0.25
+"""While no primary can be asked, as far as is known."""
 CATALOGUE_EVERY = 60.0
 SERVICE_EVERY = 5.0
 """How often it is asked what maintenance is announced and whether the intake gives a sign of life."""
@@ -55,15 +58,17 @@ class Pulse:
 
     async def run(self) -> None:
         """Beat for ever. Ends only with WrongSchema, which ends the process."""
-        beats = 0
+        catalogue_due, service_due = CATALOGUE_EVERY, SERVICE_EVERY
         while True:
-            await asyncio.sleep(EVERY)
-            beats += 1
-            if beats % round(SERVICE_EVERY / EVERY) == 0:
+            pause = EVERY if any(self._hosts.primaries()) else AWAY_EVERY
+            await asyncio.sleep(pause)
+            catalogue_due, service_due = catalogue_due - pause, service_due - pause
+            if service_due <= 0:
+                service_due = SERVICE_EVERY
                 await self._read_service()
             await self.beat()
-            if beats * EVERY >= CATALOGUE_EVERY or not self._catalogue.known:
-                beats = 0
+            if catalogue_due <= 0 or not self._catalogue.known:
+                catalogue_due = CATALOGUE_EVERY
                 await self._read_catalogue()
 
     async def beat(self) -> None:

@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 from prometheus_client import REGISTRY
 
+from lookup import pulse
 from ops.embedded import Postgres
 from ops.embedded import Redis as Valkey
 from tests.conftest import Database, prepare
@@ -111,6 +112,22 @@ async def test_lookups_answer_quickly_while_redis_is_stopped(servers: tuple[Post
     # A deadline once, and then once per pause of the breaker, shared by all who ask: not one per lookup. The pulse
     # asks once a second, and the relay, which is in this process as well, three times.
     assert 1 <= waited_for("redis") - before < 10 + 5 * seconds
+
+
+async def test_postgres_that_is_back_is_found_though_the_next_ordinary_beat_is_far_off(
+    fragile_house: House, servers: tuple[Postgres, Valkey, Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    postgres, _, _ = servers
+    code = (await fragile_house.receive())["code"]
+    await until(lambda: found(fragile_house, code))
+    monkeypatch.setattr(pulse, "EVERY", 0.1)
+    postgres.kill()
+    for _ in range(3):  # two failures are enough for it to be taken for gone
+        assert (await fragile_house.lookup(f"/api/v1/dossiers/{UNKNOWN}"))[0] == 503
+    await until(lambda: stale_view(fragile_house, code), within=60)
+    monkeypatch.setattr(pulse, "EVERY", 3600.0)
+    postgres.restart()
+    await until(lambda: missing(fragile_house, UNKNOWN), within=60)
 
 
 async def test_known_dossiers_are_answered_and_marked_when_postgres_is_killed(

@@ -127,6 +127,7 @@ def _reports_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 def nobody_finds_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pulse does not beat again, so a breaker that has opened stays open."""
     monkeypatch.setattr(pulse, "EVERY", 3600.0)
+    monkeypatch.setattr(pulse, "AWAY_EVERY", 3600.0)
 
 
 @contextlib.contextmanager

@@ -82,8 +82,12 @@ def _own(window: Window) -> str:
 
 
 def _why(window: Window) -> str:
-    """The most frequent reasons of those that failed."""
-    return _told(Counter(seen.why for seen in window if seen.kind in LOOKUPS and seen.outcome in FAILED))
+    """The most frequent reasons of those that failed, and when, in seconds after the window began."""
+    failed = [seen for seen in window if seen.kind in LOOKUPS and seen.outcome in FAILED]
+    if not failed:
+        return ""
+    first, last = failed[0].at - window.began, failed[-1].at - window.began
+    return f"{_told(Counter(seen.why for seen in failed))} from {first:.1f} to {last:.1f} s on"
 
 
 def _told(reasons: Counter[str]) -> str:
