@@ -383,7 +383,7 @@ async def postgres_gone(day: Day) -> list[Row]:
     write, fresh = await _started_again(day, back)
     _figures(day, POSTGRES_GONE.name, first_write=write - back, fresh=fresh - back)
     return [
-        known_answered(day, began, back, fresh),
+        nobody_failed(day.record.window(began, None, *KNOWN)),
         marked(day, gone, back),
         unknown_unanswered(day, gone, back),
         nothing_wrong(day.record.window(began)),
@@ -460,8 +460,8 @@ async def both_gone(day: Day) -> list[Row]:
 
 
 def known_answered(day: Day, began: float, back: float, fresh: float) -> Row:
-    """That what there was before is answered. Between, they are asked for what was acknowledged only just, which is in
-    no copy and, for as long as a lookup has not found Postgres again, nowhere it can look.
+    """That codes in memory are answered. Between, they are asked for what was acknowledged only just, which is in no
+    memory and, for as long as a lookup has not found Postgres again, nowhere it can look.
     """
     gone, between, after = (
         day.record.window(since, until, *KNOWN) for since, until in ((began, back), (back, fresh), (fresh, None))
