@@ -481,13 +481,15 @@ def refused_in_time(day: Day, gone: float, back: float) -> Timed:
     have nothing to wait for but the machine.
     """
     asked = [seen for seen in of_kinds(day, gone, back, *LOOKUPS) if seen.answered_at < back]
-    refused = [seen.seconds for seen in asked if seen.outcome == "unavailable"]
-    answered = [seen.seconds for seen in asked if seen.outcome in ("good", "stale")]
-    late, slow = (sum(seconds > WITHIN for seconds in some) for some in (refused, answered))
+    refused = [seen for seen in asked if seen.outcome == "unavailable"]
+    answered = [seen for seen in asked if seen.outcome in ("good", "stale")]
+    late, slow = ([seen.at for seen in some if seen.seconds > WITHIN] for some in (refused, answered))
+    longest = max((seen.seconds for seen in refused), default=0.0)
+    last = f", the last {max(late + slow) - gone:.1f} s after they had gone" if late or slow else ""
     return Timed(
         "503 in time",
-        f"{late} of {len(refused)} later, longest {max(refused, default=0.0) * 1000:.0f} ms (and {slow} of "
-        f"{len(answered):,} answers out of memory; the load itself was late by up to "
+        f"{len(late)} of {len(refused)} later, longest {longest * 1000:.0f} ms (and {len(slow)} of {len(answered):,} "
+        f"answers out of memory{last}; the load itself was late by up to "
         f"{day.record.window(gone, back).lag * 1000:.0f} ms)",
         f"within {WITHIN * 1000:g} ms",
         kept=bool(refused) and not late,
