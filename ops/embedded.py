@@ -60,11 +60,44 @@ def sentences(name: str, directory: Path) -> Iterator[None]:
         raise CannotStart(f"{name} cannot start: {where}: {error.strerror}.") from error
 
 
+class _Claims:
+    """The ports that this process was given: no other of ours that starts at the same moment is given them too.
+
+    Each is a locked byte of one file, until the process ends. Where there can be no such file, every port may be had.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    def take(self, port: int) -> bool:
+        """False while another living process has it; one's own can be had again."""
+        try:
+            if self._descriptor is None:
+                self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+        except OSError as error:
+            return self._descriptor is None or error.errno not in (errno.EACCES, errno.EAGAIN)
+        return True
+
+    def give_back(self, port: int) -> None:
+        if self._descriptor is not None:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, port)
+
+
+_claims = _Claims(Path(tempfile.gettempdir()) / f"hoso24-ports-{os.geteuid()}")
+
+
 def free_port(preferred: int, host: str = LOOPBACK, *, avoid: Collection[int] = ()) -> int:
-    """The preferred port, or the next one up that is free and not in `avoid`."""
+    """The preferred port, or the next one up that is free, not in `avoid` and no other of our processes' to come.
+
+    This process keeps it until it ends, and may ask for it again. Raises CannotStart where there is none.
+    """
     for port in range(preferred, 65536):
-        if port not in avoid and _is_free(host, port):
-            return port
+        if port not in avoid and _claims.take(port):
+            if _is_free(host, port):
+                return port
+            _claims.give_back(port)
     raise CannotStart(f"No port from {preferred} up is free on {host}.")
 
 

@@ -615,6 +615,41 @@ def test_port_of_a_server_on_all_addresses_is_taken() -> None:
         assert free_port(port) > port
 
 
+def test_port_given_to_another_process_is_not_given_again_until_that_has_ended() -> None:
+    """Its server is not listening yet, so the port looks free."""
+    asks = "import sys; from ops.embedded import free_port; print(free_port(int(sys.argv[1])), flush=True); input()"
+    with socket.create_server(("127.0.0.1", 0)) as somewhere:
+        preferred = somewhere.getsockname()[1]
+    command = [sys.executable, "-c", asks, str(preferred)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        given = int(other.stdout.readline())
+        assert given >= preferred
+        assert free_port(given) > given
+        other.communicate("\n")
+    assert free_port(given) == given
+
+
+def test_port_that_was_not_free_is_not_kept_from_others() -> None:
+    asks = "import sys; from ops.embedded import free_port; print(free_port(int(sys.argv[1])))"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert free_port(port) > port
+    told = subprocess.run([sys.executable, "-c", asks, str(port)], capture_output=True, text=True, check=True)
+    assert int(told.stdout) == port
+
+
+def test_ports_are_given_where_no_file_says_whose_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.touch()
+    link = tmp_path / "ports"
+    link.symlink_to(elsewhere)
+    monkeypatch.setattr(ops.embedded, "_claims", ops.embedded._Claims(link))
+    with socket.create_server(("127.0.0.1", 0)) as somewhere:
+        port = somewhere.getsockname()[1]
+    assert free_port(port) >= port
+
+
 def test_no_port_left_is_one_sentence() -> None:
     with pytest.raises(CannotStart, match="No port from 65535 up is free"):
         free_port(65535, avoid={65535})

@@ -94,7 +94,7 @@ def directory() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """One at a time on this machine: two that look for free ports at the same moment find the same ones."""
+    """One test at a time on this machine: one of them takes a port by force, which another's house may be about to."""
     with (Path(tempfile.gettempdir()) / "hoso24-up-tests.lock").open("w") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
         yield
@@ -244,6 +244,24 @@ def test_taken_port_is_passed_over_and_said(directory: Path) -> None:
         finally:
             if up.process.poll() is None:
                 up.end(signal.SIGTERM)
+
+
+def test_two_started_at_once_have_ports_of_their_own(directory: Path) -> None:
+    places = [directory / name for name in ("one", "other")]
+    with alone(), contextlib.ExitStack() as stack:
+        houses = []
+        for place in places:
+            place.mkdir()
+            up = Up(place)
+            stack.callback(up.end, signal.SIGTERM)
+            houses.append(up)
+        one, other = (up.wait_until_ready() for up in houses)
+        names = ("lookup", "lookup_admin", "intake", "intake_admin")
+        assert not {one[name] for name in names} & {other[name] for name in names}
+        for house in (one, other):
+            sample = house["samples"][0]
+            path = f"/api/v1/dossiers/{sample['code']}"
+            assert get(house["lookup"] + path, **{"Hoso24-Key": sample["key"]})[0] == 200
 
 
 def test_second_up_in_the_same_directory_says_that_one_runs(directory: Path) -> None:
