@@ -27,7 +27,8 @@ from ops.guardian import Guardian
 Say = Callable[[str], None]
 
 POLL_SECONDS = 0.05
-READY_SECONDS = 30.0
+# Generous: six processes may be starting at once on two cores that have other things to do.
+READY_SECONDS = 120.0
 STOP_SECONDS = 15.0
 RESTART_PAUSE_SECONDS = 1.0
 RESTARTS_IN_A_ROW = 3

@@ -16,7 +16,8 @@ import pytest
 import redis.asyncio
 from hypothesis import HealthCheck, settings
 
-from lookup import catalogue, schema
+from lookup import catalogue, schema, shedding
+from lookup.shedding import Load
 from ops import embedded
 from ops.guardian import Guardian
 
@@ -42,6 +43,13 @@ LONGEST = ("test_coherence.py", "test_up.py", "test_gameday.py", "test_restore.p
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
+@pytest.fixture
+def nothing_is_shed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A late loop refuses what it would have to read; here it reads it, however slow the machine is."""
+    monkeypatch.setattr(shedding, "LATE", dict.fromkeys(Load, float("inf")))
+    monkeypatch.setattr(shedding, "WAIT", dict.fromkeys(Load, float("inf")))
 
 
 @dataclass(frozen=True)

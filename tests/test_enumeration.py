@@ -8,12 +8,12 @@ import aiohttp
 import pytest
 from prometheus_client import REGISTRY
 
-from lookup import shedding
 from lookup.limits import HELD_BACK, Limits, Rate
-from lookup.shedding import Load
 from ops import logs
 from tests.conftest import Database
 from tests.house import AGENCY, SERVICE, lookup_at, lookup_settings, until
+
+pytestmark = pytest.mark.usefixtures("nothing_is_shed")
 
 CARRIER = "203.0.113.7"
 """The one address they all have."""
@@ -46,13 +46,6 @@ SEED = """
 INSERT INTO dossier (code, version, status, service, agency, channel, submitted_at, received_at, timeline)
 SELECT code, 1, 2, $2, $3, 'direct', now(), now(), '[]' FROM unnest($1::text[]) AS code
 """
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_shed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However slow the machine is."""
-    monkeypatch.setattr(shedding, "LATE", dict.fromkeys(Load, float("inf")))
-    monkeypatch.setattr(shedding, "WAIT", dict.fromkeys(Load, float("inf")))
 
 
 @pytest.fixture

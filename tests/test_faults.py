@@ -27,6 +27,8 @@ from tests.house import (
     until,
 )
 
+pytestmark = pytest.mark.usefixtures("nothing_is_shed")
+
 SOFT_AGE = 2.0
 PRODUCTION = {"redis_deadline": 0.1, "pg_deadline": 1.0, "lookup_deadline": 2.5}
 """What a server that hangs may cost."""

@@ -642,7 +642,7 @@ async def test_cold_house_has_a_new_lookup_and_an_empty_redis(redis_url: str) ->
         port = free_port(12_000 + os.getpid() % 3000 * 2)
         url = f"http://127.0.0.1:{port}"
         async with kept_up(port, "hoso24", "lookup") as pids:
-            await until(lambda: answering(url), within=10)
+            await until(lambda: answering(url), within=60)
             await asyncio.to_thread(make_cold, House(url, url, "", (), url, redis_url), {})
             assert len(pids) == 2
         assert await redis.dbsize() == 0
@@ -652,7 +652,7 @@ async def test_nothing_but_a_lookup_of_ours_is_ended(redis_url: str) -> None:
     port = free_port(12_000 + os.getpid() % 3000 * 2)
     url = f"http://127.0.0.1:{port}"
     async with kept_up(port, "somebody", "else") as pids:
-        await until(lambda: answering(url), within=10)
+        await until(lambda: answering(url), within=60)
         with pytest.raises(NoHouse, match="No lookup of this machine"):
             await asyncio.to_thread(make_cold, House(url, url, "", (), url, redis_url), {})
         assert len(pids) == 1
@@ -699,6 +699,7 @@ async def locust(
     return process.returncode, output.decode()
 
 
+@pytest.mark.usefixtures("nothing_is_shed")
 async def test_short_run_on_a_running_house_is_within_budget(house: RunningHouse, tmp_path: Path) -> None:
     samples = [
         {"code": receipt["code"], "key": receipt["lookup_key"], "status": receipt["status"]}
@@ -723,6 +724,7 @@ async def test_short_run_on_a_running_house_is_within_budget(house: RunningHouse
     assert output.endswith("Within budget.\n")
 
 
+@pytest.mark.usefixtures("nothing_is_shed")
 async def test_master_prepares_and_judges_what_its_workers_do_on_results_day(
     house: RunningHouse, writer: Any, tmp_path: Path
 ) -> None:

@@ -29,7 +29,7 @@ from lookup import store
 from tests.conftest import KEY_SECRETS, Database
 
 ROOT = Path(__file__).parent.parent
-YEAR = Year(size=2000, until="2026-11-25")
+YEAR = Year(size=6000, until="2026-11-25")
 FEW = 1500
 
 

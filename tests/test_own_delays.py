@@ -16,13 +16,14 @@ import pytest
 import redis.asyncio
 from prometheus_client import REGISTRY
 
-from lookup import hosts, pulse, shedding, store
+from lookup import hosts, pulse, store
 from lookup.cache import Cache
-from lookup.shedding import Load
 from ops import probes
 from ops.connections import Postgres
 from tests.conftest import Database
 from tests.house import AGENCY, SERVICE, lookup_running, lookup_settings, until
+
+pytestmark = pytest.mark.usefixtures("nothing_is_shed")
 
 CODES = [f"G99.01.01-261121-{number:04d}" for number in range(1, 301)]
 SEED = """
@@ -108,13 +109,6 @@ async def lookup_with(database: Database, redis_url: str, **settings: Any) -> As
 @pytest.fixture(autouse=True)
 async def _dossiers(writer: Any) -> None:
     await writer.execute(SEED, CODES, SERVICE, AGENCY)
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_shed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A late loop refuses what it would have to read; here it is to read it."""
-    monkeypatch.setattr(shedding, "LATE", dict.fromkeys(Load, float("inf")))
-    monkeypatch.setattr(shedding, "WAIT", dict.fromkeys(Load, float("inf")))
 
 
 @pytest.fixture(autouse=True)
@@ -247,7 +241,7 @@ def postgres_slow(seconds: float) -> Iterator[None]:
 async def test_more_lookups_than_connections_wait_in_vain_and_postgres_is_not_blamed(
     database: Database, redis_url: str
 ) -> None:
-    settings = {"pg_queries": 2, "pg_deadline": 2.0, "lookup_deadline": 2.0}
+    settings = {"pg_queries": 2, "pg_deadline": 4.0, "lookup_deadline": 4.0}
     async with lookup_with(database, redis_url, **settings) as lookup:
         with postgres_slow(0.5):
             assert await lookup.ask(CODES[0]) == [200]

@@ -19,7 +19,7 @@ from loadtests.rolling.run import KINDS, Plan, Run, judge
 from loadtests.rolling.wire import Rotation
 from tests import debian
 from tests.conftest import KEY_SECRETS, Database
-from tests.house import new_token
+from tests.house import PATIENT_ENVIRON, new_token
 
 ROOT = Path(__file__).parent.parent
 CODE = "G99.01.01-261126-0001"
@@ -76,6 +76,7 @@ async def test_nobody_notices_a_rolling_restart(
         "HOSO24_PG_RELAY_URL": database.relay_url,
         "HOSO24_REDIS_URL": redis_url,
         "HOSO24_LOOKUP_KEY_SECRETS": KEY_SECRETS,
+        **PATIENT_ENVIRON,
     }
     (tmp_path / "environ").write_text("".join(f"{name}={text}\n" for name, text in environ.items()))
     (tmp_path / "up.json").write_text(json.dumps({"token": await new_token(database)}))

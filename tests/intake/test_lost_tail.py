@@ -111,7 +111,7 @@ async def test_lost_changes_are_named_however_many_ids_were_used_since(
             assert halted.halted
     assert (CODE, 2) in await stream.changes()
     assert len(await stream.changes()) == 3, "something was delivered behind the lost tail"
-    (alarm,) = [record.getMessage() for record in caplog.records if record.name == "intake.relay"]
+    (alarm,) = {record.getMessage() for record in caplog.records if record.name == "intake.relay"}
     assert "changes lost: 2" in alarm
     assert lost[OTHER, "1"] in alarm
     assert lost[CODE, "2"] in alarm

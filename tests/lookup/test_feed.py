@@ -218,7 +218,7 @@ async def cache(redis_url: str) -> AsyncIterator[Cache]:
 
 @contextlib.asynccontextmanager
 async def following(redis_url: str, feed: Feed) -> AsyncIterator[None]:
-    connection = Redis("redis-feed", lambda: redis_url, size=1, deadline=1.0)
+    connection = Redis("redis-feed", lambda: redis_url, size=1, deadline=10.0)
     task = asyncio.create_task(Follower(Cache(connection), feed).run())
     try:
         yield

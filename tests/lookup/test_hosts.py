@@ -222,7 +222,7 @@ async def test_standbys_that_hang_leave_time_for_the_primary() -> None:
 
 async def test_of_several_hosts_changes_go_to_the_primary_wherever_it_stands(pair: Pair) -> None:
     standby_first = pair.reader_url.replace("hoso24_reader", "hoso24_writer")
-    changes = Postgres("postgres", lambda: standby_first, size=1, deadline=2.0)
+    changes = Postgres("postgres", lambda: standby_first, size=1, deadline=20.0)
 
     async def in_recovery() -> Any:
         with contextlib.suppress(Unavailable):  # of a connection that was cut the first call hears

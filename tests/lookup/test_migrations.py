@@ -486,7 +486,7 @@ async def test_yesterdays_code_works_on_todays_schema_and_what_comes_next(
                 admins = [environ[f"HOSO24_{kind}_ADMIN_PORT"] for kind in ("LOOKUP", "INTAKE", "RELAY")]
                 return all([await answers(http, f"http://127.0.0.1:{port}/readyz") for port in admins])
 
-            await until(ready, within=30)
+            await until(ready, within=120)
             await its_life(house)
             await owner.execute("ALTER TABLE dossier DROP COLUMN calendar")
             status, _ = await house.hand_in("POST", "/api/v1/dossiers", submission())

@@ -30,7 +30,7 @@ WAYS: dict[str, Ask] = {
 @pytest.mark.parametrize("way", WAYS)
 async def test_cancelled_redis_command_stays_cancelled(redis_url: str, way: str) -> None:
     """A client that asks without a pause, cancelled at a random moment, three hundred times."""
-    connection = Redis("redis", lambda: redis_url, size=2, deadline=1.0)
+    connection = Redis("redis", lambda: redis_url, size=2, deadline=60.0)
 
     async def ask_for_ever() -> None:
         while True:
@@ -48,7 +48,7 @@ async def test_cancelled_redis_command_stays_cancelled(redis_url: str, way: str)
 
 
 async def test_answer_of_a_cancelled_call_reaches_nobody_else(redis_url: str) -> None:
-    connection = Redis("redis", lambda: redis_url, size=4, deadline=2.0)
+    connection = Redis("redis", lambda: redis_url, size=4, deadline=60.0)
     words = itertools.count()
 
     async def ask_for_ever() -> None:
@@ -70,7 +70,7 @@ async def test_answer_of_a_cancelled_call_reaches_nobody_else(redis_url: str) ->
 
 
 async def test_connection_that_was_closed_while_it_lay_idle_costs_no_error(redis_url: str) -> None:
-    connection = Redis("redis", lambda: redis_url, size=4, deadline=2.0)
+    connection = Redis("redis", lambda: redis_url, size=4, deadline=20.0)
     await asyncio.gather(*(connection.call("PING") for _ in range(3)))
     await connection.run(lambda client: client.client_kill_filter(_type="normal", skipme=True))
     assert await asyncio.gather(*(connection.call("PING") for _ in range(3))) == [b"PONG"] * 3
@@ -78,7 +78,7 @@ async def test_connection_that_was_closed_while_it_lay_idle_costs_no_error(redis
 
 
 async def test_error_that_was_the_answer_is_raised_and_spoils_no_connection(redis_url: str) -> None:
-    connection = Redis("redis", lambda: redis_url, size=4, deadline=2.0)
+    connection = Redis("redis", lambda: redis_url, size=4, deadline=20.0)
     first = await connection.call("CLIENT", "ID")
     with pytest.raises(redis.exceptions.NoScriptError):
         await connection.call("EVALSHA", "0" * 40, 0)
@@ -96,7 +96,7 @@ async def test_redis_that_refuses_to_write_is_unavailable(
     fragile: Callable[..., Any], state: tuple[str, ...], way: str
 ) -> None:
     _, server = fragile()
-    connection = Redis("redis", lambda: server.url, size=2, deadline=2.0)
+    connection = Redis("redis", lambda: server.url, size=2, deadline=20.0)
     await connection.call(*state)
     write: dict[str, Ask] = {
         "run": lambda redis: redis.run(lambda client: client.set("key", "value")),
@@ -109,7 +109,7 @@ async def test_redis_that_refuses_to_write_is_unavailable(
 
 
 async def test_cancelled_postgres_statement_stays_cancelled_and_frees_its_connection(database: Database) -> None:
-    connections = Postgres("postgres", lambda: database.reader_url, size=1, deadline=5.0)
+    connections = Postgres("postgres", lambda: database.reader_url, size=1, deadline=60.0)
 
     async def ask_for_ever() -> None:
         while True:
@@ -159,10 +159,10 @@ async def test_host_that_hangs_does_not_keep_the_next_one_from_being_asked(datab
     """As one that has lost its power: what is sent there gets no answer, not even that nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as hung:
         url = database.writer_url.replace("@", f"@127.0.0.1:{hung.getsockname()[1]},", 1)
-        connections = Postgres("postgres", lambda: url, size=1, deadline=2.0)
+        connections = Postgres("postgres", lambda: url, size=1, deadline=20.0)
         assert await connections.fetch("SELECT 1")
         await connections.close()
-        directly = await connect_directly(lambda: url, timeout=2.0)
+        directly = await connect_directly(lambda: url, timeout=20.0)
         assert await directly.fetchval("SELECT 1") == 1
         directly.terminate()
         with pytest.raises(Unavailable):
@@ -176,7 +176,7 @@ async def test_password_that_is_refused_by_one_host_is_not_hidden_by_another(dat
         gone = nobody.getsockname()[1]
     old = database.writer_url.replace("@", f"@127.0.0.1:{gone},", 1)
     urls = f"{old.replace(':hoso24_writer@', ':old@')}\n{old}"
-    connections = Postgres("postgres", lambda: urls, size=1, deadline=2.0)
+    connections = Postgres("postgres", lambda: urls, size=1, deadline=20.0)
     assert await connections.fetch("SELECT 1")
     await connections.close()
 

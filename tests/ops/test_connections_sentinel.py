@@ -128,7 +128,7 @@ async def test_sentinel_that_hangs_costs_no_answer(watched: Watched) -> None:
 async def test_without_any_sentinel_redis_is_unavailable_and_connections_there_are_stay(watched: Watched) -> None:
     before = Redis("redis", lambda: watched.url, size=1, deadline=5.0)
     port = await port_of(before, "call")
-    after = Redis("redis", lambda: watched.url, size=1, deadline=2.0)
+    after = Redis("redis", lambda: watched.url, size=1, deadline=10.0)
     for sentinel in watched.sentinels:
         sentinel.pause()
     try:

@@ -76,10 +76,10 @@ async def why_not(kind: str, url: str) -> str:
     client: Any
     ways: list[Ask]
     if kind == "redis":
-        client = Redis("redis", lambda: url, size=1, deadline=2.0)
+        client = Redis("redis", lambda: url, size=1, deadline=20.0)
         ways = [lambda: client.call("PING"), lambda: client.run(lambda each: each.ping())]
     else:
-        client = Postgres("postgres", lambda: url, size=1, deadline=5.0)
+        client = Postgres("postgres", lambda: url, size=1, deadline=20.0)
         ways = [lambda: client.fetch("SELECT 1")]
     reasons = set()
     for way in ways:
@@ -121,8 +121,8 @@ async def test_expired_certificate_or_one_of_another_name_is_refused_and_a_renew
 async def test_replaced_authority_is_believed_at_the_next_connect(secured: Secured) -> None:
     ca = secured.place.path / "ca.crt"
     ca.write_text(secured.other.path.read_text())
-    client = Redis("redis", lambda: secured.redis_url(ca), size=1, deadline=2.0)
-    postgres = Postgres("postgres", lambda: secured.postgres_url(ca), size=1, deadline=5.0)
+    client = Redis("redis", lambda: secured.redis_url(ca), size=1, deadline=20.0)
+    postgres = Postgres("postgres", lambda: secured.postgres_url(ca), size=1, deadline=20.0)
     for ask in (lambda: client.call("PING"), lambda: postgres.fetch("SELECT 1")):
         with pytest.raises(Unavailable):
             await ask()

@@ -177,7 +177,7 @@ class Caller:
 
 async def test_drain_loses_no_request() -> None:
     callers = 20
-    async with process(drain=2.0) as service, ClientSession() as client:
+    async with process(drain=5.0) as service, ClientSession() as client:
         port, admin_port = await service.ports()
         drain_output = asyncio.create_task(service.line("Stopped."))
         window_over = asyncio.Event()
