@@ -152,7 +152,10 @@ class Hosts:
                 continue
             if not (primary and rows[0]["standby"]):
                 return rows
-        raise away
+        try:
+            raise away
+        finally:
+            del away  # or this frame would hold what holds it by its traceback, until the garbage collector comes
 
     async def fetch(self, sql: str, *arguments: object) -> list[Any]:
         """The rows of any statement. Raises Unavailable when nobody answers."""
@@ -163,7 +166,10 @@ class Hosts:
                     return await host.postgres.fetch(sql, *arguments, deadline=deadline)
             except Unavailable as error:
                 away = error
-        raise away
+        try:
+            raise away
+        finally:
+            del away  # as above
 
     def _in_turn(self, hosts: Iterator[Host]) -> list[tuple[Host, float]]:
         """Each of these, and how long it may take, in seconds."""

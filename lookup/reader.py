@@ -301,17 +301,11 @@ class ReadThrough:
 
     async def _called_back(self, ask: Callable[[Callback], None]) -> Answer:
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-
-        def arrived(answer: Answer | Unavailable) -> None:
-            if future.done():
-                return  # whoever waited has gone
-            if isinstance(answer, Unavailable):
-                future.set_exception(answer)
-            else:
-                future.set_result(answer)
-
-        ask(arrived)
-        return await future
+        ask(functools.partial(_arrived, future))
+        try:
+            return await future
+        finally:
+            del future  # it holds the error whose traceback holds this frame: a cycle
 
     def _found(self, lookup: _Lookup, entry: Entry, source: str) -> None:
         """Take note of a copy seen on the way, if it is no worse than the best so far."""
@@ -554,6 +548,15 @@ class ReadThrough:
         else:
             copy = Copy(entry.version, entry.as_of, entry.body, generation=generation, trusted=trusted)
             self._memory.keep(name, copy)
+
+
+def _arrived(future: asyncio.Future[Answer], answer: "Answer | Unavailable") -> None:
+    if future.done():
+        return  # whoever waited has gone
+    if isinstance(answer, Unavailable):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)
 
 
 def _call(callback: Callback, answer: "Answer | Unavailable") -> None:

@@ -194,6 +194,24 @@ async def connect_directly(url: Callable[[], str], **options: Any) -> asyncpg.Co
 
 
 async def _let_in(urls: Urls, **options: Any) -> asyncpg.Connection:
+    try:
+        return await _by_one_of(urls, **options)
+    except POSTGRES_AWAY as refusal:
+        _forget_the_way(refusal)
+        raise
+
+
+def _forget_the_way(refusal: Exception) -> None:
+    """Have an attempt in vain leave nothing behind.
+
+    Its frames hold the error, whose traceback holds them: a cycle of a hundred objects each time that nobody listens.
+    Those are the garbage collector's, which stops the whole process for as long as it clears away.
+    """
+    for each in _chain(refusal):
+        each.__traceback__ = None
+
+
+async def _by_one_of(urls: Urls, **options: Any) -> asyncpg.Connection:
     refused: Exception = ValueError("expected a URL")
     for url in urls.tries():
         try:
@@ -212,14 +230,14 @@ async def _to_one_of(hosts: Sequence[str], *, named: bool, **options: Any) -> as
     asyncpg tries several one after the other, all within one timeout: the first that hangs would take all of it.
     """
     if len(hosts) == 1:
-        return await asyncpg.connect(hosts[0], **options)
+        return await _to(hosts[0], **options)
     if not named:
         options["target_session_attrs"] = "primary"
     waiting, trying, refusals = list(hosts), set[asyncio.Task[asyncpg.Connection]](), list[BaseException]()
     try:
         while waiting or trying:
             if waiting:
-                trying.add(asyncio.create_task(asyncpg.connect(waiting.pop(0), **options)))
+                trying.add(asyncio.create_task(_to(waiting.pop(0), **options)))
             patience = NEXT_HOST_AFTER if waiting else None
             done, _ = await asyncio.wait(trying, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -231,6 +249,14 @@ async def _to_one_of(hosts: Sequence[str], *, named: bool, **options: Any) -> as
         _leave_off(trying)
     # A password that is refused may have been changed, and there may be another URL.
     raise min(refusals, key=lambda refusal: not isinstance(refusal, asyncpg.InvalidAuthorizationSpecificationError))
+
+
+async def _to(host: str, **options: Any) -> asyncpg.Connection:
+    try:
+        return await asyncpg.connect(host, **options)
+    except POSTGRES_AWAY as refusal:
+        _forget_the_way(refusal)
+        raise
 
 
 def _leave_off(trying: "set[asyncio.Task[asyncpg.Connection]]") -> None:

@@ -323,12 +323,13 @@ def problems(render: Render | None = None) -> Any:
         except Exception as error:
             if isinstance(error, web.HTTPException) and error.status < 400:
                 raise
-            refusal = _understood(request, error)
+            # No variable here holds it: that would be a cycle of traceback and frame each time somebody is refused.
             if request.writer.output_size > 0:
+                _understood(request, error)
                 # A second head in the middle of a body would pass for content. Cutting the connection is
                 # the one way left to tell the client that this answer is not whole.
                 raise ConnectionAbortedError("failed after the answer had begun") from error
-            return _answer(request, refusal, error, render)
+            return _answer(request, error, render)
 
     return answer_problems
 
@@ -350,7 +351,8 @@ def _understood(request: web.Request, error: Exception) -> Refusal:
     return Internal()
 
 
-def _answer(request: web.Request, refusal: Refusal, error: Exception, render: Render | None) -> web.StreamResponse:
+def _answer(request: web.Request, error: Exception, render: Render | None) -> web.StreamResponse:
+    refusal = _understood(request, error)
     response = _rendered(request, refusal, render)
     if isinstance(error, web.HTTPException):
         # aiohttp knows finer statuses than our table, and headers such as Allow.

@@ -1,6 +1,7 @@
 """Real servers for the tests: one PostgreSQL and one Valkey for the session, a database of its own for each test."""
 
 import asyncio
+import gc
 import itertools
 import shutil
 import signal
@@ -43,6 +44,15 @@ LONGEST = ("test_coherence.py", "test_up.py", "test_gameday.py", "test_restore.p
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
+@pytest.fixture
+def garbage() -> Iterator[Callable[[], int]]:
+    """How many objects that hold one another have been left since it was asked last; it alone clears them away."""
+    gc.collect()
+    gc.disable()
+    yield gc.collect
+    gc.enable()
 
 
 @pytest.fixture

@@ -132,6 +132,41 @@ async def test_postgres_that_is_back_is_found_though_the_next_ordinary_beat_is_f
     await until(lambda: missing(fragile_house, UNKNOWN), within=60)
 
 
+@pytest.mark.parametrize("away", [False, True], ids=["all is well", "nobody is there"])
+async def test_refusals_leave_nothing_to_the_garbage_collector(
+    fragile_house: House, servers: tuple[Postgres, Valkey, Database], garbage: Callable[[], int], away: bool
+) -> None:
+    """It would stop the process, and with it what is answered out of memory, for longer the more had been refused."""
+    postgres, valkey, _ = servers
+    code = (await fragile_house.receive())["code"]
+    ways = {
+        f"/api/v1/dossiers/{UNKNOWN}": None,
+        f"/api/v1/dossiers/{code}?at_least=5": None,
+        "/api/v1/dossiers/01234-2026-99901": None,
+        "/api/v1/dossiers/nonsense": None,
+        f"/tra-cuu/{UNKNOWN}": None,
+        "/api/v1/lookups": {"dossiers": [{"code": UNKNOWN}]},
+    }
+
+    async def refused(times: int) -> None:
+        for _ in range(times):
+            for path, body in ways.items():
+                method = "GET" if body is None else "POST"
+                async with fragile_house.http.request(method, fragile_house.lookup_url + path, json=body) as response:
+                    await response.read()
+                    assert response.status in ({200, 400, 503} if away else {200, 400, 404, 503})
+            if away:
+                assert (await fragile_house.hand_in("POST", "/api/v1/dossiers", submission()))[0] == 503
+
+    if away:
+        postgres.kill()
+        valkey.kill()
+    await refused(5)
+    garbage()
+    await refused(20)
+    assert garbage() < 20 * len(ways)  # each had left fifty
+
+
 async def test_known_dossiers_are_answered_and_marked_when_postgres_is_killed(
     fragile_house: House, servers: tuple[Postgres, Valkey, Database]
 ) -> None:

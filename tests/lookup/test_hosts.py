@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +218,22 @@ async def test_standbys_that_hang_leave_time_for_the_primary() -> None:
     with pytest.raises(Unavailable):
         await hosts.ask("SELECT 1", primary=True)
     assert [each.given for each in hung] == [[0.25], [0.25], [1.0, 1.0]]
+
+
+async def test_statements_nobody_answers_leave_nothing_to_the_garbage_collector(garbage: Callable[[], int]) -> None:
+    """It stops the whole process for as long as it clears away."""
+    hosts = Hosts(lambda: "postgresql://reader@one,two/hoso24", DatabaseClock(), size=2, deadline=1.0)
+
+    async def in_vain() -> None:
+        for ask in (hosts.ask, hosts.fetch):
+            with pytest.raises(Unavailable):
+                await ask("SELECT 1")
+
+    for host in hosts.all:
+        host.postgres = Hung()  # type: ignore[assignment]
+    for _ in range(50):  # of the first few each host hears, of the others none
+        await in_vain()
+    assert garbage() < 50
 
 
 async def test_of_several_hosts_changes_go_to_the_primary_wherever_it_stands(pair: Pair) -> None:

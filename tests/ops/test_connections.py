@@ -155,6 +155,31 @@ async def test_servers_that_hang_or_are_gone_are_unavailable_and_usable_once_bac
     await redis.close()
 
 
+@pytest.mark.parametrize("hosts", [1, 3])
+async def test_attempts_where_nobody_listens_leave_nothing_to_the_garbage_collector(
+    hosts: int, garbage: Callable[[], int]
+) -> None:
+    """It stops the whole process for as long as it clears away, while that has to answer out of memory."""
+    with contextlib.ExitStack() as stack:
+        closed = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(hosts)]
+        names = ",".join(f"127.0.0.1:{each.getsockname()[1]}" for each in closed)
+    url = f"postgresql://reader:x@{names}/hoso24"
+    connections = Postgres("postgres", lambda: url, size=2, deadline=60.0)
+
+    async def in_vain(times: int) -> None:
+        for _ in range(times):
+            with pytest.raises(Unavailable):
+                await connections.fetch("SELECT 1")
+            with pytest.raises(ConnectionRefusedError):
+                await connect_directly(lambda: url, timeout=60.0)
+
+    await in_vain(2)
+    garbage()
+    await in_vain(50)
+    assert garbage() < 50  # an attempt had left a hundred
+    await connections.close()
+
+
 async def test_host_that_hangs_does_not_keep_the_next_one_from_being_asked(database: Database) -> None:
     """As one that has lost its power: what is sent there gets no answer, not even that nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as hung:
