@@ -280,7 +280,10 @@ class Ledger:
         if not done:
             metrics.OUTCOMES_UNKNOWN.inc()
             raise OutcomeUnknown
-        return task.result()
+        try:
+            return task.result()
+        finally:
+            del task, done  # they hold the refusal whose traceback holds this frame
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)

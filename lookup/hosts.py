@@ -143,16 +143,16 @@ class Hosts:
         Raises Unavailable when nobody who is fit to answer does.
         """
         away = Unavailable("No Postgres that could answer this can be reached now.")
-        for host, deadline in self._in_turn(self.primaries() if primary else self.readers()):
-            try:
-                with host.breaker:
-                    rows = await self._ask(host, sql, *arguments, deadline=deadline)
-            except Unavailable as error:
-                away = error
-                continue
-            if not (primary and rows[0]["standby"]):
-                return rows
         try:
+            for host, deadline in self._in_turn(self.primaries() if primary else self.readers()):
+                try:
+                    with host.breaker:
+                        rows = await self._ask(host, sql, *arguments, deadline=deadline)
+                except Unavailable as error:
+                    away = error
+                    continue
+                if not (primary and rows[0]["standby"]):
+                    return rows
             raise away
         finally:
             del away  # or this frame would hold what holds it by its traceback, until the garbage collector comes
@@ -160,13 +160,13 @@ class Hosts:
     async def fetch(self, sql: str, *arguments: object) -> list[Any]:
         """The rows of any statement. Raises Unavailable when nobody answers."""
         away = Unavailable("No Postgres can be reached now.")
-        for host, deadline in self._in_turn(self.readers()):
-            try:
-                with host.breaker:
-                    return await host.postgres.fetch(sql, *arguments, deadline=deadline)
-            except Unavailable as error:
-                away = error
         try:
+            for host, deadline in self._in_turn(self.readers()):
+                try:
+                    with host.breaker:
+                        return await host.postgres.fetch(sql, *arguments, deadline=deadline)
+                except Unavailable as error:
+                    away = error
             raise away
         finally:
             del away  # as above

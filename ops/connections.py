@@ -213,15 +213,18 @@ def _forget_the_way(refusal: Exception) -> None:
 
 async def _by_one_of(urls: Urls, **options: Any) -> asyncpg.Connection:
     refused: Exception = ValueError("expected a URL")
-    for url in urls.tries():
-        try:
-            connection = await _to_one_of(each_host(url), named=says_which_host(url), **options)
-        except asyncpg.InvalidAuthorizationSpecificationError as error:
-            refused = error
-            continue
-        urls.accepted(url)
-        return connection
-    raise refused
+    try:
+        for url in urls.tries():
+            try:
+                connection = await _to_one_of(each_host(url), named=says_which_host(url), **options)
+            except asyncpg.InvalidAuthorizationSpecificationError as error:
+                refused = error
+                continue
+            urls.accepted(url)
+            return connection
+        raise refused
+    finally:
+        del refused
 
 
 async def _to_one_of(hosts: Sequence[str], *, named: bool, **options: Any) -> asyncpg.Connection:

@@ -81,17 +81,24 @@ class _Claims:
         return True
 
     def give_back(self, port: int) -> None:
+        with suppress(OSError):
+            if self._descriptor is not None:
+                fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, port)
+
+    def give_all_back(self) -> None:
         if self._descriptor is not None:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, port)
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
 _claims = _Claims(Path(tempfile.gettempdir()) / f"hoso24-ports-{os.geteuid()}")
 
 
 def free_port(preferred: int, host: str = LOOPBACK, *, avoid: Collection[int] = ()) -> int:
-    """The preferred port, or the next one up that is free, not in `avoid` and no other of our processes' to come.
+    """The preferred port, or the next one up that is free, not in `avoid` and not given to another process.
 
-    This process keeps it until it ends, and may ask for it again. Raises CannotStart where there is none.
+    This one may ask for it again, and other processes of this account are not given it before this one has ended or
+    called `give_ports_back`, or asks for it while a server has it. Raises CannotStart where there is none.
     """
     for port in range(preferred, 65536):
         if port not in avoid and _claims.take(port):
@@ -99,6 +106,11 @@ def free_port(preferred: int, host: str = LOOPBACK, *, avoid: Collection[int] = 
                 return port
             _claims.give_back(port)
     raise CannotStart(f"No port from {preferred} up is free on {host}.")
+
+
+def give_ports_back() -> None:
+    """Let others have the ports that this process was given."""
+    _claims.give_all_back()
 
 
 def _is_free(host: str, port: int) -> bool:

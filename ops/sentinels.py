@@ -72,7 +72,10 @@ class Connection(redis.asyncio.Connection):
                     await self._insist_on_primary()
                 door.entered()
                 return
-        raise refused
+        try:
+            raise refused
+        finally:
+            del refused  # or this frame would hold what holds it by its traceback
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         """Send, and connect first where that is needed. Raises redis-py's ConnectionError and TimeoutError."""
@@ -130,7 +133,7 @@ class Sentinels:
                     try:
                         answers.append(await next_answer)
                     except (redis.exceptions.RedisError, OSError) as trouble:
-                        troubles.append(trouble)
+                        troubles.append(trouble.with_traceback(None))  # or each would hold the other
                     if len(answers) > len(sentinels) // 2:
                         break
         await self._leave_all_but(sentinels)

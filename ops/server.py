@@ -40,8 +40,8 @@ DEAF_SECONDS = 60.0
 COLLECT_AFTER = (10_000, 100, 100)
 """The garbage collector's thresholds. With the usual ones it took a fifth of the time of a lookup from Postgres.
 
-The first bounds what it may have to clear away at once, and so for how long nobody is answered: 45,000 objects that
-failures had left took it a tenth of a second, on a busy machine three.
+The first bounds what it may have to clear away at once of what did not live long, and so for how long nobody is
+answered: 45,000 objects that failures had left took it a tenth of a second, on a busy machine three.
 """
 GRACE = 20.0
 """How long running requests may go on once nothing new is accepted, in seconds."""

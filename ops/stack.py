@@ -21,14 +21,14 @@ from typing import Protocol, Self, TypeVar
 from urllib.parse import urlsplit
 
 from ops import guardian as processes
-from ops.embedded import CannotStart, Lock, last_lines, private, sentences, write_private
+from ops.embedded import CannotStart, Lock, give_ports_back, last_lines, private, sentences, write_private
 from ops.guardian import Guardian
 
 Say = Callable[[str], None]
 
 POLL_SECONDS = 0.05
 # Generous: six processes may be starting at once on two cores that have other things to do.
-READY_SECONDS = 120.0
+READY_SECONDS = 60.0
 STOP_SECONDS = 15.0
 RESTART_PAUSE_SECONDS = 1.0
 RESTARTS_IN_A_ROW = 3
@@ -282,6 +282,7 @@ def _held(directory: Path) -> Iterator[Lock]:
         lock.sign(os.getpid())
         yield lock
     finally:
+        give_ports_back()  # whoever takes the lock next is to have the same ones
         lock.close()
 
 

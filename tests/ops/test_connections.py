@@ -180,6 +180,27 @@ async def test_attempts_where_nobody_listens_leave_nothing_to_the_garbage_collec
     await connections.close()
 
 
+@pytest.mark.parametrize("scheme", ["redis", "redis+sentinel"])
+async def test_commands_where_nobody_listens_leave_next_to_nothing(scheme: str, garbage: Callable[[], int]) -> None:
+    with contextlib.ExitStack() as stack:
+        closed = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
+        names = [f"127.0.0.1:{each.getsockname()[1]}" for each in closed]
+    url = f"redis://{names[0]}/0" if scheme == "redis" else f"redis+sentinel://{','.join(names)}/hoso24"
+    connection = Redis("redis", lambda: url, size=2, deadline=60.0)
+
+    async def in_vain(times: int) -> None:
+        for _ in range(times):
+            for ask in WAYS.values():
+                with pytest.raises(Unavailable):
+                    await ask(connection)
+
+    await in_vain(2)
+    garbage()
+    await in_vain(50)
+    assert garbage() < 50 * 2 * 20  # a connection of redis-py's holds itself: a dozen; with Sentinels it had been 200
+    await connection.close()
+
+
 async def test_host_that_hangs_does_not_keep_the_next_one_from_being_asked(database: Database) -> None:
     """As one that has lost its power: what is sent there gets no answer, not even that nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as hung:

@@ -615,12 +615,21 @@ def test_port_of_a_server_on_all_addresses_is_taken() -> None:
         assert free_port(port) > port
 
 
+ASKS = "import sys; from ops.embedded import free_port; print(free_port(int(sys.argv[1])), flush=True)"
+
+
+def given_to_another(preferred: int, **environ: str) -> int:
+    """What a process of its own is given, which ends at once."""
+    command = [sys.executable, "-c", ASKS, str(preferred)]
+    told = subprocess.run(command, env={**os.environ, **environ}, capture_output=True, text=True, check=True)
+    return int(told.stdout)
+
+
 def test_port_given_to_another_process_is_not_given_again_until_that_has_ended() -> None:
     """Its server is not listening yet, so the port looks free."""
-    asks = "import sys; from ops.embedded import free_port; print(free_port(int(sys.argv[1])), flush=True); input()"
     with socket.create_server(("127.0.0.1", 0)) as somewhere:
         preferred = somewhere.getsockname()[1]
-    command = [sys.executable, "-c", asks, str(preferred)]
+    command = [sys.executable, "-c", f"{ASKS}; input()", str(preferred)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         given = int(other.stdout.readline())
@@ -631,12 +640,10 @@ def test_port_given_to_another_process_is_not_given_again_until_that_has_ended()
 
 
 def test_port_that_was_not_free_is_not_kept_from_others() -> None:
-    asks = "import sys; from ops.embedded import free_port; print(free_port(int(sys.argv[1])))"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert free_port(port) > port
-    told = subprocess.run([sys.executable, "-c", asks, str(port)], capture_output=True, text=True, check=True)
-    assert int(told.stdout) == port
+    assert given_to_another(port) == port
 
 
 def test_ports_are_given_where_no_file_says_whose_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -648,6 +655,15 @@ def test_ports_are_given_where_no_file_says_whose_they_are(tmp_path: Path, monke
     with socket.create_server(("127.0.0.1", 0)) as somewhere:
         port = somewhere.getsockname()[1]
     assert free_port(port) >= port
+    assert ops.embedded._claims._descriptor is None
+
+
+def test_ports_that_were_given_back_are_given_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ops.embedded, "_claims", ops.embedded._Claims(tmp_path / f"hoso24-ports-{os.geteuid()}"))
+    given = free_port(20_000 + os.getpid() % 9_000)
+    assert given_to_another(given, TMPDIR=str(tmp_path)) > given
+    ops.embedded.give_ports_back()
+    assert given_to_another(given, TMPDIR=str(tmp_path)) == given
 
 
 def test_no_port_left_is_one_sentence() -> None:

@@ -81,9 +81,12 @@ async def _set_the_clock(day: Day) -> list[Row]:
             day.say(f"the clock of one lookup is set by {seconds:+d} s")
             set_to(clock, seconds)
             await day.until(lambda by=seconds: _is_off(replica, by), SET_SECONDS, "the process sees its new time")  # type: ignore[misc]
-            await _compare(day, replica, ages, 2 * EVERY)
+            # New, so that both have just read it: a copy that does not lean on the feed has the age of its reading.
+            code = await day.crowd.submit()
+            await day.shown({code: 1}, SET_SECONDS)
+            await _compare(day, replica, code, ages, 2 * EVERY)
             with _nobody_delivers(day):
-                await _compare(day, replica, ages, SILENT_SECONDS)
+                await _compare(day, replica, code, ages, SILENT_SECONDS)
             await day.visible(SET_SECONDS)
     seen = await day.judged(began)
     return [
@@ -155,9 +158,8 @@ def _nobody_delivers(day: Day) -> Iterator[None]:
             relay.thaw()
 
 
-async def _compare(day: Day, replica: Replica, ages: Ages, seconds: float) -> None:
-    """Ask both lookups for one dossier, again and again for so long."""
-    code = day.books.codes()[0]
+async def _compare(day: Day, replica: Replica, code: str, ages: Ages, seconds: float) -> None:
+    """Ask both lookups for this dossier, again and again for so long."""
     right = Client(Rotation([day.stage.lookups.replicas[0].port]))
     off = Client(Rotation([replica.port]))
     until = time.monotonic() + seconds
