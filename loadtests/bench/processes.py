@@ -9,16 +9,17 @@ import http.client
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
+
+from ops import embedded
 
 T = TypeVar("T")
 
@@ -163,13 +164,9 @@ def free_port() -> int:
 
     It is none of those the system hands out, or some connection might have it before the server that it is for.
     """
-    while True:
-        port = random.choice(PORTS)
-        with socket.socket() as probe, suppress(OSError):
-            if port not in _given:
-                probe.bind(("127.0.0.1", port))
-                _given.add(port)
-                return port
+    port = embedded.free_port(random.choice(PORTS), avoid=_given)
+    _given.add(port)
+    return port
 
 
 _given: set[int] = set()
