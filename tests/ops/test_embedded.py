@@ -618,6 +618,11 @@ def test_port_of_a_server_on_all_addresses_is_taken() -> None:
 ASKS = "import sys; from ops.embedded import free_port; print(free_port(int(sys.argv[1])), flush=True)"
 
 
+def out_of_the_way() -> int:
+    """A port that no other test asks for, and no connection is given by the system in the middle of one."""
+    return 10_000 + os.getpid() % 1_900
+
+
 def given_to_another(preferred: int, **environ: str) -> int:
     """What a process of its own is given, which ends at once."""
     command = [sys.executable, "-c", ASKS, str(preferred)]
@@ -627,8 +632,7 @@ def given_to_another(preferred: int, **environ: str) -> int:
 
 def test_port_given_to_another_process_is_not_given_again_until_that_has_ended() -> None:
     """Its server is not listening yet, so the port looks free."""
-    with socket.create_server(("127.0.0.1", 0)) as somewhere:
-        preferred = somewhere.getsockname()[1]
+    preferred = out_of_the_way()
     command = [sys.executable, "-c", f"{ASKS}; input()", str(preferred)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
@@ -640,8 +644,8 @@ def test_port_given_to_another_process_is_not_given_again_until_that_has_ended()
 
 
 def test_port_that_was_not_free_is_not_kept_from_others() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = out_of_the_way()
+    with socket.create_server(("127.0.0.1", port)):
         assert free_port(port) > port
     assert given_to_another(port) == port
 
@@ -660,7 +664,7 @@ def test_ports_are_given_where_no_file_says_whose_they_are(tmp_path: Path, monke
 
 def test_ports_that_were_given_back_are_given_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ops.embedded, "_claims", ops.embedded._Claims(tmp_path / f"hoso24-ports-{os.geteuid()}"))
-    given = free_port(20_000 + os.getpid() % 9_000)
+    given = free_port(out_of_the_way())
     assert given_to_another(given, TMPDIR=str(tmp_path)) > given
     ops.embedded.give_ports_back()
     assert given_to_another(given, TMPDIR=str(tmp_path)) == given
