@@ -27,8 +27,8 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command; what is wrong with settings or servers is one sentence, not a traceback."""
-    from ops.embedded import CannotStart
     from ops.errors import Unavailable
+    from ops.local.servers import CannotStart
     from ops.settings import SettingsError
 
     try:
@@ -105,8 +105,8 @@ def cache_renew(reason: str) -> None:
     """Begin a new epoch: caches and stream start empty. A step of restoring Postgres, never needed otherwise."""
     from lookup.schema import NEW_EPOCH
     from lookup.settings import MigrateSettings
-    from ops.connections import connect_directly
     from ops.settings import read
+    from ops.stores.postgres import connect_directly
 
     settings = read(MigrateSettings, environment())
 
@@ -165,7 +165,7 @@ def doctor(for_programs: bool) -> None:
     """
     from rich.console import Console
 
-    from ops import doctor as findings_of
+    from ops.doctor import findings as findings_of
 
     # What the connections warn of is a finding here, and needs no second line.
     logging.getLogger("ops").addHandler(logging.NullHandler())
@@ -186,12 +186,12 @@ async def examine_house(environ: Mapping[str, str]) -> list[Any]:
     from intake.settings import IntakeSettings, MaintenanceSettings, RelaySettings
     from lookup import checkup as of_lookup
     from lookup.settings import LookupSettings, MigrateSettings
-    from ops import examination
-    from ops.connections import Redis
-    from ops.doctor import examine, worst_first
+    from ops.doctor import postgres_checks
+    from ops.doctor.findings import examine, worst_first
     from ops.settings import secret
+    from ops.stores.postgres import Redis
 
-    found = examination.settings(
+    found = postgres_checks.settings(
         environ,
         {
             "lookup": ("HOSO24_PG_READER_URL", LookupSettings),
@@ -206,19 +206,21 @@ async def examine_house(environ: Mapping[str, str]) -> list[Any]:
     pooled = environ.get("HOSO24_PG_POOLED", "").lower() in ("1", "true")
     database = of_lookup.servers({role: url for role, url in urls.items() if url is not None}, pooled=pooled)
     redis = (
-        None if redis_url is None else Redis("redis", redis_url.reveal, size=4, deadline=examination.SERVER_DEADLINE)
+        None
+        if redis_url is None
+        else Redis("redis", redis_url.reveal, size=4, deadline=postgres_checks.SERVER_DEADLINE)
     )
-    checks = [*examination.public_address(environ.get("HOSO24_PUBLIC_URL", ""))]
+    checks = [*postgres_checks.public_address(environ.get("HOSO24_PUBLIC_URL", ""))]
     if database.all:
-        checks += examination.postgres(database, writing=of_intake.WRITER)
+        checks += postgres_checks.postgres(database, writing=of_intake.WRITER)
         checks += of_lookup.checks(database, redis)
         checks += of_intake.checks(database, redis)
     if redis_url and redis:
-        checks += examination.redis(redis, policy=of_lookup.POLICY, oldest=of_lookup.OLDEST_REDIS)
-        checks += examination.sentinels(redis_url.reveal())
-        checks += examination.redis_certificates(redis_url.reveal())
+        checks += postgres_checks.redis(redis, policy=of_lookup.POLICY, oldest=of_lookup.OLDEST_REDIS)
+        checks += postgres_checks.sentinels(redis_url.reveal())
+        checks += postgres_checks.redis_certificates(redis_url.reveal())
     try:
-        found += examination.secret_files(environ)
+        found += postgres_checks.secret_files(environ)
         return worst_first([*found, *await examine(checks)])
     finally:
         await database.close()
@@ -231,13 +233,13 @@ def metrics() -> None:
     """Print what every metric and every label means; docs/metrics.md is this."""
     import intake.metrics
     import lookup.metrics
-    import ops.metrics
-    from ops.metrics_page import page
+    import ops.observe.metrics
+    from ops.observe.metrics_page import page
 
     click.echo(
         page(
             {
-                "Every process": ops.metrics,
+                "Every process": ops.observe.metrics,
                 "Lookup": lookup.metrics,
                 "Intake and relay": intake.metrics,
             }
@@ -385,8 +387,8 @@ def _about_maintenance(work: Callable[[Any, int], Awaitable[Any]]) -> Any:
     """What `work` returns for a connection as the writer and the days of notice; what it refuses is a sentence."""
     from intake.maintenance import Refused
     from intake.settings import MaintenanceSettings
-    from ops.connections import connect_directly
     from ops.settings import read
+    from ops.stores.postgres import connect_directly
 
     settings = read(MaintenanceSettings, environment())
 
@@ -466,7 +468,7 @@ def up(samples: bool, servers_only: bool, archive: bool) -> None:
 @cli.command()
 def down() -> None:
     """Stop what `hoso24 up` started in this directory."""
-    from ops.stack import stop_running
+    from ops.local.supervisor import stop_running
 
     sys.exit(0 if stop_running(HERE, click.echo) else 1)
 
@@ -521,8 +523,8 @@ def _running_house() -> Iterator[tuple[str, str]]:
 
 async def _writer() -> Any:
     from intake.settings import WriterSettings
-    from ops.connections import connect_directly
     from ops.settings import read
+    from ops.stores.postgres import connect_directly
 
     return await connect_directly(read(WriterSettings, environment()).pg_url.reveal)
 

@@ -17,13 +17,13 @@ from lookup.catalogue import CatalogueCopy
 from lookup.code import Scheme
 from lookup.lookup_key import KeyRing
 from lookup.pseudonyms import conceal, pseudonym
-from ops import server
-from ops.clients import Clients
-from ops.connections import Postgres, Redis
 from ops.errors import Unavailable
-from ops.middleware import middlewares
-from ops.server import Running
+from ops.http import server
+from ops.http.client_address import Clients
+from ops.http.middleware import middlewares
+from ops.http.server import Running
 from ops.settings import describe, read
+from ops.stores.postgres import Postgres, Redis
 
 log = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ from intake import lost_tail
 from intake.relay import LEADERS_LOCK
 from lookup.cache import Cache
 from lookup.hosts import PRESENT
-from ops.connections import Redis
-from ops.doctor import Check, Finding, Verdict
-from ops.examination import Servers
+from ops.doctor.findings import Check, Finding, Verdict
+from ops.doctor.postgres_checks import Servers
+from ops.stores.postgres import Redis
 
 WRITER, RELAY = "hoso24_writer", "hoso24_relay"
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lookup.catalogue import Catalogue
-from ops.connections import Postgres
 from ops.errors import Kind, Refusal
+from ops.stores.postgres import Postgres
 
 FIND_CLIENT = """
 SELECT id, name, token_hash, agency, actions

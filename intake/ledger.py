@@ -50,8 +50,8 @@ from lookup.catalogue import Catalogue, Service
 from lookup.code import DossierCode, MalformedCode, Scheme
 from lookup.dossier import VIETNAM
 from lookup.status import Status
-from ops.connections import Postgres
 from ops.errors import Refusal
+from ops.stores.postgres import Postgres
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

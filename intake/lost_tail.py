@@ -25,8 +25,8 @@ from lookup.cache import Cache, Heard, dossier_key
 from lookup.clock import moment
 from lookup.dossier import VIETNAM, unpack
 from lookup.status import Status
-from ops.connections import POSTGRES_AWAY, Redis, connect_directly
 from ops.errors import Unavailable
+from ops.stores.postgres import POSTGRES_AWAY, Redis, connect_directly
 
 CHUNK = 1000
 """Entries of the stream read at a time. Transactions last ten seconds at the most, so what was lost and what was kept

@@ -18,8 +18,8 @@ from intake.bulk import Import, Tally
 from intake.dialects import REASONS
 from intake.settings import WriterSettings
 from lookup.lookup_key import KeyRing
-from ops.connections import POSTGRES_AWAY, connect_directly
 from ops.settings import read
+from ops.stores.postgres import POSTGRES_AWAY, connect_directly
 
 
 def run_import(path: Path, environ: Mapping[str, str]) -> Tally:

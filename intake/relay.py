@@ -21,9 +21,9 @@ from lookup import schema
 from lookup.cache import Cache, Change, EntryTooSmallError, StreamMovedError, Value, dossier_key, number_key
 from lookup.clock import microseconds
 from lookup.store import encode
-from ops.connections import POSTGRES_AWAY, connect_directly
-from ops.discretion import first_line
 from ops.errors import Unavailable
+from ops.observe.redaction import first_line
+from ops.stores.postgres import POSTGRES_AWAY, connect_directly
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from lookup.settings import (
     check_networks,
     check_url,
 )
-from ops import addresses
 from ops.settings import Secret, setting
+from ops.stores import urls
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class WriterSettings:
     )
 
     def __post_init__(self) -> None:
-        check_url("HOSO24_PG_WRITER_URL", addresses.check_postgres, self.pg_url)
+        check_url("HOSO24_PG_WRITER_URL", urls.check_postgres, self.pg_url)
         check_key_secrets(self.lookup_key_secrets)
 
 
@@ -84,7 +84,7 @@ class RelaySettings(CacheSettings, ProcessSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_url("HOSO24_PG_RELAY_URL", addresses.check_postgres, self.pg_url)
+        check_url("HOSO24_PG_RELAY_URL", urls.check_postgres, self.pg_url)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,4 +103,4 @@ class MaintenanceSettings:
     )
 
     def __post_init__(self) -> None:
-        check_url("HOSO24_PG_WRITER_URL", addresses.check_postgres, self.pg_url)
+        check_url("HOSO24_PG_WRITER_URL", urls.check_postgres, self.pg_url)

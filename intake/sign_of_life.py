@@ -9,8 +9,8 @@ import logging
 
 import asyncpg
 
-from ops.connections import Postgres
 from ops.errors import Unavailable
+from ops.stores.postgres import Postgres
 
 log = logging.getLogger(__name__)
 

@@ -22,10 +22,10 @@ from lookup.lookup_key import KeyRing, MalformedKey
 from lookup.reader import Found, Missing, Reader
 from lookup.shedding import REFUSED_AFTER, Load, Overloaded
 from lookup.status import Status
-from ops import tracing
-from ops.clients import FORWARDED, Clients
 from ops.errors import Kind, Malformed, Refusal
-from ops.middleware import note_held_back, read_body
+from ops.http.client_address import FORWARDED, Clients
+from ops.http.middleware import note_held_back, read_body
+from ops.observe import tracing
 
 RENDERING = 1
 """Part of every ETag: raise it when the same record is rendered differently."""

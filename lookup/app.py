@@ -30,16 +30,16 @@ from lookup.shedding import Shedding
 from lookup.slices import Slices
 from lookup.store import Store
 from lookup.why import process_report
-from ops import express, server
-from ops.breaker import Breaker
-from ops.clients import Clients
-from ops.connections import Redis
-from ops.departures import Departures
-from ops.express import ExpressProtocol
-from ops.middleware import middlewares
-from ops.probes import State
-from ops.server import Protocol, Running
+from ops.http import early_answers, server
+from ops.http.client_address import Clients
+from ops.http.early_answers import ExpressProtocol
+from ops.http.middleware import middlewares
+from ops.http.probes import State
+from ops.http.server import Protocol, Running
+from ops.http.writes_together import Departures
 from ops.settings import describe, read
+from ops.stores.breaker import Breaker
+from ops.stores.postgres import Redis
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
         checks={"postgres": hosts.present, "redis": cache.ping},
         reports={"why": process_report(memory, vitals, hosts)},
         tasks=[pulse.run, Follower(Cache(following), feed).run, hot.run],
-        protocol=connection if express.supported() else Protocol,
+        protocol=connection if early_answers.supported() else Protocol,
         close=_closer(hosts.close, redis.close, following.close),
     )
 

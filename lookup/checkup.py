@@ -12,12 +12,12 @@ from lookup.freshness import SECOND
 from lookup.hosts import LARGEST_LAG, PRESENT, nth_host
 from lookup.schema import grants
 from lookup.schema.grants import ANY_COLUMN, EVERYBODY, ROLES, Grant
-from ops.addresses import each_host, first
-from ops.connections import Redis
-from ops.doctor import Check, Finding, Verdict
+from ops.doctor.findings import Check, Finding, Verdict
+from ops.doctor.postgres_checks import Server, Servers
 from ops.errors import Unavailable
-from ops.examination import Server, Servers
 from ops.settings import Secret
+from ops.stores.postgres import Redis
+from ops.stores.urls import each_host, first
 
 POLICY = "volatile-lru"
 """Records have a time to live, the stream has none: under allkeys-lru the stream itself was evicted."""

@@ -14,10 +14,10 @@ from typing import Any
 from lookup.clock import DatabaseClock, microseconds
 from lookup.freshness import SECOND
 from lookup.schema import ASKS_FOR
-from ops import addresses
-from ops.breaker import Breaker
-from ops.connections import Lateness, Postgres
 from ops.errors import Unavailable
+from ops.stores import urls
+from ops.stores.breaker import Breaker
+from ops.stores.postgres import Lateness, Postgres
 
 # now() is the time this statement's transaction began, before its snapshot was taken: whatever the statement sees was
 # certainly true then. A standby knows only what has reached it, so there the heartbeat row, read in the same snapshot,
@@ -95,7 +95,7 @@ class Hosts:
     ) -> None:
         self._clock = clock
         self._deadline = deadline
-        count = len(addresses.each_host(addresses.first(url())))
+        count = len(urls.each_host(urls.first(url())))
         names = ["postgres"] if count == 1 else [f"postgres-{n + 1}" for n in range(count)]
         self.all = [
             Host(
@@ -229,4 +229,4 @@ class Hosts:
 def nth_host(url: Callable[[], str], n: int) -> Callable[[], str]:
     """The URL of the n-th host alone, for whoever asks for it at every connect."""
     # The URL is asked for anew at every connect, since its password may have been rotated. There may be several.
-    return lambda: "\n".join(addresses.each_host(each)[n] for each in addresses.Urls(url))
+    return lambda: "\n".join(urls.each_host(each)[n] for each in urls.Urls(url))

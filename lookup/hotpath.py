@@ -1,4 +1,4 @@
-"""Plain lookups, answered straight behind the parser (ops/express.py): at once from memory, or when they have arrived.
+"""Plain lookups, answered right behind the parser (ops/http/early_answers.py): from memory at once, or once loaded.
 
 Plain is what nearly every request of a citizen's browser or a portal's poller is: GET or HEAD of the canonical address
 of a dossier, without key, version or condition but one entity tag. Everything else goes the normal way through aiohttp,
@@ -32,11 +32,9 @@ from lookup.memory import Copy, Memory, Rendered
 from lookup.pseudonyms import pseudonym
 from lookup.reader import Answer, Found
 from lookup.shedding import REFUSED_AFTER, Overloaded
-from ops import logs, tracing
 from ops.errors import Internal, Refusal, Unavailable
-from ops.express import LATER, ExpressProtocol, Later
-from ops.metrics import HTTP_BUCKETS, HTTP_IN_FLIGHT, observe_many
-from ops.middleware import (
+from ops.http.early_answers import LATER, ExpressProtocol, Later
+from ops.http.middleware import (
     CLIENT_GONE,
     CONTENT_SECURITY_POLICY,
     NOT_TIMED,
@@ -53,7 +51,9 @@ from ops.middleware import (
     problem,
     worth_a_line,
 )
-from ops.probes import State
+from ops.http.probes import State
+from ops.observe import logs, tracing
+from ops.observe.metrics import HTTP_BUCKETS, HTTP_IN_FLIGHT, observe_many
 
 SERVICE = "lookup"
 ROUTE = PATH + "{code}"

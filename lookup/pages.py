@@ -26,9 +26,9 @@ from lookup.maintenance import Notice
 from lookup.phrases import PHRASES, due_phrase, problem_words, span_phrase, status_words
 from lookup.reader import Found
 from lookup.status import Status
-from ops import logs
 from ops.errors import Kind, Refusal
-from ops.middleware import HTTP_STATUS, read_body
+from ops.http.middleware import HTTP_STATUS, read_body
+from ops.observe import logs
 
 KEY_COOKIE = "hoso24-key"
 COOKIE_SECONDS = 3600

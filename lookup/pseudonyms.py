@@ -10,7 +10,7 @@ from lookup import code as codes
 from lookup import lookup_key
 from lookup.code import MalformedCode
 from lookup.lookup_key import MalformedKey
-from ops.discretion import HIDDEN, hashed
+from ops.observe.redaction import HIDDEN, hashed
 
 # As people type them and as programs quote them: full-width, other dashes, blanks, escapes. Whether something that
 # looks like a code is one, is for `parse` to say.

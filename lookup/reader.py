@@ -35,9 +35,9 @@ from lookup.freshness import SECOND, Freshness, Verdict
 from lookup.memory import Copy, Memory
 from lookup.shedding import Load, Overloaded, Shedding
 from lookup.store import Loaded, Store
-from ops import tracing
-from ops.breaker import Breaker
 from ops.errors import OurOwnDelay, Unavailable
+from ops.observe import tracing
+from ops.stores.breaker import Breaker
 
 _log = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from msgspec import Meta
 
 from lookup.dossier import Shows
 from lookup.lookup_key import KeyRing
-from ops import addresses
-from ops.clients import Networks
-from ops.crowd import MOST
+from ops.http.client_address import Networks
+from ops.http.connection_limit import MOST
 from ops.settings import Secret, setting
+from ops.stores import urls
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400 * 365)]
@@ -101,7 +101,7 @@ class CacheSettings:
     )
 
     def __post_init__(self) -> None:
-        check_url("HOSO24_REDIS_URL", addresses.check_redis, self.redis_url)
+        check_url("HOSO24_REDIS_URL", urls.check_redis, self.redis_url)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +159,7 @@ class LookupSettings(CacheSettings, PoolerSettings, PublicSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_url("HOSO24_PG_READER_URL", addresses.check_postgres, self.pg_url)
+        check_url("HOSO24_PG_READER_URL", urls.check_postgres, self.pg_url)
         check_key_secrets(self.lookup_key_secrets)
         check_networks("HOSO24_TRUSTED_PROXIES", self.trusted_proxies)
         check_networks("HOSO24_PARTNERS", self.partners)
@@ -219,4 +219,4 @@ class MigrateSettings:
     )
 
     def __post_init__(self) -> None:
-        check_url("HOSO24_PG_OWNER_URL", addresses.check_postgres, self.owner_url)
+        check_url("HOSO24_PG_OWNER_URL", urls.check_postgres, self.owner_url)

@@ -28,10 +28,10 @@ from lookup.reader import Vitals
 from lookup.settings import LookupSettings
 from lookup.status import Status
 from lookup.store import DOSSIERS, encode
-from ops.connections import Redis
-from ops.discretion import hashes_by
 from ops.errors import Unavailable
-from ops.probes import Report
+from ops.http.probes import Report
+from ops.observe.redaction import hashes_by
+from ops.stores.postgres import Redis
 
 DEADLINE = 3.0
 """How long any of those asked may take, in seconds: somebody is looking into a fault, and can wait."""

@@ -17,7 +17,7 @@ from typing import Any
 
 import aiohttp
 
-from ops.guardian import Guardian
+from ops.local.reaper import Guardian
 from tests.debian import program
 
 PATIENCE = 60.0

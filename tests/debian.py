@@ -21,10 +21,10 @@ from typing import Any
 
 import pytest
 
-from ops import embedded
-from ops.embedded import LOOPBACK, Account, free_port, write_private
-from ops.guardian import Guardian
-from ops.watched import PASSWORD, Member, Sentinel, sentinel_ids, sentinel_settings
+from ops.local import servers
+from ops.local.reaper import Guardian
+from ops.local.sentinel_group import PASSWORD, Member, Sentinel, sentinel_ids, sentinel_settings
+from ops.local.servers import LOOPBACK, Account, free_port, write_private
 
 
 def program(name: str, *places: str) -> str:
@@ -67,7 +67,7 @@ class DebianSentinel(Sentinel):
         return _on_tls(super()._configuration(), self.port)
 
 
-class DebianPostgres(embedded.Postgres):
+class DebianPostgres(servers.Postgres):
     """PostgreSQL as Debian has it, which is built with TLS."""
 
     version = "15"
@@ -85,16 +85,16 @@ class DebianPostgres(embedded.Postgres):
         return [option for option in super()._initdb(target) if "locale" not in option] + ["--locale=C.UTF-8"]
 
 
-class PgBouncer(embedded.Server):
+class PgBouncer(servers.Server):
     """PgBouncer in transaction mode, with one connection to Postgres for each role and database.
 
     `settings`: roles and their passwords, and under `postgres` the host and port it leads to.
     """
 
     name = "PgBouncer"
-    wheel = embedded.Redis.wheel  # of no use here, but every server has one
+    wheel = servers.Redis.wheel  # of no use here, but every server has one
     usual_settings = MappingProxyType({})
-    stop_signal = embedded.Redis.stop_signal
+    stop_signal = servers.Redis.stop_signal
 
     def url(self, url: str) -> str:
         """The same URL, by way of this pooler."""
@@ -221,7 +221,7 @@ class Place:
     guardian: Guardian
     stack: ExitStack
 
-    def start(self, kind: type[embedded.Server], name: str, **options: Any) -> Any:
+    def start(self, kind: type[servers.Server], name: str, **options: Any) -> Any:
         """A server that is stopped when the place is left."""
         return self.stack.enter_context(kind.start(self.path / name, guardian=self.guardian, **options))
 

@@ -14,7 +14,7 @@ from intake import credentials
 from intake.settings import IntakeSettings, RelaySettings
 from lookup import app as lookup_app
 from lookup.settings import LookupSettings
-from ops import server
+from ops.http import server
 from ops.settings import Secret
 from tests.conftest import KEY_SECRETS, Database
 

@@ -22,11 +22,12 @@ from click.testing import CliRunner
 import hoso24
 from lookup import checkup, schema
 from lookup.schema import grants
-from ops import embedded, examination
-from ops.connections import Redis
-from ops.doctor import NOT_EXAMINED, Finding, Verdict, exit_status
-from ops.guardian import Guardian
+from ops.doctor import postgres_checks
+from ops.doctor.findings import NOT_EXAMINED, Finding, Verdict, exit_status
+from ops.local import servers
+from ops.local.reaper import Guardian
 from ops.settings import Secret
+from ops.stores.postgres import Redis
 from tests.conftest import KEY_SECRETS, NO_FSYNC, ROLES, Database, prepare
 from tests.house import relay_of, until
 
@@ -77,14 +78,14 @@ class Patient:
                 await connection.execute(sql)
 
 
-HANGS = examination.SERVER_DEADLINE
+HANGS = postgres_checks.SERVER_DEADLINE
 """Seconds after which a server that does not answer is taken for one that hangs."""
 
 
 @pytest.fixture(autouse=True)
 def _servers_may_be_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nearly as long as all of an examination may take."""
-    monkeypatch.setattr(examination, "SERVER_DEADLINE", 7.0)
+    monkeypatch.setattr(postgres_checks, "SERVER_DEADLINE", 7.0)
 
 
 @pytest.fixture
@@ -96,22 +97,22 @@ async def patient(database: Database, redis_url: str) -> Patient:
 
 
 @pytest.fixture
-def healthy(guardian: Guardian) -> Iterator[tuple[embedded.Postgres, embedded.Postgres, embedded.Redis]]:
+def healthy(guardian: Guardian) -> Iterator[tuple[servers.Postgres, servers.Postgres, servers.Redis]]:
     """A primary, its standby and a Valkey."""
     directory = Path(tempfile.mkdtemp(prefix="hoso24-healthy-"))
     directory.chmod(0o755)
     own = NO_FSYNC | {"max_prepared_transactions": "2"}
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        primary = stack.enter_context(embedded.Postgres.start(directory / "one", settings=own, guardian=guardian))
-        second = embedded.Postgres.start_standby(directory / "two", primary, settings=own, guardian=guardian)
+        primary = stack.enter_context(servers.Postgres.start(directory / "one", settings=own, guardian=guardian))
+        second = servers.Postgres.start_standby(directory / "two", primary, settings=own, guardian=guardian)
         standby = stack.enter_context(second)
-        valkey = stack.enter_context(embedded.Redis.start(directory / "valkey", guardian=guardian))
+        valkey = stack.enter_context(servers.Redis.start(directory / "valkey", guardian=guardian))
         yield primary, standby, valkey
 
 
 async def test_healthy_house_has_nothing_to_say_and_one_that_hangs_is_told_of(
-    healthy: tuple[embedded.Postgres, embedded.Postgres, embedded.Redis], monkeypatch: pytest.MonkeyPatch
+    healthy: tuple[servers.Postgres, servers.Postgres, servers.Redis], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     primary, standby, valkey = healthy
     patient = Patient(await prepare(primary.admin_url, "hoso24"), valkey.url)
@@ -137,14 +138,14 @@ async def test_healthy_house_has_nothing_to_say_and_one_that_hangs_is_told_of(
         }
         async with patient.superuser() as connection:
             await connection.execute("BEGIN; SELECT pg_current_xact_id(); PREPARE TRANSACTION 'forgotten'")
-        monkeypatch.setattr(examination, "WRITING_REMARKED", -1.0)
+        monkeypatch.setattr(postgres_checks, "WRITING_REMARKED", -1.0)
         open_now = await patient.of("oldest writing transaction")
         (finding,) = [finding for finding in open_now if "prepared transaction forgotten" in finding.found]
         assert finding.verdict is Verdict.WARNING
         assert "ROLLBACK PREPARED 'forgotten'" in finding.next_step
         await patient.mended(finding)
 
-    monkeypatch.setattr(examination, "SERVER_DEADLINE", HANGS)
+    monkeypatch.setattr(postgres_checks, "SERVER_DEADLINE", HANGS)
     primary.pause()
     valkey.pause()
     try:
@@ -372,8 +373,8 @@ async def test_stream_behind_and_stream_the_log_does_not_know_are_found(patient:
 async def test_transaction_that_holds_the_feed_back_is_found_whoever_s_it_is(
     patient: Patient, writer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(examination, "SECOND_LOOK", 0.01)
-    monkeypatch.setattr(examination, "WRITING_REMARKED", 0.0)
+    monkeypatch.setattr(postgres_checks, "SECOND_LOOK", 0.01)
+    monkeypatch.setattr(postgres_checks, "WRITING_REMARKED", 0.0)
     transaction = writer.transaction()
     await transaction.start()
     await writer.execute("SELECT pg_current_xact_id()")
@@ -381,7 +382,7 @@ async def test_transaction_that_holds_the_feed_back_is_found_whoever_s_it_is(
     assert ours.verdict is Verdict.WARNING
     assert "of hoso24_writer" in ours.found
     assert "at least" not in ours.found
-    monkeypatch.setattr(examination, "WRITING_WRONG", 0.0)
+    monkeypatch.setattr(postgres_checks, "WRITING_WRONG", 0.0)
     assert (await _of_process(patient, writer.get_server_pid())).verdict is Verdict.WRONG
     await transaction.rollback()
     async with patient.superuser("postgres") as stranger, stranger.transaction():
@@ -411,7 +412,7 @@ async def test_clock_that_differs_is_found(patient: Patient, monkeypatch: pytest
     assert (await patient.one("clock")).verdict is Verdict.OK
     for seconds, verdict in ((-10, Verdict.WARNING), (300, Verdict.WRONG)):
         changed = SimpleNamespace(time=lambda by=seconds: time.time() + by, monotonic=time.monotonic)
-        monkeypatch.setattr(examination, "time", changed)
+        monkeypatch.setattr(postgres_checks, "time", changed)
         finding = await patient.one("clock")
         assert finding.verdict is verdict
         assert ("ahead of" if seconds < 0 else "behind") in finding.found
@@ -431,7 +432,7 @@ def own_valkey(guardian: Guardian) -> Iterator[str]:
     """A Valkey of this test's own."""
     directory = Path(tempfile.mkdtemp(prefix="hoso24-valkey-"))
     directory.chmod(0o755)
-    with embedded.Redis.start(directory / "valkey", guardian=guardian) as server:
+    with servers.Redis.start(directory / "valkey", guardian=guardian) as server:
         yield server.url
     shutil.rmtree(directory, ignore_errors=True)
 
@@ -483,7 +484,7 @@ class Told:
 async def test_redis_too_old_and_redis_that_cannot_save_are_found(told: dict[str, Any], check: str) -> None:
     for changes, verdicts in (({}, {Verdict.OK}), (told, {Verdict.OK, Verdict.WRONG})):
         server: Any = Told(**changes)
-        (ask,) = examination.redis(server, policy="volatile-lru", oldest=(6, 2))
+        (ask,) = postgres_checks.redis(server, policy="volatile-lru", oldest=(6, 2))
         async with asyncio.timeout(5):
             findings = list(await ask.ask())
         assert {finding.verdict for finding in findings} == verdicts

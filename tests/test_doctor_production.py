@@ -14,13 +14,14 @@ import pytest
 import redis.asyncio
 
 import hoso24
-from ops import embedded, examination
-from ops.addresses import Place, redis_address
-from ops.doctor import NOT_EXAMINED, Finding, Verdict
-from ops.embedded import Account, write_private
-from ops.guardian import Guardian
-from ops.sentinels import Answer
-from ops.watched import PASSWORD
+from ops.doctor import postgres_checks
+from ops.doctor.findings import NOT_EXAMINED, Finding, Verdict
+from ops.local import servers
+from ops.local.reaper import Guardian
+from ops.local.sentinel_group import PASSWORD
+from ops.local.servers import Account, write_private
+from ops.stores.sentinels import Answer
+from ops.stores.urls import Place, redis_address
 from tests import debian
 from tests.conftest import ROLES, Database
 from tests.debian import Authority, Certificate, DebianPostgres, DebianRedis, DebianSentinel, PgBouncer, Watched
@@ -162,7 +163,7 @@ def silent() -> Iterator[int]:
 async def test_public_address_that_cannot_be_reached_from_here_is_no_fault_of_the_house(
     silent: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(examination, "SERVER_DEADLINE", 0.2)
+    monkeypatch.setattr(postgres_checks, "SERVER_DEADLINE", 0.2)
     for port in (1, silent):
         findings = await hoso24.examine_house({"HOSO24_PUBLIC_URL": f"https://127.0.0.1:{port}"})
         assert NOT_EXAMINED not in [each.check for each in findings]
@@ -205,7 +206,7 @@ async def test_every_process_can_be_examined_with_what_it_has(database: Database
 
 
 @pytest.fixture(scope="module")
-def bouncer(postgres_server: embedded.Postgres, guardian: Guardian) -> Iterator[PgBouncer]:
+def bouncer(postgres_server: servers.Postgres, guardian: Guardian) -> Iterator[PgBouncer]:
     debian.program("pgbouncer")
     with debian.place(guardian) as place:
         settings = {role: role for role in ROLES} | {"port": str(postgres_server.port)}
@@ -293,6 +294,6 @@ ONE, OTHER = Place("10.0.0.1", 6379), Place("10.0.0.2", 6379)
 )
 def test_what_sentinels_say_is_judged(said: list[Answer], verdict: Verdict, found: str) -> None:
     address = redis_address("redis+sentinel://one,two/dossiers")
-    (finding,) = examination._of_sentinels(address, said)
+    (finding,) = postgres_checks._of_sentinels(address, said)
     assert finding.verdict is verdict
     assert found in finding.found

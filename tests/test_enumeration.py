@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from lookup.limits import HELD_BACK, Limits, Rate
-from ops import logs
+from ops.observe import logs
 from tests.conftest import Database
 from tests.house import AGENCY, SERVICE, lookup_at, lookup_settings, until
 

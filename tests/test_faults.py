@@ -11,8 +11,8 @@ import pytest
 from prometheus_client import REGISTRY
 
 from lookup import pulse
-from ops.embedded import Postgres
-from ops.embedded import Redis as Valkey
+from ops.local.servers import Postgres
+from ops.local.servers import Redis as Valkey
 from tests.conftest import Database, prepare
 from tests.house import (
     House,

@@ -12,7 +12,7 @@ from loadtests.gameday import front
 from loadtests.gameday.front import SERVED_BY, Front
 from loadtests.rolling.replicas import Replica
 from loadtests.rolling.wire import Client, request
-from ops.guardian import Guardian
+from ops.local.reaper import Guardian
 from tests import debian
 from tests.house import until
 

@@ -15,8 +15,8 @@ from loadtests.gameday.faults import disk, postgres
 from loadtests.gameday.faults.restore import RUNBOOK, Restore, numbers_left_out
 from loadtests.gameday.postgres import Node
 from loadtests.gameday.record import Record, Seen
-from ops.embedded import Postgres
-from ops.guardian import Guardian
+from ops.local.reaper import Guardian
+from ops.local.servers import Postgres
 from tests.conftest import NO_FSYNC
 
 GONE, BACK = 100.0, 110.0

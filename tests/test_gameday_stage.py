@@ -19,7 +19,7 @@ from loadtests.answers import Answer
 from loadtests.gameday.front import HAProxy
 from loadtests.gameday.stage import Stage, staged
 from loadtests.rolling.wire import Client, get, request
-from ops import guardian
+from ops.local import reaper
 from tests import debian
 from tests.house import submission, until
 
@@ -295,13 +295,13 @@ def test_processes_front_and_wires_are_ended_when_the_game_day_itself_is_killed(
     assert crashing.stdout is not None
     try:
         pids = crashing.stdout.readline().split()
-        started = [process for process in (guardian.look(int(pid)) for pid in pids) if process is not None]
+        started = [process for process in (reaper.look(int(pid)) for pid in pids) if process is not None]
         assert len(started) == 4
     finally:
         crashing.kill()
         crashing.wait()
         crashing.stdout.close()
     deadline = time.monotonic() + 30
-    while left := [process for process in started if guardian.is_alive(process)]:
+    while left := [process for process in started if reaper.is_alive(process)]:
         assert time.monotonic() < deadline, left
         time.sleep(0.05)

@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from loadtests.bench.processes import free_port
 from loadtests.gameday.wires import PEERS, Wire, Wires
-from ops import guardian
+from ops.local import reaper
 from tests.house import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -236,7 +236,7 @@ async def test_other_servers_are_spared_unless_they_are_meant(wire: Wire) -> Non
 async def test_process_ends_when_its_owner_is_gone() -> None:
     """Its standard input is closed then, however the owner has ended."""
     wires = await Wires.start()
-    process = guardian.look(wires.pid)
+    process = reaper.look(wires.pid)
     assert process is not None
     await wires.close()
-    assert not guardian.is_alive(process)
+    assert not reaper.is_alive(process)

@@ -17,7 +17,7 @@ MAY_IMPORT = {
 }
 """Package → which of ours it may import. The command `hoso24` joins them and is imported by none."""
 
-STARTS_SERVERS = {"ops.embedded", "ops.guardian", "ops.watched"}
+STARTS_SERVERS = {"ops.local"}
 """What the load may import of ops: servers to run against, and not a word of what it judges."""
 
 READ_SIDE = {
@@ -121,11 +121,12 @@ def test_every_folder_of_tests_is_a_package() -> None:
     assert [str(folder) for folder in folders if not (folder / "__init__.py").is_file()] == []
 
 
-def test_every_package_is_in_the_distribution() -> None:
-    listed = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["packages"]
-    packages = {
-        ".".join(path.parent.relative_to(ROOT).parts)
-        for package in ("ops", "lookup", "intake")
-        for path in (ROOT / package).rglob("*.py")
-    }
-    assert packages == set(listed)
+def test_every_folder_of_the_floors_is_a_package() -> None:
+    """The distribution finds its packages: a folder without `__init__.py` would be missing from the image."""
+    folders = {path.parent for package in ("ops", "lookup", "intake") for path in sources(package)}
+    assert [str(folder) for folder in folders if not (folder / "__init__.py").is_file()] == []
+
+
+def test_what_runs_on_one_machine_only_is_not_in_the_distribution() -> None:
+    find = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["packages"]["find"]
+    assert find == {"include": ["lookup*", "intake*", "ops*"], "exclude": ["*.local", "*.local.*"]}

@@ -33,9 +33,9 @@ from prometheus_client import REGISTRY
 from lookup import hotpath, reader, shedding
 from lookup.reader import ReadThrough
 from lookup.shedding import Load
-from ops import middleware, server
-from ops.embedded import free_port
-from ops.express import ExpressProtocol
+from ops.http import middleware, server
+from ops.http.early_answers import ExpressProtocol
+from ops.local.servers import free_port
 from tests.conftest import KEY_SECRETS, Database
 from tests.house import PATIENT_ENVIRON, House, open_house, until
 

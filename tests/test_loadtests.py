@@ -50,8 +50,8 @@ from lookup import code as codes
 from lookup import slices
 from lookup.settings import PRIVATE_NETWORKS
 from lookup.status import Status as DossierStatus
-from ops.clients import Networks
-from ops.embedded import free_port
+from ops.http.client_address import Networks
+from ops.local.servers import free_port
 from tests.house import House as RunningHouse
 from tests.house import until
 

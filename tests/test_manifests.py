@@ -1,7 +1,6 @@
 """The manifests held against Kubernetes' schemas and against the program."""
 
 import re
-import tomllib
 from collections import Counter
 from dataclasses import fields
 from pathlib import Path, PurePosixPath
@@ -11,7 +10,8 @@ import kubernetes_validate
 import pytest
 
 import hoso24
-from ops import probes, server, settings
+from ops import settings
+from ops.http import probes, server
 from tests.manifests import (
     CLUSTER_WIDE,
     CUSTOM,
@@ -402,16 +402,6 @@ def test_image_exposes_every_port(manifests: Manifests) -> None:
     (exposed,) = re.findall(r"^EXPOSE (.+)$", dockerfile(), re.MULTILINE)
     ports = {port for workload in manifests.serving() for port in workload.ports.values()}
     assert set(map(int, exposed.split())) == ports
-
-
-def test_image_holds_every_package_there_is() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-    found = {
-        ".".join(path.parent.relative_to(ROOT).parts)
-        for floor in ("ops", "lookup", "intake")
-        for path in (ROOT / floor).rglob("__init__.py")
-    }
-    assert set(project["tool"]["setuptools"]["packages"]) == found
 
 
 def test_build_context_lets_in_all_that_is_copied_and_nothing_else() -> None:

@@ -13,15 +13,15 @@ from prometheus_client.metrics import MetricWrapperBase
 
 import intake.metrics
 import lookup.metrics
-import ops.metrics
+import ops.observe.metrics
 from hoso24 import cli
-from ops.metrics_page import declared
+from ops.observe.metrics_page import declared
 from tests.house import House, remove, until
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("ops", "lookup", "intake")
 MODULES: dict[ModuleType, tuple[str, ...]] = {
-    ops.metrics: ("hoso24_",),
+    ops.observe.metrics: ("hoso24_",),
     lookup.metrics: ("lookup_",),
     intake.metrics: ("intake_", "relay_"),
 }

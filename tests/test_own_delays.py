@@ -18,8 +18,8 @@ from prometheus_client import REGISTRY
 
 from lookup import hosts, pulse, store
 from lookup.cache import Cache
-from ops import probes
-from ops.connections import Postgres
+from ops.http import probes
+from ops.stores.postgres import Postgres
 from tests.conftest import Database
 from tests.house import AGENCY, SERVICE, lookup_running, lookup_settings, until
 

@@ -19,11 +19,11 @@ from lookup import schema
 from lookup.clock import DatabaseClock
 from lookup.hosts import Hosts, Role
 from lookup.store import DOSSIERS
-from ops import embedded
-from ops.connections import BehindPooler, Postgres, connect_directly
 from ops.errors import Unavailable
-from ops.guardian import Guardian
+from ops.local import servers
+from ops.local.reaper import Guardian
 from ops.settings import Secret
+from ops.stores.postgres import BehindPooler, Postgres, connect_directly
 from tests import debian
 from tests.conftest import KEY_SECRETS, ROLES, Database
 from tests.debian import PgBouncer
@@ -43,7 +43,7 @@ STATEMENTS = {"SELECT $1::int4 + 1": 41, "SELECT length($1::text)": "forty-two",
 
 
 @pytest.fixture(scope="module")
-def bouncer(postgres_server: embedded.Postgres, guardian: Guardian) -> Iterator[PgBouncer]:
+def bouncer(postgres_server: servers.Postgres, guardian: Guardian) -> Iterator[PgBouncer]:
     debian.program("pgbouncer")
     with debian.place(guardian) as place:
         settings = {role: role for role in ROLES} | {"port": str(postgres_server.port)}

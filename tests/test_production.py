@@ -13,9 +13,9 @@ from intake.api import Counter
 from intake.settings import IntakeSettings
 from lookup import api, pages, schema
 from lookup.settings import LookupSettings
-from ops import probes
-from ops.addresses import redis_address
-from ops.examination import DAYS_REMARKED
+from ops.doctor.postgres_checks import DAYS_REMARKED
+from ops.http import probes
+from ops.stores.urls import redis_address
 from tests.manifests import (
     MADE_BY_OPERATORS,
     ROOT,

@@ -12,7 +12,7 @@ from yarl import URL
 
 from lookup import code as codes
 from lookup.pseudonyms import canonical
-from ops.discretion import hashed_by
+from ops.observe.redaction import hashed_by
 from tests.conftest import KEY_SECRETS, Database
 from tests.house import intake_at, intake_settings, new_token, submission
 from tests.processes import Process, process

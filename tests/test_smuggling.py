@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from ops import express
+from ops.http import early_answers
 from tests.conftest import Database
 from tests.house import lookup_at, lookup_settings
 
@@ -193,7 +193,7 @@ async def ways(database: Database, redis_url: str) -> AsyncIterator[Ways]:
     settings = lookup_settings(database.reader_url, redis_url, partners=("127.0.0.0/8",))
     with pytest.MonkeyPatch.context() as patch:
         async with lookup_at(settings) as quick:
-            patch.setattr(express, "supported", lambda: False)
+            patch.setattr(early_answers, "supported", lambda: False)
             async with lookup_at(settings) as normal:
                 yield Ways(quick, normal)
 

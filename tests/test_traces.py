@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from ops.tracing import of_request
+from ops.observe.tracing import of_request
 from tests.conftest import Database
 from tests.house import House, intake_at, intake_settings, new_token
 from tests.ops.test_tracing import Collector, attributes, collector

@@ -31,10 +31,10 @@ from lookup.api import etag
 from lookup.cache import Cache, dossier_key
 from lookup.freshness import Freshness
 from lookup.status import Status
-from ops.connections import Redis
-from ops.embedded import Postgres
-from ops.embedded import Redis as Valkey
-from ops.server import Server
+from ops.http.server import Server
+from ops.local.servers import Postgres
+from ops.local.servers import Redis as Valkey
+from ops.stores.postgres import Redis
 from tests.conftest import Database, prepare
 from tests.house import (
     House,

@@ -23,7 +23,7 @@ from loadtests.gameday.reckoning import reckoning
 from loadtests.gameday.record import Record
 from loadtests.gameday.stage import staged
 from loadtests.rolling.replicas import Faulty
-from ops.embedded import CannotStart
+from ops.local.servers import CannotStart
 
 NAMES = [fault.name for fault in FAULTS]
 

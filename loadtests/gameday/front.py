@@ -18,7 +18,7 @@ from loadtests.bench.processes import free_port, surroundings
 from loadtests.gameday.wires import LOOPBACK, listens
 from loadtests.rolling.replicas import Faulty, Replica
 from loadtests.rolling.wire import Rotation
-from ops.guardian import Guardian
+from ops.local.reaper import Guardian
 
 KINDS = ("lookup", "intake")
 SERVED_BY = "X-Served-By"

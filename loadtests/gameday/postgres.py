@@ -21,8 +21,8 @@ import asyncpg
 from loadtests.bench.processes import free_port
 from loadtests.gameday.wires import LOOPBACK, Wire, Wires
 from loadtests.rolling.replicas import Faulty
-from ops.embedded import Account, CannotStart, Postgres
-from ops.guardian import Guardian
+from ops.local.reaper import Guardian
+from ops.local.servers import Account, CannotStart, Postgres
 
 NODES = ("pg1", "pg2", "pg3")
 """Each node's cluster_name, by which the primary knows it as a standby."""

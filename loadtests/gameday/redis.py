@@ -18,9 +18,9 @@ import redis.exceptions
 from loadtests.bench.processes import free_port
 from loadtests.gameday.wires import LOOPBACK, PEERS, Wire, Wires
 from loadtests.rolling.replicas import Faulty
-from ops import embedded, watched
-from ops.guardian import Guardian
-from ops.watched import PASSWORD, Sentinel, sentinel_ids, sentinel_settings
+from ops.local import sentinel_group, servers
+from ops.local.reaper import Guardian
+from ops.local.sentinel_group import PASSWORD, Sentinel, sentinel_ids, sentinel_settings
 
 NAME = "dossiers"
 DOWN_AFTER = 1.5
@@ -47,10 +47,10 @@ ANNOUNCED: Mapping[str, str] = {"bind-source-addr": PEERS, "sentinel announce-ip
 NOT_NOW = (redis.exceptions.RedisError, OSError, TimeoutError)
 
 
-T = TypeVar("T", bound=embedded.Redis)
+T = TypeVar("T", bound=servers.Redis)
 
 
-class Member(watched.Member):
+class Member(sentinel_group.Member):
     """One Redis and the wire that leads to it. What Sentinels make it write into its configuration stays there."""
 
     wire: Wire

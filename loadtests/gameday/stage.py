@@ -20,8 +20,8 @@ from loadtests.gameday.postgres import SUPERUSER, Cluster
 from loadtests.gameday.redis import Group
 from loadtests.gameday.wires import Wire, Wires
 from loadtests.rolling.replicas import NOTHING_MORE, Deployment, Faulty
-from ops.embedded import CannotStart
-from ops.guardian import Guardian
+from ops.local.reaper import Guardian
+from ops.local.servers import CannotStart
 
 Say = Callable[[str], None]
 

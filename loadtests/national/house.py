@@ -73,7 +73,7 @@ def checkpoint(house: House) -> None:
 
 
 def data_directory(house: House) -> Path:
-    """Where Postgres keeps its data; not always below the folder (ops/embedded.py says when)."""
+    """Where Postgres keeps its data; not always below the folder (ops/local/servers.py says when)."""
     return Path(house.ask("admin", lambda admin: admin.fetchval("SHOW data_directory")))
 
 

@@ -17,7 +17,7 @@ from types import MappingProxyType
 
 from loadtests.bench.processes import CannotMeasure, free_port, surroundings
 from loadtests.rolling.wire import Rotation, get
-from ops.guardian import Guardian
+from ops.local.reaper import Guardian
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 60.0

@@ -21,7 +21,7 @@ from loadtests.rolling.people import Changes, Citizen, Desk, Lookups, Pace, miss
 from loadtests.rolling.replicas import Deployment, Faulty, Order, environ_of
 from loadtests.rolling.wire import Client, NoAnswer, Rotation, get, request
 from loadtests.verdict import Row
-from ops.guardian import Guardian
+from ops.local.reaper import Guardian
 
 KINDS = ("lookup", "intake", "relay")
 SERVERS_SECONDS = 120.0

@@ -29,9 +29,9 @@ from urllib.parse import unquote, urlsplit
 
 import asyncpg
 
-from ops import addresses
-from ops.connections import connect_directly
 from ops.settings import SettingsError
+from ops.stores import urls
+from ops.stores.postgres import connect_directly
 
 T = TypeVar("T")
 Say = Callable[[str], None]
@@ -247,7 +247,7 @@ async def create_roles(admin_url: str, *role_urls: str) -> None:
 
     Where a URL is given several times, one a line, the first one's password counts.
     """
-    wanted = [urlsplit(addresses.first(url)) for url in role_urls]
+    wanted = [urlsplit(urls.first(url)) for url in role_urls]
     database = unquote(wanted[0].path.lstrip("/"))
     connection = await connect_directly(lambda: admin_url)
     try:

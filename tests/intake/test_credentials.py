@@ -10,8 +10,8 @@ from intake import credentials
 from intake.credentials import ACTIONS, Client, OutOfScope, Unauthenticated, add_client, authenticate
 from lookup import catalogue
 from lookup.catalogue import Catalogue
-from ops.connections import Postgres
 from ops.errors import Unavailable
+from ops.stores.postgres import Postgres
 from tests.conftest import Database
 
 SAMPLE = Catalogue({agency.code: agency for agency in catalogue.sample()[0]})

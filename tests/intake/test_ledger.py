@@ -34,8 +34,8 @@ from lookup.catalogue import Catalogue
 from lookup.code import Scheme
 from lookup.dossier import VIETNAM
 from lookup.status import MOVES, Status
-from ops.connections import Postgres
 from ops.errors import Refusal
+from ops.stores.postgres import Postgres
 from tests.conftest import Database
 from tests.house import submission, until
 

@@ -14,7 +14,7 @@ from hoso24 import cli
 from intake import lost_tail, relay
 from intake.lost_tail import LostTail
 from lookup.cache import Cache, stream_key
-from ops.connections import Redis
+from ops.stores.postgres import Redis
 from tests.conftest import KEY_SECRETS, Database
 from tests.house import until
 from tests.intake.test_relay import Stream, move, receive, relay_on

@@ -18,7 +18,7 @@ from lookup.clock import moment
 from lookup.freshness import SECOND
 from lookup.maintenance import Part
 from lookup.service_status import Condition, Reason, State, View
-from ops.guardian import Guardian
+from ops.local.reaper import Guardian
 from tests.browser import Browser, chromium, tab
 from tests.house import House
 from tests.lookup.test_service_status import NOON, notice

@@ -8,7 +8,7 @@ import pytest
 
 from lookup import batching
 from lookup.batching import ENOUGH, FIRST_PACE, SMALLEST, Places, Stage
-from ops.logs import request_id
+from ops.observe.logs import request_id
 
 
 class Clock:

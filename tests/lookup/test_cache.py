@@ -20,8 +20,8 @@ from lookup.cache import (
     number_key,
     stream_key,
 )
-from ops.connections import Redis
 from ops.errors import Unavailable
+from ops.stores.postgres import Redis
 
 KEY = dossier_key(1, "G99.01.01-261120-0001")
 DAY = 86_400

@@ -11,8 +11,8 @@ import pytest
 
 from lookup import catalogue
 from lookup.catalogue import Agency, Catalogue, CatalogueCopy, Service, TimeLimit
-from ops.connections import Postgres
 from ops.errors import Unavailable
+from ops.stores.postgres import Postgres
 from tests.conftest import Database
 
 AGENCIES, SERVICES = catalogue.sample()

@@ -34,8 +34,8 @@ from lookup.memory import OVERHEAD, Memory
 from lookup.reader import Found, Missing, Reader, ReadThrough, Vitals
 from lookup.shedding import Queue, Shedding
 from lookup.store import Loaded
-from ops.breaker import Breaker
 from ops.errors import Unavailable
+from ops.stores.breaker import Breaker
 from tests.lookup import world
 from tests.lookup.world import Clock, Network, Postgres, Redis, Relay, Store, Version
 

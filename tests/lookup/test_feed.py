@@ -11,7 +11,7 @@ from lookup.clock import DatabaseClock
 from lookup.feed import Feed, Floors, Follower
 from lookup.freshness import SECOND, Freshness
 from lookup.memory import Copy, Memory
-from ops.connections import Redis
+from ops.stores.postgres import Redis
 from tests.house import until
 
 CODE = "G99.01.01-261120-0001"

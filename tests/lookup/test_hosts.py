@@ -14,11 +14,11 @@ import pytest
 from lookup.clock import DatabaseClock
 from lookup.hosts import Hosts, Role
 from lookup.store import Store
-from ops import embedded
-from ops.addresses import each_host
-from ops.connections import Postgres
 from ops.errors import Unavailable
-from ops.guardian import Guardian
+from ops.local import servers
+from ops.local.reaper import Guardian
+from ops.stores.postgres import Postgres
+from ops.stores.urls import each_host
 from tests.conftest import NO_FSYNC, Database, prepare
 from tests.house import until
 
@@ -41,7 +41,7 @@ def test_every_host_has_its_own_url(url: str, each: list[str]) -> None:
 class Pair:
     """A primary and its standby, and a database on both."""
 
-    def __init__(self, primary: embedded.Postgres, standby: embedded.Postgres, database: Database) -> None:
+    def __init__(self, primary: servers.Postgres, standby: servers.Postgres, database: Database) -> None:
         self.primary = primary
         self.standby = standby
         self.database = database
@@ -76,26 +76,26 @@ async def run(url: str, sql: str) -> Any:
 
 
 @pytest.fixture
-def servers(guardian: Guardian) -> Iterator[tuple[embedded.Postgres, embedded.Postgres]]:
+def two_servers(guardian: Guardian) -> Iterator[tuple[servers.Postgres, servers.Postgres]]:
     directory = Path(tempfile.mkdtemp(prefix="hoso24-pair-"))
     directory.chmod(0o755)
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         primary = stack.enter_context(
-            embedded.Postgres.start(directory / "primary", settings=NO_FSYNC, guardian=guardian)
+            servers.Postgres.start(directory / "primary", settings=NO_FSYNC, guardian=guardian)
         )
         asyncio.run(prepare(primary.admin_url, "hoso24"))
         yield (
             primary,
             stack.enter_context(
-                embedded.Postgres.start_standby(directory / "standby", primary, settings=NO_FSYNC, guardian=guardian)
+                servers.Postgres.start_standby(directory / "standby", primary, settings=NO_FSYNC, guardian=guardian)
             ),
         )
 
 
 @pytest.fixture
-async def pair(servers: tuple[embedded.Postgres, embedded.Postgres]) -> Pair:
-    primary, standby = servers
+async def pair(two_servers: tuple[servers.Postgres, servers.Postgres]) -> Pair:
+    primary, standby = two_servers
     return Pair(primary, standby, Database("hoso24", primary.admin_url))
 
 

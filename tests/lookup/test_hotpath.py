@@ -19,8 +19,9 @@ from lookup import api, hotpath
 from lookup.freshness import Freshness
 from lookup.limits import Limits
 from lookup.shedding import Load, Shedding
-from ops import express, tracing
-from ops.embedded import free_port
+from ops.http import early_answers
+from ops.local.servers import free_port
+from ops.observe import tracing
 from tests.conftest import KEY_SECRETS, Database
 from tests.house import PATIENT_ENVIRON, House, lookup_at, lookup_settings, open_house, remove, until
 from tests.ops.test_tracing import Collector, attributes, collector
@@ -111,7 +112,7 @@ async def both(database: Database, redis_url: str) -> AsyncIterator[BothWays]:
         house = await stack.enter_async_context(open_house(database, redis_url))
         settings = lookup_settings(database.reader_url, redis_url)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(express, "supported", lambda: False)
+            patch.setattr(early_answers, "supported", lambda: False)
             normal_url = await stack.enter_async_context(lookup_at(settings))
         quick, normal = Raw(house.lookup_url), Raw(normal_url)
         stack.push_async_callback(quick.close)
@@ -515,7 +516,7 @@ async def test_refused_are_told_in_a_while_together_and_what_is_in_memory_goes_o
     database: Database, redis_url: str, monkeypatch: pytest.MonkeyPatch, express_way: bool
 ) -> None:
     """Those who are refused ask again: told at once, they would keep the loop from doing anything else."""
-    monkeypatch.setattr(express, "supported", lambda: express_way)
+    monkeypatch.setattr(early_answers, "supported", lambda: express_way)
     for module in (api, hotpath):
         monkeypatch.setattr(module, "REFUSED_AFTER", 0.3)
     async with contextlib.AsyncExitStack() as stack:

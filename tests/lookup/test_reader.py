@@ -15,9 +15,9 @@ from lookup.memory import Memory
 from lookup.reader import ReadThrough, StatusUnavailable, Vitals
 from lookup.shedding import Load, Overloaded, Shedding
 from lookup.store import Loaded
-from ops.breaker import Breaker
-from ops.connections import Redis
 from ops.errors import Unavailable
+from ops.stores.breaker import Breaker
+from ops.stores.postgres import Redis
 
 CODE = "G99.01.01-261120-0001"
 

@@ -20,7 +20,7 @@ from lookup.maintenance import Notice, Part
 from lookup.phrases import PHRASES, all_parts_phrase, part_words, span_phrase
 from lookup.service_pages import as_json
 from lookup.service_status import SILENT_AFTER, Condition, Reason, ServiceStatus, State, View
-from ops.connections import Postgres
+from ops.stores.postgres import Postgres
 from tests.conftest import Database, prepare
 from tests.house import House, intake_at, intake_settings, lookup_at, lookup_settings, new_token, relay_of, until
 

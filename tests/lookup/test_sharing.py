@@ -12,8 +12,8 @@ from lookup.freshness import Freshness
 from lookup.memory import Copy, Memory
 from lookup.reader import Answer, ReadThrough, StatusUnavailable, Vitals
 from lookup.store import Loaded
-from ops.breaker import Breaker
 from ops.errors import Unavailable
+from ops.stores.breaker import Breaker
 from tests.lookup import world
 from tests.lookup.world import Clock, Network, Postgres, Redis, Relay, Store
 

@@ -7,7 +7,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from lookup.cache import Cache
 from lookup.reader import ReadThrough
-from ops import tracing
+from ops.observe import tracing
 from tests.house import until
 from tests.lookup.test_reader import CODE, Database, cache, database, reader
 from tests.ops.test_tracing import Collector, attributes, collector

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from lookup import why
 from lookup.pseudonyms import pseudonym
-from ops.discretion import hashed_by
-from ops.server import Server
+from ops.http.server import Server
+from ops.observe.redaction import hashed_by
 from ops.settings import Secret
 from tests.conftest import Database
 from tests.house import (

@@ -25,7 +25,8 @@ from lookup.cache import (
     number_key,
     stream_key,
 )
-from ops import connections, embedded
+from ops.local import servers
+from ops.stores import postgres
 from tests.lookup.world import NOON, Clock, Redis, _State
 
 T = TypeVar("T")
@@ -81,7 +82,7 @@ some_steps = st.lists(a_change | a_beat, min_size=1, max_size=3)
 class Twins(RuleBasedStateMachine):
     """A model and a server to which the same happens. After each step, all that can be seen of them is the same."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, server: connections.Redis) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, server: postgres.Redis) -> None:
         super().__init__()
         self.loop = loop
         self.server = server
@@ -268,10 +269,10 @@ def outcome(call: Callable[[], T]) -> T | str:
 
 
 @pytest.fixture
-def twins(redis_server: embedded.Redis) -> Iterator[Callable[[], Twins]]:
+def twins(redis_server: servers.Redis) -> Iterator[Callable[[], Twins]]:
     """Makes new ones, on one connection."""
     with asyncio.Runner() as runner:
-        server = connections.Redis("redis", lambda: redis_server.url, size=1, deadline=5.0)
+        server = postgres.Redis("redis", lambda: redis_server.url, size=1, deadline=5.0)
         yield lambda: Twins(runner.get_loop(), server)
         runner.run(server.close())
 

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from ops.breaker import Breaker
 from ops.errors import OurOwnDelay, Unavailable
+from ops.stores.breaker import Breaker
 
 
 class Clock:

@@ -15,8 +15,8 @@ import pytest
 import redis.exceptions
 import uvloop
 
-from ops.connections import Postgres, Redis, connect_directly
 from ops.errors import OurOwnDelay, Unavailable
+from ops.stores.postgres import Postgres, Redis, connect_directly
 from tests.conftest import Database
 from tests.house import until
 

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from ops import sentinels
-from ops.addresses import Place, redis_address
-from ops.connections import Redis
 from ops.errors import Unavailable
-from ops.guardian import Guardian
-from ops.sentinels import Sentinels
-from ops.watched import PASSWORD, Member, Sentinel
+from ops.local.reaper import Guardian
+from ops.local.sentinel_group import PASSWORD, Member, Sentinel
+from ops.stores import sentinels
+from ops.stores.postgres import Redis
+from ops.stores.sentinels import Sentinels
+from ops.stores.urls import Place, redis_address
 from tests import debian
 from tests.debian import Watched
 from tests.house import until

@@ -6,7 +6,7 @@ import json
 
 from rich.console import Console
 
-from ops.doctor import NOT_EXAMINED, Check, Finding, Verdict, as_json, examine, exit_status, reason, show
+from ops.doctor.findings import NOT_EXAMINED, Check, Finding, Verdict, as_json, examine, exit_status, reason, show
 from ops.errors import Unavailable
 
 FINE = Finding("one", Verdict.OK, "fine")

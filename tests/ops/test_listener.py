@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import uvloop
 
-from ops import listener
-from ops.listener import AT_ONCE, Listener
+from ops.http import listener
+from ops.http.listener import AT_ONCE, Listener
 
 
 class Guest(asyncio.Protocol):

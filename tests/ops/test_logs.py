@@ -13,7 +13,7 @@ import pytest
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 from prometheus_client import REGISTRY
 
-from ops import logs
+from ops.observe import logs
 
 log = logging.getLogger("sample")
 

@@ -13,11 +13,11 @@ from aiohttp import ClientPayloadError, ClientResponse, ClientSession, web
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import REGISTRY
 
-from ops import middleware
-from ops.allowance import Allowance
 from ops.errors import Kind, Refusal, Unavailable
-from ops.middleware import HTTP_STATUS, middlewares, prefers_vietnamese
-from ops.server import Running, start
+from ops.http import middleware
+from ops.http.middleware import HTTP_STATUS, middlewares, prefers_vietnamese
+from ops.http.server import Running, start
+from ops.observe.per_second import Allowance
 from tests.ops.test_logs import Lines, captured
 
 

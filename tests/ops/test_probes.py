@@ -13,8 +13,8 @@ from aiohttp import ClientSession
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from ops import probes
-from ops.probes import Admin, State
+from ops.http import probes
+from ops.http.probes import Admin, State
 
 
 class Frozen(State):

@@ -17,10 +17,10 @@ import pytest
 from aiohttp import ClientSession, web
 from prometheus_client import REGISTRY
 
-import ops.server
+import ops.http.server
 from ops.errors import Refusal
-from ops.middleware import Handler, middlewares
-from ops.server import CannotListen, Protocol, Running, Server, start
+from ops.http.middleware import Handler, middlewares
+from ops.http.server import CannotListen, Protocol, Running, Server, start
 from tests.ops.test_middleware import poll
 
 SERVICE = """
@@ -420,7 +420,7 @@ async def test_close_that_fails_does_not_stop_the_stopping(caplog: pytest.LogCap
 
 
 async def test_what_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(ops.server, "STOPPING", 0.1)
+    monkeypatch.setattr(ops.http.server, "STOPPING", 0.1)
     release = asyncio.Event()
 
     async def be_deaf() -> None:

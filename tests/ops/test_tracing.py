@@ -20,10 +20,11 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.samples import Exemplar
 
-from ops import metrics, middleware, tracing
-from ops.allowance import Allowance
-from ops.middleware import Trust, middlewares
-from ops.server import Running, start
+from ops.http import middleware
+from ops.http.middleware import Trust, middlewares
+from ops.http.server import Running, start
+from ops.observe import metrics, tracing
+from ops.observe.per_second import Allowance
 from tests.ops.test_logs import captured
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"

@@ -32,7 +32,7 @@ from loadtests.gameday.faults.postgres import (
 from loadtests.gameday.postgres import Node
 from loadtests.gameday.promises import changes_acknowledged, nobody_failed, nothing_wrong
 from loadtests.verdict import Row
-from ops.embedded import Postgres
+from ops.local.servers import Postgres
 
 SPARE = 48 * 1024 * 1024
 """What is left beside the log at first: three of its pieces."""

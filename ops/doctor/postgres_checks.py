@@ -1,7 +1,7 @@
 """What can be asked of settings, PostgreSQL and Redis without knowing what they hold.
 
-Every function here makes checks or findings for ops/doctor.py. A server is connected to once for each role, when the
-first check needs it; one that is away costs one deadline, and everybody who needs it then gets Unavailable.
+Every function here makes checks or findings for ops/doctor/findings.py. A server is connected to once for each role,
+when the first check needs it; one that is away costs one deadline, and everybody who needs it then gets Unavailable.
 """
 
 import asyncio
@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from ops.addresses import RedisAddress, first, redis_address
-from ops.certificates import certificate
-from ops.connections import POOLER_IN_BETWEEN, Postgres, Redis, Row, reason_of
-from ops.doctor import Check, Finding, Verdict, reason
+from ops.doctor.findings import Check, Finding, Verdict, reason
 from ops.errors import Unavailable
-from ops.sentinels import Answer, Sentinels
 from ops.settings import SettingsError, masked, read, unknown
+from ops.stores.certificates import certificate
+from ops.stores.postgres import POOLER_IN_BETWEEN, Postgres, Redis, Row, reason_of
+from ops.stores.sentinels import Answer, Sentinels
+from ops.stores.urls import RedisAddress, first, redis_address
 
 SERVER_DEADLINE = 2.5
 """How long a server may take for one answer, in seconds; well within a check's."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ops.clients import Clients, Networks
+from ops.http.client_address import Clients, Networks
 
 PRIVATE = ("127.0.0.0/8", "10.0.0.0/8", "fc00::/7", "::1/128")
 CITIZEN = bytes([203, 0, 113, 7])

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from ops.errors import OurOwnDelay, Unavailable
-from ops.metrics import BREAKER_OPEN
+from ops.observe.metrics import BREAKER_OPEN
 
 
 class Breaker:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ops.addresses import Login, Place, Trust, Urls, check_postgres, check_redis, first, redis_address
+from ops.stores.urls import Login, Place, Trust, Urls, check_postgres, check_redis, first, redis_address
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import resource
 from collections import OrderedDict
 from typing import Protocol
 
-from ops.metrics import CONNECTIONS, CONNECTIONS_CUT
+from ops.observe.metrics import CONNECTIONS, CONNECTIONS_CUT
 
 MOST = 10_000
 """Connections of one process, unless its settings say otherwise."""

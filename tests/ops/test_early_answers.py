@@ -15,10 +15,10 @@ from aiohttp.http import RawRequestMessage
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ops import express, server
-from ops.departures import Departures
-from ops.express import LATER, Answer, ExpressProtocol
-from ops.server import Running, Server, start
+from ops.http import early_answers, server
+from ops.http.early_answers import LATER, Answer, ExpressProtocol
+from ops.http.server import Running, Server, start
+from ops.http.writes_together import Departures
 from tests.house import until
 
 KINDS = ("now", "later", "normal")
@@ -403,10 +403,10 @@ async def test_manager_counts_what_it_never_handled(desk: Desk) -> None:
 
 
 def test_this_aiohttp_is_the_one_it_was_written_for() -> None:
-    assert express.supported()
+    assert early_answers.supported()
 
 
 @pytest.mark.parametrize("name", ["_waiter", "_parser", "_process_keepalive"])
 def test_aiohttp_that_keeps_other_books_is_noticed(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(express, "_BOOKS", (*express._BOOKS, f"{name}_of_tomorrow"))
-    assert not express.supported()
+    monkeypatch.setattr(early_answers, "_BOOKS", (*early_answers._BOOKS, f"{name}_of_tomorrow"))
+    assert not early_answers.supported()

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-import ops.stack
-from ops.embedded import CannotStart, Lock, Redis, free_port
-from ops.guardian import Process, is_alive, kill, look, send
-from ops.stack import Service, Stack, stop_running, write_up_file
+import ops.local.supervisor
+from ops.local.reaper import Process, is_alive, kill, look, send
+from ops.local.servers import CannotStart, Lock, Redis, free_port
+from ops.local.supervisor import Service, Stack, stop_running, write_up_file
 
 DEADLINE = 30.0
 
@@ -192,7 +192,7 @@ def test_killed_supervisor_takes_its_services_along(supervise: Callable[..., Sup
 
 
 def test_stubborn_service_is_killed(tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ops.stack, "STOP_SECONDS", 0.1)
+    monkeypatch.setattr(ops.local.supervisor, "STOP_SECONDS", 0.1)
     with Stack(tmp_path, said.append) as stack:
         stack.start(service(tmp_path, "one", "stubborn"))
         stubborn = process(tmp_path, "one")
@@ -212,10 +212,10 @@ def test_signal_during_start_leaves_quietly(tmp_path: Path, said: list[str]) -> 
 
 
 def test_signals_are_as_before_when_the_stack_is_left(tmp_path: Path, said: list[str]) -> None:
-    before = [signal.getsignal(number) for number in ops.stack.STOP_SIGNALS]
+    before = [signal.getsignal(number) for number in ops.local.supervisor.STOP_SIGNALS]
     with Stack(tmp_path, said.append):
-        assert [signal.getsignal(number) for number in ops.stack.STOP_SIGNALS] != before
-    assert [signal.getsignal(number) for number in ops.stack.STOP_SIGNALS] == before
+        assert [signal.getsignal(number) for number in ops.local.supervisor.STOP_SIGNALS] != before
+    assert [signal.getsignal(number) for number in ops.local.supervisor.STOP_SIGNALS] == before
 
 
 def test_ignored_signal_stays_ignored(tmp_path: Path, said: list[str]) -> None:
@@ -251,7 +251,7 @@ def test_service_that_ends_at_once_is_told_with_its_last_words(tmp_path: Path, s
 def test_service_that_is_never_ready_is_not_waited_for_for_ever(
     tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ops.stack, "READY_SECONDS", 0.3)
+    monkeypatch.setattr(ops.local.supervisor, "READY_SECONDS", 0.3)
     with pytest.raises(CannotStart, match="one was not ready within"), Stack(tmp_path, said.append) as stack:
         stack.start(service(tmp_path, "one", "never ready"))
     assert not is_alive_by_file(tmp_path / "one.pid")
@@ -276,7 +276,7 @@ def test_program_that_is_not_there_is_one_sentence(tmp_path: Path, said: list[st
 def test_service_that_dies_is_started_again_and_it_is_said(
     tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ops.stack, "RESTART_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(ops.local.supervisor, "RESTART_PAUSE_SECONDS", 0.0)
     one = service(tmp_path, "one")
 
     def say(text: str) -> None:
@@ -300,28 +300,28 @@ def test_service_that_dies_is_started_again_and_it_is_said(
 def test_service_that_does_not_stay_up_is_given_up(
     tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ops.stack, "RESTART_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(ops.local.supervisor, "RESTART_PAUSE_SECONDS", 0.0)
     with Stack(tmp_path, said.append) as stack:
         stack.start(service(tmp_path, "one"), service(tmp_path, "two", "broken later"))
         (tmp_path / "broken").touch()
         kill(process(tmp_path, "two"))
         with pytest.raises(CannotStart, match=r"two does not stay up; its log is .*two\.log"):
             stack.run()
-    assert len([text for text in said if "is started again" in text]) == ops.stack.RESTARTS_IN_A_ROW
-    assert len([text for text in said if "no such luck" in text]) == ops.stack.RESTARTS_IN_A_ROW
+    assert len([text for text in said if "is started again" in text]) == ops.local.supervisor.RESTARTS_IN_A_ROW
+    assert len([text for text in said if "no such luck" in text]) == ops.local.supervisor.RESTARTS_IN_A_ROW
     assert (tmp_path / "stopped").read_text().split() == ["one"]
 
 
 def test_restarts_count_anew_after_a_quiet_time(
     tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ops.stack, "RESTART_PAUSE_SECONDS", 0.0)
-    monkeypatch.setattr(ops.stack, "QUIET_SECONDS", -1.0)
+    monkeypatch.setattr(ops.local.supervisor, "RESTART_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(ops.local.supervisor, "QUIET_SECONDS", -1.0)
 
     def say(text: str) -> None:
         said.append(text)
         if text == "one is running again.":
-            if said.count(text) > ops.stack.RESTARTS_IN_A_ROW:
+            if said.count(text) > ops.local.supervisor.RESTARTS_IN_A_ROW:
                 os.kill(os.getpid(), signal.SIGTERM)
             kill(process(tmp_path, "one"))
 
@@ -332,7 +332,7 @@ def test_restarts_count_anew_after_a_quiet_time(
 
 
 def test_embedded_server_is_looked_after_like_a_service(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ops.stack, "RESTART_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(ops.local.supervisor, "RESTART_PAUSE_SECONDS", 0.0)
     directory = Path(tempfile.mkdtemp(prefix="stack-"))
     directory.chmod(0o755)
 

@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 from aiohttp import hdrs, web
 
-from ops import metrics
-from ops.middleware import dress
+from ops.http.middleware import dress
+from ops.observe import metrics
 from ops.settings import masked
 
 Check = Callable[[], Awaitable[object]]

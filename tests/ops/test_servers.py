@@ -23,9 +23,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-import ops.embedded
-from ops.embedded import Account, CannotStart, Lock, Postgres, Redis, Server, free_port, write_private
-from ops.guardian import Guardian, Process, end, family, is_alive, kill, look
+import ops.local.servers
+from ops.local.reaper import Guardian, Process, end, family, is_alive, kill, look
+from ops.local.servers import Account, CannotStart, Lock, Postgres, Redis, Server, free_port, write_private
 
 DEADLINE = 30.0
 # Nothing here has to survive a power cut.
@@ -543,7 +543,7 @@ def test_private_parent_is_left_alone_and_the_data_live_elsewhere(
 
 @as_root
 def test_place_that_somebody_else_has_prepared_is_not_used(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ops.embedded, "PLACES_OF_ITS_OWN", (place,))
+    monkeypatch.setattr(ops.local.servers, "PLACES_OF_ITS_OWN", (place,))
     (place / "private").mkdir(mode=0o700)
     directory = place / "private" / "redis"
     prepared = place / f"hoso24-{hashlib.sha256(str(directory).encode()).hexdigest()[:8]}"
@@ -655,18 +655,20 @@ def test_ports_are_given_where_no_file_says_whose_they_are(tmp_path: Path, monke
     elsewhere.touch()
     link = tmp_path / "ports"
     link.symlink_to(elsewhere)
-    monkeypatch.setattr(ops.embedded, "_claims", ops.embedded._Claims(link))
+    monkeypatch.setattr(ops.local.servers, "_claims", ops.local.servers._Claims(link))
     with socket.create_server(("127.0.0.1", 0)) as somewhere:
         port = somewhere.getsockname()[1]
     assert free_port(port) >= port
-    assert ops.embedded._claims._descriptor is None
+    assert ops.local.servers._claims._descriptor is None
 
 
 def test_ports_that_were_given_back_are_given_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ops.embedded, "_claims", ops.embedded._Claims(tmp_path / f"hoso24-ports-{os.geteuid()}"))
+    monkeypatch.setattr(
+        ops.local.servers, "_claims", ops.local.servers._Claims(tmp_path / f"hoso24-ports-{os.geteuid()}")
+    )
     given = free_port(out_of_the_way())
     assert given_to_another(given, TMPDIR=str(tmp_path)) > given
-    ops.embedded.give_ports_back()
+    ops.local.servers.give_ports_back()
     assert given_to_another(given, TMPDIR=str(tmp_path)) == given
 
 

@@ -32,8 +32,8 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, ClassVar, Self
 
-from ops import guardian as processes
-from ops.guardian import Guardian, Process
+from ops.local import reaper as processes
+from ops.local.reaper import Guardian, Process
 
 LOOPBACK = "127.0.0.1"
 POLL_SECONDS = 0.01

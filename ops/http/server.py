@@ -19,14 +19,14 @@ from typing import Any, TypeVar
 import uvloop
 from aiohttp import hdrs, web
 
-from ops import discretion, logs, tracing
-from ops.crowd import MOST, Crowd, ask_for_descriptors
-from ops.discretion import Conceal
 from ops.errors import Internal, Malformed
-from ops.listener import Listener
-from ops.metrics import CONNECTIONS_CUT
-from ops.middleware import OTHER_METHOD, UNMATCHED, dress, new_request_id, problem, record
-from ops.probes import Admin, Check, Report, State
+from ops.http.connection_limit import MOST, Crowd, ask_for_descriptors
+from ops.http.listener import Listener
+from ops.http.middleware import OTHER_METHOD, UNMATCHED, dress, new_request_id, problem, record
+from ops.http.probes import Admin, Check, Report, State
+from ops.observe import logs, redaction, tracing
+from ops.observe.metrics import CONNECTIONS_CUT
+from ops.observe.redaction import Conceal
 from ops.settings import Secret, SettingsError
 
 T = TypeVar("T")
@@ -299,15 +299,15 @@ def run(
 ) -> None:
     """Run a service until SIGTERM or SIGINT, from the first log line to the last span.
 
-    `log_hash_key` and `conceal` say how the log speaks of what it must not name (ops/discretion.py). The admin port
-    answers before `build` is called. Returns after a clean stop; raises SystemExit(2) for settings or ports that
+    `log_hash_key` and `conceal` say how the log speaks of what it must not name (ops/observe/redaction.py). The admin
+    port answers before `build` is called. Returns after a clean stop; raises SystemExit(2) for settings or ports that
     cannot be used, and SystemExit(1) when the service failed.
     """
     try:
         log_handler = logs.configure(service, log_level, conceal=conceal)
     except ValueError:
         raise SystemExit(_complain(f"{log_level!r} is not a log level.")) from None
-    discretion.use_key(None if log_hash_key is None else log_hash_key.reveal())
+    redaction.use_key(None if log_hash_key is None else log_hash_key.reveal())
     traces = tracing.configure(service)
     ask_for_descriptors(connections)
     try:

@@ -24,12 +24,12 @@ from prometheus_client import Counter, Histogram
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from ops import tracing
-from ops.addresses import Place, RedisAddress, Urls, each_host, redis_address, says_which_host
 from ops.errors import OurOwnDelay, Unavailable
-from ops.metrics import DEPENDENCY_SECONDS, DEPENDENCY_UNAVAILABLE
-from ops.sentinels import Connection, Door, NoPrimaryError, Sentinels
+from ops.observe import tracing
+from ops.observe.metrics import DEPENDENCY_SECONDS, DEPENDENCY_UNAVAILABLE
 from ops.settings import SettingsError, masked
+from ops.stores.sentinels import Connection, Door, NoPrimaryError, Sentinels
+from ops.stores.urls import Place, RedisAddress, Urls, each_host, redis_address, says_which_host
 
 T = TypeVar("T")
 
@@ -305,7 +305,7 @@ LOOK_EVERY = 1.0
 class Redis:
     """A client of one Redis or Valkey whose every command ends within `deadline` seconds.
 
-    `url` is asked anew at every connect, see ops/addresses.py for its forms. With Sentinels it is a client of whoever
+    `url` is asked anew at every connect, see ops/stores/urls.py for its forms. With Sentinels it is a client of whoever
     they name: they are asked at every connect, and once a second as long as there are calls. When they name another
     one, and whenever the present one cannot be reached or no longer takes writes, all connections to it are given up.
     """

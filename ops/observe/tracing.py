@@ -35,8 +35,8 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from ops.allowance import Allowance
-from ops.metrics import release
+from ops.observe.metrics import release
+from ops.observe.per_second import Allowance
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from ops.embedded import LOOPBACK, Redis, write_private
+from ops.local.servers import LOOPBACK, Redis, write_private
 
 PASSWORD = "shared-by-all-members"  # noqa: S105 - of servers that live as long as a test, on the loopback address
 

@@ -22,12 +22,12 @@ from multidict import CIMultiDict
 from opentelemetry.trace import Span
 from prometheus_client import Counter, Histogram
 
-from ops import tracing
-from ops.allowance import Allowance
-from ops.discretion import asking
 from ops.errors import Internal, Kind, Malformed, MethodNotAllowed, NoSuchPath, Refusal, TooLarge, Unavailable
-from ops.logs import request_id
-from ops.metrics import HTTP_IN_FLIGHT, HTTP_REQUESTS, HTTP_SECONDS
+from ops.observe import tracing
+from ops.observe.logs import request_id
+from ops.observe.metrics import HTTP_IN_FLIGHT, HTTP_REQUESTS, HTTP_SECONDS
+from ops.observe.per_second import Allowance
+from ops.observe.redaction import asking
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Render = Callable[[web.Request, Refusal], web.StreamResponse | None]

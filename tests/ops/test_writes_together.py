@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from ops import departures
-from ops.departures import Departures
+from ops.http import writes_together
+from ops.http.writes_together import Departures
 
 
 class Line(asyncio.Transport):
@@ -44,22 +44,22 @@ async def test_answers_of_one_turn_leave_at_its_end_in_order() -> None:
 async def test_answer_leaves_before_what_was_scheduled_after_it() -> None:
     written: list[bytes] = []
     ready, line, loop = Departures(), Line(written), asyncio.get_running_loop()
-    for n in range(departures.AT_ONCE + 1):  # the first of them leave before the turn's end, and the last with it
+    for n in range(writes_together.AT_ONCE + 1):  # the first of them leave before the turn's end, and the last with it
         ready.add(line, b"%d" % n)
     loop.call_soon(line.write, b"later")
     await turn()
     await turn()
-    assert written == [*(b"%d" % n for n in range(departures.AT_ONCE + 1)), b"later"]
+    assert written == [*(b"%d" % n for n in range(writes_together.AT_ONCE + 1)), b"later"]
 
 
 async def test_first_do_not_wait_for_the_last_of_thousands() -> None:
     written: list[bytes] = []
     ready, line = Departures(), Line(written)
-    for _ in range(departures.AT_ONCE - 1):
+    for _ in range(writes_together.AT_ONCE - 1):
         ready.add(line, b"x")
     assert written == []
     ready.add(line, b"x")
-    assert len(written) == departures.AT_ONCE
+    assert len(written) == writes_together.AT_ONCE
 
 
 async def test_who_has_hung_up_gets_nothing_and_the_others_theirs() -> None:
@@ -82,7 +82,7 @@ async def test_all_that_is_ready_leaves_when_asked_for_and_once() -> None:
     assert written == [b"1"]
 
 
-@pytest.mark.parametrize("count", [0, 1, 3 * departures.AT_ONCE + 7])
+@pytest.mark.parametrize("count", [0, 1, 3 * writes_together.AT_ONCE + 7])
 async def test_every_answer_leaves_however_many_there_are(count: int) -> None:
     written: list[bytes] = []
     ready, line = Departures(), Line(written)

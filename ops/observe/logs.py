@@ -1,7 +1,7 @@
 """Log lines as JSON, one object a line, through the standard logging module.
 
-Every text in a line is cleaned first (ops/discretion.py): no query, nothing the client sent, no name of the domain's.
-A line is made where it is logged and written by a thread of its own: a reader of our output that stalls
+Every text in a line is cleaned first (ops/observe/redaction.py): no query, nothing the client sent, no name of the
+domain's. A line is made where it is logged and written by a thread of its own: a reader of our output that stalls
 must not stall the event loop. When it stalls for long, lines are dropped, counted and confessed to.
 """
 
@@ -17,10 +17,10 @@ from typing import TextIO
 
 import msgspec
 
-from ops import discretion
-from ops.discretion import Conceal
-from ops.metrics import LOG_LINES_DROPPED
-from ops.tracing import trace_id
+from ops.observe import redaction
+from ops.observe.metrics import LOG_LINES_DROPPED
+from ops.observe.redaction import Conceal
+from ops.observe.tracing import trace_id
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The request being answered, set by the middleware; every line logged meanwhile carries it."""
@@ -58,11 +58,11 @@ class JsonFormatter(logging.Formatter):
             if name not in _ORDINARY and name not in line:
                 line[name] = self._cleaned(value)
         if record.exc_info and record.exc_info[1]:
-            line["exception"] = self._cleaned(discretion.told(record.exc_info[1]))
+            line["exception"] = self._cleaned(redaction.told(record.exc_info[1]))
         return _encode({name: value for name, value in line.items() if value is not None}).decode()
 
     def _cleaned(self, value: object) -> object:
-        return discretion.cleaned(value, self._conceal)
+        return redaction.cleaned(value, self._conceal)
 
 
 def _rfc3339(seconds: float) -> str:

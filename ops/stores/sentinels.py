@@ -15,7 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.credentials import UsernamePasswordCredentialProvider
 
-from ops.addresses import Login, Place, RedisAddress, Trust
+from ops.stores.urls import Login, Place, RedisAddress, Trust
 
 GOSSIP = 3.0
 """Seconds within which Sentinels hear from each other of a failover; they speak every two."""

@@ -15,12 +15,12 @@ import pytest
 from aiohttp import ClientSession, web
 from prometheus_client import REGISTRY
 
-from ops import crowd, server
-from ops.crowd import SPARE, Crowd, ask_for_descriptors, within_descriptors
-from ops.departures import Departures
-from ops.express import ExpressProtocol
-from ops.middleware import middlewares, read_body
-from ops.server import Protocol, Running, Server, start
+from ops.http import connection_limit, server
+from ops.http.connection_limit import SPARE, Crowd, ask_for_descriptors, within_descriptors
+from ops.http.early_answers import ExpressProtocol
+from ops.http.middleware import middlewares, read_body
+from ops.http.server import Protocol, Running, Server, start
+from ops.http.writes_together import Departures
 from tests.house import until
 
 
@@ -72,7 +72,7 @@ def test_newcomer_is_turned_away_where_everybody_has_asked() -> None:
 
 
 def test_of_those_who_do_not_listen_the_first_goes_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crowd, "MOST_DEAF", 2)
+    monkeypatch.setattr(connection_limit, "MOST_DEAF", 2)
     people = Crowd("guests", 9)
     guests = [Guest(owes=False) for _ in range(4)]
     for guest in guests:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ops.guardian import Guardian, Process, end, family, freeze, is_alive, keep_watch, kill, look, thaw
+from ops.local.reaper import Guardian, Process, end, family, freeze, is_alive, keep_watch, kill, look, thaw
 
 DEADLINE = 20.0
 

@@ -8,29 +8,29 @@ from typing import Any
 import pytest
 from multidict import CIMultiDict
 
-from ops import discretion
-from ops.discretion import cleaned, hashed, told
+from ops.observe import redaction
+from ops.observe.redaction import cleaned, hashed, told
 
 
 @pytest.fixture(autouse=True)
 def _no_key_stays() -> Iterator[None]:
     yield
-    discretion.use_key(None)
+    redaction.use_key(None)
 
 
 def test_hash_is_the_same_for_the_same_key_only() -> None:
-    discretion.use_key("one")
+    redaction.use_key("one")
     first = hashed("H26-1")
     assert re.fullmatch("[0-9a-f]{16}", first)
-    assert first == hashed("H26-1") == discretion.hashed_by("one", "H26-1") != hashed("H26-2")
-    known = [discretion.hashed_by(key, "H26-1") for key in ("two", "one")]
-    assert discretion.hashes_by("two\n\none \n", "H26-1") == known
-    discretion.use_key(" two\n one")
-    assert hashed("H26-1") == discretion.hashed_by("two", "H26-1")
+    assert first == hashed("H26-1") == redaction.hashed_by("one", "H26-1") != hashed("H26-2")
+    known = [redaction.hashed_by(key, "H26-1") for key in ("two", "one")]
+    assert redaction.hashes_by("two\n\none \n", "H26-1") == known
+    redaction.use_key(" two\n one")
+    assert hashed("H26-1") == redaction.hashed_by("two", "H26-1")
     assert hashed("H26-1") != first
-    discretion.use_key(None)
+    redaction.use_key(None)
     by_chance = hashed("H26-1")
-    discretion.use_key(None)
+    redaction.use_key(None)
     assert by_chance not in (first, hashed("H26-1"))
 
 
@@ -124,22 +124,22 @@ class Matched(dict[str, str]):
     ],
 )
 def test_what_the_client_sent_is_left_out_wherever_it_is_quoted(sent: dict[str, Any], line: str) -> None:
-    before = discretion.asking.set(request(**sent))
+    before = redaction.asking.set(request(**sent))
     try:
         value = cleaned({"message": [line], "seconds": 0.25, "odd": {line}}, str)
     finally:
-        discretion.asking.reset(before)
+        redaction.asking.reset(before)
     assert "h26" not in str(value)
     assert value["seconds"] == 0.25
     assert cleaned(line, str) == line
 
 
 def test_short_values_are_no_names_and_stay() -> None:
-    before = discretion.asking.set(request(match_info=Matched("/"), query={"at_least": "1"}))
+    before = redaction.asking.set(request(match_info=Matched("/"), query={"at_least": "1"}))
     try:
         assert cleaned("1 of 10", str) == "1 of 10"
     finally:
-        discretion.asking.reset(before)
+        redaction.asking.reset(before)
 
 
 def test_domain_has_its_say_about_every_text() -> None:

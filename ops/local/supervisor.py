@@ -20,9 +20,9 @@ from types import FrameType, TracebackType
 from typing import Protocol, Self, TypeVar
 from urllib.parse import urlsplit
 
-from ops import guardian as processes
-from ops.embedded import CannotStart, Lock, give_ports_back, last_lines, private, sentences, write_private
-from ops.guardian import Guardian
+from ops.local import reaper as processes
+from ops.local.reaper import Guardian
+from ops.local.servers import CannotStart, Lock, give_ports_back, last_lines, private, sentences, write_private
 
 Say = Callable[[str], None]
 

@@ -1,0 +1,1 @@
+"""HTTP: the server and its connections, answers before routing, middleware, access log, problems, probes."""

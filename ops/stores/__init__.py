@@ -1,0 +1,1 @@
+"""PostgreSQL and Redis as clients see them: URLs, certificates, calls with deadlines and breakers, Sentinels."""
