@@ -146,8 +146,8 @@ def cache_lost(epoch: int | None, output: Path | None) -> None:
 @click.option("--admin", help="The admin port of the lookup to ask: http://host:8081. Its memory is the one shown.")
 def why(code: str, admin: str | None) -> None:
     """Show what one lookup's memory, Redis, each standby and the primary hold for a dossier, on one screen."""
-    from lookup import why as story
     from lookup.settings import LookupSettings
+    from lookup.upkeep import why as story
     from ops.settings import read
 
     settings = read(LookupSettings, environment())
@@ -184,8 +184,8 @@ async def examine_house(environ: Mapping[str, str]) -> list[Any]:
     """
     from intake import checkup as of_intake
     from intake.settings import IntakeSettings, MaintenanceSettings, RelaySettings
-    from lookup import checkup as of_lookup
     from lookup.settings import LookupSettings, MigrateSettings
+    from lookup.upkeep import doctor as of_lookup
     from ops.doctor import postgres_checks
     from ops.doctor.findings import examine, worst_first
     from ops.settings import secret

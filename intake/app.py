@@ -15,8 +15,8 @@ from lookup import schema
 from lookup.cache import Cache
 from lookup.catalogue import CatalogueCopy
 from lookup.code import Scheme
+from lookup.codes_in_logs import conceal, pseudonym
 from lookup.lookup_key import KeyRing
-from lookup.pseudonyms import conceal, pseudonym
 from ops.errors import Unavailable
 from ops.http import server
 from ops.http.client_address import Clients

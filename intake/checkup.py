@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from intake import lost_tail
 from intake.relay import LEADERS_LOCK
 from lookup.cache import Cache
-from lookup.hosts import PRESENT
+from lookup.reading.hosts import PRESENT
 from ops.doctor.findings import Check, Finding, Verdict
 from ops.doctor.postgres_checks import Servers
 from ops.stores.postgres import Redis

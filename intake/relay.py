@@ -20,7 +20,7 @@ from intake import lost_tail, metrics
 from lookup import schema
 from lookup.cache import Cache, Change, EntryTooSmallError, StreamMovedError, Value, dossier_key, number_key
 from lookup.clock import microseconds
-from lookup.store import encode
+from lookup.reading.store import encode
 from ops.errors import Unavailable
 from ops.observe.redaction import first_line
 from ops.stores.postgres import POSTGRES_AWAY, connect_directly

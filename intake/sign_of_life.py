@@ -1,7 +1,7 @@
 """The intake's sign of life: a row it renews every few seconds, for as long as it can commit anything.
 
-The public page about the service goes by it (lookup/service_status.py). All intake processes share the row, and whoever
-finds it fresh leaves it alone.
+The public page about the service reads it (lookup/upkeep/service_status.py). All intake processes share the row, and
+one that finds it fresh leaves it alone.
 """
 
 import asyncio

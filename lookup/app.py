@@ -7,29 +7,29 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from lookup import api, pages, service_pages
-from lookup.api import Desk
 from lookup.cache import Cache
 from lookup.catalogue import CatalogueCopy
 from lookup.clock import DatabaseClock
+from lookup.codes_in_logs import conceal, pseudonym
 from lookup.dossier import Shows
-from lookup.feed import Feed, Follower
-from lookup.freshness import Freshness
-from lookup.hosts import Hosts
-from lookup.hotpath import HotPath
-from lookup.limits import Limits
 from lookup.lookup_key import KeyRing
-from lookup.memory import Memory
-from lookup.pseudonyms import conceal, pseudonym
-from lookup.pulse import Pulse
-from lookup.reader import Reader, Vitals
-from lookup.service_pages import ServiceBoard
-from lookup.service_status import ServiceStatus
+from lookup.reading.feed import Feed, Follower
+from lookup.reading.freshness import Freshness
+from lookup.reading.hosts import Hosts
+from lookup.reading.limits import Limits
+from lookup.reading.memory import Memory
+from lookup.reading.reader import Reader, Vitals
+from lookup.reading.shedding import Shedding
+from lookup.reading.store import Store
 from lookup.settings import LookupSettings
-from lookup.shedding import Shedding
-from lookup.slices import Slices
-from lookup.store import Store
-from lookup.why import process_report
+from lookup.upkeep.freshness_sli import Slices
+from lookup.upkeep.pulse import Pulse
+from lookup.upkeep.service_status import ServiceStatus
+from lookup.upkeep.why import process_report
+from lookup.web import api, pages, service_pages
+from lookup.web.api import Desk
+from lookup.web.hotpath import HotPath
+from lookup.web.service_pages import ServiceBoard
 from ops.http import early_answers, server
 from ops.http.client_address import Clients
 from ops.http.early_answers import ExpressProtocol

@@ -34,7 +34,7 @@ A reader loads version 1 slowly, a writer commits version 2, the relay delivers 
      version 2. The append refuses, because the stream no longer ends where that relay left it, and the
      values of the same script are not written either.
 
-The same story goes on in process memory: lookup/feed.py.
+The same story goes on in process memory: lookup/reading/feed.py.
 """
 
 import hashlib

@@ -17,8 +17,9 @@ import pytest
 import redis.asyncio
 from hypothesis import HealthCheck, settings
 
-from lookup import catalogue, schema, shedding
-from lookup.shedding import Load
+from lookup import catalogue, schema
+from lookup.reading import shedding
+from lookup.reading.shedding import Load
 from ops.local import servers
 from ops.local.reaper import Guardian
 

@@ -20,8 +20,9 @@ import redis.asyncio
 from click.testing import CliRunner
 
 import hoso24
-from lookup import checkup, schema
+from lookup import schema
 from lookup.schema import grants
+from lookup.upkeep import doctor
 from ops.doctor import postgres_checks
 from ops.doctor.findings import NOT_EXAMINED, Finding, Verdict, exit_status
 from ops.local import servers
@@ -54,10 +55,10 @@ class Patient:
 
     async def asked(self, check: str) -> list[Finding]:
         """What that one check of the lookup's found, nothing else being examined."""
-        database = checkup.servers({"reader": Secret(self.database.reader_url)})
+        database = doctor.servers({"reader": Secret(self.database.reader_url)})
         redis = Redis("redis", lambda: self.redis_url, size=1, deadline=5.0)
         try:
-            (found,) = [each for each in checkup.checks(database, redis) if each.name == check]
+            (found,) = [each for each in doctor.checks(database, redis) if each.name == check]
             return list(await found.ask())
         finally:
             await database.close()

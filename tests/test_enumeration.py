@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 from prometheus_client import REGISTRY
 
-from lookup.limits import HELD_BACK, Limits, Rate
+from lookup.reading.limits import HELD_BACK, Limits, Rate
 from ops.observe import logs
 from tests.conftest import Database
 from tests.house import AGENCY, SERVICE, lookup_at, lookup_settings, until

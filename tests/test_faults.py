@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from prometheus_client import REGISTRY
 
-from lookup import pulse
+from lookup.upkeep import pulse
 from ops.local.servers import Postgres
 from ops.local.servers import Redis as Valkey
 from tests.conftest import Database, prepare

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from lookup import pages
+from lookup.web import pages
 from ops.http import early_answers, middleware
 from tests.conftest import Database
 from tests.house import House, lookup_running, lookup_settings

@@ -21,20 +21,20 @@ STARTS_SERVERS = {"ops.local"}
 """What the load may import of ops: servers to run against, and not a word of what it judges."""
 
 READ_SIDE = {
-    "lookup.api",
+    "lookup.web.api",
     "lookup.app",
-    "lookup.checkup",
-    "lookup.feed",
-    "lookup.hotpath",
-    "lookup.limits",
-    "lookup.memory",
-    "lookup.pages",
-    "lookup.pulse",
-    "lookup.reader",
-    "lookup.service_pages",
-    "lookup.service_status",
-    "lookup.shedding",
-    "lookup.why",
+    "lookup.upkeep.doctor",
+    "lookup.reading.feed",
+    "lookup.web.hotpath",
+    "lookup.reading.limits",
+    "lookup.reading.memory",
+    "lookup.web.pages",
+    "lookup.upkeep.pulse",
+    "lookup.reading.reader",
+    "lookup.web.service_pages",
+    "lookup.upkeep.service_status",
+    "lookup.reading.shedding",
+    "lookup.upkeep.why",
 }
 """The lookup's own machinery: intake shares its words, its schema and its cache's format, not this."""
 
@@ -98,10 +98,10 @@ def test_tests_of_the_whole_system_speak_http_and_import_nothing_of_ours() -> No
 @pytest.mark.parametrize(
     ("statement", "modules"),
     [
-        ("import lookup.reader", ["lookup.reader"]),
-        ("from lookup import reader", ["lookup", "lookup.reader"]),
-        ("from lookup.reader import Reader", ["lookup.reader", "lookup.reader.Reader"]),
-        ("def f():\n    from lookup import reader as r", ["lookup", "lookup.reader"]),
+        ("import lookup.reader", ["lookup.reading.reader"]),
+        ("from lookup import reader", ["lookup", "lookup.reading.reader"]),
+        ("from lookup.reader import Reader", ["lookup.reading.reader", "lookup.reading.reader.Reader"]),
+        ("def f():\n    from lookup import reader as r", ["lookup", "lookup.reading.reader"]),
         ("from . import ledger", ["intake", "intake.ledger"]),
         ("from .ledger import Ledger", ["intake.ledger", "intake.ledger.Ledger"]),
     ],

@@ -30,9 +30,10 @@ import redis.asyncio
 from aiohttp import ClientSession, TCPConnector, web
 from prometheus_client import REGISTRY
 
-from lookup import hotpath, reader, shedding
-from lookup.reader import ReadThrough
-from lookup.shedding import Load
+from lookup.reading import reader, shedding
+from lookup.reading.reader import ReadThrough
+from lookup.reading.shedding import Load
+from lookup.web import hotpath
 from ops.http import middleware, server
 from ops.http.early_answers import ExpressProtocol
 from ops.local.servers import free_port

@@ -47,9 +47,9 @@ from loadtests.verdict import (
     warmed,
 )
 from lookup import code as codes
-from lookup import slices
 from lookup.settings import PRIVATE_NETWORKS
 from lookup.status import Status as DossierStatus
+from lookup.upkeep import freshness_sli
 from ops.http.client_address import Networks
 from ops.local.servers import free_port
 from tests.house import House as RunningHouse
@@ -113,7 +113,7 @@ def test_budget_is_what_is_promised() -> None:
         latency=slos["lookup-latency"]["objective"],
         latency_ms=float(bound[1]) * 1000,
         freshness=slos["lookup-freshness"]["objective"],
-        freshness_ms=slices.LATE / 1000,
+        freshness_ms=freshness_sli.LATE / 1000,
         intake=slos["intake-availability"]["objective"],
         errors=0,
     )

@@ -11,8 +11,8 @@ import pytest
 
 import intake.checkup
 import intake.metrics
-import lookup.checkup
 import lookup.metrics  # declares its metrics
+import lookup.upkeep.doctor
 import ops.observe.metrics  # noqa: F401
 from ops.doctor import postgres_checks
 from ops.monitoring import dashboards, rules
@@ -131,11 +131,11 @@ def lines_of_the_doctor() -> set[str]:
     """The beginnings of all that it calls a line, as its modules have them."""
     texts = {
         node.value
-        for module in (postgres_checks, lookup.checkup, intake.checkup)
+        for module in (postgres_checks, lookup.upkeep.doctor, intake.checkup)
         for node in ast.walk(ast.parse(inspect.getsource(module)))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
-    return {text.strip() for text in texts} | {f"postgres as {role}" for role in lookup.checkup.PREFERRED}
+    return {text.strip() for text in texts} | {f"postgres as {role}" for role in lookup.upkeep.doctor.PREFERRED}
 
 
 @pytest.mark.parametrize("alert", sorted(EXAMINED))

@@ -25,7 +25,7 @@ from loadtests.national.estimate import PASSING, Rate, estimate, rate
 from loadtests.national.findings import Balance, Cost, Loading, Relation, Run, Step, Timing, Vacuum
 from loadtests.national.house import production
 from loadtests.national.parts import Attempt, Parts, Year
-from lookup import store
+from lookup.reading import store
 from tests.conftest import KEY_SECRETS, Database
 
 ROOT = Path(__file__).parent.parent

@@ -16,8 +16,9 @@ import pytest
 import redis.asyncio
 from prometheus_client import REGISTRY
 
-from lookup import hosts, pulse, store
 from lookup.cache import Cache
+from lookup.reading import hosts, store
+from lookup.upkeep import pulse
 from ops.http import probes
 from ops.stores.postgres import Postgres
 from tests.conftest import Database

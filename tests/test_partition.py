@@ -17,10 +17,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from yarl import URL
 
 from lookup import code as codes
-from lookup import shedding
 from lookup.lookup_key import KeyRing
+from lookup.reading import shedding
+from lookup.reading.shedding import Load
 from lookup.settings import LookupSettings
-from lookup.shedding import Load
 from tests.conftest import KEY_SECRETS, Database, prepare
 from tests.house import AGENCY, SERVICE, lookup_at, lookup_running, lookup_settings, relay_of, until
 

@@ -17,8 +17,8 @@ from intake import app as intake_app
 from intake.settings import RelaySettings
 from lookup import schema
 from lookup.clock import DatabaseClock
-from lookup.hosts import Hosts, Role
-from lookup.store import DOSSIERS
+from lookup.reading.hosts import Hosts, Role
+from lookup.reading.store import DOSSIERS
 from ops.errors import Unavailable
 from ops.local import servers
 from ops.local.reaper import Guardian

@@ -11,8 +11,9 @@ import pytest
 
 from intake.api import Counter
 from intake.settings import IntakeSettings
-from lookup import api, pages, schema
+from lookup import schema
 from lookup.settings import LookupSettings
+from lookup.web import api, pages
 from ops.doctor.postgres_checks import DAYS_REMARKED
 from ops.http import probes
 from ops.stores.urls import redis_address

@@ -11,7 +11,7 @@ import aiohttp
 from yarl import URL
 
 from lookup import code as codes
-from lookup.pseudonyms import canonical
+from lookup.codes_in_logs import canonical
 from ops.observe.redaction import hashed_by
 from tests.conftest import KEY_SECRETS, Database
 from tests.house import intake_at, intake_settings, new_token, submission

@@ -27,10 +27,10 @@ import asyncpg
 import pytest
 import redis.asyncio
 
-from lookup.api import etag
 from lookup.cache import Cache, dossier_key
-from lookup.freshness import Freshness
+from lookup.reading.freshness import Freshness
 from lookup.status import Status
+from lookup.web.api import etag
 from ops.http.server import Server
 from ops.local.servers import Postgres
 from ops.local.servers import Redis as Valkey

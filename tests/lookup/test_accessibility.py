@@ -13,11 +13,11 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from lookup import pages, service_pages
 from lookup.clock import moment
-from lookup.freshness import SECOND
 from lookup.maintenance import Part
-from lookup.service_status import Condition, Reason, State, View
+from lookup.reading.freshness import SECOND
+from lookup.upkeep.service_status import Condition, Reason, State, View
+from lookup.web import pages, service_pages
 from ops.local.reaper import Guardian
 from tests.browser import Browser, chromium, tab
 from tests.house import House

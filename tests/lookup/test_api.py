@@ -16,8 +16,8 @@ from prometheus_client import REGISTRY
 from yarl import URL
 
 from lookup.code import parse
-from lookup.limits import Rate
 from lookup.lookup_key import KeyRing
+from lookup.reading.limits import Rate
 from lookup.status import Status
 from tests.conftest import KEY_SECRETS, Database
 from tests.house import (

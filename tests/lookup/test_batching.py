@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from lookup import batching
-from lookup.batching import ENOUGH, FIRST_PACE, SMALLEST, Places, Stage
+from lookup.reading import batching
+from lookup.reading.batching import ENOUGH, FIRST_PACE, SMALLEST, Places, Stage
 from ops.observe.logs import request_id
 
 

@@ -28,12 +28,12 @@ from hypothesis.stateful import (
 from lookup import code as codes
 from lookup.cache import Entry, Heard, Value, dossier_key
 from lookup.code import DossierCode
-from lookup.feed import Feed, Floors
-from lookup.freshness import SECOND, Freshness
-from lookup.memory import OVERHEAD, Memory
-from lookup.reader import Found, Missing, Reader, ReadThrough, Vitals
-from lookup.shedding import Queue, Shedding
-from lookup.store import Loaded
+from lookup.reading.feed import Feed, Floors
+from lookup.reading.freshness import SECOND, Freshness
+from lookup.reading.memory import OVERHEAD, Memory
+from lookup.reading.reader import Found, Missing, Reader, ReadThrough, Vitals
+from lookup.reading.shedding import Queue, Shedding
+from lookup.reading.store import Loaded
 from ops.errors import Unavailable
 from ops.stores.breaker import Breaker
 from tests.lookup import world

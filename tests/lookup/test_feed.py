@@ -8,9 +8,9 @@ import pytest
 
 from lookup.cache import Cache, Change, Heard, StreamEnd, Value, dossier_key, stream_key
 from lookup.clock import DatabaseClock
-from lookup.feed import Feed, Floors, Follower
-from lookup.freshness import SECOND, Freshness
-from lookup.memory import Copy, Memory
+from lookup.reading.feed import Feed, Floors, Follower
+from lookup.reading.freshness import SECOND, Freshness
+from lookup.reading.memory import Copy, Memory
 from ops.stores.postgres import Redis
 from tests.house import until
 

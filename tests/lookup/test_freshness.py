@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lookup.freshness import SECOND, Freshness, Verdict
+from lookup.reading.freshness import SECOND, Freshness, Verdict
 
 FRESHNESS = Freshness(soft=60, hard=86_400, negative=5)
 YOUNG = (Verdict.SERVE, Verdict.SERVE_AND_REFRESH)

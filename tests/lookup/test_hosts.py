@@ -12,8 +12,8 @@ import asyncpg
 import pytest
 
 from lookup.clock import DatabaseClock
-from lookup.hosts import Hosts, Role
-from lookup.store import Store
+from lookup.reading.hosts import Hosts, Role
+from lookup.reading.store import Store
 from ops.errors import Unavailable
 from ops.local import servers
 from ops.local.reaper import Guardian

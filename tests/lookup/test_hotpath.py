@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 import pytest
 from prometheus_client import REGISTRY
 
-from lookup import api, hotpath
-from lookup.freshness import Freshness
-from lookup.limits import Limits
-from lookup.shedding import Load, Shedding
+from lookup.reading.freshness import Freshness
+from lookup.reading.limits import Limits
+from lookup.reading.shedding import Load, Shedding
+from lookup.web import api, hotpath
 from ops.http import early_answers
 from ops.local.servers import free_port
 from ops.observe import tracing

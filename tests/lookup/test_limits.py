@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from lookup import code as codes
-from lookup.limits import HELD_BACK, LONGEST_WAIT, REMEMBERED, Limits, Rate, TooManyRequests
+from lookup.reading.limits import HELD_BACK, LONGEST_WAIT, REMEMBERED, Limits, Rate, TooManyRequests
 
 CARRIER = b"\xcb\x00\x71\x07"
 OTHER = b"\xcb\x00\x71\x08"

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lookup.memory import OVERHEAD, Copy, Memory, Rendered
+from lookup.reading.memory import OVERHEAD, Copy, Memory, Rendered
 
 
 def copy(version: int = 1, size: int = 100) -> Copy:

@@ -12,7 +12,7 @@ import pytest
 from multidict import CIMultiDictProxy
 from yarl import URL
 
-from lookup.phrases import status_words
+from lookup.web.phrases import status_words
 from tests.conftest import Database
 from tests.house import House, intake_at, intake_settings, lookup_at, lookup_settings, new_token, until
 

@@ -7,11 +7,11 @@ from string import Formatter
 import pytest
 
 import lookup
-from lookup.phrases import PHRASES, due_phrase, problem_words, span_phrase, status_words
 from lookup.status import Status
+from lookup.web.phrases import PHRASES, due_phrase, problem_words, span_phrase, status_words
 
 LANGUAGES = ("vi", "en")
-TEMPLATES = sorted((Path(lookup.__file__).parent / "templates").glob("*.html"))
+TEMPLATES = sorted((Path(lookup.__file__).parent / "web" / "templates").glob("*.html"))
 OFFICIAL_NAMES = {
     Status.SUBMITTED: "Mới đăng ký",
     Status.RECEIVED: "Được tiếp nhận",

@@ -6,15 +6,15 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 from prometheus_client import REGISTRY
 
-from lookup.batching import Places
 from lookup.cache import Cache, Change, Heard, StreamEnd, Value, dossier_key
 from lookup.clock import DatabaseClock
-from lookup.feed import Feed
-from lookup.freshness import SECOND, Freshness
-from lookup.memory import Memory
-from lookup.reader import ReadThrough, StatusUnavailable, Vitals
-from lookup.shedding import Load, Overloaded, Shedding
-from lookup.store import Loaded
+from lookup.reading.batching import Places
+from lookup.reading.feed import Feed
+from lookup.reading.freshness import SECOND, Freshness
+from lookup.reading.memory import Memory
+from lookup.reading.reader import ReadThrough, StatusUnavailable, Vitals
+from lookup.reading.shedding import Load, Overloaded, Shedding
+from lookup.reading.store import Loaded
 from ops.errors import Unavailable
 from ops.stores.breaker import Breaker
 from ops.stores.postgres import Redis

@@ -12,14 +12,14 @@ import pytest
 from intake import sign_of_life
 from intake.maintenance import Plan, announce
 from intake.sign_of_life import SignOfLife
-from lookup import pulse
 from lookup.clock import moment
 from lookup.dossier import VIETNAM
-from lookup.freshness import SECOND
 from lookup.maintenance import Notice, Part
-from lookup.phrases import PHRASES, all_parts_phrase, part_words, span_phrase
-from lookup.service_pages import as_json
-from lookup.service_status import SILENT_AFTER, Condition, Reason, ServiceStatus, State, View
+from lookup.reading.freshness import SECOND
+from lookup.upkeep import pulse
+from lookup.upkeep.service_status import SILENT_AFTER, Condition, Reason, ServiceStatus, State, View
+from lookup.web.phrases import PHRASES, all_parts_phrase, part_words, span_phrase
+from lookup.web.service_pages import as_json
 from ops.stores.postgres import Postgres
 from tests.conftest import Database, prepare
 from tests.house import House, intake_at, intake_settings, lookup_at, lookup_settings, new_token, relay_of, until

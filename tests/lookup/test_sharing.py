@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 import pytest
 
-from lookup.batching import Places
 from lookup.cache import dossier_key
-from lookup.feed import Feed
-from lookup.freshness import Freshness
-from lookup.memory import Copy, Memory
-from lookup.reader import Answer, ReadThrough, StatusUnavailable, Vitals
-from lookup.store import Loaded
+from lookup.reading.batching import Places
+from lookup.reading.feed import Feed
+from lookup.reading.freshness import Freshness
+from lookup.reading.memory import Copy, Memory
+from lookup.reading.reader import Answer, ReadThrough, StatusUnavailable, Vitals
+from lookup.reading.store import Loaded
 from ops.errors import Unavailable
 from ops.stores.breaker import Breaker
 from tests.lookup import world

@@ -3,8 +3,8 @@
 import pytest
 from prometheus_client import REGISTRY
 
-from lookup import shedding
-from lookup.shedding import LATE, WAIT, Load, Overloaded, Shedding
+from lookup.reading import shedding
+from lookup.reading.shedding import LATE, WAIT, Load, Overloaded, Shedding
 
 
 class World:

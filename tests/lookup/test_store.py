@@ -13,9 +13,9 @@ from intake import sample
 from intake.bulk import Import
 from lookup.clock import DatabaseClock, microseconds
 from lookup.dossier import unpack
-from lookup.hosts import Hosts
 from lookup.lookup_key import KeyRing
-from lookup.store import DOSSIERS, NUMBERS, Store
+from lookup.reading.hosts import Hosts
+from lookup.reading.store import DOSSIERS, NUMBERS, Store
 from tests.conftest import KEY_SECRETS, Database
 
 # The planner multiplies the rows per page that are claimed here with the pages there are.

@@ -10,8 +10,8 @@ import aiohttp
 import pytest
 from rich.console import Console
 
-from lookup import why
-from lookup.pseudonyms import pseudonym
+from lookup.codes_in_logs import pseudonym
+from lookup.upkeep import why
 from ops.http.server import Server
 from ops.observe.redaction import hashed_by
 from ops.settings import Secret

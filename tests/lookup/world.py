@@ -28,9 +28,9 @@ from lookup.cache import (
     stream_key,
 )
 from lookup.dossier import Record
-from lookup.freshness import SECOND
-from lookup.hosts import LARGEST_LAG
-from lookup.store import Loaded
+from lookup.reading.freshness import SECOND
+from lookup.reading.hosts import LARGEST_LAG
+from lookup.reading.store import Loaded
 from ops.errors import Unavailable
 
 T = TypeVar("T")

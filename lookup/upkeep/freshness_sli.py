@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 
 from lookup import metrics
-from lookup.feed import Feed
-from lookup.freshness import SECOND
+from lookup.reading.feed import Feed
+from lookup.reading.freshness import SECOND
 
 SLICE = 10.0
 """Seconds."""

@@ -17,11 +17,11 @@ import asyncpg
 import msgspec
 
 from lookup.clock import microseconds, moment
-from lookup.freshness import SECOND
-from lookup.hosts import PRESENT, Hosts
 from lookup.maintenance import Notice, Part
-from lookup.reader import Vitals
-from lookup.shedding import Load
+from lookup.reading.freshness import SECOND
+from lookup.reading.hosts import PRESENT, Hosts
+from lookup.reading.reader import Vitals
+from lookup.reading.shedding import Load
 from ops.errors import Unavailable
 
 SILENT_AFTER = 20 * SECOND

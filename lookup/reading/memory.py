@@ -1,6 +1,6 @@
 """Process memory: copies of records under their codes, bounded in bytes, the least recently used dropped first.
 
-Whether a copy may still be trusted is not decided here but by the feed (lookup/feed.py), which stands beside it.
+Whether a copy may still be trusted is decided by the feed beside it (lookup/reading/feed.py), not here.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ Making one anew takes a few microseconds, loading a record a hundred: when both 
 
 # Neither can be part of a cycle, so the garbage collector need not know of them, and has so many less to walk.
 class Rendered(msgspec.Struct, frozen=True, gc=False):
-    """A record's anonymous answer, as far as it is the same for everybody who asks (lookup/hotpath.py)."""
+    """A record's anonymous answer, as far as it is the same for everybody who asks (lookup/web/hotpath.py)."""
 
     view: str
     tag: bytes

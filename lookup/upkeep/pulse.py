@@ -10,12 +10,12 @@ import logging
 from lookup import metrics, schema
 from lookup.cache import Cache
 from lookup.catalogue import CatalogueCopy
-from lookup.freshness import SECOND
-from lookup.hosts import Hosts
-from lookup.memory import Memory
-from lookup.reader import Vitals
-from lookup.service_pages import ServiceBoard
-from lookup.slices import Slices
+from lookup.reading.freshness import SECOND
+from lookup.reading.hosts import Hosts
+from lookup.reading.memory import Memory
+from lookup.reading.reader import Vitals
+from lookup.upkeep.freshness_sli import Slices
+from lookup.web.service_pages import ServiceBoard
 from ops.errors import Unavailable
 
 log = logging.getLogger(__name__)

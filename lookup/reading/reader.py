@@ -25,16 +25,16 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from lookup import metrics
-from lookup.batching import Places, Stage
 from lookup.cache import NOTHING_READ, Cache, Entry, Value, dossier_key, number_key
 from lookup.clock import DatabaseClock
 from lookup.code import DossierCode, Scheme
 from lookup.dossier import Record, unpack
-from lookup.feed import Feed, Floors, Mark
-from lookup.freshness import SECOND, Freshness, Verdict
-from lookup.memory import Copy, Memory
-from lookup.shedding import Load, Overloaded, Shedding
-from lookup.store import Loaded, Store
+from lookup.reading.batching import Places, Stage
+from lookup.reading.feed import Feed, Floors, Mark
+from lookup.reading.freshness import SECOND, Freshness, Verdict
+from lookup.reading.memory import Copy, Memory
+from lookup.reading.shedding import Load, Overloaded, Shedding
+from lookup.reading.store import Loaded, Store
 from ops.errors import OurOwnDelay, Unavailable
 from ops.observe import tracing
 from ops.stores.breaker import Breaker

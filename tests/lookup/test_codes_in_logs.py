@@ -3,8 +3,8 @@
 import pytest
 
 from lookup import code as codes
+from lookup.codes_in_logs import conceal, pseudonym
 from lookup.lookup_key import KeyRing
-from lookup.pseudonyms import conceal, pseudonym
 from tests.conftest import KEY_SECRETS
 
 NATIONAL, YEARLY, CENTRAL, LAST = (
@@ -68,7 +68,7 @@ def test_mistyped_key_vanishes_too() -> None:
         "2026-11-26T18:31:49.123Z",
         "2026-11-26 18:31:49",
         "between 1 and 2147483647",
-        'File "lookup/reader.py", line 123, in _read_copies',
+        'File "lookup/reading/reader.py", line 123, in _read_copies',
         "three short words: hello-world-there",
         "4bf92f3577b34da6a3ce929d0e0e4736",
         "550e8400-e29b-41d4-a716-446655440000",

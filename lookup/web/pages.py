@@ -17,15 +17,15 @@ from aiohttp import hdrs, web
 
 from lookup import code as codes
 from lookup import lookup_key
-from lookup.api import SPELT_OTHERWISE, Desk, DossierOrKeyNotFound
 from lookup.clock import moment
 from lookup.code import DossierCode, MalformedCode
 from lookup.dossier import VIETNAM, Record
 from lookup.lookup_key import MalformedKey
 from lookup.maintenance import Notice
-from lookup.phrases import PHRASES, due_phrase, problem_words, span_phrase, status_words
-from lookup.reader import Found
+from lookup.reading.reader import Found
 from lookup.status import Status
+from lookup.web.api import SPELT_OTHERWISE, Desk, DossierOrKeyNotFound
+from lookup.web.phrases import PHRASES, due_phrase, problem_words, span_phrase, status_words
 from ops.errors import Kind, Refusal
 from ops.http.middleware import HTTP_STATUS, read_body
 from ops.observe import logs
@@ -38,7 +38,7 @@ FORMS = {"vi": "/tra-cuu", "en": "/en/status"}
 """Language → the form's address; a dossier's page stands below it."""
 
 SERVICE_STATUS = {"vi": "/tinh-trang-he-thong", "en": "/en/service-status"}
-"""Language → the address of the page about the service itself (lookup/service_pages.py)."""
+"""Language → the address of the page about the service itself (lookup/web/service_pages.py)."""
 
 Pointed = Callable[[], tuple[Notice, bool] | None]
 """The maintenance to point out, and whether it is under way; None for none."""
@@ -49,7 +49,7 @@ CONTENT_SECURITY_POLICY = (
 
 _STATIC = {"site.css": "text/css", "icon.svg": "image/svg+xml"}
 _environment = jinja2.Environment(
-    loader=jinja2.PackageLoader("lookup"),
+    loader=jinja2.PackageLoader(__package__),
     autoescape=True,
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
@@ -322,7 +322,7 @@ def _date(at: datetime | None) -> str | None:
 
 @cache
 def _content(name: str) -> bytes:
-    return resources.files("lookup").joinpath("static", name).read_bytes()
+    return resources.files(__package__).joinpath("static", name).read_bytes()
 
 
 @cache

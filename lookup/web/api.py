@@ -16,11 +16,11 @@ from lookup.catalogue import Catalogue
 from lookup.clock import moment
 from lookup.code import DossierCode
 from lookup.dossier import Anonymous, Shows, anonymous_view, holder_view, local, unpack, unpack_essence
-from lookup.freshness import SECOND
-from lookup.limits import Limits, Rate, TooManyRequests
 from lookup.lookup_key import KeyRing, MalformedKey
-from lookup.reader import Found, Missing, Reader
-from lookup.shedding import REFUSED_AFTER, Load, Overloaded
+from lookup.reading.freshness import SECOND
+from lookup.reading.limits import Limits, Rate, TooManyRequests
+from lookup.reading.reader import Found, Missing, Reader
+from lookup.reading.shedding import REFUSED_AFTER, Load, Overloaded
 from lookup.status import Status
 from ops.errors import Kind, Malformed, Refusal
 from ops.http.client_address import FORWARDED, Clients

@@ -10,7 +10,7 @@ from typing import Any
 from lookup import dossier
 from lookup.clock import microseconds
 from lookup.dossier import Record
-from lookup.hosts import PRESENT, Hosts
+from lookup.reading.hosts import PRESENT, Hosts
 
 # The first row says what Host.ask wants to know, the others are what was found: one statement, so one snapshot.
 # LATERAL with LIMIT keeps the planner from ever hashing or scanning whole partitions, at any batch size.

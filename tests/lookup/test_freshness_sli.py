@@ -4,10 +4,10 @@ from prometheus_client import REGISTRY
 
 from lookup.cache import Heard
 from lookup.clock import DatabaseClock
-from lookup.feed import Feed
-from lookup.freshness import SECOND, Freshness
-from lookup.memory import Memory
-from lookup.slices import Slices
+from lookup.reading.feed import Feed
+from lookup.reading.freshness import SECOND, Freshness
+from lookup.reading.memory import Memory
+from lookup.upkeep.freshness_sli import Slices
 
 
 class StoppedClock(DatabaseClock):

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Any
 
 from lookup.clock import DatabaseClock, microseconds
-from lookup.freshness import SECOND
+from lookup.reading.freshness import SECOND
 from lookup.schema import ASKS_FOR
 from ops.errors import Unavailable
 from ops.stores import urls

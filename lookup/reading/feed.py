@@ -22,8 +22,8 @@ from typing import NamedTuple
 from lookup import metrics
 from lookup.cache import Cache, Heard, StreamEnd
 from lookup.clock import DatabaseClock
-from lookup.freshness import SECOND, Freshness
-from lookup.memory import Copy, Memory
+from lookup.reading.freshness import SECOND, Freshness
+from lookup.reading.memory import Copy, Memory
 from ops.errors import Unavailable
 
 REMEMBERED = 200_000

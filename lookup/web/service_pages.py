@@ -9,14 +9,14 @@ from typing import Any
 import msgspec
 from aiohttp import hdrs, web
 
-from lookup import pages
 from lookup.clock import moment
 from lookup.dossier import VIETNAM, local
-from lookup.freshness import SECOND
 from lookup.maintenance import Notice, Part
-from lookup.pages import SERVICE_STATUS, page_headers
-from lookup.phrases import all_parts_phrase, part_words
-from lookup.service_status import ServiceStatus, State, View
+from lookup.reading.freshness import SECOND
+from lookup.upkeep.service_status import ServiceStatus, State, View
+from lookup.web import pages
+from lookup.web.pages import SERVICE_STATUS, page_headers
+from lookup.web.phrases import all_parts_phrase, part_words
 
 API = "/api/v1/service-status"
 OLD_AFTER = 60 * SECOND

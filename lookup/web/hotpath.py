@@ -24,14 +24,14 @@ from aiohttp.http import RawRequestMessage
 
 from lookup import code as codes
 from lookup import metrics
-from lookup.api import KEY_HEADER, PATH, Desk, DossierNotFound, etag
 from lookup.code import DossierCode, Scheme
+from lookup.codes_in_logs import pseudonym
 from lookup.dossier import unpack
-from lookup.freshness import SECOND
-from lookup.memory import Copy, Memory, Rendered
-from lookup.pseudonyms import pseudonym
-from lookup.reader import Answer, Found
-from lookup.shedding import REFUSED_AFTER, Overloaded
+from lookup.reading.freshness import SECOND
+from lookup.reading.memory import Copy, Memory, Rendered
+from lookup.reading.reader import Answer, Found
+from lookup.reading.shedding import REFUSED_AFTER, Overloaded
+from lookup.web.api import KEY_HEADER, PATH, Desk, DossierNotFound, etag
 from ops.errors import Internal, Refusal, Unavailable
 from ops.http.early_answers import LATER, ExpressProtocol, Later
 from ops.http.middleware import (

@@ -19,15 +19,15 @@ from lookup import code as codes
 from lookup.cache import Cache, dossier_key
 from lookup.clock import DatabaseClock, moment
 from lookup.code import DossierCode, MalformedCode
+from lookup.codes_in_logs import canonical, pseudonym
 from lookup.dossier import VIETNAM, unpack
-from lookup.freshness import SECOND
-from lookup.hosts import Host, Hosts, Role
-from lookup.memory import Memory
-from lookup.pseudonyms import canonical, pseudonym
-from lookup.reader import Vitals
+from lookup.reading.freshness import SECOND
+from lookup.reading.hosts import Host, Hosts, Role
+from lookup.reading.memory import Memory
+from lookup.reading.reader import Vitals
+from lookup.reading.store import DOSSIERS, encode
 from lookup.settings import LookupSettings
 from lookup.status import Status
-from lookup.store import DOSSIERS, encode
 from ops.errors import Unavailable
 from ops.http.probes import Report
 from ops.observe.redaction import hashes_by

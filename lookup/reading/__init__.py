@@ -1,0 +1,1 @@
+"""From a code to a truthful answer: process memory, Redis, PostgreSQL, and what may be believed of each."""

@@ -1,0 +1,1 @@
+"""What a lookup process does besides answering: its pulse, service status, reports for people."""
