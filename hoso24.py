@@ -129,7 +129,7 @@ def cache_lost(epoch: int | None, output: Path | None) -> None:
     """Name the changes that were delivered and are no longer in the log, after Postgres was restored."""
     from rich.console import Console
 
-    from intake import lost_tail
+    from intake.books import lost_tail
     from intake.settings import RelaySettings
     from ops.settings import read
 
@@ -182,7 +182,7 @@ async def examine_house(environ: Mapping[str, str]) -> list[Any]:
 
     Raises nothing: what is missing or away is a finding.
     """
-    from intake import checkup as of_intake
+    from intake import doctor as of_intake
     from intake.settings import IntakeSettings, MaintenanceSettings, RelaySettings
     from lookup.settings import LookupSettings, MigrateSettings
     from lookup.upkeep import doctor as of_lookup
@@ -258,7 +258,7 @@ def audit_verify() -> None:
     """Walk the whole log and name every event that was altered, removed or inserted. Exit status 1 if any was."""
     from rich.progress import Progress, SpinnerColumn, TextColumn
 
-    from intake.audit import verify
+    from intake.books.audit import verify
 
     async def work(progress: Progress) -> int:
         findings = 0
@@ -292,7 +292,7 @@ def client() -> None:
 @click.option("--actions", default="receive,move,bind,read", show_default=True, help="What it may do.")
 def client_add(client_id: str, name: str, agency: str, actions: str) -> None:
     """Make a client, or give an existing one a new token. The token is shown once."""
-    from intake.credentials import add_client
+    from intake.clients import add_client
 
     async def work() -> str:
         connection = await _writer()
@@ -426,9 +426,9 @@ def import_file(file: Path) -> None:
     Refused lines go to FILE.rejected.ndjson, lookup keys to FILE.keys.ndjson. Interrupted, it goes on where it
     was when it is called again; called again after that, it changes nothing.
     """
-    from intake import progress
+    from intake.bulk import command
 
-    progress.run_import(file, environment())
+    command.run_import(file, environment())
 
 
 @cli.command()
@@ -443,10 +443,10 @@ def sample(
     count: int, seed: int, days: int, until: datetime | None, broken: float, first: int, output: Path | None
 ) -> None:
     """Write made-up dossiers in the national form: fictitious people, fictitious agencies."""
-    from intake import progress
+    from intake.bulk import command
 
     last = until.date() if until else date.today() - timedelta(days=1)
-    progress.run_sample(output, count, seed=seed, until=last, days=days, broken=broken, first=first)
+    command.run_sample(output, count, seed=seed, until=last, days=days, broken=broken, first=first)
 
 
 # -- on this machine -------------------------------------------------------------------------------------
@@ -460,9 +460,9 @@ def sample(
 )
 def up(samples: bool, servers_only: bool, archive: bool) -> None:
     """Run the whole house on this machine until Ctrl-C: embedded Postgres and Valkey, lookup, intake, relay."""
-    from intake import local
+    from intake.local import up
 
-    local.up(HERE, samples=samples, services=not servers_only, archive=archive)
+    up.up(HERE, samples=samples, services=not servers_only, archive=archive)
 
 
 @cli.command()
@@ -477,9 +477,9 @@ def down() -> None:
 @click.option("--pause", default=4.0, show_default=True, help="Seconds between two steps.")
 def demo(pause: float) -> None:
     """Move one dossier through its life on the running house, slowly enough to watch on the page."""
-    from intake import local
+    from intake.local import up
 
-    local.demo(HERE, pause)
+    up.demo(HERE, pause)
 
 
 @cli.command(add_help_option=False, context_settings={"ignore_unknown_options": True})

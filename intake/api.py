@@ -5,9 +5,9 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from intake.credentials import Client, authenticate
-from intake.ledger import Ledger, Request
-from intake.submission import InvalidContent, OfficialNumber, Submission, Transition, read
+from intake.books.ledger import Ledger, Request
+from intake.clients import Client, authenticate
+from intake.rules.requests import InvalidContent, OfficialNumber, Submission, Transition, read
 from lookup import code as codes
 from lookup.catalogue import CatalogueCopy
 from lookup.dossier import local

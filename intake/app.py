@@ -7,8 +7,8 @@ import os
 from aiohttp import web
 
 from intake.api import Counter
-from intake.ledger import Ledger
-from intake.relay import Relay
+from intake.books.ledger import Ledger
+from intake.books.relay import Relay
 from intake.settings import IntakeSettings, RelaySettings
 from intake.sign_of_life import SignOfLife
 from lookup import schema

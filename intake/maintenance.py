@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import asyncpg
 from rich.table import Table
 
-from intake.workdays import add_working_days, working_days_before
+from intake.rules.workdays import add_working_days, working_days_before
 from lookup.dossier import VIETNAM
 from lookup.maintenance import Part
 

@@ -10,7 +10,7 @@ import aiohttp
 import asyncpg
 
 from intake import app as intake_app
-from intake import credentials
+from intake import clients
 from intake.settings import IntakeSettings, RelaySettings
 from lookup import app as lookup_app
 from lookup.settings import LookupSettings
@@ -146,12 +146,12 @@ async def intake_at(settings: IntakeSettings) -> AsyncIterator[str]:
         await started.stop()
 
 
-async def new_token(database: Database, agency: str = "G99", actions: tuple[str, ...] = credentials.ACTIONS) -> str:
+async def new_token(database: Database, agency: str = "G99", actions: tuple[str, ...] = clients.ACTIONS) -> str:
     """A client of that scope; its token."""
     connection = await asyncpg.connect(database.writer_url)
     try:
         name = f"test-{agency.lower().replace('.', '-')}-{'-'.join(actions)}"
-        return await credentials.add_client(connection, name, "a client of the tests", agency, actions)
+        return await clients.add_client(connection, name, "a client of the tests", agency, actions)
     finally:
         await connection.close()
 

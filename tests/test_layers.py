@@ -102,8 +102,8 @@ def test_tests_of_the_whole_system_speak_http_and_import_nothing_of_ours() -> No
         ("from lookup import reader", ["lookup", "lookup.reading.reader"]),
         ("from lookup.reader import Reader", ["lookup.reading.reader", "lookup.reading.reader.Reader"]),
         ("def f():\n    from lookup import reader as r", ["lookup", "lookup.reading.reader"]),
-        ("from . import ledger", ["intake", "intake.ledger"]),
-        ("from .ledger import Ledger", ["intake.ledger", "intake.ledger.Ledger"]),
+        ("from . import ledger", ["intake", "intake.books.ledger"]),
+        ("from .ledger import Ledger", ["intake.books.ledger", "intake.books.ledger.Ledger"]),
     ],
 )
 def test_every_way_to_import_is_seen(

@@ -9,7 +9,7 @@ from typing import Any
 import prometheus_client
 import pytest
 
-import intake.checkup
+import intake.doctor
 import intake.metrics
 import lookup.metrics  # declares its metrics
 import lookup.upkeep.doctor
@@ -131,7 +131,7 @@ def lines_of_the_doctor() -> set[str]:
     """The beginnings of all that it calls a line, as its modules have them."""
     texts = {
         node.value
-        for module in (postgres_checks, lookup.upkeep.doctor, intake.checkup)
+        for module in (postgres_checks, lookup.upkeep.doctor, intake.doctor)
         for node in ast.walk(ast.parse(inspect.getsource(module)))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }

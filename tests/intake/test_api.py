@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 from yarl import URL
 
-from intake.ledger import Ledger
+from intake.books.ledger import Ledger
 from lookup.code import parse
 from lookup.lookup_key import KeyRing
 from tests.conftest import KEY_SECRETS, Database

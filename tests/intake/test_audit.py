@@ -8,8 +8,8 @@ import aiohttp
 import asyncpg
 import pytest
 
-from intake import audit
-from intake.audit import GENESIS, Tampering, chain_hash, verify
+from intake.books import audit
+from intake.books.audit import GENESIS, Tampering, chain_hash, verify
 from tests.conftest import Database
 from tests.house import House, intake_at, intake_settings, new_token
 

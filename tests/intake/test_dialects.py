@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from intake.dialects import REASONS, Refused, read_line
+from intake.bulk.dialects import REASONS, Refused, read_line
 from lookup.code import Scheme
 from lookup.dossier import VIETNAM
 from lookup.status import Status

@@ -12,8 +12,8 @@ import asyncpg
 import msgspec
 import pytest
 
-from intake.credentials import ACTIONS, Client, OutOfScope, add_client
-from intake.ledger import Ledger, Request
+from intake.books.ledger import Ledger, Request
+from intake.clients import ACTIONS, Client, OutOfScope, add_client
 from intake.refusals import (
     CannotNumber,
     KeyReused,
@@ -27,8 +27,8 @@ from intake.refusals import (
     UnknownService,
     VersionMismatch,
 )
-from intake.submission import InvalidContent, OfficialNumber, Submission, Transition
-from intake.workdays import CALENDAR, promise
+from intake.rules.requests import InvalidContent, OfficialNumber, Submission, Transition
+from intake.rules.workdays import CALENDAR, promise
 from lookup import catalogue, code
 from lookup.catalogue import Catalogue
 from lookup.code import Scheme

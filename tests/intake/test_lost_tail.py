@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from hoso24 import cli
-from intake import lost_tail, relay
-from intake.lost_tail import LostTail
+from intake.books import lost_tail, relay
+from intake.books.lost_tail import LostTail
 from lookup.cache import Cache, stream_key
 from ops.stores.postgres import Redis
 from tests.conftest import KEY_SECRETS, Database
@@ -94,7 +94,7 @@ async def test_lost_changes_are_named_however_many_ids_were_used_since(
     await owner.execute(FORGET, OTHER, 1)
     for _ in range(len(entries) + 5):
         await owner.execute("UPDATE heartbeat SET at = now(), xid = pg_current_xact_id()")
-    with caplog.at_level(logging.CRITICAL, logger="intake.relay"):
+    with caplog.at_level(logging.CRITICAL, logger="intake.books.relay"):
         async with relay_on(database, redis_url) as halted:
 
             async def is_halted() -> bool:
@@ -111,7 +111,7 @@ async def test_lost_changes_are_named_however_many_ids_were_used_since(
             assert halted.halted
     assert (CODE, 2) in await stream.changes()
     assert len(await stream.changes()) == 3, "something was delivered behind the lost tail"
-    (alarm,) = {record.getMessage() for record in caplog.records if record.name == "intake.relay"}
+    (alarm,) = {record.getMessage() for record in caplog.records if record.name == "intake.books.relay"}
     assert "changes lost: 2" in alarm
     assert lost[OTHER, "1"] in alarm
     assert lost[CODE, "2"] in alarm
@@ -204,7 +204,7 @@ async def test_alarm_is_repeated_now_and_then_and_not_every_second(
     monkeypatch.setattr(relay, "REMIND_AFTER", 0.0)
     await delivered(database, redis_url, stream, writer)
     await owner.execute("DELETE FROM event")
-    with caplog.at_level(logging.CRITICAL, logger="intake.relay"):
+    with caplog.at_level(logging.CRITICAL, logger="intake.books.relay"):
         async with relay_on(database, redis_url):
 
             async def twice() -> bool:

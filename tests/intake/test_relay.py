@@ -17,7 +17,7 @@ import pytest
 import redis.asyncio
 from prometheus_client import REGISTRY
 
-from intake.relay import CHANGES, Relay
+from intake.books.relay import CHANGES, Relay
 from lookup.cache import Cache, dossier_key, stream_key
 from lookup.dossier import unpack
 from ops.local import servers
@@ -419,7 +419,7 @@ async def test_cursor_of_seq_alone_loses_events(
 ) -> None:
     """The same writers, and a relay that trusts the sequence: unless it fails, the test above proves nothing."""
     assert SEQ_ALONE != CHANGES
-    monkeypatch.setattr("intake.relay.CHANGES", SEQ_ALONE)
+    monkeypatch.setattr("intake.books.relay.CHANGES", SEQ_ALONE)
     written: dict[str, int] = {}
     end = asyncio.get_running_loop().time() + 3
     async with relay_on(database, redis_url):

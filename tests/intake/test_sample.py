@@ -15,7 +15,7 @@ import holidays
 import msgspec
 import pytest
 
-from intake import sample
+from intake.local import sample
 from lookup.code import MalformedCode, Scheme, parse
 from lookup.status import FIRST, MOVES, Status
 

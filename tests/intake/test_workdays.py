@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intake.workdays import (
+from intake.rules.workdays import (
     OVERRIDES,
     OfficeHours,
     add_working_days,

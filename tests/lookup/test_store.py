@@ -9,8 +9,8 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 
-from intake import sample
-from intake.bulk import Import
+from intake.bulk.loader import Import
+from intake.local import sample
 from lookup.clock import DatabaseClock, microseconds
 from lookup.dossier import unpack
 from lookup.lookup_key import KeyRing

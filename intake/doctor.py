@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from intake import lost_tail
-from intake.relay import LEADERS_LOCK
+from intake.books import lost_tail
+from intake.books.relay import LEADERS_LOCK
 from lookup.cache import Cache
 from lookup.reading.hosts import PRESENT
 from ops.doctor.findings import Check, Finding, Verdict

@@ -95,7 +95,7 @@ class History:
 
 def read_line(line: bytes) -> History:
     """The history a line of either form tells. Raises Refused."""
-    from intake.dialects import national, plain
+    from intake.bulk.dialects import national, plain
 
     if b"\\u0000" in line or b"\0" in line:
         raise Refused("nul_character", "a NUL character cannot be stored in a text")

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from intake.dialects import History, Person, Refused, Stage
-from intake.submission import Applicant, Line, Moment, Text, Word
+from intake.bulk.dialects import History, Person, Refused, Stage
+from intake.rules.requests import Applicant, Line, Moment, Text, Word
 from lookup import code as codes
 from lookup.status import Status
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from intake.workdays import promise, shift
+from intake.rules.workdays import promise, shift
 from lookup.catalogue import Service
 from lookup.dossier import VIETNAM
 from lookup.status import Status

@@ -19,9 +19,9 @@ import asyncpg
 import click
 import segno
 
-from intake import sample
-from intake.bulk import Import, Tally
-from intake.credentials import ACTIONS, add_client, new_token
+from intake.bulk.loader import Import, Tally
+from intake.clients import ACTIONS, add_client, new_token
+from intake.local import sample
 from lookup import catalogue, schema
 from lookup import code as codes
 from lookup.lookup_key import KeyRing

@@ -6,8 +6,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from intake import credentials
-from intake.credentials import ACTIONS, Client, OutOfScope, Unauthenticated, add_client, authenticate
+from intake import clients
+from intake.clients import ACTIONS, Client, OutOfScope, Unauthenticated, add_client, authenticate
 from lookup import catalogue
 from lookup.catalogue import Catalogue
 from ops.errors import Unavailable
@@ -136,4 +136,4 @@ def test_client_may_do_what_it_was_given_where_it_was_given(action: str, agency:
 
 
 def test_actions_are_the_ones_the_database_knows() -> None:
-    assert credentials.ACTIONS == ("receive", "move", "bind", "read")
+    assert clients.ACTIONS == ("receive", "move", "bind", "read")

@@ -13,7 +13,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from intake.dialects import History, Person, Refused, Stage
+from intake.bulk.dialects import History, Person, Refused, Stage
 from lookup import code as codes
 from lookup.dossier import VIETNAM
 from lookup.status import Status

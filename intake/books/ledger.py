@@ -18,9 +18,8 @@ import asyncpg
 import msgspec
 
 from intake import metrics
-from intake.appointment import dates_after, promised
-from intake.audit import GENESIS, chain_hash
-from intake.credentials import Client
+from intake.books.audit import GENESIS, chain_hash
+from intake.clients import Client
 from intake.refusals import (
     CannotNumber,
     KeyReused,
@@ -34,7 +33,8 @@ from intake.refusals import (
     UnknownService,
     VersionMismatch,
 )
-from intake.submission import (
+from intake.rules.due_dates import dates_after, promised
+from intake.rules.requests import (
     TOLERANCE,
     InvalidContent,
     OfficialNumber,
@@ -44,7 +44,7 @@ from intake.submission import (
     nfc,
     plausible,
 )
-from intake.workdays import CALENDAR
+from intake.rules.workdays import CALENDAR
 from lookup import code as codes
 from lookup.catalogue import Catalogue, Service
 from lookup.code import DossierCode, MalformedCode, Scheme

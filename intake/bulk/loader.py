@@ -21,10 +21,10 @@ from typing import Any, BinaryIO
 import asyncpg
 import msgspec
 
-from intake.audit import GENESIS, chain_hash
-from intake.dialects import History, Refused, read_line
-from intake.submission import nfc
-from intake.workdays import CALENDAR
+from intake.books.audit import GENESIS, chain_hash
+from intake.bulk.dialects import History, Refused, read_line
+from intake.rules.requests import nfc
+from intake.rules.workdays import CALENDAR
 from lookup import catalogue as catalogues
 from lookup.catalogue import Catalogue
 from lookup.dossier import VIETNAM

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from intake import lost_tail, metrics
+from intake import metrics
+from intake.books import lost_tail
 from lookup import schema
 from lookup.cache import Cache, Change, EntryTooSmallError, StreamMovedError, Value, dossier_key, number_key
 from lookup.clock import microseconds

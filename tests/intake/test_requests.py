@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from intake.submission import (
+from intake.rules.requests import (
     EARLIEST,
     TOLERANCE,
     InvalidContent,

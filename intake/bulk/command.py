@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from intake import sample
-from intake.bulk import Import, Tally
-from intake.dialects import REASONS
+from intake.bulk.dialects import REASONS
+from intake.bulk.loader import Import, Tally
+from intake.local import sample
 from intake.settings import WriterSettings
 from lookup.lookup_key import KeyRing
 from ops.settings import read

@@ -9,8 +9,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from intake import audit, sample
-from intake.bulk import LONGEST_LINE, Import, Tally
+from intake.books import audit
+from intake.bulk.loader import LONGEST_LINE, Import, Tally
+from intake.local import sample
 from lookup import code as codes
 from lookup.lookup_key import KeyRing
 from tests.conftest import KEY_SECRETS, Database

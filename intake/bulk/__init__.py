@@ -1,0 +1,1 @@
+"""Files of dossiers: their dialects, the loader, the command."""
