@@ -19,10 +19,10 @@ from loadtests.bench.cases import CASES, memory, overload, visible
 from loadtests.bench.load import Figures
 from loadtests.bench.peers.answer import STATUSES, answer
 from loadtests.bench.probe import Probe, Seen, Sightings
-from loadtests.bench.processes import CannotMeasure
 from loadtests.bench.rig import Judged, Outcome, Run, Series, ratio
 from loadtests.bench.side_by_side import read_options
 from loadtests.bench.usage import Usage
+from loadtests.system.processes import CannotMeasure
 from lookup import code as codes
 from lookup.status import Status
 from tests.conftest import Database

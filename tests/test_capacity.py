@@ -8,13 +8,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from loadtests.bench.processes import CannotMeasure
 from loadtests.capacity import figures, handshakes, model
 from loadtests.capacity.__main__ import made, outdated, take_over
 from loadtests.capacity.figures import ASSUMPTIONS, GAME_DAY, NATIONAL, Figures, GameDay, Seen
 from loadtests.capacity.handshakes import Handshakes
 from loadtests.capacity.page import MISSING, page
 from loadtests.national import findings
+from loadtests.system.processes import CannotMeasure
 from tests.test_national import step
 
 ROOT = Path(__file__).parent.parent

@@ -14,7 +14,6 @@ from click.testing import CliRunner
 
 import hoso24
 from loadtests.answers import Answer
-from loadtests.bench.processes import CannotMeasure
 from loadtests.gameday.__main__ import chosen
 from loadtests.gameday.day import SETTLED_SECONDS, WELL_AGAIN, Day, Fault, NotInTime, Outcome, Skipped, Timed, play
 from loadtests.gameday.display import line
@@ -25,6 +24,7 @@ from loadtests.gameday.faults.spike import Asked, _became
 from loadtests.gameday.promises import nobody_failed, nothing_wrong, quick
 from loadtests.gameday.record import Record, Seen
 from loadtests.gameday.usage import Usage, grown
+from loadtests.system.processes import CannotMeasure
 from loadtests.verdict import Row
 
 ROOT = Path(__file__).parent.parent

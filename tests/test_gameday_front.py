@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from loadtests.bench.processes import free_port
-from loadtests.gameday import front
-from loadtests.gameday.front import SERVED_BY, Front
-from loadtests.rolling.replicas import Replica
-from loadtests.rolling.wire import Client, request
+from loadtests.system import front
+from loadtests.system.front import SERVED_BY, Front
+from loadtests.system.http_client import Client, request
+from loadtests.system.processes import free_port
+from loadtests.system.replicas import Replica
 from ops.local.reaper import Guardian
 from tests import debian
 from tests.house import until

@@ -23,7 +23,7 @@ from loadtests.gameday.citizens import MIX, Citizens
 from loadtests.gameday.desks import Desk, NotTaken, Office
 from loadtests.gameday.people import Crowd, counts
 from loadtests.gameday.record import LOOKUPS, Record, Seen
-from loadtests.rolling.wire import Rotation
+from loadtests.system.http_client import Rotation
 from tests.conftest import KEY_SECRETS, Database
 from tests.house import intake_at, intake_settings, lookup_running, lookup_settings, new_token, relay_of, until
 

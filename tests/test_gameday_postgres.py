@@ -13,8 +13,8 @@ import pytest
 from loadtests.gameday.day import Skipped
 from loadtests.gameday.faults import disk, postgres
 from loadtests.gameday.faults.restore import RUNBOOK, Restore, numbers_left_out
-from loadtests.gameday.postgres import Node
 from loadtests.gameday.record import Record, Seen
+from loadtests.system.postgres import Node
 from ops.local.reaper import Guardian
 from ops.local.servers import Postgres
 from tests.conftest import NO_FSYNC

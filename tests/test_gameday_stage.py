@@ -16,9 +16,9 @@ import pytest
 import pytest_asyncio
 
 from loadtests.answers import Answer
-from loadtests.gameday.front import HAProxy
-from loadtests.gameday.stage import Stage, staged
-from loadtests.rolling.wire import Client, get, request
+from loadtests.system.front import HAProxy
+from loadtests.system.http_client import Client, get, request
+from loadtests.system.stage import Stage, staged
 from ops.local import reaper
 from tests import debian
 from tests.house import submission, until

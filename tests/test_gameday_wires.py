@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import pytest
 import pytest_asyncio
 
-from loadtests.bench.processes import free_port
-from loadtests.gameday.wires import PEERS, Wire, Wires
+from loadtests.system.processes import free_port
+from loadtests.system.wires import PEERS, Wire, Wires
 from ops.local import reaper
 from tests.house import until
 

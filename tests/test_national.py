@@ -15,8 +15,6 @@ import msgspec
 import pytest
 
 from loadtests.bench import dossiers
-from loadtests.bench.house import House
-from loadtests.bench.processes import CannotMeasure, end
 from loadtests.national import cost, findings, measures, parts, results
 from loadtests.national.__main__ import read_options
 from loadtests.national.cost import Explained
@@ -25,6 +23,8 @@ from loadtests.national.estimate import PASSING, Rate, estimate, rate
 from loadtests.national.findings import Balance, Cost, Loading, Relation, Run, Step, Timing, Vacuum
 from loadtests.national.house import production
 from loadtests.national.parts import Attempt, Parts, Year
+from loadtests.system.installation import House
+from loadtests.system.processes import CannotMeasure, end
 from lookup.reading import store
 from tests.conftest import KEY_SECRETS, Database
 

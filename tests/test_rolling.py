@@ -14,9 +14,9 @@ import pytest
 from loadtests.answers import Status
 from loadtests.codes import Dossier, Shelf
 from loadtests.rolling.people import Change, Changes, Citizen, Desk, Lookups, missing_from_sequence
-from loadtests.rolling.replicas import Deployment
 from loadtests.rolling.run import KINDS, Plan, Run, judge
-from loadtests.rolling.wire import Rotation
+from loadtests.system.http_client import Rotation
+from loadtests.system.replicas import Deployment
 from tests import debian
 from tests.conftest import KEY_SECRETS, Database
 from tests.house import PATIENT_ENVIRON, new_token

@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import redis
 
-from loadtests.bench.house import House
 from loadtests.bench.rig import Outcome
 from loadtests.bench.usage import DISTURBED
 from loadtests.machine import commit, processor
+from loadtests.system.installation import House
 
 PACKAGES = ("aiohttp", "uvloop", "asyncpg", "redis", "hiredis", "msgspec", "fastapi", "uvicorn", "httptools")
 

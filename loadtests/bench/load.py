@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from loadtests.bench.processes import OTHER_CORE, CannotMeasure, started
+from loadtests.system.processes import OTHER_CORE, CannotMeasure, started
 
 SCRIPTS = Path(__file__).with_name("wrk")
 TIMEOUT_SECONDS = 30

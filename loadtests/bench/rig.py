@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 
 from loadtests.bench import load as wrk
 from loadtests.bench.dossiers import SPARE, code
-from loadtests.bench.house import House
 from loadtests.bench.load import Figures, Load
-from loadtests.bench.processes import CannotMeasure, get
 from loadtests.bench.servers import OURS, Contestant, Server
 from loadtests.bench.usage import DISTURBED, Meter, Patience, Usage
+from loadtests.system.installation import House
+from loadtests.system.processes import CannotMeasure, get
 
 MANY = 100_000
 """Dossiers asked for where it matters that they are many and that Redis can hold them all."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from loadtests.bench.house import House
-from loadtests.bench.processes import HOSO24, SERVER_CORE, CannotMeasure, free_port, get, started, wait_until
+from loadtests.system.installation import House
+from loadtests.system.processes import HOSO24, SERVER_CORE, CannotMeasure, free_port, get, started, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 NGINX_CONF = Path(__file__).with_name("peers") / "nginx.conf"

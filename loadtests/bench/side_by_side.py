@@ -18,10 +18,10 @@ from loadtests.bench import results
 from loadtests.bench.cases import CASES
 from loadtests.bench.conditions import conditions
 from loadtests.bench.dossiers import MOST
-from loadtests.bench.house import furnished
-from loadtests.bench.processes import OTHER_CORE, SERVER_CORE, CannotMeasure, leave_on_signals
 from loadtests.bench.rig import Outcome, Rig
 from loadtests.bench.usage import Patience
+from loadtests.system.installation import furnished
+from loadtests.system.processes import OTHER_CORE, SERVER_CORE, CannotMeasure, leave_on_signals
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 FEWEST = 1000

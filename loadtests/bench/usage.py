@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from loadtests.bench.processes import OTHER_CORE, SERVER_CORE
+from loadtests.system.processes import OTHER_CORE, SERVER_CORE
 
 
 @dataclass(frozen=True)

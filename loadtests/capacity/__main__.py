@@ -10,12 +10,12 @@ from pathlib import Path
 
 import msgspec
 
-from loadtests.bench.processes import CannotMeasure
 from loadtests.bench.servers import ROOT
 from loadtests.capacity import figures, handshakes
 from loadtests.capacity.figures import GAME_DAY, HANDSHAKES, GameDay
 from loadtests.capacity.page import page
 from loadtests.national import findings, results
+from loadtests.system.processes import CannotMeasure
 
 PAGE = Path("docs/capacity.md")
 NATIONAL = Path("loadtests/national/RESULTS.md")

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from loadtests.bench.processes import CannotMeasure
 from loadtests.machine import processor
+from loadtests.system.processes import CannotMeasure
 
 COUNT = 1000
 WARM_UP = 50

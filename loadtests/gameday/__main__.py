@@ -12,7 +12,6 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from loadtests.bench.processes import CannotMeasure, leave_on_signals, until_told_to_stop
 from loadtests.gameday import report
 from loadtests.gameday.books import Books
 from loadtests.gameday.day import Day, Fault, NotInTime, Outcome, Timed, play
@@ -21,8 +20,9 @@ from loadtests.gameday.faults import FAULTS
 from loadtests.gameday.people import Crowd
 from loadtests.gameday.reckoning import reckoning
 from loadtests.gameday.record import Record
-from loadtests.gameday.stage import staged
-from loadtests.rolling.replicas import Faulty
+from loadtests.system.processes import CannotMeasure, leave_on_signals, until_told_to_stop
+from loadtests.system.replicas import Faulty
+from loadtests.system.stage import staged
 from ops.local.servers import CannotStart
 
 NAMES = [fault.name for fault in FAULTS]

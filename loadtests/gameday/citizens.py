@@ -13,7 +13,7 @@ from loadtests.codes import Shelf, unknown
 from loadtests.gameday.books import Books, Question
 from loadtests.gameday.record import Record, Seen
 from loadtests.rolling.people import Pace
-from loadtests.rolling.wire import Client, ClosedBeforeAnyByte, NoAnswer, Rotation, request
+from loadtests.system.http_client import Client, ClosedBeforeAnyByte, NoAnswer, Rotation, request
 
 MIX = {"known": 45, "changing": 30, "page": 12, "unknown": 8, "at_least": 5}
 """Kind → how many of a hundred lookups."""

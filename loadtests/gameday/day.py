@@ -19,9 +19,9 @@ from loadtests.codes import address
 from loadtests.gameday.books import Books
 from loadtests.gameday.people import Crowd
 from loadtests.gameday.record import LOOKUPS, Mark, Record, Window
-from loadtests.gameday.stage import Stage
-from loadtests.rolling.replicas import Deployment, Replica
-from loadtests.rolling.wire import Client, NoAnswer, Rotation, request
+from loadtests.system.http_client import Client, NoAnswer, Rotation, request
+from loadtests.system.replicas import Deployment, Replica
+from loadtests.system.stage import Stage
 from loadtests.verdict import Row
 
 T = TypeVar("T")

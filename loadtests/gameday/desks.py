@@ -17,7 +17,7 @@ from loadtests.codes import Dossier, Shelf, address
 from loadtests.gameday.books import Books, Change
 from loadtests.gameday.record import Record, Seen
 from loadtests.rolling.people import Pace
-from loadtests.rolling.wire import Client, NoAnswer, Rotation, request
+from loadtests.system.http_client import Client, NoAnswer, Rotation, request
 from loadtests.target import submission
 
 IN_HAND = 15

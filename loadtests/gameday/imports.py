@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from datetime import date, timedelta
 from pathlib import Path
 
-from loadtests.bench.processes import surroundings
 from loadtests.codes import Dossier, Shelf
 from loadtests.gameday.books import Books
 from loadtests.gameday.desks import GIVE_UP, Gate
 from loadtests.gameday.record import Record, Seen
+from loadtests.system.processes import surroundings
 from loadtests.target import AGENCIES, SERVICES
 
 LINES = 200

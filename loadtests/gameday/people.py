@@ -17,7 +17,7 @@ from loadtests.gameday.desks import Desk, NotTaken, Office
 from loadtests.gameday.imports import Imports
 from loadtests.gameday.record import Record
 from loadtests.rolling.people import Pace
-from loadtests.rolling.wire import Client, Rotation, get, request
+from loadtests.system.http_client import Client, Rotation, get, request
 
 __all__ = ["Crowd", "NotTaken"]
 

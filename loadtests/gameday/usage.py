@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from loadtests.gameday.day import Day
-from loadtests.rolling.replicas import Replica
+from loadtests.system.replicas import Replica
 
 
 @dataclass(frozen=True)

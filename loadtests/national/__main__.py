@@ -14,10 +14,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from loadtests.bench.processes import OTHER_CORE, SERVER_CORE, CannotMeasure, leave_on_signals
 from loadtests.national import results
 from loadtests.national.country import Country, Plan
 from loadtests.national.parts import Year
+from loadtests.system.processes import OTHER_CORE, SERVER_CORE, CannotMeasure, leave_on_signals
 
 STEPS = "1000000,10000000,47700000"
 RESULTS = Path(__file__).with_name("RESULTS.md")

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from loadtests.bench.arrivals import percentile
-from loadtests.bench.house import House
-from loadtests.bench.processes import CannotMeasure, get
 from loadtests.bench.servers import APPLICATION, Server
 from loadtests.national.findings import Cost, Timing
+from loadtests.system.installation import House
+from loadtests.system.processes import CannotMeasure, get
 
 LATEST = """
 SELECT query

@@ -11,8 +11,6 @@ import psutil
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from loadtests.bench.house import House
-from loadtests.bench.processes import CannotMeasure
 from loadtests.bench.servers import ours
 from loadtests.machine import commit, processor
 from loadtests.national import cost, findings, measures, results
@@ -22,6 +20,8 @@ from loadtests.national.house import data_directory, forget, production, relayin
 from loadtests.national.measures import Activity, Log
 from loadtests.national.parts import DAYS, Attempt, Parts, Year
 from loadtests.national.throughput import FROM_DISK, Stand, of_servers
+from loadtests.system.installation import House
+from loadtests.system.processes import CannotMeasure
 
 SAMPLED = 2000
 """Codes whose lookup is explained, each alone and then in batches."""

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 import yaml
 
-from loadtests.bench.house import House
-from loadtests.bench.processes import HOSO24, OTHER_CORE, free_port, get, started, wait_until
 from loadtests.bench.servers import ROOT
+from loadtests.system.installation import House
+from loadtests.system.processes import HOSO24, OTHER_CORE, free_port, get, started, wait_until
 
 PRODUCTION = ROOT / "k8s" / "components" / "postgres" / "cluster.yaml"
 TAKEN_OVER = (

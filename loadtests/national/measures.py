@@ -4,9 +4,9 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from loadtests.bench.house import House
 from loadtests.national.findings import Balance, Relation, Vacuum
 from loadtests.national.house import CHECKPOINT_SECONDS
+from loadtests.system.installation import House
 
 TABLES = ("dossier", "event")
 VACUUM_SECONDS = 4 * 3600.0

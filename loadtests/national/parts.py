@@ -17,8 +17,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from loadtests.bench.house import House
-from loadtests.bench.processes import HOSO24, CannotMeasure, end, surroundings
+from loadtests.system.installation import House
+from loadtests.system.processes import HOSO24, CannotMeasure, end, surroundings
 
 FIRST = 100_001
 """Above the numbers of the sample dossiers that `hoso24 up` brings."""

@@ -11,13 +11,13 @@ import psutil
 import redis
 
 from loadtests.bench import load as wrk
-from loadtests.bench.house import House
 from loadtests.bench.load import Figures, Load
-from loadtests.bench.processes import CannotMeasure
 from loadtests.bench.servers import Contestant, Server, ours
 from loadtests.bench.usage import Meter
 from loadtests.codes import address
 from loadtests.national.findings import Run
+from loadtests.system.installation import House
+from loadtests.system.processes import CannotMeasure
 
 CONNECTIONS = 64
 SPARE = 2000

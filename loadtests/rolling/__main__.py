@@ -13,9 +13,9 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from loadtests.bench.processes import CannotMeasure, leave_on_signals, until_told_to_stop
-from loadtests.rolling.replicas import Order
 from loadtests.rolling.run import HAPROXY, ROTATION, Plan, Run, explain, judge, rolling_restart, servers
+from loadtests.system.processes import CannotMeasure, leave_on_signals, until_told_to_stop
+from loadtests.system.replicas import Order
 from loadtests.verdict import passed, table
 
 USUAL = Plan()

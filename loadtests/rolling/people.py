@@ -12,7 +12,7 @@ from typing import Any
 from loadtests import answers
 from loadtests.answers import Answer, Failure, Status
 from loadtests.codes import Dossier, Shelf
-from loadtests.rolling.wire import Client, ClosedBeforeAnyByte, NoAnswer, Rotation, request
+from loadtests.system.http_client import Client, ClosedBeforeAnyByte, NoAnswer, Rotation, request
 from loadtests.target import AGENCIES, SERVICES
 
 AGENCY = AGENCIES[0]

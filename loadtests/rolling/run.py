@@ -13,13 +13,13 @@ from pathlib import Path
 
 from loadtests import answers
 from loadtests.answers import Failure
-from loadtests.bench.processes import HOSO24, CannotMeasure, end, surroundings, wait_until
 from loadtests.codes import Shelf, address
-from loadtests.gameday import front
-from loadtests.gameday.front import Front
 from loadtests.rolling.people import Changes, Citizen, Desk, Lookups, Pace, missing_from_sequence
-from loadtests.rolling.replicas import Deployment, Faulty, Order, environ_of
-from loadtests.rolling.wire import Client, NoAnswer, Rotation, get, request
+from loadtests.system import front
+from loadtests.system.front import Front
+from loadtests.system.http_client import Client, NoAnswer, Rotation, get, request
+from loadtests.system.processes import HOSO24, CannotMeasure, end, surroundings, wait_until
+from loadtests.system.replicas import Deployment, Faulty, Order, environ_of
 from loadtests.verdict import Row
 from ops.local.reaper import Guardian
 

@@ -8,10 +8,10 @@ import time
 from dataclasses import dataclass
 
 from loadtests.bench.load import Load
-from loadtests.bench.processes import POLL_SECONDS, CannotMeasure, get
 from loadtests.bench.resident import MEGABYTE, resident
 from loadtests.bench.rig import Judged, Outcome, Rig, Run, Series
 from loadtests.bench.servers import OURS, Server, ours
+from loadtests.system.processes import POLL_SECONDS, CannotMeasure, get
 
 TITLE = "200,000 dossiers in process memory, each asked for twice: resident memory before, between and after"
 

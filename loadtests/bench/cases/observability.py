@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from loadtests.bench.collector import collecting
 from loadtests.bench.load import Load
-from loadtests.bench.processes import CannotMeasure
 from loadtests.bench.rig import Judged, Outcome, Rig, Series
 from loadtests.bench.servers import UNCOUNTED, Contestant, ours
+from loadtests.system.processes import CannotMeasure
 
 TITLE = "one code, 64 connections; ours unseen, with metrics and log, and with traces of none and of 1 %"
 

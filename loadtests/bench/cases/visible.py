@@ -11,10 +11,10 @@ from loadtests.bench.arrivals import Flood, Report
 from loadtests.bench.generators import flooded, running
 from loadtests.bench.load import Load
 from loadtests.bench.probe import POSTGRES, Probe, Seen
-from loadtests.bench.processes import CannotMeasure
 from loadtests.bench.rig import Judged, Outcome, Rig, Series
 from loadtests.bench.servers import OURS, Server, ours
 from loadtests.bench.usage import Meter, Usage
+from loadtests.system.processes import CannotMeasure
 
 TITLE = "200 changes a second under a third of the peak's load: from the commit to the answers of two lookups"
 

@@ -5,9 +5,9 @@ Our process memory is off, or it would answer most of them.
 
 from loadtests.bench.dossiers import code
 from loadtests.bench.load import Load
-from loadtests.bench.processes import CannotMeasure
 from loadtests.bench.rig import Judged, Outcome, Rig, Series, ratio
 from loadtests.bench.servers import ours, peer
+from loadtests.system.processes import CannotMeasure
 
 TITLE = "100,000 codes at random, Redis warm, process memory off"
 

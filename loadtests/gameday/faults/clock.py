@@ -19,8 +19,8 @@ from loadtests.gameday.books import Question
 from loadtests.gameday.day import Day, Fault
 from loadtests.gameday.faults.processes import NOTICE_SECONDS
 from loadtests.gameday.promises import nobody_failed, nothing_wrong
-from loadtests.rolling.replicas import Replica
-from loadtests.rolling.wire import Client, Rotation, request
+from loadtests.system.http_client import Client, Rotation, request
+from loadtests.system.replicas import Replica
 from loadtests.verdict import Row
 
 STEP = 300

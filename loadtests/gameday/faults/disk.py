@@ -29,8 +29,8 @@ from loadtests.gameday.faults.postgres import (
     recovered,
     restarted,
 )
-from loadtests.gameday.postgres import Node
 from loadtests.gameday.promises import changes_acknowledged, nobody_failed, nothing_wrong
+from loadtests.system.postgres import Node
 from loadtests.verdict import Row
 from ops.local.servers import Postgres
 

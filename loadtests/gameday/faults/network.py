@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from loadtests.gameday.day import Day, Fault, NotInTime
 from loadtests.gameday.promises import changes_acknowledged, nobody_failed, none_longer, nothing_wrong, within
 from loadtests.gameday.usage import Usage, grown, usage
-from loadtests.gameday.wires import Wire
-from loadtests.rolling.replicas import Replica
+from loadtests.system.replicas import Replica
+from loadtests.system.wires import Wire
 from loadtests.verdict import Row
 
 LASTS = 6.0

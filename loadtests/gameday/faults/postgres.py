@@ -16,11 +16,11 @@ import asyncpg
 
 from loadtests.answers import Answer
 from loadtests.gameday.day import Day, Fault, Timed
-from loadtests.gameday.postgres import Node
 from loadtests.gameday.promises import changes_acknowledged, nobody_failed, nothing_wrong
 from loadtests.gameday.record import LOOKUPS, Seen
-from loadtests.rolling.replicas import Faulty, Replica
-from loadtests.rolling.wire import Client, NoAnswer, Rotation, request
+from loadtests.system.http_client import Client, NoAnswer, Rotation, request
+from loadtests.system.postgres import Node
+from loadtests.system.replicas import Faulty, Replica
 from loadtests.target import submission
 from loadtests.verdict import Row
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from loadtests.gameday.day import Day, Fault, NotInTime
 from loadtests.gameday.faults.redis import Delivered, out_of_order, stream, stream_end
 from loadtests.gameday.promises import changes_acknowledged, nobody_failed, nothing_wrong, within
-from loadtests.gameday.redis import Member
-from loadtests.rolling.replicas import Order, Replica
+from loadtests.system.redis import Member
+from loadtests.system.replicas import Order, Replica
 from loadtests.verdict import Row
 
 NOTICE_SECONDS = 1.0

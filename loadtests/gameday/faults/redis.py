@@ -11,8 +11,8 @@ import asyncpg
 
 from loadtests.gameday.day import Day, Fault, NotInTime
 from loadtests.gameday.promises import changes_acknowledged, nobody_failed, nothing_wrong, quick, within
-from loadtests.gameday.redis import Group, Member
-from loadtests.rolling.replicas import Deployment
+from loadtests.system.redis import Group, Member
+from loadtests.system.replicas import Deployment
 from loadtests.verdict import Row
 
 PROMOTION_SECONDS = 60.0

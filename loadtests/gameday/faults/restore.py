@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from loadtests.bench.processes import HOSO24, surroundings
 from loadtests.gameday.day import Day, Fault
 from loadtests.gameday.faults.postgres import BATCH, KNOWN, NOT_FOUND, UNTIL_HEALED, changes_kept, restarted, warm
-from loadtests.gameday.postgres import SUPERUSER, Node
 from loadtests.gameday.promises import nobody_failed, nothing_wrong
-from loadtests.rolling.replicas import Faulty, Replica
-from loadtests.rolling.wire import Client, NoAnswer, Rotation, request
+from loadtests.system.http_client import Client, NoAnswer, Rotation, request
+from loadtests.system.postgres import SUPERUSER, Node
+from loadtests.system.processes import HOSO24, surroundings
+from loadtests.system.replicas import Faulty, Replica
 from loadtests.verdict import Row
 
 RUNBOOK = Path(__file__).resolve().parents[3] / "docs" / "runbooks" / "restore.md"

@@ -16,12 +16,12 @@ from pathlib import Path
 
 from loadtests.answers import Answer
 from loadtests.bench import load
-from loadtests.bench.processes import surroundings
 from loadtests.codes import address, unknown
 from loadtests.gameday.day import Day, Fault, NotInTime, Skipped
 from loadtests.gameday.promises import within
-from loadtests.rolling.replicas import Deployment, Replica
-from loadtests.rolling.wire import LOOPBACK, Client, NoAnswer, Rotation, request
+from loadtests.system.http_client import LOOPBACK, Client, NoAnswer, Rotation, request
+from loadtests.system.processes import surroundings
+from loadtests.system.replicas import Deployment, Replica
 from loadtests.verdict import Row
 
 SECONDS = 20

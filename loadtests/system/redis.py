@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 import redis.asyncio
 import redis.exceptions
 
-from loadtests.bench.processes import free_port
-from loadtests.gameday.wires import LOOPBACK, PEERS, Wire, Wires
-from loadtests.rolling.replicas import Faulty
+from loadtests.system.processes import free_port
+from loadtests.system.replicas import Faulty
+from loadtests.system.wires import LOOPBACK, PEERS, Wire, Wires
 from ops.local import sentinel_group, servers
 from ops.local.reaper import Guardian
 from ops.local.sentinel_group import PASSWORD, Sentinel, sentinel_ids, sentinel_settings

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from loadtests.bench.processes import free_port, surroundings
+from loadtests.system.processes import free_port, surroundings
 
 LOOPBACK = "127.0.0.1"
 PEERS = "127.0.0.2"
@@ -92,7 +92,7 @@ class Wires:
     async def start(cls) -> "Wires":
         """Without a wire yet. It needs no guardian: only we hold the other end of its standard input."""
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "loadtests.gameday.wires"),
+            *(sys.executable, "-m", "loadtests.system.wires"),
             env=surroundings(),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,

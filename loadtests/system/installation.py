@@ -15,7 +15,7 @@ import redis
 
 from loadtests.bench import dossiers
 from loadtests.bench.peers.answer import answer, key
-from loadtests.bench.processes import HOSO24, OTHER_CORE, POLL_SECONDS, CannotMeasure, get, started, wait_until
+from loadtests.system.processes import HOSO24, OTHER_CORE, POLL_SECONDS, CannotMeasure, get, started, wait_until
 
 T = TypeVar("T")
 

@@ -15,8 +15,8 @@ from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
 
-from loadtests.bench.processes import CannotMeasure, free_port, surroundings
-from loadtests.rolling.wire import Rotation, get
+from loadtests.system.http_client import Rotation, get
+from loadtests.system.processes import CannotMeasure, free_port, surroundings
 from ops.local.reaper import Guardian
 
 READY_SECONDS = 60.0

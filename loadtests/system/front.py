@@ -14,10 +14,10 @@ import signal
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from loadtests.bench.processes import free_port, surroundings
-from loadtests.gameday.wires import LOOPBACK, listens
-from loadtests.rolling.replicas import Faulty, Replica
-from loadtests.rolling.wire import Rotation
+from loadtests.system.http_client import Rotation
+from loadtests.system.processes import free_port, surroundings
+from loadtests.system.replicas import Faulty, Replica
+from loadtests.system.wires import LOOPBACK, listens
 from ops.local.reaper import Guardian
 
 KINDS = ("lookup", "intake")

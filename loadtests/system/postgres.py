@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from loadtests.bench.processes import free_port
-from loadtests.gameday.wires import LOOPBACK, Wire, Wires
-from loadtests.rolling.replicas import Faulty
+from loadtests.system.processes import free_port
+from loadtests.system.replicas import Faulty
+from loadtests.system.wires import LOOPBACK, Wire, Wires
 from ops.local.reaper import Guardian
 from ops.local.servers import Account, CannotStart, Postgres
 

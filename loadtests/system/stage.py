@@ -13,13 +13,13 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadtests.bench.processes import CannotMeasure, surroundings
-from loadtests.gameday import front, postgres, redis
-from loadtests.gameday.front import Front
-from loadtests.gameday.postgres import SUPERUSER, Cluster
-from loadtests.gameday.redis import Group
-from loadtests.gameday.wires import Wire, Wires
-from loadtests.rolling.replicas import NOTHING_MORE, Deployment, Faulty
+from loadtests.system import front, postgres, redis
+from loadtests.system.front import Front
+from loadtests.system.postgres import SUPERUSER, Cluster
+from loadtests.system.processes import CannotMeasure, surroundings
+from loadtests.system.redis import Group
+from loadtests.system.replicas import NOTHING_MORE, Deployment, Faulty
+from loadtests.system.wires import Wire, Wires
 from ops.local.reaper import Guardian
 from ops.local.servers import CannotStart
 
