@@ -28,7 +28,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command; what is wrong with settings or servers is one sentence, not a traceback."""
     from ops.errors import Unavailable
-    from ops.local.servers import CannotStart
+    from ops.local.cannot_start import CannotStart
     from ops.settings import SettingsError
 
     try:
@@ -189,7 +189,7 @@ async def examine_house(environ: Mapping[str, str]) -> list[Any]:
     from ops.doctor import postgres_checks
     from ops.doctor.findings import examine, worst_first
     from ops.settings import secret
-    from ops.stores.postgres import Redis
+    from ops.stores.redis import Redis
 
     found = postgres_checks.settings(
         environ,

@@ -13,7 +13,7 @@ from lookup.catalogue import CatalogueCopy
 from lookup.dossier import local
 from lookup.lookup_key import KeyRing
 from lookup.status import Status
-from ops.http.middleware import read_body
+from ops.http.bodies import read_body
 from ops.stores.postgres import Postgres
 
 IDEMPOTENCY_KEY = "Idempotency-Key"

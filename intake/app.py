@@ -23,7 +23,8 @@ from ops.http.client_address import Clients
 from ops.http.middleware import middlewares
 from ops.http.server import Running
 from ops.settings import describe, read
-from ops.stores.postgres import Postgres, Redis
+from ops.stores.postgres import Postgres
+from ops.stores.redis import Redis
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from lookup.cache import Cache
 from lookup.reading.hosts import PRESENT
 from ops.doctor.findings import Check, Finding, Verdict
 from ops.doctor.postgres_checks import Servers
-from ops.stores.postgres import Redis
+from ops.stores.redis import Redis
 
 WRITER, RELAY = "hoso24_writer", "hoso24_relay"
 

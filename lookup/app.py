@@ -32,14 +32,15 @@ from lookup.web.hotpath import HotPath
 from lookup.web.service_pages import ServiceBoard
 from ops.http import early_answers, server
 from ops.http.client_address import Clients
+from ops.http.connection import Protocol
 from ops.http.early_answers import ExpressProtocol
 from ops.http.middleware import middlewares
 from ops.http.probes import State
-from ops.http.server import Protocol, Running
+from ops.http.server import Running
 from ops.http.writes_together import Departures
 from ops.settings import describe, read
 from ops.stores.breaker import Breaker
-from ops.stores.postgres import Redis
+from ops.stores.redis import Redis
 
 log = logging.getLogger(__name__)
 

@@ -45,7 +45,7 @@ from typing import Any, NamedTuple
 from redis.exceptions import NoScriptError
 
 from lookup.metrics import UNREADABLE
-from ops.stores.postgres import Redis
+from ops.stores.redis import Redis
 
 STREAM_LENGTH = 200_000
 """Entries kept for those who follow the stream; some 25 MB."""

@@ -20,8 +20,9 @@ from hypothesis import HealthCheck, settings
 from lookup import catalogue, schema
 from lookup.reading import shedding
 from lookup.reading.shedding import Load
-from ops.local import servers
+from ops.local.postgres import PostgresServer
 from ops.local.reaper import Guardian
+from ops.local.valkey import ValkeyServer
 
 NO_FSYNC = {"fsync": "off", "full_page_writes": "off", "max_connections": "200"}
 FAST = NO_FSYNC | {"synchronous_commit": "off"}
@@ -125,19 +126,19 @@ def server_directory() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(server_directory: Path, guardian: Guardian) -> Iterator[servers.Postgres]:
-    with servers.Postgres.start(server_directory / "postgres", settings=FAST, guardian=guardian) as server:
+def postgres_server(server_directory: Path, guardian: Guardian) -> Iterator[PostgresServer]:
+    with PostgresServer.start(server_directory / "postgres", settings=FAST, guardian=guardian) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def redis_server(server_directory: Path, guardian: Guardian) -> Iterator[servers.Redis]:
-    with servers.Redis.start(server_directory / "redis", guardian=guardian) as server:
+def redis_server(server_directory: Path, guardian: Guardian) -> Iterator[ValkeyServer]:
+    with ValkeyServer.start(server_directory / "redis", guardian=guardian) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def template(postgres_server: servers.Postgres) -> Database:
+def template(postgres_server: PostgresServer) -> Database:
     return asyncio.run(prepare(postgres_server.admin_url, "template_hoso24"))
 
 
@@ -155,7 +156,7 @@ async def database(template: Database) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def redis_url(redis_server: servers.Redis) -> str:
+async def redis_url(redis_server: ValkeyServer) -> str:
     """An empty Valkey."""
     async with redis.asyncio.Redis.from_url(redis_server.url, protocol=2) as client:
         await client.flushall()
@@ -184,10 +185,10 @@ def fragile(guardian: Guardian) -> Iterator[Callable[..., Any]]:
     directory.chmod(0o755)
     started: list[Any] = []
 
-    def start(**redis_settings: str) -> tuple[servers.Postgres, servers.Redis]:
+    def start(**redis_settings: str) -> tuple[PostgresServer, ValkeyServer]:
         # Commits are synchronous: what a killed server has acknowledged must be there when it is back.
-        started.append(servers.Postgres.start(directory / "postgres", settings=NO_FSYNC, guardian=guardian))
-        started.append(servers.Redis.start(directory / "redis", settings=redis_settings, guardian=guardian))
+        started.append(PostgresServer.start(directory / "postgres", settings=NO_FSYNC, guardian=guardian))
+        started.append(ValkeyServer.start(directory / "redis", settings=redis_settings, guardian=guardian))
         return started[0], started[1]
 
     yield start

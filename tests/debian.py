@@ -22,9 +22,12 @@ from typing import Any
 import pytest
 
 from ops.local import servers
+from ops.local.accounts import Account, write_private
+from ops.local.ports import LOOPBACK, free_port
+from ops.local.postgres import PostgresServer
 from ops.local.reaper import Guardian
 from ops.local.sentinel_group import PASSWORD, Member, Sentinel, sentinel_ids, sentinel_settings
-from ops.local.servers import LOOPBACK, Account, free_port, write_private
+from ops.local.valkey import ValkeyServer
 
 
 def program(name: str, *places: str) -> str:
@@ -67,7 +70,7 @@ class DebianSentinel(Sentinel):
         return _on_tls(super()._configuration(), self.port)
 
 
-class DebianPostgres(servers.Postgres):
+class DebianPostgres(PostgresServer):
     """PostgreSQL as Debian has it, which is built with TLS."""
 
     version = "15"
@@ -85,16 +88,16 @@ class DebianPostgres(servers.Postgres):
         return [option for option in super()._initdb(target) if "locale" not in option] + ["--locale=C.UTF-8"]
 
 
-class PgBouncer(servers.Server):
+class PgBouncer(servers.LocalServer):
     """PgBouncer in transaction mode, with one connection to Postgres for each role and database.
 
     `settings`: roles and their passwords, and under `postgres` the host and port it leads to.
     """
 
     name = "PgBouncer"
-    wheel = servers.Redis.wheel  # of no use here, but every server has one
+    wheel = ValkeyServer.wheel  # of no use here, but every server has one
     usual_settings = MappingProxyType({})
-    stop_signal = servers.Redis.stop_signal
+    stop_signal = ValkeyServer.stop_signal
 
     def url(self, url: str) -> str:
         """The same URL, by way of this pooler."""
@@ -221,7 +224,7 @@ class Place:
     guardian: Guardian
     stack: ExitStack
 
-    def start(self, kind: type[servers.Server], name: str, **options: Any) -> Any:
+    def start(self, kind: type[servers.LocalServer], name: str, **options: Any) -> Any:
         """A server that is stopped when the place is left."""
         return self.stack.enter_context(kind.start(self.path / name, guardian=self.guardian, **options))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import aiohttp
 
-from ops.local.servers import free_port
+from ops.local.ports import free_port
 from tests.conftest import KEY_SECRETS, Database
 from tests.house import PATIENT_ENVIRON, until
 

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ops.local.servers import free_port
+from ops.local.ports import free_port
 from ops.monitoring import dashboards, rules
 from ops.monitoring.objectives import alerts, objectives
 from tests.system.test_up import get, running, send, wait_for

@@ -25,10 +25,11 @@ from lookup.schema import grants
 from lookup.upkeep import doctor
 from ops.doctor import postgres_checks
 from ops.doctor.findings import NOT_EXAMINED, Finding, Verdict, exit_status
-from ops.local import servers
+from ops.local.postgres import PostgresServer
 from ops.local.reaper import Guardian
+from ops.local.valkey import ValkeyServer
 from ops.settings import Secret
-from ops.stores.postgres import Redis
+from ops.stores.redis import Redis
 from tests.conftest import KEY_SECRETS, NO_FSYNC, ROLES, Database, prepare
 from tests.house import relay_of, until
 
@@ -98,22 +99,22 @@ async def patient(database: Database, redis_url: str) -> Patient:
 
 
 @pytest.fixture
-def healthy(guardian: Guardian) -> Iterator[tuple[servers.Postgres, servers.Postgres, servers.Redis]]:
+def healthy(guardian: Guardian) -> Iterator[tuple[PostgresServer, PostgresServer, ValkeyServer]]:
     """A primary, its standby and a Valkey."""
     directory = Path(tempfile.mkdtemp(prefix="hoso24-healthy-"))
     directory.chmod(0o755)
     own = NO_FSYNC | {"max_prepared_transactions": "2"}
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        primary = stack.enter_context(servers.Postgres.start(directory / "one", settings=own, guardian=guardian))
-        second = servers.Postgres.start_standby(directory / "two", primary, settings=own, guardian=guardian)
+        primary = stack.enter_context(PostgresServer.start(directory / "one", settings=own, guardian=guardian))
+        second = PostgresServer.start_standby(directory / "two", primary, settings=own, guardian=guardian)
         standby = stack.enter_context(second)
-        valkey = stack.enter_context(servers.Redis.start(directory / "valkey", guardian=guardian))
+        valkey = stack.enter_context(ValkeyServer.start(directory / "valkey", guardian=guardian))
         yield primary, standby, valkey
 
 
 async def test_healthy_house_has_nothing_to_say_and_one_that_hangs_is_told_of(
-    healthy: tuple[servers.Postgres, servers.Postgres, servers.Redis], monkeypatch: pytest.MonkeyPatch
+    healthy: tuple[PostgresServer, PostgresServer, ValkeyServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     primary, standby, valkey = healthy
     patient = Patient(await prepare(primary.admin_url, "hoso24"), valkey.url)
@@ -433,7 +434,7 @@ def own_valkey(guardian: Guardian) -> Iterator[str]:
     """A Valkey of this test's own."""
     directory = Path(tempfile.mkdtemp(prefix="hoso24-valkey-"))
     directory.chmod(0o755)
-    with servers.Redis.start(directory / "valkey", guardian=guardian) as server:
+    with ValkeyServer.start(directory / "valkey", guardian=guardian) as server:
         yield server.url
     shutil.rmtree(directory, ignore_errors=True)
 

@@ -16,10 +16,10 @@ import redis.asyncio
 import hoso24
 from ops.doctor import postgres_checks
 from ops.doctor.findings import NOT_EXAMINED, Finding, Verdict
-from ops.local import servers
+from ops.local.accounts import Account, write_private
+from ops.local.postgres import PostgresServer
 from ops.local.reaper import Guardian
 from ops.local.sentinel_group import PASSWORD
-from ops.local.servers import Account, write_private
 from ops.stores.sentinels import Answer
 from ops.stores.urls import Place, redis_address
 from tests import debian
@@ -206,7 +206,7 @@ async def test_every_process_can_be_examined_with_what_it_has(database: Database
 
 
 @pytest.fixture(scope="module")
-def bouncer(postgres_server: servers.Postgres, guardian: Guardian) -> Iterator[PgBouncer]:
+def bouncer(postgres_server: PostgresServer, guardian: Guardian) -> Iterator[PgBouncer]:
     debian.program("pgbouncer")
     with debian.place(guardian) as place:
         settings = {role: role for role in ROLES} | {"port": str(postgres_server.port)}

@@ -11,8 +11,8 @@ import pytest
 from prometheus_client import REGISTRY
 
 from lookup.upkeep import pulse
-from ops.local.servers import Postgres
-from ops.local.servers import Redis as Valkey
+from ops.local.postgres import PostgresServer
+from ops.local.valkey import ValkeyServer
 from tests.conftest import Database, prepare
 from tests.house import (
     House,
@@ -36,13 +36,13 @@ UNKNOWN = "G99.12.01-260101-9999"
 
 
 @pytest.fixture
-async def servers(fragile: Callable[..., Any]) -> tuple[Postgres, Valkey, Database]:
+async def servers(fragile: Callable[..., Any]) -> tuple[PostgresServer, ValkeyServer, Database]:
     postgres, valkey = fragile()
     return postgres, valkey, await prepare(postgres.admin_url, "hoso24")
 
 
 @pytest.fixture
-async def fragile_house(servers: tuple[Postgres, Valkey, Database]) -> AsyncIterator[House]:
+async def fragile_house(servers: tuple[PostgresServer, ValkeyServer, Database]) -> AsyncIterator[House]:
     """A house whose servers the test may break; answers go stale after two seconds already."""
     _, valkey, database = servers
     async with open_house(database, valkey.url, lookup={**PRODUCTION, "soft_age": SOFT_AGE}) as house:
@@ -80,7 +80,7 @@ async def more(answers: list[Any], count: int = 200) -> None:
     await until(enough, within=120)
 
 
-async def test_no_lookup_fails_when_redis_is_killed(servers: tuple[Postgres, Valkey, Database]) -> None:
+async def test_no_lookup_fails_when_redis_is_killed(servers: tuple[PostgresServer, ValkeyServer, Database]) -> None:
     _, valkey, database = servers
     async with open_house(database, valkey.url) as house:
         codes = [(await house.receive())["code"] for _ in range(10)]
@@ -95,7 +95,9 @@ async def test_no_lookup_fails_when_redis_is_killed(servers: tuple[Postgres, Val
         await until(lambda: version_is(house, codes[0], moved["version"]))
 
 
-async def test_lookups_answer_quickly_while_redis_is_stopped(servers: tuple[Postgres, Valkey, Database]) -> None:
+async def test_lookups_answer_quickly_while_redis_is_stopped(
+    servers: tuple[PostgresServer, ValkeyServer, Database],
+) -> None:
     _, valkey, database = servers
     settings = {"redis_deadline": PRODUCTION["redis_deadline"], "memory_bytes": 0}
     async with open_house(database, valkey.url, lookup=settings) as house:
@@ -117,7 +119,7 @@ async def test_lookups_answer_quickly_while_redis_is_stopped(servers: tuple[Post
 
 
 async def test_postgres_that_is_back_is_found_though_the_next_ordinary_beat_is_far_off(
-    fragile_house: House, servers: tuple[Postgres, Valkey, Database], monkeypatch: pytest.MonkeyPatch
+    fragile_house: House, servers: tuple[PostgresServer, ValkeyServer, Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     postgres, _, _ = servers
     code = (await fragile_house.receive())["code"]
@@ -134,7 +136,7 @@ async def test_postgres_that_is_back_is_found_though_the_next_ordinary_beat_is_f
 
 @pytest.mark.parametrize("away", [False, True], ids=["all is well", "nobody is there"])
 async def test_refusals_leave_nothing_to_the_garbage_collector(
-    fragile_house: House, servers: tuple[Postgres, Valkey, Database], garbage: Callable[[], int], away: bool
+    fragile_house: House, servers: tuple[PostgresServer, ValkeyServer, Database], garbage: Callable[[], int], away: bool
 ) -> None:
     """It would stop the process, and with it what is answered out of memory, for longer the more had been refused."""
     postgres, valkey, _ = servers
@@ -169,7 +171,7 @@ async def test_refusals_leave_nothing_to_the_garbage_collector(
 
 
 async def test_known_dossiers_are_answered_and_marked_when_postgres_is_killed(
-    fragile_house: House, servers: tuple[Postgres, Valkey, Database]
+    fragile_house: House, servers: tuple[PostgresServer, ValkeyServer, Database]
 ) -> None:
     postgres, _, _ = servers
     code = (await fragile_house.receive())["code"]
@@ -196,7 +198,7 @@ async def test_known_dossiers_are_answered_and_marked_when_postgres_is_killed(
 
 
 async def test_postgres_that_hangs_is_waited_for_once(
-    fragile_house: House, servers: tuple[Postgres, Valkey, Database]
+    fragile_house: House, servers: tuple[PostgresServer, ValkeyServer, Database]
 ) -> None:
     postgres, _, _ = servers
     code = (await fragile_house.receive())["code"]
@@ -215,7 +217,7 @@ async def test_postgres_that_hangs_is_waited_for_once(
 
 
 async def test_negative_answer_is_never_served_stale(
-    fragile_house: House, servers: tuple[Postgres, Valkey, Database]
+    fragile_house: House, servers: tuple[PostgresServer, ValkeyServer, Database]
 ) -> None:
     postgres, _, _ = servers
     await until(lambda: missing(fragile_house, UNKNOWN))
@@ -226,7 +228,7 @@ async def test_negative_answer_is_never_served_stale(
 
 @pytest.mark.parametrize("away", ["redis", "postgres", "both"])
 async def test_lookup_started_while_servers_are_away_is_ready_and_right_once_they_are_back(
-    servers: tuple[Postgres, Valkey, Database], away: str
+    servers: tuple[PostgresServer, ValkeyServer, Database], away: str
 ) -> None:
     postgres, valkey, database = servers
     async with open_house(database, valkey.url) as house:
@@ -254,7 +256,7 @@ async def test_lookup_started_while_servers_are_away_is_ready_and_right_once_the
 
 
 async def test_intake_and_relay_started_while_servers_are_away_work_once_they_are_back(
-    servers: tuple[Postgres, Valkey, Database],
+    servers: tuple[PostgresServer, ValkeyServer, Database],
 ) -> None:
     postgres, valkey, database = servers
     token = await new_token(database)
@@ -284,7 +286,7 @@ async def test_intake_and_relay_started_while_servers_are_away_work_once_they_ar
 
 
 async def test_intake_says_unavailable_while_postgres_is_away_and_nothing_is_half_written(
-    fragile_house: House, servers: tuple[Postgres, Valkey, Database]
+    fragile_house: House, servers: tuple[PostgresServer, ValkeyServer, Database]
 ) -> None:
     postgres, _, _ = servers
     code = (await fragile_house.receive())["code"]

@@ -15,8 +15,8 @@ from loadtests.gameday.faults import disk, postgres
 from loadtests.gameday.faults.restore import RUNBOOK, Restore, numbers_left_out
 from loadtests.gameday.record import Record, Seen
 from loadtests.system.postgres import Node
+from ops.local.postgres import PostgresServer
 from ops.local.reaper import Guardian
-from ops.local.servers import Postgres
 from tests.conftest import NO_FSYNC
 
 GONE, BACK = 100.0, 110.0
@@ -121,7 +121,7 @@ def node(guardian: Guardian) -> Iterator[Node]:
     directory = Path(tempfile.mkdtemp(prefix="hoso24-full-"))
     directory.chmod(0o755)
     try:
-        with Postgres.start(directory / "pg1", settings=NO_FSYNC, guardian=guardian) as server:
+        with PostgresServer.start(directory / "pg1", settings=NO_FSYNC, guardian=guardian) as server:
             yield Node("pg1", server, None)  # type: ignore[arg-type]  # nobody comes by wire
     finally:
         shutil.rmtree(directory, ignore_errors=True)

@@ -34,9 +34,9 @@ from lookup.reading import reader, shedding
 from lookup.reading.reader import ReadThrough
 from lookup.reading.shedding import Load
 from lookup.web import hotpath
-from ops.http import middleware, server
+from ops.http import bodies, server
 from ops.http.early_answers import ExpressProtocol
-from ops.local.servers import free_port
+from ops.local.ports import free_port
 from tests.conftest import KEY_SECRETS, Database
 from tests.house import PATIENT_ENVIRON, House, open_house, until
 
@@ -303,7 +303,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """How long a silent client is waited for, made short before anything starts."""
     monkeypatch.setitem(server._CONNECTION, "keepalive_timeout", 1.0)
     monkeypatch.setitem(server._CONNECTION, "lingering_time", 0.1)
-    monkeypatch.setattr(middleware, "BODY_SECONDS", 0.5)
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.5)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -366,7 +366,7 @@ def _unanswered(connection: Any) -> int:
 LOOKUP = """
 import sys
 from lookup import app
-from ops import server
+from ops.http import server
 server._CONNECTION["keepalive_timeout"] = float(sys.argv[1])
 app.main()
 """

@@ -51,7 +51,7 @@ from lookup.settings import PRIVATE_NETWORKS
 from lookup.status import Status as DossierStatus
 from lookup.upkeep import freshness_sli
 from ops.http.client_address import Networks
-from ops.local.servers import free_port
+from ops.local.ports import free_port
 from tests.house import House as RunningHouse
 from tests.house import until
 

@@ -20,7 +20,7 @@ from lookup.clock import DatabaseClock
 from lookup.reading.hosts import Hosts, Role
 from lookup.reading.store import DOSSIERS
 from ops.errors import Unavailable
-from ops.local import servers
+from ops.local.postgres import PostgresServer
 from ops.local.reaper import Guardian
 from ops.settings import Secret
 from ops.stores.postgres import BehindPooler, Postgres, connect_directly
@@ -43,7 +43,7 @@ STATEMENTS = {"SELECT $1::int4 + 1": 41, "SELECT length($1::text)": "forty-two",
 
 
 @pytest.fixture(scope="module")
-def bouncer(postgres_server: servers.Postgres, guardian: Guardian) -> Iterator[PgBouncer]:
+def bouncer(postgres_server: PostgresServer, guardian: Guardian) -> Iterator[PgBouncer]:
     debian.program("pgbouncer")
     with debian.place(guardian) as place:
         settings = {role: role for role in ROLES} | {"port": str(postgres_server.port)}

@@ -28,9 +28,9 @@ import redis.exceptions
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from ops.local import servers
 from ops.local.reaper import Guardian
-from ops.stores.postgres import Redis
+from ops.local.valkey import ValkeyServer
+from ops.stores.redis import Redis
 from tests import debian
 from tests.debian import Authority
 from tests.house import until
@@ -201,9 +201,9 @@ def made(guardian: Guardian) -> Iterator[Pods]:
             (directory / "etc-auth" / name).write_text(password, "utf-8")
     bin_ = directory / "bin"
     bin_.mkdir()
-    packages = servers.Redis.wheel.find()
+    packages = ValkeyServer.wheel.find()
     assert packages is not None
-    (bin_ / "valkey-server").symlink_to(packages / servers.Redis.wheel.probe)
+    (bin_ / "valkey-server").symlink_to(packages / ValkeyServer.wheel.probe)
     addresses = [(f"{kind}-node-{n}", pods.address(f"{kind}-{n}")) for kind in ("redis", "sentinel") for n in range(3)]
     answers = " ".join(f'{name}) echo "{address} STREAM" ;;' for name, address in addresses)
     write_program(bin_ / "getent", f"#!/bin/sh\ncase $2 in {answers} *) exit 2 ;; esac\n")

@@ -32,9 +32,9 @@ from lookup.reading.freshness import Freshness
 from lookup.status import Status
 from lookup.web.api import etag
 from ops.http.server import Server
-from ops.local.servers import Postgres
-from ops.local.servers import Redis as Valkey
-from ops.stores.postgres import Redis
+from ops.local.postgres import PostgresServer
+from ops.local.valkey import ValkeyServer
+from ops.stores.redis import Redis
 from tests.conftest import Database, prepare
 from tests.house import (
     House,
@@ -380,8 +380,8 @@ class Town:
     house: House
     lookups: list[Server]
     database: Database
-    postgres: Postgres
-    valkey: Valkey
+    postgres: PostgresServer
+    valkey: ValkeyServer
     owner: Any
     chance: random.Random = field(default_factory=lambda: random.Random(24))
     over: bool = False

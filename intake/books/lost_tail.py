@@ -26,7 +26,8 @@ from lookup.clock import moment
 from lookup.dossier import VIETNAM, unpack
 from lookup.status import Status
 from ops.errors import Unavailable
-from ops.stores.postgres import POSTGRES_AWAY, Redis, connect_directly
+from ops.stores.postgres import POSTGRES_AWAY, connect_directly
+from ops.stores.redis import Redis
 
 CHUNK = 1000
 """Entries of the stream read at a time. Transactions last ten seconds at the most, so what was lost and what was kept

@@ -26,9 +26,12 @@ from lookup import catalogue, schema
 from lookup import code as codes
 from lookup.lookup_key import KeyRing
 from lookup.status import Status
-from ops.local import servers
-from ops.local.servers import CannotStart, free_port, write_private
+from ops.local.accounts import write_private
+from ops.local.cannot_start import CannotStart
+from ops.local.ports import free_port
+from ops.local.postgres import PostgresServer
 from ops.local.supervisor import Service, Stack, write_up_file
+from ops.local.valkey import ValkeyServer
 from ops.settings import are_server_urls
 
 CLIENT = "local-demo"
@@ -125,7 +128,7 @@ def _servers(stack: Stack, directory: Path, own: Secrets, *, archive: bool) -> S
         _say("Redis: the one HOSO24_REDIS_URL names.")
     else:
         _say("Starting Valkey …")
-        server = stack.add(servers.Redis.start(directory / "redis", guardian=stack.guardian))
+        server = stack.add(ValkeyServer.start(directory / "redis", guardian=stack.guardian))
         for note in server.notes:
             _say(note)
         redis = server.url
@@ -147,7 +150,7 @@ def _postgres(stack: Stack, directory: Path, own: Secrets, *, archive: bool) -> 
         _say("PostgreSQL: the one HOSO24_PG_…_URL name.")
         return given, admin
     _say("Starting PostgreSQL …")
-    server = servers.Postgres.start(
+    server = PostgresServer.start(
         directory / "postgres",
         port=_port_of_last_time(directory / "postgres-port"),
         settings={"archive_mode": "on"} if archive else {},

@@ -23,7 +23,7 @@ from loadtests.gameday.record import Record
 from loadtests.system.processes import CannotMeasure, leave_on_signals, until_told_to_stop
 from loadtests.system.replicas import Faulty
 from loadtests.system.stage import staged
-from ops.local.servers import CannotStart
+from ops.local.cannot_start import CannotStart
 
 NAMES = [fault.name for fault in FAULTS]
 

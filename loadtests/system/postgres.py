@@ -21,8 +21,10 @@ import asyncpg
 from loadtests.system.processes import free_port
 from loadtests.system.replicas import Faulty
 from loadtests.system.wires import LOOPBACK, Wire, Wires
+from ops.local.accounts import Account
+from ops.local.cannot_start import CannotStart
+from ops.local.postgres import PostgresServer
 from ops.local.reaper import Guardian
-from ops.local.servers import Account, CannotStart, Postgres
 
 NODES = ("pg1", "pg2", "pg3")
 """Each node's cluster_name, by which the primary knows it as a standby."""
@@ -71,7 +73,7 @@ class Node:
     """One server and the wire that leads to it."""
 
     name: str
-    server: Postgres
+    server: PostgresServer
     wire: Wire
 
 
@@ -227,13 +229,13 @@ async def running(
     passwords = {role: secrets.token_hex(16) for role in ROLES}
     async with contextlib.AsyncExitStack() as stack:
 
-        async def start(name: str, primary: Postgres | None) -> Node:
+        async def start(name: str, primary: PostgresServer | None) -> Node:
             own = {"cluster_name": name, "archive_command": _archive_command(archive), **SETTINGS, **settings}
             options: dict[str, Any] = {"port": free_port(), "settings": own, "guardian": guardian}
             if primary is None:
-                server = await asyncio.to_thread(Postgres.start, folder / name, **options)
+                server = await asyncio.to_thread(PostgresServer.start, folder / name, **options)
             else:
-                server = await asyncio.to_thread(Postgres.start_standby, folder / name, primary, **options)
+                server = await asyncio.to_thread(PostgresServer.start_standby, folder / name, primary, **options)
             stack.push_async_callback(asyncio.to_thread, server.stop)
             return Node(name, server, await wires.lay(server.port))
 

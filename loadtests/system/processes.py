@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from ops.local import servers
+from ops.local import ports
 
 T = TypeVar("T")
 
@@ -164,7 +164,7 @@ def free_port() -> int:
 
     It is none of those the system hands out, or some connection might have it before the server that it is for.
     """
-    port = servers.free_port(random.choice(PORTS), avoid=_given)
+    port = ports.free_port(random.choice(PORTS), avoid=_given)
     _given.add(port)
     return port
 

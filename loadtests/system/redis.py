@@ -18,9 +18,10 @@ import redis.exceptions
 from loadtests.system.processes import free_port
 from loadtests.system.replicas import Faulty
 from loadtests.system.wires import LOOPBACK, PEERS, Wire, Wires
-from ops.local import sentinel_group, servers
+from ops.local import sentinel_group
 from ops.local.reaper import Guardian
 from ops.local.sentinel_group import PASSWORD, Sentinel, sentinel_ids, sentinel_settings
+from ops.local.valkey import ValkeyServer
 
 NAME = "dossiers"
 DOWN_AFTER = 1.5
@@ -47,7 +48,7 @@ ANNOUNCED: Mapping[str, str] = {"bind-source-addr": PEERS, "sentinel announce-ip
 NOT_NOW = (redis.exceptions.RedisError, OSError, TimeoutError)
 
 
-T = TypeVar("T", bound=servers.Redis)
+T = TypeVar("T", bound=ValkeyServer)
 
 
 class Member(sentinel_group.Member):

@@ -20,8 +20,8 @@ from loadtests.system.processes import CannotMeasure, surroundings
 from loadtests.system.redis import Group
 from loadtests.system.replicas import NOTHING_MORE, Deployment, Faulty
 from loadtests.system.wires import Wire, Wires
+from ops.local.cannot_start import CannotStart
 from ops.local.reaper import Guardian
-from ops.local.servers import CannotStart
 
 Say = Callable[[str], None]
 

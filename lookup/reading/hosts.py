@@ -17,7 +17,8 @@ from lookup.schema import ASKS_FOR
 from ops.errors import Unavailable
 from ops.stores import urls
 from ops.stores.breaker import Breaker
-from ops.stores.postgres import Lateness, Postgres
+from ops.stores.calls import Lateness
+from ops.stores.postgres import Postgres
 
 # now() is the time this statement's transaction began, before its snapshot was taken: whatever the statement sees was
 # certainly true then. A standby knows only what has reached it, so there the heartbeat row, read in the same snapshot,

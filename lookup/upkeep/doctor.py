@@ -16,7 +16,7 @@ from ops.doctor.findings import Check, Finding, Verdict
 from ops.doctor.postgres_checks import Server, Servers
 from ops.errors import Unavailable
 from ops.settings import Secret
-from ops.stores.postgres import Redis
+from ops.stores.redis import Redis
 from ops.stores.urls import each_host, first
 
 POLICY = "volatile-lru"

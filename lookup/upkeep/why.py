@@ -31,7 +31,7 @@ from lookup.status import Status
 from ops.errors import Unavailable
 from ops.http.probes import Report
 from ops.observe.redaction import hashes_by
-from ops.stores.postgres import Redis
+from ops.stores.redis import Redis
 
 DEADLINE = 3.0
 """How long any of those asked may take, in seconds: somebody is looking into a fault, and can wait."""

@@ -23,8 +23,9 @@ from lookup.reading.reader import Found, Missing, Reader
 from lookup.reading.shedding import REFUSED_AFTER, Load, Overloaded
 from lookup.status import Status
 from ops.errors import Kind, Malformed, Refusal
+from ops.http.access import note_held_back
+from ops.http.bodies import read_body
 from ops.http.client_address import FORWARDED, Clients
-from ops.http.middleware import note_held_back, read_body
 from ops.observe import tracing
 
 RENDERING = 1

@@ -33,25 +33,21 @@ from lookup.reading.reader import Answer, Found
 from lookup.reading.shedding import REFUSED_AFTER, Overloaded
 from lookup.web.api import KEY_HEADER, PATH, Desk, DossierNotFound, etag
 from ops.errors import Internal, Refusal, Unavailable
-from ops.http.early_answers import LATER, ExpressProtocol, Later
-from ops.http.middleware import (
+from ops.http.access import (
     CLIENT_GONE,
-    CONTENT_SECURITY_POLICY,
     NOT_TIMED,
     SLOW,
-    Trust,
-    completed,
     draw,
-    dress,
     http_counter,
     http_timer,
-    identity,
     log_access,
     new_request_id,
-    problem,
     worth_a_line,
 )
+from ops.http.early_answers import LATER, ExpressProtocol, Later
+from ops.http.middleware import CONTENT_SECURITY_POLICY, Trust, dress, identity
 from ops.http.probes import State
+from ops.http.problems import completed, problem
 from ops.observe import logs, tracing
 from ops.observe.metrics import HTTP_BUCKETS, HTTP_IN_FLIGHT, observe_many
 

@@ -27,7 +27,8 @@ from lookup.status import Status
 from lookup.web.api import SPELT_OTHERWISE, Desk, DossierOrKeyNotFound
 from lookup.web.phrases import PHRASES, due_phrase, problem_words, span_phrase, status_words
 from ops.errors import Kind, Refusal
-from ops.http.middleware import HTTP_STATUS, read_body
+from ops.http.bodies import read_body
+from ops.http.problems import HTTP_STATUS
 from ops.observe import logs
 
 KEY_COOKIE = "hoso24-key"

@@ -19,8 +19,10 @@ from urllib.parse import urlsplit
 from ops.doctor.findings import Check, Finding, Verdict, reason
 from ops.errors import Unavailable
 from ops.settings import SettingsError, masked, read, unknown
+from ops.stores.calls import reason_of
 from ops.stores.certificates import certificate
-from ops.stores.postgres import POOLER_IN_BETWEEN, Postgres, Redis, Row, reason_of
+from ops.stores.postgres import POOLER_IN_BETWEEN, Postgres, Row
+from ops.stores.redis import Redis
 from ops.stores.sentinels import Answer, Sentinels
 from ops.stores.urls import RedisAddress, first, redis_address
 

@@ -22,7 +22,7 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE as QUEUE
 
-from ops.http.server import Protocol
+from ops.http.connection import Protocol
 from ops.http.writes_together import Departures
 
 

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from ops.local.servers import LOOPBACK, Redis, write_private
+from ops.local.accounts import write_private
+from ops.local.ports import LOOPBACK
+from ops.local.valkey import ValkeyServer
 
 PASSWORD = "shared-by-all-members"  # noqa: S105 - of servers that live as long as a test, on the loopback address
 
 
-class Member(Redis):
+class Member(ValkeyServer):
     """A Valkey that shares its password with others, as a primary and its replicas do."""
 
     def _read_password(self) -> str:
@@ -22,7 +24,7 @@ class Member(Redis):
         return self.host, self.port
 
 
-class Sentinel(Redis):
+class Sentinel(ValkeyServer):
     """A Sentinel; `settings` are lines of its configuration, with or without a value apart."""
 
     name = "Sentinel"

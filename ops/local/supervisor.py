@@ -21,8 +21,11 @@ from typing import Protocol, Self, TypeVar
 from urllib.parse import urlsplit
 
 from ops.local import reaper as processes
+from ops.local.accounts import private, write_private
+from ops.local.cannot_start import CannotStart, sentences
+from ops.local.ports import give_ports_back
 from ops.local.reaper import Guardian
-from ops.local.servers import CannotStart, Lock, give_ports_back, last_lines, private, sentences, write_private
+from ops.local.servers import Lock, last_lines
 
 Say = Callable[[str], None]
 

@@ -14,7 +14,7 @@ from hoso24 import cli
 from intake.books import lost_tail, relay
 from intake.books.lost_tail import LostTail
 from lookup.cache import Cache, stream_key
-from ops.stores.postgres import Redis
+from ops.stores.redis import Redis
 from tests.conftest import KEY_SECRETS, Database
 from tests.house import until
 from tests.intake.test_relay import Stream, move, receive, relay_on

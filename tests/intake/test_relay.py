@@ -20,8 +20,8 @@ from prometheus_client import REGISTRY
 from intake.books.relay import CHANGES, Relay
 from lookup.cache import Cache, dossier_key, stream_key
 from lookup.dossier import unpack
-from ops.local import servers
-from ops.stores.postgres import Redis
+from ops.local.valkey import ValkeyServer
+from ops.stores.redis import Redis
 from tests.conftest import KEY_SECRETS, Database, prepare
 from tests.house import AGENCY, SERVICE, until
 
@@ -164,7 +164,7 @@ async def test_who_holds_delivery_up_is_measured(
 
 
 async def test_backlog_grows_while_redis_is_away(
-    database: Database, redis_url: str, redis_server: servers.Redis, stream: Stream, writer: Any
+    database: Database, redis_url: str, redis_server: ValkeyServer, stream: Stream, writer: Any
 ) -> None:
     async with relay_on(database, redis_url):
         await until(stream.entries)

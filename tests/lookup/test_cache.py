@@ -21,7 +21,7 @@ from lookup.cache import (
     stream_key,
 )
 from ops.errors import Unavailable
-from ops.stores.postgres import Redis
+from ops.stores.redis import Redis
 
 KEY = dossier_key(1, "G99.01.01-261120-0001")
 DAY = 86_400

@@ -11,7 +11,7 @@ from lookup.clock import DatabaseClock
 from lookup.reading.feed import Feed, Floors, Follower
 from lookup.reading.freshness import SECOND, Freshness
 from lookup.reading.memory import Copy, Memory
-from ops.stores.postgres import Redis
+from ops.stores.redis import Redis
 from tests.house import until
 
 CODE = "G99.01.01-261120-0001"

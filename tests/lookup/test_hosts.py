@@ -15,7 +15,7 @@ from lookup.clock import DatabaseClock
 from lookup.reading.hosts import Hosts, Role
 from lookup.reading.store import Store
 from ops.errors import Unavailable
-from ops.local import servers
+from ops.local.postgres import PostgresServer
 from ops.local.reaper import Guardian
 from ops.stores.postgres import Postgres
 from ops.stores.urls import each_host
@@ -41,7 +41,7 @@ def test_every_host_has_its_own_url(url: str, each: list[str]) -> None:
 class Pair:
     """A primary and its standby, and a database on both."""
 
-    def __init__(self, primary: servers.Postgres, standby: servers.Postgres, database: Database) -> None:
+    def __init__(self, primary: PostgresServer, standby: PostgresServer, database: Database) -> None:
         self.primary = primary
         self.standby = standby
         self.database = database
@@ -76,25 +76,23 @@ async def run(url: str, sql: str) -> Any:
 
 
 @pytest.fixture
-def two_servers(guardian: Guardian) -> Iterator[tuple[servers.Postgres, servers.Postgres]]:
+def two_servers(guardian: Guardian) -> Iterator[tuple[PostgresServer, PostgresServer]]:
     directory = Path(tempfile.mkdtemp(prefix="hoso24-pair-"))
     directory.chmod(0o755)
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        primary = stack.enter_context(
-            servers.Postgres.start(directory / "primary", settings=NO_FSYNC, guardian=guardian)
-        )
+        primary = stack.enter_context(PostgresServer.start(directory / "primary", settings=NO_FSYNC, guardian=guardian))
         asyncio.run(prepare(primary.admin_url, "hoso24"))
         yield (
             primary,
             stack.enter_context(
-                servers.Postgres.start_standby(directory / "standby", primary, settings=NO_FSYNC, guardian=guardian)
+                PostgresServer.start_standby(directory / "standby", primary, settings=NO_FSYNC, guardian=guardian)
             ),
         )
 
 
 @pytest.fixture
-async def pair(two_servers: tuple[servers.Postgres, servers.Postgres]) -> Pair:
+async def pair(two_servers: tuple[PostgresServer, PostgresServer]) -> Pair:
     primary, standby = two_servers
     return Pair(primary, standby, Database("hoso24", primary.admin_url))
 

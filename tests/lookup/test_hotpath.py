@@ -20,7 +20,7 @@ from lookup.reading.limits import Limits
 from lookup.reading.shedding import Load, Shedding
 from lookup.web import api, hotpath
 from ops.http import early_answers
-from ops.local.servers import free_port
+from ops.local.ports import free_port
 from ops.observe import tracing
 from tests.conftest import KEY_SECRETS, Database
 from tests.house import PATIENT_ENVIRON, House, lookup_at, lookup_settings, open_house, remove, until

@@ -21,8 +21,8 @@ import redis.asyncio
 
 from lookup import catalogue, schema
 from lookup.schema import Migration
+from ops.local.ports import free_port
 from ops.local.reaper import Guardian
-from ops.local.servers import free_port
 from tests.conftest import KEY_SECRETS, ROLES, Database
 from tests.house import PATIENT_ENVIRON, House, new_token, open_house, submission, until
 from tests.lookup.migration_rules import BASELINE, statements, violations

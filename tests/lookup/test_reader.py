@@ -17,7 +17,7 @@ from lookup.reading.shedding import Load, Overloaded, Shedding
 from lookup.reading.store import Loaded
 from ops.errors import Unavailable
 from ops.stores.breaker import Breaker
-from ops.stores.postgres import Redis
+from ops.stores.redis import Redis
 
 CODE = "G99.01.01-261120-0001"
 

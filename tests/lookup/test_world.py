@@ -25,8 +25,8 @@ from lookup.cache import (
     number_key,
     stream_key,
 )
-from ops.local import servers
-from ops.stores import postgres
+from ops.local.valkey import ValkeyServer
+from ops.stores import redis
 from tests.lookup.world import NOON, Clock, Redis, _State
 
 T = TypeVar("T")
@@ -82,7 +82,7 @@ some_steps = st.lists(a_change | a_beat, min_size=1, max_size=3)
 class Twins(RuleBasedStateMachine):
     """A model and a server to which the same happens. After each step, all that can be seen of them is the same."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, server: postgres.Redis) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, server: redis.Redis) -> None:
         super().__init__()
         self.loop = loop
         self.server = server
@@ -269,10 +269,10 @@ def outcome(call: Callable[[], T]) -> T | str:
 
 
 @pytest.fixture
-def twins(redis_server: servers.Redis) -> Iterator[Callable[[], Twins]]:
+def twins(redis_server: ValkeyServer) -> Iterator[Callable[[], Twins]]:
     """Makes new ones, on one connection."""
     with asyncio.Runner() as runner:
-        server = postgres.Redis("redis", lambda: redis_server.url, size=1, deadline=5.0)
+        server = redis.Redis("redis", lambda: redis_server.url, size=1, deadline=5.0)
         yield lambda: Twins(runner.get_loop(), server)
         runner.run(server.close())
 

@@ -15,11 +15,13 @@ import pytest
 from aiohttp import ClientSession, web
 from prometheus_client import REGISTRY
 
-from ops.http import connection_limit, server
+from ops.http import connection, connection_limit
+from ops.http.bodies import read_body
+from ops.http.connection import Protocol
 from ops.http.connection_limit import SPARE, Crowd, ask_for_descriptors, within_descriptors
 from ops.http.early_answers import ExpressProtocol
-from ops.http.middleware import middlewares, read_body
-from ops.http.server import Protocol, Running, Server, start
+from ops.http.middleware import middlewares
+from ops.http.server import Running, Server, start
 from ops.http.writes_together import Departures
 from tests.house import until
 
@@ -183,7 +185,7 @@ class Client:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.3)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -249,7 +251,7 @@ async def _is(counted: Callable[[], float], count: float) -> bool:
 
 
 async def test_whoever_does_not_take_answers_is_hung_up_on(way: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "DEAF_SECONDS", 0.3)
+    monkeypatch.setattr(connection, "DEAF_SECONDS", 0.3)
     deaf = cuts("deaf")
     async with serving(way) as served:
         with Client(served, room=4096) as client:

@@ -16,7 +16,8 @@ import redis.exceptions
 import uvloop
 
 from ops.errors import OurOwnDelay, Unavailable
-from ops.stores.postgres import Postgres, Redis, connect_directly
+from ops.stores.postgres import Postgres, connect_directly
+from ops.stores.redis import Redis
 from tests.conftest import Database
 from tests.house import until
 

@@ -10,10 +10,11 @@ import pytest
 import redis.asyncio
 
 from ops.errors import Unavailable
-from ops.local import servers
-from ops.local.servers import write_private
+from ops.local.accounts import write_private
+from ops.local.postgres import PostgresServer
 from ops.settings import Secret
-from ops.stores.postgres import Postgres, Redis
+from ops.stores.postgres import Postgres
+from ops.stores.redis import Redis
 from tests.conftest import role_url
 
 Ask = Callable[[], Awaitable[Any]]
@@ -133,7 +134,7 @@ async def test_redis_with_one_password_at_a_time_and_two_in_the_file(
 
 
 async def test_postgres_with_one_password_at_a_time_and_two_in_the_file(
-    postgres_server: servers.Postgres, file: Secret
+    postgres_server: PostgresServer, file: Secret
 ) -> None:
     admin = await asyncpg.connect(postgres_server.admin_url)
     url = role_url(postgres_server.admin_url, "rotating", "postgres")
@@ -159,7 +160,7 @@ async def test_postgres_with_one_password_at_a_time_and_two_in_the_file(
         await admin.close()
 
 
-async def test_postgres_with_two_roles_in_turn(postgres_server: servers.Postgres, file: Secret) -> None:
+async def test_postgres_with_two_roles_in_turn(postgres_server: PostgresServer, file: Secret) -> None:
     """As a store of secrets does it that makes a role for each time: another name, and the old one is gone."""
     admin = await asyncpg.connect(postgres_server.admin_url)
     url = role_url(postgres_server.admin_url, "one", "postgres")
@@ -180,7 +181,7 @@ async def test_postgres_with_two_roles_in_turn(postgres_server: servers.Postgres
         await admin.close()
 
 
-async def test_wrong_password_is_said_and_not_shown(postgres_server: servers.Postgres, redis_url: str) -> None:
+async def test_wrong_password_is_said_and_not_shown(postgres_server: PostgresServer, redis_url: str) -> None:
     wrong = role_url(postgres_server.admin_url, "postgres", "postgres").replace(":postgres@", ":wrong-secret@")
     connections = Postgres("postgres", lambda: wrong, size=1, deadline=5.0)
     client = Redis("redis", lambda: f"redis://:wrong-secret@{redis_url.rpartition('@')[2]}", size=1, deadline=5.0)

@@ -12,7 +12,7 @@ from ops.errors import Unavailable
 from ops.local.reaper import Guardian
 from ops.local.sentinel_group import PASSWORD, Member, Sentinel
 from ops.stores import sentinels
-from ops.stores.postgres import Redis
+from ops.stores.redis import Redis
 from ops.stores.sentinels import Sentinels
 from ops.stores.urls import Place, redis_address
 from tests import debian

@@ -10,11 +10,12 @@ import pytest
 import redis.asyncio
 
 from ops.errors import Unavailable
+from ops.local.accounts import Account, write_private
 from ops.local.reaper import Guardian
 from ops.local.sentinel_group import PASSWORD
-from ops.local.servers import Account, write_private
-from ops.stores import postgres
-from ops.stores.postgres import Postgres, Redis
+from ops.stores import calls
+from ops.stores.postgres import Postgres
+from ops.stores.redis import Redis
 from ops.stores.urls import Trust
 from tests import debian
 from tests.debian import Authority, Certificate, DebianPostgres, DebianRedis, DebianSentinel
@@ -165,7 +166,7 @@ async def test_health_and_log_say_what_is_wrong_with_a_certificate(
     secured: Secured, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A lookup starts with both of them refused, goes on, and tells."""
-    monkeypatch.setattr(postgres, "_said", {})  # what stands in the log is not repeated for a minute
+    monkeypatch.setattr(calls, "_said", {})  # what stands in the log is not repeated for a minute
     settings = lookup_settings(secured.postgres_url(secured.other.path), secured.redis_url(secured.other.path))
     async with lookup_running(settings) as started, aiohttp.ClientSession() as http:
         async with http.get(f"http://127.0.0.1:{started.port}/api/v1/dossiers/G99.05.02-261120-90001") as answer:

@@ -14,8 +14,9 @@ from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import REGISTRY
 
 from ops.errors import Kind, Refusal, Unavailable
-from ops.http import middleware
-from ops.http.middleware import HTTP_STATUS, middlewares, prefers_vietnamese
+from ops.http import access, bodies, middleware
+from ops.http.middleware import middlewares
+from ops.http.problems import HTTP_STATUS, prefers_vietnamese
 from ops.http.server import Running, start
 from ops.observe.per_second import Allowance
 from tests.ops.test_logs import Lines, captured
@@ -65,7 +66,7 @@ async def ask_for_token(_: web.Request) -> web.Response:
 
 
 async def read_body(request: web.Request) -> web.Response:
-    return web.Response(text=str(len(await middleware.read_body(request))))
+    return web.Response(text=str(len(await bodies.read_body(request))))
 
 
 async def move_on(_: web.Request) -> web.Response:
@@ -414,10 +415,10 @@ def test_failures_have_lines_of_their_own_however_many_are_refused(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("_bad_lines", "_failed_lines"):
-        monkeypatch.setattr(middleware, name, Allowance(2, lambda: 1.0))
+        monkeypatch.setattr(access, name, Allowance(2, lambda: 1.0))
     with caplog.at_level(logging.INFO, logger="hoso24.access"):
         for failure in (*[None] * 9, *[RuntimeError()] * 9):
-            middleware.record("sample", "GET", "/x", 503, seconds=0.0, log_share=0.0, failure=failure)
+            access.record("sample", "GET", "/x", 503, seconds=0.0, log_share=0.0, failure=failure)
     assert [record.exc_info is not None for record in caplog.records] == [False, False, True, True]
 
 
@@ -435,10 +436,10 @@ async def test_concurrent_requests_keep_their_ids_apart(client: ClientSession, l
     ids=["too short", "chunk that breaks off"],
 )
 async def test_body_that_never_ends_is_given_up(body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(middleware, "BODY_SECONDS", 0.1)
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.1)
 
     async def count(request: web.Request) -> web.Response:
-        return web.Response(text=str(len(await middleware.read_body(request))))
+        return web.Response(text=str(len(await bodies.read_body(request))))
 
     server = await start(Running(app=application(None, web.post("/count", count))), service="sample")
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
@@ -460,17 +461,17 @@ def test_bad_answers_beyond_so_many_a_second_get_no_line_and_good_ones_their_sha
 
 
 def test_refusing_everybody_fills_no_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(middleware, "_bad_lines", Allowance(middleware.BAD_LINES, lambda: 1.0))
+    monkeypatch.setattr(access, "_bad_lines", Allowance(access.BAD_LINES, lambda: 1.0))
     with caplog.at_level(logging.INFO, logger="hoso24.access"):
-        for _ in range(middleware.BAD_LINES + 50):
-            middleware.record("sample", "GET", "/codes/{code}", 503, seconds=0.0, log_share=0.0)
-        assert len(caplog.records) == middleware.BAD_LINES
-        middleware.record("sample", "GET", "/codes/{code}", 503, seconds=0.0, log_share=1.0)
-        assert len(caplog.records) == middleware.BAD_LINES + 1
+        for _ in range(access.BAD_LINES + 50):
+            access.record("sample", "GET", "/codes/{code}", 503, seconds=0.0, log_share=0.0)
+        assert len(caplog.records) == access.BAD_LINES
+        access.record("sample", "GET", "/codes/{code}", 503, seconds=0.0, log_share=1.0)
+        assert len(caplog.records) == access.BAD_LINES + 1
 
 
 def test_share_of_good_answers_gets_a_line_and_no_more_than_so_many_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(middleware, "_drawn_lines", Allowance(middleware.DRAWN_LINES, lambda: 1.0))
-    assert not any(middleware.draw(0.0) for _ in range(1000))
-    assert sum(middleware.draw(0.9) for _ in range(1000)) == middleware.DRAWN_LINES
-    assert all(middleware.draw(1.0) for _ in range(1000))
+    monkeypatch.setattr(access, "_drawn_lines", Allowance(access.DRAWN_LINES, lambda: 1.0))
+    assert not any(access.draw(0.0) for _ in range(1000))
+    assert sum(access.draw(0.9) for _ in range(1000)) == access.DRAWN_LINES
+    assert all(access.draw(1.0) for _ in range(1000))

@@ -19,8 +19,9 @@ from prometheus_client import REGISTRY
 
 import ops.http.server
 from ops.errors import Refusal
+from ops.http.connection import Protocol
 from ops.http.middleware import Handler, middlewares
-from ops.http.server import CannotListen, Protocol, Running, Server, start
+from ops.http.server import CannotListen, Running, Server, start
 from tests.ops.test_middleware import poll
 
 SERVICE = """

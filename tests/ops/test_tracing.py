@@ -20,7 +20,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.samples import Exemplar
 
-from ops.http import middleware
+from ops.http import access, middleware
 from ops.http.middleware import Trust, middlewares
 from ops.http.server import Running, start
 from ops.observe import metrics, tracing
@@ -251,7 +251,7 @@ async def test_bad_request_that_is_not_sampled_leaves_one_line_with_its_trace(
     monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
     monkeypatch.setattr(logging.getLogger("sample"), "disabled", True)
     if slow:
-        monkeypatch.setattr(middleware, "SLOW", 0.0)
+        monkeypatch.setattr(access, "SLOW", 0.0)
     with captured() as lines:
         async with traced(log_share=0.0) as client:
             answer = await client.get("/dossiers/1" if slow else "/broken/1", headers=headers)

@@ -32,7 +32,7 @@ from loadtests.gameday.faults.postgres import (
 from loadtests.gameday.promises import changes_acknowledged, nobody_failed, nothing_wrong
 from loadtests.system.postgres import Node
 from loadtests.verdict import Row
-from ops.local.servers import Postgres
+from ops.local.postgres import PostgresServer
 
 SPARE = 48 * 1024 * 1024
 """What is left beside the log at first: three of its pieces."""
@@ -202,7 +202,7 @@ async def disk_full(day: Day) -> list[Row]:
     ]
 
 
-def stopped(server: Postgres, log_start: int) -> str:
+def stopped(server: PostgresServer, log_start: int) -> str:
     """Whether it takes no connections any more for want of space: how it stands; empty while it goes on.
 
     A server that cannot end its recovery ends itself. Now and then PostgreSQL 18 does not notice that its recovery has

@@ -1,0 +1,139 @@
+"""Each answered request is counted and timed here, and gets a line in the access log if it is worth one.
+
+A line is written for what failed, is slow or answered 5xx, and for a drawn share of the rest. It holds the route's
+template, never a path: a path of this service names a dossier.
+"""
+
+import functools
+import logging
+import random
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+
+from prometheus_client import Counter, Histogram
+
+from ops.observe import tracing
+from ops.observe.metrics import HTTP_REQUESTS, HTTP_SECONDS
+from ops.observe.per_second import Allowance
+
+About = Callable[[], Mapping[str, str]]
+CLIENT_GONE = 499
+UNMATCHED = "unmatched"
+OTHER_METHOD = "OTHER"
+
+_held_back: ContextVar[list[bool] | None] = ContextVar("held_back", default=None)
+"""Of the request being answered: not empty once its answer has been made to wait on purpose."""
+
+NOT_TIMED = frozenset({429, CLIENT_GONE, 503})
+
+SLOW = 1.0
+"""From so many seconds on an answer is worth a line whatever the share."""
+
+BAD_LINES = 100
+"""Lines a second for bad and slow answers, beyond the share."""
+
+DRAWN_LINES = 50
+"""Lines a second for good and quick answers, unless all are wanted: a line costs as much as two hot lookups."""
+
+_IDS_AT_ONCE = 256
+
+_new_ids: list[str] = []
+"""Made some at a time, which costs a third of making each by itself."""
+
+_access = logging.getLogger("hoso24.access")
+
+
+def new_request_id() -> str:
+    """Sixteen hexadecimal digits: to be told apart by, and no secret."""
+    try:
+        return _new_ids.pop()
+    except IndexError:
+        digits = random.randbytes(8 * _IDS_AT_ONCE).hex()  # noqa: S311
+        _new_ids.extend(digits[start : start + 16] for start in range(16, len(digits), 16))
+        return digits[:16]
+
+
+def record(
+    service: str,
+    method: str,
+    route: str,
+    status: int,
+    *,
+    seconds: float,
+    timed: bool = True,
+    log_share: float = 1.0,
+    about: About = dict,
+    failure: BaseException | None = None,
+    sampled_in: str | None = None,
+) -> None:
+    """Count one answered request, and write its one line into the access log if it failed, is bad, slow or drawn.
+
+    `about` is asked for more fields when there is a line. `failure` is what nobody foresaw, and stands in the line.
+    `sampled_in`: the trace that the request is recorded in. One that is not `timed` took as long as it should.
+    """
+    http_counter(service, method, route, status).inc()
+    if timed and status not in NOT_TIMED:
+        http_timer(service, route).observe(seconds, {"trace_id": sampled_in} if sampled_in else None)
+    if worth_a_line(status, seconds, drawn=draw(log_share), failure=failure):
+        log_access(method, route, status, seconds, failure=failure, **about())
+
+
+def held_back_of_request() -> list[bool]:
+    """A list for the request that is answered from here on: empty until its answer is held back on purpose."""
+    held_back: list[bool] = []
+    _held_back.set(held_back)
+    return held_back
+
+
+def note_held_back() -> None:
+    """The answer to the present request waits on purpose: how long it takes says nothing about this service."""
+    held_back = _held_back.get()
+    if held_back is not None:
+        held_back.append(True)
+
+
+_bad_lines = Allowance(BAD_LINES)
+_failed_lines = Allowance(BAD_LINES)
+_drawn_lines = Allowance(DRAWN_LINES)
+
+
+def draw(log_share: float) -> bool:
+    """Whether a request is one of this share that have a line in the access log though they are good and quick.
+
+    All are where the share is 1; otherwise a second has DRAWN_LINES of them at the most.
+    """
+    return log_share >= 1.0 or (random.random() < log_share and _drawn_lines.take())  # noqa: S311
+
+
+def worth_a_line(status: int, seconds: float, *, drawn: bool, failure: BaseException | None = None) -> bool:
+    """Whether a request is to have a line in the access log: it failed, is bad, slow or drawn.
+
+    Of those that are not drawn a second has BAD_LINES at the most, and those that failed as many of their own: where
+    everything is refused, refusing has to be cheap.
+    """
+    if failure is not None:
+        return _failed_lines.take()
+    return drawn or ((status >= 500 or seconds >= SLOW) and _bad_lines.take())
+
+
+def log_access(
+    method: str, route: str, status: int, seconds: float, *, failure: BaseException | None = None, **fields: str
+) -> None:
+    """Write a request's line into the access log. No path: that names somebody's dossier."""
+    level = logging.INFO if failure is None else logging.WARNING if status < 500 or status == 503 else logging.ERROR
+    if not _access.isEnabledFor(level):
+        return
+    fields.setdefault("trace_id", tracing.trace_id() or tracing.of_request(new_request_id()))
+    measured = {"method": method, "route": route, "status": status, "seconds": round(seconds, 6)}
+    _access.log(level, "%s %s %d", method, route, status, extra={**measured, **fields}, exc_info=failure)
+
+
+# `labels` takes a lock and three microseconds each time. The labels are finite, and so are these.
+@functools.cache
+def http_counter(service: str, method: str, route: str, status: int) -> Counter:
+    return HTTP_REQUESTS.labels(service, method, route, status)
+
+
+@functools.cache
+def http_timer(service: str, route: str) -> Histogram:
+    return HTTP_SECONDS.labels(service, route)

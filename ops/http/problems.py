@@ -1,0 +1,84 @@
+"""Refusals as application/problem+json (RFC 9457), in Vietnamese or English.
+
+`HTTP_STATUS` maps each kind of refusal to its status, and is the only place that does.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+from aiohttp import hdrs, web
+from multidict import CIMultiDict
+
+from ops.errors import Kind, Refusal
+from ops.observe.logs import request_id
+
+HTTP_STATUS: dict[Kind, int] = {
+    Kind.INVALID: 400,
+    Kind.UNAUTHENTICATED: 401,
+    Kind.FORBIDDEN: 403,
+    Kind.NOT_FOUND: 404,
+    Kind.METHOD: 405,
+    Kind.CONFLICT: 409,
+    Kind.PRECONDITION: 412,
+    Kind.TOO_LARGE: 413,
+    Kind.UNSUPPORTED: 415,
+    Kind.UNPROCESSABLE: 422,
+    Kind.LIMITED: 429,
+    Kind.UNAVAILABLE: 503,
+    Kind.INTERNAL: 500,
+}
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+
+
+def completed(response: web.StreamResponse, refusal: Refusal) -> web.StreamResponse:
+    """A refusal's answer with the headers that go with its kind."""
+    response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
+    if refusal.retry_after is not None:
+        response.headers[hdrs.RETRY_AFTER] = str(refusal.retry_after)
+    if refusal.kind is Kind.UNAUTHENTICATED:
+        response.headers.setdefault(hdrs.WWW_AUTHENTICATE, "Bearer")  # RFC 9110 wants one with every 401
+    return response
+
+
+def problem(asked: Mapping[str, str], refusal: Refusal, status: int | None = None) -> web.Response:
+    """The refusal as application/problem+json, in the language the client prefers. `asked`: the request's headers."""
+    vietnamese = prefers_vietnamese(asked.get(hdrs.ACCEPT_LANGUAGE, ""))
+    status = status or HTTP_STATUS[refusal.kind]
+    document: dict[str, object] = {
+        "type": f"urn:hoso24:problem:{refusal.code}",
+        "title": refusal.title_vi if vietnamese else refusal.title,
+        "status": status,
+        "code": refusal.code,
+    }
+    if refusal.detail:
+        document["detail"] = refusal.detail
+    document["request_id"] = request_id.get()
+    headers = CIMultiDict({hdrs.CONTENT_LANGUAGE: "vi" if vietnamese else "en", hdrs.CACHE_CONTROL: "no-store"})
+    return web.Response(
+        status=status,
+        body=_encode({**document, **{k: v for k, v in refusal.members.items() if k not in document}}),
+        content_type="application/problem+json",
+        headers=headers,
+    )
+
+
+def prefers_vietnamese(accept_language: str) -> bool:
+    """Whether Vietnamese stands before English in an Accept-Language header; no preference is English."""
+    best, vietnamese = 0.0, False
+    for part in accept_language.split(","):
+        tag, _, parameter = part.partition(";")
+        language = tag.strip().lower().partition("-")[0]
+        weight = _weight(parameter)
+        if language in ("vi", "en") and weight > best:
+            best, vietnamese = weight, language == "vi"
+    return vietnamese
+
+
+def _weight(parameter: str) -> float:
+    name, _, value = parameter.strip().partition("=")
+    if name.strip().lower() != "q":
+        return 1.0
+    try:
+        return float(value)
+    except ValueError:
+        return 0.0

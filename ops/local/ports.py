@@ -1,0 +1,82 @@
+"""Free ports on the loopback address, claimed so that two processes that start together get different ones."""
+
+import errno
+import fcntl
+import os
+import socket
+import tempfile
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+
+from ops.local.cannot_start import CannotStart
+
+LOOPBACK = "127.0.0.1"
+
+
+class _Claims:
+    """The ports that this process was given: no other of ours that starts at the same moment is given them too.
+
+    Each is a locked byte of one file, until the process ends. Where there can be no such file, every port may be had.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    def take(self, port: int) -> bool:
+        """False while another living process has it; one's own can be had again."""
+        try:
+            if self._descriptor is None:
+                self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+        except OSError as error:
+            return self._descriptor is None or error.errno not in (errno.EACCES, errno.EAGAIN)
+        return True
+
+    def give_back(self, port: int) -> None:
+        with suppress(OSError):
+            if self._descriptor is not None:
+                fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, port)
+
+    def give_all_back(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+_claims = _Claims(Path(tempfile.gettempdir()) / f"hoso24-ports-{os.geteuid()}")
+
+
+def free_port(preferred: int, host: str = LOOPBACK, *, avoid: Collection[int] = ()) -> int:
+    """The preferred port, or the next one up that is free, not in `avoid` and not given to another process.
+
+    This one may ask for it again, and other processes of this account are not given it before this one has ended or
+    called `give_ports_back`, or asks for it while a server has it. Raises CannotStart where there is none.
+    """
+    for port in range(preferred, 65536):
+        if port not in avoid and _claims.take(port):
+            if _is_free(host, port):
+                return port
+            _claims.give_back(port)
+    raise CannotStart(f"No port from {preferred} up is free on {host}.")
+
+
+def give_ports_back() -> None:
+    """Let others have the ports that this process was given."""
+    _claims.give_all_back()
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        # As the servers do: connections of a run that has just ended do not make a port taken.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen()
+        except OSError:
+            return False
+    # macOS lets one bind beside a server that listens on all addresses.
+    with socket.socket() as caller:
+        caller.settimeout(1)
+        return caller.connect_ex((LOOPBACK, port)) != 0

