@@ -1,7 +1,8 @@
 """Settings: frozen dataclasses whose fields name an environment variable, read in one go.
 
-Any setting may come from a file instead, as NAME_FILE. All faults are reported together, because whoever
-deploys this has one log line and no debugger; none of the reports shows a secret.
+Any setting may come from a file instead, as NAME_FILE. All faults are reported together, because a deployment has one
+log line and no debugger; none of the reports shows a secret. A variable is declared once, in the room that knows what
+it means; a class that has it too inherits the declaration or takes it by `optional`.
 """
 
 import dataclasses
@@ -82,6 +83,7 @@ class _Setting:
     name: str
     doc: str
     secret: bool
+    check: Callable[[Any], object] | None
     kind: Any
     default: Any
 
@@ -94,16 +96,32 @@ class _Setting:
         return self.kind
 
 
-def setting(name: str, *, doc: str, default: Any = MISSING, secret: bool = False) -> Any:
-    """Declare a field of a settings dataclass; without a default the variable is required."""
-    return dataclasses.field(default=default, metadata={"name": name, "doc": doc, "secret": secret})
+def setting(
+    name: str,
+    *,
+    doc: str,
+    default: Any = MISSING,
+    secret: bool = False,
+    check: Callable[[Any], object] | None = None,
+) -> Any:
+    """Declare a field of a settings dataclass; without a default the variable is required.
+
+    `check` is called with what was read, a secret as its text; its ValueError is a fault, and must not quote a secret.
+    """
+    return dataclasses.field(default=default, metadata={"name": name, "doc": doc, "secret": secret, "check": check})
+
+
+def optional(cls: type, field: str) -> Any:
+    """A setting that another class declares and requires, as a field that is None where the variable is not set."""
+    (declared,) = (each for each in dataclasses.fields(cls) if each.name == field)
+    return dataclasses.field(default=None, metadata=declared.metadata)
 
 
 def read(cls: type[T], environ: Mapping[str, str]) -> T:
     """An instance of `cls` filled from the environment. Raises SettingsError with every fault found.
 
-    A variable set to the empty string counts as not set. A ValueError from the class's own
-    `__post_init__` is reported as a fault too.
+    A variable set to the empty string counts as not set. A ValueError of the class's own `__post_init__`, which may
+    refuse a combination, is reported as a fault too.
     """
     values: dict[str, Any] = {}
     faults: list[str] = []
@@ -135,13 +153,15 @@ def describe(settings: Any) -> dict[str, str]:
 
 
 def table(classes: Iterable[type]) -> list[tuple[str, str, str]]:
-    """(name, default, doc) of every setting, in order of declaration, equal rows once."""
-    rows = [
-        (each.name, "required" if each.default is MISSING else _plain(each.default), each.doc)
-        for cls in classes
-        for each in _declared(cls)
-    ]
-    return list(dict.fromkeys(rows))
+    """(name, default, doc) of every setting, in order of declaration, each variable once.
+
+    The first class that has a variable says whether it is required.
+    """
+    rows: dict[str, tuple[str, str, str]] = {}
+    for each in (each for cls in classes for each in _declared(cls)):
+        default = "required" if each.default is MISSING else _plain(each.default)
+        rows.setdefault(each.name, (each.name, default, each.doc))
+    return list(rows.values())
 
 
 def unknown(environ: Mapping[str, str], classes: Iterable[type]) -> list[str]:
@@ -169,7 +189,10 @@ def _declared(cls: type) -> list[_Setting]:
 def _value(declared: _Setting, environ: Mapping[str, str]) -> Any:
     text, path = _text(declared.name, environ)
     if text:
-        return _converted(declared, text, path)
+        value = _converted(declared, text, path)
+        if declared.check is not None:
+            declared.check(value.reveal() if isinstance(value, Secret) else value)
+        return value
     if declared.default is MISSING:
         raise ValueError(f"is required and not set; expected {_expected(declared)}")
     return declared.default

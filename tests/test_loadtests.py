@@ -47,11 +47,11 @@ from loadtests.verdict import (
     warmed,
 )
 from lookup import code as codes
-from lookup.settings import PRIVATE_NETWORKS
 from lookup.status import Status as DossierStatus
 from lookup.upkeep import freshness_sli
 from ops.http.client_address import Networks
 from ops.local.ports import free_port
+from ops.process_settings import PRIVATE_NETWORKS
 from tests.house import House as RunningHouse
 from tests.house import until
 

@@ -1,5 +1,6 @@
 """Settings are read in one go, complain in one go, and never show a secret."""
 
+import ast
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +8,18 @@ from typing import Annotated
 import pytest
 from msgspec import Meta
 
-from ops.settings import Secret, SettingsError, describe, is_server_url, masked, read, setting, table, unknown
+from ops.settings import (
+    Secret,
+    SettingsError,
+    describe,
+    is_server_url,
+    masked,
+    optional,
+    read,
+    setting,
+    table,
+    unknown,
+)
 
 
 @dataclass(frozen=True)
@@ -22,6 +34,7 @@ class Sample:
     pin: Annotated[int, Meta(ge=1000)] = setting("HOSO24_PIN", default=1000, doc="A number.", secret=True)
 
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 URL = "postgresql://reader:o'pen@sesame@db.example/hoso24"
 
 
@@ -237,3 +250,64 @@ def test_class_may_refuse_a_combination() -> None:
     assert read(Window, {}).high == 2
     with pytest.raises(SettingsError, match="must not be above"):
         read(Window, {"HOSO24_LOW": "3"})
+
+
+def hush(text: str) -> None:
+    if text != "hush":
+        raise ValueError("expected the word we agreed on")
+
+
+@dataclass(frozen=True)
+class Guarded:
+    word: Secret = setting("HOSO24_WORD", doc="A word.", secret=True, check=hush)
+    width: int = setting("HOSO24_WIDTH", default=-1, doc="A number.", check=lambda width: range(width)[0])
+
+
+@dataclass(frozen=True)
+class Guest:
+    word: Secret | None = optional(Guarded, "word")
+
+
+def test_check_sees_what_was_read_and_its_complaint_is_a_fault_of_that_variable() -> None:
+    assert read(Guarded, {"HOSO24_WORD": "hush"}).width == -1  # a default is not checked
+    with pytest.raises(SettingsError) as caught:
+        read(Guarded, {"HOSO24_WORD": "loud", "HOSO24_PORT": "1"})
+    assert caught.value.faults == ["HOSO24_WORD: expected the word we agreed on"]
+
+
+def test_optional_setting_is_the_same_setting_and_may_be_missing() -> None:
+    assert read(Guest, {}).word is None
+    with pytest.raises(SettingsError) as caught:
+        read(Guest, {"HOSO24_WORD": "loud"})
+    assert caught.value.faults == ["HOSO24_WORD: expected the word we agreed on"]
+    assert table([Guarded, Guest]) == [("HOSO24_WORD", "required", "A word."), ("HOSO24_WIDTH", "-1", "A number.")]
+
+
+def declarations(root: Path) -> dict[str, list[str]]:
+    """Variable → every place of the three floors where `setting("NAME", …)` declares it."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(path for floor in ("ops", "lookup", "intake") for path in (root / floor).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            match node:
+                case ast.Call(func=ast.Name(id="setting"), args=[ast.Constant(value=str(name)), *_]):
+                    found.setdefault(name, []).append(f"{path.relative_to(root)}:{node.lineno}")
+    return found
+
+
+def declared_twice(root: Path) -> list[str]:
+    return [
+        f"{name} is declared at {' and '.join(places)}. Declare it once, in the lowest room that knows what it means; "
+        "inherit that class, or take the field by ops.settings.optional."
+        for name, places in declarations(root).items()
+        if len(places) > 1
+    ]
+
+
+def test_every_setting_is_declared_once(tmp_path: Path) -> None:
+    assert len(declarations(ROOT)) > 30
+    assert declared_twice(ROOT) == []
+    for name in ("one", "two"):
+        (tmp_path / "ops").mkdir(exist_ok=True)
+        (tmp_path / "ops" / f"{name}.py").write_text('port: int = setting("HOSO24_PORT", doc="A port.")\n')
+    (sentence,) = declared_twice(tmp_path)
+    assert sentence.startswith("HOSO24_PORT is declared at ops/one.py:1 and ops/two.py:1. Declare it once")

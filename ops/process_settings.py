@@ -1,0 +1,70 @@
+"""What every process can be told from outside, whatever it serves: its address, log, drain, proxies, pooler."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from ops.http.client_address import Networks
+from ops.http.connection_limit import MOST
+from ops.settings import Secret, setting
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400 * 365)]
+Count = Annotated[int, Meta(ge=1, le=10_000)]
+
+PRIVATE_NETWORKS = ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7")
+"""Addresses that no client on the Internet has: a peer with one is a proxy in front of the service."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessSettings:
+    """What every process has."""
+
+    host: str = setting("HOSO24_HOST", default="0.0.0.0", doc="Address the ports listen on.")  # noqa: S104 - in a pod
+    drain_seconds: Annotated[float, Meta(ge=0, le=300)] = setting(
+        "HOSO24_DRAIN_SECONDS",
+        default=5.0,
+        doc="How long a stopping process still accepts requests, closing each connection.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = setting(
+        "HOSO24_LOG_LEVEL", default="info", doc="debug, info, warning or error."
+    )
+    log_hash_key: Secret | None = setting(
+        "HOSO24_LOG_HASH_KEY",
+        default=None,
+        doc="Key of the hashes that stand for names in the log; lines of processes that share it can be joined. "
+        "Several, one a line: the first hashes, the others are of older lines. Without one each process makes its own.",
+        secret=True,
+    )
+    pg_deadline: Seconds = setting(
+        "HOSO24_PG_DEADLINE", default=1.0, doc="Longest a read from PostgreSQL may take, in seconds."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolerSettings:
+    """What a process has that may be put behind a connection pooler."""
+
+    pg_pooled: bool = setting(
+        "HOSO24_PG_POOLED",
+        default=False,
+        doc="Whether PostgreSQL is reached through PgBouncer in transaction mode.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublicSettings(ProcessSettings):
+    """What every process with a public port has."""
+
+    connections: Annotated[int, Meta(ge=16, le=1_000_000)] = setting(
+        "HOSO24_CONNECTIONS",
+        default=MOST,
+        doc="Clients connected to a process at the most; fewer where it may not have so many descriptors.",
+    )
+    trusted_proxies: tuple[str, ...] = setting(
+        "HOSO24_TRUSTED_PROXIES",
+        default=PRIVATE_NETWORKS,
+        doc="Networks whose X-Forwarded-For and traceparent are believed.",
+        check=Networks,
+    )
