@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from intake.books import lost_tail
 from intake.books.relay import LEADERS_LOCK
 from lookup.cache import Cache
-from lookup.reading.hosts import PRESENT
+from lookup.clock import PRESENT
 from ops.doctor.findings import Check, Finding, Verdict
 from ops.doctor.postgres_checks import Servers
 from ops.stores.redis import Redis

@@ -18,9 +18,10 @@ from lookup.reading.freshness import Freshness
 from lookup.reading.hosts import Hosts
 from lookup.reading.limits import Limits
 from lookup.reading.memory import Memory
-from lookup.reading.reader import Reader, Vitals
+from lookup.reading.reader import Reader
 from lookup.reading.shedding import Shedding
 from lookup.reading.store import Store
+from lookup.reading.vitals import Vitals
 from lookup.settings import LookupSettings
 from lookup.upkeep.freshness_sli import Slices
 from lookup.upkeep.pulse import Pulse

@@ -1,6 +1,6 @@
 """The Redis side: key and value formats, compare-and-set, and the change stream's append.
 
-Every value is `<version> <as_of> <since>\\n<body>` and is stored only over a lower version. Keys carry a
+Every value is `<version> <as_of> <stream_name>\\n<body>` and is stored only over a lower version. Keys carry a
 format version and the epoch. The relay (a floor above) writes through this module too, so formats are
 written once.
 
@@ -20,7 +20,7 @@ A reader loads version 1 slowly, a writer commits version 2, the relay delivers 
      will pass the commit: version 1 would be called true for as long as the feed beats. So a fill may
      lean on the feed only if the stream, at the moment of storing, ends below the load's horizon: then
      the load saw everything delivered so far, and whatever it missed is still to be delivered, and will
-     find it. Otherwise `since` is `-`: the value ages by its own `as_of` alone, and is loaded again
+     find it. Otherwise `stream_name` is `-`: the value ages by its own `as_of` alone, and is loaded again
      within the soft age. (Comparing `as_of` with the feed's `at` is not enough: between two heartbeats
      the stream is ahead of `at`.) "There is none" under the same suspicion is not stored at all.
 
@@ -28,7 +28,7 @@ A reader loads version 1 slowly, a writer commits version 2, the relay delivers 
      younger than it is, and the relay, which asks the stream itself where it ends, delivers the rest again.
 
   6. The stream is lost and the values are not: the relay starts a new stream, named by its first entry.
-     `since` is the name of the stream a value leans on; values of the lost one lean on nothing.
+     `stream_name` is the name of the stream a value leans on; values of the lost one lean on nothing.
 
   7. A relay that was stopped in mid-batch and wakes after another has taken over still wants to write
      version 2. The append refuses, because the stream no longer ends where that relay left it, and the
@@ -53,28 +53,28 @@ STREAM_LENGTH = 200_000
 # Shared by both scripts. `put` returns nil when the value went in, else the value that stays. A value of the same
 # version that leans on the stream already goes on doing so.
 _PUT = """
-local function put(key, version, as_of, body, ttl, at, since, leans)
+local function put(key, version, as_of, body, ttl, at, stream_name, leans)
     local current = redis.call('GET', key)
     if current then
         local v, a, s = string.match(current, '^(%d+) (%d+) (%S+)\\n')
         v, a = tonumber(v), tonumber(a)
-        local leaning = v and s == since and s ~= '-'
+        local leaning = v and s == stream_name and s ~= '-'
         if leaning and at > a then a = at end
         if v and (v > tonumber(version) or (v == tonumber(version) and a >= tonumber(as_of))) then
             return current
         end
         if leaning and v == tonumber(version) then leans = true end
     end
-    redis.call('SET', key, version .. ' ' .. as_of .. ' ' .. (leans and since or '-') .. '\\n' .. body, 'EX', ttl)
+    redis.call('SET', key, version .. ' ' .. as_of .. ' ' .. (leans and stream_name or '-') .. '\\n' .. body, 'EX', ttl)
     return nil
 end
 
 local function feed(key)
     local value = redis.call('GET', key)
     if not value then return 0, '-' end
-    local at, since = string.match(value, '^(%d+) (%S+)$')
+    local at, stream_name = string.match(value, '^(%d+) (%S+)$')
     if not at then return 0, '-' end
-    return tonumber(at), since
+    return tonumber(at), stream_name
 end
 
 local function stream_end(key)
@@ -90,11 +90,11 @@ end
 _FILL = (
     _PUT
     + """
-local at, since = feed(KEYS[1])
+local at, stream_name = feed(KEYS[1])
 local last = stream_end(KEYS[2])
 local saw_all = last == '' or tonumber(string.match(last, '^(%d+)')) < tonumber(ARGV[1])
-local leans = saw_all and last ~= '' and since ~= '-'
-local results = {string.format('%.0f', at), since}
+local leans = saw_all and last ~= '' and stream_name ~= '-'
+local results = {string.format('%.0f', at), stream_name}
 for i = 3, #KEYS do
     local n = 4 * (i - 3) + 1
     local missing = ARGV[n + 1] == '0'
@@ -102,7 +102,7 @@ for i = 3, #KEYS do
         results[i] = 0
     else
         local leaning = leans and not missing
-        local winner = put(KEYS[i], ARGV[n + 1], ARGV[n + 2], ARGV[n + 3], ARGV[n + 4], at, since, leaning)
+        local winner = put(KEYS[i], ARGV[n + 1], ARGV[n + 2], ARGV[n + 3], ARGV[n + 4], at, stream_name, leaning)
         results[i] = winner or (leaning and 1 or 0)
     end
 end
@@ -122,10 +122,10 @@ local stream, feed_key = KEYS[1], KEYS[2]
 local last = stream_end(stream)
 if last ~= ARGV[1] then return {'moved', last} end
 
-local at, since = feed(feed_key)
+local at, stream_name = feed(feed_key)
 local values = tonumber(ARGV[5])
 local first_entry = 6 + 4 * values
-if last == '' or since == '-' then since = ARGV[first_entry] end
+if last == '' or stream_name == '-' then stream_name = ARGV[first_entry] end
 
 local prev = last
 for n = first_entry, #ARGV, 5 do
@@ -134,7 +134,7 @@ for n = first_entry, #ARGV, 5 do
     if code ~= '' then
         fields = {'code', code, 'version', version, 'prev', prev}
     elseif ARGV[3] ~= '' then
-        fields = {'at', ARGV[3], 'since', since, 'prev', prev}
+        fields = {'at', ARGV[3], 'since', stream_name, 'prev', prev}
     end
     if number ~= '' then table.insert(fields, 'number') table.insert(fields, number) end
     if removed ~= '' then table.insert(fields, 'removed') table.insert(fields, removed) end
@@ -150,10 +150,10 @@ for n = first_entry, #ARGV, 5 do
 end
 for i = 0, values - 1 do
     local n = 6 + 4 * i
-    put(KEYS[4 + i], ARGV[n], ARGV[n + 1], ARGV[n + 2], ARGV[n + 3], at, since, true)
+    put(KEYS[4 + i], ARGV[n], ARGV[n + 1], ARGV[n + 2], ARGV[n + 3], at, stream_name, true)
 end
 if ARGV[3] ~= '' then at = tonumber(ARGV[3]) end
-redis.call('SET', feed_key, string.format('%.0f', at) .. ' ' .. since)
+redis.call('SET', feed_key, string.format('%.0f', at) .. ' ' .. stream_name)
 redis.call('SET', KEYS[3], ARGV[2])
 return {'appended', prev}
 """
@@ -212,7 +212,7 @@ class Read:
     """One per key, in order."""
     feed_at: int
     """Up to when every committed change has been delivered, microseconds; 0 when nobody delivers."""
-    since: bytes
+    stream_name: bytes
     """The stream's name, which is its first entry's id; `-` for none."""
 
 
@@ -227,7 +227,7 @@ class Filled:
     outcomes: Sequence[Entry | bool]
     """Per value the entry that won instead, or whether what was loaded leans on the feed."""
     feed_at: int
-    since: bytes
+    stream_name: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,11 +236,12 @@ class StreamEnd:
 
     last: str
     feed_at: int
-    since: bytes
+    stream_name: bytes
 
 
 class Heard(NamedTuple):
-    """One entry of the change stream as a follower reads it. A heartbeat has `at` and `since`, a change `code`."""
+    """One entry of the change stream as a follower reads it. A heartbeat has `at` and `stream_name`, a change
+    `code`."""
 
     id: str
     prev: str
@@ -248,7 +249,7 @@ class Heard(NamedTuple):
     version: int = 0
     number: str = ""
     at: int = 0
-    since: bytes = b""
+    stream_name: bytes = b""
     removed: bool = False
 
 
@@ -287,8 +288,8 @@ class Cache:
     async def read(self, epoch: int, keys: Sequence[str]) -> Read:
         """The entries under these keys, and the feed's state at the same moment, in one command."""
         feed, *values = await self._redis.call("MGET", feed_key(epoch), *keys)
-        at, since = _parse_feed(feed)
-        return Read([_parse(value, at, since) for value in values], at, since)
+        at, stream_name = _parse_feed(feed)
+        return Read([_parse(value, at, stream_name) for value in values], at, stream_name)
 
     async def fill(self, epoch: int, values: Sequence[Value], horizon: int) -> Filled:
         """Store each value unless the cache knows better. `horizon` is the xmin of the snapshot they were read in.
@@ -300,9 +301,9 @@ class Cache:
         for value in values:
             arguments += (value.version, value.as_of, value.body, value.ttl)
         keys = [feed_key(epoch), stream_key(epoch), *(value.key for value in values)]
-        at, since, *results = await self._fill.run(self._redis, keys, arguments)
+        at, stream_name, *results = await self._fill.run(self._redis, keys, arguments)
         feed_at = int(at)
-        return Filled([_outcome(result, feed_at, since) for result in results], feed_at, since)
+        return Filled([_outcome(result, feed_at, stream_name) for result in results], feed_at, stream_name)
 
     async def append(
         self, epoch: int, last: str, changes: Sequence[Change], values: Sequence[Value], heartbeat: int | None
@@ -397,22 +398,22 @@ class _Script:
 
 def _parse_feed(value: bytes | None) -> tuple[int, bytes]:
     try:
-        at, since = (value or b"0 -").split(b" ")
-        return int(at), since
+        at, stream_name = (value or b"0 -").split(b" ")
+        return int(at), stream_name
     except ValueError:
         UNREADABLE.inc()
         return 0, b"-"
 
 
-def _parse(value: bytes | None, feed_at: int, feed_since: bytes) -> Entry | None:
+def _parse(value: bytes | None, feed_at: int, feed_stream: bytes) -> Entry | None:
     """The entry; None for one that is not there or not in our form, so that it spoils nothing but itself."""
     if value is None:
         return None
     try:
         head, _, body = value.partition(b"\n")
-        version, own, since = head.split(b" ")
+        version, own, stream_name = head.split(b" ")
         as_of = int(own)
-        leans = since == feed_since and since != b"-"
+        leans = stream_name == feed_stream and stream_name != b"-"
         if leans and feed_at > as_of:
             as_of = feed_at
         return Entry(int(version), as_of, body, leans)
@@ -421,10 +422,10 @@ def _parse(value: bytes | None, feed_at: int, feed_since: bytes) -> Entry | None
         return None
 
 
-def _outcome(result: int | bytes, feed_at: int, since: bytes) -> Entry | bool:
+def _outcome(result: int | bytes, feed_at: int, stream_name: bytes) -> Entry | bool:
     if isinstance(result, int):
         return result == 1
-    return _parse(result, feed_at, since) or False
+    return _parse(result, feed_at, stream_name) or False
 
 
 def _heard(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Heard:
@@ -435,6 +436,6 @@ def _heard(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Heard:
         int(fields.get(b"version", 0)),
         fields.get(b"number", b"").decode(),
         int(fields.get(b"at", 0)),
-        fields.get(b"since", b""),
+        fields.get(b"since", b""),  # its name on the wire, which releases share
         b"removed" in fields,
     )

@@ -9,6 +9,17 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+PRESENT = """
+SELECT now()                                                            AS asked_at,
+       heartbeat.at                                                     AS beat_at,
+       CASE WHEN pg_is_in_recovery() THEN heartbeat.at ELSE now() END   AS as_of,
+       pg_is_in_recovery()                                              AS standby,
+       pg_snapshot_xmin(pg_current_snapshot())::text::bigint            AS horizon,
+       (SELECT max(number)  FROM epoch)                                 AS epoch,
+       (SELECT max(version) FROM schema_version)                        AS schema_version
+  FROM heartbeat
+"""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _SAMPLE_LIFETIME = 10.0
@@ -56,3 +67,8 @@ class DatabaseClock:
             self._offset = microseconds(database_time) / 1_000_000 - asked_at
             self._round_trip = round_trip
             self._sampled_at = now
+
+
+# now() is the time this statement's transaction began, before its snapshot was taken: whatever the statement sees was
+# certainly true then. A standby knows only what has reached it, so there the heartbeat row, read in the same snapshot,
+# says how far that is. Every transaction below `horizon` had ended when the snapshot was taken.

@@ -175,3 +175,27 @@ def _dates(record: Record) -> dict[str, Any]:
         "finished_at": local(record.finished_at),
         "returned_at": local(record.returned_at),
     }
+
+
+def pack_row(row: Any) -> bytes:
+    """A dossier row as the bytes the cache holds; empty for a removed dossier, which has no content."""
+    if row["removed"]:
+        return b""
+    return pack(
+        Record(
+            code=row["code"],
+            version=row["version"],
+            status=row["status"],
+            service=row["service"],
+            agency=row["agency"],
+            submitted_at=row["submitted_at"],
+            received_at=row["received_at"],
+            due_at=row["due_at"],
+            finished_at=row["finished_at"],
+            returned_at=row["returned_at"],
+            official_number=row["official_number"],
+            action_needed=row["action_needed"],
+            timeline=steps(row["timeline"]),
+            key_serial=row["key_serial"],
+        )
+    )

@@ -30,8 +30,8 @@ import redis.asyncio
 from aiohttp import ClientSession, TCPConnector, web
 from prometheus_client import REGISTRY
 
-from lookup.reading import reader, shedding
-from lookup.reading.reader import ReadThrough
+from lookup.reading import read_through, shedding
+from lookup.reading.read_through import ReadThrough
 from lookup.reading.shedding import Load
 from lookup.web import hotpath
 from ops.http import bodies, server
@@ -54,7 +54,7 @@ SPARE = 1000
 """Descriptors left for everything else."""
 OF_THE_POOLS = {"hoso24_reader": 4, "redis": 16 + 1 + 2 + 1}
 """How many connections there may be; to Redis the lookup's, its feed's, the relay's, and that of the one who counts."""
-CLASSES = (ExpressProtocol, web.Request, hotpath._Asked, reader._Lookup)
+CLASSES = (ExpressProtocol, web.Request, hotpath._Asked, read_through._Lookup)
 MISSING = "/api/v1/dossiers/G99.11.01-260101-0001"
 
 Client = socket.socket

@@ -16,6 +16,7 @@ import pytest
 import redis.asyncio
 from prometheus_client import REGISTRY
 
+from lookup import clock
 from lookup.cache import Cache
 from lookup.reading import hosts, store
 from lookup.upkeep import pulse
@@ -230,9 +231,9 @@ async def test_loop_a_little_late_at_every_turn_opens_no_breaker(database: Datab
 def postgres_slow(seconds: float) -> Iterator[None]:
     """Every statement about dossiers or the present takes so long more, in Postgres."""
     asleep = f"FROM heartbeat CROSS JOIN (SELECT pg_sleep({seconds})) AS asleep\n"
-    present = hosts.PRESENT.replace("FROM heartbeat\n", asleep)
+    present = clock.PRESENT.replace("FROM heartbeat\n", asleep)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store, "DOSSIERS", store.DOSSIERS.replace(hosts.PRESENT, present))
+        patch.setattr(store, "DOSSIERS", store.DOSSIERS.replace(clock.PRESENT, present))
         patch.setattr(hosts, "PRESENT", present)
         assert "asleep" in store.DOSSIERS
         yield

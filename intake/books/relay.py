@@ -21,7 +21,7 @@ from intake.books import lost_tail
 from lookup import schema
 from lookup.cache import Cache, Change, EntryTooSmallError, StreamMovedError, Value, dossier_key, number_key
 from lookup.clock import microseconds
-from lookup.reading.store import encode
+from lookup.dossier import pack_row
 from ops.errors import Unavailable
 from ops.observe.redaction import first_line
 from ops.stores.postgres import POSTGRES_AWAY, connect_directly
@@ -300,7 +300,7 @@ class Relay:
         as_of = microseconds(row["asked_at"])
         record = {**row, "version": row["dossier_version"], "official_number": row["dossier_number"]}
         code, version = row["code"], row["dossier_version"]
-        values = [Value(dossier_key(self._epoch, code), version, as_of, encode(record), self._record_ttl)]
+        values = [Value(dossier_key(self._epoch, code), version, as_of, pack_row(record), self._record_ttl)]
         if row["official_number"]:
             key = number_key(self._epoch, row["official_number"])
             values.append(Value(key, row["version"], as_of, code.encode(), self._record_ttl))

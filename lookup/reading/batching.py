@@ -25,15 +25,15 @@ ENOUGH = 32
 _log = logging.getLogger(__name__)
 
 
-class Places:
+class Permits:
     """How many round trips may be under way at once, for however many stages share them."""
 
     def __init__(self, count: int) -> None:
         self.count = count
         self.free = count
-        self._sharers: list[Stage[Any]] = []
+        self._sharers: list[BatchQueue[Any]] = []
 
-    def shared_by(self, stage: "Stage[Any]") -> None:
+    def shared_by(self, stage: "BatchQueue[Any]") -> None:
         """Tell this stage whenever a place has become free."""
         self._sharers.append(stage)
 
@@ -47,7 +47,7 @@ class Places:
         self._sharers.append(self._sharers.pop(0))
 
 
-class Stage(Generic[T]):
+class BatchQueue(Generic[T]):
     """Gathers items and takes them on a round trip with `run(items)`, in batches of at most `largest`.
 
     `run` sees to every item it is given, whatever happens; one it raises for all the same is handed to `failed`, and
@@ -65,7 +65,7 @@ class Stage(Generic[T]):
         self,
         run: Callable[[list[T]], Awaitable[None]],
         *,
-        places: Places,
+        permits: Permits,
         largest: int,
         wanted: Callable[[T], bool] = lambda _: True,
         failed: Callable[[list[T], Exception], None] = lambda *_: None,
@@ -73,7 +73,7 @@ class Stage(Generic[T]):
         lateness: Callable[[float], float] = lambda _: 0.0,
     ) -> None:
         self._run_batch = run
-        self._places = places
+        self._permits = permits
         self._largest = largest
         self._wanted = wanted
         self._failed = failed
@@ -91,7 +91,7 @@ class Stage(Generic[T]):
         self._slow = False
         self._timer: asyncio.TimerHandle | None = None
         self._batches: set[asyncio.Task[None]] = set()
-        places.shared_by(self)
+        permits.shared_by(self)
 
     @property
     def waiting(self) -> int:
@@ -116,7 +116,7 @@ class Stage(Generic[T]):
     def start_soon(self) -> None:
         """Begin a batch with what has gathered, if it is time for one and there is a place."""
         # One turn of the loop later, so that everything that became ready in this turn travels together.
-        if self._gathering and not self._starting and self._places.free and self._is_time():
+        if self._gathering and not self._starting and self._permits.free and self._is_time():
             self._starting = True
             asyncio.get_running_loop().call_soon(self._start)
 
@@ -129,11 +129,11 @@ class Stage(Generic[T]):
 
     def _start(self) -> None:
         self._starting = False
-        while self._places.free and self._gathering and self._is_time():
+        while self._permits.free and self._gathering and self._is_time():
             batch = self._next_batch()
             if not batch:
                 continue
-            self._places.free -= 1
+            self._permits.free -= 1
             self._under_way += 1
             # In a context of its own: a batch is no part of the request that happened to begin it.
             task = asyncio.create_task(self._run(batch), context=contextvars.Context())
@@ -179,7 +179,7 @@ class Stage(Generic[T]):
             self._failed(batch, error)
         finally:
             self._under_way -= 1
-            self._places.give_back(nobody=closing)
+            self._permits.give_back(nobody=closing)
 
     def _learn(self, seconds: float, items: int) -> None:
         if seconds > self._target:

@@ -110,7 +110,7 @@ class Feed:
         """The id of the last entry seen."""
         self.at = 0
         """Everything committed before this moment has come by, as long as the generation lasts; microseconds."""
-        self.since = b"-"
+        self.stream_name = b"-"
         self.trusted_until = 0
         """From this moment on, a copy that leans on the feed is judged by its age like any other; microseconds."""
         self.slowest = 0
@@ -133,7 +133,7 @@ class Feed:
         if epoch > self.epoch:
             self._new_generation("epoch")
             self.epoch = epoch
-            self.position, self.at, self.since, self.trusted_until = "", 0, b"-", 0
+            self.position, self.at, self.stream_name, self.trusted_until = "", 0, b"-", 0
             self._ends.clear()
             self.floors.clear()
             self.number_floors.clear()
@@ -148,13 +148,13 @@ class Feed:
         """Begin to follow from here."""
         self._new_generation("join")
         self.position = end.last
-        self._beat(end.feed_at, end.since)
+        self._beat(end.feed_at, end.stream_name)
 
     def leave(self) -> None:
         """The stream cannot be followed any more."""
-        if self.since != b"-":
+        if self.stream_name != b"-":
             self._new_generation("lost")
-            self.since = b"-"
+            self.stream_name = b"-"
             self.trusted_until = 0
 
     def hear(self, entry: Heard) -> None:
@@ -165,9 +165,9 @@ class Feed:
         if entry.code:
             self._change(entry)
         elif entry.at:
-            if entry.since != self.since:
+            if entry.stream_name != self.stream_name:
                 self._new_generation("stream")
-            self._beat(entry.at, entry.since)
+            self._beat(entry.at, entry.stream_name)
             self.slowest = max(self.slowest, self.age)
 
     def as_of(self, copy: Copy) -> int:
@@ -177,10 +177,10 @@ class Feed:
         at = self.at if copy.trusted == self.generation else self._ends.get(copy.trusted, 0)
         return max(copy.as_of, at)
 
-    def trusts(self, asked: Mark, feed_at: int, since: bytes) -> bool:
+    def trusts(self, asked: Mark, feed_at: int, stream_name: bytes) -> bool:
         """Whether a reply of Redis that leans on the stream leans on this feed (step 4)."""
-        same = asked.generation == self.generation and since == self.since
-        return same and since != b"-" and feed_at >= asked.at
+        same = asked.generation == self.generation and stream_name == self.stream_name
+        return same and stream_name != b"-" and feed_at >= asked.at
 
     def _dropped(self, code: str, copy: Copy) -> None:
         """Memory had to let go of a copy. If that may hold a version the feed has yet to bring, it stays the floor."""
@@ -199,10 +199,10 @@ class Feed:
             copy.as_of = self.as_of(copy)
             copy.trusted = copy.generation = 0
 
-    def _beat(self, at: int, since: bytes) -> None:
+    def _beat(self, at: int, stream_name: bytes) -> None:
         self.at = max(self.at, at)
-        self.since = since
-        self.trusted_until = self.at + self._trust if since != b"-" else 0
+        self.stream_name = stream_name
+        self.trusted_until = self.at + self._trust if stream_name != b"-" else 0
         metrics.FEED_AGE.set((self._clock.now() - self.at) / SECOND)
 
     def _new_generation(self, why: str) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from lookup.clock import DatabaseClock, microseconds
+from lookup.clock import PRESENT, DatabaseClock, microseconds
 from lookup.reading.freshness import SECOND
 from lookup.schema import ASKS_FOR
 from ops.errors import Unavailable
@@ -19,20 +19,6 @@ from ops.stores import urls
 from ops.stores.breaker import Breaker
 from ops.stores.calls import Lateness
 from ops.stores.postgres import Postgres
-
-# now() is the time this statement's transaction began, before its snapshot was taken: whatever the statement sees was
-# certainly true then. A standby knows only what has reached it, so there the heartbeat row, read in the same snapshot,
-# says how far that is. Every transaction below `horizon` had ended when the snapshot was taken.
-PRESENT = """
-SELECT now()                                                            AS asked_at,
-       heartbeat.at                                                     AS beat_at,
-       CASE WHEN pg_is_in_recovery() THEN heartbeat.at ELSE now() END   AS as_of,
-       pg_is_in_recovery()                                              AS standby,
-       pg_snapshot_xmin(pg_current_snapshot())::text::bigint            AS horizon,
-       (SELECT max(number)  FROM epoch)                                 AS epoch,
-       (SELECT max(version) FROM schema_version)                        AS schema_version
-  FROM heartbeat
-"""
 
 # Once a second, and so not part of every batch.
 PROBE = PRESENT.replace("  FROM heartbeat\n", f"     , ({ASKS_FOR}) AS schema_asks_for\n  FROM heartbeat\n")

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lookup import dossier
-from lookup.clock import microseconds
-from lookup.dossier import Record
-from lookup.reading.hosts import PRESENT, Hosts
+from lookup.clock import PRESENT, microseconds
+from lookup.reading.hosts import Hosts
 
 # The first row says what Host.ask wants to know, the others are what was found: one statement, so one snapshot.
 # LATERAL with LIMIT keeps the planner from ever hashing or scanning whole partitions, at any batch size.
@@ -97,7 +96,7 @@ def _loaded(present: Any, found: dict[str, tuple[int, bytes]]) -> Loaded:
 
 
 def _packed(row: Any) -> bytes:
-    """A row of DOSSIERS as `encode` would make it: its columns are in the order in which a record is packed."""
+    """A row of DOSSIERS as `pack_row` would make it: its columns are in the order in which a record is packed."""
     if row[_REMOVED]:
         return b""
     return dossier.pack((*row[_FIRST_COLUMN:_TIMELINE], dossier.steps(row[_TIMELINE]), row[_KEY_SERIAL]))
@@ -105,27 +104,3 @@ def _packed(row: Any) -> bytes:
 
 _CODE, _VERSION = _FIRST_COLUMN, _FIRST_COLUMN + 1
 _TIMELINE, _KEY_SERIAL, _REMOVED = _FIRST_COLUMN + 12, _FIRST_COLUMN + 13, _FIRST_COLUMN + 14
-
-
-def encode(row: Any) -> bytes:
-    """A dossier row as the bytes the cache holds; empty for a removed dossier, which has no content."""
-    if row["removed"]:
-        return b""
-    return dossier.pack(
-        Record(
-            code=row["code"],
-            version=row["version"],
-            status=row["status"],
-            service=row["service"],
-            agency=row["agency"],
-            submitted_at=row["submitted_at"],
-            received_at=row["received_at"],
-            due_at=row["due_at"],
-            finished_at=row["finished_at"],
-            returned_at=row["returned_at"],
-            official_number=row["official_number"],
-            action_needed=row["action_needed"],
-            timeline=dossier.steps(row["timeline"]),
-            key_serial=row["key_serial"],
-        )
-    )

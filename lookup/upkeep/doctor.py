@@ -7,9 +7,9 @@ from typing import Any
 
 from lookup import schema
 from lookup.cache import Cache
-from lookup.clock import microseconds
+from lookup.clock import PRESENT, microseconds
 from lookup.reading.freshness import SECOND
-from lookup.reading.hosts import LARGEST_LAG, PRESENT, nth_host
+from lookup.reading.hosts import LARGEST_LAG, nth_host
 from lookup.schema import grants
 from lookup.schema.grants import ANY_COLUMN, EVERYBODY, ROLES, Grant
 from ops.doctor.findings import Check, Finding, Verdict

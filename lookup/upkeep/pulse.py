@@ -13,7 +13,7 @@ from lookup.catalogue import CatalogueCopy
 from lookup.reading.freshness import SECOND
 from lookup.reading.hosts import Hosts
 from lookup.reading.memory import Memory
-from lookup.reading.reader import Vitals
+from lookup.reading.vitals import Vitals
 from lookup.upkeep.freshness_sli import Slices
 from lookup.web.service_pages import ServiceBoard
 from ops.errors import Unavailable

@@ -16,12 +16,12 @@ from enum import Enum
 import asyncpg
 import msgspec
 
-from lookup.clock import microseconds, moment
+from lookup.clock import PRESENT, microseconds, moment
 from lookup.maintenance import Notice, Part
 from lookup.reading.freshness import SECOND
-from lookup.reading.hosts import PRESENT, Hosts
-from lookup.reading.reader import Vitals
+from lookup.reading.hosts import Hosts
 from lookup.reading.shedding import Load
+from lookup.reading.vitals import Vitals
 from ops.errors import Unavailable
 
 SILENT_AFTER = 20 * SECOND

@@ -29,7 +29,8 @@ from lookup.codes_in_logs import pseudonym
 from lookup.dossier import unpack
 from lookup.reading.freshness import SECOND
 from lookup.reading.memory import Copy, Memory, Rendered
-from lookup.reading.reader import Answer, Found
+from lookup.reading.read_through import Answer
+from lookup.reading.reader import Found
 from lookup.reading.shedding import REFUSED_AFTER, Overloaded
 from lookup.web.api import KEY_HEADER, PATH, Desk, DossierNotFound, etag
 from ops.errors import Internal, Refusal, Unavailable

@@ -1,4 +1,4 @@
-"""One round trip per moment, never more of them than there are places, and nobody is left behind."""
+"""One round trip per moment, never more of them than there are permits, and nobody is left behind."""
 
 import asyncio
 import gc
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from lookup.reading import batching
-from lookup.reading.batching import ENOUGH, FIRST_PACE, SMALLEST, Places, Stage
+from lookup.reading.batching import ENOUGH, FIRST_PACE, SMALLEST, BatchQueue, Permits
 from ops.observe.logs import request_id
 
 
@@ -76,15 +76,15 @@ async def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def stage_of(
     ferry: Ferry,
     *,
-    places: Places | int = 1,
+    permits: Permits | int = 1,
     largest: int = 256,
     wanted: Callable[[str], bool] = lambda _: True,
     failed: Callable[[list[str], Exception], None] = lambda *_: None,
     target: float = 60.0,
-) -> Stage[str]:
+) -> BatchQueue[str]:
     """A stage for which no batch is slow, unless the test says so."""
-    places = places if isinstance(places, Places) else Places(places)
-    return Stage(ferry.run, places=places, largest=largest, wanted=wanted, failed=failed, target=target)
+    permits = permits if isinstance(permits, Permits) else Permits(permits)
+    return BatchQueue(ferry.run, permits=permits, largest=largest, wanted=wanted, failed=failed, target=target)
 
 
 async def turns(count: int = 10) -> None:
@@ -93,7 +93,7 @@ async def turns(count: int = 10) -> None:
         await asyncio.sleep(0)
 
 
-async def arrive(stage: Stage[str], *items: str) -> None:
+async def arrive(stage: BatchQueue[str], *items: str) -> None:
     """All of them enter in one turn, and whatever can begin begins."""
     for item in items:
         stage.enter(item)
@@ -134,17 +134,17 @@ async def test_next_batch_gathers_while_one_is_under_way() -> None:
     assert stage.waiting == 0
 
 
-@pytest.mark.parametrize("places", [1, 2, 4])
+@pytest.mark.parametrize("permits", [1, 2, 4])
 async def test_never_more_batches_under_way_than_places_nor_larger_and_every_item_once_and_in_order(
-    places: int,
+    permits: int,
 ) -> None:
     ferry = Ferry()
-    stage = stage_of(ferry, places=places, largest=3)
+    stage = stage_of(ferry, permits=permits, largest=3)
     await arrive(stage, *names(40))
-    assert ferry.under_way == places
+    assert ferry.under_way == permits
     ferry.let_go()
     await turns(500)
-    assert ferry.most_under_way == places
+    assert ferry.most_under_way == permits
     assert ferry.sizes == [3] * 13 + [1]
     assert [item for batch in ferry.batches for item in batch] == names(40)
 
@@ -154,7 +154,7 @@ async def test_enough_who_wait_are_taken_along_beside_a_batch_under_way_and_fewe
     largest: int, enough: int
 ) -> None:
     ferry = Ferry()
-    stage = stage_of(ferry, places=2, largest=largest)
+    stage = stage_of(ferry, permits=2, largest=largest)
     await arrive(stage, "first")
     await arrive(stage, *names(enough - 1))
     assert ferry.batches == [["first"]]
@@ -164,7 +164,7 @@ async def test_enough_who_wait_are_taken_along_beside_a_batch_under_way_and_fewe
 
 async def test_who_waits_is_taken_along_beside_a_batch_that_is_slow_and_not_before(clock: Clock) -> None:
     ferry = Ferry()
-    stage = stage_of(ferry, places=3, target=1.0)
+    stage = stage_of(ferry, permits=3, target=1.0)
     await arrive(stage, "a")
     await arrive(stage, "b")
     await clock.move(0.9)
@@ -180,7 +180,7 @@ async def test_who_waits_is_taken_along_beside_a_batch_that_is_slow_and_not_befo
 
 async def test_who_comes_when_the_batch_under_way_is_slow_already_does_not_wait(clock: Clock) -> None:
     ferry = Ferry()
-    stage = stage_of(ferry, places=2, target=1.0)
+    stage = stage_of(ferry, permits=2, target=1.0)
     await arrive(stage, "a")
     await clock.move(1.1)
     await arrive(stage, "b")
@@ -189,7 +189,7 @@ async def test_who_comes_when_the_batch_under_way_is_slow_already_does_not_wait(
 
 async def test_batch_is_not_called_slow_by_the_time_of_the_one_before(clock: Clock) -> None:
     ferry = Ferry(open_=True)
-    stage = stage_of(ferry, places=2, target=1.0)
+    stage = stage_of(ferry, permits=2, target=1.0)
     await arrive(stage, "a")
     ferry.hold()
     await clock.move(0.9)
@@ -226,10 +226,10 @@ async def test_item_that_is_left_out_takes_nobody_s_room() -> None:
 
 async def test_where_all_are_left_out_no_place_is_used_and_nothing_is_left_behind() -> None:
     ferry = Ferry()
-    places = Places(1)
-    stage = stage_of(ferry, places=places, wanted=lambda item: item == "z")
+    permits = Permits(1)
+    stage = stage_of(ferry, permits=permits, wanted=lambda item: item == "z")
     await arrive(stage, *"abc")
-    assert (ferry.batches, stage.waiting, places.free) == ([], 0, 1)
+    assert (ferry.batches, stage.waiting, permits.free) == ([], 0, 1)
     assert pending_timers() == []
     await arrive(stage, "z")
     assert ferry.batches == [["z"]]
@@ -256,9 +256,9 @@ async def test_batch_that_raises_is_handed_over_and_logged_and_the_next_one_goes
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     ferry = Ferry()
-    places = Places(1)
+    permits = Permits(1)
     failures: list[tuple[list[str], Exception]] = []
-    stage = stage_of(ferry, places=places, failed=lambda items, error: failures.append((items, error)))
+    stage = stage_of(ferry, permits=permits, failed=lambda items, error: failures.append((items, error)))
     ferry.error = gone = ConnectionError("gone")
     await arrive(stage, "a", "b")
     ferry.error = None
@@ -271,18 +271,18 @@ async def test_batch_that_raises_is_handed_over_and_logged_and_the_next_one_goes
     assert record.exc_info is not None
     assert record.exc_info[1] is gone
     assert ferry.batches == [["a", "b"], ["c"]]
-    assert places.free == 1
+    assert permits.free == 1
 
 
 async def test_batch_that_is_cancelled_gives_its_place_back() -> None:
     ferry = Ferry()
-    places = Places(1)
-    stage = stage_of(ferry, places=places)
+    permits = Permits(1)
+    stage = stage_of(ferry, permits=permits)
     await arrive(stage, "a")
     for batch in list(stage._batches):
         batch.cancel()
     await turns()
-    assert (ferry.under_way, places.free) == (0, 1)
+    assert (ferry.under_way, permits.free) == (0, 1)
     await arrive(stage, "b")
     assert ferry.batches == [["a"], ["b"]]
 
@@ -297,8 +297,8 @@ async def test_batch_that_is_cancelled_gives_its_place_back() -> None:
 )
 def test_loop_that_closes_in_mid_run_leaves_no_warning(caplog: pytest.LogCaptureFixture, behind: str) -> None:
     async def leave_early() -> None:
-        places = Places(1)
-        stage, another = (stage_of(Ferry(), places=places) for _ in range(2))
+        permits = Permits(1)
+        stage, another = (stage_of(Ferry(), permits=permits) for _ in range(2))
         await arrive(stage, "a")
         if behind != "nobody":
             await arrive(stage if behind == "others" else another, "b")
@@ -310,8 +310,8 @@ def test_loop_that_closes_in_mid_run_leaves_no_warning(caplog: pytest.LogCapture
 
 async def test_nothing_is_left_behind(clock: Clock) -> None:
     ferry = Ferry(clock, open_=True)
-    places = Places(2)
-    stage = stage_of(ferry, places=places, largest=2, wanted=lambda item: item not in "bcd", target=1.0)
+    permits = Permits(2)
+    stage = stage_of(ferry, permits=permits, largest=2, wanted=lambda item: item not in "bcd", target=1.0)
     before = asyncio.all_tasks()
     await arrive(stage, *"abcdefgh")
     ferry.error = ConnectionError("gone")
@@ -322,16 +322,16 @@ async def test_nothing_is_left_behind(clock: Clock) -> None:
     assert pending_timers() == []
     assert asyncio.all_tasks() == before
     assert (stage.waiting, stage._under_way, stage._batches, stage._starting) == (0, 0, set(), False)
-    assert places.free == places.count == 2
+    assert permits.free == permits.count == 2
 
 
-# -- places that are shared ------------------------------------------------------------------------------------
+# -- permits that are shared ------------------------------------------------------------------------------------
 
 
 async def test_stages_that_share_places_never_take_more_than_there_are() -> None:
     ferry = Ferry()
-    places = Places(2)
-    one, other = (stage_of(ferry, places=places, largest=1) for _ in range(2))
+    permits = Permits(2)
+    one, other = (stage_of(ferry, permits=permits, largest=1) for _ in range(2))
     await arrive(one, *names(6, "a"))
     await arrive(other, *names(6, "b"))
     assert ferry.under_way == 2
@@ -339,14 +339,14 @@ async def test_stages_that_share_places_never_take_more_than_there_are() -> None
     await turns(200)
     assert sorted(item for batch in ferry.batches for item in batch) == names(6, "a") + names(6, "b")
     assert ferry.most_under_way == 2
-    assert places.free == 2
+    assert permits.free == 2
 
 
 async def test_stages_that_share_places_take_turns() -> None:
     ferry = Ferry(open_=True)
-    places = Places(1)
+    permits = Permits(1)
     for letter in "abc":
-        stage = stage_of(ferry, places=places, largest=1)
+        stage = stage_of(ferry, permits=permits, largest=1)
         for item in names(6, letter):
             stage.enter(item)
     await turns(200)
@@ -410,7 +410,7 @@ async def test_batches_that_are_not_both_quick_and_full_do_not_grow(clock: Clock
 
 async def test_fewer_are_enough_where_batches_have_shrunk(clock: Clock) -> None:
     ferry = Ferry(clock, open_=True)
-    stage = stage_of(ferry, places=2, largest=64, target=1.0)
+    stage = stage_of(ferry, permits=2, largest=64, target=1.0)
     ferry.seconds = 1.1
     await arrive(stage, *names(SMALLEST))
     ferry.hold()
@@ -423,7 +423,7 @@ async def test_fewer_are_enough_where_batches_have_shrunk(clock: Clock) -> None:
 
 async def test_wait_is_expected_by_the_pace_at_which_others_were_taken_along(clock: Clock) -> None:
     ferry = Ferry(clock, open_=True)
-    stage = stage_of(ferry, places=2, largest=10, target=10.0)
+    stage = stage_of(ferry, permits=2, largest=10, target=10.0)
     assert stage.expected_wait == 0.0
     ferry.seconds = 0.8
     await arrive(stage, *names(1000))
@@ -475,7 +475,7 @@ async def test_first_to_come_after_a_quiet_hour_expects_no_wait(clock: Clock) ->
 async def test_batches_do_not_shrink_for_what_the_loop_itself_was_late(clock: Clock) -> None:
     ferry = Ferry(clock, open_=True)
     ferry.seconds = 0.8
-    stage = Stage(ferry.run, places=Places(1), largest=64, target=0.1, lateness=lambda _: 0.75)
+    stage = BatchQueue(ferry.run, permits=Permits(1), largest=64, target=0.1, lateness=lambda _: 0.75)
     await arrive(stage, *names(640))
     await turns(100)
     assert ferry.sizes == [64] * 10
@@ -488,7 +488,7 @@ async def test_batch_is_no_part_of_the_request_that_began_it() -> None:
         seen.append(request_id.get())
         request_id.set("the batch's own")
 
-    stage = Stage(run, places=Places(1), largest=2)
+    stage = BatchQueue(run, permits=Permits(1), largest=2)
     request_id.set("somebody's")
     for item in "abc":
         stage.enter(item)

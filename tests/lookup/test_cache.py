@@ -98,7 +98,7 @@ async def test_heartbeat_carries_what_leans_on_the_feed_forward(cache: Cache) ->
     assert await fill(cache, value(1, NOON + 1), horizon=11) == [True]
     await cache.append(1, last, [beat(11)], [], NOON + 60 * SECOND)
     read = await cache.read(1, [KEY])
-    assert (read.feed_at, read.since) == (NOON + 60 * SECOND, b"10-0")
+    assert (read.feed_at, read.stream_name) == (NOON + 60 * SECOND, b"10-0")
     assert read.entries[0] == Entry(1, NOON + 60 * SECOND, b"body 1", leans=True)
 
 
@@ -301,11 +301,11 @@ async def test_follower_joins_at_the_end_and_hears_what_comes_after(cache: Cache
     last = await cache.append(1, last, [Change("11-1", "c", 2, "01234/2026/99901"), beat(12)], [], NOON + SECOND)
     assert await cache.follow(1, end.last, wait=1.0) == [
         Heard("11-1", "10-0", "c", 2, "01234/2026/99901"),
-        Heard("12-0", "11-1", at=NOON + SECOND, since=b"10-0"),
+        Heard("12-0", "11-1", at=NOON + SECOND, stream_name=b"10-0"),
     ]
     assert await cache.follow(1, last, wait=0.01) == []
 
 
 async def test_follower_of_an_empty_stream_hears_its_first_entry(cache: Cache) -> None:
     await cache.append(1, "", [beat(10)], [], NOON)
-    assert await cache.follow(1, "", wait=1.0) == [Heard("10-0", "", at=NOON, since=b"10-0")]
+    assert await cache.follow(1, "", wait=1.0) == [Heard("10-0", "", at=NOON, stream_name=b"10-0")]

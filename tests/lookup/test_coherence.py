@@ -31,9 +31,11 @@ from lookup.code import DossierCode
 from lookup.reading.feed import Feed, Floors
 from lookup.reading.freshness import SECOND, Freshness
 from lookup.reading.memory import OVERHEAD, Memory
-from lookup.reading.reader import Found, Missing, Reader, ReadThrough, Vitals
+from lookup.reading.read_through import ReadThrough
+from lookup.reading.reader import Found, Missing, Reader
 from lookup.reading.shedding import Queue, Shedding
 from lookup.reading.store import Loaded
+from lookup.reading.vitals import Vitals
 from ops.errors import Unavailable
 from ops.stores.breaker import Breaker
 from tests.lookup import world

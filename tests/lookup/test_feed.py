@@ -56,8 +56,8 @@ def keep(feed: Feed, memory: Memory, version: int = 1, *, leans: bool = True) ->
     return copy
 
 
-def beat(feed: Feed, xid: int, prev: str, since: bytes = b"10-0") -> Heard:
-    return Heard(f"{xid}-0", prev, at=now(feed), since=since)
+def beat(feed: Feed, xid: int, prev: str, stream_name: bytes = b"10-0") -> Heard:
+    return Heard(f"{xid}-0", prev, at=now(feed), stream_name=stream_name)
 
 
 def test_copies_are_trusted_no_longer_than_half_the_soft_age(monotonic: Monotonic, memory: Memory) -> None:
@@ -112,9 +112,9 @@ def test_bound_number_is_a_floor_of_its_own(feed: Feed) -> None:
     "entry",
     [
         Heard("12-1", "11-5", "another", 2),
-        Heard("12-0", "11-5", at=1, since=b"10-0"),
+        Heard("12-0", "11-5", at=1, stream_name=b"10-0"),
         Heard("11-1", "", "first of a stream that was trimmed or begun anew", 2),
-        Heard("11-0", "10-0", at=1, since=b"9-0"),
+        Heard("11-0", "10-0", at=1, stream_name=b"9-0"),
     ],
     ids=["change after a gap", "heartbeat after a gap", "another beginning", "another stream"],
 )
@@ -248,7 +248,7 @@ async def test_follower_hears_changes_and_heartbeats(redis_url: str, cache: Cach
         last = await cache.append(1, last, [Change("12-0")], [], at)
         await reaches(feed, last)
         assert feed.floors.of("code-2499") == 2
-        assert (feed.at, feed.since, feed.generation) == (at, b"10-0", generation)
+        assert (feed.at, feed.stream_name, feed.generation) == (at, b"10-0", generation)
 
 
 async def test_stream_that_is_gone_and_begun_anew_is_another_one(redis_url: str, cache: Cache) -> None:
@@ -262,7 +262,7 @@ async def test_stream_that_is_gone_and_begun_anew_is_another_one(redis_url: str,
         await cache.append(1, "", [Change("20-0")], [], clock.now())
         await reaches(feed, "20-0")
         assert feed.generation > generation
-        assert feed.since == b"20-0"
+        assert feed.stream_name == b"20-0"
 
 
 async def test_follower_changes_over_to_a_new_epoch(redis_url: str, cache: Cache) -> None:
@@ -275,7 +275,7 @@ async def test_follower_changes_over_to_a_new_epoch(redis_url: str, cache: Cache
         value = Value(dossier_key(2, CODE), 1, clock.now(), b"body", 60)
         await cache.append(2, "", [Change("3-1", CODE, 1), Change("4-0")], [value], clock.now())
         await reaches(feed, "4-0")
-        assert feed.since == b"3-1"
+        assert feed.stream_name == b"3-1"
 
 
 async def test_follower_comes_back_after_redis_was_away(fragile: "object") -> None:

@@ -34,7 +34,7 @@ class Process:
             self.clock.seconds += 1
             if beats:
                 at = int((self.clock.seconds - delay) * SECOND)
-                self.feed.hear(Heard(f"{at}-0", self.feed.position, at=at, since=b"1-0"))
+                self.feed.hear(Heard(f"{at}-0", self.feed.position, at=at, stream_name=b"1-0"))
             self.slices.look()
 
     @property

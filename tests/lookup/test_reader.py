@@ -8,13 +8,14 @@ from prometheus_client import REGISTRY
 
 from lookup.cache import Cache, Change, Heard, StreamEnd, Value, dossier_key
 from lookup.clock import DatabaseClock
-from lookup.reading.batching import Places
+from lookup.reading.batching import Permits
 from lookup.reading.feed import Feed
 from lookup.reading.freshness import SECOND, Freshness
 from lookup.reading.memory import Memory
-from lookup.reading.reader import ReadThrough, StatusUnavailable, Vitals
+from lookup.reading.read_through import ReadThrough, StatusUnavailable
 from lookup.reading.shedding import Load, Overloaded, Shedding
 from lookup.reading.store import Loaded
+from lookup.reading.vitals import Vitals
 from ops.errors import Unavailable
 from ops.stores.breaker import Breaker
 from ops.stores.redis import Redis
@@ -91,7 +92,7 @@ def reader(
         dossier_key,
         vitals,
         freshness,
-        places=Places(4),
+        permits=Permits(4),
         floors=feed.floors,
         memory=kept,
     )

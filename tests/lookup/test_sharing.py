@@ -6,12 +6,13 @@ from collections.abc import Sequence
 import pytest
 
 from lookup.cache import dossier_key
-from lookup.reading.batching import Places
+from lookup.reading.batching import Permits
 from lookup.reading.feed import Feed
 from lookup.reading.freshness import Freshness
 from lookup.reading.memory import Copy, Memory
-from lookup.reading.reader import Answer, ReadThrough, StatusUnavailable, Vitals
+from lookup.reading.read_through import Answer, ReadThrough, StatusUnavailable
 from lookup.reading.store import Loaded
+from lookup.reading.vitals import Vitals
 from ops.errors import Unavailable
 from ops.stores.breaker import Breaker
 from tests.lookup import world
@@ -44,7 +45,7 @@ class Desk:
             dossier_key,
             Vitals(clock, self.feed, self.store, Breaker("redis", after=1)),  # type: ignore[arg-type]
             freshness,
-            places=Places(4),
+            permits=Permits(4),
             floors=self.feed.floors,
             memory=self.memory,
             deadline=deadline,

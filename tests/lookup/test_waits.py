@@ -6,7 +6,7 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from lookup.cache import Cache
-from lookup.reading.reader import ReadThrough
+from lookup.reading.read_through import ReadThrough
 from ops.observe import tracing
 from tests.house import until
 from tests.lookup.test_reader import CODE, Database, cache, database, reader

@@ -331,7 +331,7 @@ class Redis:
             if change.code:
                 entry = Heard(change.id, end, change.code, change.version, change.number, removed=change.removed)
             else:
-                entry = Heard(change.id, end, at=heartbeat or 0, since=since.encode() if heartbeat else b"")
+                entry = Heard(change.id, end, at=heartbeat or 0, stream_name=since.encode() if heartbeat else b"")
             entries.append(entry)
             end = change.id
         self.state.last_ids[stream_key(epoch)] = pair(end)
