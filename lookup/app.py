@@ -13,6 +13,7 @@ from lookup.clock import DatabaseClock
 from lookup.codes_in_logs import conceal, pseudonym
 from lookup.dossier import Shows
 from lookup.lookup_key import KeyRing
+from lookup.reading.access import AccessPolicy
 from lookup.reading.feed import Feed, Follower
 from lookup.reading.freshness import Freshness
 from lookup.reading.hosts import Hosts
@@ -28,7 +29,7 @@ from lookup.upkeep.pulse import Pulse
 from lookup.upkeep.service_status import ServiceStatus
 from lookup.upkeep.why import process_report
 from lookup.web import api, pages, service_pages
-from lookup.web.api import Desk
+from lookup.web.answers import Answers
 from lookup.web.hotpath import HotPath
 from lookup.web.service_pages import ServiceBoard
 from ops.http import early_answers, server
@@ -79,41 +80,42 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
         deadline=settings.lookup_deadline,
     )
     catalogue = CatalogueCopy(hosts)
-    board = ServiceBoard(ServiceStatus(vitals, hosts))
-    pulse = Pulse(hosts, cache, vitals, catalogue, memory, Slices(feed, lambda: state.ready), board)
+    service = ServiceStatus(vitals, hosts)
+    board = ServiceBoard(service)
+    slices = Slices(feed, lambda: state.ready)
+    pulse = Pulse(hosts, cache, vitals, catalogue, memory, slices, service, board.refresh)
     await pulse.start()
 
-    desk = Desk(
+    policy = AccessPolicy(
         reader,
         KeyRing.from_text(settings.lookup_key_secrets.reveal()),
-        lambda: catalogue.current,
-        frozenset(Shows(word) for word in settings.anonymous_shows),
-        settings.public_url,
         limits=Limits(),
         clients=Clients(settings.trusted_proxies, settings.partners),
     )
-    hot = HotPath(desk, memory, state, log_share=settings.access_log_share)
+    shows = frozenset(Shows(word) for word in settings.anonymous_shows)
+    answers = Answers(lambda: catalogue.current, shows, settings.public_url)
+    hot = HotPath(policy, answers, memory, state, log_share=settings.access_log_share)
     connection = functools.partial(ExpressProtocol, offer=hot.offer, departures=Departures())
     app = web.Application(
         middlewares=middlewares(
             "lookup",
             render=pages.render_problem,
             log_share=settings.access_log_share,
-            trusts=desk.trusts,
+            trusts=policy.trusts,
             subjects={"code": pseudonym},
         )
     )
-    app.add_routes(api.routes(desk))
+    app.add_routes(api.routes(policy, answers))
     app.add_routes(service_pages.routes(board))
     secure = settings.public_url.startswith("https:")
-    app.add_routes(pages.routes(desk, secure=secure, maintenance=board.pointed_out))
+    app.add_routes(pages.routes(policy, answers, secure=secure, maintenance=board.pointed_out))
     return Running(
         app=app,
         state=state,
         checks={"postgres": hosts.present, "redis": cache.ping},
         reports={"why": process_report(memory, vitals, hosts)},
         tasks=[pulse.run, Follower(Cache(following), feed).run, hot.run],
-        protocol=connection if early_answers.supported() else Protocol,
+        protocol=connection if early_answers.is_possible("lookup") else Protocol,
         close=_closer(hosts.close, redis.close, following.close),
     )
 

@@ -25,6 +25,7 @@ from lookup.schema import grants
 from lookup.upkeep import doctor
 from ops.doctor import postgres_checks
 from ops.doctor.findings import NOT_EXAMINED, Finding, Verdict, exit_status
+from ops.http import early_answers
 from ops.local.postgres import PostgresServer
 from ops.local.reaper import Guardian
 from ops.local.valkey import ValkeyServer
@@ -93,6 +94,17 @@ def _servers_may_be_slow(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 async def patient(database: Database, redis_url: str) -> Patient:
     return Patient(database, redis_url)
+
+
+async def test_early_answers_that_are_off_are_told_with_what_is_missing(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (finding,) = await patient.asked("early answers")
+    assert finding.verdict is Verdict.OK
+    monkeypatch.setattr(early_answers, "_BOOKS", ("_books_of_tomorrow",))
+    (finding,) = await patient.asked("early answers")
+    assert finding.verdict is Verdict.WARNING
+    assert "_books_of_tomorrow" in finding.found
 
 
 # -- all together ------------------------------------------------------------------------------------------

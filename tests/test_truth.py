@@ -30,7 +30,7 @@ import redis.asyncio
 from lookup.cache import Cache, dossier_key
 from lookup.reading.freshness import Freshness
 from lookup.status import Status
-from lookup.web.api import etag
+from lookup.web.answers import etag
 from ops.http.server import Server
 from ops.local.postgres import PostgresServer
 from ops.local.valkey import ValkeyServer

@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import aiohttp
+
 from lookup import schema
 from lookup.cache import Cache
 from lookup.clock import PRESENT, microseconds
@@ -15,6 +17,7 @@ from lookup.schema.grants import ANY_COLUMN, EVERYBODY, ROLES, Grant
 from ops.doctor.findings import Check, Finding, Verdict
 from ops.doctor.postgres_checks import Server, Servers
 from ops.errors import Unavailable
+from ops.http import early_answers
 from ops.settings import Secret
 from ops.stores.redis import Redis
 from ops.stores.urls import each_host, first
@@ -57,6 +60,7 @@ def _of_url(role: str, url: Secret, pooled: bool) -> Iterator[Server]:
 
 def checks(database: Servers, redis: Redis | None) -> Iterator[Check]:
     """Migrations, roles, grants, heartbeat and standbys, and with Redis epochs and the stream."""
+    yield Check("early answers", _early_answers)
     yield Check("migrations", lambda: _migrations(database))
     yield Check("roles", lambda: _roles(database))
     yield Check("role settings", lambda: _role_settings(database))
@@ -66,6 +70,16 @@ def checks(database: Servers, redis: Redis | None) -> Iterator[Check]:
         cache = Cache(redis)
         yield Check("epoch", lambda: _epochs(database, cache))
         yield Check("stream", lambda: _stream(database, cache))
+
+
+async def _early_answers() -> list[Finding]:
+    """Whether the installed aiohttp has what early answers need; without them a hot lookup takes the normal way."""
+    absent = early_answers.missing()
+    if not absent:
+        return [Finding("early answers", Verdict.OK, "possible")]
+    found = f"off: aiohttp {aiohttp.__version__} has no {', '.join(absent)}"
+    step = "Install the locked version of aiohttp (requirements.lock), or let a release follow that knows this one."
+    return [Finding("early answers", Verdict.WARNING, found, step)]
 
 
 # -- schema and roles --------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ no primary it beats four times as often: there may be one again, and somebody ma
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from lookup import metrics, schema
 from lookup.cache import Cache
@@ -15,7 +16,7 @@ from lookup.reading.hosts import Hosts
 from lookup.reading.memory import Memory
 from lookup.reading.vitals import Vitals
 from lookup.upkeep.freshness_sli import Slices
-from lookup.web.service_pages import ServiceBoard
+from lookup.upkeep.service_status import ServiceStatus
 from ops.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,10 @@ SERVICE_EVERY = 5.0
 
 
 class Pulse:
-    """Keeps a process's vitals and its copy of the catalogue current, for as long as `run` runs."""
+    """Keeps a process's vitals and its copy of the catalogue current, for as long as `run` runs.
+
+    `refresh` is called at the end of every beat: what is made from all this is made anew then.
+    """
 
     def __init__(
         self,
@@ -39,7 +43,8 @@ class Pulse:
         catalogue: CatalogueCopy,
         memory: Memory,
         slices: Slices,
-        board: ServiceBoard,
+        service: ServiceStatus,
+        refresh: Callable[[], None],
     ) -> None:
         self._hosts = hosts
         self._cache = cache
@@ -47,14 +52,15 @@ class Pulse:
         self._catalogue = catalogue
         self._memory = memory
         self._slices = slices
-        self._board = board
+        self._service = service
+        self._refresh = refresh
 
     async def start(self) -> None:
         """Beat once before the first request. Raises WrongSchema; an absent dependency is no reason to wait."""
         await self.beat()
         await self._read_catalogue()
         await self._read_service()
-        self._board.refresh()
+        self._refresh()
 
     async def run(self) -> None:
         """Beat for ever. Ends only with WrongSchema, which ends the process."""
@@ -80,7 +86,7 @@ class Pulse:
             metrics.STANDBY_LAG.labels(name).set(lag)
         metrics.MEMORY_COPIES.set(len(self._memory))
         metrics.MEMORY_BYTES.set(self._memory.used)
-        self._board.refresh()
+        self._refresh()
 
     async def _ask_postgres(self) -> None:
         present = await self._hosts.probe()
@@ -106,6 +112,6 @@ class Pulse:
 
     async def _read_service(self) -> None:
         try:
-            await self._board.status.read()
+            await self._service.read()
         except Unavailable as away:
             log.info("announced maintenance stays as it was last read: %s", away.detail)

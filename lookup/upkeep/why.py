@@ -53,7 +53,7 @@ def process_report(memory: Memory, vitals: Vitals, hosts: Hosts) -> Report:
                 "version": copy.version,
                 "as_of": feed.as_of(copy),
                 "removed": not copy.body,
-                "trusted": copy.trusted == feed.generation and now < feed.trusted_until,
+                "trusted": feed.vouches_for(copy, now),
                 "leans": copy.trusted != 0,
                 "verified": copy.generation == feed.generation,
                 "rendered": memory.finished(code) is not None,

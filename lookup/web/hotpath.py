@@ -9,12 +9,10 @@ answer are what `written` makes of the Response the normal way would have sent.
 """
 
 import asyncio
-import bisect
 import functools
 import logging
 import time
-from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections import deque
 from time import perf_counter
 
 import msgspec
@@ -23,44 +21,34 @@ from aiohttp.helpers import rfc822_formatted_time
 from aiohttp.http import RawRequestMessage
 
 from lookup import code as codes
-from lookup import metrics
 from lookup.code import DossierCode, Scheme
-from lookup.codes_in_logs import pseudonym
 from lookup.dossier import unpack
+from lookup.reading.access import AccessPolicy, DossierNotFound
 from lookup.reading.freshness import SECOND
 from lookup.reading.memory import Copy, Memory, Rendered
 from lookup.reading.read_through import Answer
 from lookup.reading.reader import Found
 from lookup.reading.shedding import REFUSED_AFTER, Overloaded
-from lookup.web.api import KEY_HEADER, PATH, Desk, DossierNotFound, etag
+from lookup.web.answers import KEY_HEADER, PATH, Answers, etag
+from lookup.web.tally import _PREFIX, ROUTE, Tally
 from ops.errors import Internal, Refusal, Unavailable
 from ops.http.access import (
     CLIENT_GONE,
-    NOT_TIMED,
-    SLOW,
-    draw,
-    http_counter,
-    http_timer,
-    log_access,
     new_request_id,
     worth_a_line,
 )
 from ops.http.early_answers import LATER, ExpressProtocol, Later
-from ops.http.middleware import CONTENT_SECURITY_POLICY, Trust, dress, identity
+from ops.http.middleware import CONTENT_SECURITY_POLICY, dress, identity
 from ops.http.probes import State
 from ops.http.problems import completed, problem
 from ops.observe import logs, tracing
-from ops.observe.metrics import HTTP_BUCKETS, HTTP_IN_FLIGHT, observe_many
 
-SERVICE = "lookup"
-ROUTE = PATH + "{code}"
 SENT_AWAY_AT_ONCE = 100
 """Refusals sent in one turn of the loop."""
 FLUSH_EVERY = 0.1
 """How often what was answered is added to the metrics, in seconds."""
 
 _METHODS = frozenset({"GET", "HEAD"})
-_PREFIX = len(PATH)
 _GIVEN = b"x-request-id"
 _HELD = b"if-none-match"
 _TRACE = tracing.TRACEPARENT.encode()
@@ -83,7 +71,6 @@ _DRESSED = (
 )
 _DRESSED_AND_LENGTH = _DRESSED + b"\r\nContent-Length: "
 
-_AGE_BUCKETS = [bound * SECOND for bound in metrics.AGE_BUCKETS]
 _AGES = [b"%d" % age for age in range(120)]
 _log = logging.getLogger(__name__)
 
@@ -123,15 +110,18 @@ class _Asked:
 class HotPath:
     """Offered every request by the connections; `run` adds what was counted to the metrics."""
 
-    def __init__(self, desk: Desk, memory: Memory, state: State, *, log_share: float = 1.0) -> None:
-        self._desk = desk
+    def __init__(
+        self, policy: AccessPolicy, answers: Answers, memory: Memory, state: State, *, log_share: float = 1.0
+    ) -> None:
+        self._policy = policy
+        self._answers = answers
         self._memory = memory
-        self._feed = desk.reader.vitals.feed
-        self._clock = desk.reader.vitals.clock
+        self._feed = policy.reader.vitals.feed
+        self._clock = policy.reader.vitals.clock
         self._state = state
         self._second = 0
         self._date = b""
-        self._tally = _Tally(log_share, desk.trusts)
+        self._tally = Tally(log_share, policy.trusts)
         self._drawn: tuple[bytes, str, str | None] = b"", "", None
         """Of the request drawn last for a trace: the tag its client holds, the id and the traceparent it came with."""
         self._held_back: set[asyncio.Task[None]] = set()
@@ -147,15 +137,14 @@ class HotPath:
             held, request_id = plain
             name = message.path[_PREFIX:]
             copy = self._memory.get(name)
-            feed = self._feed
-            if copy is not None and copy.trusted == feed.generation and copy.body:
+            if copy is not None and copy.body:
                 now = self._clock.now()
-                if now < feed.trusted_until:
+                if self._feed.vouches_for(copy, now):
                     rendered: Rendered | None = self._memory.finished(name)
-                    if rendered is None or rendered.view != self._desk.anonymous:
+                    if rendered is None or rendered.view != self._answers.anonymous:
                         rendered = self._render(name, copy)
                     if rendered is not None:
-                        age = now - max(copy.as_of, feed.at)
+                        age = now - max(copy.as_of, self._feed.at)
                         status, answer = self._fresh(message, held, request_id, rendered, age, _CACHED)
                         self._tally.count(message, connection, request_id, began, status, "memory", "found", age)
                         return answer
@@ -189,7 +178,7 @@ class HotPath:
             elif lowered == _HELD and not held and _is_one_tag(value):
                 held = value
             elif lowered == _TRACE:
-                if self._desk.trusts(connection.peer):
+                if self._policy.trusts(connection.peer):
                     trace = value.decode("ascii", "replace")
             else:
                 return None
@@ -220,14 +209,13 @@ class HotPath:
 
     def _at_hand(self, name: str) -> tuple[Rendered, int] | None:
         """A finished answer out of memory and its age: what `offer` finds in line, where a call would be too much."""
-        copy = self._memory.get(name)
-        feed, now = self._feed, self._clock.now()
-        if copy is None or copy.trusted != feed.generation or not copy.body or now >= feed.trusted_until:
+        copy, now = self._memory.get(name), self._clock.now()
+        if copy is None or not copy.body or not self._feed.vouches_for(copy, now):
             return None
         rendered: Rendered | None = self._memory.finished(name)
-        if rendered is None or rendered.view != self._desk.anonymous:
+        if rendered is None or rendered.view != self._answers.anonymous:
             rendered = self._render(name, copy)
-        return None if rendered is None else (rendered, now - max(copy.as_of, feed.at))
+        return None if rendered is None else (rendered, now - max(copy.as_of, self._feed.at))
 
     # -- a fresh answer --------------------------------------------------------------------------------------
 
@@ -275,8 +263,8 @@ class HotPath:
         return rendered
 
     def _rendered(self, version: int, packed: bytes) -> Rendered:
-        view = self._desk.anonymous
-        body = self._desk.anonymous_json(packed)
+        view = self._answers.anonymous
+        body = self._answers.anonymous_json(packed)
         return Rendered(view, _tag(self._feed.epoch, version, view), _length(len(body)), body)
 
     # -- answered later --------------------------------------------------------------------------------------
@@ -295,12 +283,12 @@ class HotPath:
         if code is None:
             return None
         asked = _Asked(message, connection, code, held, request_id, began)
-        recalled = self._desk.reader.dossiers.recall(code.text)
+        recalled = self._policy.reader.dossiers.recall(code.text)
         if recalled is not None and recalled.entry.body:
             answer = self._found(asked, recalled)
             if answer is not None:
                 return answer
-        self._desk.reader.dossiers.want(code.text, lambda answer: self._arrived(asked, answer))
+        self._policy.reader.dossiers.want(code.text, lambda answer: self._arrived(asked, answer))
         asked.promised = True
         self._tally.promised += 1
         return LATER
@@ -317,13 +305,13 @@ class HotPath:
             self._turn_away(asked, answer)
             return
         if isinstance(answer, Unavailable):
-            self._fulfil(asked, self._refused(asked, answer, *self._desk.refused(answer)))
+            self._fulfil(asked, self._refused(asked, answer, *self._policy.refused(answer)))
             return
         if answer.entry.body:
-            seconds = self._desk.toll_of_found(self._client(asked), asked.code, answer.source)
+            seconds = self._policy.toll(self._client(asked), asked.code, answer.source, missing=False)
             ready = self._found(asked, answer) if not seconds else None
         elif asked.code.scheme is not Scheme.D:  # and no official number either
-            seconds = self._desk.toll_of_missing(self._client(asked))
+            seconds = self._policy.toll(self._client(asked), asked.code, answer.source, missing=True)
             ready = self._refused(asked, DossierNotFound(), answer.source, "missing") if not seconds else None
         else:
             seconds, ready = 0.0, None
@@ -350,7 +338,7 @@ class HotPath:
         if self._turned_away:
             loop.call_at(self._turned_away[0][0], self._send_away)
         for asked, overloaded in due:
-            self._fulfil(asked, self._refused(asked, overloaded, *self._desk.refused(overloaded)))
+            self._fulfil(asked, self._refused(asked, overloaded, *self._policy.refused(overloaded)))
 
     async def _take_time(self, asked: _Asked, answer: Answer, seconds: float) -> None:
         logs.request_id.set(asked.request_id.decode())
@@ -369,16 +357,16 @@ class HotPath:
         try:
             if seconds:
                 asked.held_back = True
-                await self._desk.hold_back(self._client(asked), seconds)
+                await self._policy.hold_back(self._client(asked), seconds)
                 if not answer.entry.body:
                     return self._refused(asked, DossierNotFound(), answer.source, "missing")
                 ready = self._found(asked, answer)
                 if ready is not None:
                     return ready
             asked.counted = True  # by `find`
-            found = await self._desk.find(asked.code, client=self._client(asked))
+            found = await self._policy.find(asked.code, client=self._client(asked))
         except Refusal as refusal:
-            return self._refused(asked, refusal, *self._desk.refused(refusal))
+            return self._refused(asked, refusal, *self._policy.refused(refusal))
         return self._otherwise(asked, found)
 
     def _found(self, asked: _Asked, answer: Answer) -> bytes | None:
@@ -400,7 +388,7 @@ class HotPath:
     def _otherwise(self, asked: _Asked, found: Found) -> bytes:
         """The bytes of an answer that is stale, or was asked for by official number."""
         held = asked.held.decode("ascii", "replace")
-        response = self._desk.answer(found, asked.code, holder=False, stored=True, held=held.__eq__)
+        response = self._answers.answer(found, asked.code, holder=False, stored=True, held=held.__eq__)
         ready = written(response, dressed_as=asked.request_id.decode(), head=asked.message.method == "HEAD")
         self._count(asked, response.status, found.source, "stale" if found.stale else "found", found.age)
         return ready
@@ -436,97 +424,7 @@ class HotPath:
         asked.connection.fulfil(answer)
 
     def _client(self, asked: _Asked) -> bytes | None:
-        return self._desk.client(asked.connection.peer, asked.message.headers)
-
-
-class _Tally:
-    """What was answered since the last flush.
-
-    Adding to Prometheus's objects one by one costs as much as an answer; sorting into buckets costs less in bulk.
-    """
-
-    def __init__(self, log_share: float, trusts: Trust) -> None:
-        self._log_share = log_share
-        self._trusts = trusts
-        self._in_flight = HTTP_IN_FLIGHT.labels(SERVICE)
-        self.promised = 0
-        self._reported = 0
-        self._answers: defaultdict[tuple[str, int, str, str], int] = defaultdict(int)
-        self._seconds: list[float] = []
-        self._ages: list[int] = []
-
-    def count(
-        self,
-        message: RawRequestMessage,
-        connection: ExpressProtocol,
-        request_id: bytes,
-        began: float,
-        status: int,
-        source: str,
-        outcome: str,
-        age: int | None = None,
-        failure: Exception | None = None,
-        *,
-        timed: bool = True,
-    ) -> None:
-        """An answer is ready. One without an outcome was counted as a lookup already; one without an age has none.
-
-        One that is not `timed` waited on purpose.
-        """
-        method = message.method
-        self._answers[method, status, source, outcome] += 1
-        if age is not None and outcome:
-            self._ages.append(age)
-        seconds = perf_counter() - began
-        if timed and status not in NOT_TIMED:
-            self._seconds.append(seconds)
-        drawn = draw(self._log_share)
-        if (drawn or status >= 500 or seconds >= SLOW) and worth_a_line(status, seconds, drawn=drawn, failure=failure):
-            self._log(message, connection, request_id.decode(), status, seconds, failure)
-
-    def _log(
-        self,
-        message: RawRequestMessage,
-        connection: ExpressProtocol,
-        request_id: str,
-        status: int,
-        seconds: float,
-        failure: Exception | None,
-    ) -> None:
-        """The request's line: what the middlewares would have it say."""
-        headers = message.headers
-        given = headers.get(tracing.TRACEPARENT) if self._trusts(connection.peer) else None
-        if (caller := tracing.remote(given)) is not None:
-            trace = f"{caller.trace_id:032x}"
-        else:
-            ours = headers.get("X-Request-Id") != request_id
-            trace = tracing.of_request(request_id if ours else new_request_id())
-        fields = {"request_id": request_id, "trace_id": trace, "code_hash": pseudonym(message.path[_PREFIX:])}
-        log_access(message.method, ROUTE, status, seconds, failure=failure, **fields)
-
-    def exemplify(self, trace: str | None) -> None:
-        """Name the trace of the request counted last in its bucket; that is not worth waiting for the others."""
-        if trace is not None and self._seconds:
-            http_timer(SERVICE, ROUTE).observe(self._seconds.pop(), {"trace_id": trace})
-
-    def flush(self) -> None:
-        """Add it all to the metrics."""
-        self._in_flight.inc(self.promised - self._reported)
-        self._reported = self.promised
-        for (method, status, source, outcome), count in self._answers.items():
-            http_counter(SERVICE, method, ROUTE, status).inc(count)
-            if outcome:
-                metrics.answers(source, outcome).inc(count)
-        self._answers.clear()
-        observe_many(http_timer(SERVICE, ROUTE), _sorted_into(HTTP_BUCKETS, self._seconds), sum(self._seconds))
-        observe_many(metrics.ANSWER_AGE, _sorted_into(_AGE_BUCKETS, self._ages), sum(self._ages) / SECOND)
-        self._seconds.clear()
-        self._ages.clear()
-
-
-def _sorted_into(bounds: Sequence[float], values: Iterable[float]) -> Iterable[tuple[int, int]]:
-    """(bucket, count) of those buckets that are not empty."""
-    return Counter(map(functools.partial(bisect.bisect_left, bounds), values)).items()
+        return self._policy.client(asked.connection.peer, asked.message.headers)
 
 
 def written(response: web.Response, *, dressed_as: str, head: bool) -> bytes:

@@ -22,9 +22,10 @@ from lookup.code import DossierCode, MalformedCode
 from lookup.dossier import VIETNAM, Record
 from lookup.lookup_key import MalformedKey
 from lookup.maintenance import Notice
+from lookup.reading.access import AccessPolicy, DossierOrKeyNotFound
 from lookup.reading.reader import Found
 from lookup.status import Status
-from lookup.web.api import SPELT_OTHERWISE, Desk, DossierOrKeyNotFound
+from lookup.web.answers import SPELT_OTHERWISE, Answers
 from lookup.web.phrases import PHRASES, due_phrase, problem_words, span_phrase, status_words
 from ops.errors import Kind, Refusal
 from ops.http.bodies import read_body
@@ -58,9 +59,11 @@ _environment = jinja2.Environment(
 )
 
 
-def routes(desk: Desk, *, secure: bool, maintenance: Pointed = lambda: None) -> list[web.RouteDef]:
+def routes(
+    policy: AccessPolicy, answers: Answers, *, secure: bool, maintenance: Pointed = lambda: None
+) -> list[web.RouteDef]:
     """Every page's address. `secure`: cookies only over TLS. `maintenance`: what the form points out."""
-    pages = _Pages(desk, secure=secure, maintenance=maintenance)
+    pages = _Pages(policy, answers, secure=secure, maintenance=maintenance)
     addresses = [web.get("/", pages.form), web.get("/en", pages.form), web.get("/static/{name}", static)]
     for form in FORMS.values():
         addresses += [
@@ -72,8 +75,9 @@ def routes(desk: Desk, *, secure: bool, maintenance: Pointed = lambda: None) -> 
 
 
 class _Pages:
-    def __init__(self, desk: Desk, *, secure: bool, maintenance: Pointed) -> None:
-        self._desk = desk
+    def __init__(self, policy: AccessPolicy, answers: Answers, *, secure: bool, maintenance: Pointed) -> None:
+        self._policy = policy
+        self._answers = answers
         self._secure = secure
         self._maintenance = maintenance
 
@@ -96,7 +100,7 @@ class _Pages:
         code = self._canonical(request)
         key = request.cookies.get(KEY_COOKIE)
         try:
-            found = await self._desk.find(code, key, client=self._desk.client(request.remote, request.headers))
+            found = await self._policy.find(code, key, client=self._policy.client(request.remote, request.headers))
         except (MalformedKey, DossierOrKeyNotFound) as problem:
             response = render_problem(request, problem)
             assert response is not None  # noqa: S101 - a page's problem always has a page
@@ -109,9 +113,9 @@ class _Pages:
         code = self._canonical(request)
         key = _typed_key(await read_body(request))
         try:
-            await self._desk.find(code, key, client=self._desk.client(request.remote, request.headers))
+            await self._policy.find(code, key, client=self._policy.client(request.remote, request.headers))
         except MalformedKey as problem:
-            found = await self._desk.find(code, client=self._desk.client(request.remote, request.headers))
+            found = await self._policy.find(code, client=self._policy.client(request.remote, request.headers))
             words = problem_words(problem.code, language(request))
             return self._dossier(request, found, holder=False, key_problem=words.sentence, status=400)
         return self._remember(code, key, FORMS[language(request)])
@@ -173,9 +177,9 @@ class _Pages:
 
     def _holder(self, record: Record, lang: str) -> dict[str, Any]:
         name = "name" if lang == "vi" else "name_en"
-        agency = self._desk.catalogue.agency_view
+        agency = self._answers.catalogue.agency_view
         return {
-            "service": self._desk.catalogue.service_view(record.service)[name] or record.service,
+            "service": self._answers.catalogue.service_view(record.service)[name] or record.service,
             "agency": agency(record.agency)[name] or record.agency,
             "official_number": record.official_number,
             "received": _date(record.received_at),

@@ -8,7 +8,7 @@ each of them went.
 Doing this beside aiohttp means keeping its books: each message taken is consumed from the parser's queue, the
 keep-alive clock moves on, a promised answer counts as a request in progress, so that idle connections are told from
 busy ones and a shutdown waits for it. Those books are private attributes of the one minor version of aiohttp that is
-pinned; `supported` says whether they are all there, and a service runs without an Express where they are not.
+pinned; `missing` names those that are not there, and a service runs without an Express where they are not.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import aiohttp
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
@@ -24,6 +25,7 @@ from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE as QUEUE
 
 from ops.http.connection import Protocol
 from ops.http.writes_together import Departures
+from ops.observe.metrics import HTTP_EARLY_ANSWERS
 
 
 class Later:
@@ -67,15 +69,26 @@ _BOOKS = (
 )
 
 
-def supported() -> bool:
-    """Whether this aiohttp keeps its books where this module looks for them."""
+def missing() -> list[str]:
+    """What this module leans on and this aiohttp does not have, by name; empty where early answers are possible."""
     names = {name for cls in web.RequestHandler.__mro__ for name in getattr(cls, "__slots__", ())}
-    missing = sorted(name for name in _BOOKS if name not in names and not hasattr(web.RequestHandler, name))
-    source = inspect.getsource(web.RequestHandler.data_received)
-    if missing or "self._parser.feed_data(data)" not in source:
-        _log.warning("This aiohttp is not the one the express way was written for; everything goes the normal way.")
-        return False
-    return True
+    found = sorted(name for name in _BOOKS if name not in names and not hasattr(web.RequestHandler, name))
+    if "self._parser.feed_data(data)" not in inspect.getsource(web.RequestHandler.data_received):
+        found.append("data_received calling self._parser.feed_data(data)")
+    return found
+
+
+def is_possible(service: str) -> bool:
+    """Whether this service can answer early with this aiohttp; sets its gauge, and logs what is missing if not."""
+    absent = missing()
+    HTTP_EARLY_ANSWERS.labels(service).set(not absent)
+    if absent:
+        _log.warning(
+            "Early answers are off: aiohttp %s has no %s; every request goes the normal way",
+            aiohttp.__version__,
+            ", ".join(absent),
+        )
+    return not absent
 
 
 class ExpressProtocol(Protocol):

@@ -171,7 +171,7 @@ class Admin:
         return _verdict(self._state.started, "starting")
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        page, content_type = metrics.exposition(",".join(request.headers.getall(hdrs.ACCEPT, ())))
+        page, content_type = metrics.exposition(self._service, ",".join(request.headers.getall(hdrs.ACCEPT, ())))
         return web.Response(body=page, headers={"Content-Type": content_type, hdrs.VARY: hdrs.ACCEPT})
 
     async def _report(self, request: web.Request) -> web.Response:

@@ -1,6 +1,8 @@
-"""Every metric of the chassis, declared once, and the page Prometheus reads.
+"""Every metric that any process has, declared once, and the page Prometheus reads.
 
-Label values are finite: routes are templates, unknown methods are one word.
+Label values are finite: routes are templates, unknown methods are one word. A metric's name begins with the process
+that exports it, `hoso24_` standing for all of them: a process may import another's metrics with shared code, but never
+exports them.
 """
 
 import platform
@@ -10,6 +12,11 @@ from importlib.metadata import PackageNotFoundError, version
 import prometheus_client
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, Info
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+OF_EVERY_PROCESS = ("hoso24_", "python_", "process_")
+"""How the names of metrics begin that every process exports."""
 
 # A creation time beside every series would double the page and is read by nobody here.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -31,6 +38,12 @@ HTTP_SECONDS = Histogram(
     buckets=HTTP_BUCKETS,
 )
 HTTP_IN_FLIGHT = Gauge("hoso24_http_in_flight", "Requests being answered now, by service.", ["service"])
+HTTP_EARLY_ANSWERS = Gauge(
+    "hoso24_http_early_answers",
+    "1 where hot requests are answered right behind the parser, 0 where the installed aiohttp lacks what that needs: "
+    "then every request goes the normal way, and the log and `hoso24 doctor` name what is missing. By service.",
+    ["service"],
+)
 CONNECTIONS = Gauge("hoso24_connections", "Connections clients have open to the public port, by service.", ["service"])
 CONNECTIONS_CUT = Counter(
     "hoso24_connections_cut_total",
@@ -96,11 +109,21 @@ def release() -> str:
 BUILD.info({"version": release(), "python": platform.python_version(), "aiohttp": version("aiohttp")})
 
 
-def exposition(accept: str = "") -> tuple[bytes, str]:
-    """All metrics of the process as text, and the content type of that text.
+class _OfService(Collector):
+    """The metrics of every process and those of one service, of all that are registered."""
 
-    In OpenMetrics, which alone has exemplars, for whoever accepts that (`accept`: the request's header; Prometheus
-    does), otherwise in the older text format.
+    def __init__(self, service: str) -> None:
+        self._prefixes = (f"{service}_", *OF_EVERY_PROCESS)
+
+    def collect(self) -> Iterable[Metric]:
+        return (metric for metric in REGISTRY.collect() if metric.name.startswith(self._prefixes))
+
+
+def exposition(service: str, accept: str = "") -> tuple[bytes, str]:
+    """The metrics of this process as text, and the content type of that text; another service's are left out.
+
+    In OpenMetrics, which alone has exemplars, if `accept` (the request's header) has it, as Prometheus's has; otherwise
+    in the older text format.
     """
     encode, content_type = choose_encoder(accept)
-    return encode(REGISTRY), content_type
+    return encode(_OfService(service)), content_type

@@ -15,10 +15,11 @@ from urllib.parse import urlsplit
 import pytest
 from prometheus_client import REGISTRY
 
+from lookup.reading import access
 from lookup.reading.freshness import Freshness
 from lookup.reading.limits import Limits
 from lookup.reading.shedding import Load, Shedding
-from lookup.web import api, hotpath
+from lookup.web import answers, hotpath
 from ops.http import early_answers
 from ops.local.ports import free_port
 from ops.observe import tracing
@@ -497,7 +498,7 @@ async def test_bug_behind_the_parser_costs_a_500_and_nobody_an_answer(
     if where == "from memory":
         await both.ask(get(f"/api/v1/dossiers/{both.code}"))
     with monkeypatch.context() as patch:
-        patch.setattr(api.Desk, "anonymous_json", broken)
+        patch.setattr(answers.Answers, "anonymous_json", broken)
         patch.setattr(hotpath.HotPath, "_render", broken)
         (answer,) = await both.quick.ask(get(f"/api/v1/dossiers/{both.code}", "Connection: keep-alive"))
     # A copy in memory goes the normal way instead, where nothing is broken here.
@@ -516,8 +517,8 @@ async def test_refused_are_told_in_a_while_together_and_what_is_in_memory_goes_o
     database: Database, redis_url: str, monkeypatch: pytest.MonkeyPatch, express_way: bool
 ) -> None:
     """Those who are refused ask again: told at once, they would keep the loop from doing anything else."""
-    monkeypatch.setattr(early_answers, "supported", lambda: express_way)
-    for module in (api, hotpath):
+    monkeypatch.setattr(early_answers, "is_possible", lambda _: express_way)
+    for module in (access, hotpath):
         monkeypatch.setattr(module, "REFUSED_AFTER", 0.3)
     async with contextlib.AsyncExitStack() as stack:
         house = await stack.enter_async_context(open_house(database, redis_url))

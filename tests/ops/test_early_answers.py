@@ -9,11 +9,13 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Iterator
 
+import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
 from ops.http import early_answers, server
 from ops.http.early_answers import LATER, Answer, ExpressProtocol
@@ -402,11 +404,25 @@ async def test_manager_counts_what_it_never_handled(desk: Desk) -> None:
         assert connection._manager.requests_count == 30
 
 
+def early_answers_of(service: str) -> float | None:
+    return REGISTRY.get_sample_value("hoso24_http_early_answers", {"service": service})
+
+
 def test_this_aiohttp_is_the_one_it_was_written_for() -> None:
-    assert early_answers.supported()
+    assert early_answers.missing() == []
+    assert early_answers.is_possible("example")
+    assert early_answers_of("example") == 1
 
 
 @pytest.mark.parametrize("name", ["_waiter", "_parser", "_process_keepalive"])
-def test_aiohttp_that_keeps_other_books_is_noticed(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_aiohttp_that_keeps_other_books_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
     monkeypatch.setattr(early_answers, "_BOOKS", (*early_answers._BOOKS, f"{name}_of_tomorrow"))
-    assert not early_answers.supported()
+    assert early_answers.missing() == [f"{name}_of_tomorrow"]
+    assert not early_answers.is_possible("example")
+    assert early_answers_of("example") == 0
+    assert caplog.messages == [
+        f"Early answers are off: aiohttp {aiohttp.__version__} has no {name}_of_tomorrow; "
+        "every request goes the normal way"
+    ]

@@ -274,7 +274,7 @@ async def test_good_quick_request_that_is_not_drawn_leaves_no_line(monkeypatch: 
 
 
 def exemplars() -> list[Exemplar]:
-    page, content_type = metrics.exposition("application/openmetrics-text; version=1.0.0")
+    page, content_type = metrics.exposition("sample", "application/openmetrics-text; version=1.0.0")
     assert content_type.startswith("application/openmetrics-text")
     return [
         sample.exemplar

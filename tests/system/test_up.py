@@ -25,6 +25,7 @@ import pytest
 import redis
 
 PATIENCE = 240.0
+OF_EVERY_PROCESS = ("hoso24_", "python_", "process_")
 
 
 class Up:
@@ -112,6 +113,13 @@ def running(directory: Path, **environ: str) -> Iterator[Up]:
                 up.end(signal.SIGTERM)
 
 
+def metrics_of(admin_url: str) -> set[str]:
+    """The names of the metrics that a process exports."""
+    with urllib.request.urlopen(f"{admin_url}/metrics") as response:  # noqa: S310 - http, by `up`
+        lines = response.read().decode().splitlines()
+    return {line.split()[2] for line in lines if line.startswith("# TYPE ")}
+
+
 def get(url: str, **headers: str) -> tuple[int, Any]:
     return send("GET", url, None, **headers)
 
@@ -164,6 +172,16 @@ def test_what_it_prints_works_and_a_dossier_goes_through(directory: Path) -> Non
         status, health = get(house["lookup_admin"] + "/health")
         assert status == 200
         assert "postgres" in json.dumps(health)
+        for service, metric in (
+            ("lookup", "lookup_epoch"),
+            ("intake", "intake_dossiers_received_total"),
+            ("relay", "relay_leader"),
+        ):
+            # A process that exported another's metrics at 0 would keep alerts on them from telling anything.
+            exported = metrics_of(house[f"{service}_admin"])
+            assert metric in exported
+            foreign = [name for name in exported if not name.startswith((f"{service}_", *OF_EVERY_PROCESS))]
+            assert foreign == [], f"{service} exports {foreign}: a metric belongs to the process that moves it"
 
 
 def test_data_survive_and_the_second_start_says_the_same_token(directory: Path) -> None:

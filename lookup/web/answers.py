@@ -1,0 +1,115 @@
+"""What an answer about one dossier is made of: the view, its JSON, its headers and its entity tag."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from lookup import code as codes
+from lookup.catalogue import Catalogue
+from lookup.clock import moment
+from lookup.code import DossierCode
+from lookup.dossier import Anonymous, Shows, anonymous_view, holder_view, local, unpack, unpack_essence
+from lookup.reading.freshness import SECOND
+from lookup.reading.reader import Found
+
+RENDERING = 1
+"""Part of every ETag: raise it when the same record is rendered differently."""
+
+KEY_HEADER = "Hoso24-Key"
+SPELT_OTHERWISE = {"Cache-Control": "public, max-age=86400"}
+"""Of a redirect to the canonical spelling, which depends on nothing but the address."""
+PATH = "/api/v1/dossiers/"
+
+encode = msgspec.json.Encoder().encode
+
+
+class Answers:
+    """Makes answers as this installation shows them: what the anonymous view adds, names, the public address.
+
+    JSON and the early way both answer through it, so that the same bytes leave whichever way a request takes.
+    """
+
+    def __init__(self, catalogue: Callable[[], Catalogue], shows: frozenset[Shows], public_url: str) -> None:
+        self._catalogue = catalogue
+        self._shows = shows
+        self._public_url = public_url.rstrip("/")
+        self._added = "+".join(["json", *sorted(word.value for word in shows)])
+        self._shows_names = bool(shows & {Shows.AGENCY, Shows.SERVICE})
+        self._view = self._added
+        self._view_of: Catalogue | None = None
+
+    @property
+    def anonymous(self) -> str:
+        """The name of the anonymous view: what this installation adds to it, and the names it adds them by."""
+        if self._shows_names and self._view_of is not self.catalogue:
+            self._view_of = self.catalogue
+            self._view = f"{self._added}.{self.catalogue.revision}"
+        return self._view
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The catalogue as last read."""
+        return self._catalogue()
+
+    def anonymous_json(self, packed: bytes) -> bytes:
+        """The JSON of a packed record for anyone, when it is fresh. Raises msgspec.DecodeError for another form."""
+        if self._shows:
+            return encode(anonymous_view(unpack(packed), self._shows, self.catalogue))
+        return encode(Anonymous.of(unpack_essence(packed)))
+
+    def answer(
+        self, found: Found, code: DossierCode, *, holder: bool, stored: bool, held: Callable[[str], bool]
+    ) -> web.Response:
+        """The dossier's JSON with its headers, or 304 when the client holds it (`held` says so of an entity tag).
+
+        `stored`: whether anybody may keep it and ask for it again by its tag.
+        """
+        headers = {"Vary": KEY_HEADER} | freshness_headers(found)
+        if found.record.code != code.text:
+            canonical = codes.parse(found.record.code).path
+            headers["Link"] = f'<{PATH}{canonical}>; rel="canonical"'
+        if holder:
+            headers["Cache-Control"] = "private, no-store"
+        elif found.stale or not stored:
+            headers["Cache-Control"] = "no-store"
+        else:
+            headers["Cache-Control"] = "public, no-cache"
+            headers["ETag"] = etag(found.epoch, found.record.version, self.anonymous)
+            if held(headers["ETag"]):
+                return web.Response(status=304, headers=headers)
+        return json_response(self.view(found, holder=holder), headers)
+
+    def view(self, found: Found, *, holder: bool) -> dict[str, Any]:
+        """The JSON of a dossier for its holder, or for anyone."""
+        record = found.record
+        if holder:
+            link = f"{self._public_url}/tra-cuu/{codes.parse(record.code).path}"
+            view = holder_view(record, self.catalogue, {"number": record.code, "link": link})
+        else:
+            view = anonymous_view(record, self._shows, self.catalogue)
+        if found.stale:
+            view |= {"stale": True, "as_of": local(moment(found.as_of))}
+        return view
+
+
+def etag(epoch: int, version: int, view: str) -> str:
+    """Epoch, version, view and rendering: what the bytes depend on. What is stale has no tag."""
+    return f'"{epoch}.{version}-{view}-{RENDERING}"'
+
+
+def matches(request: web.Request, etag: str) -> bool:
+    """Whether the client already holds this (RFC 9110, 13.1.2: weak comparison)."""
+    held = request.if_none_match
+    return held is not None and any(tag.value in ("*", etag.strip('"')) for tag in held)
+
+
+def freshness_headers(found: Found) -> dict[str, str]:
+    """Age (RFC 9111) and Cache-Status (RFC 9211): how old the answer is, and where it came from."""
+    hit = "fwd=miss; stored" if found.source == "postgres" else "hit"
+    return {"Age": str(found.age // SECOND), "Cache-Status": f"hoso24; {hit}"}
+
+
+def json_response(content: object, headers: dict[str, str]) -> web.Response:
+    return web.Response(body=encode(content), content_type="application/json", headers=headers)

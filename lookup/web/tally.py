@@ -1,0 +1,129 @@
+"""TO WRITE."""
+
+import bisect
+import functools
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from time import perf_counter
+
+from aiohttp.http import RawRequestMessage
+
+from lookup import metrics
+from lookup.codes_in_logs import pseudonym
+from lookup.reading.freshness import SECOND
+from lookup.web.answers import PATH
+from ops.http.access import (
+    NOT_TIMED,
+    SLOW,
+    draw,
+    http_counter,
+    http_timer,
+    log_access,
+    new_request_id,
+    worth_a_line,
+)
+from ops.http.early_answers import ExpressProtocol
+from ops.http.middleware import Trust
+from ops.observe import tracing
+from ops.observe.metrics import HTTP_BUCKETS, HTTP_IN_FLIGHT, observe_many
+
+SERVICE = "lookup"
+
+
+ROUTE = PATH + "{code}"
+
+
+_PREFIX = len(PATH)
+
+
+_AGE_BUCKETS = [bound * SECOND for bound in metrics.AGE_BUCKETS]
+
+
+class Tally:
+    """What was answered since the last flush.
+
+    Adding to Prometheus's objects one by one costs as much as an answer; sorting into buckets costs less in bulk.
+    """
+
+    def __init__(self, log_share: float, trusts: Trust) -> None:
+        self._log_share = log_share
+        self._trusts = trusts
+        self._in_flight = HTTP_IN_FLIGHT.labels(SERVICE)
+        self.promised = 0
+        self._reported = 0
+        self._answers: defaultdict[tuple[str, int, str, str], int] = defaultdict(int)
+        self._seconds: list[float] = []
+        self._ages: list[int] = []
+
+    def count(
+        self,
+        message: RawRequestMessage,
+        connection: ExpressProtocol,
+        request_id: bytes,
+        began: float,
+        status: int,
+        source: str,
+        outcome: str,
+        age: int | None = None,
+        failure: Exception | None = None,
+        *,
+        timed: bool = True,
+    ) -> None:
+        """An answer is ready. One without an outcome was counted as a lookup already; one without an age has none.
+
+        One that is not `timed` waited on purpose.
+        """
+        method = message.method
+        self._answers[method, status, source, outcome] += 1
+        if age is not None and outcome:
+            self._ages.append(age)
+        seconds = perf_counter() - began
+        if timed and status not in NOT_TIMED:
+            self._seconds.append(seconds)
+        drawn = draw(self._log_share)
+        if (drawn or status >= 500 or seconds >= SLOW) and worth_a_line(status, seconds, drawn=drawn, failure=failure):
+            self._log(message, connection, request_id.decode(), status, seconds, failure)
+
+    def _log(
+        self,
+        message: RawRequestMessage,
+        connection: ExpressProtocol,
+        request_id: str,
+        status: int,
+        seconds: float,
+        failure: Exception | None,
+    ) -> None:
+        """The request's line: what the middlewares would have it say."""
+        headers = message.headers
+        given = headers.get(tracing.TRACEPARENT) if self._trusts(connection.peer) else None
+        if (caller := tracing.remote(given)) is not None:
+            trace = f"{caller.trace_id:032x}"
+        else:
+            ours = headers.get("X-Request-Id") != request_id
+            trace = tracing.of_request(request_id if ours else new_request_id())
+        fields = {"request_id": request_id, "trace_id": trace, "code_hash": pseudonym(message.path[_PREFIX:])}
+        log_access(message.method, ROUTE, status, seconds, failure=failure, **fields)
+
+    def exemplify(self, trace: str | None) -> None:
+        """Name the trace of the request counted last in its bucket; that is not worth waiting for the others."""
+        if trace is not None and self._seconds:
+            http_timer(SERVICE, ROUTE).observe(self._seconds.pop(), {"trace_id": trace})
+
+    def flush(self) -> None:
+        """Add it all to the metrics."""
+        self._in_flight.inc(self.promised - self._reported)
+        self._reported = self.promised
+        for (method, status, source, outcome), count in self._answers.items():
+            http_counter(SERVICE, method, ROUTE, status).inc(count)
+            if outcome:
+                metrics.answers(source, outcome).inc(count)
+        self._answers.clear()
+        observe_many(http_timer(SERVICE, ROUTE), _sorted_into(HTTP_BUCKETS, self._seconds), sum(self._seconds))
+        observe_many(metrics.ANSWER_AGE, _sorted_into(_AGE_BUCKETS, self._ages), sum(self._ages) / SECOND)
+        self._seconds.clear()
+        self._ages.clear()
+
+
+def _sorted_into(bounds: Sequence[float], values: Iterable[float]) -> Iterable[tuple[int, int]]:
+    """(bucket, count) of those buckets that are not empty."""
+    return Counter(map(functools.partial(bisect.bisect_left, bounds), values)).items()
