@@ -19,20 +19,20 @@ class WriterSettings(KeySettings, WriterUrl):
 class IntakeSettings(WriterSettings, ReceiptSettings, PoolerSettings, PublicSettings):
     """The intake's settings."""
 
-    port: Port = setting("HOSO24_INTAKE_PORT", default=8090, doc="The intake's public port.")
-    admin_port: Port = setting("HOSO24_INTAKE_ADMIN_PORT", default=8091, doc="The intake's probes and metrics.")
+    port: Port = setting("HOSO24_INTAKE_PORT", default=8090, doc="Public port of the intake.")
+    admin_port: Port = setting("HOSO24_INTAKE_ADMIN_PORT", default=8091, doc="Port of the intake's probes and metrics.")
     pg_connections: Count = setting(
         "HOSO24_PG_WRITER_CONNECTIONS",
         default=16,
-        doc="Connections an intake process opens to Postgres at the most.",
+        doc="Limit of an intake process for connections to PostgreSQL.",
     )
     intake_deadline: Seconds = setting(
         "HOSO24_INTAKE_DEADLINE",
         default=5.0,
-        doc="How long a change may take before its outcome is called unknown, in seconds.",
+        doc="Timeout of a change, in seconds; then its outcome is reported as unknown.",
     )
     code_scheme: Literal["A", "B", "C", "D"] = setting(
-        "HOSO24_CODE_SCHEME", default="B", doc="How new dossiers are numbered: A, B, C or D."
+        "HOSO24_CODE_SCHEME", default="B", doc="Scheme of new codes: A, B, C or D."
     )
 
 
@@ -40,7 +40,7 @@ class IntakeSettings(WriterSettings, ReceiptSettings, PoolerSettings, PublicSett
 class RelaySettings(RelayUrl, CacheSettings, ProcessSettings):
     """The relay's settings."""
 
-    admin_port: Port = setting("HOSO24_RELAY_ADMIN_PORT", default=8092, doc="The relay's probes and metrics.")
+    admin_port: Port = setting("HOSO24_RELAY_ADMIN_PORT", default=8092, doc="Port of the relay's probes and metrics.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,5 +50,5 @@ class MaintenanceSettings(WriterUrl):
     notice_days: Annotated[int, Meta(ge=0, le=60)] = setting(
         "HOSO24_MAINTENANCE_NOTICE_DAYS",
         default=7,
-        doc="Working days ahead that maintenance has to be announced (Decree 224/2026 art. 13).",
+        doc="Working days of notice before maintenance (Decree 224/2026 art. 13).",
     )

@@ -20,7 +20,7 @@ class ReaderUrl:
 
     pg_url: Secret = setting(
         "HOSO24_PG_READER_URL",
-        doc="PostgreSQL as role hoso24_reader, several hosts with commas: postgresql://hoso24_reader:…@one,two/hoso24.",
+        doc="PostgreSQL as role hoso24_reader, one host or several: postgresql://hoso24_reader:…@one,two/hoso24.",
         secret=True,
         check=urls.check_postgres,
     )
@@ -57,17 +57,17 @@ class CacheSettings:
     redis_url: Secret = setting(
         "HOSO24_REDIS_URL",
         doc="Redis or Valkey: redis://:password@host:port/0, with TLS rediss://…, "
-        "by Sentinels redis+sentinel://:password@one,two,three/primary/0.",
+        "through Sentinels redis+sentinel://:password@one,two,three/primary/0.",
         secret=True,
         check=urls.check_redis,
     )
     redis_deadline: Seconds = setting(
-        "HOSO24_REDIS_DEADLINE", default=0.1, doc="Longest any Redis command may take, in seconds."
+        "HOSO24_REDIS_DEADLINE", default=0.1, doc="Timeout of a Redis command, in seconds."
     )
     hard_age: Seconds = setting(
         "HOSO24_HARD_AGE",
         default=86_400.0,
-        doc="Oldest copy that may be served at all, marked stale, in seconds.",
+        doc="Hard age: no copy older than this is served, in seconds.",
     )
 
 
@@ -78,7 +78,7 @@ class ReceiptSettings:
     public_url: str = setting(
         "HOSO24_PUBLIC_URL",
         default="http://127.0.0.1:8080",
-        doc="Where citizens reach the lookup; stands on receipts.",
+        doc="Address at which citizens reach the lookup; printed on receipts.",
     )
 
 
@@ -96,7 +96,7 @@ class KeySettings:
 
     lookup_key_secrets: Secret = setting(
         "HOSO24_LOOKUP_KEY_SECRETS",
-        doc="Secrets of the lookup keys, id:hex,id:hex; the first signs, all verify.",
+        doc="Secrets of the lookup keys, id:hex,id:hex; the first one signs, all of them verify.",
         secret=True,
         check=check_key_secrets,
     )
@@ -112,41 +112,41 @@ def _check_shows(words: Iterable[str]) -> None:
 class LookupSettings(KeySettings, ReceiptSettings, ReaderUrl, CacheSettings, PoolerSettings, PublicSettings):
     """The lookup's settings."""
 
-    port: Port = setting("HOSO24_LOOKUP_PORT", default=8080, doc="The lookup's public port.")
-    admin_port: Port = setting("HOSO24_LOOKUP_ADMIN_PORT", default=8081, doc="The lookup's probes and metrics.")
+    port: Port = setting("HOSO24_LOOKUP_PORT", default=8080, doc="Public port of the lookup.")
+    admin_port: Port = setting("HOSO24_LOOKUP_ADMIN_PORT", default=8081, doc="Port of the lookup's probes and metrics.")
     pg_queries: Annotated[int, Meta(ge=2, le=100)] = setting(
         "HOSO24_PG_READER_QUERIES",
         default=4,
-        doc="Queries a lookup process has under way in PostgreSQL at the most, and connections to each host.",
+        doc="Limit of a lookup process for concurrent PostgreSQL queries, and for connections to each host.",
     )
     memory_bytes: Annotated[int, Meta(ge=0, le=2**36)] = setting(
         "HOSO24_MEMORY_BYTES",
         default=128 * 2**20,
-        doc="Bytes of process memory for copies of records and their finished answers; 0 keeps none.",
+        doc="Memory of a lookup process for copies of records and finished answers, in bytes; 0 keeps none.",
     )
     access_log_share: Annotated[float, Meta(ge=0, le=1)] = setting(
         "HOSO24_ACCESS_LOG_SHARE",
         default=0.01,
-        doc="Share of good, quick lookups that are logged, below 1 at most 50 a second; of bad or slow ones 100.",
+        doc="Share of fast, successful lookups that are logged: below 1 at most 50 per second, of others at most 100.",
     )
     lookup_deadline: Seconds = setting(
         "HOSO24_LOOKUP_DEADLINE",
         default=2.5,
-        doc="Longest a lookup may take before it is answered 503, in seconds.",
+        doc="Timeout of a lookup, in seconds; then it is answered 503.",
     )
     soft_age: Seconds = setting(
-        "HOSO24_SOFT_AGE", default=60.0, doc="Oldest answer that goes out unmarked, in seconds."
+        "HOSO24_SOFT_AGE", default=60.0, doc="Soft age: an answer older than this is marked stale, in seconds."
     )
     partners: tuple[str, ...] = setting(
         "HOSO24_PARTNERS",
         default=(),
-        doc="Networks of partners that ask much, whom no rate applies to.",
+        doc="Networks of partners, to which no rate applies.",
         check=Networks,
     )
     anonymous_shows: tuple[str, ...] = setting(
         "HOSO24_ANONYMOUS_SHOWS",
         default=(),
-        doc="What the anonymous view adds: dates, official_number, agency, service.",
+        doc="Fields added to the anonymous view: dates, official_number, agency, service.",
         check=_check_shows,
     )
 

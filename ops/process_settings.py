@@ -25,7 +25,7 @@ class ProcessSettings:
     drain_seconds: Annotated[float, Meta(ge=0, le=300)] = setting(
         "HOSO24_DRAIN_SECONDS",
         default=5.0,
-        doc="How long a stopping process still accepts requests, closing each connection.",
+        doc="How long a stopping process still accepts requests, in seconds; each answer closes its connection.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = setting(
         "HOSO24_LOG_LEVEL", default="info", doc="debug, info, warning or error."
@@ -33,12 +33,13 @@ class ProcessSettings:
     log_hash_key: Secret | None = setting(
         "HOSO24_LOG_HASH_KEY",
         default=None,
-        doc="Key of the hashes that stand for names in the log; lines of processes that share it can be joined. "
-        "Several, one a line: the first hashes, the others are of older lines. Without one each process makes its own.",
+        doc="Key of the hashes that replace names in the log; processes that share it write the same hash for a name. "
+        "Several keys, one per line: the first is used, the others are for older lines. Without a key, each process "
+        "makes its own.",
         secret=True,
     )
     pg_deadline: Seconds = setting(
-        "HOSO24_PG_DEADLINE", default=1.0, doc="Longest a read from PostgreSQL may take, in seconds."
+        "HOSO24_PG_DEADLINE", default=1.0, doc="Timeout of a read from PostgreSQL, in seconds."
     )
 
 
@@ -60,11 +61,11 @@ class PublicSettings(ProcessSettings):
     connections: Annotated[int, Meta(ge=16, le=1_000_000)] = setting(
         "HOSO24_CONNECTIONS",
         default=MOST,
-        doc="Clients connected to a process at the most; fewer where it may not have so many descriptors.",
+        doc="Connection limit of a process; lower where the system allows fewer file descriptors.",
     )
     trusted_proxies: tuple[str, ...] = setting(
         "HOSO24_TRUSTED_PROXIES",
         default=PRIVATE_NETWORKS,
-        doc="Networks whose X-Forwarded-For and traceparent are believed.",
+        doc="Networks whose X-Forwarded-For and traceparent headers are trusted.",
         check=Networks,
     )
