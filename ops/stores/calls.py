@@ -95,7 +95,7 @@ def reason_of(error: BaseException) -> str:
             case asyncpg.InvalidPasswordError() | redis.exceptions.AuthenticationError():
                 return f"the password is not accepted: {_line(each)}"
             case ConnectionRefusedError():
-                return "nobody listens there"
+                return "connection refused"
             case FileNotFoundError():
                 return "a file or socket that its URL names is not there"
     if isinstance(error, TimeoutError | redis.exceptions.TimeoutError):

@@ -99,7 +99,7 @@ class Connection(redis.asyncio.Connection):
             raise
         if role not in (b"master", "master"):
             await self.disconnect(nowait=True)
-            raise NoPrimaryError("whom the Sentinels name is a replica")
+            raise NoPrimaryError("the Sentinels named a replica")
 
     def _connection_arguments(self) -> dict[str, Any]:
         arguments = dict(super()._connection_arguments())

@@ -288,4 +288,4 @@ async def test_nobody_left_is_unavailable_and_back_by_the_next_probe(pair: Pair,
     await hosts.probe()
     assert [hosts.reachable] == [True]
     assert not (await Store(hosts).dossiers(["x"])).standby
-    assert await hosts.present() == {"postgres-1": "unreachable: nobody listens there", "postgres-2": "primary"}
+    assert await hosts.present() == {"postgres-1": "unreachable: connection refused", "postgres-2": "primary"}

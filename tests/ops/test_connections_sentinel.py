@@ -236,7 +236,7 @@ async def test_replica_is_not_taken_for_the_primary(alone: Sentinel, pair: list[
     for ask in WHERE.values():
         with pytest.raises(Unavailable) as away:
             await ask(client)
-        assert away.value.reason == "whom the Sentinels name is a replica"
+        assert away.value.reason == "the Sentinels named a replica"
     await told(one.port, "REPLICAOF", "NO", "ONE")
     await client.close()
 
