@@ -106,7 +106,7 @@ MOVES = MappingProxyType(
         _S.RETURNED: (),
     }
 )
-"""Status → the statuses that may follow it; drawn in README under "The life of a dossier"."""
+"""Status → the statuses that may follow it; listed in README under "The life of a dossier"."""
 
 FIRST = frozenset({_S.SUBMITTED, _S.RECEIVED})
 """A dossier enters online as submitted, or at a counter or by post as received."""

@@ -1,4 +1,4 @@
-"""README tells the truth: its settings table is the code's, its diagram the table of moves, its verbs exist."""
+"""The documents tell the truth: settings, statuses, the steps of a lookup, commands and links are the code's."""
 
 import re
 from pathlib import Path
@@ -7,17 +7,25 @@ from click.testing import CliRunner
 
 from hoso24 import cli
 from intake.settings import IntakeSettings, MaintenanceSettings, RelaySettings
+from lookup.reading import reader
 from lookup.settings import LookupSettings, MigrateSettings
-from lookup.status import FIRST, MOVES, Status
+from lookup.status import FIRST, Status
+from lookup.web.phrases import status_words
 from ops.settings import table
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = [LookupSettings, IntakeSettings, RelaySettings, MigrateSettings, MaintenanceSettings]
 README = (ROOT / "README.md").read_text("utf-8")
+DOCUMENTS = [
+    *sorted(ROOT.glob("*.md")),
+    *(path for folder in ("docs", "k8s", "loadtests") for path in sorted((ROOT / folder).rglob("*.md"))),
+]
+HISTORY = {ROOT / "CHANGELOG.md", ROOT / "DECISIONS.md"}
+"""They may name commands there are no more."""
 
 
 def settings_table() -> str:
-    """What has to stand in README; a name that several processes have stands there once."""
+    """What has to stand in docs/settings.md; a name that several processes have stands there once."""
     rows: dict[str, tuple[str, str]] = {}
     for name, default, doc in table(SETTINGS):
         rows.setdefault(name, (default, doc))
@@ -26,36 +34,81 @@ def settings_table() -> str:
     return "\n".join(lines)
 
 
+def section(title: str) -> str:
+    """The text of README under this heading."""
+    return README.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors that a page's headings have, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_settings_table_is_the_code_s() -> None:
-    match = re.search(r"<!-- settings -->\n(.*?)\n<!-- /settings -->", README, re.DOTALL)
+    page = (ROOT / "docs" / "settings.md").read_text("utf-8")
+    match = re.search(r"<!-- settings -->\n(.*?)\n<!-- /settings -->", page, re.DOTALL)
     assert match
     assert match[1] == settings_table()
 
 
-def test_status_diagram_is_the_table_of_moves() -> None:
-    arrows = re.findall(r"^ {4}(\S+) --> (\S+?)(?::.*)?$", README, re.MULTILINE)
-    by_slug = {status.slug: status for status in Status}
-    drawn = {(by_slug[a], by_slug[b]) for a, b in arrows if "[*]" not in (a, b)}
-    assert drawn == {(before, after) for before, nexts in MOVES.items() for after in nexts}
-    assert {b for a, b in arrows if a == "[*]"} == {status.slug for status in FIRST}
-    assert {a for a, b in arrows if b == "[*]"} == {status.slug for status in Status if status.final}
+def test_status_table_is_the_code_s() -> None:
+    told = section("The life of a dossier")
+    rows = re.findall(r"^\| (\d+) \| `(\w+)` \| ([^|]+) \| [^|]+ \| ([^|]*)\|$", told, re.MULTILINE)
+    assert [
+        (int(number), slug, name, {int(n) for n in re.findall(r"\d+", after)}) for number, slug, name, after in rows
+    ] == [
+        (
+            status.value,
+            status.slug,
+            status_words(status.slug, "vi").name,
+            {after.value for after in Status if status.may_become(after)},
+        )
+        for status in Status
+    ]
+    assert set(re.findall(r"`(\w+)`", told.rpartition("|\n")[2])) == {status.slug for status in FIRST}
 
 
-def test_every_make_target_has_a_line_of_help_and_every_mentioned_one_exists() -> None:
+def test_the_steps_of_a_lookup_are_the_reader_s() -> None:
+    def steps(text: str) -> dict[str, str]:
+        found = re.findall(r"^(\d)\. (.*?)(?=^\d\. |\n\n|\Z)", text, re.MULTILINE | re.DOTALL)
+        return {number: " ".join(step.replace("**", "").split()) for number, step in found}
+
+    told = steps(section("The life of a lookup"))
+    assert list(told) == list("12345678")
+    assert steps(reader.__doc__ or "") == told
+
+
+def test_every_make_target_has_a_line_of_help() -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
     phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
     assert phony
-    documented = set(re.findall(r"^([a-z-]+):.*## ", makefile, re.MULTILINE))
-    assert set(phony[1].split()) == documented
-    assert set(re.findall(r"`make ([a-z-]+)`", README)) <= documented
+    assert set(phony[1].split()) == set(re.findall(r"^([a-z-]+):.*## ", makefile, re.MULTILINE))
 
 
-def test_every_mentioned_sub_command_exists() -> None:
-    for words in set(re.findall(r"`hoso24 ([a-z]+(?: [a-z]+)?)", README)):
-        result = CliRunner().invoke(cli, [*words.split(), "--help"])
-        assert result.exit_code == 0, words
+def test_every_mentioned_command_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    strange = []
+    for path in set(DOCUMENTS) - HISTORY:
+        text = path.read_text("utf-8")
+        made = set(re.findall(r"`make ([a-z-]+)", text))
+        called = set(re.findall(r"`(?:\.venv/bin/)?hoso24 ([a-z]+(?: [a-z]+)?)", text))
+        strange += [f"{path.relative_to(ROOT)}: make {target}" for target in made - targets]
+        strange += [
+            f"{path.relative_to(ROOT)}: hoso24 {words}"
+            for words in called
+            if CliRunner().invoke(cli, [*words.split(), "--help"]).exit_code
+        ]
+    assert sorted(strange) == []
 
 
-def test_linked_files_exist() -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README) + re.findall(r'src="([^"]+)"', README):
-        assert (ROOT / target).exists(), target
+def test_links_lead_somewhere() -> None:
+    broken = []
+    for path in DOCUMENTS:
+        text = path.read_text("utf-8")
+        for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text) + re.findall(r'src="([^"]+)"', text):
+            place, _, anchor = target.partition("#")
+            file = path.parent / place if place else path
+            if not file.exists() or (anchor and anchor not in anchors(file)):
+                broken.append(f"{path.relative_to(ROOT)}: {target}")
+    assert broken == []

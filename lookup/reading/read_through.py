@@ -1,4 +1,4 @@
-"""TO WRITE."""
+"""Steps 3 to 6 and 8 of a lookup (lookup/reading/reader.py tells all eight): memory, Redis, PostgreSQL, failures."""
 
 import asyncio
 import functools
@@ -105,7 +105,7 @@ class _Lookup:
 
 
 class ReadThrough:
-    """All steps but 7 for one kind of entry: records by code, kept in memory, or codes by official number, not kept.
+    """Steps 3 to 6 and 8 for one kind of entry: records by code, kept in memory, or codes by official number, not kept.
 
     A lookup is an object that goes through up to three stages, each a round trip it takes together with whoever else
     is there: the copies in Redis, a load from any Postgres, a load from the primary. At each it is settled or goes on.
@@ -211,7 +211,7 @@ class ReadThrough:
         return _Lookup(name, self._feed.epoch, overdue_at, at_least=at_least, refresh=refresh)
 
     def _begin(self, lookup: _Lookup) -> None:
-        """Step 1 for a lookup whose copy in memory may not go out as it is, if there is one; on to step 2."""
+        """Step 3 for a lookup whose copy in memory may not go out as it is, if there is one; on to step 4."""
         copy = self._memory.look(lookup.name)
         if copy is not None:
             lookup.best, lookup.source = Entry(copy.version, self._feed.as_of(copy), copy.body), "memory"
@@ -338,7 +338,7 @@ class ReadThrough:
             self._settle(lookup, error if isinstance(error, Unavailable) else StatusUnavailable())
 
     async def _read_copies(self, lookups: list[_Lookup]) -> None:
-        """Step 2: one MGET."""
+        """Step 4: one MGET."""
         with self._waits.batch("read copies", lookups):
             await self._read_and_sort(lookups)
 
@@ -384,12 +384,12 @@ class ReadThrough:
         return True
 
     async def _load(self, lookups: list[_Lookup]) -> None:
-        """Steps 3 and 4: one query to whoever is best asked, and what wins in Redis."""
+        """Step 5: one query to the freshest standby or the primary, and what wins in Redis."""
         with self._waits.batch("load", lookups):
             await self._load_and_fill(lookups, primary=False)
 
     async def _load_from_primary(self, lookups: list[_Lookup]) -> None:
-        """Steps 5 and 4: one query to the primary, and what wins in Redis."""
+        """Step 6: one query to the primary, and what wins in Redis."""
         with self._waits.batch("load from the primary", lookups):
             await self._load_and_fill(lookups, primary=True)
 

@@ -1,16 +1,27 @@
-"""One lookup, told in the order in which it is answered.
+"""The eight steps of a lookup, as README tells them too.
 
-1. Process memory has a copy that may go out as it is: that is the answer. Past half the soft age, a refresh begins
-   behind it.
-2. Otherwise the code's copy is read from Redis, together with whatever else is wanted at that moment. Young enough,
-   and not below a version this process has seen or heard of: that is the answer.
-3. Otherwise it is loaded from Postgres, shared and batched: from the freshest standby, or the primary.
-4. What was loaded goes into Redis by compare-and-set; whatever wins there is the answer, and is kept in memory.
-5. Below a version seen, heard of or asked for, or not to be found on a standby: the primary is asked, once more.
-6. Postgres away: the best copy seen on the way is the answer, marked, up to the hard age. No copy: unavailable, never
-   "no such dossier".
-7. "No such dossier" under a code may still be an official number: then its code is looked up the same way.
-8. "No such dossier" from a copy, to somebody whose key shows that the code was given out: Postgres is asked.
+1. Code. Any spelling of a code is redirected to its one canonical address. Text that cannot be a code is refused
+   with a hint, before anything is read.
+2. Lookup key. A key that does not belong to its code is refused before anything is read, so that a known and an
+   unknown code look alike. (A replaced key, or one sent with an official number, is refused once the dossier is read.)
+3. Memory. A copy in process memory is the answer if it is younger than the soft age (60 s) and no change can have
+   been missed since it was read. The heartbeat of the change stream keeps copies young. Past half of the soft age, a
+   refresh starts in the background.
+4. Redis. Otherwise the copy is read from Redis, in one command with all other codes wanted at that moment. It is
+   the answer if it is young enough and not below a version this process has seen or heard of.
+5. PostgreSQL. Otherwise the record is loaded from the freshest standby, or from the primary. Lookups of one code
+   share a load, and up to 256 codes travel in one query. Redis stores the record only over a lower version; what Redis
+   then holds is the answer.
+6. Primary. The primary is asked if a standby has no such dossier, or if the record is below a version seen, heard
+   of or requested with `at_least`. PostgreSQL is also asked if a copy says "no such dossier" although the key proves
+   that the code was issued.
+7. Official number. A code without a dossier may be an official number. If it is, the code behind it is looked up,
+   from step 3 on.
+8. Failures. Without Redis, memory and PostgreSQL answer. Without PostgreSQL, the best copy seen is the answer, up
+   to the hard age (a day). It is marked `stale`, with its `as_of`, if it is older than the soft age or below a known
+   version, or cannot be confirmed. Without a copy the answer is 503, never "no such dossier".
+
+Steps 1 and 2 are taken before the reader is asked. A refresh in the background goes through steps 4 to 6.
 """
 
 import asyncio

@@ -86,7 +86,7 @@ def settings(environ: Mapping[str, str], processes: Mapping[str, tuple[str, type
     ]
     if not here:
         marks = ", ".join(mark for mark, _ in processes.values())
-        step = "Set them as README's table says, or call it in the directory where `hoso24 up` runs."
+        step = "Set them as docs/settings.md says, or run the doctor in the directory where `hoso24 up` runs."
         findings.append(Finding("settings", Verdict.WRONG, f"none of {marks} is set", step))
     return findings
 
@@ -111,7 +111,7 @@ def _of_process(name: str, cls: type, environ: Mapping[str, str]) -> list[Findin
     try:
         read(cls, environ)
     except SettingsError as error:
-        step = f"Set it as README's table of settings says, then start the {name} anew."
+        step = f"Set it as docs/settings.md says, then restart the {name}."
         return [Finding(check, Verdict.WRONG, fault, step) for fault in error.faults]
     return [Finding(check, Verdict.OK, "complete and well-formed")]
 
