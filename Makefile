@@ -72,7 +72,7 @@ national: .venv/ready ## a year of the whole country in steps, into loadtests/na
 capacity-page: .venv/ready ## write docs/capacity.md from what was measured (CAPACITY="--help" lists options)
 	@exec $(BIN)/python -m loadtests.capacity $(CAPACITY)
 
-monitoring: .venv/ready ## make rules, alerts, dashboards and the error-budget page from ops/monitoring/*.toml
+monitoring: .venv/ready ## make rules, alerts, dashboards and the error-budget page from k8s/components/monitoring/*.toml
 	@exec $(BIN)/python -m ops.monitoring
 
 PROMETHEUS ?= http://127.0.0.1:9090

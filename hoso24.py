@@ -185,13 +185,14 @@ async def examine_house(environ: Mapping[str, str]) -> list[Any]:
     from intake import doctor as of_intake
     from intake.settings import IntakeSettings, MaintenanceSettings, RelaySettings
     from lookup.settings import LookupSettings, MigrateSettings
+    from lookup.upkeep import doctor
     from lookup.upkeep import doctor as of_lookup
-    from ops.doctor import postgres_checks
+    from ops.doctor import SERVER_DEADLINE, certificate_checks, postgres_checks, redis_checks, settings_checks
     from ops.doctor.findings import examine, worst_first
     from ops.settings import secret
     from ops.stores.redis import Redis
 
-    found = postgres_checks.settings(
+    found = settings_checks.settings(
         environ,
         {
             "lookup": ("HOSO24_PG_READER_URL", LookupSettings),
@@ -205,22 +206,18 @@ async def examine_house(environ: Mapping[str, str]) -> list[Any]:
     redis_url = secret("HOSO24_REDIS_URL", environ)
     pooled = environ.get("HOSO24_PG_POOLED", "").lower() in ("1", "true")
     database = of_lookup.servers({role: url for role, url in urls.items() if url is not None}, pooled=pooled)
-    redis = (
-        None
-        if redis_url is None
-        else Redis("redis", redis_url.reveal, size=4, deadline=postgres_checks.SERVER_DEADLINE)
-    )
-    checks = [*postgres_checks.public_address(environ.get("HOSO24_PUBLIC_URL", ""))]
+    redis = None if redis_url is None else Redis("redis", redis_url.reveal, size=4, deadline=SERVER_DEADLINE)
+    checks = [*doctor.public_address(environ.get("HOSO24_PUBLIC_URL", ""))]
     if database.all:
         checks += postgres_checks.postgres(database, writing=of_intake.WRITER)
         checks += of_lookup.checks(database, redis)
         checks += of_intake.checks(database, redis)
     if redis_url and redis:
-        checks += postgres_checks.redis(redis, policy=of_lookup.POLICY, oldest=of_lookup.OLDEST_REDIS)
-        checks += postgres_checks.sentinels(redis_url.reveal())
-        checks += postgres_checks.redis_certificates(redis_url.reveal())
+        checks += redis_checks.redis(redis, policy=of_lookup.POLICY, oldest=of_lookup.OLDEST_REDIS)
+        checks += redis_checks.sentinels(redis_url.reveal())
+        checks += certificate_checks.redis_certificates(redis_url.reveal())
     try:
-        found += postgres_checks.secret_files(environ)
+        found += settings_checks.secret_files(environ)
         return worst_first([*found, *await examine(checks)])
     finally:
         await database.close()

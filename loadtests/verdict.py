@@ -12,7 +12,7 @@ from loadtests.answers import Limited, Unavailable
 
 BUDGET_FILE = "HOSO24_LOAD_BUDGET"
 DEFAULT_BUDGET = Path(__file__).with_name("budget.toml")
-OBJECTIVES = Path(__file__).parent.parent / "ops" / "monitoring" / "slo.toml"
+OBJECTIVES = Path(__file__).parent.parent / "k8s" / "components" / "monitoring" / "slo.toml"
 """Where the published objectives stand."""
 
 OFFICES = "offices"

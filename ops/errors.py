@@ -9,7 +9,7 @@ from typing import ClassVar
 
 
 class Kind(enum.Enum):
-    """Every way of saying no. Which HTTP status each one has is known to ops.middleware alone."""
+    """Every way of saying no. ops/http/problems.py alone knows which HTTP status each kind has."""
 
     INVALID = "invalid"
     UNAUTHENTICATED = "unauthenticated"

@@ -20,7 +20,7 @@ from tests.test_national import step
 ROOT = Path(__file__).parent.parent
 READ = (
     "loadtests/bench/RESULTS.md",
-    "ops/monitoring/slo.toml",
+    "k8s/components/monitoring/slo.toml",
     "k8s/overlays/production/capacity.yaml",
     "k8s/components/postgres/cluster.yaml",
     "k8s/components/redis-sentinel/valkey.conf",

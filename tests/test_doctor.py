@@ -23,7 +23,8 @@ import hoso24
 from lookup import schema
 from lookup.schema import grants
 from lookup.upkeep import doctor
-from ops.doctor import postgres_checks
+from ops import doctor as checks
+from ops.doctor import postgres_checks, redis_checks
 from ops.doctor.findings import NOT_EXAMINED, Finding, Verdict, exit_status
 from ops.http import early_answers
 from ops.local.postgres import PostgresServer
@@ -81,14 +82,14 @@ class Patient:
                 await connection.execute(sql)
 
 
-HANGS = postgres_checks.SERVER_DEADLINE
+HANGS = checks.SERVER_DEADLINE
 """Seconds after which a server that does not answer is taken for one that hangs."""
 
 
 @pytest.fixture(autouse=True)
 def _servers_may_be_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nearly as long as all of an examination may take."""
-    monkeypatch.setattr(postgres_checks, "SERVER_DEADLINE", 7.0)
+    monkeypatch.setattr(checks, "SERVER_DEADLINE", 7.0)
 
 
 @pytest.fixture
@@ -159,7 +160,7 @@ async def test_healthy_house_has_nothing_to_say_and_one_that_hangs_is_told_of(
         assert "ROLLBACK PREPARED 'forgotten'" in finding.next_step
         await patient.mended(finding)
 
-    monkeypatch.setattr(postgres_checks, "SERVER_DEADLINE", HANGS)
+    monkeypatch.setattr(checks, "SERVER_DEADLINE", HANGS)
     primary.pause()
     valkey.pause()
     try:
@@ -498,7 +499,7 @@ class Told:
 async def test_redis_too_old_and_redis_that_cannot_save_are_found(told: dict[str, Any], check: str) -> None:
     for changes, verdicts in (({}, {Verdict.OK}), (told, {Verdict.OK, Verdict.WRONG})):
         server: Any = Told(**changes)
-        (ask,) = postgres_checks.redis(server, policy="volatile-lru", oldest=(6, 2))
+        (ask,) = redis_checks.redis(server, policy="volatile-lru", oldest=(6, 2))
         async with asyncio.timeout(5):
             findings = list(await ask.ask())
         assert {finding.verdict for finding in findings} == verdicts

@@ -14,7 +14,8 @@ import pytest
 import redis.asyncio
 
 import hoso24
-from ops.doctor import postgres_checks
+from ops import doctor as checks
+from ops.doctor import redis_checks
 from ops.doctor.findings import NOT_EXAMINED, Finding, Verdict
 from ops.local.accounts import Account, write_private
 from ops.local.postgres import PostgresServer
@@ -163,7 +164,7 @@ def silent() -> Iterator[int]:
 async def test_public_address_that_cannot_be_reached_from_here_is_no_fault_of_the_house(
     silent: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres_checks, "SERVER_DEADLINE", 0.2)
+    monkeypatch.setattr(checks, "SERVER_DEADLINE", 0.2)
     for port in (1, silent):
         findings = await hoso24.examine_house({"HOSO24_PUBLIC_URL": f"https://127.0.0.1:{port}"})
         assert NOT_EXAMINED not in [each.check for each in findings]
@@ -294,6 +295,6 @@ ONE, OTHER = Place("10.0.0.1", 6379), Place("10.0.0.2", 6379)
 )
 def test_what_sentinels_say_is_judged(said: list[Answer], verdict: Verdict, found: str) -> None:
     address = redis_address("redis+sentinel://one,two/dossiers")
-    (finding,) = postgres_checks._of_sentinels(address, said)
+    (finding,) = redis_checks._of_sentinels(address, said)
     assert finding.verdict is verdict
     assert found in finding.found

@@ -263,10 +263,10 @@ async def test_sentinels_promote_the_replica_and_the_processes_follow(stage: Sta
 CRASHING = """
 import asyncio, sys
 from pathlib import Path
-from loadtests.gameday import front
-from loadtests.gameday.wires import Wires
-from loadtests.rolling.replicas import Deployment
-from ops.guardian import Guardian
+from loadtests.system import front
+from loadtests.system.wires import Wires
+from loadtests.system.replicas import Deployment
+from ops.local.reaper import Guardian
 
 NOWHERE = {
     "HOSO24_PG_READER_URL": "postgresql://hoso24_reader:x@127.0.0.1:1/hoso24",

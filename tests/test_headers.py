@@ -115,7 +115,7 @@ async def test_every_kind_of_answer_is_dressed(
     receipt = await house.receive()
     code = receipt["code"]
     known = {"code": code, "lower": code.lower(), "key": receipt["lookup_key"], "token": house.token}
-    monkeypatch.setattr(early_answers, "supported", lambda: express_way)
+    monkeypatch.setattr(early_answers, "is_possible", lambda _: express_way)
     async with lookup_running(lookup_settings(database.reader_url, redis_url)) as served:
         await check(f"http://127.0.0.1:{served.port}", OF_THE_LOOKUP, known)
         await check(f"http://127.0.0.1:{served.admin_port}", OF_THE_ADMIN, known)

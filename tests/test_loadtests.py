@@ -105,7 +105,7 @@ def kept(counts: Counts) -> dict[str, bool]:
 
 
 def test_budget_is_what_is_promised() -> None:
-    slos = {slo["name"]: slo for slo in tomllib.loads((ROOT / "ops/monitoring/slo.toml").read_text())["slo"]}
+    slos = {slo["name"]: slo for slo in tomllib.loads((ROOT / "k8s/components/monitoring/slo.toml").read_text())["slo"]}
     bound = re.search(r'_bucket\{[^}]*le="([0-9.]+)"', slos["lookup-latency"]["errors"])
     assert bound is not None
     assert Budget.read() == Budget(

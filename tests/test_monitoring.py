@@ -14,7 +14,7 @@ import intake.metrics
 import lookup.metrics  # declares its metrics
 import lookup.upkeep.doctor
 import ops.observe.metrics  # noqa: F401
-from ops.doctor import postgres_checks
+from ops.doctor import certificate_checks, postgres_checks, redis_checks
 from ops.monitoring import dashboards, rules
 from ops.monitoring.__main__ import made, outdated
 from ops.monitoring.objectives import alerts, objectives
@@ -131,7 +131,7 @@ def lines_of_the_doctor() -> set[str]:
     """The beginnings of all that it calls a line, as its modules have them."""
     texts = {
         node.value
-        for module in (postgres_checks, lookup.upkeep.doctor, intake.doctor)
+        for module in (postgres_checks, redis_checks, certificate_checks, lookup.upkeep.doctor, intake.doctor)
         for node in ast.walk(ast.parse(inspect.getsource(module)))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }

@@ -14,7 +14,7 @@ from intake.settings import IntakeSettings
 from lookup import schema
 from lookup.settings import LookupSettings
 from lookup.web import api, pages
-from ops.doctor.postgres_checks import DAYS_REMARKED
+from ops.doctor.certificate_checks import DAYS_REMARKED
 from ops.http import probes
 from ops.stores.urls import redis_address
 from tests.manifests import (

@@ -19,9 +19,9 @@ from tests.processes import Process, process
 
 CRASHING_LOOKUP = """
 import hoso24
-from lookup.api import Desk
-from lookup.hotpath import HotPath
-from lookup.store import Store
+from lookup.reading.access import AccessPolicy
+from lookup.reading.store import Store
+from lookup.web.hotpath import HotPath
 
 load = Store.dossiers
 
@@ -39,13 +39,13 @@ async def crash(self, code, key=None, *_, **__):
     except ValueError as error:
         raise RuntimeError(f"cannot find {code.path} / {key}") from error
 
-Store.dossiers, HotPath._found, Desk.find = crash_over_batches, crash_behind_the_parser, crash
+Store.dossiers, HotPath._found, AccessPolicy.find = crash_over_batches, crash_behind_the_parser, crash
 hoso24.main()
 """
 
 CRASHING_INTAKE = """
 import hoso24
-from intake.ledger import Ledger
+from intake.books.ledger import Ledger
 
 async def crash_over_people(self, connection, moment, request, submission, service):
     raise RuntimeError(f"violates a check\\nDETAIL:  Failing row contains ({submission.applicant.name})")

@@ -193,7 +193,7 @@ async def ways(database: Database, redis_url: str) -> AsyncIterator[Ways]:
     settings = lookup_settings(database.reader_url, redis_url, partners=("127.0.0.0/8",))
     with pytest.MonkeyPatch.context() as patch:
         async with lookup_at(settings) as quick:
-            patch.setattr(early_answers, "supported", lambda: False)
+            patch.setattr(early_answers, "is_possible", lambda _: False)
             async with lookup_at(settings) as normal:
                 yield Ways(quick, normal)
 

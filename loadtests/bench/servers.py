@@ -20,10 +20,10 @@ READY_SECONDS = 30.0
 OURS = "ours"
 UNCOUNTED = """
 import hoso24
-from lookup.hotpath import _Tally
+from lookup.web.tally import Tally
 
-assert _Tally.count
-_Tally.count = lambda *_, **__: None
+assert Tally.count
+Tally.count = lambda *_, **__: None
 hoso24.main()
 """
 """A program instead of `hoso24`: the same, except that plain lookups are neither counted nor logged."""

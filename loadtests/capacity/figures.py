@@ -19,7 +19,7 @@ NATIONAL = Path("loadtests/national/measured.json")
 HANDSHAKES = Path("loadtests/capacity/handshakes.json")
 GAME_DAY = Path("loadtests/capacity/gameday.json")
 ASSUMPTIONS = Path("loadtests/capacity/assumptions.toml")
-SLO = Path("ops/monitoring/slo.toml")
+SLO = Path("k8s/components/monitoring/slo.toml")
 
 
 class Year(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,6 +1,6 @@
 """TCP proxies before the servers, which can be told to delay, to stall, to reset, and to leave connections half-open.
 
-All wires of a stage are in one process, `python -m loadtests.gameday.wires`, so that they do not take the load's loop.
+All wires of a stage are in one process, `python -m loadtests.system.wires`, so that they do not take the load's loop.
 It obeys one order a line, in JSON, and ends with its standard input, in whatever way its owner has ended.
 
 A wire spares its peers: connections that servers make among each other (replication, a Sentinel's watch) come from

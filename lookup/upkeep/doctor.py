@@ -1,9 +1,11 @@
 """What the doctor examines of schema, roles, epochs and the change stream: the lookup knows what is right."""
 
+import asyncio
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -14,11 +16,13 @@ from lookup.reading.freshness import SECOND
 from lookup.reading.hosts import LARGEST_LAG, nth_host
 from lookup.schema import grants
 from lookup.schema.grants import ANY_COLUMN, EVERYBODY, ROLES, Grant
+from ops import doctor
+from ops.doctor.certificate_checks import certificates, is_near
 from ops.doctor.findings import Check, Finding, Verdict
 from ops.doctor.postgres_checks import Server, Servers
 from ops.errors import Unavailable
 from ops.http import early_answers
-from ops.settings import Secret
+from ops.settings import Secret, masked
 from ops.stores.redis import Redis
 from ops.stores.urls import each_host, first
 
@@ -286,3 +290,35 @@ def _graded(check: str, seconds: float, wrong: float, found: str, step: str) -> 
 
 def _wrong(check: str, found: str, step: str) -> Finding:
     return Finding(check, Verdict.WRONG, found, step)
+
+
+def public_address(url: str) -> list[Check]:
+    """The address citizens use: its certificate, if it has one. Nothing for an empty one, which is not set here."""
+    if not url:
+        return []
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme == "https":
+        return [_seen_from_here(certificates(f"certificate of {host}", host, parts.port or 443))]
+
+    async def ask() -> list[Finding]:
+        if is_near(host):
+            return [Finding("public address", Verdict.OK, f"{url}, on this machine only")]
+        step = "Set HOSO24_PUBLIC_URL to the https:// address: it stands on receipts, with the lookup key in it."
+        return [Finding("public address", Verdict.WARNING, f"{masked(url)} is not encrypted", step)]
+
+    return [Check("public address", ask)]
+
+
+def _seen_from_here(check: Check) -> Check:
+    """The same of an address for others: that it cannot be reached from here says nothing about them."""
+
+    async def ask() -> Iterable[Finding]:
+        try:
+            async with asyncio.timeout(doctor.SERVER_DEADLINE):
+                return await check.ask()
+        except (Unavailable, TimeoutError):
+            step = "Run `HOSO24_PUBLIC_URL=… hoso24 doctor` from where citizens are: a cluster may let no pod out."
+            return [Finding(check.name, Verdict.WARNING, "cannot be reached from here", step)]
+
+    return Check(check.name, ask)

@@ -20,6 +20,9 @@ from ops.settings import masked
 
 DEADLINE = 8.0
 """How long one check may take, in seconds. They run side by side, so all of them take no longer."""
+
+SERVER_DEADLINE = 2.5
+"""How long a server may take for one answer, in seconds; well within a check\'s."""
 NOT_EXAMINED = "not examined"
 
 

@@ -1,43 +1,26 @@
-"""What can be asked of settings, PostgreSQL and Redis without knowing what they hold.
+"""What the doctor examines of PostgreSQL without knowing what it holds: reachability, clocks, durability, long writers.
 
-Every function here makes checks or findings for ops/doctor/findings.py. A server is connected to once for each role,
-when the first check needs it; one that is away costs one deadline, and everybody who needs it then gets Unavailable.
+A server is connected to once for each role, when the first check needs it; one that is down costs one deadline, and
+every later check of it gets Unavailable at once.
 """
 
 import asyncio
-import contextlib
-import ipaddress
-import os
-import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
+from ops import doctor
+from ops.doctor.certificate_checks import _address, certificates, shown
 from ops.doctor.findings import Check, Finding, Verdict, reason
 from ops.errors import Unavailable
-from ops.settings import SettingsError, masked, read, unknown
-from ops.stores.calls import reason_of
-from ops.stores.certificates import certificate
 from ops.stores.postgres import POOLER_IN_BETWEEN, Postgres, Row
-from ops.stores.redis import Redis
-from ops.stores.sentinels import Answer, Sentinels
-from ops.stores.urls import RedisAddress, first, redis_address
 
-SERVER_DEADLINE = 2.5
-"""How long a server may take for one answer, in seconds; well within a check's."""
 SKEW_REMARKED, SKEW_WRONG = 1.0, 60.0
 """Seconds a clock may differ from ours."""
 WRITING_REMARKED, WRITING_WRONG = 10.0, 60.0
 """Seconds a transaction that has written may stay open."""
 SECOND_LOOK = 1.0
 """Seconds until a transaction whose age is hidden from us is looked for again."""
-DAYS_REMARKED, DAYS_WRONG = 30, 7
-"""Days left of a certificate."""
-MEMORY_REMARKED = 0.9
-"""Share of maxmemory in use."""
 OLDEST_POSTGRES = 17
 """The first with transaction_timeout."""
 
@@ -70,55 +53,6 @@ SELECT session.pid,
 PREPARED = "SELECT gid, extract(epoch FROM clock_timestamp() - prepared)::float8 AS age FROM pg_prepared_xacts"
 
 
-# -- settings --------------------------------------------------------------------------------------------
-
-
-def settings(environ: Mapping[str, str], processes: Mapping[str, tuple[str, type]]) -> list[Finding]:
-    """Whether each process that is set up here could start. `processes`: name → (the variable that sets it up, class).
-
-    A process is set up here when its variable or that variable's file is there.
-    """
-    here = {name: cls for name, (mark, cls) in processes.items() if environ.get(mark) or environ.get(f"{mark}_FILE")}
-    findings = [finding for name, cls in here.items() for finding in _of_process(name, cls, environ)]
-    findings += [
-        Finding("settings", Verdict.WARNING, sentence, "Correct its name, or remove it: nobody reads it.")
-        for sentence in unknown(environ, [cls for _, cls in processes.values()])
-    ]
-    if not here:
-        marks = ", ".join(mark for mark, _ in processes.values())
-        step = "Set them as docs/settings.md says, or run the doctor in the directory where `hoso24 up` runs."
-        findings.append(Finding("settings", Verdict.WRONG, f"none of {marks} is set", step))
-    return findings
-
-
-def secret_files(environ: Mapping[str, str]) -> list[Finding]:
-    """Whether the files that hold secrets are for those only who need them."""
-    findings = []
-    for name, text in sorted(environ.items()):
-        if not (name.startswith("HOSO24_") and name.endswith("_FILE") and text):
-            continue
-        with contextlib.suppress(OSError):  # one that cannot be read is a fault of the settings already
-            mode = stat.S_IMODE(Path(text).stat().st_mode)
-            step = f"Run `chmod o= {text}`, or give the volume a defaultMode of 0440."
-            open_to_all = Finding(name, Verdict.WARNING, f"everybody on this machine may read it ({mode:o})", step)
-            closed = Finding(name, Verdict.OK, f"readable, mode {mode:o}")
-            findings.append(open_to_all if mode & stat.S_IRWXO else closed)
-    return findings
-
-
-def _of_process(name: str, cls: type, environ: Mapping[str, str]) -> list[Finding]:
-    check = f"settings of {name}"
-    try:
-        read(cls, environ)
-    except SettingsError as error:
-        step = f"Set it as docs/settings.md says, then restart the {name}."
-        return [Finding(check, Verdict.WRONG, fault, step) for fault in error.faults]
-    return [Finding(check, Verdict.OK, "complete and well-formed")]
-
-
-# -- PostgreSQL ------------------------------------------------------------------------------------------
-
-
 class Server:
     """One PostgreSQL host asked as one role. `variable`: the setting of its URL; `pooled`: through PgBouncer."""
 
@@ -127,7 +61,7 @@ class Server:
         self.role = role
         self.variable = variable
         self.address = _address(url(), 5432)
-        self._postgres = Postgres(name, url, size=4, deadline=SERVER_DEADLINE, pooled=pooled)
+        self._postgres = Postgres(name, url, size=4, deadline=doctor.SERVER_DEADLINE, pooled=pooled)
         self._greeting: asyncio.Task[Row] | None = None
         self.seconds = 0.0
         """How long the greeting took."""
@@ -218,7 +152,7 @@ def postgres(servers: Servers, *, writing: str) -> Iterator[Check]:
     yield Check("durability", lambda: _durability(servers, writing))
     yield Check("oldest writing transaction", lambda: _oldest_writing(servers))
     for address in dict.fromkeys(server.address for server in servers.all if server.address):
-        yield certificates(f"certificate of PostgreSQL {_shown(address)}", *address, postgres=True)
+        yield certificates(f"certificate of PostgreSQL {shown(address)}", *address, postgres=True)
 
 
 def _of(server: Server, ask: Callable[[Server], Any]) -> Callable[[], Any]:
@@ -231,7 +165,9 @@ async def _connection(server: Server) -> list[Finding]:
     except Unavailable as away:
         step = f"Start it, or correct {server.variable}; try `psql` with that URL to see more."
         if away.reason == POOLER_IN_BETWEEN:
-            step = f"Let {server.variable} name PostgreSQL itself; only lookup and intake may go through a pooler."
+            step = (
+                f"Let {server.variable} name PostgreSQL itself, or set HOSO24_PG_POOLED=1 if its process may be pooled."
+            )
         return [Finding(server.name, Verdict.WRONG, f"cannot be reached: {reason(away)}", step)]
     kind = "a standby" if greeting["standby"] else "the primary"
     tls = "with TLS" if greeting["tls"] else "without TLS"
@@ -275,7 +211,7 @@ async def _durability(servers: Servers, writing: str) -> list[Finding]:
     if names:
         findings.append(Finding("synchronous standby", Verdict.OK, f"synchronous_standby_names is {names}"))
     else:
-        step = "Add a standby and set `synchronous_standby_names = 'ANY 1 (…)'`: a lost primary takes receipts with it."
+        step = "Add a standby and set `synchronous_standby_names = 'ANY 1 (…)'`: a lost primary takes commits with it."
         findings.append(Finding("synchronous standby", Verdict.WARNING, "commits wait for no standby", step))
     return findings
 
@@ -321,203 +257,5 @@ def _age_of_writing(who: "_Writing", age: float, *, hidden: bool) -> Finding:
     return Finding("oldest writing transaction", verdict, found, step if verdict else "")
 
 
-# -- Redis -----------------------------------------------------------------------------------------------
-
-
-def redis(server: Redis, *, policy: str, oldest: tuple[int, int]) -> Iterator[Check]:
-    """Connection, version, role, memory and its policy. `policy`: the maxmemory-policy that is needed."""
-
-    async def ask() -> list[Finding]:
-        try:
-            told: dict[str, Any] = await server.run(lambda client: client.info("everything"))
-        except Unavailable as away:
-            step = "Start it, or correct HOSO24_REDIS_URL; try `redis-cli -u` with that URL to see more."
-            return [Finding("redis", Verdict.WRONG, f"cannot be reached: {reason(away)}", step)]
-        return [_version(told, oldest), *_role(told), _policy(told, policy), _memory(told), *_saving(told)]
-
-    yield Check("redis", ask)
-
-
-def _version(told: Mapping[str, Any], oldest: tuple[int, int]) -> Finding:
-    name = f"Valkey {told['valkey_version']}" if "valkey_version" in told else f"Redis {told['redis_version']}"
-    major, minor, *_ = (int(part) for part in str(told["redis_version"]).split("."))
-    if (major, minor) < oldest:
-        wanted = ".".join(map(str, oldest))
-        return Finding("redis", Verdict.WRONG, name, f"Upgrade it to Redis {wanted} or newer, or to Valkey.")
-    return Finding("redis", Verdict.OK, f"{name} answers")
-
-
-def _role(told: Mapping[str, Any]) -> Iterator[Finding]:
-    if told.get("role") != "master":
-        step = "Let HOSO24_REDIS_URL name the primary: a replica refuses what the relay writes."
-        yield Finding("redis role", Verdict.WRONG, f"it is a replica of {told.get('master_host')}", step)
-
-
-def _policy(told: Mapping[str, Any], wanted: str) -> Finding:
-    policy = str(told.get("maxmemory_policy", "unknown"))
-    if policy == wanted:
-        return Finding("redis policy", Verdict.OK, f"maxmemory-policy {policy}")
-    # Under volatile-* only what has a time to live goes; everything else drops what must stay, or refuses writes.
-    verdict = Verdict.WARNING if policy.startswith("volatile-") else Verdict.WRONG
-    step = f"Run `redis-cli CONFIG SET maxmemory-policy {wanted}` and write it into redis.conf."
-    return Finding("redis policy", verdict, f"maxmemory-policy {policy}", step)
-
-
-def _memory(told: Mapping[str, Any]) -> Finding:
-    used, most = int(told["used_memory"]), int(told.get("maxmemory", 0))
-    if not most:
-        step = "Run `redis-cli CONFIG SET maxmemory 2gb`, or what there is to spare, and write it into redis.conf."
-        return Finding("redis memory", Verdict.WARNING, f"{used / 2**20:.0f} MiB used, and no maxmemory", step)
-    found = f"{used / 2**20:.0f} of {most / 2**20:.0f} MiB used, {told.get('evicted_keys', 0)} keys evicted so far"
-    if used > MEMORY_REMARKED * most:
-        step = "Raise it with `redis-cli CONFIG SET maxmemory …`: the next fills throw out what is still wanted."
-        return Finding("redis memory", Verdict.WARNING, found, step)
-    return Finding("redis memory", Verdict.OK, found)
-
-
-def _saving(told: Mapping[str, Any]) -> Iterator[Finding]:
-    """Its disk, as far as it can be seen from here: a Redis that cannot save refuses to be written to."""
-    failed = [name for name in ("rdb_last_bgsave_status", "aof_last_write_status") if told.get(name, "ok") != "ok"]
-    if failed:
-        step = "Give its disk space or the right owner, then run `redis-cli BGSAVE`."
-        yield Finding("redis saving", Verdict.WRONG, f"{', '.join(failed)}: failed", step)
-
-
-def sentinels(url: str) -> list[Check]:
-    """Whether every Sentinel of this URL answers, and all mean the same primary; without Sentinels there are none."""
-    try:
-        address = redis_address(first(url))
-    except ValueError:
-        return []  # a fault of the settings, and told there
-    if not address.primary:
-        return []
-
-    async def ask() -> list[Finding]:
-        asking = Sentinels(SERVER_DEADLINE)
-        try:
-            return list(_of_sentinels(address, await asking.each(address)))
-        finally:
-            await asking.close()
-
-    return [Check("sentinels", ask)]
-
-
-def _of_sentinels(address: RedisAddress, said: Sequence[Answer | BaseException]) -> Iterator[Finding]:
-    answers = [each for each in said if isinstance(each, Answer)]
-    enough = len(answers) > len(said) // 2
-    for place, away in zip(address.places, said, strict=True):
-        if isinstance(away, BaseException):
-            step = "Start it, or correct HOSO24_REDIS_URL: half of them or fewer put nobody in a lost primary's place."
-            found = f"{_shown(place)} does not answer: {reason_of(away)}"
-            yield Finding("sentinels", Verdict.WARNING if enough else Verdict.WRONG, found, step)
-    named = sorted({_shown(answer.primary) for answer in answers})
-    if len(named) > 1:
-        step = "Run it again in some seconds; if it stays, find out which of them is cut off from the others."
-        yield Finding("sentinels", Verdict.WRONG, f"they name different primaries: {', '.join(named)}", step)
-    elif any(answer.down for answer in answers):
-        step = "Look at that Redis, and at the Sentinels' logs: they put another in its place, if a replica is left."
-        yield Finding("sentinels", Verdict.WRONG, f"to some the primary, {named[0]}, is down", step)
-    elif answers and not min(answer.replicas for answer in answers):
-        step = "Start a replica: nobody could take over from the primary."
-        yield Finding("sentinels", Verdict.WARNING, f"{named[0]} is the primary and has no replica", step)
-    elif answers:
-        found = f"{len(answers)} of {len(said)} name {named[0]}, which has {answers[0].replicas} replicas"
-        yield Finding("sentinels", Verdict.OK, found)
-
-
-# -- TLS -------------------------------------------------------------------------------------------------
-
-
-def certificates(name: str, host: str, port: int, *, postgres: bool = False) -> Check:
-    """How many days the certificate shown there has left."""
-
-    async def ask() -> list[Finding]:
-        try:
-            shown = await certificate(host, port, postgres=postgres)
-        except OSError as error:
-            raise Unavailable(f"no handshake with {host}:{port}") from error
-        if shown is None:
-            if _is_near(host):
-                return [Finding(name, Verdict.OK, "no TLS, and no network in between")]
-            step = "Give that server a certificate and demand it in the URL (sslmode=verify-full)."
-            return [Finding(name, Verdict.WARNING, "no TLS: passwords and data cross the network in clear", step)]
-        return [_days_left(name, shown.ends_at, shown.fault)]
-
-    return Check(name, ask)
-
-
-def public_address(url: str) -> list[Check]:
-    """The address citizens use: its certificate, if it has one. Nothing for an empty one, which is not set here."""
-    if not url:
-        return []
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if parts.scheme == "https":
-        return [_seen_from_here(certificates(f"certificate of {host}", host, parts.port or 443))]
-
-    async def ask() -> list[Finding]:
-        if _is_near(host):
-            return [Finding("public address", Verdict.OK, f"{url}, on this machine only")]
-        step = "Set HOSO24_PUBLIC_URL to the https:// address: it stands on receipts, with the lookup key in it."
-        return [Finding("public address", Verdict.WARNING, f"{masked(url)} is not encrypted", step)]
-
-    return [Check("public address", ask)]
-
-
-def _seen_from_here(check: Check) -> Check:
-    """The same of an address for others: that it cannot be reached from here says nothing about them."""
-
-    async def ask() -> Iterable[Finding]:
-        try:
-            async with asyncio.timeout(SERVER_DEADLINE):
-                return await check.ask()
-        except (Unavailable, TimeoutError):
-            step = "Run `HOSO24_PUBLIC_URL=… hoso24 doctor` from where citizens are: a cluster may let no pod out."
-            return [Finding(check.name, Verdict.WARNING, "cannot be reached from here", step)]
-
-    return Check(check.name, ask)
-
-
-def _days_left(name: str, ends_at: datetime | None, fault: str) -> Finding:
-    step = "Renew it (`certbot renew`, or `kubectl get certificate` where cert-manager does it) and reload that server."
-    if ends_at is None:
-        return Finding(name, Verdict.WRONG, f"not valid: {fault}", step)
-    left = (ends_at - datetime.now(UTC)) // timedelta(days=1)
-    verdict = Verdict.WRONG if left < DAYS_WRONG else Verdict.WARNING if left < DAYS_REMARKED else Verdict.OK
-    return Finding(name, verdict, f"{left} days left, until {ends_at:%Y-%m-%d}", step if verdict else "")
-
-
-def redis_certificates(url: str) -> list[Check]:
-    """The certificates of a `rediss://` server, or of the Sentinels that know it; without TLS there are none."""
-    try:
-        address = redis_address(first(url))
-    except ValueError:
-        return []  # a fault of the settings, and told there
-    if address.trust is None:
-        return []
-    whose = "the Sentinel" if address.primary else "Redis"
-    return [certificates(f"certificate of {whose} {_shown(place)}", *place) for place in address.places]
-
-
 def _grade(figure: float, remarked: float, wrong: float) -> Verdict:
     return Verdict.WRONG if figure > wrong else Verdict.WARNING if figure > remarked else Verdict.OK
-
-
-def _address(url: str, port: int) -> tuple[str, int] | None:
-    """Host and port of a URL; None for a socket of this machine. Of several URLs, one a line, the first counts."""
-    parts = urlsplit(first(url))
-    return (parts.hostname, parts.port or port) if parts.hostname else None
-
-
-def _shown(address: tuple[str, int]) -> str:
-    return f"{address[0]}:{address[1]}"
-
-
-def _is_near(host: str) -> bool:
-    """Whether there is no network between this host and us."""
-    if host in ("", "localhost") or host.startswith(os.sep):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -1,5 +1,5 @@
 """The service's objectives, and all that is made of them: rules, alerts, dashboards, the runbook's error budget.
 
-`slo.toml` says what is promised, `alerts.toml` what else wakes somebody, `dashboards.toml` what there is to look at;
-`python -m ops.monitoring` (or `make monitoring`) writes the rest.
+Beside the manifests, in k8s/components/monitoring, `slo.toml` says what is promised, `alerts.toml` what else pages or
+opens a ticket, `dashboards.toml` what there is to look at; `make monitoring` writes the rest. Not in the image.
 """

@@ -29,7 +29,7 @@ def made() -> dict[Path, str]:
 
 
 def _yaml(content: object) -> str:
-    head = "# Made by `make monitoring` from ops/monitoring; do not edit.\n"
+    head = "# Made by `make monitoring` from k8s/components/monitoring; do not edit.\n"
     return head + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)
 
 

@@ -11,7 +11,7 @@ def page(promised: Objectives) -> str:
         [
             "# Error budgets",
             "",
-            "Made by `make monitoring` from ops/monitoring/slo.toml; do not edit.",
+            "Made by `make monitoring` from k8s/components/monitoring/slo.toml; do not edit.",
             "",
             f"What is promised holds over {promised.period_days} days. What may go wrong is the budget; as long as",
             "some is left, changes may be made and game days run. When none is left, only what makes the service more",

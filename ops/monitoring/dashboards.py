@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from ops.monitoring.objectives import HERE, Objectives
+from ops.monitoring.objectives import PROMISES, Objectives
 
 COLUMNS = 24
 """The width of Grafana's grid."""
@@ -49,7 +49,7 @@ class Dashboard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     objectives: bool = False
 
 
-def dashboards(promised: Objectives, path: Path = HERE / "dashboards.toml") -> list[Dashboard]:
+def dashboards(promised: Objectives, path: Path = PROMISES / "dashboards.toml") -> list[Dashboard]:
     """All dashboards, complete. Raises msgspec.ValidationError for a file that does not say them fully."""
     with path.open("rb") as file:
         read = msgspec.convert(tomllib.load(file)["dashboard"], list[Dashboard])

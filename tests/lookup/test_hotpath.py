@@ -113,7 +113,7 @@ async def both(database: Database, redis_url: str) -> AsyncIterator[BothWays]:
         house = await stack.enter_async_context(open_house(database, redis_url))
         settings = lookup_settings(database.reader_url, redis_url)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(early_answers, "supported", lambda: False)
+            patch.setattr(early_answers, "is_possible", lambda _: False)
             normal_url = await stack.enter_async_context(lookup_at(settings))
         quick, normal = Raw(house.lookup_url), Raw(normal_url)
         stack.push_async_callback(quick.close)
@@ -246,7 +246,7 @@ async def test_stale_answer_both_ways(both: BothWays, monkeypatch: pytest.Monkey
     path = f"/api/v1/dossiers/{both.code}"
     await both.ask(get(path))
     monkeypatch.setattr(Freshness, "is_stale", lambda *_: True)
-    monkeypatch.setattr("lookup.feed.Feed.trusts", lambda *_: False)
+    monkeypatch.setattr("lookup.reading.feed.Feed.trusts", lambda *_: False)
     # Memory is distrusted, Redis says it is stale: the marked form, from both.
     await both.house.move(both.code, "processing")
 

@@ -480,7 +480,7 @@ class Cache:
 
 
 class Store:
-    """lookup.store.Store over the network, to the Postgres of the model."""
+    """lookup.reading.store.Store over the network, to the Postgres of the model."""
 
     def __init__(self, network: Network, postgres: Postgres) -> None:
         self._network = network

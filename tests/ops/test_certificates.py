@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.doctor import postgres_checks
+from ops.doctor import certificate_checks
 from ops.doctor.findings import Finding, Verdict
 from ops.errors import Unavailable
 from ops.stores.certificates import certificate
@@ -96,7 +96,7 @@ async def test_postgres_without_tls_has_none() -> None:
 
 
 async def finding_of(port: int, *, host: str = "127.0.0.1", postgres: bool = False) -> Finding:
-    (finding,) = await postgres_checks.certificates("certificate", host, port, postgres=postgres).ask()
+    (finding,) = await certificate_checks.certificates("certificate", host, port, postgres=postgres).ask()
     return finding
 
 
@@ -119,7 +119,7 @@ async def test_certificate_of_the_past_is_wrong(tmp_path: Path) -> None:
 async def test_no_tls_matters_only_where_there_is_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(None, postgres=True) as port:
         assert (await finding_of(port, postgres=True)).verdict is Verdict.OK
-        monkeypatch.setattr(postgres_checks, "_is_near", lambda _: False)
+        monkeypatch.setattr(certificate_checks, "is_near", lambda _: False)
         assert (await finding_of(port, postgres=True)).verdict is Verdict.WARNING
 
 
@@ -137,4 +137,4 @@ async def test_who_talks_no_tls_where_tls_is_expected_was_not_examined() -> None
     [("127.0.0.1", True), ("::1", True), ("localhost", True), ("", True), ("/run/postgresql", True), ("db", False)],
 )
 def test_near_is_what_no_network_lies_between(host: str, near: bool) -> None:
-    assert postgres_checks._is_near(host) is near
+    assert certificate_checks.is_near(host) is near

@@ -17,7 +17,7 @@ DEADLINE = 20.0
 # An owner that starts one child and then waits to be killed. What it is to do besides comes in {extra}.
 OWNER = """
 import os, signal, subprocess, sys, time
-from ops.guardian import Guardian
+from ops.local.reaper import Guardian
 guardian = Guardian(patience=float(sys.argv[1]))
 child = subprocess.Popen([sys.executable, "-c", sys.argv[2]], start_new_session=True, stdout=subprocess.PIPE)
 child.stdout.readline()

@@ -27,8 +27,8 @@ from tests.ops.test_middleware import poll
 SERVICE = """
 import asyncio, pathlib, sys, time
 from aiohttp import web
-from ops import server
-from ops.middleware import middlewares
+from ops.http import server
+from ops.http.middleware import middlewares
 from ops.settings import SettingsError
 
 async def quick(request):

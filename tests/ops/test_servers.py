@@ -300,12 +300,13 @@ async def test_restart_after_a_death_of_its_own(postgres: PostgresServer) -> Non
 OWNER = """
 import sys, time
 from pathlib import Path
-from ops.embedded import Postgres, Redis
-from ops.guardian import Guardian
+from ops.local.postgres import PostgresServer
+from ops.local.reaper import Guardian
+from ops.local.valkey import ValkeyServer
 guardian = Guardian()
 place = Path(sys.argv[1])
-postgres = Postgres.start(place / "pg", settings={"fsync": "off"}, guardian=guardian)
-redis = Redis.start(place / "redis", guardian=guardian)
+postgres = PostgresServer.start(place / "pg", settings={"fsync": "off"}, guardian=guardian)
+redis = ValkeyServer.start(place / "redis", guardian=guardian)
 if sys.argv[2] == "paused":
     postgres.pause(), redis.pause()
 print(postgres.pid, redis.pid, guardian.pid, flush=True)
@@ -479,10 +480,11 @@ def test_program_that_does_not_run_is_one_sentence(place: Path, monkeypatch: pyt
 LIMITED = """
 import resource, sys
 from pathlib import Path
-from ops.embedded import CannotStart, Postgres
+from ops.local.cannot_start import CannotStart
+from ops.local.postgres import PostgresServer
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 try:
-    Postgres.start(Path(sys.argv[1]), settings={"fsync": "off"})
+    PostgresServer.start(Path(sys.argv[1]), settings={"fsync": "off"})
 except CannotStart as error:
     print(error)
 """
@@ -626,7 +628,7 @@ def test_port_of_a_server_on_all_addresses_is_taken() -> None:
         assert free_port(port) > port
 
 
-ASKS = "import sys; from ops.embedded import free_port; print(free_port(int(sys.argv[1])), flush=True)"
+ASKS = "import sys; from ops.local.ports import free_port; print(free_port(int(sys.argv[1])), flush=True)"
 
 
 def out_of_the_way() -> int:

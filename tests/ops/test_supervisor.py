@@ -54,8 +54,8 @@ HTTPServer(("127.0.0.1", int(port)), Handler).serve_forever()
 SUPERVISOR = """
 import sys
 from pathlib import Path
-from ops.stack import Stack, write_up_file
-from tests.ops.test_stack import service
+from ops.local.supervisor import Stack, write_up_file
+from tests.ops.test_supervisor import service
 
 here = Path.cwd()
 with Stack(here / "run", print) as stack:

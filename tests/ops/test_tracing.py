@@ -371,9 +371,7 @@ def test_standard_switches_turn_tracing_off(monkeypatch: pytest.MonkeyPatch, nam
 
 
 def test_sdk_is_not_even_imported_without_an_endpoint() -> None:
-    program = (
-        "import sys, ops.server, ops.tracing as t; t.configure('sample'); print('opentelemetry.sdk' in sys.modules)"
-    )
+    program = "import sys, ops.http.server, ops.observe.tracing as t; t.configure('sample'); print('opentelemetry.sdk' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", program], check=True, capture_output=True, text=True, env={}, timeout=60
     )

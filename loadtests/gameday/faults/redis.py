@@ -25,7 +25,7 @@ PEAK_SECONDS = 5.0
 """How long the peak lasts before and after Redis is emptied."""
 FULL_SECONDS = 12.0
 REFUSED_A_SECOND = 0.1
-"""From this many refused calls a second on RedisRefuses fires (ops/monitoring/alerts.toml)."""
+"""From this many refused calls a second on RedisRefuses fires (k8s/components/monitoring/alerts.toml)."""
 TAKEN = 5
 """Changes the old primary takes that its replica does not hear of."""
 SAMPLE_SECONDS = 0.02
