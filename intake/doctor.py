@@ -7,7 +7,7 @@ from intake.books.relay import LEADERS_LOCK
 from lookup.cache import Cache
 from lookup.clock import PRESENT
 from ops.doctor.findings import Check, Finding, Verdict
-from ops.doctor.postgres_checks import Servers
+from ops.doctor.postgres_checks import DatabaseServers
 from ops.stores.redis import Redis
 
 WRITER, RELAY = "hoso24_writer", "hoso24_relay"
@@ -24,7 +24,7 @@ SELECT session.pid, session.usename::text AS role
 """
 
 
-def checks(database: Servers, redis: Redis | None) -> Iterator[Check]:
+def checks(database: DatabaseServers, redis: Redis | None) -> Iterator[Check]:
     """The relay's leadership, and with Redis and a role that may read the log, whether PostgreSQL has gone back in time
     behind its back."""
     yield Check("relay", lambda: _leader(database))
@@ -32,7 +32,7 @@ def checks(database: Servers, redis: Redis | None) -> Iterator[Check]:
         yield Check("log", lambda: _log(database, Cache(redis)))
 
 
-async def _leader(database: Servers) -> list[Finding]:
+async def _leader(database: DatabaseServers) -> list[Finding]:
     primary = await database.primary()
     rows = await primary.fetch(LEADER, LEADERS_LOCK)
     if not rows:
@@ -44,7 +44,7 @@ async def _leader(database: Servers) -> list[Finding]:
     return [Finding("relay", Verdict.OK, f"one leads, session {rows[0]['pid']}")]
 
 
-async def _log(database: Servers, cache: Cache) -> list[Finding]:
+async def _log(database: DatabaseServers, cache: Cache) -> list[Finding]:
     """Whether the log goes on where the stream ends; if not, the relay halts for the same reason."""
     primary = await database.primary(RELAY, WRITER)
     (present,) = await primary.fetch(PRESENT)

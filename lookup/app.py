@@ -24,7 +24,7 @@ from lookup.reading.shedding import Shedding
 from lookup.reading.store import Store
 from lookup.reading.vitals import Vitals
 from lookup.settings import LookupSettings
-from lookup.upkeep.freshness_sli import Slices
+from lookup.upkeep.freshness_sli import FreshnessSli
 from lookup.upkeep.pulse import Pulse
 from lookup.upkeep.service_status import ServiceStatus
 from lookup.upkeep.why import process_report
@@ -35,11 +35,11 @@ from lookup.web.service_pages import ServiceBoard
 from ops.http import early_answers, server
 from ops.http.client_address import Clients
 from ops.http.connection import Protocol
-from ops.http.early_answers import ExpressProtocol
+from ops.http.early_answers import EarlyAnswers
 from ops.http.middleware import middlewares
 from ops.http.probes import State
 from ops.http.server import Running
-from ops.http.writes_together import Departures
+from ops.http.writes_together import WritesTogether
 from ops.settings import describe, read
 from ops.stores.breaker import Breaker
 from ops.stores.redis import Redis
@@ -82,7 +82,7 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
     catalogue = CatalogueCopy(hosts)
     service = ServiceStatus(vitals, hosts)
     board = ServiceBoard(service)
-    slices = Slices(feed, lambda: state.ready)
+    slices = FreshnessSli(feed, lambda: state.ready)
     pulse = Pulse(hosts, cache, vitals, catalogue, memory, slices, service, board.refresh)
     await pulse.start()
 
@@ -95,7 +95,7 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
     shows = frozenset(Shows(word) for word in settings.anonymous_shows)
     answers = Answers(lambda: catalogue.current, shows, settings.public_url)
     hot = HotPath(policy, answers, memory, state, log_share=settings.access_log_share)
-    connection = functools.partial(ExpressProtocol, offer=hot.offer, departures=Departures())
+    connection = functools.partial(EarlyAnswers, offer=hot.offer, departures=WritesTogether())
     app = web.Application(
         middlewares=middlewares(
             "lookup",

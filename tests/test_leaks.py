@@ -35,7 +35,7 @@ from lookup.reading.read_through import ReadThrough
 from lookup.reading.shedding import Load
 from lookup.web import hotpath
 from ops.http import bodies, server
-from ops.http.early_answers import ExpressProtocol
+from ops.http.early_answers import EarlyAnswers
 from ops.local.ports import free_port
 from tests.conftest import KEY_SECRETS, Database
 from tests.house import PATIENT_ENVIRON, House, open_house, until
@@ -54,7 +54,7 @@ SPARE = 1000
 """Descriptors left for everything else."""
 OF_THE_POOLS = {"hoso24_reader": 4, "redis": 16 + 1 + 2 + 1}
 """How many connections there may be; to Redis the lookup's, its feed's, the relay's, and that of the one who counts."""
-CLASSES = (ExpressProtocol, web.Request, hotpath._Asked, read_through._Lookup)
+CLASSES = (EarlyAnswers, web.Request, hotpath._Asked, read_through._Lookup)
 MISSING = "/api/v1/dossiers/G99.11.01-260101-0001"
 
 Client = socket.socket
@@ -186,7 +186,7 @@ def leave(clients: list[Client]) -> None:
 
 def connected() -> list[Any]:
     """The connections a client is at the other end of, as far as the process knows."""
-    return [each for each in gc.get_objects() if type(each) is ExpressProtocol and each.transport is not None]
+    return [each for each in gc.get_objects() if type(each) is EarlyAnswers and each.transport is not None]
 
 
 def connections() -> int:

@@ -30,7 +30,7 @@ from ops.local.accounts import write_private
 from ops.local.cannot_start import CannotStart
 from ops.local.ports import free_port
 from ops.local.postgres import PostgresServer
-from ops.local.supervisor import Service, Stack, write_up_file
+from ops.local.supervisor import Service, Supervisor, write_up_file
 from ops.local.valkey import ValkeyServer
 from ops.settings import are_server_urls
 
@@ -98,7 +98,7 @@ def up(directory: Path, *, samples: bool, services: bool = True, archive: bool =
     """
     began = time.monotonic()
     directory.mkdir(exist_ok=True)
-    with Stack(directory, _say) as stack:
+    with Supervisor(directory, _say) as stack:
         own = Secrets.of(directory)
         servers = _servers(stack, directory, own, archive=archive)
         ports = _ports(stack)
@@ -121,7 +121,7 @@ def up(directory: Path, *, samples: bool, services: bool = True, archive: bool =
     stack.say("Everything has stopped. The data are kept; `make up` goes on with them.")
 
 
-def _servers(stack: Stack, directory: Path, own: Secrets, *, archive: bool) -> Servers:
+def _servers(stack: Supervisor, directory: Path, own: Secrets, *, archive: bool) -> Servers:
     postgres, admin = _postgres(stack, directory, own, archive=archive)
     redis = os.environ.get("HOSO24_REDIS_URL", "")
     if redis:
@@ -135,7 +135,9 @@ def _servers(stack: Stack, directory: Path, own: Secrets, *, archive: bool) -> S
     return Servers(postgres, redis, admin)
 
 
-def _postgres(stack: Stack, directory: Path, own: Secrets, *, archive: bool) -> tuple[Mapping[str, str], str | None]:
+def _postgres(
+    stack: Supervisor, directory: Path, own: Secrets, *, archive: bool
+) -> tuple[Mapping[str, str], str | None]:
     """The URL for each role, and the superuser's if roles are ours to make."""
     names = {role: f"HOSO24_PG_{role.upper()}_URL" for role in ROLES}
     given = {role: os.environ[name] for role, name in names.items() if os.environ.get(name)}
@@ -184,7 +186,7 @@ def _with_user(url: str, user: str, password: str, database: str) -> str:
     )
 
 
-def _ports(stack: Stack) -> dict[str, int]:
+def _ports(stack: Supervisor) -> dict[str, int]:
     ports: dict[str, int] = {}
     for name, preferred in PREFERRED_PORTS.items():
         ports[name] = free_port(preferred, avoid={*ports.values(), *PREFERRED_PORTS.values()} - {preferred})
@@ -213,7 +215,7 @@ def _environ(servers: Servers, own: Secrets, ports: Mapping[str, int]) -> dict[s
     }
 
 
-def _prepare_database(stack: Stack, servers: Servers, own: Secrets, *, samples: bool) -> None:
+def _prepare_database(stack: Supervisor, servers: Servers, own: Secrets, *, samples: bool) -> None:
     try:
         if servers.admin is not None:
             asyncio.run(_recovered(servers.admin, stack.check))

@@ -19,7 +19,7 @@ from lookup.schema.grants import ANY_COLUMN, EVERYBODY, ROLES, Grant
 from ops import doctor
 from ops.doctor.certificate_checks import certificates, is_near
 from ops.doctor.findings import Check, Finding, Verdict
-from ops.doctor.postgres_checks import Server, Servers
+from ops.doctor.postgres_checks import DatabaseServer, DatabaseServers
 from ops.errors import Unavailable
 from ops.http import early_answers
 from ops.settings import Secret, masked
@@ -45,24 +45,26 @@ _DURATION = re.compile(r"(\d+)\s*(ms|s|min|h)?$")
 _MILLISECONDS = {None: 1, "": 1, "ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000}
 
 
-def servers(urls: Mapping[str, Secret], *, pooled: bool = False) -> Servers:
+def servers(urls: Mapping[str, Secret], *, pooled: bool = False) -> DatabaseServers:
     """Every host of every role's URL. `urls`: reader, relay, writer, owner, as far as they are set.
 
     `pooled`: reader and writer go through PgBouncer, as their processes do.
     """
-    return Servers([server for role in PREFERRED if role in urls for server in _of_url(role, urls[role], pooled)])
+    return DatabaseServers(
+        [server for role in PREFERRED if role in urls for server in _of_url(role, urls[role], pooled)]
+    )
 
 
-def _of_url(role: str, url: Secret, pooled: bool) -> Iterator[Server]:
+def _of_url(role: str, url: Secret, pooled: bool) -> Iterator[DatabaseServer]:
     count = len(each_host(first(url.reveal())))
     for n in range(count):
         name = f"postgres as {role}" if count == 1 else f"postgres-{n + 1} as {role}"
         variable = f"HOSO24_PG_{role.upper()}_URL"
         through = pooled and role in ("reader", "writer")
-        yield Server(name, f"hoso24_{role}", variable, nth_host(url.reveal, n), pooled=through)
+        yield DatabaseServer(name, f"hoso24_{role}", variable, nth_host(url.reveal, n), pooled=through)
 
 
-def checks(database: Servers, redis: Redis | None) -> Iterator[Check]:
+def checks(database: DatabaseServers, redis: Redis | None) -> Iterator[Check]:
     """Migrations, roles, grants, heartbeat and standbys, and with Redis epochs and the stream."""
     yield Check("early answers", _early_answers)
     yield Check("migrations", lambda: _migrations(database))
@@ -89,7 +91,7 @@ async def _early_answers() -> list[Finding]:
 # -- schema and roles --------------------------------------------------------------------------------------
 
 
-async def _migrations(database: Servers) -> list[Finding]:
+async def _migrations(database: DatabaseServers) -> list[Finding]:
     if not await database.fetch("SELECT WHERE to_regclass('hoso24.schema_version') IS NOT NULL"):
         return [_wrong("migrations", "this database has no schema of ours", "Run `hoso24 migrate`.")]
     applied = {row["version"]: row["name"] for row in await database.fetch(APPLIED)}
@@ -111,7 +113,7 @@ async def _migrations(database: Servers) -> list[Finding]:
     return findings or [Finding("migrations", Verdict.OK, f"all {len(known)} applied, up to {known[schema.LATEST]}")]
 
 
-async def _roles(database: Servers) -> list[Finding]:
+async def _roles(database: DatabaseServers) -> list[Finding]:
     """The four roles: there, able to log in, and no mightier than they should be."""
     roles = {row["role"]: row for row in await database.fetch(grants.ATTRIBUTES, list(ROLES))}
     findings = []
@@ -144,7 +146,7 @@ def _of_role(role: str, row: Any) -> Iterator[Finding]:
         yield _wrong("roles", f"{role} may not log in", f"Run `ALTER ROLE {role} LOGIN` as a superuser.")
 
 
-async def _role_settings(database: Servers) -> list[Finding]:
+async def _role_settings(database: DatabaseServers) -> list[Finding]:
     """Timeouts and the like, which the service leans on and roles.sql sets."""
     rows = await database.fetch(grants.ROLE_SETTINGS, list(ROLES))
     there = {(row["role"], row["name"]): row["value"] for row in rows}
@@ -160,7 +162,7 @@ async def _role_settings(database: Servers) -> list[Finding]:
     return findings or [Finding("role settings", Verdict.OK, f"{len(there)} as roles.sql sets them")]
 
 
-async def _grants(database: Servers) -> list[Finding]:
+async def _grants(database: DatabaseServers) -> list[Finding]:
     """Every grant there is against those the migrations make. The reader must not come near an applicant."""
     columns: dict[str, list[str]] = {}
     for row in await database.fetch(grants.COLUMNS):
@@ -221,7 +223,7 @@ def _plain(value: str) -> str:
 # -- epochs, heartbeat, stream -----------------------------------------------------------------------------
 
 
-async def _heartbeats(database: Servers) -> list[Finding]:
+async def _heartbeats(database: DatabaseServers) -> list[Finding]:
     """Whether a relay leads, which shows in the primary's heartbeat, and how far the standbys are behind."""
     hosts = [(server, await _present(server)) for server, _ in await database.hosts()]
     primaries = [row for _, row in hosts if not row["standby"]]
@@ -243,7 +245,7 @@ async def _heartbeats(database: Servers) -> list[Finding]:
     return findings
 
 
-async def _epochs(database: Servers, cache: Cache) -> list[Finding]:
+async def _epochs(database: DatabaseServers, cache: Cache) -> list[Finding]:
     """Postgres, its standbys and Redis in the same epoch."""
     rows = [await _present(server) for server, _ in await database.hosts()]
     if not rows:
@@ -265,7 +267,7 @@ async def _epochs(database: Servers, cache: Cache) -> list[Finding]:
     return findings or [Finding("epoch", Verdict.OK, f"{epoch}, everywhere")]
 
 
-async def _stream(database: Servers, cache: Cache) -> list[Finding]:
+async def _stream(database: DatabaseServers, cache: Cache) -> list[Finding]:
     """How far the change stream is behind the primary's heartbeat."""
     server = await database.primary()
     row = await _present(server)
@@ -278,7 +280,7 @@ async def _stream(database: Servers, cache: Cache) -> list[Finding]:
     return [_graded("stream", behind, TOO_LATE, f"ends with {end.last}, {behind:.1f} s behind the heartbeat", step)]
 
 
-async def _present(server: Server) -> Any:
+async def _present(server: DatabaseServer) -> Any:
     (row,) = await server.fetch(PRESENT)
     return row
 

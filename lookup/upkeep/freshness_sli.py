@@ -19,7 +19,7 @@ LATE = 1 * SECOND
 """A heartbeat is late from here on, microseconds."""
 
 
-class Slices:
+class FreshnessSli:
     """Counts slices by verdict. `look` has to be called about once a second; `ready`: whether the process is."""
 
     def __init__(self, feed: Feed, ready: Callable[[], bool], monotonic: Callable[[], float] = time.monotonic) -> None:

@@ -15,7 +15,7 @@ from lookup.reading.freshness import SECOND
 from lookup.reading.hosts import Hosts
 from lookup.reading.memory import Memory
 from lookup.reading.vitals import Vitals
-from lookup.upkeep.freshness_sli import Slices
+from lookup.upkeep.freshness_sli import FreshnessSli
 from lookup.upkeep.service_status import ServiceStatus
 from ops.errors import Unavailable
 
@@ -42,7 +42,7 @@ class Pulse:
         vitals: Vitals,
         catalogue: CatalogueCopy,
         memory: Memory,
-        slices: Slices,
+        slices: FreshnessSli,
         service: ServiceStatus,
         refresh: Callable[[], None],
     ) -> None:

@@ -37,7 +37,7 @@ from ops.http.access import (
     new_request_id,
     worth_a_line,
 )
-from ops.http.early_answers import LATER, ExpressProtocol, Later
+from ops.http.early_answers import LATER, EarlyAnswers, Later
 from ops.http.middleware import CONTENT_SECURITY_POLICY, dress, identity
 from ops.http.probes import State
 from ops.http.problems import completed, problem
@@ -83,7 +83,7 @@ class _Asked:
     def __init__(
         self,
         message: RawRequestMessage,
-        connection: ExpressProtocol,
+        connection: EarlyAnswers,
         code: DossierCode,
         held: bytes,
         request_id: bytes,
@@ -127,7 +127,7 @@ class HotPath:
         self._held_back: set[asyncio.Task[None]] = set()
         self._turned_away: deque[tuple[float, _Asked, Overloaded]] = deque()
 
-    def offer(self, message: RawRequestMessage, connection: ExpressProtocol) -> bytes | Later | None:
+    def offer(self, message: RawRequestMessage, connection: EarlyAnswers) -> bytes | Later | None:
         """Answer a plain lookup, or promise to; None for anything else."""
         began = perf_counter()
         try:
@@ -162,7 +162,7 @@ class HotPath:
 
     # -- the request -----------------------------------------------------------------------------------------
 
-    def _plain(self, message: RawRequestMessage, connection: ExpressProtocol) -> tuple[bytes, bytes] | None:
+    def _plain(self, message: RawRequestMessage, connection: EarlyAnswers) -> tuple[bytes, bytes] | None:
         """The tag the client holds already, and the request's id; None for what is no plain lookup."""
         if not message.path.startswith(PATH) or message.method not in _METHODS:
             return None
@@ -188,7 +188,7 @@ class HotPath:
             return None
         return held, (identity(given) if given else new_request_id()).encode()
 
-    def _sampled(self, message: RawRequestMessage, connection: ExpressProtocol, began: float) -> bytes | None:
+    def _sampled(self, message: RawRequestMessage, connection: EarlyAnswers, began: float) -> bytes | None:
         """Answer a plain lookup that is to have a trace, if that is at hand: then there is no waiting to be shown.
 
         On the normal way it would cost as much as ten hot answers. What has to be fetched goes there, and has spans.
@@ -273,7 +273,7 @@ class HotPath:
         self,
         name: str,
         message: RawRequestMessage,
-        connection: ExpressProtocol,
+        connection: EarlyAnswers,
         held: bytes,
         request_id: bytes,
         began: float,

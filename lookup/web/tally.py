@@ -22,7 +22,7 @@ from ops.http.access import (
     new_request_id,
     worth_a_line,
 )
-from ops.http.early_answers import ExpressProtocol
+from ops.http.early_answers import EarlyAnswers
 from ops.http.middleware import Trust
 from ops.observe import tracing
 from ops.observe.metrics import HTTP_BUCKETS, HTTP_IN_FLIGHT, observe_many
@@ -58,7 +58,7 @@ class Tally:
     def count(
         self,
         message: RawRequestMessage,
-        connection: ExpressProtocol,
+        connection: EarlyAnswers,
         request_id: bytes,
         began: float,
         status: int,
@@ -87,7 +87,7 @@ class Tally:
     def _log(
         self,
         message: RawRequestMessage,
-        connection: ExpressProtocol,
+        connection: EarlyAnswers,
         request_id: str,
         status: int,
         seconds: float,

@@ -53,7 +53,7 @@ SELECT session.pid,
 PREPARED = "SELECT gid, extract(epoch FROM clock_timestamp() - prepared)::float8 AS age FROM pg_prepared_xacts"
 
 
-class Server:
+class DatabaseServer:
     """One PostgreSQL host asked as one role. `variable`: the setting of its URL; `pooled`: through PgBouncer."""
 
     def __init__(self, name: str, role: str, variable: str, url: Callable[[], str], *, pooled: bool = False) -> None:
@@ -95,13 +95,13 @@ class Server:
             return row
 
 
-class Servers:
+class DatabaseServers:
     """Every host of every role's URL, and which of them to ask. `servers`: those to prefer first."""
 
-    def __init__(self, servers: Sequence[Server]) -> None:
+    def __init__(self, servers: Sequence[DatabaseServer]) -> None:
         self.all = servers
 
-    async def present(self) -> list[tuple[Server, Row]]:
+    async def present(self) -> list[tuple[DatabaseServer, Row]]:
         """Those that greet, with what they said, in order."""
         greetings = await asyncio.gather(*(server.greet() for server in self.all), return_exceptions=True)
         pairs = list(zip(self.all, greetings, strict=True))
@@ -110,9 +110,9 @@ class Servers:
                 raise greeting
         return [(server, greeting) for server, greeting in pairs if not isinstance(greeting, BaseException)]
 
-    async def hosts(self) -> list[tuple[Server, Row]]:
+    async def hosts(self) -> list[tuple[DatabaseServer, Row]]:
         """One of `present` for each host."""
-        by_address: dict[tuple[str, int] | None, tuple[Server, Row]] = {}
+        by_address: dict[tuple[str, int] | None, tuple[DatabaseServer, Row]] = {}
         for server, greeting in await self.present():
             by_address.setdefault(server.address, (server, greeting))
         return list(by_address.values())
@@ -125,14 +125,14 @@ class Servers:
         server, _ = min(present, key=lambda pair: bool(pair[1]["standby"]))
         return await server.fetch(sql, *arguments)
 
-    async def primaries(self) -> list[Server]:
+    async def primaries(self) -> list[DatabaseServer]:
         """The primary as every role it can be asked as. Raises Unavailable when it cannot."""
         primaries = [server for server, greeting in await self.present() if not greeting["standby"]]
         if not primaries:
             raise Unavailable("no primary answers")
         return primaries
 
-    async def primary(self, *roles: str) -> Server:
+    async def primary(self, *roles: str) -> DatabaseServer:
         """The primary as the first of these roles it can be asked as, else as any. Raises Unavailable."""
         primaries = await self.primaries()
         by_role = {server.role: server for server in reversed(primaries)}
@@ -143,7 +143,7 @@ class Servers:
         await asyncio.gather(*(server.close() for server in self.all))
 
 
-def postgres(servers: Servers, *, writing: str) -> Iterator[Check]:
+def postgres(servers: DatabaseServers, *, writing: str) -> Iterator[Check]:
     """Connections, versions, clocks, certificates, durability and open transactions. `writing`: the role that commits
     what must not be lost."""
     for server in servers.all:
@@ -155,11 +155,11 @@ def postgres(servers: Servers, *, writing: str) -> Iterator[Check]:
         yield certificates(f"certificate of PostgreSQL {shown(address)}", *address, postgres=True)
 
 
-def _of(server: Server, ask: Callable[[Server], Any]) -> Callable[[], Any]:
+def _of(server: DatabaseServer, ask: Callable[[DatabaseServer], Any]) -> Callable[[], Any]:
     return lambda: ask(server)
 
 
-async def _connection(server: Server) -> list[Finding]:
+async def _connection(server: DatabaseServer) -> list[Finding]:
     try:
         greeting = await server.greet()
     except Unavailable as away:
@@ -181,7 +181,7 @@ async def _connection(server: Server) -> list[Finding]:
     return [Finding(server.name, Verdict.OK, found)]
 
 
-async def _clocks(servers: Servers) -> list[Finding]:
+async def _clocks(servers: DatabaseServers) -> list[Finding]:
     """Every host's clock against ours; who measured takes the blame for half of the round trip."""
     findings = []
     for server, _ in await servers.hosts():
@@ -196,7 +196,7 @@ async def _clocks(servers: Servers) -> list[Finding]:
     return findings
 
 
-async def _durability(servers: Servers, writing: str) -> list[Finding]:
+async def _durability(servers: DatabaseServers, writing: str) -> list[Finding]:
     """Whether an acknowledged commit outlives the primary's process, and the primary."""
     server = await servers.primary(writing)
     greeting = await server.greet()
@@ -223,7 +223,7 @@ class _Writing(NamedTuple):
     end: str
 
 
-async def _oldest_writing(servers: Servers) -> list[Finding]:
+async def _oldest_writing(servers: DatabaseServers) -> list[Finding]:
     """Open transactions that have written: the change feed waits for the oldest of them, whoever's it is."""
     primaries = await servers.primaries()
     ages = await _writing(primaries)
@@ -239,7 +239,7 @@ async def _oldest_writing(servers: Servers) -> list[Finding]:
     return [_age_of_writing(who, age or 0.0, hidden=who in hidden) for who, age in ages.items()]
 
 
-async def _writing(primaries: Iterable[Server]) -> dict[_Writing, float | None]:
+async def _writing(primaries: Iterable[DatabaseServer]) -> dict[_Writing, float | None]:
     """Who has written and has not ended, and for how many seconds it has been open, as far as any of our roles sees."""
     ages: dict[_Writing, float | None] = {}
     for server in primaries:

@@ -14,7 +14,7 @@ from prometheus_client import Counter, Histogram
 
 from ops.observe import tracing
 from ops.observe.metrics import HTTP_REQUESTS, HTTP_SECONDS
-from ops.observe.per_second import Allowance
+from ops.observe.per_second import PerSecond
 
 About = Callable[[], Mapping[str, str]]
 CLIENT_GONE = 499
@@ -92,9 +92,9 @@ def note_held_back() -> None:
         held_back.append(True)
 
 
-_bad_lines = Allowance(BAD_LINES)
-_failed_lines = Allowance(BAD_LINES)
-_drawn_lines = Allowance(DRAWN_LINES)
+_bad_lines = PerSecond(BAD_LINES)
+_failed_lines = PerSecond(BAD_LINES)
+_drawn_lines = PerSecond(DRAWN_LINES)
 
 
 def draw(log_share: float) -> bool:

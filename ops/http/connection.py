@@ -7,7 +7,7 @@ from aiohttp import web
 
 from ops.errors import Internal, Malformed
 from ops.http.access import OTHER_METHOD, UNMATCHED, new_request_id, record
-from ops.http.connection_limit import Crowd
+from ops.http.connection_limit import ConnectionLimit
 from ops.http.middleware import dress
 from ops.http.problems import problem
 from ops.observe import logs, tracing
@@ -27,7 +27,7 @@ class Protocol(web.RequestHandler):
 
     __slots__ = ("_crowd", "_deaf", "_line", "head_due", "service")
 
-    def __init__(self, manager: web.Server, *, service: str, crowd: Crowd, **options: Any) -> None:
+    def __init__(self, manager: web.Server, *, service: str, crowd: ConnectionLimit, **options: Any) -> None:
         super().__init__(manager, loop=asyncio.get_running_loop(), **options)
         self.service = service
         self.head_due: asyncio.TimerHandle | None = None

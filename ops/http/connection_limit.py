@@ -32,7 +32,7 @@ class Guest(Protocol):
         ...
 
 
-class Crowd:
+class ConnectionLimit:
     """The connections of one public port."""
 
     def __init__(self, service: str, most: int = MOST) -> None:

@@ -24,7 +24,7 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE as QUEUE
 
 from ops.http.connection import Protocol
-from ops.http.writes_together import Departures
+from ops.http.writes_together import WritesTogether
 from ops.observe.metrics import HTTP_EARLY_ANSWERS
 
 
@@ -34,7 +34,7 @@ class Later:
 
 LATER = Later()
 Answer = bytes | Later | None
-Offer = Callable[[RawRequestMessage, "ExpressProtocol"], Answer]
+Offer = Callable[[RawRequestMessage, "EarlyAnswers"], Answer]
 """Finished bytes; LATER, whereupon `connection.fulfil` has to be called once; or None for "let it go the normal way".
 
 It is offered messages without a body only.
@@ -91,13 +91,13 @@ def is_possible(service: str) -> bool:
     return not absent
 
 
-class ExpressProtocol(Protocol):
+class EarlyAnswers(Protocol):
     """A connection whose messages are offered to an Express first."""
 
     __slots__ = ("_departures", "_held", "_offer", "_parked", "_promised", "drawn", "peer")
 
     def __init__(
-        self, manager: web.Server, *, service: str, offer: Offer, departures: Departures, **options: Any
+        self, manager: web.Server, *, service: str, offer: Offer, departures: WritesTogether, **options: Any
     ) -> None:
         super().__init__(manager, service=service, **options)
         self._offer = offer
@@ -256,7 +256,7 @@ class _Tap:
 
     __slots__ = ("_parser", "_protocol", "feed_eof", "message_consumed", "pause_reading", "set_upgraded")
 
-    def __init__(self, parser: Any, protocol: ExpressProtocol) -> None:
+    def __init__(self, parser: Any, protocol: EarlyAnswers) -> None:
         self._parser = parser
         self._protocol = protocol
         self.feed_eof = parser.feed_eof

@@ -20,7 +20,7 @@ import uvloop
 from aiohttp import hdrs, web
 
 from ops.http.connection import Protocol
-from ops.http.connection_limit import MOST, Crowd, ask_for_descriptors
+from ops.http.connection_limit import MOST, ConnectionLimit, ask_for_descriptors
 from ops.http.listener import Listener
 from ops.http.middleware import dress
 from ops.http.probes import Admin, Check, Report, State
@@ -156,7 +156,7 @@ async def start(
         public_port = None
         if running.app is not None:
             runner = await _set_up(stack, running.app, state)
-            crowd = Crowd(service, connections)
+            crowd = ConnectionLimit(service, connections)
             connect = functools.partial(running.protocol, runner.server, service=service, crowd=crowd, **_CONNECTION)
             public_port = await _open(stack, connect, host, port or 0, reuse_port=reuse_port)
         state.started = True

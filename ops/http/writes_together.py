@@ -12,7 +12,7 @@ AT_ONCE = 64
 """So many leave without waiting for the end of the turn: the first must not wait for the last of thousands."""
 
 
-class Departures:
+class WritesTogether:
     """Answers that are ready, of all connections of one event loop; in the order in which they were added.
 
     An answer leaves before any callback that is scheduled after it was added.

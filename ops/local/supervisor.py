@@ -157,7 +157,7 @@ class _Restarts:
     ready_since: float = 0.0
 
 
-class Stack:
+class Supervisor:
     """A directory's lock, the stop signals, a guardian, and members in the order in which they came."""
 
     def __init__(self, directory: Path, say: Say) -> None:

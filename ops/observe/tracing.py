@@ -36,7 +36,7 @@ from opentelemetry.trace import (
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from ops.observe.metrics import release
-from ops.observe.per_second import Allowance
+from ops.observe.per_second import PerSecond
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -62,7 +62,7 @@ _recording: ContextVar[Span | None] = ContextVar("recording", default=None)
 _trace: ContextVar[str | None] = ContextVar("trace", default=None)
 """The trace of the request being answered, sampled or not."""
 _untraced = contextlib.nullcontext(INVALID_SPAN)
-_drawn_traces = Allowance(DRAWN_TRACES)
+_drawn_traces = PerSecond(DRAWN_TRACES)
 
 
 class Tracing:

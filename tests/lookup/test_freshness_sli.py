@@ -7,7 +7,7 @@ from lookup.clock import DatabaseClock
 from lookup.reading.feed import Feed
 from lookup.reading.freshness import SECOND, Freshness
 from lookup.reading.memory import Memory
-from lookup.upkeep.freshness_sli import Slices
+from lookup.upkeep.freshness_sli import FreshnessSli
 
 
 class StoppedClock(DatabaseClock):
@@ -26,7 +26,7 @@ class Process:
         self.clock = StoppedClock()
         self.feed = Feed(self.clock, Memory(0), Freshness(soft=60, hard=86400))
         self.ready = True
-        self.slices = Slices(self.feed, lambda: self.ready, lambda: self.clock.seconds)
+        self.slices = FreshnessSli(self.feed, lambda: self.ready, lambda: self.clock.seconds)
         self.before = {verdict: counted(verdict) for verdict in ("fresh", "late")}
 
     def live(self, seconds: int, *, delay: float = 0.02, beats: bool = True) -> None:

@@ -18,11 +18,11 @@ from prometheus_client import REGISTRY
 from ops.http import connection, connection_limit
 from ops.http.bodies import read_body
 from ops.http.connection import Protocol
-from ops.http.connection_limit import SPARE, Crowd, ask_for_descriptors, within_descriptors
-from ops.http.early_answers import ExpressProtocol
+from ops.http.connection_limit import SPARE, ConnectionLimit, ask_for_descriptors, within_descriptors
+from ops.http.early_answers import EarlyAnswers
 from ops.http.middleware import middlewares
 from ops.http.server import Running, Server, start
-from ops.http.writes_together import Departures
+from ops.http.writes_together import WritesTogether
 from tests.house import until
 
 
@@ -50,7 +50,7 @@ def connections(service: str = "crowd") -> float:
 
 
 def test_whoever_has_owed_a_request_for_longest_makes_room() -> None:
-    people, before = Crowd("guests", 3), connections("guests")
+    people, before = ConnectionLimit("guests", 3), connections("guests")
     asked, first, second, third = Guest(owes=False), Guest(), Guest(), Guest()
     assert all(people.enter(guest) for guest in (asked, first, second, third))
     assert [guest.cut_for for guest in (asked, first, second, third)] == ["", "silent", "", ""]
@@ -59,7 +59,7 @@ def test_whoever_has_owed_a_request_for_longest_makes_room() -> None:
 
 
 def test_newcomer_is_turned_away_where_everybody_has_asked() -> None:
-    people, before, full = Crowd("guests", 2), connections("guests"), cuts("full", "guests")
+    people, before, full = ConnectionLimit("guests", 2), connections("guests"), cuts("full", "guests")
     inside = [Guest(owes=False), Guest(owes=False)]
     assert all(people.enter(guest) for guest in inside)
     newcomer = Guest()
@@ -75,7 +75,7 @@ def test_newcomer_is_turned_away_where_everybody_has_asked() -> None:
 
 def test_of_those_who_do_not_listen_the_first_goes_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection_limit, "MOST_DEAF", 2)
-    people = Crowd("guests", 9)
+    people = ConnectionLimit("guests", 9)
     guests = [Guest(owes=False) for _ in range(4)]
     for guest in guests:
         people.enter(guest)
@@ -121,7 +121,7 @@ async def body(request: web.Request) -> web.Response:
 
 WAYS: dict[str, Callable[..., Protocol]] = {
     "normal": Protocol,
-    "express": functools.partial(ExpressProtocol, offer=lambda *_: None, departures=Departures()),
+    "express": functools.partial(EarlyAnswers, offer=lambda *_: None, departures=WritesTogether()),
 }
 
 

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
 from ops.http import early_answers, server
-from ops.http.early_answers import LATER, Answer, ExpressProtocol
+from ops.http.early_answers import LATER, Answer, EarlyAnswers
 from ops.http.server import Running, Server, start
-from ops.http.writes_together import Departures
+from ops.http.writes_together import WritesTogether
 from tests.house import until
 
 KINDS = ("now", "later", "normal")
@@ -36,11 +36,11 @@ class Desk:
         self.gate = asyncio.Event()
         self.gate.set()
         self.promises: set[asyncio.Task[None]] = set()
-        self.connections: list[ExpressProtocol] = []
+        self.connections: list[EarlyAnswers] = []
         self.normal = 0
         self.unread = 0
 
-    def offer(self, message: RawRequestMessage, connection: ExpressProtocol) -> Answer:
+    def offer(self, message: RawRequestMessage, connection: EarlyAnswers) -> Answer:
         if connection not in self.connections:
             self.connections.append(connection)
         _, kind, name = message.path.split("/", 2)
@@ -53,7 +53,7 @@ class Desk:
             return LATER
         return None
 
-    async def _later(self, name: str, connection: ExpressProtocol) -> None:
+    async def _later(self, name: str, connection: EarlyAnswers) -> None:
         await self.gate.wait()
         self.unread += not connection.fulfil(answer(f"later {name}"))
 
@@ -111,7 +111,7 @@ async def desk() -> Desk:
 async def serving(desk: Desk) -> AsyncIterator[Server]:
     app = web.Application()
     app.add_routes([web.route("*", "/{kind}/{name}", desk.handle)])
-    running = Running(app=app, protocol=functools.partial(ExpressProtocol, offer=desk.offer, departures=Departures()))
+    running = Running(app=app, protocol=functools.partial(EarlyAnswers, offer=desk.offer, departures=WritesTogether()))
     served = await start(running)
     try:
         yield served
@@ -303,7 +303,7 @@ async def test_client_that_never_reads_stops_being_read(desk: Desk) -> None:
     big = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000
     offers = 0
 
-    def offer(message: RawRequestMessage, connection: ExpressProtocol) -> Answer:
+    def offer(message: RawRequestMessage, connection: EarlyAnswers) -> Answer:
         nonlocal offers
         offers += 1
         return big if desk.offer(message, connection) is not None else None
@@ -311,7 +311,7 @@ async def test_client_that_never_reads_stops_being_read(desk: Desk) -> None:
     app = web.Application()
     app.add_routes([web.get("/{kind}/{name}", desk.handle)])
     served = await start(
-        Running(app=app, protocol=functools.partial(ExpressProtocol, offer=offer, departures=Departures()))
+        Running(app=app, protocol=functools.partial(EarlyAnswers, offer=offer, departures=WritesTogether()))
     )
     sock = socket.create_connection(("127.0.0.1", served.port))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -18,7 +18,7 @@ from ops.http import access, bodies, middleware
 from ops.http.middleware import middlewares
 from ops.http.problems import HTTP_STATUS, prefers_vietnamese
 from ops.http.server import Running, start
-from ops.observe.per_second import Allowance
+from ops.observe.per_second import PerSecond
 from tests.ops.test_logs import Lines, captured
 
 
@@ -415,7 +415,7 @@ def test_failures_have_lines_of_their_own_however_many_are_refused(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("_bad_lines", "_failed_lines"):
-        monkeypatch.setattr(access, name, Allowance(2, lambda: 1.0))
+        monkeypatch.setattr(access, name, PerSecond(2, lambda: 1.0))
     with caplog.at_level(logging.INFO, logger="hoso24.access"):
         for failure in (*[None] * 9, *[RuntimeError()] * 9):
             access.record("sample", "GET", "/x", 503, seconds=0.0, log_share=0.0, failure=failure)
@@ -454,14 +454,14 @@ async def test_body_that_never_ends_is_given_up(body: bytes, monkeypatch: pytest
 
 def test_bad_answers_beyond_so_many_a_second_get_no_line_and_good_ones_their_share() -> None:
     now = 10.0
-    allowance = Allowance(3, lambda: now)
+    allowance = PerSecond(3, lambda: now)
     assert [allowance.take() for _ in range(5)] == [True, True, True, False, False]
     now = 11.2
     assert [allowance.take() for _ in range(4)] == [True, True, True, False]
 
 
 def test_refusing_everybody_fills_no_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "_bad_lines", Allowance(access.BAD_LINES, lambda: 1.0))
+    monkeypatch.setattr(access, "_bad_lines", PerSecond(access.BAD_LINES, lambda: 1.0))
     with caplog.at_level(logging.INFO, logger="hoso24.access"):
         for _ in range(access.BAD_LINES + 50):
             access.record("sample", "GET", "/codes/{code}", 503, seconds=0.0, log_share=0.0)
@@ -471,7 +471,7 @@ def test_refusing_everybody_fills_no_log(caplog: pytest.LogCaptureFixture, monke
 
 
 def test_share_of_good_answers_gets_a_line_and_no_more_than_so_many_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "_drawn_lines", Allowance(access.DRAWN_LINES, lambda: 1.0))
+    monkeypatch.setattr(access, "_drawn_lines", PerSecond(access.DRAWN_LINES, lambda: 1.0))
     assert not any(access.draw(0.0) for _ in range(1000))
     assert sum(access.draw(0.9) for _ in range(1000)) == access.DRAWN_LINES
     assert all(access.draw(1.0) for _ in range(1000))

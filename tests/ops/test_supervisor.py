@@ -18,7 +18,7 @@ from ops.local.cannot_start import CannotStart
 from ops.local.ports import free_port
 from ops.local.reaper import Process, is_alive, kill, look, send
 from ops.local.servers import Lock
-from ops.local.supervisor import Service, Stack, stop_running, write_up_file
+from ops.local.supervisor import Service, Supervisor, stop_running, write_up_file
 from ops.local.valkey import ValkeyServer
 
 DEADLINE = 30.0
@@ -54,15 +54,15 @@ HTTPServer(("127.0.0.1", int(port)), Handler).serve_forever()
 SUPERVISOR = """
 import sys
 from pathlib import Path
-from ops.local.supervisor import Stack, write_up_file
+from ops.local.supervisor import Supervisor, write_up_file
 from tests.ops.test_supervisor import service
 
 here = Path.cwd()
-with Stack(here / "run", print) as stack:
-    stack.start(service(here, "one", sys.argv[1]), service(here, "two"))
+with Supervisor(here / "run", print) as supervisor:
+    supervisor.start(service(here, "one", sys.argv[1]), service(here, "two"))
     write_up_file(here / "run", {"ready": True})
     print("ready", flush=True)
-    stack.run()
+    supervisor.run()
 """
 
 _given_ports: set[int] = set()
@@ -93,8 +93,8 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-class Supervisor:
-    """A stack of two services in a process of its own."""
+class InAProcess:
+    """A supervisor of two services in a process of its own."""
 
     def __init__(self, directory: Path, oddity: str) -> None:
         self.process = subprocess.Popen(
@@ -114,11 +114,11 @@ class Supervisor:
 
 
 @pytest.fixture
-def supervise(tmp_path: Path) -> Iterator[Callable[..., Supervisor]]:
-    made: list[Supervisor] = []
+def supervise(tmp_path: Path) -> Iterator[Callable[..., InAProcess]]:
+    made: list[InAProcess] = []
 
-    def make(oddity: str = "") -> Supervisor:
-        made.append(Supervisor(tmp_path, oddity))
+    def make(oddity: str = "") -> InAProcess:
+        made.append(InAProcess(tmp_path, oddity))
         return made[-1]
 
     yield make
@@ -149,9 +149,9 @@ def get(url: str) -> str:
 
 def test_services_are_ready_after_start_and_stop_in_reverse_order(tmp_path: Path, said: list[str]) -> None:
     one, two = service(tmp_path, "one"), service(tmp_path, "two")
-    with Stack(tmp_path / "run", said.append) as stack:
-        stack.start(one)
-        stack.start(two)
+    with Supervisor(tmp_path / "run", said.append) as supervisor:
+        supervisor.start(one)
+        supervisor.start(two)
         assert get(one.ready_url) == "This is one."
         assert get(two.ready_url) == "This is two."
         running = [process(tmp_path, name) for name in ("one", "two")]
@@ -161,23 +161,23 @@ def test_services_are_ready_after_start_and_stop_in_reverse_order(tmp_path: Path
 
 
 def test_ctrl_c_reaches_the_supervisor_alone(tmp_path: Path, said: list[str]) -> None:
-    with Stack(tmp_path, said.append) as stack:
-        stack.start(service(tmp_path, "one"))
+    with Supervisor(tmp_path, said.append) as supervisor:
+        supervisor.start(service(tmp_path, "one"))
         assert os.getpgid(process(tmp_path, "one").pid) != os.getpgid(0)
 
 
 def test_service_logs_are_private_and_kept(tmp_path: Path, said: list[str]) -> None:
     one = service(tmp_path, "one")
     for _ in range(2):
-        with Stack(tmp_path, said.append) as stack:
-            stack.start(one)
+        with Supervisor(tmp_path, said.append) as supervisor:
+            supervisor.start(one)
     assert stat.S_IMODE(one.log_path.stat().st_mode) == 0o600
     assert one.log_path.read_text().count("GET /readyz") >= 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_signal_ends_everything_in_order(
-    number: signal.Signals, supervise: Callable[..., Supervisor], tmp_path: Path
+    number: signal.Signals, supervise: Callable[..., InAProcess], tmp_path: Path
 ) -> None:
     supervisor = supervise()
     supervisor.process.send_signal(number)
@@ -187,7 +187,7 @@ def test_signal_ends_everything_in_order(
     assert not (tmp_path / "run" / "up.json").exists()
 
 
-def test_killed_supervisor_takes_its_services_along(supervise: Callable[..., Supervisor], tmp_path: Path) -> None:
+def test_killed_supervisor_takes_its_services_along(supervise: Callable[..., InAProcess], tmp_path: Path) -> None:
     supervisor = supervise()
     supervisor.process.kill()
     until(supervisor.gone)
@@ -196,27 +196,27 @@ def test_killed_supervisor_takes_its_services_along(supervise: Callable[..., Sup
 
 def test_stubborn_service_is_killed(tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ops.local.supervisor, "STOP_SECONDS", 0.1)
-    with Stack(tmp_path, said.append) as stack:
-        stack.start(service(tmp_path, "one", "stubborn"))
+    with Supervisor(tmp_path, said.append) as supervisor:
+        supervisor.start(service(tmp_path, "one", "stubborn"))
         stubborn = process(tmp_path, "one")
     assert not is_alive(stubborn)
 
 
 def test_signal_during_start_leaves_quietly(tmp_path: Path, said: list[str]) -> None:
     reached = False
-    with Stack(tmp_path, said.append) as stack:
-        stack.start(service(tmp_path, "one"))
+    with Supervisor(tmp_path, said.append) as supervisor:
+        supervisor.start(service(tmp_path, "one"))
         never = service(tmp_path, "three", "never ready")
-        stack.start(service(tmp_path, "two", "tells its supervisor to stop"), never)
+        supervisor.start(service(tmp_path, "two", "tells its supervisor to stop"), never)
         reached = True
-    assert stack.stopping
+    assert supervisor.stopping
     assert not reached
     assert (tmp_path / "stopped").read_text().split()[-1] == "one"
 
 
 def test_signals_are_as_before_when_the_stack_is_left(tmp_path: Path, said: list[str]) -> None:
     before = [signal.getsignal(number) for number in ops.local.supervisor.STOP_SIGNALS]
-    with Stack(tmp_path, said.append):
+    with Supervisor(tmp_path, said.append):
         assert [signal.getsignal(number) for number in ops.local.supervisor.STOP_SIGNALS] != before
     assert [signal.getsignal(number) for number in ops.local.supervisor.STOP_SIGNALS] == before
 
@@ -224,9 +224,9 @@ def test_signals_are_as_before_when_the_stack_is_left(tmp_path: Path, said: list
 def test_ignored_signal_stays_ignored(tmp_path: Path, said: list[str]) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with Stack(tmp_path, said.append) as stack:
+        with Supervisor(tmp_path, said.append) as supervisor:
             os.kill(os.getpid(), signal.SIGHUP)
-            assert not stack.stopping
+            assert not supervisor.stopping
     finally:
         signal.signal(signal.SIGHUP, before)
 
@@ -235,8 +235,8 @@ def test_terminal_that_is_gone_does_not_matter(tmp_path: Path) -> None:
     def say(text: str) -> None:
         raise OSError(5, "Input/output error")
 
-    with Stack(tmp_path, say) as stack:
-        stack.say("Nobody hears this.")
+    with Supervisor(tmp_path, say) as supervisor:
+        supervisor.say("Nobody hears this.")
 
 
 # What does not start
@@ -245,9 +245,9 @@ def test_terminal_that_is_gone_does_not_matter(tmp_path: Path) -> None:
 def test_service_that_ends_at_once_is_told_with_its_last_words(tmp_path: Path, said: list[str]) -> None:
     with (
         pytest.raises(CannotStart, match=r"two ended while it started: no such luck \(log: .*two\.log\)"),
-        Stack(tmp_path, said.append) as stack,
+        Supervisor(tmp_path, said.append) as supervisor,
     ):
-        stack.start(service(tmp_path, "one"), service(tmp_path, "two", "broken"))
+        supervisor.start(service(tmp_path, "one"), service(tmp_path, "two", "broken"))
     assert (tmp_path / "stopped").read_text().split() == ["one"]
 
 
@@ -255,8 +255,8 @@ def test_service_that_is_never_ready_is_not_waited_for_for_ever(
     tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ops.local.supervisor, "READY_SECONDS", 0.3)
-    with pytest.raises(CannotStart, match="one was not ready within"), Stack(tmp_path, said.append) as stack:
-        stack.start(service(tmp_path, "one", "never ready"))
+    with pytest.raises(CannotStart, match="one was not ready within"), Supervisor(tmp_path, said.append) as supervisor:
+        supervisor.start(service(tmp_path, "one", "never ready"))
     assert not is_alive_by_file(tmp_path / "one.pid")
 
 
@@ -268,9 +268,9 @@ def test_program_that_is_not_there_is_one_sentence(tmp_path: Path, said: list[st
     absent = Service("absent", ["./absent"], {}, "http://127.0.0.1:1/", tmp_path / "absent.log")
     with (
         pytest.raises(CannotStart, match=r"absent cannot start: ./absent: No such file"),
-        Stack(tmp_path, said.append) as stack,
+        Supervisor(tmp_path, said.append) as supervisor,
     ):
-        stack.start(absent)
+        supervisor.start(absent)
 
 
 # Looking after
@@ -288,11 +288,11 @@ def test_service_that_dies_is_started_again_and_it_is_said(
             assert get(one.ready_url) == "This is one."
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with Stack(tmp_path, say) as stack:
-        stack.start(one)
+    with Supervisor(tmp_path, say) as supervisor:
+        supervisor.start(one)
         first = process(tmp_path, "one")
         kill(first)
-        stack.run()
+        supervisor.run()
         assert process(tmp_path, "one").pid != first.pid
     assert said == [
         f"one ended unexpectedly and is started again; its log is {one.log_path}.",
@@ -304,12 +304,12 @@ def test_service_that_does_not_stay_up_is_given_up(
     tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ops.local.supervisor, "RESTART_PAUSE_SECONDS", 0.0)
-    with Stack(tmp_path, said.append) as stack:
-        stack.start(service(tmp_path, "one"), service(tmp_path, "two", "broken later"))
+    with Supervisor(tmp_path, said.append) as supervisor:
+        supervisor.start(service(tmp_path, "one"), service(tmp_path, "two", "broken later"))
         (tmp_path / "broken").touch()
         kill(process(tmp_path, "two"))
         with pytest.raises(CannotStart, match=r"two does not stay up; its log is .*two\.log"):
-            stack.run()
+            supervisor.run()
     assert len([text for text in said if "is started again" in text]) == ops.local.supervisor.RESTARTS_IN_A_ROW
     assert len([text for text in said if "no such luck" in text]) == ops.local.supervisor.RESTARTS_IN_A_ROW
     assert (tmp_path / "stopped").read_text().split() == ["one"]
@@ -328,15 +328,15 @@ def test_restarts_count_anew_after_a_quiet_time(
                 os.kill(os.getpid(), signal.SIGTERM)
             kill(process(tmp_path, "one"))
 
-    with Stack(tmp_path, say) as stack:
-        stack.start(service(tmp_path, "one"))
+    with Supervisor(tmp_path, say) as supervisor:
+        supervisor.start(service(tmp_path, "one"))
         kill(process(tmp_path, "one"))
-        stack.run()
+        supervisor.run()
 
 
 def test_embedded_server_is_looked_after_like_a_service(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ops.local.supervisor, "RESTART_PAUSE_SECONDS", 0.0)
-    directory = Path(tempfile.mkdtemp(prefix="stack-"))
+    directory = Path(tempfile.mkdtemp(prefix="supervisor-"))
     directory.chmod(0o755)
 
     def say(text: str) -> None:
@@ -344,10 +344,10 @@ def test_embedded_server_is_looked_after_like_a_service(said: list[str], monkeyp
         if text == "Valkey is running again.":
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with Stack(directory, say) as stack:
-        valkey = stack.add(ValkeyServer.start(directory / "redis", guardian=stack.guardian))
+    with Supervisor(directory, say) as supervisor:
+        valkey = supervisor.add(ValkeyServer.start(directory / "redis", guardian=supervisor.guardian))
         os.kill(valkey.pid, signal.SIGKILL)
-        stack.run()
+        supervisor.run()
         assert valkey.alive
     assert not valkey.alive
     assert len(said) == 2
@@ -357,9 +357,9 @@ def test_embedded_server_is_looked_after_like_a_service(said: list[str], monkeyp
 # One at a time
 
 
-def test_second_stack_in_a_directory_is_refused(supervise: Callable[..., Supervisor], tmp_path: Path) -> None:
+def test_second_stack_in_a_directory_is_refused(supervise: Callable[..., InAProcess], tmp_path: Path) -> None:
     supervisor = supervise()
-    with pytest.raises(CannotStart) as refused, Stack(tmp_path / "run", print):
+    with pytest.raises(CannotStart) as refused, Supervisor(tmp_path / "run", print):
         pass
     where = tmp_path / "run"
     assert str(refused.value) == (
@@ -369,7 +369,7 @@ def test_second_stack_in_a_directory_is_refused(supervise: Callable[..., Supervi
     assert supervisor.process.poll() is None
 
 
-def test_remains_of_a_killed_stack_are_waited_for(supervise: Callable[..., Supervisor], tmp_path: Path) -> None:
+def test_remains_of_a_killed_stack_are_waited_for(supervise: Callable[..., InAProcess], tmp_path: Path) -> None:
     supervisor = supervise("stubborn")
     stubborn = supervisor.services[0]
     supervisor.process.kill()
@@ -379,11 +379,11 @@ def test_remains_of_a_killed_stack_are_waited_for(supervise: Callable[..., Super
     assert not lock.take(0), "the guardian has not finished"
     lock.close()
     os.kill(stubborn.pid, signal.SIGKILL)
-    with Stack(tmp_path / "run", print):
+    with Supervisor(tmp_path / "run", print):
         assert not is_alive(stubborn)
 
 
-def test_down_stops_what_runs_and_waits(supervise: Callable[..., Supervisor], tmp_path: Path, said: list[str]) -> None:
+def test_down_stops_what_runs_and_waits(supervise: Callable[..., InAProcess], tmp_path: Path, said: list[str]) -> None:
     supervisor = supervise()
     assert stop_running(tmp_path / "run", said.append)
     assert not any(is_alive(p) for p in supervisor.services)
@@ -394,13 +394,13 @@ def test_down_stops_what_runs_and_waits(supervise: Callable[..., Supervisor], tm
 @pytest.mark.parametrize("ever", [False, True], ids=["never ran", "ran before"])
 def test_down_says_when_nothing_runs(ever: bool, tmp_path: Path, said: list[str]) -> None:
     if ever:
-        with Stack(tmp_path, said.append):
+        with Supervisor(tmp_path, said.append):
             pass
     assert stop_running(tmp_path, said.append)
     assert said == [f"Nothing is running in {tmp_path}."]
 
 
-def test_down_admits_that_it_could_not(supervise: Callable[..., Supervisor], tmp_path: Path, said: list[str]) -> None:
+def test_down_admits_that_it_could_not(supervise: Callable[..., InAProcess], tmp_path: Path, said: list[str]) -> None:
     supervisor = supervise()
     hung = look(supervisor.process.pid)
     assert hung is not None

@@ -24,7 +24,7 @@ from ops.http import access, middleware
 from ops.http.middleware import Trust, middlewares
 from ops.http.server import Running, start
 from ops.observe import metrics, tracing
-from ops.observe.per_second import Allowance
+from ops.observe.per_second import PerSecond
 from tests.ops.test_logs import captured
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -207,7 +207,7 @@ def test_share_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0.25")
     random.seed(24)
-    monkeypatch.setattr(tracing, "_drawn_traces", Allowance(1000, lambda: 1.0))
+    monkeypatch.setattr(tracing, "_drawn_traces", PerSecond(1000, lambda: 1.0))
     traces = tracing.configure("sample")
     assert 200 < sum(tracing.draw(None) for _ in range(1000)) < 300
     assert tracing.draw(SAMPLED["traceparent"])
@@ -223,7 +223,7 @@ def test_a_second_has_so_many_traces_of_our_own_and_no_more_unless_all_are_wante
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", share)
-    monkeypatch.setattr(tracing, "_drawn_traces", Allowance(tracing.DRAWN_TRACES, lambda: 1.0))
+    monkeypatch.setattr(tracing, "_drawn_traces", PerSecond(tracing.DRAWN_TRACES, lambda: 1.0))
     traces = tracing.configure("sample")
     assert sum(tracing.draw(None) for _ in range(1000)) == drawn
     assert all(tracing.draw(SAMPLED["traceparent"]) for _ in range(1000))  # whoever calls us has drawn already
@@ -371,7 +371,10 @@ def test_standard_switches_turn_tracing_off(monkeypatch: pytest.MonkeyPatch, nam
 
 
 def test_sdk_is_not_even_imported_without_an_endpoint() -> None:
-    program = "import sys, ops.http.server, ops.observe.tracing as t; t.configure('sample'); print('opentelemetry.sdk' in sys.modules)"
+    program = (
+        "import sys, ops.http.server, ops.observe.tracing as t; t.configure('sample'); "
+        "print('opentelemetry.sdk' in sys.modules)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program], check=True, capture_output=True, text=True, env={}, timeout=60
     )

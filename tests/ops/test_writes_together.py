@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from ops.http import writes_together
-from ops.http.writes_together import Departures
+from ops.http.writes_together import WritesTogether
 
 
 class Line(asyncio.Transport):
@@ -29,7 +29,7 @@ async def turn() -> None:
 
 async def test_answers_of_one_turn_leave_at_its_end_in_order() -> None:
     written: list[bytes] = []
-    ready, one, other = Departures(), Line(written), Line(written)
+    ready, one, other = WritesTogether(), Line(written), Line(written)
     ready.add(one, b"1")
     ready.add(other, b"2")
     ready.add(one, b"3")
@@ -43,7 +43,7 @@ async def test_answers_of_one_turn_leave_at_its_end_in_order() -> None:
 
 async def test_answer_leaves_before_what_was_scheduled_after_it() -> None:
     written: list[bytes] = []
-    ready, line, loop = Departures(), Line(written), asyncio.get_running_loop()
+    ready, line, loop = WritesTogether(), Line(written), asyncio.get_running_loop()
     for n in range(writes_together.AT_ONCE + 1):  # the first of them leave before the turn's end, and the last with it
         ready.add(line, b"%d" % n)
     loop.call_soon(line.write, b"later")
@@ -54,7 +54,7 @@ async def test_answer_leaves_before_what_was_scheduled_after_it() -> None:
 
 async def test_first_do_not_wait_for_the_last_of_thousands() -> None:
     written: list[bytes] = []
-    ready, line = Departures(), Line(written)
+    ready, line = WritesTogether(), Line(written)
     for _ in range(writes_together.AT_ONCE - 1):
         ready.add(line, b"x")
     assert written == []
@@ -64,7 +64,7 @@ async def test_first_do_not_wait_for_the_last_of_thousands() -> None:
 
 async def test_who_has_hung_up_gets_nothing_and_the_others_theirs() -> None:
     written: list[bytes] = []
-    ready, gone, there = Departures(), Line(written), Line(written)
+    ready, gone, there = WritesTogether(), Line(written), Line(written)
     ready.add(gone, b"nobody's")
     ready.add(there, b"mine")
     gone.closing = True
@@ -74,7 +74,7 @@ async def test_who_has_hung_up_gets_nothing_and_the_others_theirs() -> None:
 
 async def test_all_that_is_ready_leaves_when_asked_for_and_once() -> None:
     written: list[bytes] = []
-    ready, line = Departures(), Line(written)
+    ready, line = WritesTogether(), Line(written)
     ready.add(line, b"1")
     ready.leave()
     assert written == [b"1"]
@@ -85,7 +85,7 @@ async def test_all_that_is_ready_leaves_when_asked_for_and_once() -> None:
 @pytest.mark.parametrize("count", [0, 1, 3 * writes_together.AT_ONCE + 7])
 async def test_every_answer_leaves_however_many_there_are(count: int) -> None:
     written: list[bytes] = []
-    ready, line = Departures(), Line(written)
+    ready, line = WritesTogether(), Line(written)
     for n in range(count):
         ready.add(line, b"%d" % n)
     await turn()
