@@ -5,6 +5,8 @@ an import needs.
 """
 
 import asyncio
+import contextlib
+import importlib.util
 import logging
 import os
 import sys
@@ -28,14 +30,28 @@ def cli() -> None:
 def main() -> None:
     """Run the command; what is wrong with settings or servers is one sentence, not a traceback."""
     from ops.errors import Unavailable
-    from ops.local.cannot_start import CannotStart
     from ops.settings import SettingsError
 
     try:
         cli()
     except SettingsError as error:
         sys.exit("\n".join(error.faults))
-    except (CannotStart, Unavailable) as error:
+    except Unavailable as error:
+        sys.exit(str(error))
+
+
+@contextlib.contextmanager
+def _in_a_checkout() -> Iterator[None]:
+    """For commands that start servers or make samples on this machine, which the image does not hold."""
+    if importlib.util.find_spec("ops.local") is None:
+        raise click.ClickException(
+            "This installation holds the services only. Run this command in a checkout of the repository (`make up`)."
+        )
+    from ops.local.cannot_start import CannotStart
+
+    try:
+        yield
+    except CannotStart as error:
         sys.exit(str(error))
 
 
@@ -440,10 +456,11 @@ def sample(
     count: int, seed: int, days: int, until: datetime | None, broken: float, first: int, output: Path | None
 ) -> None:
     """Write made-up dossiers in the national form: fictitious people, fictitious agencies."""
-    from intake.bulk import command
-
     last = until.date() if until else date.today() - timedelta(days=1)
-    command.run_sample(output, count, seed=seed, until=last, days=days, broken=broken, first=first)
+    with _in_a_checkout():
+        from intake.local import sample as samples
+
+        samples.run_sample(output, count, seed=seed, until=last, days=days, broken=broken, first=first)
 
 
 # -- on this machine -------------------------------------------------------------------------------------
@@ -457,26 +474,29 @@ def sample(
 )
 def up(samples: bool, servers_only: bool, archive: bool) -> None:
     """Run the whole house on this machine until Ctrl-C: embedded Postgres and Valkey, lookup, intake, relay."""
-    from intake.local import up
+    with _in_a_checkout():
+        from intake.local import up
 
-    up.up(HERE, samples=samples, services=not servers_only, archive=archive)
+        up.up(HERE, samples=samples, services=not servers_only, archive=archive)
 
 
 @cli.command()
 def down() -> None:
     """Stop what `hoso24 up` started in this directory."""
-    from ops.local.supervisor import stop_running
+    with _in_a_checkout():
+        from ops.local.supervisor import stop_running
 
-    sys.exit(0 if stop_running(HERE, click.echo) else 1)
+        sys.exit(0 if stop_running(HERE, click.echo) else 1)
 
 
 @cli.command()
 @click.option("--pause", default=4.0, show_default=True, help="Seconds between two steps.")
 def demo(pause: float) -> None:
     """Move one dossier through its life on the running house, slowly enough to watch on the page."""
-    from intake.local import up
+    with _in_a_checkout():
+        from intake.local import up
 
-    up.demo(HERE, pause)
+        up.demo(HERE, pause)
 
 
 @cli.command(add_help_option=False, context_settings={"ignore_unknown_options": True})

@@ -7,8 +7,11 @@ import functools
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -82,3 +85,58 @@ def test_pip_installs_what_is_hashed_or_was_made_here() -> None:
     assert len(commands) == 3
     for command in commands:
         assert ("--require-hashes" in command and "--only-binary :all:" in command) or "--no-index" in command
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the image's wheel holds, in a directory of its own."""
+    source, built = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("built")
+    for name in ("pyproject.toml", "README.md", "LICENSE", "hoso24.py"):
+        shutil.copy(ROOT / name, source)
+    for floor in ("ops", "lookup", "intake"):
+        shutil.copytree(ROOT / floor, source / floor, ignore=shutil.ignore_patterns("__pycache__"))
+    build = "import setuptools.build_meta as backend, sys; print(backend.build_wheel(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", build, str(built)], cwd=source, check=True, capture_output=True)
+    (wheel,) = built.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(built / "installed")
+    return built / "installed"
+
+
+def run_installed(installed: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("HOSO24_")}
+    return subprocess.run(
+        [sys.executable, "-m", "hoso24", *arguments],
+        cwd=installed,
+        env=clean | {"PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_wheel_holds_no_servers_no_samples_no_generators_and_no_load_tests(installed: Path) -> None:
+    packages = {str(path.parent.relative_to(installed)) for path in installed.rglob("*.py")}
+    assert {"lookup/reading", "intake/bulk/dialects", "ops/http"} <= packages
+    assert not [name for name in packages if name.endswith("local") or name.startswith(("loadtests", "tests"))]
+    assert "ops/monitoring" not in packages
+    for name in ("lookup/web/templates/status.html", "lookup/web/static/site.css", "lookup/schema/roles.sql"):
+        assert (installed / name).is_file(), name
+
+
+@pytest.mark.parametrize("arguments", [["up"], ["down"], ["demo"], ["sample", "--n", "1"]], ids=lambda words: words[0])
+def test_command_that_needs_a_checkout_says_so(installed: Path, arguments: list[str]) -> None:
+    done = run_installed(installed, *arguments)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "Error: This installation holds the services only. "
+        "Run this command in a checkout of the repository (`make up`).\n"
+    )
+
+
+@pytest.mark.parametrize("service", ["lookup", "intake", "relay", "migrate"])
+def test_every_process_of_the_image_comes_as_far_as_its_settings(installed: Path, service: str) -> None:
+    done = run_installed(installed, service)
+    assert done.returncode != 0
+    assert "is required and not set" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr

@@ -1,10 +1,8 @@
 """Imports and samples as a person at a terminal sees them: how far, how fast, what was refused, what to do next."""
 
 import asyncio
-import sys
 import time
 from collections.abc import Callable, Mapping
-from datetime import date
 from pathlib import Path
 
 import asyncpg
@@ -15,7 +13,6 @@ from rich.table import Table
 
 from intake.bulk.dialects import REASONS
 from intake.bulk.loader import Import, Tally
-from intake.local import sample
 from intake.settings import WriterSettings
 from lookup.lookup_key import KeyRing
 from ops.settings import read
@@ -76,21 +73,3 @@ def _report(console: Console, path: Path, done: Import, seconds: float) -> None:
     if tally.rejected:
         console.print(f"The refused lines, with number and reason: {done.reject_path}")
     console.print(f"The lookup keys, for the holders only: {done.key_path}")
-
-
-def run_sample(
-    output: Path | None, count: int, *, seed: int, until: date, days: int, broken: float, first: int = 1
-) -> None:
-    """Write sample dossiers to a file or to standard output, drawing progress when it is a file."""
-    with Progress(console=Console(stderr=True), disable=output is None) as progress:
-        task = progress.add_task(output.name if output else "", total=count)
-        sample.write(
-            output or sys.stdout.buffer,
-            count,
-            seed=seed,
-            until=until,
-            days=days,
-            broken=broken,
-            first=first,
-            progress=lambda lines: progress.update(task, advance=lines),
-        )

@@ -6,6 +6,7 @@ happened by then. The same arguments give the same bytes.
 """
 
 import random
+import sys
 import unicodedata
 from bisect import bisect
 from collections import defaultdict
@@ -20,6 +21,8 @@ from typing import Any, BinaryIO, Generic, NamedTuple, TypeVar
 
 import holidays
 import msgspec
+from rich.console import Console
+from rich.progress import Progress
 
 Dossier = dict[str, Any]
 T = TypeVar("T")
@@ -659,3 +662,21 @@ _SPOIL_LINE: dict[str, Callable[[bytes], bytes]] = {
     # A raw NUL is no JSON at all; the escaped one above is, and only the database refuses it.
     "nul_byte": lambda line: line.replace(b'"ChuHoSo":"', b'"ChuHoSo":"\0', 1),
 }
+
+
+def run_sample(
+    output: Path | None, count: int, *, seed: int, until: date, days: int, broken: float, first: int = 1
+) -> None:
+    """Write sample dossiers to a file or to standard output, drawing progress when it is a file."""
+    with Progress(console=Console(stderr=True), disable=output is None) as progress:
+        task = progress.add_task(output.name if output else "", total=count)
+        write(
+            output or sys.stdout.buffer,
+            count,
+            seed=seed,
+            until=until,
+            days=days,
+            broken=broken,
+            first=first,
+            progress=lambda lines: progress.update(task, advance=lines),
+        )
