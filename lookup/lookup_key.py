@@ -18,6 +18,7 @@ _VALUES = {character: value for value, character in enumerate(ALPHABET)}
 _VALUES |= {"O": 0, "I": 1, "L": 1}
 _LENGTH = 15
 _MAC_CHARACTERS = 12
+"""Of five bits each. Sixty bits cannot be guessed online; the check character makes a typing mistake a 400."""
 HIGHEST_SERIAL = 31
 
 

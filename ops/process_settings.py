@@ -14,7 +14,8 @@ Seconds = Annotated[float, Meta(gt=0, le=86_400 * 365)]
 Count = Annotated[int, Meta(ge=1, le=10_000)]
 
 PRIVATE_NETWORKS = ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7")
-"""Addresses that no client on the Internet has: a peer with one is a proxy in front of the service."""
+"""Addresses that no client on the Internet has: a peer with one is a proxy in front of the service. Without this
+default all clients behind an ingress would count as one."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,7 +32,7 @@ LICENCES = {
     "0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CNRI-Python", "ISC", "MIT", "MPL-2.0", "PSF-2.0",
     "Unlicense", "ZPL-2.1",
 }  # fmt: skip
-"""Those that a work under Apache-2.0 may be shipped beside; MPL-2.0 because nothing under it is changed here."""
+"""Those that a work under Apache-2.0 may be shipped beside; nothing under MPL-2.0 or ZPL-2.1 is changed here."""
 BY_OTHER_NAMES = {
     "Apache": "Apache-2.0",
     "Apache 2.0": "Apache-2.0",

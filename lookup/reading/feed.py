@@ -27,7 +27,8 @@ from lookup.reading.memory import Copy, Memory
 from ops.errors import Unavailable
 
 REMEMBERED = 200_000
-"""Floors kept at the most."""
+"""Most floors kept, and most removed dossiers: a load that takes longer than a floor is kept must not bring one
+back."""
 WAIT = 1.0
 """How long the follower waits for an entry before it asks again, in seconds; a heartbeat comes once a second."""
 REJOIN = 0.1

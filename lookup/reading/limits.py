@@ -29,8 +29,8 @@ HELD_BACK = 100
 """Answers of one client held back at once, at the most."""
 _EVEN = 1e-6
 REMEMBERED = 100_000
-"""Clients with their rates, and clients with their codes, remembered at the most, and at least the last half of them:
-as hashes of sixty-four bits."""
+"""Most entries kept of clients with their rates, and of clients with their codes, as hashes of 64 bits; at least the
+last half is kept. A forgotten client has its whole burst again: raise this when enumerators pause for that long."""
 
 
 class TooManyRequests(Refusal):

@@ -33,7 +33,7 @@ WAIT = {Load.BATCH: 0.4, Load.UNKNOWN: 1.0, Load.COLD: 1.5}
 """Refused when a load would wait this long before anybody is asked, in seconds."""
 LOOK_EVERY = 0.01
 REFUSED_AFTER = 1.0
-"""Seconds until somebody who is refused is told."""
+"""Seconds until a refusal is sent. Refused clients ask again: sent at once, refusals would keep the loop late."""
 
 
 class Overloaded(Unavailable):

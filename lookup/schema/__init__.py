@@ -43,9 +43,9 @@ _ROUNDS = 4096
 OUTSIDE = "-- outside a transaction"
 
 LOCK_TIMEOUT = 3.0
-"""Longest a migration waits for a lock before it gives way, in seconds: as long as citizens may wait behind it."""
+"""Seconds a migration waits for a lock before it gives way. Each later statement on that table waits behind it."""
 ATTEMPTS = 10
-"""How often a migration tries; with the pauses, some two minutes."""
+"""How often a migration tries: with the pauses some two minutes, then a person has to look."""
 LONGEST_PAUSE = 15.0
 """Between two attempts, in seconds; the first pause is a third of the timeout, each next one twice as long."""
 

@@ -23,7 +23,10 @@ log = logging.getLogger(__name__)
 
 EVERY = 1.0
 AWAY_EVERY = 0.25
-"""While no primary can be asked, as far as is known."""
+"""Seconds between two beats while no primary is known.
+
+When PostgreSQL is back, dossiers are received and asked for at once; a refused connection costs next to nothing.
+"""
 CATALOGUE_EVERY = 60.0
 SERVICE_EVERY = 5.0
 """How often it is asked what maintenance is announced and whether the intake gives a sign of life."""

@@ -25,6 +25,7 @@ _held_back: ContextVar[list[bool] | None] = ContextVar("held_back", default=None
 """Of the request being answered: not empty once its answer has been made to wait on purpose."""
 
 NOT_TIMED = frozenset({429, CLIENT_GONE, 503})
+"""Statuses that the latency objective leaves out. Answers held back for a rate are left out too: a milder 429."""
 
 SLOW = 1.0
 """From so many seconds on an answer is worth a line whatever the share."""

@@ -29,7 +29,7 @@ TICK = 0.05
 
 _LAGS_KEPT = round(15.0 / TICK)
 _STANDING = 4
-"""Turns in a row."""
+"""Late turns in a row before lookups are refused. One late turn is a hiccup; as in CoDel, the minimum counts."""
 _json = msgspec.json.Encoder(enc_hook=str).encode
 
 

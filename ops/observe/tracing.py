@@ -45,8 +45,7 @@ if TYPE_CHECKING:
 
 USUAL_RATIO = 0.01
 DRAWN_TRACES = 50
-"""New traces that a process samples in a second at the most, as long as not all are wanted: what a hot lookup costs is
-then bounded, and nobody looks at more."""
+"""Most new traces a process samples in a second, unless all are wanted: it bounds what tracing costs a hot lookup."""
 TRACEPARENT = "traceparent"
 
 Attribute = str | int | float | bool

@@ -22,7 +22,10 @@ T = TypeVar("T")
 
 
 NEXT_HOST_AFTER = 0.25
-"""When a host of several has not let us in by then, the next one is tried beside it, in seconds."""
+"""Seconds after which the next of several hosts is tried beside one that has not let us in.
+
+asyncpg tries them in turn within one timeout: a first host without power would use all of it.
+"""
 
 
 Row = Any

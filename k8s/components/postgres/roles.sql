@@ -1,4 +1,4 @@
--- The four roles, run once by whoever administers the server (`hoso24 migrate` does it when it is given
+-- The four roles, run once by the server's administrator (`hoso24 migrate` does it when it is given
 -- HOSO24_PG_ADMIN_URL). Safe to run again. Passwords are set apart from this file.
 DO $$
 DECLARE
@@ -13,13 +13,14 @@ BEGIN
     END LOOP;
 END $$;
 
--- Any open writing transaction holds the change feed back for everybody, so no role may keep one open.
+-- Any open writing transaction holds the change feed back, so no role may keep one open.
 ALTER ROLE hoso24_owner  SET lock_timeout = '3s';
 ALTER ROLE hoso24_writer SET transaction_timeout = '10s';
 ALTER ROLE hoso24_writer SET idle_in_transaction_session_timeout = '5s';
 ALTER ROLE hoso24_reader SET transaction_timeout = '5s';
 ALTER ROLE hoso24_reader SET default_transaction_read_only = on;
--- One generic plan for the batch read: the custom plan falls to sequential scans (DECISIONS.md, 2026-11-22).
+-- One generic plan for the batch read: custom plans fall back to sequential scans over the partitions. Set on the role:
+-- PgBouncer logs in as it, and a setting for each statement would cost a round trip.
 ALTER ROLE hoso24_reader SET plan_cache_mode = force_generic_plan;
 ALTER ROLE hoso24_reader SET jit = off;
 -- A relay that is stopped must lose its session, and with it the leader's lock, within seconds.

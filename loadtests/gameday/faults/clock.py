@@ -2,8 +2,9 @@
 
 What the process starts with stands between Python and the system's clock. A clock that is set leaves the monotonic one
 alone, and so does this. What is written in C goes on seeing the true time of day, but nothing of that decides how old
-anything is. Debian's libfaketime (0.9.10) stands before everything, but in most runs a lookup under it stood still for
-ten seconds, whatever it was that held it up; DECISIONS.md says what is known.
+anything is. Debian's libfaketime (0.9.10) replaces every clock, but in most runs a lookup under it stood still for ten
+seconds. Why is not proven: timed waits of threads on the monotonic clock are known to be wrong under it, and a longer
+turn at the interpreter's lock helped once of two times.
 """
 
 import asyncio
