@@ -330,7 +330,7 @@ DAYS = [
         "an enumerator",
         40,
         each_lookup("lookup_limited_total", count((20, 0), (20, 6000))),
-        {"SomebodyProbes": "ticket"},
+        {"EnumerationSuspected": "ticket"},
     ),
     Day(
         "somebody else writes into our Redis",

@@ -1,4 +1,4 @@
-"""Writes what is made of the objectives; with `--check`, only says whether that is up to date."""
+"""Writes the files generated from the objectives; with `--check`, only says whether they are up to date."""
 
 import json
 import sys
@@ -34,7 +34,7 @@ def _yaml(content: object) -> str:
 
 
 def outdated() -> list[Path]:
-    """The generated files that are not what would be made now, and those that nobody makes any more."""
+    """The generated files that are out of date, and those that are no longer generated."""
     wanted = made()
     stale = [path for path, text in wanted.items() if not _is(path, text)]
     there = {path.relative_to(ROOT) for path in (ROOT / GENERATED).rglob("*") if path.is_file()}

@@ -75,7 +75,7 @@ def _objectives(promised: Objectives) -> list[Row]:
         "How fast the budgets are being spent",
         "graph",
         "none",
-        "1: a budget lasts exactly its period. 6 and 14.4 wake somebody.",
+        "1: a budget lasts exactly its period. 6 and 14.4 page the person on call.",
         [Query("slo:error_ratio:1h / on (slo) (1 - slo:objective)", "{{slo}}")],
     )
     return [Row("Budgets left", left), Row("Budgets being spent", [burning])]

@@ -1,4 +1,4 @@
-"""What is promised and what wakes somebody, as read from `slo.toml` and `alerts.toml`."""
+"""Objectives and alerts, as read from `slo.toml` and `alerts.toml`."""
 
 import tomllib
 from pathlib import Path
@@ -94,7 +94,7 @@ def objectives(path: Path = PROMISES / "slo.toml") -> Objectives:
 
 
 def alerts(path: Path = PROMISES / "alerts.toml") -> list[Group]:
-    """What else wakes somebody. Raises msgspec.ValidationError likewise."""
+    """The other alerts. Raises msgspec.ValidationError likewise."""
     return msgspec.convert(_read(path)["group"], list[Group])
 
 
