@@ -1,7 +1,7 @@
 # One image for every process: the argument says which (`lookup`, `intake`, `relay`, `migrate`).
 # The same commit, lock, base and SOURCE_DATE_EPOCH give the same bytes: k8s/image/prove builds it twice and compares.
 
-# Whoever builds for production names a mirror, a patch release and a digest here. The second may be one without pip.
+# A production build names a mirror, a patch release and a digest here. The second may have no pip.
 ARG PYTHON_IMAGE=python:3.11-slim
 ARG RUNTIME_IMAGE=${PYTHON_IMAGE}
 

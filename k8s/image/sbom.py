@@ -1,6 +1,6 @@
 """Prints what an image holds, as a CycloneDX 1.5 bill of materials: `python sbom.py requirements.lock ROOT`.
 
-Run by the interpreter whose packages are meant. Names, versions, licences and who needs whom come from the packages
+Run it with the interpreter whose packages to list. Names, versions, licences and dependencies come from the packages
 themselves, hashes from the lock, the system's packages from dpkg's database below ROOT, where there is one. The same
 image gives the same text: there is no time in it but SOURCE_DATE_EPOCH, and the serial number is made of the contents.
 """

@@ -1,10 +1,10 @@
-# What both start scripts need. Addresses, because a Sentinel without DNS in the middle of a failover is of no use; those of
+# Shared by both start scripts. Addresses, not names, because a Sentinel must fail over without DNS; addresses of
 # Services, because a pod's own changes with every restart and Sentinels never forget one.
 
 # Where to find the server of this very pod.
 own=${OWN_ADDRESS:-127.0.0.1}
 
-# With a certificate (components/redis-tls mounts one) all of this is TLS, and nothing is without.
+# With a certificate (components/redis-tls mounts one) every connection uses TLS.
 if [ -e /etc/valkey-tls/tls.crt ]; then
     files="--tls-cert-file /etc/valkey-tls/tls.crt --tls-key-file /etc/valkey-tls/tls.key --tls-ca-cert-file /etc/valkey-tls/ca.crt"
     tls="--tls --cacert /etc/valkey-tls/ca.crt"
@@ -22,7 +22,7 @@ listening() {
     fi
 }
 
-# Does what is said each time the certificate has been renewed.
+# Runs a command each time the certificate has been renewed.
 on_renewal() {
     used=$(cksum < /etc/valkey-tls/tls.crt)
     while sleep "${LOOK_EVERY:-60}"; do
@@ -38,8 +38,8 @@ address() {
     getent ahostsv4 "$1" | awk 'NR == 1 { print $1; found = 1 } END { exit !found }'
 }
 
-# What the first Sentinel that answers says to a question; fails when none does, asked twice: one that is slow for a moment
-# must not be taken for one that is not there.
+# The answer of the first Sentinel that answers a query; fails when none does. Each is tried twice, so that a slow one
+# is not taken for one that is down.
 ask() {
     for each in 0 1 2 0 1 2; do
         if said=$(timeout 2 valkey-cli $tls -h "sentinel-node-$each" -p 26379 sentinel "$@" 2>/dev/null); then
@@ -50,13 +50,13 @@ ask() {
     return 1
 }
 
-# The primary's address; fails when no Sentinel can be asked.
+# The primary's address; fails when no Sentinel answers.
 primary() {
     answer=$(ask get-master-addr-by-name hoso24) || return 1
     [ -n "$answer" ] && echo "$answer" | head -n 1
 }
 
-# Whether there is anybody who could take over.
+# Whether a replica exists that could take over.
 has_replicas() {
     [ -n "$(ask replicas hoso24)" ]
 }
