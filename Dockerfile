@@ -25,7 +25,7 @@ ENV PIP_NO_CACHE_DIR=1 \
     SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH}
 WORKDIR /src
 
-# Wheels only: building one from source would fetch that package's build tools, which nobody pinned.
+# Wheels only: building one from source would fetch that package's build tools, which are not pinned.
 COPY requirements.lock requirements-dev.lock ./
 RUN python3 -m venv --without-pip /opt/hoso24 \
  && python3 -m pip --python /opt/hoso24/bin/python install --require-hashes --only-binary :all: --requirement requirements.lock

@@ -1,4 +1,4 @@
-"""Known vulnerabilities of everything the locks name. A package nobody could be asked about is not a sound one.
+"""Known vulnerabilities of everything the locks name. A package that no source knows does not count as sound.
 
 pip-audit itself ends with success where its source knows none of the packages, as it does when a mirror stands in
 between. So its findings are counted here: 0 all were asked about and none is known to be vulnerable, 1 some are,
