@@ -45,6 +45,9 @@ LONGEST = ("test_coherence.py", "test_up.py", "test_gameday.py", "test_restore.p
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "guardian" in getattr(item, "fixturenames", ()):  # whatever starts a server has it ended by the guardian
+            item.add_marker("servers")
     items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
