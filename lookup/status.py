@@ -57,6 +57,11 @@ class Status(IntEnum):
         return self in PAUSED
 
     @property
+    def asks(self) -> bool:
+        """True while the applicant is asked for something; the agency's note then says for what."""
+        return self in ASKING
+
+    @property
     def completion(self) -> float:
         """Degree of completion from 0 to 1, the one figure an anonymous reader is owed (TT 01/2018, art. 16(2)d)."""
         return _COMPLETION[self]
@@ -112,6 +117,9 @@ FIRST = frozenset({_S.SUBMITTED, _S.RECEIVED})
 """A dossier enters online as submitted, or at a counter or by post as received."""
 
 PAUSED = frozenset({_S.SUPPLEMENT_REQUIRED, _S.PAYMENT_REQUIRED, _S.SUSPENDED})
+
+ASKING = frozenset({_S.SUPPLEMENT_REQUIRED, _S.PAYMENT_REQUIRED})
+"""A suspended dossier is not among them: the agency acts next, and its note is not a task for the applicant."""
 
 _COMPLETION = {
     _S.SUBMITTED: 0.1,

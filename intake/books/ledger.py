@@ -40,6 +40,7 @@ from intake.rules.requests import (
     OfficialNumber,
     Submission,
     Transition,
+    action_needed,
     fingerprint,
     nfc,
     plausible,
@@ -425,7 +426,7 @@ class Ledger:
                 times.finished_at,
                 times.returned_at,
                 times.paused_at,
-                nfc(transition.note) if after in (Status.SUPPLEMENT_REQUIRED, Status.PAYMENT_REQUIRED) else None,
+                action_needed(after, transition.note),
                 msgspec.json.encode([_step(at, after, agency, transition.department)]).decode(),
             )
         except asyncpg.CheckViolationError as broken:

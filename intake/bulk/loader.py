@@ -23,7 +23,7 @@ import msgspec
 
 from intake.books.audit import GENESIS, chain_hash
 from intake.bulk.dialects import History, Refused, read_line
-from intake.rules.requests import nfc
+from intake.rules.requests import action_needed, nfc
 from intake.rules.workdays import CALENDAR
 from lookup import catalogue as catalogues
 from lookup.catalogue import Catalogue
@@ -329,7 +329,6 @@ class _Rows:
             }
             for stage in history.stages
         ]
-        asks = last.status.paused and last.note
         person = history.applicant
         dossier = (
             history.code.text,
@@ -344,7 +343,7 @@ class _Rows:
             history.due_at,
             history.finished_at,
             history.returned_at,
-            nfc(last.note) if asks else None,
+            action_needed(last.status, last.note),
             _encode(timeline).decode(),
             CALENDAR,
             last.at if last.status.paused else None,

@@ -92,8 +92,8 @@ class Submission(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 class Transition(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """A move to another status, or to another unit in the same one. `at` defaults to now.
 
-    `note` is shown to the holder as what to do when the status asks for something; `officer` is kept in the
-    log and never shown to the public.
+    `note` is shown to the holder where `action_needed` says so; `officer` is kept in the log and never shown to the
+    public.
     """
 
     to: Word
@@ -150,6 +150,11 @@ def plausible(moment: datetime | None, now: datetime, field: str) -> datetime:
     if not EARLIEST <= moment <= now + TOLERANCE:
         raise InvalidContent(f"{field}: {moment.isoformat()} is in the future or before 1990")
     return moment
+
+
+def action_needed(status: Status, note: str | None) -> str | None:
+    """What the holder is told to do: the note of a step to a status that asks for something; None at any other."""
+    return nfc(note) if status.asks else None
 
 
 def nfc(text: str | None) -> str | None:
