@@ -1,0 +1,150 @@
+"""situations.toml: the records, and what their pages have to say. The file's own head explains its form."""
+
+import asyncio
+import re
+import tomllib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import cache, cached_property
+from pathlib import Path
+from string import Template
+from typing import Any, NamedTuple
+
+from lookup import clock
+from lookup.dossier import Record, Step
+from lookup.status import Status
+from tests.lookup.offline import Offline
+
+LANGUAGES = ("vi", "en")
+VIEWERS = ("anyone", "holder")
+AGES = ("fresh", "stale")
+MARKS = frozenset({*LANGUAGES, *VIEWERS, *AGES})
+DEFAULTS = frozenset({"is", "like", "status", "seen", "record", "steps"})
+"""What a situation has besides the values of its page."""
+
+_CONDITION = re.compile(r"([a-z_]+)\? ")
+TABLE: dict[str, Any] = tomllib.loads(Path(__file__).with_name("situations.toml").read_text("utf-8"))
+
+
+class Reading(NamedTuple):
+    """Who reads the page, in which language, and how old what it says is."""
+
+    lang: str
+    viewer: str
+    age: str
+
+
+READINGS = tuple(Reading(lang, viewer, age) for lang in LANGUAGES for viewer in VIEWERS for age in AGES)
+
+
+class Situation:
+    """One row of the table."""
+
+    def __init__(self, row: dict[str, Any]) -> None:
+        self.name: str = row["is"]
+        rows = [TABLE["usual"], *_likes(row)]
+        self._status: str = _last(rows, "status")
+        self.seen: datetime = _last(rows, "seen")
+        self._layers = [TABLE["usual"], TABLE["status"][self._status], *rows[1:]]
+        self.record = self._record([each["record"] for each in rows if "record" in each])
+
+    @property
+    def status(self) -> Status:
+        return Status.from_slug(self._status)
+
+    def lookup(self, age: str) -> Offline:
+        """A lookup that knows this dossier, as of the moment it was seen."""
+        return Offline(self.record, clock.microseconds(self.seen), stale=age == "stale")
+
+    @cached_property
+    def html(self) -> dict[Reading, str]:
+        """All eight pages as they are sent."""
+        return asyncio.run(self._html())
+
+    async def _html(self) -> dict[Reading, str]:
+        lookups = {age: self.lookup(age) for age in AGES}
+        return {
+            reading: await lookups[reading.age].page(reading.lang, holder=reading.viewer == "holder")
+            for reading in READINGS
+        }
+
+    def values(self, reading: Reading) -> dict[str, str | list[str]]:
+        """What `$word` stands for on that page."""
+        found: dict[str, Any] = {slug: words[reading.lang]["name"] for slug, words in TABLE["status"].items()}
+        for layer in self._layers:
+            found |= _collected(layer, reading)
+        found |= {reading.viewer: True, reading.age: True, "steps": self._steps(reading.lang)}
+        return {word: value for word, value in found.items() if value is not False}
+
+    def page(self, reading: Reading) -> list[str]:
+        """The page's lines, as they have to be."""
+        values = self.values(reading)
+        return [
+            Template(Template(line).substitute(values)).substitute(values)
+            for template in TABLE[reading.lang]["sheet"].splitlines()
+            for line in _there(template, values)
+        ]
+
+    def _steps(self, lang: str) -> list[str]:
+        """The way of a dossier with this status: a word for how far, and a status."""
+        found = []
+        for step in TABLE["status"][self._status]["steps"]:
+            how, slug = step.split()
+            found.append(Template(TABLE[lang]["step"][how]).substitute(step=f"${slug}"))
+        return found
+
+    def _record(self, layers: list[dict[str, Any]]) -> Record:
+        known: dict[str, Any] = {}
+        for layer in layers:
+            known |= layer
+        steps = known.pop("timeline", [])
+        fields = {name: _utc(value) for name, value in known.items() if value is not False}
+        timeline = tuple(Step(**{name: _utc(value) for name, value in step.items()}) for step in steps)
+        return Record(version=max(1, len(timeline)), status=self.status.value, timeline=timeline, **fields)
+
+
+@cache
+def situations() -> tuple[Situation, ...]:
+    """All of them. KeyError where one is like another that there is not."""
+    return tuple(Situation(row) for row in TABLE["situation"])
+
+
+def _likes(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The row, after those it is like."""
+    if "like" not in row:
+        return [row]
+    (other,) = (each for each in TABLE["situation"] if each["is"] == row["like"])
+    return [*_likes(other), row]
+
+
+def _last(rows: list[dict[str, Any]], name: str) -> Any:
+    return next(row[name] for row in reversed(rows) if name in row)
+
+
+def _collected(layer: dict[str, Any], reading: Reading) -> dict[str, Any]:
+    """The layer's values for that page, the more special ones last."""
+    found = {name: value for name, value in layer.items() if name not in DEFAULTS | MARKS}
+    for mark in reading:
+        if mark in layer:
+            found |= _collected(layer[mark], reading)
+    return found
+
+
+def _there(template: str, values: dict[str, Any]) -> Iterator[str]:
+    """The template's lines on this page: none where its condition does not hold, several for a list."""
+    if template.startswith("*"):
+        yield from values.get(template[1:], ())
+    elif not (condition := _CONDITION.match(template)):
+        yield template
+    elif condition[1] in values:
+        yield template[condition.end() :]
+
+
+def words_of_sheet(lang: str) -> set[str]:
+    """Every word a sheet has a use for."""
+    found = re.findall(r"\$([a-z_]+)|^\*([a-z_]+)|^([a-z_]+)\? ", TABLE[lang]["sheet"], re.MULTILINE)
+    return {word for words in found for word in words} - {""}
+
+
+def _utc(value: Any) -> Any:
+    return value.astimezone(UTC) if isinstance(value, datetime) else value
