@@ -18,6 +18,7 @@ from lookup.lookup_key import KeyRing
 from tests.conftest import KEY_SECRETS, Database
 from tests.house import House, intake_at, intake_settings, new_token, submission, until
 from tests.intake.test_ledger import waits
+from tests.lookup.views import OFFICER, just_received, only
 
 DOSSIERS = "/api/v1/dossiers"
 UNKNOWN = f"{DOSSIERS}/G99.01.01-200101-0001"
@@ -79,20 +80,22 @@ async def test_receipt_has_everything_the_desk_prints(house: House) -> None:
 
 async def test_officers_view_has_the_applicant_and_the_next_moves(house: House) -> None:
     applicant = {"name": "Trần Thị Hư Cấu", "id": "999000000077", "kind": 2, "email": "mau@vi-du.example"}
-    code = (await house.receive(applicant=applicant, subject="Cấp sổ"))["code"]
+    receipt = await house.receive(applicant=applicant, subject="Cấp sổ")
+    code = receipt["code"]
     status, view, headers = await send(house, None, f"{DOSSIERS}/{code.lower()}", method="GET")
     assert (status, headers["Cache-Control"]) == (200, "no-store")
-    assert view["applicant"] == applicant | {"phone": None, "address": None}
-    assert (view["code"], view["version"], view["subject"]) == (code, 1, "Cấp sổ")
-    assert view["next"] == [
-        "processing",
-        "supplement_required",
-        "payment_required",
-        "withdrawn",
-        "suspended",
-        "completed",
-    ]
-    assert [step["status"] for step in view["timeline"]] == ["received"]
+    step = {"at": receipt["receipt"]["received_at"], "status": "received", "agency": "G99.01.01", "department": None}
+    officers = {
+        "service": "S.004",
+        "service_case": "default",
+        "agency": "G99.01.01",
+        "channel": "direct",
+        "subject": "Cấp sổ",
+        "timeline": [step],
+        "applicant": applicant | {"phone": None, "address": None},
+        "next": ["processing", "supplement_required", "payment_required", "withdrawn", "suspended", "completed"],
+    }
+    assert view == only(OFFICER, just_received(receipt) | officers)
 
 
 async def test_text_is_stored_composed(house: House) -> None:

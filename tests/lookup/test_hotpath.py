@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import secrets
@@ -25,6 +26,7 @@ from ops.local.ports import free_port
 from ops.observe import tracing
 from tests.conftest import KEY_SECRETS, Database
 from tests.house import PATIENT_ENVIRON, House, lookup_at, lookup_settings, open_house, remove, until
+from tests.lookup.views import ANYONE, STALE
 from tests.ops.test_tracing import Collector, attributes, collector
 
 __all__ = ["collector"]
@@ -258,6 +260,7 @@ async def test_stale_answer_both_ways(both: BothWays, monkeypatch: pytest.Monkey
     quick, normal = (await both.quick.ask(get(path)))[0], (await both.normal.ask(get(path)))[0]
     as_of = re.compile(rb'"as_of":"[^"]*"')
     assert as_of.sub(b"", comparable(quick)) == as_of.sub(b"", comparable(normal))
+    assert set(json.loads(quick.partition(b"\r\n\r\n")[2])) == {*ANYONE, *STALE}
     assert b"Cache-Control: no-store" in quick
     assert b"ETag" not in quick
 

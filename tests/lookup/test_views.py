@@ -1,0 +1,109 @@
+"""What leaves the lookup about a dossier is exactly what its view holds: no field more, and each with its value."""
+
+import itertools
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+import pytest
+
+from lookup.catalogue import Catalogue
+from lookup.clock import microseconds
+from lookup.dossier import Record, Shows, pack
+from lookup.status import Status
+from tests.lookup.offline import CATALOGUE, Offline
+from tests.lookup.views import ADDED, ANYONE, HOLDER, KNOWN, LEAST, LEAST_KNOWN, RECORD, SEEN, STALE, only
+
+SWITCHES = [frozenset(some) for n in range(len(Shows) + 1) for some in itertools.combinations(Shows, n)]
+SENSITIVE = "S.008"
+
+dossiers = pytest.mark.parametrize(("record", "known"), [(RECORD, KNOWN), (LEAST, LEAST_KNOWN)], ids=["full", "least"])
+ages = pytest.mark.parametrize("marked", [(), STALE], ids=["fresh", "stale"])
+switches = pytest.mark.parametrize("shows", SWITCHES, ids=lambda shows: "+".join(sorted(s.value for s in shows)) or "-")
+
+
+def offline(record: Record, *, stale: Iterable[str] = (), shows: Iterable[Shows] = (), **more: Any) -> Offline:
+    return Offline(record, microseconds(SEEN), stale=bool(stale), shows=shows, **more)
+
+
+def added(shows: Iterable[Shows]) -> list[str]:
+    return [field for switch in shows for field in ADDED[switch]]
+
+
+@dossiers
+@ages
+@switches
+async def test_anyone_sees_exactly_this(
+    record: Record, known: Mapping[str, Any], marked: tuple[str, ...], shows: frozenset[Shows]
+) -> None:
+    lookup = offline(record, stale=marked, shows=shows)
+    expected = only((*ANYONE, *added(shows), *marked), known)
+    assert await lookup.view(holder=False) == await lookup.batch(holder=False) == expected
+
+
+@pytest.mark.parametrize("status", Status)
+async def test_each_status_goes_by_its_own_name_and_figures(status: Status) -> None:
+    of_status = {"status": status.slug, "status_number": status, "final": status.final, "completion": status.completion}
+    lookup = offline(msgspec.structs.replace(RECORD, status=status.value))
+    assert await lookup.view(holder=False) == only(ANYONE, {**KNOWN, **of_status})
+    assert await lookup.view(holder=True) == only(HOLDER, {**KNOWN, **of_status})
+
+
+@dossiers
+@ages
+@pytest.mark.parametrize("shows", [frozenset(), frozenset(Shows)], ids=["no switch", "every switch"])
+async def test_holder_sees_exactly_this(
+    record: Record, known: Mapping[str, Any], marked: tuple[str, ...], shows: frozenset[Shows]
+) -> None:
+    lookup = offline(record, stale=marked, shows=shows)
+    assert await lookup.view(holder=True) == await lookup.batch(holder=True) == only((*HOLDER, *marked), known)
+
+
+@dossiers
+@switches
+def test_answer_that_is_made_once_and_kept_holds_exactly_this(
+    record: Record, known: Mapping[str, Any], shows: frozenset[Shows]
+) -> None:
+    """The one of the early way, which is kept beside the copy in memory."""
+    assert json.loads(offline(record, shows=shows).answers.anonymous_json(pack(record))) == only(
+        (*ANYONE, *added(shows)), known
+    )
+
+
+@ages
+@pytest.mark.parametrize("service", [SENSITIVE, "S.999"], ids=["sensitive", "unknown"])
+async def test_sensitive_service_is_in_no_view_for_anyone_whatever_is_switched_on(
+    service: str, marked: tuple[str, ...]
+) -> None:
+    record = msgspec.structs.replace(RECORD, service=service)
+    lookup = offline(record, stale=marked, shows=Shows)
+    fields = (*ANYONE, *added(set(Shows) - {Shows.SERVICE}), *marked)
+    assert await lookup.view(holder=False) == await lookup.batch(holder=False) == only(fields, KNOWN)
+    assert json.loads(lookup.answers.anonymous_json(pack(record))) == only(set(fields) - set(marked), KNOWN)
+    named = CATALOGUE.service_view(service)
+    assert await lookup.view(holder=True) == only((*HOLDER, *marked), {**KNOWN, "service": named})
+
+
+@ages
+async def test_before_the_catalogue_was_read_nothing_is_harmless_and_codes_stand_alone(marked: tuple[str, ...]) -> None:
+    lookup = offline(RECORD, stale=marked, shows=Shows, known=Catalogue())
+    nameless = {"code": "G99.01.01", "name": None, "name_en": None}
+    anyone = only((*ANYONE, *added(set(Shows) - {Shows.SERVICE}), *marked), {**KNOWN, "agency": nameless})
+    assert await lookup.view(holder=False) == anyone
+
+
+@ages
+async def test_official_number_shows_the_same(marked: tuple[str, ...]) -> None:
+    lookup = offline(RECORD, stale=marked)
+    response = await lookup.ask("/api/v1/dossiers/04321-2026-99901")
+    assert isinstance(response.body, bytes)
+    assert json.loads(response.body) == only((*ANYONE, *marked), KNOWN)
+    assert response.headers["Link"] == f'</api/v1/dossiers/{RECORD.code}>; rel="canonical"'
+
+
+@ages
+async def test_switches_of_the_json_change_no_page(marked: tuple[str, ...]) -> None:
+    for lang, holder in itertools.product(("vi", "en"), (False, True)):
+        plain = await offline(RECORD, stale=marked).page(lang, holder=holder)
+        assert await offline(RECORD, stale=marked, shows=Shows).page(lang, holder=holder) == plain

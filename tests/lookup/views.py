@@ -1,0 +1,158 @@
+"""What each view of a dossier holds, exactly: the one place of its fields, and a dossier that has something in each.
+
+A test that sees a view compares it with `only(FIELDS, values)` for equality: a field too many is a leak.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from lookup.dossier import Record, Shows, Step
+
+ANYONE = ("code", "status", "status_number", "final", "completion", "due_at", "version")
+"""What anyone who has the code sees (TT 01/2018, art. 16(2)d)."""
+
+DATES = ("submitted_at", "received_at", "finished_at", "returned_at")
+
+ADDED: Mapping[Shows, tuple[str, ...]] = {
+    Shows.DATES: DATES,
+    Shows.OFFICIAL_NUMBER: ("official_number",),
+    Shows.AGENCY: ("agency",),
+    Shows.SERVICE: ("service",),
+}
+"""What an installation's switches add to that; of a sensitive service nothing."""
+
+HOLDER = (*ANYONE, *DATES, "service", "agency", "official_number", "timeline", "action_needed", "receipt")
+"""What the holder of the receipt sees."""
+
+STALE = ("stale", "as_of")
+"""What is in either view while it is marked as perhaps out of date, and at no other time."""
+
+OFFICER = (
+    *("code", "version", "status", "status_number", "final", "next", "due_at", *DATES),
+    *("service", "service_case", "agency", "channel", "official_number", "action_needed", "subject", "timeline"),
+    "applicant",
+)
+"""What an officer sees, from the intake."""
+
+
+def only(fields: Iterable[str], values: Mapping[str, Any]) -> dict[str, Any]:
+    """These fields of the dossier. KeyError where the values lack one."""
+    return {field: values[field] for field in fields}
+
+
+SEEN = datetime(2026, 11, 22, 17, 4, 5, tzinfo=UTC)
+
+# One moment a field, and each on another day in Vietnam than in UTC: none can stand for another unseen.
+RECORD = Record(
+    code="G99.01.01-261109-0007",
+    version=9,
+    status=10,
+    service="S.004",
+    agency="G99.01.01",
+    submitted_at=datetime(2026, 11, 8, 17, 1, tzinfo=UTC),
+    received_at=datetime(2026, 11, 9, 17, 2, tzinfo=UTC),
+    due_at=datetime(2026, 11, 30, 17, 3, tzinfo=UTC),
+    finished_at=datetime(2026, 11, 18, 17, 4, tzinfo=UTC),
+    returned_at=datetime(2026, 11, 20, 17, 5, tzinfo=UTC),
+    official_number="04321/2026/99901",
+    action_needed="Bổ sung bản sao (hư cấu)",
+    timeline=(
+        Step(datetime(2026, 11, 9, 17, 2, tzinfo=UTC), "received", "G99.01.01", "Một cửa (hư cấu)"),
+        Step(datetime(2026, 11, 18, 17, 4, tzinfo=UTC), "completed", "G99.01"),
+    ),
+    key_serial=3,
+)
+
+_SONG_MAY = {
+    "code": "G99.01.01",
+    "name": "Bảo hiểm xã hội cơ sở Sông Mây 1 (hư cấu)",
+    "name_en": "Song May Local Social Insurance Office 1 (fictitious)",
+}
+_PROVINCE = {
+    "code": "G99.01",
+    "name": "Bảo hiểm xã hội tỉnh Sông Mây (hư cấu)",
+    "name_en": "Social Insurance of Song May Province (fictitious)",
+}
+
+KNOWN: Mapping[str, Any] = {
+    "code": "G99.01.01-261109-0007",
+    "status": "returned",
+    "status_number": 10,
+    "final": True,
+    "completion": 1.0,
+    "due_at": "2026-12-01T00:03:00+07:00",
+    "version": 9,
+    "submitted_at": "2026-11-09T00:01:00+07:00",
+    "received_at": "2026-11-10T00:02:00+07:00",
+    "finished_at": "2026-11-19T00:04:00+07:00",
+    "returned_at": "2026-11-21T00:05:00+07:00",
+    "service": {
+        "code": "S.004",
+        "name": "Cấp lại, đổi, điều chỉnh sổ bảo hiểm xã hội, thẻ bảo hiểm y tế",
+        "name_en": "Re-issue or change of insurance book or health card",
+    },
+    "agency": _SONG_MAY,
+    "official_number": "04321/2026/99901",
+    "timeline": [
+        {
+            "at": "2026-11-10T00:02:00+07:00",
+            "status": "received",
+            "agency": _SONG_MAY,
+            "department": "Một cửa (hư cấu)",
+        },
+        {"at": "2026-11-19T00:04:00+07:00", "status": "completed", "agency": _PROVINCE, "department": None},
+    ],
+    "action_needed": "Bổ sung bản sao (hư cấu)",
+    "receipt": {
+        "number": "G99.01.01-261109-0007",
+        "link": "https://tra-cuu.example/tra-cuu/G99.01.01-261109-0007",
+    },
+    "stale": True,
+    "as_of": "2026-11-23T00:04:05+07:00",
+}
+"""Every field of any view of that dossier as JSON has it, read at SEEN."""
+
+LEAST = Record(code=RECORD.code, version=1, status=1, service="S.004", agency="G99.01.01", submitted_at=SEEN)
+"""A dossier of which as little is known as can be."""
+
+LEAST_KNOWN: Mapping[str, Any] = dict(KNOWN) | {
+    "status": "submitted",
+    "status_number": 1,
+    "final": False,
+    "completion": 0.1,
+    "version": 1,
+    "due_at": None,
+    "received_at": None,
+    "finished_at": None,
+    "returned_at": None,
+    "submitted_at": "2026-11-23T00:04:05+07:00",
+    "official_number": None,
+    "action_needed": None,
+    "timeline": [],
+}
+
+
+def just_received(receipt: Mapping[str, Any], agency: Mapping[str, Any] = _SONG_MAY, **changes: Any) -> dict[str, Any]:
+    """The values of a dossier that tests/house.py handed in and that has not moved; `receipt`: what intake answered."""
+    received_at, code = receipt["receipt"]["received_at"], receipt["code"]
+    return {
+        "code": code,
+        "status": "received",
+        "status_number": 2,
+        "final": False,
+        "completion": 0.25,
+        "due_at": receipt["due_at"],
+        "version": 1,
+        "submitted_at": receipt["receipt"]["submitted_at"],
+        "received_at": received_at,
+        "finished_at": None,
+        "returned_at": None,
+        "service": KNOWN["service"],
+        "agency": agency,
+        "official_number": None,
+        "timeline": [{"at": received_at, "status": "received", "agency": agency, "department": None}],
+        "action_needed": None,
+        "receipt": {"number": code, "link": f"http://127.0.0.1:8080/tra-cuu/{code.replace('/', '-')}"},
+        **changes,
+    }
