@@ -12,21 +12,13 @@ SOFT_AGE = 60
 """Seconds: nothing older leaves the lookup unmarked."""
 
 PUBLIC = frozenset({"code", "status", "status_number", "final", "completion", "due_at", "version"})
-FOR_THE_HOLDER = frozenset(
-    {
-        "service",
-        "agency",
-        "received_at",
-        "finished_at",
-        "returned_at",
-        "official_number",
-        "timeline",
-        "action_needed",
-        "receipt",
-    }
+SWITCHED_ON = frozenset(
+    {"submitted_at", "received_at", "finished_at", "returned_at", "official_number", "agency", "service"}
 )
-NOT_FOR_ANYONE = frozenset({"timeline", "action_needed", "receipt"})
-FOR_NOBODY = frozenset({"applicant", "officer"})
+"""What an installation may show anyone besides (HOSO24_ANONYMOUS_SHOWS)."""
+FOR_THE_HOLDER = SWITCHED_ON | {"timeline", "action_needed", "receipt"}
+MARKS = frozenset({"stale", "as_of"})
+STEP = frozenset({"at", "status", "agency", "department"})
 LATER = frozenset({"status_unavailable", "overloaded"})
 """What is said of an item of a batch instead of a 503."""
 
@@ -174,10 +166,10 @@ def exact(answer: Answer, code: str, known: Mapping[str, Status], least: int) ->
 
 def view(content: Mapping[str, Any], code: str, known: Mapping[str, Status], *, holder: bool = False) -> Shown:
     """A dossier as JSON shows it, anonymously or to its holder."""
-    fields = content.keys()
-    if missing := (PUBLIC | FOR_THE_HOLDER if holder else PUBLIC) - fields:
+    fields, wanted = content.keys(), PUBLIC | FOR_THE_HOLDER if holder else PUBLIC
+    if missing := wanted - fields:
         raise Wrong("fields are missing", ", ".join(sorted(missing)))
-    if leaked := fields & (FOR_NOBODY if holder else FOR_NOBODY | NOT_FOR_ANYONE):
+    if leaked := fields - wanted - SWITCHED_ON - MARKS:
         raise Wrong("fields are shown that are not for this visitor", ", ".join(sorted(leaked)))
     if content["code"] != code:
         raise Wrong("another dossier than the one asked for", f"{content['code']}, asked for {code}")
@@ -203,8 +195,8 @@ def _holder(content: Mapping[str, Any]) -> None:
         raise Wrong("the receipt of another dossier", content["code"])
     if content["timeline"][-1]["status"] != content["status"]:
         raise Wrong("the timeline ends with another status", content["code"])
-    if any(FOR_NOBODY & step.keys() for step in content["timeline"]):
-        raise Wrong("the timeline names an officer", content["code"])
+    if any(step.keys() != STEP for step in content["timeline"]):
+        raise Wrong("a step of the timeline has other fields than it may have", content["code"])
 
 
 def asked_again(answer: Answer, before: Shown, known: Mapping[str, Status]) -> Shown:

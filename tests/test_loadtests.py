@@ -54,6 +54,7 @@ from ops.local.ports import free_port
 from ops.process_settings import PRIVATE_NETWORKS
 from tests.house import House as RunningHouse
 from tests.house import until
+from tests.lookup import views
 
 ROOT = Path(__file__).parent.parent
 CODE = "G99.01.02-261008-0975"
@@ -285,6 +286,27 @@ def test_right_answers_are_accepted() -> None:
     assert answers.record(answer(stale, UNSTORED), CODE, STATUSES).stale
 
 
+def test_fields_of_a_right_answer_are_those_of_the_views() -> None:
+    assert set(views.ANYONE) == answers.PUBLIC
+    assert {field for fields in views.ADDED.values() for field in fields} == answers.SWITCHED_ON
+    assert set(views.HOLDER) == answers.PUBLIC | answers.FOR_THE_HOLDER
+    assert set(views.STALE) == answers.MARKS
+
+
+def test_holders_view_is_accepted_as_it_is_and_no_otherwise() -> None:
+    known = {status.slug: Status(status, status.final, status.completion, ()) for status in DossierStatus}
+    right = views.just_received({"code": CODE, "due_at": None, "receipt": {"received_at": None, "submitted_at": None}})
+    assert answers.view(right, CODE, known, holder=True) == Shown(CODE, 1, "received", False)
+    step = right["timeline"][0]
+    for wrong, name in (
+        (right | {"officer": "Cán bộ Mẫu"}, "not for this visitor"),
+        (right | {"timeline": [step | {"officer": "Cán bộ Mẫu"}]}, "other fields"),
+        (views.only(views.ANYONE, right), "fields are missing"),
+    ):
+        with pytest.raises(Wrong, match=name):
+            answers.view(wrong, CODE, known, holder=True)
+
+
 @pytest.mark.parametrize(
     ("content", "headers", "name"),
     [
@@ -298,6 +320,7 @@ def test_right_answers_are_accepted() -> None:
         (record(completion=0.9), FRESH, "not those of the status"),
         (record(timeline=[]), FRESH, "not for this visitor"),
         (record(applicant={"name": "Nguyễn Văn Mẫu"}), FRESH, "not for this visitor"),
+        (record(anything_new=1), FRESH, "not for this visitor"),
         ({"code": CODE}, FRESH, "fields are missing"),
         (record(), FRESH | {"content-type": "text/html"}, "not JSON"),
     ],
