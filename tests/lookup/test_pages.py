@@ -343,19 +343,22 @@ async def test_page_when_nothing_can_be_read_offers_another_try(
     assert f'href="{form}/{UNKNOWN}"' in page.text
 
 
-async def test_old_copy_is_marked_on_the_page(house: House, redis_url: str) -> None:
+async def test_old_copy_is_marked_on_every_page(house: House, redis_url: str) -> None:
     receipt = await house.receive()
-    path = f"/tra-cuu/{receipt['code']}"
-    assert 'id="stale"' not in (await see(house, path)).text
+    pages = [(f"{form}/{receipt['code']}", key) for form in FORMS.values() for key in ("", receipt["lookup_key"])]
+    for path, key in pages:
+        assert 'id="stale"' not in (await see(house, path, key=key)).text
     async with lookup_at(lookup_settings(NOWHERE, redis_url, soft_age=0.01)) as cut_off:
 
-        async def marked() -> Page | None:
-            page = await see(house, path, at=cut_off)
-            return page if 'id="stale"' in page.text else None
+        async def marked() -> bool:
+            return 'id="stale"' in (await see(house, pages[0][0], at=cut_off)).text
 
-        page = await until(marked)
-    assert page.status == 200
-    assert page.headers["Cache-Control"] == "private, no-store"
+        await until(marked)
+        for path, key in pages:
+            page = await see(house, path, at=cut_off, key=key)
+            assert page.status == 200
+            assert 'id="stale"' in page.text, path
+            assert page.headers["Cache-Control"] == "private, no-store"
 
 
 async def test_unknown_address_and_wrong_method_are_pages_too(house: House) -> None:

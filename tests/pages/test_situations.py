@@ -5,7 +5,7 @@ import pytest
 from lookup.status import Status
 from tests.lookup.offline import CATALOGUE
 from tests.pages.lines import lines, strange
-from tests.pages.situations import READINGS, TABLE, Reading, Situation, situations, words_of_sheet
+from tests.pages.situations import AGES, READINGS, TABLE, Reading, Situation, situations, words_of_sheet
 
 every_situation = pytest.mark.parametrize("situation", situations(), ids=lambda situation: situation.name)
 every_reading = pytest.mark.parametrize("reading", READINGS, ids="-".join)
@@ -33,6 +33,36 @@ def test_english_page_says_of_each_vietnamese_text_that_it_is_one(situation: Sit
             title, *others = strange(html)
             assert title.endswith(" · Hồ sơ 24")  # a title has no language of its own
             assert others == []
+
+
+@pytest.mark.parametrize("age", AGES)
+@pytest.mark.parametrize(
+    ("lang", "path", "label", "mistake"),
+    [
+        (
+            "vi",
+            "/tra-cuu/G99.01.01-261109-0007",
+            "Mã tra cứu",
+            "Lỗi: Mã vừa nhập chưa đúng dạng mã tra cứu. Xin so lại từng chữ, từng số với giấy tiếp nhận.",
+        ),
+        (
+            "en",
+            "/en/status/G99.01.01-261109-0007",
+            "Lookup key",
+            "Error: This does not look like a lookup key. Compare every letter and digit with the receipt.",
+        ),
+    ],
+)
+async def test_page_after_a_mistyped_key_is_anyones_with_the_mistake_told(
+    lang: str, path: str, label: str, mistake: str, age: str
+) -> None:
+    situation = situations()[0]
+    response = await situation.lookup(age).ask(path, method="POST", body=b"key=mistyped")
+    expected = situation.page(Reading(lang, "anyone", age))
+    expected[1] = expected[1].replace("title: ", f"title: {mistake.split(maxsplit=1)[0]} ")
+    expected.insert(expected.index(label) + 2, mistake)
+    assert response.status == 400
+    assert lines(response.text or "") == expected
 
 
 def test_table_has_every_status_in_it() -> None:
