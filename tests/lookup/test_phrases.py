@@ -9,6 +9,7 @@ import pytest
 import lookup
 from lookup.status import Status
 from lookup.web.phrases import PHRASES, due_phrase, problem_words, span_phrase, status_words
+from tests.pages.lines import VIETNAMESE
 
 LANGUAGES = ("vi", "en")
 TEMPLATES = sorted((Path(lookup.__file__).parent / "web" / "templates").glob("*.html"))
@@ -57,6 +58,13 @@ def test_every_phrase_is_tidy_nfc_text(lang: str) -> None:
 def test_both_languages_leave_room_for_the_same_figures() -> None:
     for key, text in PHRASES["vi"].items():
         assert placeholders(text) == placeholders(PHRASES["en"][key]), key
+
+
+def test_each_language_is_spoken_where_it_is_meant() -> None:
+    """By its letters: a Vietnamese phrase has some that English lacks, an English one only in a name it gives."""
+    marked = {lang: {key for key, text in PHRASES[lang].items() if VIETNAMESE.search(text)} for lang in LANGUAGES}
+    assert marked["en"] == {"site.name", "site.other_language", "form.where.text"}
+    assert PHRASES["vi"].keys() - marked["vi"] == {"site.other_language"}
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
