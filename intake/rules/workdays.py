@@ -31,8 +31,8 @@ class Override:
 OVERRIDES: Mapping[date, Override] = {
     override.day: override
     for override in (
-        Override(date(2026, 1, 2), working=False, source="2 January 2026 swapped for 10 January 2026"),
-        Override(date(2026, 1, 10), working=True, source="2 January 2026 swapped for 10 January 2026"),
+        Override(date(2026, 1, 2), working=False, source="Công văn 12729/VPCP-KGVX (25/12/2025)"),
+        Override(date(2026, 1, 10), working=True, source="Công văn 12729/VPCP-KGVX (25/12/2025)"),
     )
 }
 
