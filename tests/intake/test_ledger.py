@@ -12,7 +12,7 @@ import asyncpg
 import msgspec
 import pytest
 
-from intake.books.ledger import Ledger, Request
+from intake.books.ledger import TRY_LOCK, Ledger, Request
 from intake.clients import ACTIONS, Client, OutOfScope, add_client
 from intake.refusals import (
     CannotNumber,
@@ -192,6 +192,23 @@ async def test_scheme_d_counts_by_year_and_passes_over_numbers_already_bound(dat
         assert first == f"00001/{year}/99901"
         await office.bind(first, f"00002/{year}/99901")
         assert (await office.receive(agency="99901"))["code"] == f"00003/{year}/99901"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "agency", "now", "numbered"),
+    [
+        (Scheme.B, "G99.01.01", "2026-12-30 16:59:59Z", "G99.01.01-261230-0001"),
+        (Scheme.B, "G99.01.01", "2026-12-30 17:00:00Z", "G99.01.01-261231-0001"),
+        (Scheme.D, "99901", "2026-12-31 16:59:59Z", "00001/2026/99901"),
+        (Scheme.D, "99901", "2026-12-31 17:00:00Z", "00001/2027/99901"),
+    ],
+)
+async def test_code_has_the_day_and_year_it_is_in_vietnam(
+    database: Database, monkeypatch: pytest.MonkeyPatch, scheme: Scheme, agency: str, now: str, numbered: str
+) -> None:
+    monkeypatch.setattr("intake.books.ledger.TRY_LOCK", TRY_LOCK.replace("now()", f"timestamptz '{now}'"))
+    async with office_of(database, scheme) as office:
+        assert (await office.receive(agency=agency))["code"] == numbered
 
 
 @pytest.mark.parametrize(
