@@ -67,8 +67,10 @@ def _report(console: Console, path: Path, done: Import, seconds: float) -> None:
     table.add_row("already here", f"{tally.already_here:,}")
     for reason, count in sorted(tally.reasons.items()):
         table.add_row(f"refused: {REASONS[reason]}", f"{count:,}")
+    if tally.blank:
+        table.add_row("blank", f"{tally.blank:,}")
     if tally.irregular:
-        table.add_row("taken though their history skips usual moves", f"{tally.irregular:,}")
+        table.add_row("taken, this time, with a history that skips usual moves", f"{tally.irregular:,}")
     console.print(table)
     if tally.rejected:
         console.print(f"The refused lines, with number and reason: {done.reject_path}")

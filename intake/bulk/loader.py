@@ -12,6 +12,7 @@ keys of those that were, in `<file>.keys.ndjson`.
 import hashlib
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -78,15 +79,22 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass
 class Tally:
-    """How far an import has come; every line read is in exactly one of the last three."""
+    """How far an import has come. A line is taken, already here, rejected for one of the reasons, or blank."""
 
     position: int = 0
+    """Bytes of the file."""
     line: int = 0
     taken: int = 0
     already_here: int = 0
     rejected: int = 0
-    irregular: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
+    irregular: int = 0
+    """Of those taken since it was started or resumed: how many have a history that skips usual moves."""
+
+    @property
+    def blank(self) -> int:
+        """Lines with nothing on them."""
+        return self.line - self.taken - self.already_here - self.rejected
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +159,10 @@ class Import:
         run = await self._connection.fetchrow(FIND_RUN, fingerprint)
         if run is None or _size(self.reject_path) < run["reject_bytes"] or _size(self.key_path) < run["key_bytes"]:
             return 0, 0
-        self.tally = Tally(run["position"], run["line"], run["taken"], run["already_here"], run["rejected"])
+        reasons = _reasons_in(self.reject_path, run["reject_bytes"])
+        if sum(reasons.values()) != run["rejected"]:  # a file of that name, and not the one that was written
+            return 0, 0
+        self.tally = Tally(run["position"], run["line"], run["taken"], run["already_here"], run["rejected"], reasons)
         return run["reject_bytes"], run["key_bytes"]
 
     async def _load_all(self, file: BinaryIO, fingerprint: bytes) -> None:
@@ -188,7 +199,6 @@ class Import:
         except Refused as refused:
             self._reject(number, refused)
             return None
-        self.tally.irregular += history.irregular
         return _Item(number, history)
 
     def _reject(self, number: int, refused: Refused) -> None:
@@ -244,6 +254,7 @@ class Import:
                 continue
             outcome.keys.append((row.code, self._keys.key(row.item.history.code, stored[row.code][1])))
         outcome.taken = len(new)
+        outcome.irregular = sum(row.item.history.irregular for row in new)
         await self._connection.copy_records_to_table(
             "dossier", columns=DOSSIER_COLUMNS, records=[row.dossier for row in new]
         )
@@ -255,6 +266,7 @@ class Import:
     def _note(self, outcome: "_Outcome") -> None:
         self.tally.taken += outcome.taken
         self.tally.already_here += outcome.already_here
+        self.tally.irregular += outcome.irregular
         for line, refused in outcome.refused:
             self._reject(line, refused)
         for code, key in outcome.keys:
@@ -288,6 +300,7 @@ class _Outcome:
 
     taken: int = 0
     already_here: int = 0
+    irregular: int = 0
     refused: list[tuple[int, Refused]] = field(default_factory=list)
     keys: list[tuple[str, str]] = field(default_factory=list)
 
@@ -295,6 +308,7 @@ class _Outcome:
         return _Outcome(
             self.taken + other.taken,
             self.already_here + other.already_here,
+            self.irregular + other.irregular,
             self.refused + other.refused,
             self.keys + other.keys,
         )
@@ -412,6 +426,25 @@ def _fingerprint(file: BinaryIO) -> bytes:
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     return hashlib.sha256(size.to_bytes(8) + file.read(1 << 16)).digest()
+
+
+class _Reject(msgspec.Struct):
+    """Of a line in the reject file, what is counted."""
+
+    reason: str
+
+
+def _reasons_in(path: Path, length: int) -> dict[str, int]:
+    """How many lines of a reject file's first bytes have which reason; none if it is no reject file."""
+    reasons: Counter[str] = Counter()
+    if length:
+        with path.open("rb") as file:
+            try:
+                while file.tell() < length:
+                    reasons[msgspec.json.decode(file.readline(), type=_Reject).reason] += 1
+            except msgspec.DecodeError:
+                return {}
+    return reasons
 
 
 def _size(path: Path) -> int:

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from collections import Counter
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import asyncpg
 import pytest
 
 from intake.books import audit
+from intake.bulk.dialects import REASONS
 from intake.bulk.loader import LONGEST_LINE, Import, Tally
 from intake.local import sample
 from lookup import code as codes
@@ -46,6 +49,23 @@ def rejects(path: Path) -> dict[int, str]:
     parsed = [json.loads(line) for line in lines]
     assert len({each["line"] for each in parsed}) == len(parsed)
     return {each["line"]: each["reason"] for each in parsed}
+
+
+def keys_of(path: Path) -> dict[str, str]:
+    """What stands in the key file: the lookup key of each code."""
+    lines = path.with_name(path.name + ".keys.ndjson").read_text("utf-8").splitlines()
+    return {each["code"]: each["lookup_key"] for each in map(json.loads, lines)}
+
+
+def serials_of(path: Path) -> dict[str, int | None]:
+    """The serial for which each key in the key file was made; None for a key that is not the dossier's."""
+    return {code: KEYS.serial(codes.parse(code), key) for code, key in keys_of(path).items()}
+
+
+def adds_up(tally: Tally) -> bool:
+    """Whether every line is in one of the four, and every rejected one has a reason."""
+    lines = tally.taken + tally.already_here + tally.rejected + tally.blank
+    return tally.line == lines and tally.blank >= 0 and sum(tally.reasons.values()) == tally.rejected
 
 
 async def state(connection: Any) -> list[Any]:
@@ -111,7 +131,108 @@ async def test_interrupted_import_goes_on_where_it_was(database: Database, write
     assert tally.taken == await writer.fetchval("SELECT count(*) FROM dossier") == 1200 - len(breaks)
     assert tally.already_here == 0
     assert set(rejects(path)) == set(breaks)
+    assert tally.reasons == Counter(REASON[kind] for kind in breaks.values())
+    assert adds_up(tally)
     assert len(path.with_name(path.name + ".keys.ndjson").read_bytes().splitlines()) == tally.taken
+
+
+class Interrupted(Exception):
+    """Ends an import after one of its commits."""
+
+
+@pytest.mark.parametrize("other", [b"x" * 100_000, b'{"reason": "not_json"}\n' * 10_000])
+async def test_import_begins_anew_if_its_reject_file_is_another_one(writer: Any, tmp_path: Path, other: bytes) -> None:
+    path = sample_file(tmp_path, 600, broken=0.02)
+
+    def interrupt(tally: Tally) -> None:
+        if tally.line > 200:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        await Import(writer, path, KEYS, interrupt).run()
+    path.with_name(path.name + ".rejected.ndjson").write_bytes(other)
+    tally = await Import(writer, path, KEYS).run()
+    breaks = sample.plan_breaks(600, 0.02)
+    assert rejects(path) == {line: REASON[kind] for line, kind in breaks.items()}
+    assert adds_up(tally)
+    assert tally.already_here > 0
+    assert tally.taken + tally.already_here == 600 - len(breaks) == len(keys_of(path))
+
+
+async def test_progress_is_told_after_every_commit_and_adds_up(writer: Any, tmp_path: Path) -> None:
+    path = sample_file(tmp_path, 600, broken=0.02)
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\n\n", 5))
+    told: list[Tally] = []
+
+    def tell(tally: Tally) -> None:
+        told.append(replace(tally, reasons=dict(tally.reasons)))
+
+    tally = await Import(writer, path, KEYS, tell).run()
+    assert len(told) > 2
+    assert all(adds_up(each) for each in told)
+    assert [each.line for each in told] == sorted(each.line for each in told)
+    assert told[-1] == tally
+    assert (tally.line, tally.blank, tally.position) == (605, 5, path.stat().st_size)
+    run = await writer.fetchrow("SELECT position, line, taken, already_here, rejected, finished_at FROM import_run")
+    assert tuple(run)[:-1] == (tally.position, tally.line, tally.taken, tally.already_here, tally.rejected)
+    assert run["finished_at"] is not None
+
+
+async def test_each_line_of_either_form_is_counted_as_what_became_of_it(
+    writer: Any, owner: Any, tmp_path: Path
+) -> None:
+    await owner.execute("ALTER TABLE dossier ADD CONSTRAINT nobody_is_called_so CHECK (subject NOT LIKE '%xyzzy%')")
+    a, b, c, d, e = (f"G99.01.02-261118-000{n}" for n in range(1, 6))
+    at = {"at": "2026-10-09T03:00:00Z"}
+    skips = [at | {"status": "submitted"}, at | {"status": "returned"}]
+    longer = {"ThoiDiemXuLy": "20261010100000", "TrangThai": 4}
+    lines: list[tuple[Any, str]] = [
+        (national(MaHoSo=a), "taken"),
+        (plain(code=b), "taken"),
+        (national(MaHoSo=a), "already here"),
+        (None, "blank"),
+        (plain(code=b), "already here"),
+        (national(MaHoSo=a, TienTrinh=[*national()["TienTrinh"], longer]), "differs_from_stored"),
+        (plain(code=b, steps=[*plain()["steps"], at | {"status": "completed"}]), "differs_from_stored"),
+        (national(MaHoSo=c, TrangThaiHoSo=11), "unknown_status"),
+        (plain(code=c, steps=[at | {"status": "done"}]), "unknown_status"),
+        (national(MaHoSo=c, DonViXuLy="G77"), "unknown_agency"),
+        (plain(code=c, agency="G77"), "unknown_agency"),
+        (national(MaHoSo=c, MaTTHC="S.999"), "unknown_service"),
+        (plain(code=c, service="S.999"), "unknown_service"),
+        (national(MaHoSo=c, TrichYeuHoSo="xyzzy"), "refused_by_database"),
+        (plain(code=c, subject="xyzzy", steps=skips), "refused_by_database"),
+        (plain(code=d, steps=skips), "taken"),
+        (plain(code=d, steps=skips), "already here"),
+        (plain(code=e), "taken"),
+    ]
+    path = tmp_path / "mixed.ndjson"
+    path.write_text("".join(f"{json.dumps(form) if form else ''}\n" for form, _ in lines))
+    tally = await Import(writer, path, KEYS).run()
+
+    became = Counter(outcome for _, outcome in lines)
+    refused = {n: outcome for n, (_, outcome) in enumerate(lines, start=1) if outcome in REASONS}
+    assert (tally.taken, tally.already_here, tally.blank) == (became["taken"], became["already here"], became["blank"])
+    assert (tally.rejected, tally.reasons) == (len(refused), Counter(refused.values()))
+    assert tally.irregular == 1
+    assert rejects(path) == refused
+    assert {row["code"] for row in await writer.fetch("SELECT code FROM dossier")} == {a, b, d, e} == set(keys_of(path))
+
+
+async def test_key_file_has_the_serial_that_each_dossier_has_now(writer: Any, owner: Any, tmp_path: Path) -> None:
+    serials = {"G99.01.02-261118-0001": 3, "G99.01.02-261118-0002": 31, "01234/2026/99901": 1, "05678/2026/99901": 0}
+    path = tmp_path / "first.ndjson"
+    one, two, three, four = serials
+    forms = [national(MaHoSo=one), plain(code=two), national(MaHoSo=three), plain(code=four)]
+    path.write_text("\n".join(map(json.dumps, forms)))
+    await Import(writer, path, KEYS).run()
+    assert serials_of(path) == dict.fromkeys(serials, 0)
+
+    for code, serial in serials.items():
+        await owner.execute("UPDATE dossier SET key_serial = $2 WHERE code = $1", code, serial)
+    again = path.rename(tmp_path / "again.ndjson")
+    await Import(writer, again, KEYS).run()
+    assert serials_of(again) == serials
 
 
 async def test_keys_of_the_key_file_open_the_dossiers(house: House, writer: Any, tmp_path: Path) -> None:
