@@ -10,12 +10,15 @@ import importlib.util
 import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
+
+T = TypeVar("T")
 
 HERE = Path(".hoso24")
 """Where `hoso24 up` keeps its data, below the directory it is called in."""
@@ -104,7 +107,7 @@ def migrate() -> None:
         return await schema.migrate(settings.owner_url.reveal(), click.echo)
 
     try:
-        applied = asyncio.run(work())
+        applied = _run(work())
     except schema.CannotMigrate as error:
         sys.exit(str(error))
     click.echo(f"{applied} migrations applied." if applied else "The schema is up to date.")
@@ -133,7 +136,7 @@ def cache_renew(reason: str) -> None:
         finally:
             await connection.close()
 
-    click.echo(f"Epoch {asyncio.run(work())} has begun; relay and lookups change over within a second.")
+    click.echo(f"Epoch {_run(work())} has begun; relay and lookups change over within a second.")
 
 
 @cache.command("lost")
@@ -149,9 +152,10 @@ def cache_lost(epoch: int | None, output: Path | None) -> None:
     from intake.settings import RelaySettings
     from ops.settings import read
 
-    tail, told = asyncio.run(lost_tail.look(read(RelaySettings, environment()), epoch))
+    tail, told = _run(lost_tail.look(read(RelaySettings, environment()), epoch))
     if output is not None:
-        output.write_bytes(b"".join(lost_tail.lines(told)))
+        with _in_words():
+            output.write_bytes(b"".join(lost_tail.lines(told)))
     console = Console(highlight=False, soft_wrap=True)
     for part in lost_tail.show(tail, told):
         console.print(part)
@@ -288,7 +292,7 @@ def audit_verify() -> None:
         return findings
 
     with Progress(SpinnerColumn(), TextColumn("{task.description}")) as progress:
-        findings = asyncio.run(work(progress))
+        findings = _run(work(progress))
     click.echo(f"{findings} events are not as they were written." if findings else "The log is as it was written.")
     sys.exit(1 if findings else 0)
 
@@ -305,16 +309,26 @@ def client() -> None:
 @click.option("--actions", default="receive,move,bind,read", show_default=True, help="What it may do.")
 def client_add(client_id: str, name: str, agency: str, actions: str) -> None:
     """Make a client, or give an existing one a new token. The token is shown once."""
-    from intake.clients import add_client
+    import asyncpg
+
+    from intake.clients import ACTIONS, add_client
+
+    given = tuple(action.strip() for action in actions.split(","))
+    if unknown := [action for action in given if action not in ACTIONS]:
+        raise click.ClickException(f"There is no action {unknown[0]!r}; there are: {', '.join(ACTIONS)}.")
 
     async def work() -> str:
         connection = await _writer()
         try:
-            return await add_client(connection, client_id, name, agency, tuple(actions.split(",")))
+            return await add_client(connection, client_id, name, agency, given)
+        except asyncpg.ForeignKeyViolationError:
+            raise click.ClickException(f"There is no agency {agency}.") from None
+        except ValueError as error:
+            raise click.ClickException(str(error)) from None
         finally:
             await connection.close()
 
-    click.echo(asyncio.run(work()))
+    click.echo(_run(work()))
 
 
 @cli.group()
@@ -413,7 +427,7 @@ def _about_maintenance(work: Callable[[Any, int], Awaitable[Any]]) -> Any:
             await connection.close()
 
     try:
-        return asyncio.run(connected())
+        return _run(connected())
     except Refused as refused:
         raise click.ClickException(str(refused)) from None
 
@@ -441,23 +455,34 @@ def import_file(file: Path) -> None:
     """
     from intake.bulk import command
 
-    command.run_import(file, environment())
+    with _in_words():
+        command.run_import(file, environment())
 
 
 @cli.command()
-@click.option("--n", "count", default=1000, show_default=True, help="How many dossiers.")
+@click.option("--n", "count", type=click.IntRange(0), default=1000, show_default=True, help="How many dossiers.")
 @click.option("--seed", default=24, show_default=True, help="The same seed writes the same file.")
-@click.option("--days", default=365, show_default=True, help="Over how many days they were submitted.")
+@click.option(
+    "--days", type=click.IntRange(1), default=365, show_default=True, help="Over how many days they were submitted."
+)
 @click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="The last of those days; yesterday by default.")
-@click.option("--broken", default=0.0, show_default=True, help="Share of lines spoiled in various ways.")
-@click.option("--first", default=1, show_default=True, help="Where every sequence of numbers begins.")
+@click.option(
+    "--broken",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Share of lines spoiled in various ways.",
+)
+@click.option(
+    "--first", type=click.IntRange(1), default=1, show_default=True, help="Where every sequence of numbers begins."
+)
 @click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="A file, else standard output.")
 def sample(
     count: int, seed: int, days: int, until: datetime | None, broken: float, first: int, output: Path | None
 ) -> None:
     """Write made-up dossiers in the national form: fictitious people, fictitious agencies."""
     last = until.date() if until else date.today() - timedelta(days=1)
-    with _in_a_checkout():
+    with _in_words(), _in_a_checkout():
         from intake.local import sample as samples
 
         samples.run_sample(output, count, seed=seed, until=last, days=days, broken=broken, first=first)
@@ -490,7 +515,7 @@ def down() -> None:
 
 
 @cli.command()
-@click.option("--pause", default=4.0, show_default=True, help="Seconds between two steps.")
+@click.option("--pause", type=click.FloatRange(0), default=4.0, show_default=True, help="Seconds between two steps.")
 def demo(pause: float) -> None:
     """Move one dossier through its life on the running house, slowly enough to watch on the page."""
     with _in_a_checkout():
@@ -536,6 +561,30 @@ def _running_house() -> Iterator[tuple[str, str]]:
         for line in path.read_text("utf-8").splitlines():
             name, _, value = line.partition("=")
             yield name, value
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """What the work returns; see _in_words."""
+    with _in_words():
+        return asyncio.run(work)
+
+
+@contextmanager
+def _in_words() -> Iterator[None]:
+    """A file that cannot be written, a PostgreSQL that is away or has no schema yet: a sentence and exit status 1."""
+    import asyncpg
+
+    from ops.stores.calls import reason_of
+    from ops.stores.postgres import POSTGRES_AWAY
+
+    try:
+        yield
+    except (asyncpg.UndefinedTableError, asyncpg.InsufficientPrivilegeError) as error:
+        raise click.ClickException(f"The database is not prepared: {error}. Run `hoso24 migrate` first.") from None
+    except POSTGRES_AWAY as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise click.ClickException(f"{error.filename}: {error.strerror}.") from None
+        raise click.ClickException(f"PostgreSQL cannot be used: {reason_of(error)}.") from None
 
 
 async def _writer() -> Any:

@@ -89,7 +89,7 @@ async def add_client(
     """Make a client, or give an existing one a new token; returns the token, which is not stored anywhere."""
     token = token or new_token(client_id)
     if not _TOKEN.fullmatch(token):
-        raise ValueError("a client's id has 1 to 40 lower-case letters, digits and dashes")
+        raise ValueError("A client's id has 1 to 40 lower-case letters, digits and dashes.")
     await connection.execute(ADD_CLIENT, client_id, name, _hash(token), agency, list(actions))
     return token
 

@@ -16,6 +16,7 @@ from intake.bulk.loader import Import, Tally
 from intake.settings import WriterSettings
 from lookup.lookup_key import KeyRing
 from ops.settings import read
+from ops.stores.calls import reason_of
 from ops.stores.postgres import POSTGRES_AWAY, connect_directly
 
 
@@ -40,9 +41,13 @@ def run_import(path: Path, environ: Mapping[str, str]) -> Tally:
             done = asyncio.run(_import(path, settings, show))
         except (KeyboardInterrupt, asyncio.CancelledError):
             raise click.ClickException("Interrupted. Call it again to go on where it was.") from None
+        except (asyncpg.UndefinedTableError, asyncpg.InsufficientPrivilegeError):
+            raise  # it was never prepared: to call it again does not help
         except (*POSTGRES_AWAY, asyncpg.PostgresError) as error:
+            if isinstance(error, OSError) and error.filename is not None:
+                raise
             raise click.ClickException(
-                f"The database was lost ({type(error).__name__}). Call it again to go on where it was."
+                f"PostgreSQL was lost: {reason_of(error)}. Call it again to go on where it was."
             ) from None
     _report(console, path, done, time.monotonic() - began)
     return done.tally

@@ -19,6 +19,7 @@ from lookup import code as codes
 from lookup.lookup_key import KeyRing
 from tests.conftest import KEY_SECRETS, Database
 from tests.house import House, until
+from tests.intake.test_dialects import national, plain
 
 UNTIL = date(2026, 11, 20)
 KEYS = KeyRing.from_text(KEY_SECRETS)
