@@ -9,7 +9,7 @@ TEST_WORKERS ?= 2
 BENCH_PYTHON ?= $(PYTHON)
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo load load-live rolling gameday bench bench-import national capacity-page test proof monitoring pictures metrics-page image-proof lint audit
+.PHONY: help up down demo load load-live rolling gameday bench bench-import national capacity-page check test proof mutants monitoring pictures metrics-page image-proof lint audit
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -32,12 +32,20 @@ down: .venv/ready ## stop what `make up` started here
 demo: .venv/ready ## move one dossier through its life, slowly enough to watch on its page
 	@exec $(BIN)/hoso24 demo
 
+# Lint, types, and the tests that start no server: within a minute, to be run before every commit.
+check: lint ## lint, types, and every test that needs no server (under a minute)
+	@exec $(BIN)/python -m pytest -q --numprocesses $(TEST_WORKERS) --dist worksteal -m "not servers"
+
 # Two files of tests at a time: each waits for servers half of the time.
 test: .venv/ready ## run all tests, on servers they start and stop themselves
 	@exec $(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 proof: .venv/ready ## try a hundred thousand interleavings of everything that can happen (an hour or so)
 	@HOSO24_PROOF_EXAMPLES=$${HOSO24_PROOF_EXAMPLES:-100000} exec $(BIN)/python -m tests.lookup.proof
+
+SEED ?= 1
+mutants: .venv/ready ## plant 300 small faults in the core, one at a time, and list those the tests miss (SEED=2, MUTANTS="--help")
+	@exec nice $(BIN)/python -m tests.mutants --seed $(SEED) $(MUTANTS)
 
 PROFILE ?= steady
 load: .venv/ready ## put Locust users on a running `make up` and judge the figures against the budget (PROFILE=results-day, LOCUST="-u 500")
