@@ -108,6 +108,8 @@ class Reading:
     """It had been withdrawn already, whether or not anybody knew."""
     followed: int
     """The version up to which this process has followed the stream, if Redis has kept the copy delivered with it."""
+    known_at: int
+    """The last heartbeat of the stream this process follows: what was committed before had been delivered."""
     issued: bool = False
     """Asked by somebody with the key, which there is as soon as the dossier has been taken in."""
     undisturbed: bool = True
@@ -325,6 +327,24 @@ class Coherence(RuleBasedStateMachine):
             for number in range(PROCESSES):
                 self.lose_connection(number)
 
+    @precondition(lambda self: self.network.calls)
+    @rule(data=st.data())
+    def old_redis_answers(self, data: st.DataObject) -> None:
+        """The connection of a read still leads to a server that has got no further than the saved state."""
+        self._answer_as_it_was(self.network.calls[data.draw(st.integers(0, len(self.network.calls) - 1))])
+
+    def _answer_as_it_was(self, call: "world.Call[Any]") -> None:
+        if call.copies is None or call.done:
+            return
+        for code in (key.rpartition(":")[2] for key in call.about):
+            self._lost(code)
+            for process in self.processes:
+                process.served.pop(code, None)
+        for reading in self.readings:
+            reading.undisturbed, reading.served = False, (0, 0)
+        call.carry_out_at(self.redis.as_it_was(self.saved))
+        self._do(call, "answer")
+
     @rule(kept=st.integers(0, 2))
     def trim_stream(self, kept: int) -> None:
         self.redis.trim(self.postgres.epoch, max(1, kept))
@@ -388,6 +408,9 @@ class Coherence(RuleBasedStateMachine):
         process = self.processes[number]
         process.connected = False
         self.run(process.feed.leave)
+        for reading in self.readings:
+            if reading.process is process:
+                reading.known_at = 0
 
     @rule(number=some_process)
     def join(self, number: int) -> None:
@@ -429,6 +452,22 @@ class Coherence(RuleBasedStateMachine):
             self.commit(code, removed=False)
             self.look_up_with_the_key(number, code)
             self.everything_arrives()
+
+    @rule(asked=some_process, number=some_process, code=some_code)
+    def none_of_before_a_delivery(self, asked: int, number: int, code: DossierCode) -> None:
+        """A process joins the stream after a dossier was delivered; the Redis that answers its read missed that."""
+        if self.redis.away or self.postgres.primary().newest(code.text) is not None:
+            return
+        self.look_up_at_once(asked, code)
+        self.save_redis()
+        self.lose_connection(number)
+        self.change_and_deliver(code)
+        self.join(number)
+        before = list(self.network.calls)
+        self._look_up(self.processes[number], code, 0)
+        for call in [call for call in self.network.calls if call not in before]:
+            self._answer_as_it_was(call)
+        self.everything_arrives()
 
     @rule(number=some_process)
     def look_up_number(self, number: int) -> None:
@@ -528,6 +567,7 @@ class Coherence(RuleBasedStateMachine):
             code.text in process.saw_removed or floors.removed(code.text),
             newest is not None and newest.removed,
             self._followed(process, code.text),
+            process.feed.at if process.feed.stream_name != b"-" else 0,
             issued,
             undisturbed=not self.gone_back,
         )
@@ -613,6 +653,17 @@ class Coherence(RuleBasedStateMachine):
         if reading.undisturbed:
             assert not reading.delivered, "a dossier that was delivered is said not to exist"
             assert not reading.heard, "a dossier that was heard of is said not to exist"
+        assert self._delivered_since(code) >= reading.known_at, "there is none, says a Redis that is behind the stream"
+
+    def _delivered_since(self, code: str) -> float:
+        """When the dossier there is now came to be, as far as the stream tells of it; infinity if it never did."""
+        began = float("inf")
+        for at, state in self.truth.get(code, []):
+            if state is None:
+                began = float("inf")
+            elif not state.bulk:
+                began = min(began, at)
+        return began
 
     def _is_removed(self, code: str, process: Process) -> bool:
         states = self.truth.get(code, [])
@@ -705,6 +756,7 @@ _get = ReadThrough.get
 _winners = ReadThrough._winners
 _load_and_fill = ReadThrough._load_and_fill
 _relay_values = Relay._values
+_copy_settles = ReadThrough._copy_settles
 
 
 def set_instead_of_compare(patch: pytest.MonkeyPatch) -> None:
@@ -766,6 +818,15 @@ def no_such_dossier_for_whoever_has_its_key(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ReadThrough, "get", get)
 
 
+def none_of_any_redis_is_believed(patch: pytest.MonkeyPatch) -> None:
+    """Also of one that has not got as far as the stream that is followed."""
+
+    def settles(through: ReadThrough, lookup: Any, entry: Entry, *where: Any, trusted: bool) -> bool:
+        return _copy_settles(through, lookup, entry, *where, trusted=trusted or entry.version == 0)
+
+    patch.setattr(ReadThrough, "_copy_settles", settles)
+
+
 PLANTED = {
     "SET instead of compare-and-set": (set_instead_of_compare, "replaced by an older one"),
     "the loaded copy instead of the winner": (loaded_copy_instead_of_the_winner, "not the one that won"),
@@ -773,6 +834,7 @@ PLANTED = {
     "as_of stamped at storing": (as_of_stamped_at_storing, "as_of says it was the truth when it was not"),
     "an expired withdrawal marker": (expired_withdrawal_marker, "resurrected|replaced by an older one"),
     "no such dossier for whoever has its key": (no_such_dossier_for_whoever_has_its_key, "told that there is none"),
+    "none of any Redis is believed": (none_of_any_redis_is_believed, "says a Redis that is behind the stream"),
 }
 
 

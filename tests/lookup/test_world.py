@@ -7,6 +7,7 @@ Nothing is left here long enough to expire.
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import pytest
@@ -17,7 +18,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from lookup.cache import (
     Cache,
     Change,
+    Entry,
     EntryTooSmallError,
+    Read,
     StreamMovedError,
     Value,
     dossier_key,
@@ -25,6 +28,9 @@ from lookup.cache import (
     number_key,
     stream_key,
 )
+from lookup.reading.feed import Feed
+from lookup.reading.freshness import Freshness
+from lookup.reading.memory import Memory
 from ops.local.valkey import ValkeyServer
 from ops.stores import redis
 from tests.lookup.world import NOON, Clock, Redis, _State
@@ -82,10 +88,12 @@ some_steps = st.lists(a_change | a_beat, min_size=1, max_size=3)
 class Twins(RuleBasedStateMachine):
     """A model and a server to which the same happens. After each step, all that can be seen of them is the same."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, server: redis.Redis) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, server: redis.Redis, behind: redis.Redis) -> None:
         super().__init__()
         self.loop = loop
         self.server = server
+        self.behind = behind
+        """Another server, for what it was like when it was saved."""
         self.cache = Cache(server)
         self.model = Redis(Clock())
         self.saved: tuple[list[tuple[bytes, bytes, int]], _State] = [], _State()
@@ -191,9 +199,21 @@ class Twins(RuleBasedStateMachine):
             self.saved = self.run(self._dump()), self.model.state.copy()
             return
         dumped, state = self.saved
-        self.run(self._restore(dumped))
+        self.run(self._restore(dumped, self.server))
         self.model.state = state.copy()
         self.touched.update(EPOCHS)
+
+    @rule(epoch=some_epoch)
+    def old_one_answers(self, epoch: int) -> None:
+        self.read_as_it_was(epoch)
+
+    def read_as_it_was(self, epoch: int) -> Read:
+        """Of a server that has got no further than the saved state: a replica, or a primary of before."""
+        dumped, state = self.saved
+        self.run(self._restore(dumped, self.behind))
+        read = self.run(Cache(self.behind).read(epoch, keys_of(epoch)))
+        assert read == self.model.as_it_was(state).read(epoch, keys_of(epoch))
+        return read
 
     async def _dump(self) -> list[tuple[bytes, bytes, int]]:
         async def dump(client: Any) -> list[tuple[bytes, bytes, int]]:
@@ -201,13 +221,14 @@ class Twins(RuleBasedStateMachine):
 
         return await self.server.run(dump)
 
-    async def _restore(self, dumped: Sequence[tuple[bytes, bytes, int]]) -> None:
+    @staticmethod
+    async def _restore(dumped: Sequence[tuple[bytes, bytes, int]], server: redis.Redis) -> None:
         async def restore(client: Any) -> None:
             await client.flushdb()
             for key, value, ttl in dumped:
                 await client.restore(key, max(0, ttl), value)
 
-        await self.server.run(restore)
+        await server.run(restore)
 
     # -- what is seen of it ------------------------------------------------------------------------------------
 
@@ -270,11 +291,13 @@ def outcome(call: Callable[[], T]) -> T | str:
 
 @pytest.fixture
 def twins(redis_server: ValkeyServer) -> Iterator[Callable[[], Twins]]:
-    """Makes new ones, on one connection."""
+    """Makes new ones, on two connections: the databases of one server stand for two."""
+    urls = [redis_server.url.rpartition("/")[0] + f"/{number}" for number in (0, 1)]
     with asyncio.Runner() as runner:
-        server = redis.Redis("redis", lambda: redis_server.url, size=1, deadline=5.0)
-        yield lambda: Twins(runner.get_loop(), server)
-        runner.run(server.close())
+        servers = [redis.Redis("redis", partial(str, url), size=1, deadline=5.0) for url in urls]
+        yield lambda: Twins(runner.get_loop(), *servers)
+        for server in servers:
+            runner.run(server.close())
 
 
 def test_whatever_happens_they_cannot_be_told_apart(twins: Callable[[], Twins]) -> None:
@@ -290,6 +313,30 @@ def test_whatever_happens_they_cannot_be_told_apart(twins: Callable[[], Twins]) 
             print_blob=False,
         ),
     )
+
+
+def test_none_of_before_a_delivery_is_told_by_its_feed_from_one_that_may_be_believed(
+    twins: Callable[[], Twins],
+) -> None:
+    pair = twins()
+    pair.begin(NOON)
+    pair.fill(1, [Offer(0, 0, NOON, b"")], 1)
+    pair.save_or_come_back(back=False)
+    feed = Feed(pair.model.clock, Memory(0), Freshness())  # type: ignore[arg-type]
+    feed.join(pair.run(pair.cache.join(1)))
+
+    def none_is_believed() -> bool:
+        read = pair.read_as_it_was(1)
+        assert read.entries[0] == Entry(0, NOON, b"")
+        return feed.trusts(feed.mark(), read.feed_at, read.stream_name)
+
+    assert none_is_believed()
+    pair.deliver(1, pair.last(1, "the end"), [Step(1, 1, CODES[0], 1)], [Offer(0, 1, NOON + 1, b"one")], None)
+    pair.beat(1, NOON + 2)
+    feed.leave()
+    feed.join(pair.run(pair.cache.join(1)))  # after the delivery: it has not heard of it
+    assert feed.floors.of(CODES[0]) == 0
+    assert not none_is_believed()
 
 
 # -- every way in which one value can meet another -------------------------------------------------------------

@@ -280,6 +280,12 @@ class Redis:
         self.away = False
         self.state = _State()
 
+    def as_it_was(self, state: _State) -> "Redis":
+        """A server that has got no further than this, beside the one there is: a replica, or a primary of before."""
+        behind = Redis(self.clock)
+        behind.state = state.copy()
+        return behind
+
     def evict(self, key: str) -> None:
         self.state.values.pop(key, None)
 
@@ -394,11 +400,17 @@ def pair(entry_id: str) -> tuple[int, int]:
 
 
 class Call(Generic[T]):
-    """One call on its way: first to be carried out, then to be answered. `about`: the keys of a fill."""
+    """One call on its way: first to be carried out, then to be answered.
 
-    def __init__(self, what: Callable[[], T], about: Sequence[str] = ()) -> None:
+    `about`: the keys of a read or a fill. `copies`: of a read, the same asked of another Redis.
+    """
+
+    def __init__(
+        self, what: Callable[[], T], about: Sequence[str] = (), copies: "Callable[[Redis], T] | None" = None
+    ) -> None:
         self._what = what
         self.about = about
+        self.copies = copies
         self.reply: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self.done = False
         self._result: T | None = None
@@ -412,6 +424,12 @@ class Call(Generic[T]):
                 self._result = self._what()
             except Exception as error:
                 self._error = error
+
+    def carry_out_at(self, other: Redis) -> None:
+        """Another Redis does it: the connection still leads there."""
+        if not self.done and self.copies is not None:
+            self.done = True
+            self._result = self.copies(other)
 
     @property
     def winners(self) -> dict[str, int]:
@@ -445,8 +463,10 @@ class Network:
     def __init__(self) -> None:
         self.calls: list[Call[Any]] = []
 
-    async def send(self, what: Callable[[], T], about: Sequence[str] = ()) -> T:
-        call = Call(what, about)
+    async def send(
+        self, what: Callable[[], T], about: Sequence[str] = (), copies: Callable[[Redis], T] | None = None
+    ) -> T:
+        call = Call(what, about, copies)
         self.calls.append(call)
         try:
             return await call.reply
@@ -462,7 +482,7 @@ class Cache:
         self._redis = redis
 
     async def read(self, epoch: int, keys: Sequence[str]) -> Read:
-        return await self._ask(lambda: self._redis.read(epoch, keys))
+        return await self._ask(lambda: self._redis.read(epoch, keys), keys, lambda other: other.read(epoch, keys))
 
     async def fill(self, epoch: int, values: Sequence[Value], horizon: int) -> Filled:
         return await self._ask(lambda: self._redis.fill(epoch, values, horizon), [value.key for value in values])
@@ -470,13 +490,15 @@ class Cache:
     async def forget(self, key: str) -> None:
         await self._ask(lambda: self._redis.evict(key))
 
-    async def _ask(self, what: Callable[[], T], about: Sequence[str] = ()) -> T:
+    async def _ask(
+        self, what: Callable[[], T], about: Sequence[str] = (), copies: Callable[[Redis], T] | None = None
+    ) -> T:
         def carry_out() -> T:
             if self._redis.away:
                 raise Unavailable("redis is away")
             return what()
 
-        return await self._network.send(carry_out, about)
+        return await self._network.send(carry_out, about, copies)
 
 
 class Store:
