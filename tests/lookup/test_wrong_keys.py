@@ -1,0 +1,161 @@
+"""A wrong key is charged once as a wrong key, whatever is wrong with it and whichever door it came through."""
+
+import json
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlencode
+
+import pytest
+
+from lookup.code import DossierCode, parse
+from lookup.lookup_key import KeyRing
+from lookup.reading.limits import Rate
+from tests.conftest import KEY_SECRETS
+from tests.lookup.alone import CITIZEN, OTHER_CITIZEN, Alone, Answer, lookup_alone
+
+OURS = KeyRing.from_text(KEY_SECRETS)
+STRANGER = KeyRing(dict.fromkeys(OURS.secrets, b"\x77" * 32), OURS.current)
+UNKNOWN_SECRET = KeyRing({31: b"\x77" * 32}, 31)
+BURST = 30
+"""Wrong keys that are answered at once."""
+
+KNOWN, OTHER, UNKNOWN = [parse(f"G99.01.01-261120-000{number}") for number in (1, 2, 3)]
+REISSUED = parse("G99.01.01-261120-0004")
+"""Its holder has a second receipt: the key of the first, of serial 0, is superseded."""
+NUMBERED, UNNUMBERED = parse("01234/2026/99901"), parse("01235/2026/99901")
+NUMBER = parse("00077/2026/99901")
+"""The official number of KNOWN."""
+
+Door = Callable[[Alone, DossierCode, str, str], Awaitable[Answer]]
+
+
+async def api(alone: Alone, code: DossierCode, key: str, client: str) -> Answer:
+    return await alone.ask(f"/api/v1/dossiers/{code.path}", key=key, client=client)
+
+
+async def page(alone: Alone, code: DossierCode, key: str, client: str) -> Answer:
+    return await alone.ask(f"/tra-cuu/{code.path}", cookie=key, client=client)
+
+
+async def english_page(alone: Alone, code: DossierCode, key: str, client: str) -> Answer:
+    return await alone.ask(f"/en/status/{code.path}", cookie=key, client=client)
+
+
+async def typed(alone: Alone, code: DossierCode, key: str, client: str) -> Answer:
+    return await alone.ask(f"/tra-cuu/{code.path}", "POST", data=urlencode({"key": key}), client=client)
+
+
+async def batch(alone: Alone, code: DossierCode, key: str, client: str) -> Answer:
+    body = json.dumps({"dossiers": [{"code": code.text, "key": key}]})
+    return await alone.ask("/api/v1/lookups", "POST", data=body, client=client)
+
+
+DOORS = {"api": api, "page": page, "english page": english_page, "typed on the page": typed, "batch": batch}
+doors = pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
+
+WRONG = {
+    "made by a stranger": (KNOWN, STRANGER.key(KNOWN)),
+    "made by a stranger for a code there is not": (UNKNOWN, STRANGER.key(UNKNOWN)),
+    "made with a secret there never was": (KNOWN, UNKNOWN_SECRET.key(KNOWN)),
+    "of another dossier": (KNOWN, OURS.key(OTHER)),
+    "superseded": (REISSUED, OURS.key(REISSUED)),
+    "of a serial not given out yet": (KNOWN, OURS.key(KNOWN, 1)),
+    "made by a stranger in scheme D": (NUMBERED, STRANGER.key(NUMBERED)),
+    "made by a stranger for a code there is not in scheme D": (UNNUMBERED, STRANGER.key(UNNUMBERED)),
+    "made by a stranger for an official number": (NUMBER, STRANGER.key(NUMBER)),
+    "ours for an official number, which has no key": (NUMBER, OURS.key(NUMBER)),
+}
+RIGHT = {
+    "of the code": (KNOWN, OURS.key(KNOWN)),
+    "of the newest receipt": (REISSUED, OURS.key(REISSUED, 1)),
+    "in scheme D": (NUMBERED, OURS.key(NUMBERED)),
+    "of the code, with the official number": (NUMBER, OURS.key(KNOWN)),
+}
+
+
+def fill(alone: Alone) -> None:
+    for code in (KNOWN, OTHER, NUMBERED):
+        alone.put(code.text)
+    alone.put(REISSUED.text, key_serial=1)
+    alone.store.numbers_of[NUMBER.text] = KNOWN.text
+
+
+def is_refused(answer: Answer) -> bool:
+    """The one refusal there is for a wrong key, as each door words it."""
+    if b'"results":' in answer.body:
+        (result,) = json.loads(answer.body)["results"]
+        return bool(result.get("error") == "dossier_or_key_not_found")
+    return answer.status == 404
+
+
+@doors
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
+async def test_wrong_key_is_charged_once_and_as_a_wrong_key(door: Door, wrong: tuple[DossierCode, str]) -> None:
+    async with lookup_alone() as alone:
+        fill(alone)
+        assert is_refused(await door(alone, *wrong, CITIZEN))
+        ((client, rate),) = alone.charges.charged
+        assert client is not None
+        assert rate is Rate.WRONG_KEY
+
+
+@doors
+@pytest.mark.parametrize("right", RIGHT.values(), ids=RIGHT)
+async def test_right_key_is_charged_nothing(door: Door, right: tuple[DossierCode, str]) -> None:
+    async with lookup_alone() as alone:
+        fill(alone)
+        answer = await door(alone, *right, CITIZEN)
+        assert not is_refused(answer)
+        assert answer.status in (200, 303)
+        assert alone.charges.charged == []
+
+
+@doors
+async def test_key_guessed_too_often_waits_for_its_answer_and_nothing_else_does(door: Door) -> None:
+    guess = KNOWN, STRANGER.key(KNOWN)
+    async with lookup_alone() as alone:
+        fill(alone)
+        for _ in range(BURST):
+            await door(alone, *guess, CITIZEN)
+        assert alone.charges.held_back == []
+        await door(alone, *guess, CITIZEN)
+        ((client, seconds),) = alone.charges.held_back
+        assert client == alone.charges.charged[0][0]
+        assert seconds > 0
+        await door(alone, *guess, OTHER_CITIZEN)  # another client's first guess
+        await door(alone, KNOWN, OURS.key(KNOWN), CITIZEN)  # the right key from the same address
+        await alone.ask(f"/api/v1/dossiers/{UNKNOWN.path}")  # a code there is not, which is another rate
+        assert len(alone.charges.held_back) == 1
+
+
+async def test_every_wrong_key_of_a_batch_is_charged() -> None:
+    wanted = [{"code": KNOWN.text, "key": STRANGER.key(KNOWN)}] * 40
+    async with lookup_alone() as alone:
+        fill(alone)
+        await alone.ask("/api/v1/lookups", "POST", data=json.dumps({"dossiers": wanted}))
+        assert [rate for _, rate in alone.charges.charged] == [Rate.WRONG_KEY] * 40
+        assert len(alone.charges.held_back) == 40 - BURST
+
+
+@doors
+async def test_guess_too_many_is_refused_in_the_words_of_the_door(door: Door) -> None:
+    async with lookup_alone() as alone:
+        fill(alone)
+        for _ in range(BURST):
+            await door(alone, KNOWN, STRANGER.key(KNOWN), CITIZEN)
+        alone.charges.full = True
+        answer = await door(alone, KNOWN, STRANGER.key(KNOWN), CITIZEN)
+        if door is batch:
+            assert json.loads(answer.body)["results"] == [{"code": KNOWN.text, "error": "too_many_requests"}]
+        else:
+            assert answer.status == 429
+            assert int(answer.headers["Retry-After"]) >= 1
+
+
+@doors
+async def test_partner_is_charged_for_no_wrong_key(door: Door) -> None:
+    async with lookup_alone(partners=(f"{CITIZEN}/32",)) as alone:
+        fill(alone)
+        for _ in range(BURST + 1):
+            assert is_refused(await door(alone, KNOWN, STRANGER.key(KNOWN), CITIZEN))
+        assert {client for client, _ in alone.charges.charged} == {None}
+        assert alone.charges.held_back == []
