@@ -3,10 +3,10 @@
 from datetime import date
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from lookup.code import LONGEST, DossierCode, MalformedCode, Scheme, issue, parse
+from lookup.code import LONGEST, DossierCode, MalformedCode, Scheme, at, issue, parse
 
 A = "000.00.01.G22-200316-0001"
 B = "G99.01.02-261008-0975"
@@ -28,6 +28,71 @@ def codes(draw: st.DrawFn) -> DossierCode:
     scheme = draw(schemes)
     sequence = draw(st.integers(1, 99_999) if scheme is not Scheme.D else st.integers(1, 9_999_999))
     return issue(scheme, AGENCIES[scheme], draw(days), sequence)
+
+
+some_group = groups | st.from_regex(r"[A-Z][0-9]{2}", fullmatch=True)
+some_digits = st.text("0123456789", min_size=4, max_size=10)
+AGENCY_OF = {
+    Scheme.A: st.lists(groups, min_size=1, max_size=7).map(lambda units: ["000", *units, "G22"]),
+    Scheme.B: st.lists(some_group, min_size=1, max_size=9),
+    Scheme.C: st.from_regex(r"[A-Z][0-9]{2}\.[0-9]{3}\.[0-9]{2}", fullmatch=True).map(lambda text: text.split(".")),
+}
+"""What an agency's identifier may look like in each scheme that has one."""
+
+
+@st.composite
+def canonical_codes(draw: st.DrawFn, scheme: Scheme) -> DossierCode:
+    """Any code of this scheme, of any agency, any length of sequence, any day or year."""
+    if scheme is Scheme.D:
+        sequence, year = draw(st.integers(0, 9_999_999)), draw(st.integers(1990, 2099))
+        return parse(f"{sequence}/{year}/{draw(st.integers(0, 99_999)):05d}")
+    agency, sequence_text = ".".join(draw(AGENCY_OF[scheme])), draw(some_digits)
+    if scheme is Scheme.C:
+        sequence_text = sequence_text.rjust(6, "9")
+    code = parse(f"{agency}-{draw(days):%y%m%d}-{sequence_text}")
+    assume(code.scheme is scheme)
+    return code
+
+
+some_canonical_code = st.sampled_from(Scheme).flatmap(canonical_codes)
+ODD = [*"Ooaé-./ %+?", "--", "%0A", "\n", "\r", "\0", "\u200b", "٣", "９", "²", "–"]
+"""What may stand in an address in the place of, or beside, what belongs there."""
+
+
+@st.composite
+def nearly_canonical(draw: st.DrawFn) -> str:
+    """A canonical path in which something stands before, after or in between, is missing, or is there twice."""
+    path = draw(some_canonical_code).path
+    for _ in range(draw(st.integers(1, 2))):
+        begin = draw(st.integers(0, len(path)) | st.sampled_from([0, len(path)]))
+        end = min(len(path), begin + draw(st.integers(0, 2)))
+        path = path[:begin] + draw(st.sampled_from(["", path[begin:end] * 2, *ODD, *"123456789"])) + path[end:]
+    return path
+
+
+@st.composite
+def spelt_nearly_so(draw: st.DrawFn) -> str:
+    """A canonical path, spelt otherwise in one way only."""
+    path = draw(some_canonical_code).path
+    dash, blank = draw(st.sampled_from([*DASHES, "--", " ", "/"])), draw(st.sampled_from([*INVISIBLE, *" \t\n\u00a0"]))
+    ways = [path.lower(), path.title(), path.translate(FULL_WIDTH), path.replace("0", "O")]
+    spelt: str = draw(st.sampled_from([*ways, path.replace("-", dash), path + blank, blank + path]))
+    return spelt
+
+
+some_dates = st.text("0123456789O", min_size=5, max_size=7)
+nearly_dated = st.builds(
+    lambda agency, day, sequence: f"{agency}-{day}-{sequence}",
+    st.sampled_from(["G99", "G99.01.02", "000.00.01.G22", "G99.001.02", "GO9", "g99", "G99.", ""]),
+    some_dates,
+    st.text("0123456789O", min_size=3, max_size=11),
+)
+nearly_yearly = st.builds(
+    lambda sequence, year, agency: f"{sequence}-{year}-{agency}",
+    st.text("0123456789", min_size=1, max_size=8),
+    st.integers(1985, 2105) | st.integers(0, 99_999),
+    st.text("0123456789", min_size=4, max_size=6),
+)
 
 
 @st.composite
@@ -225,6 +290,76 @@ def test_year_in_which_nothing_was_numbered_is_refused(year: str) -> None:
 def test_what_is_no_code_is_refused(typed: str) -> None:
     with pytest.raises(MalformedCode):
         parse(typed)
+
+
+# -- the quick way in: what stands in an address ---------------------------------------------------------------
+
+
+def canonical(path: str) -> DossierCode | None:
+    """What `parse` makes of it, if that is how it would write it itself."""
+    try:
+        code = parse(path)
+    except MalformedCode:
+        return None
+    return code if code.path == path else None
+
+
+@pytest.mark.parametrize("scheme", Scheme)
+@given(st.data())
+def test_canonical_path_of_any_code_is_that_code(scheme: Scheme, data: st.DataObject) -> None:
+    code = data.draw(canonical_codes(scheme))
+    assert at(code.path) == code == parse(code.path)
+
+
+@given(nearly_canonical() | spelt_nearly_so() | nearly_dated | nearly_yearly | st.text(max_size=LONGEST))
+@settings(max_examples=500)
+def test_no_other_path_is_a_code(path: str) -> None:
+    assert at(path) == canonical(path)
+
+
+@given(st.data(), some_canonical_code)
+def test_code_spelt_otherwise_is_no_canonical_path(data: st.DataObject, code: DossierCode) -> None:
+    spelt = data.draw(mangled(code))
+    assert at(spelt) == (code if spelt == code.path else None)
+
+
+@pytest.mark.parametrize(
+    "code", [A, B, C, D, "G99.01.02-261008-1234567890", "1234567/2026/99901", "00000/1990/00000", "01234/2099/99901"]
+)
+def test_what_is_added_to_a_canonical_path_makes_it_another(code: str) -> None:
+    path = parse(code).path
+    assert at(path) is not None
+    added = ["\n", "%0A", "\r\n", " ", "%20", "\0", "%00", "/", "?", "x", "O", "-", "-1", "٣", "９", "\u200b"]
+    changed = [path + each for each in added] + [each + path for each in added]
+    changed += [path.lower(), path.replace("0", "O"), path.replace("0", "٠"), path.replace("0", "０")]
+    changed += [path.replace("-", "–"), path.replace("-", "/"), path.replace("-", " "), path[:-1] + "٣"]
+    assert [each for each in changed if each != path and at(each) is not None] == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "G99.01.02-261008-097",
+        "G99.01.02-261008-01234567890",
+        "G99.01.02-260230-0975",
+        "G99.01.02-261301-0975",
+        "GO9.01.02-261008-0975",
+        "G99.01.02-261OO8-0975",
+        "1-2026-99901",
+        "001234-2026-99901",
+        "01234567-2026-99901",
+        "01234-1989-99901",
+        "01234-2100-99901",
+        "01234-2026-9990",
+        "01234-2026-999011",
+        D,
+        "",
+        "-",
+        "--",
+    ],
+)
+def test_path_that_nothing_would_be_written_as_is_no_code(path: str) -> None:
+    assert at(path) is None
 
 
 def test_letter_o_stays_a_letter_where_a_letter_can_stand() -> None:
