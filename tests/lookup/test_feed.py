@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
 from lookup.cache import Cache, Change, Heard, StreamEnd, Value, dossier_key, stream_key
 from lookup.clock import DatabaseClock
-from lookup.reading.feed import Feed, Floors, Follower
+from lookup.reading.feed import REMEMBERED, Feed, Floors, Follower
 from lookup.reading.freshness import SECOND, Freshness
 from lookup.reading.memory import Copy, Memory
 from ops.stores.redis import Redis
@@ -161,6 +161,15 @@ def test_reply_is_trusted_only_if_nothing_can_have_been_missed_since_the_questio
     assert not feed.trusts(asked, at, b"10-0")
 
 
+def test_feed_is_silent_once_it_has_said_nothing_for_five_seconds(feed: Feed, monotonic: Monotonic) -> None:
+    joined = monotonic.now
+    for seconds, silent in ((4.999, False), (5.001, True)):
+        monotonic.now = joined + seconds
+        assert feed.silent is silent
+    feed.hear(beat(feed, 11, "10-0"))
+    assert not feed.silent
+
+
 def test_old_redis_does_not_make_the_feed_younger(feed: Feed, monotonic: Monotonic) -> None:
     at = feed.at
     monotonic.now += 1
@@ -204,6 +213,102 @@ def test_floors_only_rise_and_are_forgotten_when_nothing_older_can_come_in(monot
     monotonic.now += 121
     floors.hear("c", 1)
     assert (floors.of("a"), floors.of("b"), len(floors)) == (0, 0, 1)
+
+
+@pytest.mark.parametrize("hear", [Floors.hear, Floors.hear_removed], ids=["changed", "removed"])
+def test_what_is_remembered_of_codes_is_bounded_and_the_newest_of_it(
+    monotonic: Monotonic, hear: Callable[[Floors, str, int], None]
+) -> None:
+    floors = Floors(DatabaseClock(monotonic), lifetime=120)
+    for number in range(REMEMBERED + 1000):
+        hear(floors, f"code-{number}", 7)
+    assert len(floors) == REMEMBERED
+    assert floors.of("code-999") == 0
+    assert floors.of("code-1000") == floors.of(f"code-{REMEMBERED + 999}") == 7
+
+
+def test_code_that_changes_without_end_takes_no_more_room_than_any(monotonic: Monotonic) -> None:
+    floors = Floors(DatabaseClock(monotonic), lifetime=120)
+    for version in range(1, REMEMBERED + 1000):
+        floors.hear("a", version)
+    assert (len(floors), floors.of("a")) == (1, REMEMBERED + 999)
+    assert len(floors._ages) == REMEMBERED
+
+
+def test_removal_is_remembered_when_floors_are_forgotten(monotonic: Monotonic) -> None:
+    floors = Floors(DatabaseClock(monotonic), lifetime=120)
+    floors.hear("gone", 2)
+    floors.hear_removed("gone", 3)
+    monotonic.now += 10_000
+    floors.hear("another", 1)
+    assert (floors.of("gone"), floors.removed("gone"), len(floors)) == (3, True, 2)
+    assert not floors.removed("another")
+
+
+def test_where_a_generation_ended_is_remembered_for_a_thousand_of_them(
+    feed: Feed, memory: Memory, monotonic: Monotonic
+) -> None:
+    copy = keep(feed, memory)
+    monotonic.now += 1
+    feed.hear(beat(feed, 11, "10-0"))
+    heard_at = feed.at
+    for _ in range(1000):
+        feed.join(StreamEnd("10-0", heard_at, b"10-0"))
+        assert feed.as_of(copy) == heard_at
+    for _ in range(1000):
+        feed.join(StreamEnd("10-0", heard_at, b"10-0"))
+    assert feed.as_of(copy) == copy.as_of < heard_at
+    assert len(feed._ends) == 1000
+
+
+# -- an epoch that is over ---------------------------------------------------------------------------------------
+
+
+class Stream:
+    """What a follower reads of a stream, epoch by epoch; a new epoch begins while it waits for the first's entries."""
+
+    def __init__(self, feed: Feed, entries: list[Heard], *, while_joining: bool) -> None:
+        self._feed = feed
+        self._entries = entries
+        self._while_joining = while_joining
+        self.follows: list[int] = []
+        self.followed_on = asyncio.Event()
+
+    async def join(self, epoch: int) -> StreamEnd:
+        if epoch == 1 and self._while_joining:
+            self._feed.enter(2)
+        return StreamEnd(f"{epoch}0-0", {1: 9, 2: 2}[epoch] * SECOND, b"%d0-0" % epoch)
+
+    async def follow(self, epoch: int, after: str, *, wait: float, most: int = 1000) -> list[Heard]:
+        self.follows.append(epoch)
+        if self.follows == [1]:
+            self._feed.enter(2)
+            return self._entries
+        self.followed_on.set()
+        await asyncio.Event().wait()
+        return []
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        Heard("11-1", "10-0", CODE, 7, "01234/2026/99901"),
+        Heard("11-1", "10-0", CODE, 7, removed=True),
+        Heard("11-0", "10-0", at=10**18, stream_name=b"10-0"),
+    ],
+    ids=["change", "removal", "heartbeat"],
+)
+@pytest.mark.parametrize("while_joining", [False, True], ids=["while it waits", "while it joins"])
+async def test_entries_of_an_old_epoch_are_not_heard(feed: Feed, entry: Heard, *, while_joining: bool) -> None:
+    """In the new one that version may never come to be, and a dossier that was removed may be there again."""
+    stream = Stream(feed, [entry], while_joining=while_joining)
+    following = asyncio.create_task(Follower(stream, feed).run())  # type: ignore[arg-type]
+    await stream.followed_on.wait()
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    assert stream.follows == ([2] if while_joining else [1, 2])
+    assert (feed.epoch, feed.position, feed.at, feed.stream_name) == (2, "20-0", 2 * SECOND, b"20-0")
+    assert (len(feed.floors), len(feed.number_floors)) == (0, 0)
 
 
 # -- following a real stream -----------------------------------------------------------------------------------
