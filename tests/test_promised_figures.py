@@ -1,0 +1,178 @@
+"""Every figure that README, DECISIONS, docs or runbooks promise, beside the constant that keeps it.
+
+A figure that is changed on purpose is changed here too, and on the pages where the promise stands.
+"""
+
+import inspect
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from intake.books.relay import Relay
+from intake.rules.requests import TOLERANCE
+from intake.sign_of_life import EVERY as SIGN_OF_LIFE_EVERY
+from lookup.cache import STREAM_LENGTH
+from lookup.clock import DatabaseClock
+from lookup.lookup_key import _MAC_CHARACTERS, HIGHEST_SERIAL
+from lookup.reading.batching import ENOUGH, SMALLEST, BatchQueue
+from lookup.reading.feed import REMEMBERED as FLOORS_REMEMBERED
+from lookup.reading.feed import Feed
+from lookup.reading.freshness import SECOND, Freshness
+from lookup.reading.hosts import LARGEST_LAG
+from lookup.reading.limits import HELD_BACK, LONGEST_WAIT, Rate, TooManyRequests
+from lookup.reading.limits import REMEMBERED as CLIENTS_REMEMBERED
+from lookup.reading.memory import Memory
+from lookup.reading.read_through import LARGEST_BATCH as NAMES_IN_A_QUERY
+from lookup.reading.read_through import PRIMARY_ROUNDS, REDIS_ROUND_TRIPS
+from lookup.reading.shedding import LATE, REFUSED_AFTER, WAIT, Load, Overloaded
+from lookup.schema import ATTEMPTS, LOCK_TIMEOUT
+from lookup.settings import LookupSettings
+from lookup.upkeep.freshness_sli import LATE as BEAT_LATE
+from lookup.upkeep.freshness_sli import SLICE
+from lookup.upkeep.pulse import AWAY_EVERY
+from lookup.upkeep.pulse import EVERY as PULSE_EVERY
+from lookup.upkeep.service_status import SILENT_AFTER
+from lookup.web.answers import SPELT_OTHERWISE
+from lookup.web.api import LARGEST_BATCH as DOSSIERS_IN_A_BATCH
+from lookup.web.pages import COOKIE_SECONDS, SOON_DAYS
+from ops.http.access import BAD_LINES, DRAWN_LINES
+from ops.http.bodies import BODY_SECONDS
+from ops.http.connection import DEAF_SECONDS, HEAD_SECONDS
+from ops.http.connection_limit import MOST
+from ops.observe.tracing import DRAWN_TRACES, USUAL_RATIO
+from ops.stores.postgres import NEXT_HOST_AFTER
+
+SECONDS_A_DAY = 24 * 60 * 60
+SETTINGS = {name: field.default for name, field in LookupSettings.__dataclass_fields__.items()}
+FRESHNESS = Freshness()
+FEED = Feed(DatabaseClock(), Memory(0), FRESHNESS)
+
+
+def default(of: Callable[..., Any], parameter: str) -> Any:
+    """What this parameter is unless it is given."""
+    return inspect.signature(of).parameters[parameter].default
+
+
+def rate(of: Rate) -> tuple[int, float]:
+    """How many at once, and how many a second after that."""
+    return round(of.tolerance / of.interval), round(1 / of.interval, 6)
+
+
+AGES = {
+    "nothing older than the soft age, a minute, goes out unmarked": ((FRESHNESS.soft, SETTINGS["soft_age"]), (60, 60)),
+    "nothing older than the hard age, a day, goes out at all": (
+        (FRESHNESS.hard, SETTINGS["hard_age"]),
+        (SECONDS_A_DAY, SECONDS_A_DAY),
+    ),
+    "Redis keeps a record for as long as it may be served": (FRESHNESS.ttl, SECONDS_A_DAY),
+    '"no such dossier" is repeated for five seconds at the most': (FRESHNESS.negative, 5),
+    'Redis keeps "no such dossier" for five seconds': (FRESHNESS.negative_ttl, 5),
+    "a feed that has been silent for five seconds confirms nothing": (FRESHNESS.silent, 5),
+    "a copy in memory is trusted for five seconds after the last heartbeat": (FEED._trust, 5 * SECOND),
+    "floors are kept for everything heard of in two soft ages": (FEED.floors._lifetime, 120 * SECOND),
+    "that a dossier was removed is remembered for the last 200,000 of them": (FLOORS_REMEMBERED, 200_000),
+    "the stream keeps 200,000 entries": (STREAM_LENGTH, 200_000),
+    "a standby that is more than ten seconds behind is asked only when no other host answers": (LARGEST_LAG, 10),
+    "the primary is asked three times for one lookup at the most": (PRIMARY_ROUNDS, 3),
+    "the heartbeat comes once a second": (default(Relay, "beat_every"), 1),
+    "a heartbeat more than a second late makes its slice of ten seconds a late one": (
+        (BEAT_LATE, SLICE),
+        (SECOND, 10),
+    ),
+}
+
+RATES = {
+    "codes there are not: a hundred at once, then two a second": (rate(Rate.MISSING), (100, 2)),
+    "wrong keys: thirty at once, then one in two seconds": (rate(Rate.WRONG_KEY), (30, 0.5)),
+    "questions to the primary for the sake of at_least: fifty at once, then five a second": (
+        rate(Rate.PRIMARY),
+        (50, 5),
+    ),
+    "dossiers found for one client: 20,000 at once, then two hundred a second": (rate(Rate.FOUND), (20_000, 200)),
+    "dossiers of one agency and day for one client: two hundred at once, then two a second": (
+        rate(Rate.PREFIX),
+        (200, 2),
+    ),
+    "an answer over its rate is held back for two seconds at the most": (LONGEST_WAIT, 2),
+    "429 only when a hundred answers of that client are held back": (HELD_BACK, 100),
+    "a client that is refused may come back in ten seconds": (TooManyRequests().retry_after, 10),
+    "the rates of 100,000 clients are remembered": (CLIENTS_REMEMBERED, 100_000),
+    "a lookup key has sixty bits and 32 serials": ((_MAC_CHARACTERS * 5, HIGHEST_SERIAL), (60, 31)),
+}
+
+LOAD = {
+    "a loop that is 0.15 s late refuses batches, 0.4 s unknown codes, 0.8 s all that is not in memory": (
+        LATE,
+        {Load.BATCH: 0.15, Load.UNKNOWN: 0.4, Load.COLD: 0.8},
+    ),
+    "so does an expected wait of 0.4 s, 1 s and 1.5 s": (
+        WAIT,
+        {Load.BATCH: 0.4, Load.UNKNOWN: 1.0, Load.COLD: 1.5},
+    ),
+    "batches are refused first, then unknown codes, then the rest": (
+        sorted(Load),
+        [Load.BATCH, Load.UNKNOWN, Load.COLD],
+    ),
+    "a client is told of overload a second later, and may come back in two": (
+        (REFUSED_AFTER, Overloaded().retry_after),
+        (1, 2),
+    ),
+    "a lookup is answered within 2.5 s, or 503": (SETTINGS["lookup_deadline"], 2.5),
+    "a command to Redis takes 0.1 s at the most, a read from PostgreSQL one second": (
+        (SETTINGS["redis_deadline"], SETTINGS["pg_deadline"]),
+        (0.1, 1),
+    ),
+    "four queries under way in PostgreSQL, and four round trips to Redis": (
+        (SETTINGS["pg_queries"], REDIS_ROUND_TRIPS),
+        (4, 4),
+    ),
+    "256 distinct codes travel in one query, and no fewer than eight where it is slow": (
+        (NAMES_IN_A_QUERY, SMALLEST),
+        (256, 8),
+    ),
+    "a second batch sets out beside a running one only if 32 wait or the running one takes 25 ms": (
+        (ENOUGH, default(BatchQueue, "target")),
+        (32, 0.025),
+    ),
+    "up to a hundred dossiers in one batch of the API": (DOSSIERS_IN_A_BATCH, 100),
+    "20 s for a head, 10 s for a body, 60 s for taking answers, 10,000 connections": (
+        (HEAD_SECONDS, BODY_SECONDS, DEAF_SECONDS, MOST),
+        (20, 10, 60, 10_000),
+    ),
+    "one trace in a hundred, fifty a second at the most": ((USUAL_RATIO, DRAWN_TRACES), (0.01, 50)),
+    "one good lookup in a hundred has a line in the log, fifty a second at the most, of the others a hundred": (
+        (SETTINGS["access_log_share"], DRAWN_LINES, BAD_LINES),
+        (0.01, 50, 100),
+    ),
+}
+
+REPAIR = {
+    "roles, epoch and clock are asked for once a second": (PULSE_EVERY, 1),
+    "a lookup that knows of no primary looks for one four times a second": (AWAY_EVERY, 0.25),
+    "a quarter of a second after one host of a URL, the next is tried beside it": (NEXT_HOST_AFTER, 0.25),
+    "an intake gives a sign of life every five seconds, and is called silent after twenty": (
+        (SIGN_OF_LIFE_EVERY, SILENT_AFTER),
+        (5, 20 * SECOND),
+    ),
+    "a migration waits three seconds for a lock, ten times": ((LOCK_TIMEOUT, ATTEMPTS), (3, 10)),
+    "a source's clock may run five minutes ahead": (TOLERANCE, timedelta(minutes=5)),
+}
+
+PAGES = {
+    "a key opens the holder's page for an hour": (COOKIE_SECONDS, 3600),
+    "a due date is called near from two days before it": (SOON_DAYS, 2),
+    "a redirect to the canonical spelling may be kept for a day": (
+        SPELT_OTHERWISE,
+        {"Cache-Control": f"public, max-age={SECONDS_A_DAY}"},
+    ),
+}
+
+PROMISES = AGES | RATES | LOAD | REPAIR | PAGES
+
+
+@pytest.mark.parametrize("promise", PROMISES)
+def test_promise_is_what_its_constant_says(promise: str) -> None:
+    constant, promised = PROMISES[promise]
+    assert constant == promised
