@@ -36,8 +36,12 @@ demo: .venv/ready ## move one dossier through its life, slowly enough to watch o
 check: lint ## lint, types, and every test that needs no server (under a minute)
 	@exec $(BIN)/python -m pytest -q --numprocesses $(TEST_WORKERS) --dist worksteal -m "not servers"
 
+# Makes its target only when nothing is missing; tests whose programs are missing are left out and say so.
+.programs/ready: requirements-programs.lock tests/fetch_programs.py $(wildcard .ci/*/package-lock.json) | .venv/ready
+	@$(BIN)/python -m tests.fetch_programs
+
 # Two files of tests at a time: each waits for servers half of the time.
-test: .venv/ready ## run all tests, on servers they start and stop themselves
+test: .venv/ready .programs/ready ## run all tests, on servers they start and stop themselves
 	@exec $(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 proof: .venv/ready ## try a hundred thousand interleavings of everything that can happen (an hour or so)

@@ -1,6 +1,6 @@
 """Chromium without a window, told what to do over its DevTools protocol.
 
-A test that needs it is skipped where it is not installed; in CI it fails.
+Where there is none its tests are left out (tests/programs.py).
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from typing import Any
 import aiohttp
 
 from ops.local.reaper import Guardian
-from tests.debian import program
+from tests.programs import program
 
 PATIENCE = 60.0
 """Seconds until whoever waits for an answer gives up: on a machine that does much else."""

@@ -23,6 +23,8 @@ from lookup.reading.shedding import Load
 from ops.local.postgres import PostgresServer
 from ops.local.reaper import Guardian
 from ops.local.valkey import ValkeyServer
+from tests import programs
+from tests.programs import pytest_runtest_makereport, pytest_terminal_summary  # noqa: F401 - pytest's hooks
 
 NO_FSYNC = {"fsync": "off", "full_page_writes": "off", "max_connections": "200"}
 FAST = NO_FSYNC | {"synchronous_commit": "off"}
@@ -49,6 +51,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "guardian" in getattr(item, "fixturenames", ()):  # whatever starts a server has it ended by the guardian
             item.add_marker("servers")
     items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
+@pytest.fixture
+def program() -> Callable[[str], str]:
+    """Tests of the whole system ask this for programs, since they import nothing of ours."""
+    return programs.program
 
 
 @pytest.fixture

@@ -1,10 +1,9 @@
 """Servers as production has them, from Debian's packages: with TLS, behind PgBouncer, watched by Sentinels.
 
-What the embedded servers lack (they are built without TLS) and what no wheel carries. A test that needs a program
-which is not here is skipped; in CI, where everything is installed, it fails.
+What the embedded servers lack (they are built without TLS) and what no wheel carries. What is not installed is left out
+(tests/programs.py).
 """
 
-import os
 import secrets
 import shutil
 import socket
@@ -19,8 +18,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import pytest
-
 from ops.local import servers
 from ops.local.accounts import Account, write_private
 from ops.local.ports import LOOPBACK, free_port
@@ -28,17 +25,7 @@ from ops.local.postgres import PostgresServer
 from ops.local.reaper import Guardian
 from ops.local.sentinel_group import PASSWORD, Member, Sentinel, sentinel_ids, sentinel_settings
 from ops.local.valkey import ValkeyServer
-
-
-def program(name: str, *places: str) -> str:
-    """Where a program is; skips the test, or fails it in CI, when it is nowhere."""
-    found = shutil.which(name, path=os.pathsep.join((*places, os.environ.get("PATH", os.defpath), "/usr/sbin")))
-    if found is None:
-        reason = f"{name} is not installed"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return found
+from tests.programs import program
 
 
 class DebianRedis(Member):

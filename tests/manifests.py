@@ -1,24 +1,19 @@
-"""The manifests as a cluster sees them: rendered, and asked for what is in them.
-
-Rendering takes kubectl or kustomize. Without either the tests are skipped, except in CI, where they fail.
-"""
+"""The manifests as a cluster sees them: rendered by kubectl, and asked for what is in them."""
 
 import base64
 import functools
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import pytest
 import yaml
 
 from intake.settings import IntakeSettings, RelaySettings
 from lookup.settings import LookupSettings, MigrateSettings
+from tests.programs import program
 
 ROOT = Path(__file__).resolve().parent.parent
 OVERLAYS = sorted(path.parent for path in (ROOT / "k8s/overlays").glob("*/kustomization.yaml"))
@@ -143,16 +138,9 @@ class Manifests:
 
 @functools.cache
 def render(kustomization: Path) -> Manifests:
-    """What kubectl makes of a kustomization. Skips the test, or fails it in CI, where there is no kubectl."""
-    if kubectl := shutil.which("kubectl"):
-        command = [kubectl, "kustomize"]
-    elif kustomize := shutil.which("kustomize"):
-        command = [kustomize, "build"]
-    elif os.environ.get("CI"):
-        pytest.fail("CI has neither kubectl nor kustomize: nobody would notice a broken manifest")
-    else:
-        pytest.skip("neither kubectl nor kustomize is installed")
-    done = subprocess.run([*command, str(kustomization)], check=False, capture_output=True, text=True, timeout=60)
+    """What kubectl makes of a kustomization."""
+    command = [program("kubectl"), "kustomize", str(kustomization)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return Manifests([each for each in yaml.safe_load_all(done.stdout) if each])
 

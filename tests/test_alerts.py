@@ -3,8 +3,6 @@
 promtool evaluates the real rules over series that are made here: a healthy day, a quiet night, and each fault.
 """
 
-import os
-import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +14,7 @@ import yaml
 
 from ops.monitoring import rules
 from ops.monitoring.objectives import alerts, objectives
+from tests.programs import program
 
 GROUPS = [group for group in rules.groups(objectives(), alerts()) if group["name"] != "slo-budgets"]
 """Without what is left of the budgets of thirty days, which no alert looks at."""
@@ -386,12 +385,7 @@ DAYS = [
 
 @pytest.fixture(scope="module")
 def promtool() -> str:
-    found = shutil.which("promtool")
-    if found is None:
-        if os.environ.get("CI"):
-            pytest.fail("CI has no promtool: nobody would notice an alert that does not fire")
-        pytest.skip("promtool is not installed (Debian: apt-get install prometheus)")
-    return found
+    return program("promtool")
 
 
 def unit_test(day: Day) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from loadtests.bench import conditions, dossiers, load, resident, results, side_by_side
+from loadtests.bench import conditions, dossiers, flood, load, prober, resident, results, side_by_side
 from loadtests.bench.arrivals import Arrivals, Flood, Report, Requests, percentile
 from loadtests.bench.cases import CASES, memory, overload, visible
 from loadtests.bench.load import Figures
@@ -343,7 +343,6 @@ async def serving(answers: Answers) -> AsyncIterator[int]:
 
 
 async def flooded(answers: Answers, *, rate: float = 500, connections: int = 10, patience: float = 0.5) -> Report:
-    flood = pytest.importorskip("loadtests.bench.flood", reason="httptools is in the bench's environment only")
     async with serving(answers) as port:
         ingress = flood.Ingress(Flood([port], 0, 1000, rate, 0.2, connections, patience=patience))
         try:
@@ -417,7 +416,6 @@ async def test_flood_goes_on_coming_when_nobody_answers() -> None:
 
 
 async def test_prober_watches_each_change_until_both_lookups_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    prober = pytest.importorskip("loadtests.bench.prober", reason="httptools is in the bench's environment only")
     versions: dict[bytes, int] = {}
     looks: dict[bytes, int] = {}
 

@@ -1,7 +1,6 @@
 """The page on capacity and availability: it is up to date, its arithmetic is right, and what is missing is said so."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from loadtests.capacity.handshakes import Handshakes
 from loadtests.capacity.page import MISSING, page
 from loadtests.national import findings
 from loadtests.system.processes import CannotMeasure
+from tests.programs import program
 from tests.test_national import step
 
 ROOT = Path(__file__).parent.parent
@@ -207,8 +207,8 @@ def test_a_folder_without_a_game_day_is_refused(tmp_path: Path) -> None:
         take_over(tmp_path, tmp_path)
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None and "CI" not in os.environ, reason="openssl is not installed")
 def test_handshakes_are_measured() -> None:
+    program("openssl")
     found = handshakes.measure(count=20)
     assert found.microseconds.keys() == handshakes.KEYS.keys()
     # Between what no processor can do and what any can; a rate would depend on who else is at work.

@@ -1,13 +1,11 @@
 """Objects of operators' own kinds, held against those operators' definitions.
 
 The definitions come as npm packages, pinned and hashed in .ci/crds (CloudNativePG 1.29, prometheus-operator 0.90, the
-types of cert-manager and of the Gateway API); `npm ci --prefix .ci/crds` installs them. Without them these tests are
-skipped, except in CI, where they fail.
+types of cert-manager and of the Gateway API); `make test` installs them.
 """
 
 import copy
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -20,8 +18,8 @@ import pytest
 from lookup.settings import LookupSettings
 from ops import settings
 from tests.manifests import CUSTOM, ROOT, Manifests, Object, render
+from tests.programs import npm_packages, program
 
-CRDS = ROOT / ".ci/crds"
 OWN_SCHEMAS = {"ObjectStore": ROOT / "k8s/objectstore.schema.json"}
 """Kinds that no package has a schema of: ours, after the documentation."""
 
@@ -51,11 +49,7 @@ def pooled_overlay(directory: Path) -> Path:
 
 def faults(objects: list[Object]) -> list[dict[str, str]]:
     """What is wrong with objects of operators' kinds, by the operators' own definitions."""
-    if not (shutil.which("node") and (CRDS / "node_modules").is_dir()):
-        if os.environ.get("CI"):
-            pytest.fail("CI has no node, or .ci/crds/node_modules is missing: nobody would notice a broken resource")
-        pytest.skip("node, or the packages of .ci/crds, are not installed (npm ci --prefix .ci/crds)")
-    command = ["node", str(CRDS / "validate.mjs")]
+    command = [program("node"), str(npm_packages("crds").parent / "validate.mjs")]
     done = subprocess.run(command, input=json.dumps(objects), check=True, capture_output=True, text=True, timeout=60)
     found: list[dict[str, str]] = json.loads(done.stdout)
     return found

@@ -23,7 +23,7 @@ from ops.local.reaper import Guardian
 from ops.local.sentinel_group import PASSWORD
 from ops.stores.sentinels import Answer
 from ops.stores.urls import Place, redis_address
-from tests import debian
+from tests import debian, programs
 from tests.conftest import ROLES, Database
 from tests.debian import Authority, Certificate, DebianPostgres, DebianRedis, DebianSentinel, PgBouncer, Watched
 from tests.house import relay_of, until
@@ -102,7 +102,7 @@ class Secured:
 @pytest.fixture(scope="module")
 def secured(guardian: Guardian) -> Iterator[Secured]:
     for needed in ("openssl", "redis-server"):
-        debian.program(needed)
+        programs.program(needed)
     with debian.place(guardian) as place:
         yield Secured(place)
 
@@ -208,7 +208,7 @@ async def test_every_process_can_be_examined_with_what_it_has(database: Database
 
 @pytest.fixture(scope="module")
 def bouncer(postgres_server: PostgresServer, guardian: Guardian) -> Iterator[PgBouncer]:
-    debian.program("pgbouncer")
+    programs.program("pgbouncer")
     with debian.place(guardian) as place:
         settings = {role: role for role in ROLES} | {"port": str(postgres_server.port)}
         yield place.start(PgBouncer, "pgbouncer", settings=settings)

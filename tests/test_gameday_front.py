@@ -13,7 +13,7 @@ from loadtests.system.http_client import Client, request
 from loadtests.system.processes import free_port
 from loadtests.system.replicas import Replica
 from ops.local.reaper import Guardian
-from tests import debian
+from tests import programs
 from tests.house import until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -83,7 +83,7 @@ async def test_haproxy_asks_everybody_over_connections_that_stay_and_says_who_an
     tmp_path: Path, guardian: Guardian
 ) -> None:
     one, two = Puppet(1), Puppet(2)
-    async with before(tmp_path, guardian, debian.program("haproxy"), one, two) as door:
+    async with before(tmp_path, guardian, programs.program("haproxy"), one, two) as door:
         assert sorted(await asked(door, 8)) == [(200, "lookup-1")] * 4 + [(200, "lookup-2")] * 4
         assert (one.connections, two.connections) == (1, 1)
         assert await door.retries() == 0
@@ -93,7 +93,7 @@ async def test_haproxy_asks_another_one_for_a_get_and_sends_nothing_else_twice(
     tmp_path: Path, guardian: Guardian
 ) -> None:
     one, two = Puppet(1), Puppet(2, silent=True)
-    async with before(tmp_path, guardian, debian.program("haproxy"), one, two) as door:
+    async with before(tmp_path, guardian, programs.program("haproxy"), one, two) as door:
         assert await asked(door, 6) == [(200, "lookup-1")] * 6
         assert await door.retries() == len(two.asked) > 0
         sent = len(two.asked)
@@ -104,7 +104,7 @@ async def test_haproxy_asks_another_one_for_a_get_and_sends_nothing_else_twice(
 
 async def test_haproxy_notices_who_is_not_ready_and_forgets_who_went(tmp_path: Path, guardian: Guardian) -> None:
     one, two = Puppet(1), Puppet(2)
-    async with before(tmp_path, guardian, debian.program("haproxy"), one, two) as door:
+    async with before(tmp_path, guardian, programs.program("haproxy"), one, two) as door:
         assert isinstance(door, front.HAProxy)
 
         async def states(*due: str) -> bool:

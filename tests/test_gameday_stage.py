@@ -20,7 +20,7 @@ from loadtests.system.front import HAProxy
 from loadtests.system.http_client import Client, get, request
 from loadtests.system.stage import Stage, staged
 from ops.local import reaper
-from tests import debian
+from tests import programs
 from tests.house import submission, until
 
 on_the_stage = pytest.mark.asyncio(loop_scope="module")
@@ -38,7 +38,7 @@ def folder() -> Iterator[Path]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage(folder: Path) -> AsyncIterator[Stage]:
-    debian.program("haproxy")
+    programs.program("haproxy")
     async with staged(folder, print, lookups=2, intakes=1, relays=1, settings={"HOSO24_DRAIN_SECONDS": "1"}) as stage:
         yield stage
 
@@ -288,7 +288,7 @@ asyncio.run(main(Path(sys.argv[1])))
 
 
 def test_processes_front_and_wires_are_ended_when_the_game_day_itself_is_killed(tmp_path: Path) -> None:
-    debian.program("haproxy")
+    programs.program("haproxy")
     crashing = subprocess.Popen(
         [sys.executable, "-c", CRASHING, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )

@@ -24,7 +24,7 @@ from ops.local.postgres import PostgresServer
 from ops.local.reaper import Guardian
 from ops.settings import Secret
 from ops.stores.postgres import BehindPooler, Postgres, connect_directly
-from tests import debian
+from tests import debian, programs
 from tests.conftest import KEY_SECRETS, ROLES, Database
 from tests.debian import PgBouncer
 from tests.house import (
@@ -44,7 +44,7 @@ STATEMENTS = {"SELECT $1::int4 + 1": 41, "SELECT length($1::text)": "forty-two",
 
 @pytest.fixture(scope="module")
 def bouncer(postgres_server: PostgresServer, guardian: Guardian) -> Iterator[PgBouncer]:
-    debian.program("pgbouncer")
+    programs.program("pgbouncer")
     with debian.place(guardian) as place:
         settings = {role: role for role in ROLES} | {"port": str(postgres_server.port)}
         yield place.start(PgBouncer, "pgbouncer", settings=settings)

@@ -31,7 +31,7 @@ from redis.backoff import NoBackoff
 from ops.local.reaper import Guardian
 from ops.local.valkey import ValkeyServer
 from ops.stores.redis import Redis
-from tests import debian
+from tests import programs
 from tests.debian import Authority
 from tests.house import until
 from tests.manifests import ROOT
@@ -75,7 +75,7 @@ def found(word):
 os.execvp("redis-cli", ["redis-cli", *map(found, sys.argv[1:])])
 """
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127.0.0.0/8")
+pytestmark = programs.on_linux
 
 
 PATIENCE = 90.0
@@ -291,7 +291,7 @@ async def test_nobody_may_do_more_than_he_has_to_and_passwords_change_without_a_
 @pytest.fixture
 def encrypted(guardian: Guardian) -> Iterator[Pods]:
     """The same with a certificate mounted, as components/redis-tls does it."""
-    servers = {name: debian.program(name) for name in ("openssl", "redis-server", "redis-cli")}
+    servers = {name: programs.program(name) for name in ("openssl", "redis-server", "redis-cli")}
     with made(guardian) as pods:
         (pods.directory / "bin/valkey-server").unlink()
         (pods.directory / "bin/valkey-server").symlink_to(servers["redis-server"])

@@ -17,7 +17,7 @@ from loadtests.rolling.people import Change, Changes, Citizen, Desk, Lookups, mi
 from loadtests.rolling.run import KINDS, Plan, Run, judge
 from loadtests.system.http_client import Rotation
 from loadtests.system.replicas import Deployment
-from tests import debian
+from tests import programs
 from tests.conftest import KEY_SECRETS, Database
 from tests.house import PATIENT_ENVIRON, new_token
 
@@ -69,7 +69,7 @@ async def test_nobody_notices_a_rolling_restart(
     database: Database, redis_url: str, tmp_path: Path, front: str, notice: float, drain: float
 ) -> None:
     if front == "haproxy":
-        debian.program("haproxy")
+        programs.program("haproxy")
     environ = {
         "HOSO24_PG_READER_URL": database.reader_url,
         "HOSO24_PG_WRITER_URL": database.writer_url,

@@ -1,12 +1,10 @@
 """The pages as those meet them who cannot see them well, or at all: axe reads them in a real browser.
 
 The page about the service in every state it can be in, and the others from a running house; in both languages, by day
-and by night, on a narrow phone. axe comes from npm, pinned and hashed in .ci/pages (`npm ci --prefix .ci/pages`).
+and by night, on a narrow phone. axe comes from npm, pinned and hashed in .ci/pages.
 """
 
-import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -22,8 +20,8 @@ from ops.local.reaper import Guardian
 from tests.browser import Browser, chromium, tab
 from tests.house import House
 from tests.lookup.test_service_status import NOON, notice
+from tests.programs import npm_packages
 
-AXE = Path(__file__).resolve().parents[2] / ".ci/pages/node_modules/axe-core/axe.min.js"
 WANTED = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 NARROW = 320
 """CSS pixels at which nothing may have to be scrolled sideways (WCAG 2.2, 1.4.10)."""
@@ -31,11 +29,7 @@ NARROW = 320
 
 @pytest.fixture(scope="module")
 def axe() -> str:
-    if not AXE.is_file():
-        if os.environ.get("CI"):
-            pytest.fail(".ci/pages/node_modules is missing: nobody would notice a page that cannot be read aloud")
-        pytest.skip("axe is not installed (npm ci --prefix .ci/pages)")
-    return AXE.read_text("utf-8")
+    return (npm_packages("pages") / "axe-core/axe.min.js").read_text("utf-8")
 
 
 @pytest.fixture(scope="module")

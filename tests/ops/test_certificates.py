@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import os
-import shutil
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
@@ -16,14 +14,14 @@ from ops.doctor import certificate_checks
 from ops.doctor.findings import Finding, Verdict
 from ops.errors import Unavailable
 from ops.stores.certificates import certificate
+from tests.programs import program
 
 SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 
 
 @pytest.fixture(autouse=True)
 def _openssl() -> None:
-    if shutil.which("openssl") is None and not os.environ.get("CI"):
-        pytest.skip("openssl is not here; CI installs it")
+    program("openssl")
 
 
 AUTHORITY = """
@@ -58,7 +56,7 @@ def context(folder: Path, *, days: int) -> ssl.SSLContext:
 
 
 def openssl(folder: Path, *words: str) -> None:
-    done = subprocess.run(["openssl", *words], cwd=folder, check=False, capture_output=True, text=True)
+    done = subprocess.run([program("openssl"), *words], cwd=folder, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 

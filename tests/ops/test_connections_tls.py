@@ -17,7 +17,7 @@ from ops.stores import calls
 from ops.stores.postgres import Postgres
 from ops.stores.redis import Redis
 from ops.stores.urls import Trust
-from tests import debian
+from tests import debian, programs
 from tests.debian import Authority, Certificate, DebianPostgres, DebianRedis, DebianSentinel
 from tests.house import lookup_running, lookup_settings
 
@@ -57,7 +57,7 @@ class Secured:
 @pytest.fixture(scope="module")
 def secured(guardian: Guardian) -> Iterator[Secured]:
     for needed in ("openssl", "redis-server"):
-        debian.program(needed)
+        programs.program(needed)
     with debian.place(guardian) as place:
         authority, other = (Authority(place.path, name) for name in ("authority", "other"))
         shown = place.hand_over(authority.issue("first"))

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -110,7 +110,8 @@ def _session(pid: int) -> int | None:
         return None
 
 
-def test_runbook_can_be_carried_out_as_it_stands(directory: Path) -> None:
+def test_runbook_can_be_carried_out_as_it_stands(directory: Path, program: Callable[[str], str]) -> None:
+    program("curl")
     output = carried_out(directory)
     parts = re.split(rf"^{MARK} \d+\n", output, flags=re.MULTILINE)[1:]
     logs = {path.name: path.read_text("utf-8", "replace")[-3000:] for path in directory.glob("*.log")}
