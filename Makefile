@@ -9,7 +9,7 @@ TEST_WORKERS ?= 2
 BENCH_PYTHON ?= $(PYTHON)
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo load load-live rolling gameday bench bench-import national capacity-page check test proof mutants monitoring pictures metrics-page image-proof lint audit
+.PHONY: help up down demo load load-live rolling gameday bench bench-import national capacity-page check test fresh proof mutants monitoring pictures metrics-page image-proof lint audit
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ check: lint ## lint, types, and every test that needs no server (under a minute)
 # Two files of tests at a time: each waits for servers half of the time.
 test: .venv/ready .programs/ready ## run all tests, on servers they start and stop themselves
 	@exec $(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
+
+fresh: ## both commands on a bare Debian 12 made here, as root and as a user (needs root and mmdebstrap; FRESH_TESTS="tests/test_api.py": only these)
+	@exec $(PYTHON) tests/fresh.py
 
 proof: .venv/ready ## try a hundred thousand interleavings of everything that can happen (an hour or so)
 	@HOSO24_PROOF_EXAMPLES=$${HOSO24_PROOF_EXAMPLES:-100000} exec $(BIN)/python -m tests.lookup.proof
