@@ -669,7 +669,7 @@ def test_ports_are_given_where_no_file_says_whose_they_are(tmp_path: Path, monke
     elsewhere.touch()
     link = tmp_path / "ports"
     link.symlink_to(elsewhere)
-    monkeypatch.setattr(ops.local.servers, "_claims", ops.local.ports._Claims(link))
+    monkeypatch.setattr(ops.local.ports, "_claims", ops.local.ports._Claims(link))
     with socket.create_server(("127.0.0.1", 0)) as somewhere:
         port = somewhere.getsockname()[1]
     assert free_port(port) >= port
@@ -677,9 +677,7 @@ def test_ports_are_given_where_no_file_says_whose_they_are(tmp_path: Path, monke
 
 
 def test_ports_that_were_given_back_are_given_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        ops.local.servers, "_claims", ops.local.ports._Claims(tmp_path / f"hoso24-ports-{os.geteuid()}")
-    )
+    monkeypatch.setattr(ops.local.ports, "_claims", ops.local.ports._Claims(tmp_path / f"hoso24-ports-{os.geteuid()}"))
     given = free_port(out_of_the_way())
     assert given_to_another(given, TMPDIR=str(tmp_path)) > given
     ops.local.ports.give_ports_back()
