@@ -5,22 +5,18 @@ chain shows tampering by whoever can write to the tables but does not recompute 
 against somebody who does, hashes have to be kept elsewhere too.
 """
 
-import hashlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
-import msgspec
+from intake.books.event import GENESIS, HASHED_COLUMNS, Event
 
-GENESIS = bytes(32)
 PAGE = 5_000
 
 # The dossier's version is read in the same statement as its events, so live changes are no faults.
-EVENTS = """
-SELECT e.code, e.version, e.kind, e.status, e.occurred_at, e.recorded_at, e.agency, e.department, e.actor,
-       e.source, e.source_event_id, e.bulk, e.note, e.official_number, e.prev_hash, e.hash,
+EVENTS = f"""
+SELECT {", ".join(f"e.{name}" for name in HASHED_COLUMNS)}, e.prev_hash, e.hash,
        (SELECT d.version FROM dossier d WHERE d.code = e.code) AS dossier_version
   FROM event e
  WHERE (e.code, e.version) > ($1, $2)
@@ -55,50 +51,6 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.tampering.value}: event {self.version} of {self.code}: {self.explanation}"
-
-
-_encode = msgspec.json.Encoder().encode
-
-
-def chain_hash(
-    prev_hash: bytes,
-    *,
-    code: str,
-    version: int,
-    kind: str,
-    status: int,
-    occurred_at: datetime,
-    recorded_at: datetime,
-    agency: str,
-    department: str | None,
-    actor: str,
-    source: str,
-    source_event_id: str | None,
-    bulk: bool,
-    note: str | None,
-    official_number: str | None,
-) -> bytes:
-    """The hash of an event that follows `prev_hash`. Times count to the microsecond, in UTC."""
-    canonical = _encode(
-        (
-            "event-1",
-            code,
-            version,
-            kind,
-            status,
-            occurred_at.astimezone(UTC),
-            recorded_at.astimezone(UTC),
-            agency,
-            department,
-            actor,
-            source,
-            source_event_id,
-            bulk,
-            note,
-            official_number,
-        )
-    )
-    return hashlib.sha256(prev_hash + canonical).digest()
 
 
 async def verify(connection: Any, progress: Callable[[int], None] = lambda _: None) -> AsyncIterator[Finding]:
@@ -144,8 +96,8 @@ class _Chain:
         gap = event["version"] != expected
         for version in range(expected, event["version"]):
             findings.append(Finding(Tampering.REMOVED, event["code"], version, "it is missing from the log"))
-        content = {name: value for name, value in event.items() if name not in ("prev_hash", "hash", "dossier_version")}
-        if chain_hash(event["prev_hash"], **content) != event["hash"]:
+        written = Event(**{name: event[name] for name in HASHED_COLUMNS})
+        if written.hash_after(event["prev_hash"]) != event["hash"]:
             findings.append(
                 Finding(Tampering.ALTERED, event["code"], event["version"], "its content does not match its hash")
             )

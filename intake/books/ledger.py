@@ -10,7 +10,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, TypeVar
 
@@ -18,7 +18,8 @@ import asyncpg
 import msgspec
 
 from intake import metrics
-from intake.books.audit import GENESIS, chain_hash
+from intake.books.dossier import INSERT_DOSSIER, NewDossier, step, timeline
+from intake.books.event import APPEND_EVENT, GENESIS, Event
 from intake.clients import Client
 from intake.refusals import (
     CannotNumber,
@@ -88,17 +89,6 @@ SELECT EXISTS (SELECT FROM dossier WHERE code = $1)
     OR EXISTS (SELECT FROM dossier_number WHERE number = $1)
 """
 
-RECEIVE = """
-INSERT INTO dossier (code, version, status, service, service_case, agency, channel,
-                     submitted_at, received_at, due_at, timeline, calendar,
-                     applicant_kind, applicant_name, applicant_id, applicant_phone, applicant_email,
-                     applicant_address, subject)
-VALUES ($1, 1, $2, $3, $4, $5, $6,
-        $7, $8, $9, $10, $11,
-        $12, $13, $14, $15, $16,
-        $17, $18)
-"""
-
 LOCK_DOSSIER = """
 SELECT code, version, status, service, service_case, agency, channel, submitted_at, received_at, due_at,
        finished_at, returned_at, official_number, paused_at, removed
@@ -133,12 +123,6 @@ SELECT hash
  WHERE code = $1 AND version = $2
 """
 
-APPEND_EVENT = """
-INSERT INTO event (epoch, code, version, kind, status, occurred_at, recorded_at, agency, department,
-                   actor, source, source_event_id, bulk, note, official_number, prev_hash, hash)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
-"""
-
 OFFICERS_VIEW = """
 SELECT code, version, status, service, service_case, agency, channel, submitted_at, received_at, due_at,
        finished_at, returned_at, official_number, action_needed, timeline, subject, removed,
@@ -146,26 +130,6 @@ SELECT code, version, status, service, service_case, agency, channel, submitted_
   FROM dossier
  WHERE code = $1
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """What is written to the log beside the dossier's own row."""
-
-    code: str
-    version: int
-    kind: str
-    status: Status
-    occurred_at: datetime
-    recorded_at: datetime
-    agency: str
-    department: str | None
-    actor: str
-    source: str
-    source_event_id: str
-    note: str | None = None
-    official_number: str | None = None
-    bulk: bool = field(default=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,28 +291,28 @@ class Ledger:
         due_at = promised(service, submission.service_case, submission.channel, submitted_at)
         applicant = submission.applicant
         code = await self._next_code(connection, submission.agency, moment.now.astimezone(VIETNAM).date())
-        step = _step(submitted_at, status, submission.agency, submission.department)
-        await connection.execute(
-            RECEIVE,
-            code.text,
-            status.value,
-            submission.service,
-            submission.service_case,
-            submission.agency,
-            submission.channel,
-            submitted_at,
-            received_at,
-            due_at,
-            msgspec.json.encode([step]).decode(),
-            CALENDAR,
-            applicant.kind,
-            nfc(applicant.name),
-            applicant.id,
-            applicant.phone,
-            applicant.email,
-            nfc(applicant.address),
-            nfc(submission.subject),
+        row = NewDossier(
+            code=code.text,
+            version=1,
+            status=status,
+            service=submission.service,
+            service_case=submission.service_case,
+            agency=submission.agency,
+            channel=submission.channel,
+            submitted_at=submitted_at,
+            received_at=received_at,
+            due_at=due_at,
+            timeline=timeline(step(submitted_at, status, submission.agency, submission.department)),
+            calendar=CALENDAR,
+            applicant_kind=applicant.kind,
+            applicant_name=nfc(applicant.name),
+            applicant_id=applicant.id,
+            applicant_phone=applicant.phone,
+            applicant_email=applicant.email,
+            applicant_address=nfc(applicant.address),
+            subject=nfc(submission.subject),
         )
+        await connection.execute(INSERT_DOSSIER, *row.row())
         await self._append(
             connection,
             moment.epoch,
@@ -427,7 +391,7 @@ class Ledger:
                 times.returned_at,
                 times.paused_at,
                 action_needed(after, transition.note),
-                msgspec.json.encode([_step(at, after, agency, transition.department)]).decode(),
+                timeline(step(at, after, agency, transition.department)),
             )
         except asyncpg.CheckViolationError as broken:
             if broken.constraint_name != "timeline_fits_one_read":
@@ -527,24 +491,7 @@ class Ledger:
 
     @staticmethod
     async def _append(connection: Any, epoch: int, prev_hash: bytes, event: Event) -> None:
-        columns = {
-            "code": event.code,
-            "version": event.version,
-            "kind": event.kind,
-            "status": event.status.value,
-            "occurred_at": event.occurred_at,
-            "recorded_at": event.recorded_at,
-            "agency": event.agency,
-            "department": event.department,
-            "actor": event.actor,
-            "source": event.source,
-            "source_event_id": event.source_event_id,
-            "bulk": event.bulk,
-            "note": event.note,
-            "official_number": event.official_number,
-        }
-        digest = chain_hash(prev_hash, **columns)  # type: ignore[arg-type]
-        await connection.execute(APPEND_EVENT, epoch, *columns.values(), prev_hash, digest)
+        await connection.execute(APPEND_EVENT, *event.row(epoch, prev_hash))
 
 
 def _after_submission(at: datetime, submitted_at: datetime) -> datetime:
@@ -552,15 +499,6 @@ def _after_submission(at: datetime, submitted_at: datetime) -> datetime:
     if at < submitted_at - TOLERANCE:
         raise InvalidContent(f"at: {at.isoformat()} lies before the dossier was submitted")
     return max(at, submitted_at)
-
-
-def _step(at: datetime, status: Status, agency: str, department: str | None) -> dict[str, Any]:
-    return {
-        "at": at.astimezone(VIETNAM),
-        "status": status.slug,
-        "agency": agency,
-        "department": nfc(department),
-    }
 
 
 def _actor(client: Client, officer: str | None) -> str:

@@ -22,13 +22,13 @@ from typing import Any, BinaryIO
 import asyncpg
 import msgspec
 
-from intake.books.audit import GENESIS, chain_hash
+from intake.books.dossier import DOSSIER_COLUMNS, NewDossier, step, timeline
+from intake.books.event import EVENT_COLUMNS, GENESIS, Event
 from intake.bulk.dialects import History, Refused, read_line
 from intake.rules.requests import action_needed, nfc
 from intake.rules.workdays import CALENDAR
 from lookup import catalogue as catalogues
 from lookup.catalogue import Catalogue
-from lookup.dossier import VIETNAM
 from lookup.lookup_key import KeyRing
 
 LONGEST_LINE = 1 << 20
@@ -61,18 +61,6 @@ SELECT d.code, d.version, d.key_serial
   FROM unnest($1::text[]) AS wanted (code)
  CROSS JOIN LATERAL (SELECT code, version, key_serial FROM dossier WHERE dossier.code = wanted.code LIMIT 1) AS d
 """
-
-DOSSIER_COLUMNS = (
-    "code", "version", "status", "service", "service_case", "agency", "channel", "submitted_at", "received_at",
-    "due_at", "finished_at", "returned_at", "action_needed", "timeline", "calendar", "paused_at",
-    "applicant_kind", "applicant_name", "applicant_id", "applicant_phone", "applicant_email",
-    "applicant_address", "subject",
-)  # fmt: skip
-
-EVENT_COLUMNS = (
-    "epoch", "code", "version", "kind", "status", "occurred_at", "recorded_at", "agency", "department", "actor",
-    "source", "source_event_id", "bulk", "note", "official_number", "prev_hash", "hash",
-)  # fmt: skip
 
 _encode = msgspec.json.Encoder().encode
 
@@ -334,68 +322,58 @@ class _Rows:
     def of(cls, item: _Item, now: datetime, epoch: int) -> "_Rows":
         history = item.history
         last = history.stages[-1]
-        timeline = [
-            {
-                "at": stage.at.astimezone(VIETNAM),
-                "status": stage.status.slug,
-                "agency": stage.agency,
-                "department": nfc(stage.department),
-            }
-            for stage in history.stages
-        ]
+        steps = (step(stage.at, stage.status, stage.agency, stage.department) for stage in history.stages)
         person = history.applicant
-        dossier = (
-            history.code.text,
-            len(history.stages),
-            last.status.value,
-            history.service,
-            history.service_case,
-            last.agency,
-            history.channel,
-            history.submitted_at,
-            history.received_at,
-            history.due_at,
-            history.finished_at,
-            history.returned_at,
-            action_needed(last.status, last.note),
-            _encode(timeline).decode(),
-            CALENDAR,
-            last.at if last.status.paused else None,
-            person.kind,
-            nfc(person.name),
-            person.id,
-            person.phone,
-            person.email,
-            nfc(person.address),
-            nfc(history.subject),
+        dossier = NewDossier(
+            code=history.code.text,
+            version=len(history.stages),
+            status=last.status,
+            service=history.service,
+            service_case=history.service_case,
+            agency=last.agency,
+            channel=history.channel,
+            submitted_at=history.submitted_at,
+            received_at=history.received_at,
+            due_at=history.due_at,
+            finished_at=history.finished_at,
+            returned_at=history.returned_at,
+            action_needed=action_needed(last.status, last.note),
+            timeline=timeline(*steps),
+            calendar=CALENDAR,
+            paused_at=last.at if last.status.paused else None,
+            applicant_kind=person.kind,
+            applicant_name=nfc(person.name),
+            applicant_id=person.id,
+            applicant_phone=person.phone,
+            applicant_email=person.email,
+            applicant_address=nfc(person.address),
+            subject=nfc(history.subject),
         )
-        return cls(item, dossier, _events(history, now, epoch))
+        return cls(item, dossier.row(), list(_events(history, now, epoch)))
 
 
-def _events(history: History, now: datetime, epoch: int) -> list[tuple[Any, ...]]:
-    events: list[tuple[Any, ...]] = []
+def _events(history: History, now: datetime, epoch: int) -> Iterator[tuple[Any, ...]]:
+    """One row for each stage; each follows the one before in the hash chain."""
     prev_hash = GENESIS
     for version, stage in enumerate(history.stages, start=1):
-        event = {
-            "code": history.code.text,
-            "version": version,
-            "kind": "received" if version == 1 else "moved",
-            "status": stage.status.value,
-            "occurred_at": stage.at,
-            "recorded_at": now,
-            "agency": stage.agency,
-            "department": nfc(stage.department),
-            "actor": nfc(stage.officer) or SOURCE,
-            "source": SOURCE,
-            "source_event_id": None,
-            "bulk": True,
-            "note": nfc(stage.note),
-            "official_number": None,
-        }
-        digest = chain_hash(prev_hash, **event)  # type: ignore[arg-type]
-        events.append((epoch, *event.values(), prev_hash, digest))
-        prev_hash = digest
-    return events
+        event = Event(
+            code=history.code.text,
+            version=version,
+            kind="received" if version == 1 else "moved",
+            status=stage.status,
+            occurred_at=stage.at,
+            recorded_at=now,
+            agency=stage.agency,
+            department=nfc(stage.department),
+            actor=nfc(stage.officer) or SOURCE,
+            source=SOURCE,
+            source_event_id=None,
+            bulk=True,
+            note=nfc(stage.note),
+        )
+        row = event.row(epoch, prev_hash)
+        prev_hash = row[-1]
+        yield row
 
 
 def _lines(file: BinaryIO, position: int) -> Iterator[tuple[bytes | None, int]]:

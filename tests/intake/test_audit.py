@@ -1,7 +1,7 @@
 """The verifier finds nothing in an honest log, and names every event that was altered, removed or put in."""
 
-import inspect
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timezone
 from typing import Any
 
 import aiohttp
@@ -9,12 +9,12 @@ import asyncpg
 import pytest
 
 from intake.books import audit
-from intake.books.audit import GENESIS, Tampering, chain_hash, verify
+from intake.books.audit import Tampering, verify
+from intake.books.event import APPEND_EVENT, EVENT_COLUMNS, GENESIS, HASHED_COLUMNS, Event
+from lookup.dossier import VIETNAM
+from lookup.status import Status
 from tests.conftest import Database
 from tests.house import House, intake_at, intake_settings, new_token
-
-CONTENT = list(inspect.signature(chain_hash).parameters)[1:]
-"""The columns an event's hash covers."""
 
 
 @pytest.fixture
@@ -59,21 +59,41 @@ async def self_consistent(owner: Any, dossier: str, version: int, prev_hash: byt
     """Put an event into the log whose hash is right for what it says and for what it claims to follow."""
     event = dict(await owner.fetchrow("SELECT * FROM event WHERE code = $1 AND version = 2", dossier))
     event |= {"version": version, "source_event_id": f"forged-{version}"} | changes
-    content = {name: event[name] for name in CONTENT}
+    forged = Event(**{name: event[name] for name in HASHED_COLUMNS})
     await owner.execute("DELETE FROM event WHERE code = $1 AND version = $2", dossier, version)
-    await owner.execute(
-        f"""
-        INSERT INTO event (epoch, {", ".join(CONTENT)}, prev_hash, hash)
-        VALUES (1, {", ".join(f"${n}" for n in range(1, len(CONTENT) + 3))})
-        """,
-        *content.values(),
-        prev_hash,
-        chain_hash(prev_hash, **content),
-    )
+    await owner.execute(APPEND_EVENT, *forged.row(1, prev_hash))
 
 
 async def hash_of(owner: Any, dossier: str, version: int) -> bytes:
     return bytes(await owner.fetchval("SELECT hash FROM event WHERE code = $1 AND version = $2", dossier, version))
+
+
+@pytest.mark.parametrize("zone", [UTC, VIETNAM])
+def test_what_an_event_is_hashed_to_never_changes(zone: timezone) -> None:
+    event = Event(
+        code="G99.01.01-261116-0001",
+        version=2,
+        kind="moved",
+        status=Status.SUPPLEMENT_REQUIRED,
+        occurred_at=datetime(2026, 11, 16, 1, 30, 15, 123456, tzinfo=UTC).astimezone(zone),
+        recorded_at=datetime(2026, 11, 16, 1, 30, 16, tzinfo=UTC),
+        agency="G99.01",
+        department="Phòng Chế độ",
+        actor="desk/Cán bộ Mẫu",
+        source="desk",
+        source_event_id="key-1",
+        note="Bổ sung bản sao",
+    )
+    before = bytes(range(32))
+    assert event.hash_after(before).hex() == "4419514f946cbfc06e544b37740480c69650f411e30eaa5690192efab7dba6a8"
+    assert event.row(1, before)[-2:] == (before, event.hash_after(before))
+
+
+async def test_every_column_of_an_event_is_written_but_those_the_database_fills(owner: Any) -> None:
+    rows = await owner.fetch(
+        "SELECT column_name FROM information_schema.columns WHERE table_name = 'event' ORDER BY ordinal_position"
+    )
+    assert [row["column_name"] for row in rows] == ["xid", "seq", *EVENT_COLUMNS]
 
 
 async def test_honest_log_has_no_findings(owner: Any, dossiers: list[str]) -> None:

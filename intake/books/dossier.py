@@ -1,0 +1,72 @@
+"""A dossier's own row when intake writes it for the first time, and the public steps in it.
+
+The intake writes one dossier after the other, an import copies many; both take the columns from `NewDossier`. What each
+column means stands in lookup/schema/0002_dossier.sql.
+"""
+
+from dataclasses import dataclass, fields
+from datetime import datetime
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+
+from intake.rules.requests import nfc
+from lookup.dossier import VIETNAM
+from lookup.status import Status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewDossier:
+    """The row of a dossier that was not stored before, at whatever version its source has it."""
+
+    code: str
+    version: int
+    status: int
+    service: str
+    service_case: str
+    agency: str
+    channel: str
+    submitted_at: datetime
+    received_at: datetime | None
+    due_at: datetime | None
+    finished_at: datetime | None = None
+    returned_at: datetime | None = None
+    action_needed: str | None = None
+    timeline: str
+    calendar: str
+    paused_at: datetime | None = None
+    applicant_kind: int
+    applicant_name: str | None
+    applicant_id: str | None
+    applicant_phone: str | None
+    applicant_email: str | None
+    applicant_address: str | None
+    subject: str | None
+
+    def row(self) -> tuple[Any, ...]:
+        """The values of DOSSIER_COLUMNS."""
+        values: tuple[Any, ...] = _values(self)
+        return values
+
+
+DOSSIER_COLUMNS = tuple(field.name for field in fields(NewDossier))
+"""The columns of a new row of table `dossier`. Those not named have their defaults."""
+
+INSERT_DOSSIER = f"""
+INSERT INTO dossier ({", ".join(DOSSIER_COLUMNS)})
+VALUES ({", ".join(f"${n}" for n, _ in enumerate(DOSSIER_COLUMNS, start=1))})
+"""
+
+_values = attrgetter(*DOSSIER_COLUMNS)
+_encode = msgspec.json.Encoder().encode
+
+
+def step(at: datetime, status: Status, agency: str, department: str | None) -> dict[str, Any]:
+    """One public step, as the timeline keeps it."""
+    return {"at": at.astimezone(VIETNAM), "status": status.slug, "agency": agency, "department": nfc(department)}
+
+
+def timeline(*steps: dict[str, Any]) -> str:
+    """These steps, oldest first, as JSON text."""
+    return _encode(steps).decode()
