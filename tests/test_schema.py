@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from lookup import schema
+from lookup.dossier import COLUMNS
 from lookup.status import Status
 from tests.conftest import Database, role_url
 
@@ -32,8 +33,16 @@ async def test_reader_cannot_get_round_the_grants_through_a_partition(reader: An
         await reader.fetch("SELECT applicant_name FROM dossier_00")
 
 
-async def test_reader_selects_what_a_lookup_needs(reader: Any) -> None:
-    assert await reader.fetch("SELECT code, version, status, timeline, key_serial FROM dossier") == []
+async def test_reader_may_select_the_columns_of_a_record_and_no_others(reader: Any) -> None:
+    assert await reader.fetch(f"SELECT {', '.join(COLUMNS)} FROM dossier") == []
+    rows = await reader.fetch(
+        """
+        SELECT attname, has_column_privilege(attrelid, attnum, 'SELECT') AS may_select
+          FROM pg_attribute
+         WHERE attrelid = 'dossier'::regclass AND attnum > 0
+        """
+    )
+    assert {row["attname"] for row in rows if row["may_select"]} == set(COLUMNS)
 
 
 @pytest.mark.parametrize("statement", ["UPDATE event SET note = 'x'", "DELETE FROM event", "TRUNCATE event"])

@@ -21,7 +21,7 @@ from intake.books import lost_tail
 from lookup import schema
 from lookup.cache import Cache, Change, EntryTooSmallError, StreamMovedError, Value, dossier_key, number_key
 from lookup.clock import microseconds
-from lookup.dossier import pack_row
+from lookup.dossier import COLUMNS, pack_row
 from ops.errors import Unavailable
 from ops.observe.redaction import first_line
 from ops.stores.postgres import POSTGRES_AWAY, connect_directly
@@ -39,12 +39,10 @@ UPDATE heartbeat
 RETURNING (SELECT max(number) FROM epoch) AS epoch
 """
 
-CHANGES = """
+CHANGES = f"""
 SELECT change.xid, change.seq, change.code, change.version, change.official_number, change.removing, change.at,
-       now()              AS asked_at,
-       d.version          AS dossier_version,
-       d.status, d.service, d.agency, d.submitted_at, d.received_at, d.due_at, d.finished_at, d.returned_at,
-       d.official_number  AS dossier_number, d.action_needed, d.timeline, d.key_serial, d.removed
+       now() AS asked_at,
+       {", ".join(f"d.{name} AS dossier_{name}" for name in COLUMNS)}
   FROM ((SELECT e.xid, e.seq, e.code, e.version, e.official_number, e.kind = 'removed' AS removing,
                 NULL::timestamptz AS at
            FROM event e
@@ -59,8 +57,7 @@ SELECT change.xid, change.seq, change.code, change.version, change.official_numb
           FROM heartbeat h
          WHERE (h.xid, 0::bigint) > ($2::xid8, $3::bigint)
            AND h.xid < pg_snapshot_xmin(pg_current_snapshot())) AS change
-  LEFT JOIN LATERAL (SELECT version, status, service, agency, submitted_at, received_at, due_at, finished_at,
-                            returned_at, official_number, action_needed, timeline, key_serial, removed
+  LEFT JOIN LATERAL (SELECT {", ".join(COLUMNS)}
                        FROM dossier
                       WHERE dossier.code = change.code
                       LIMIT 1) AS d
@@ -298,9 +295,9 @@ class Relay:
         if row["code"] is None or row["dossier_version"] is None:
             return []
         as_of = microseconds(row["asked_at"])
-        record = {**row, "version": row["dossier_version"], "official_number": row["dossier_number"]}
         code, version = row["code"], row["dossier_version"]
-        values = [Value(dossier_key(self._epoch, code), version, as_of, pack_row(record), self._record_ttl)]
+        body = pack_row([row[f"dossier_{name}"] for name in COLUMNS])
+        values = [Value(dossier_key(self._epoch, code), version, as_of, body, self._record_ttl)]
         if row["official_number"]:
             key = number_key(self._epoch, row["official_number"])
             values.append(Value(key, row["version"], as_of, code.encode(), self._record_ttl))

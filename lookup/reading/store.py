@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lookup import dossier
 from lookup.clock import PRESENT, microseconds
+from lookup.dossier import COLUMNS, pack_row
 from lookup.reading.hosts import Hosts
 
 # The first row says what Host.ask wants to know, the others are what was found: one statement, so one snapshot.
@@ -16,21 +16,13 @@ from lookup.reading.hosts import Hosts
 DOSSIERS = f"""
 WITH present AS MATERIALIZED ({PRESENT})
 SELECT asked_at, beat_at, as_of, standby, horizon, epoch,
-       NULL::text AS code, NULL::int4 AS version, NULL::int2 AS status, NULL::text AS service, NULL::text AS agency,
-       NULL::timestamptz AS submitted_at, NULL::timestamptz AS received_at, NULL::timestamptz AS due_at,
-       NULL::timestamptz AS finished_at, NULL::timestamptz AS returned_at,
-       NULL::text AS official_number, NULL::text AS action_needed, NULL::text AS timeline,
-       NULL::int2 AS key_serial, NULL::bool AS removed
+       {", ".join(f"NULL::{sql_type} AS {name}" for name, sql_type in COLUMNS.items())}
   FROM present
  UNION ALL
 SELECT NULL, NULL, NULL, NULL, NULL, NULL,
        d.*
   FROM unnest($1::text[]) AS wanted (code)
- CROSS JOIN LATERAL (SELECT code, version, status, service, agency,
-                            submitted_at, received_at, due_at,
-                            finished_at, returned_at,
-                            official_number, action_needed, timeline::text,
-                            key_serial, removed
+ CROSS JOIN LATERAL (SELECT {", ".join(COLUMNS)}
                        FROM dossier
                       WHERE dossier.code = wanted.code
                       LIMIT 1) AS d
@@ -52,7 +44,7 @@ SELECT NULL, NULL, NULL, NULL, NULL, NULL,
 """
 
 _FIRST_COLUMN = 6
-"""Where in a row the dossier's own columns begin, in the order of Record's fields."""
+"""Where in a row of DOSSIERS the dossier's own columns begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +73,7 @@ class Store:
     async def dossiers(self, codes: Sequence[str], *, primary: bool = False) -> Loaded:
         """The records with these codes."""
         present, *rows = await self._hosts.ask(DOSSIERS, codes, primary=primary)
-        return _loaded(present, {row[_CODE]: (row[_VERSION], _packed(row)) for row in rows})
+        return _loaded(present, {row["code"]: (row["version"], packed(row)) for row in rows})
 
     async def numbers(self, numbers: Sequence[str], *, primary: bool = False) -> Loaded:
         """The dossier codes these official numbers are bound to."""
@@ -95,12 +87,6 @@ def _loaded(present: Any, found: dict[str, tuple[int, bytes]]) -> Loaded:
     )
 
 
-def _packed(row: Any) -> bytes:
-    """A row of DOSSIERS as `pack_row` would make it: its columns are in the order in which a record is packed."""
-    if row[_REMOVED]:
-        return b""
-    return dossier.pack((*row[_FIRST_COLUMN:_TIMELINE], dossier.steps(row[_TIMELINE]), row[_KEY_SERIAL]))
-
-
-_CODE, _VERSION = _FIRST_COLUMN, _FIRST_COLUMN + 1
-_TIMELINE, _KEY_SERIAL, _REMOVED = _FIRST_COLUMN + 12, _FIRST_COLUMN + 13, _FIRST_COLUMN + 14
+def packed(row: Any) -> bytes:
+    """A row of DOSSIERS, but for the first, as the bytes the cache holds; empty for a removed dossier."""
+    return pack_row(row[_FIRST_COLUMN:])

@@ -20,11 +20,11 @@ from lookup.cache import Cache, dossier_key
 from lookup.clock import DatabaseClock, moment
 from lookup.code import DossierCode, MalformedCode
 from lookup.codes_in_logs import canonical, pseudonym
-from lookup.dossier import VIETNAM, pack_row, unpack
+from lookup.dossier import VIETNAM, unpack
 from lookup.reading.freshness import SECOND
 from lookup.reading.hosts import Host, Hosts, Role
 from lookup.reading.memory import Memory
-from lookup.reading.store import DOSSIERS
+from lookup.reading.store import DOSSIERS, packed
 from lookup.reading.vitals import Vitals
 from lookup.settings import LookupSettings
 from lookup.status import Status
@@ -192,7 +192,7 @@ async def _ask_host(host: Host, code: DossierCode) -> tuple[Row, int]:
     name = f"{host.name}, {role.value}"
     if len(rows) == 1:
         return Row(name, 0, as_of, "", "no such dossier here"), first["epoch"]
-    body = pack_row(rows[1])
+    body = packed(rows[1])
     return Row(name, rows[1]["version"], as_of, _status(body), "" if body else "removed"), first["epoch"]
 
 

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from lookup.dossier import (
+    COLUMNS,
     Anonymous,
     Record,
     Step,
@@ -33,6 +34,10 @@ def record(**fields: Any) -> Record:
         "key_serial": 2,
     }
     return Record(**known | fields)
+
+
+def test_columns_read_are_those_a_record_is_made_of() -> None:
+    assert [*COLUMNS] == [*Record.__struct_fields__, "removed"]
 
 
 def test_record_has_no_room_for_an_applicant_or_an_officer() -> None:
