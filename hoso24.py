@@ -412,7 +412,7 @@ def maintenance_withdraw(number: int, reason: str, by: str | None) -> None:
 
 def _about_maintenance(work: Callable[[Any, int], Awaitable[Any]]) -> Any:
     """What `work` returns for a connection as the writer and the days of notice; what it refuses is a sentence."""
-    from intake.maintenance import Refused
+    from intake.maintenance import NoticeRefused
     from intake.settings import MaintenanceSettings
     from ops.settings import read
     from ops.stores.postgres import connect_directly
@@ -428,7 +428,7 @@ def _about_maintenance(work: Callable[[Any, int], Awaitable[Any]]) -> Any:
 
     try:
         return _run(connected())
-    except Refused as refused:
+    except NoticeRefused as refused:
         raise click.ClickException(str(refused)) from None
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from intake.books.ledger import Ledger, Request
+from intake.books.ledger import KeyedRequest, Ledger
 from intake.clients import Client, authenticate
 from intake.rules.requests import InvalidContent, OfficialNumber, Submission, Transition, read
 from lookup import code as codes
@@ -21,7 +21,7 @@ IDEMPOTENCY_KEY = "Idempotency-Key"
 _encode = msgspec.json.Encoder().encode
 
 
-class Counter:
+class IntakeApi:
     """Where desks, portals and business systems hand things in. Each method is one endpoint."""
 
     def __init__(
@@ -51,7 +51,7 @@ class Counter:
         """Take a dossier in: 201 with code, lookup key, promised date, version and receipt."""
         client = await self._client(request)
         submission = read(await read_body(request), Submission)
-        asked = Request.of(client, _idempotency_key(request), request.path, submission)
+        asked = KeyedRequest.of(client, _idempotency_key(request), request.path, submission)
         answer = await self._ledger.receive(asked, submission, await self._catalogue.get())
         code = codes.parse(answer["code"])
         key = self._keys.key(code, answer["key_serial"])
@@ -80,7 +80,7 @@ class Counter:
         client = await self._client(request)
         code = codes.parse(request.match_info["code"])
         transition = read(await read_body(request), Transition)
-        asked = Request.of(client, _idempotency_key(request), f"{code.path}/transitions", transition)
+        asked = KeyedRequest.of(client, _idempotency_key(request), f"{code.path}/transitions", transition)
         return _json(await self._ledger.move(asked, code, transition, await self._catalogue.get()))
 
     async def bind_number(self, request: web.Request) -> web.StreamResponse:
@@ -88,7 +88,7 @@ class Counter:
         client = await self._client(request)
         code = codes.parse(request.match_info["code"])
         bound = read(await read_body(request), OfficialNumber)
-        asked = Request.of(client, _idempotency_key(request), f"{code.path}/official-number", bound)
+        asked = KeyedRequest.of(client, _idempotency_key(request), f"{code.path}/official-number", bound)
         return _json(await self._ledger.bind_number(asked, code, bound, await self._catalogue.get()))
 
     async def officers_view(self, request: web.Request) -> web.StreamResponse:

@@ -6,7 +6,7 @@ import os
 
 from aiohttp import web
 
-from intake.api import Counter
+from intake.api import IntakeApi
 from intake.books.ledger import Ledger
 from intake.books.relay import Relay
 from intake.settings import IntakeSettings, RelaySettings
@@ -44,10 +44,10 @@ async def build(settings: IntakeSettings) -> Running:
     await watch.look()
     ledger = Ledger(postgres, scheme=Scheme(settings.code_scheme), deadline=settings.intake_deadline)
     keys = KeyRing.from_text(settings.lookup_key_secrets.reveal())
-    counter = Counter(ledger, postgres, catalogue, keys, settings.public_url)
+    api = IntakeApi(ledger, postgres, catalogue, keys, settings.public_url)
     clients = Clients(settings.trusted_proxies)
     app = web.Application(middlewares=middlewares("intake", trusts=clients.trusts, subjects={"code": pseudonym}))
-    app.add_routes(counter.routes())
+    app.add_routes(api.routes())
 
     async def close() -> None:
         await ledger.close()

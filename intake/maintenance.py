@@ -42,7 +42,7 @@ RETURNING number
 """
 
 
-class Refused(Exception):
+class NoticeRefused(Exception):
     """An announcement or withdrawal that cannot be; the message says why and what can."""
 
 
@@ -58,7 +58,7 @@ class Plan(NamedTuple):
 
 
 async def announce(connection: Any, plan: Plan, *, by: str, notice_days: int) -> int:
-    """Announce it; the notice's number. Raises Refused for one that begins too soon, or that cannot be.
+    """Announce it; the notice's number. Raises NoticeRefused for one that begins too soon, or that cannot be.
 
     `notice_days`: how many working days ahead it has to be announced.
     """
@@ -71,18 +71,18 @@ async def announce(connection: Any, plan: Plan, *, by: str, notice_days: int) ->
     try:
         return int(await connection.fetchval(ANNOUNCE, *arguments))
     except asyncpg.CheckViolationError as violated:
-        raise Refused(f"It cannot be: {str(violated.constraint_name).replace('_', ' ')}.") from violated
+        raise NoticeRefused(f"It cannot be: {str(violated.constraint_name).replace('_', ' ')}.") from violated
 
 
 def check(plan: Plan, now: datetime, notice_days: int) -> None:
-    """Raise Refused unless this may be announced now."""
+    """Raise NoticeRefused unless this may be announced now."""
     if plan.ends_at <= plan.starts_at:
-        raise Refused("It has to end after it starts.")
+        raise NoticeRefused("It has to end after it starts.")
     if plan.ends_at <= now:
-        raise Refused("It would be over already.")
+        raise NoticeRefused("It would be over already.")
     earliest = earliest_start(now, notice_days)
     if _day(plan.starts_at) < earliest and not plan.urgent_reason:
-        raise Refused(
+        raise NoticeRefused(
             f"It starts on {_day(plan.starts_at):%Y-%m-%d}, less than {notice_days} working days ahead: the earliest "
             f"day is {earliest:%Y-%m-%d}. If it cannot wait, say why with --urgent REASON."
         )
@@ -94,9 +94,11 @@ def earliest_start(now: datetime, notice_days: int) -> date:
 
 
 async def withdraw(connection: Any, number: int, *, by: str, reason: str) -> None:
-    """Take a notice back. Raises Refused when there is none of that number, or it is over or withdrawn already."""
+    """Withdraw a notice. Raises NoticeRefused unless the notice exists, is not over and not withdrawn yet."""
     if await connection.fetchval(WITHDRAW, number, by, reason) is None:
-        raise Refused(f"There is no notice {number} that is not over and not withdrawn: see `hoso24 maintenance list`.")
+        raise NoticeRefused(
+            f"There is no notice {number} that is not over and not withdrawn: see `hoso24 maintenance list`."
+        )
 
 
 async def announced(connection: Any, *, everything: bool) -> list[Any]:

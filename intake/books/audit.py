@@ -41,7 +41,7 @@ class Tampering(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class TamperedEvent:
     """One event that is not as it was written."""
 
     tampering: Tampering
@@ -53,7 +53,7 @@ class Finding:
         return f"{self.tampering.value}: event {self.version} of {self.code}: {self.explanation}"
 
 
-async def verify(connection: Any, progress: Callable[[int], None] = lambda _: None) -> AsyncIterator[Finding]:
+async def verify(connection: Any, progress: Callable[[int], None] = lambda _: None) -> AsyncIterator[TamperedEvent]:
     """Walk the whole log and yield each event that was altered, removed or inserted.
 
     Reads in pages, so it holds no long transaction and runs beside live changes. `progress` is told how many
@@ -75,7 +75,7 @@ async def verify(connection: Any, progress: Callable[[int], None] = lambda _: No
     while dossiers := await connection.fetch(WITHOUT_FIRST_EVENT, after, PAGE):
         for dossier in dossiers:
             if not dossier["has_events"]:
-                yield Finding(Tampering.REMOVED, dossier["code"], 1, "the dossier has no event at all")
+                yield TamperedEvent(Tampering.REMOVED, dossier["code"], 1, "the dossier has no event at all")
         after = dossiers[-1]["code"]
 
 
@@ -85,8 +85,8 @@ class _Chain:
     def __init__(self) -> None:
         self._last: Any = None
 
-    def follow(self, event: Any) -> list[Finding]:
-        findings: list[Finding] = []
+    def follow(self, event: Any) -> list[TamperedEvent]:
+        findings: list[TamperedEvent] = []
         last = self._last
         if last is None or last["code"] != event["code"]:
             findings += self.end()
@@ -95,15 +95,15 @@ class _Chain:
             expected, prev_hash = last["version"] + 1, last["hash"]
         gap = event["version"] != expected
         for version in range(expected, event["version"]):
-            findings.append(Finding(Tampering.REMOVED, event["code"], version, "it is missing from the log"))
+            findings.append(TamperedEvent(Tampering.REMOVED, event["code"], version, "it is missing from the log"))
         written = Event(**{name: event[name] for name in HASHED_COLUMNS})
         if written.hash_after(event["prev_hash"]) != event["hash"]:
             findings.append(
-                Finding(Tampering.ALTERED, event["code"], event["version"], "its content does not match its hash")
+                TamperedEvent(Tampering.ALTERED, event["code"], event["version"], "its content does not match its hash")
             )
         elif not gap and event["prev_hash"] != prev_hash:
             findings.append(
-                Finding(
+                TamperedEvent(
                     Tampering.INSERTED,
                     event["code"],
                     event["version"],
@@ -113,20 +113,20 @@ class _Chain:
         self._last = event
         return findings
 
-    def end(self) -> list[Finding]:
+    def end(self) -> list[TamperedEvent]:
         """What the last dossier's own row says about the end of its chain."""
         last, self._last = self._last, None
         if last is None or last["dossier_version"] == last["version"]:
             return []
         code, version, stands_at = last["code"], last["version"], last["dossier_version"]
         if stands_at is None:
-            return [Finding(Tampering.INSERTED, code, version, "there is no such dossier")]
+            return [TamperedEvent(Tampering.INSERTED, code, version, "there is no such dossier")]
         if stands_at < version:
             return [
-                Finding(Tampering.INSERTED, code, extra, f"the dossier stands at version {stands_at}")
+                TamperedEvent(Tampering.INSERTED, code, extra, f"the dossier stands at version {stands_at}")
                 for extra in range(stands_at + 1, version + 1)
             ]
         return [
-            Finding(Tampering.REMOVED, code, missing, "it is missing from the end of the log")
+            TamperedEvent(Tampering.REMOVED, code, missing, "it is missing from the end of the log")
             for missing in range(version + 1, stands_at + 1)
         ]

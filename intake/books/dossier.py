@@ -62,7 +62,7 @@ _values = attrgetter(*DOSSIER_COLUMNS)
 _encode = msgspec.json.Encoder().encode
 
 
-def step(at: datetime, status: Status, agency: str, department: str | None) -> dict[str, Any]:
+def public_step(at: datetime, status: Status, agency: str, department: str | None) -> dict[str, Any]:
     """One public step, as the timeline keeps it."""
     return {"at": at.astimezone(VIETNAM), "status": status.slug, "agency": agency, "department": nfc(department)}
 

@@ -18,7 +18,7 @@ import asyncpg
 import msgspec
 
 from intake import metrics
-from intake.books.dossier import INSERT_DOSSIER, NewDossier, step, timeline
+from intake.books.dossier import INSERT_DOSSIER, NewDossier, public_step, timeline
 from intake.books.event import APPEND_EVENT, GENESIS, Event
 from intake.clients import Client
 from intake.refusals import (
@@ -34,7 +34,7 @@ from intake.refusals import (
     UnknownService,
     VersionMismatch,
 )
-from intake.rules.due_dates import dates_after, promised
+from intake.rules.due_dates import dates_after, due_date
 from intake.rules.requests import (
     TOLERANCE,
     InvalidContent,
@@ -133,7 +133,7 @@ SELECT code, version, status, service, service_case, agency, channel, submitted_
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class KeyedRequest:
     """Who asks, under which idempotency key, and what a repeat must equal."""
 
     client: Client
@@ -143,7 +143,7 @@ class Request:
     @classmethod
     def of(
         cls, client: Client, key: str | None, path: str, content: Submission | Transition | OfficialNumber
-    ) -> "Request":
+    ) -> "KeyedRequest":
         """Without a key the server makes the event's id itself, before the first attempt."""
         return cls(client, key or str(uuid.uuid4()), fingerprint(path, content))
 
@@ -166,7 +166,7 @@ class Ledger:
         self._longest = longest
         self._running: set[asyncio.Task[Any]] = set()
 
-    async def receive(self, request: Request, submission: Submission, catalogue: Catalogue) -> dict[str, Any]:
+    async def receive(self, request: KeyedRequest, submission: Submission, catalogue: Catalogue) -> dict[str, Any]:
         """Take a dossier in: a code of its own, a promised date, its first event. Safe to repeat.
 
         The answer has code, version, status, submitted_at, received_at, due_at and key_serial; a repeat
@@ -190,7 +190,7 @@ class Ledger:
         return await self._settle(self._once(request, work))
 
     async def move(
-        self, request: Request, code: DossierCode, transition: Transition, catalogue: Catalogue
+        self, request: KeyedRequest, code: DossierCode, transition: Transition, catalogue: Catalogue
     ) -> dict[str, Any]:
         """Move a dossier to another status or unit; the answer has version, status and due_at. Safe to repeat.
 
@@ -206,7 +206,7 @@ class Ledger:
         return await self._settle(self._once(request, work))
 
     async def bind_number(
-        self, request: Request, code: DossierCode, bound: OfficialNumber, catalogue: Catalogue
+        self, request: KeyedRequest, code: DossierCode, bound: OfficialNumber, catalogue: Catalogue
     ) -> dict[str, Any]:
         """Give a dossier its official number; its code keeps working. The answer has version and number.
 
@@ -255,7 +255,7 @@ class Ledger:
         if not task.cancelled() and task.exception() is not None and not isinstance(task.exception(), Refusal):
             log.error("a change failed", exc_info=task.exception())
 
-    async def _once(self, request: Request, work: Any) -> dict[str, Any]:
+    async def _once(self, request: KeyedRequest, work: Any) -> dict[str, Any]:
         """Run `work` in a transaction unless this key has been answered: then give that answer again.
 
         Fifty repeats of one slow request do not wait for it on fifty connections: all but the first are
@@ -283,12 +283,12 @@ class Ledger:
     # -- the changes -------------------------------------------------------------------------------------
 
     async def _receive(
-        self, connection: Any, moment: _Moment, request: Request, submission: Submission, service: Service
+        self, connection: Any, moment: _Moment, request: KeyedRequest, submission: Submission, service: Service
     ) -> dict[str, Any]:
         status = submission.first_status
         submitted_at = plausible(submission.submitted_at, moment.now, "submitted_at")
         received_at = submitted_at if status is Status.RECEIVED else None
-        due_at = promised(service, submission.service_case, submission.channel, submitted_at)
+        due_at = due_date(service, submission.service_case, submission.channel, submitted_at)
         applicant = submission.applicant
         code = await self._next_code(connection, submission.agency, moment.now.astimezone(VIETNAM).date())
         row = NewDossier(
@@ -302,7 +302,7 @@ class Ledger:
             submitted_at=submitted_at,
             received_at=received_at,
             due_at=due_at,
-            timeline=timeline(step(submitted_at, status, submission.agency, submission.department)),
+            timeline=timeline(public_step(submitted_at, status, submission.agency, submission.department)),
             calendar=CALENDAR,
             applicant_kind=applicant.kind,
             applicant_name=nfc(applicant.name),
@@ -360,7 +360,7 @@ class Ledger:
         self,
         connection: Any,
         moment: _Moment,
-        request: Request,
+        request: KeyedRequest,
         code: DossierCode,
         transition: Transition,
         catalogue: Catalogue,
@@ -391,7 +391,7 @@ class Ledger:
                 times.returned_at,
                 times.paused_at,
                 action_needed(after, transition.note),
-                timeline(step(at, after, agency, transition.department)),
+                timeline(public_step(at, after, agency, transition.department)),
             )
         except asyncpg.CheckViolationError as broken:
             if broken.constraint_name != "timeline_fits_one_read":
@@ -430,7 +430,7 @@ class Ledger:
         self,
         connection: Any,
         moment: _Moment,
-        request: Request,
+        request: KeyedRequest,
         code: DossierCode,
         number: DossierCode,
         expected_version: int | None,
@@ -471,7 +471,7 @@ class Ledger:
     async def _locked(
         self,
         connection: Any,
-        request: Request,
+        request: KeyedRequest,
         code: DossierCode,
         action: str,
         expected_version: int | None,

@@ -87,13 +87,13 @@ class LostTail:
         return f"{self.fault}; the stream ends with {self.last or 'nothing'}{until}; {lost}"
 
 
-class Database(Protocol):
+class EventLog(Protocol):
     """Whoever answers a statement with its rows: a connection, or a pool."""
 
     async def fetch(self, sql: str, /, *arguments: Any) -> list[Any]: ...
 
 
-async def find(database: Database, cache: Cache, epoch: int) -> LostTail:
+async def find(log: EventLog, cache: Cache, epoch: int) -> LostTail:
     """Hold the stream's end against the log. Raises Unavailable when Redis cannot be asked."""
     last = oldest = newest_change = ""
     at = 0
@@ -102,19 +102,19 @@ async def find(database: Database, cache: Cache, epoch: int) -> LostTail:
         last, oldest = last or entries[0].id, entries[-1].id
         at = at or next((entry.at for entry in entries if entry.at), 0)
         changes = [entry for entry in entries if entry.code]
-        missing = await _missing(database, epoch, changes)
+        missing = await _missing(log, epoch, changes)
         lost += missing
         newest_change = newest_change or next((change.id for change in changes), "")
         if changes and not missing:
             break
-    fault = _LOST if lost else await _fault(database, epoch, last, newest_change, oldest)
+    fault = _LOST if lost else await _fault(log, epoch, last, newest_change, oldest)
     return LostTail(epoch, last, at, tuple(reversed(lost)), fault)
 
 
-async def _missing(database: Database, epoch: int, changes: Sequence[Heard]) -> list[Heard]:
+async def _missing(log: EventLog, epoch: int, changes: Sequence[Heard]) -> list[Heard]:
     """Those of the changes that are not in the log as they were delivered."""
     ids = [_pair(change.id) for change in changes]
-    rows = await database.fetch(
+    rows = await log.fetch(
         IN_LOG,
         epoch,
         [change.code for change in changes],
@@ -126,15 +126,15 @@ async def _missing(database: Database, epoch: int, changes: Sequence[Heard]) -> 
     return [change for n, change in enumerate(changes, 1) if n not in there]
 
 
-async def _fault(database: Database, epoch: int, last: str, newest_change: str, oldest: str) -> str:
+async def _fault(log: EventLog, epoch: int, last: str, newest_change: str, oldest: str) -> str:
     """What is wrong with a log in which no change is missing; '' for nothing. `oldest` is the first entry looked at."""
     if not last:
         return ""
     xid, seq = _pair(last)
-    (row,) = await database.fetch(ID_IS_IN_USE, xid)
+    (row,) = await log.fetch(ID_IS_IN_USE, xid)
     if not row[0]:
         return "the stream has seen transactions that the database has yet to begin"
-    for newest in await database.fetch(NEWEST_UP_TO, epoch, xid, seq):
+    for newest in await log.fetch(NEWEST_UP_TO, epoch, xid, seq):
         found = (newest["xid"], newest["seq"])
         if found != _pair(newest_change) if newest_change else found > _pair(oldest):
             return "the log holds a change that the stream is past without having it"

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 
 from intake.bulk.dialects import REASONS
-from intake.bulk.loader import Import, Tally
+from intake.bulk.loader import Import, ImportTally
 from intake.settings import WriterSettings
 from lookup.lookup_key import KeyRing
 from ops.settings import read
@@ -20,7 +20,7 @@ from ops.stores.calls import reason_of
 from ops.stores.postgres import POSTGRES_AWAY, connect_directly
 
 
-def run_import(path: Path, environ: Mapping[str, str]) -> Tally:
+def run_import(path: Path, environ: Mapping[str, str]) -> ImportTally:
     """Import a file, drawing its progress; a table of what became of its lines at the end."""
     settings = read(WriterSettings, environ)
     console = Console(stderr=True)
@@ -31,7 +31,7 @@ def run_import(path: Path, environ: Mapping[str, str]) -> Tally:
         task = progress.add_task(path.name, total=path.stat().st_size)
         first: int | None = None
 
-        def show(tally: Tally) -> None:
+        def show(tally: ImportTally) -> None:
             nonlocal first
             first = tally.line if first is None else first
             rate = (tally.line - first) / max(0.001, time.monotonic() - began)
@@ -53,7 +53,7 @@ def run_import(path: Path, environ: Mapping[str, str]) -> Tally:
     return done.tally
 
 
-async def _import(path: Path, settings: WriterSettings, show: Callable[[Tally], None]) -> Import:
+async def _import(path: Path, settings: WriterSettings, show: Callable[[ImportTally], None]) -> Import:
     connection = await connect_directly(settings.pg_url.reveal)
     try:
         work = Import(connection, path, KeyRing.from_text(settings.lookup_key_secrets.reveal()), show)

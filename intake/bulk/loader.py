@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 import asyncpg
 import msgspec
 
-from intake.books.dossier import DOSSIER_COLUMNS, NewDossier, step, timeline
+from intake.books.dossier import DOSSIER_COLUMNS, NewDossier, public_step, timeline
 from intake.books.event import EVENT_COLUMNS, GENESIS, Event
 from intake.bulk.dialects import History, Refused, read_line
 from intake.rules.requests import action_needed, nfc
@@ -66,7 +66,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 @dataclass
-class Tally:
+class ImportTally:
     """How far an import has come. A line is taken, already here, rejected for one of the reasons, or blank."""
 
     position: int = 0
@@ -101,13 +101,13 @@ class Import:
         connection: Any,
         path: Path,
         keys: KeyRing,
-        progress: Callable[[Tally], None] = lambda _: None,
+        progress: Callable[[ImportTally], None] = lambda _: None,
     ) -> None:
         self._connection = connection
         self._path = path
         self._keys = keys
         self._progress = progress
-        self.tally = Tally()
+        self.tally = ImportTally()
         self._catalogue = Catalogue()
         self._rejects: BinaryIO
         self._key_file: BinaryIO
@@ -122,7 +122,7 @@ class Import:
         """Where the lookup keys go: one object a line with code and lookup_key; readable by the owner only."""
         return self._path.with_name(self._path.name + ".keys.ndjson")
 
-    async def run(self) -> Tally:
+    async def run(self) -> ImportTally:
         """Import the file, or the rest of it. Run again it finds everything already here and changes nothing.
 
         Whatever driver exception ends it, running it again goes on after the last commit.
@@ -150,7 +150,9 @@ class Import:
         reasons = _reasons_in(self.reject_path, run["reject_bytes"])
         if sum(reasons.values()) != run["rejected"]:  # a file of that name, and not the one that was written
             return 0, 0
-        self.tally = Tally(run["position"], run["line"], run["taken"], run["already_here"], run["rejected"], reasons)
+        self.tally = ImportTally(
+            run["position"], run["line"], run["taken"], run["already_here"], run["rejected"], reasons
+        )
         return run["reject_bytes"], run["key_bytes"]
 
     async def _load_all(self, file: BinaryIO, fingerprint: bytes) -> None:
@@ -321,12 +323,12 @@ class _Rows:
     @classmethod
     def of(cls, item: _Item, now: datetime, epoch: int) -> "_Rows":
         history = item.history
-        last = history.stages[-1]
-        steps = (step(stage.at, stage.status, stage.agency, stage.department) for stage in history.stages)
+        last = history.steps[-1]
+        steps = (public_step(step.at, step.status, step.agency, step.department) for step in history.steps)
         person = history.applicant
         dossier = NewDossier(
             code=history.code.text,
-            version=len(history.stages),
+            version=len(history.steps),
             status=last.status,
             service=history.service,
             service_case=history.service_case,
@@ -353,23 +355,23 @@ class _Rows:
 
 
 def _events(history: History, now: datetime, epoch: int) -> Iterator[tuple[Any, ...]]:
-    """One row for each stage; each follows the one before in the hash chain."""
+    """One row for each step; each follows the one before in the hash chain."""
     prev_hash = GENESIS
-    for version, stage in enumerate(history.stages, start=1):
+    for version, step in enumerate(history.steps, start=1):
         event = Event(
             code=history.code.text,
             version=version,
             kind="received" if version == 1 else "moved",
-            status=stage.status,
-            occurred_at=stage.at,
+            status=step.status,
+            occurred_at=step.at,
             recorded_at=now,
-            agency=stage.agency,
-            department=nfc(stage.department),
-            actor=nfc(stage.officer) or SOURCE,
+            agency=step.agency,
+            department=nfc(step.department),
+            actor=nfc(step.officer) or SOURCE,
             source=SOURCE,
             source_event_id=None,
             bulk=True,
-            note=nfc(stage.note),
+            note=nfc(step.note),
         )
         row = event.row(epoch, prev_hash)
         prev_hash = row[-1]

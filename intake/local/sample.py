@@ -325,7 +325,7 @@ _CHANNELS = {"direct": "1", "online": "2", "postal": "3"}
 _CHANNEL = _Draw({"direct": 46, "online": 48, "postal": 6})
 
 
-class _Event(NamedTuple):
+class _Move(NamedTuple):
     status: int
     at: int
     stamp: str
@@ -389,22 +389,22 @@ class _Bureau:
         events = self._history(_COURSES[channel](self.random()), service, limit, at, day.text + _clock(second))
         return self._form(self._agencies(self.random()), service, case, _CHANNELS[channel], events)
 
-    def _history(self, course: _Course, service: _Service, limit: int, at: int, stamp: str) -> list[_Event]:
+    def _history(self, course: _Course, service: _Service, limit: int, at: int, stamp: str) -> list[_Move]:
         random, now = self.random, self.calendar.now
         late = random() < 0.04
         work = limit * (1.05 + 0.8 * random() if late else 0.25 + 0.7 * random())
         due = at + limit if course[0].status == 2 else 0
-        events = [_Event(course[0].status, at, stamp, due)]
+        events = [_Move(course[0].status, at, stamp, due)]
         for status, least, spread, part in course[1:]:
             last = events[-1]
             at = last.at + least + int(spread * random() ** 2 + part * work)
             if at > now:
                 break
-            due = _promise(last, status, at, service, limit)
-            events.append(_Event(status, at, self.calendar.stamp(at), due))
+            due = _due(last, status, at, service, limit)
+            events.append(_Move(status, at, self.calendar.stamp(at), due))
         return events
 
-    def _form(self, agency: str, service: _Service, case: str, channel: str, events: list[_Event]) -> Dossier:
+    def _form(self, agency: str, service: _Service, case: str, channel: str, events: list[_Move]) -> Dossier:
         status, _, latest, due = events[-1]
         first = {event.status: event.stamp for event in reversed(events)}
         field, department = _FIELDS[service.field_code]
@@ -447,7 +447,7 @@ class _Bureau:
             "TienTrinh": self._progress(code, agency, department, events),
         }
 
-    def _progress(self, code: str, agency: str, department: str, events: list[_Event]) -> list[Dossier]:
+    def _progress(self, code: str, agency: str, department: str, events: list[_Move]) -> list[Dossier]:
         staff = self._staff[agency]
         steps = []
         before, began = 0, events[0].stamp
@@ -469,7 +469,7 @@ class _Bureau:
             before, began = status, stamp
         return steps
 
-    def _supplements(self, code: str, agency: str, events: list[_Event]) -> list[Dossier]:
+    def _supplements(self, code: str, agency: str, events: list[_Move]) -> list[Dossier]:
         """One entry for each supplement asked for; what came of it stays empty until papers came."""
         entries: list[Dossier] = []
         officer = self._staff[agency][_DESKS[5][1]]
@@ -525,7 +525,7 @@ class _Bureau:
         return self._people[int(self.random() * len(self._people))]
 
 
-def _promise(last: _Event, status: int, at: int, service: _Service, limit: int) -> int:
+def _due(last: _Move, status: int, at: int, service: _Service, limit: int) -> int:
     """The promised date after this move: made at reception, and moved on, as the service has it, when a
     pause has ended."""
     if status == 2 and not last.due:

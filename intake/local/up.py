@@ -19,7 +19,7 @@ import asyncpg
 import click
 import segno
 
-from intake.bulk.loader import Import, Tally
+from intake.bulk.loader import Import, ImportTally
 from intake.clients import ACTIONS, add_client, new_token
 from intake.local import sample
 from lookup import catalogue, schema
@@ -82,7 +82,7 @@ class Secrets:
 
 
 @dataclass(frozen=True)
-class Servers:
+class ServerUrls:
     """Where Postgres (by role) and Redis are."""
 
     postgres: Mapping[str, str]
@@ -121,7 +121,7 @@ def up(directory: Path, *, samples: bool, services: bool = True, archive: bool =
     stack.say("Everything has stopped. The data are kept; `make up` goes on with them.")
 
 
-def _servers(stack: Supervisor, directory: Path, own: Secrets, *, archive: bool) -> Servers:
+def _servers(stack: Supervisor, directory: Path, own: Secrets, *, archive: bool) -> ServerUrls:
     postgres, admin = _postgres(stack, directory, own, archive=archive)
     redis = os.environ.get("HOSO24_REDIS_URL", "")
     if redis:
@@ -132,7 +132,7 @@ def _servers(stack: Supervisor, directory: Path, own: Secrets, *, archive: bool)
         for note in server.notes:
             _say(note)
         redis = server.url
-    return Servers(postgres, redis, admin)
+    return ServerUrls(postgres, redis, admin)
 
 
 def _postgres(
@@ -196,7 +196,7 @@ def _ports(stack: Supervisor) -> dict[str, int]:
     return ports
 
 
-def _environ(servers: Servers, own: Secrets, ports: Mapping[str, int]) -> dict[str, str]:
+def _environ(servers: ServerUrls, own: Secrets, ports: Mapping[str, int]) -> dict[str, str]:
     return {
         "HOSO24_PG_OWNER_URL": servers.postgres["owner"],
         "HOSO24_PG_WRITER_URL": servers.postgres["writer"],
@@ -215,7 +215,7 @@ def _environ(servers: Servers, own: Secrets, ports: Mapping[str, int]) -> dict[s
     }
 
 
-def _prepare_database(stack: Supervisor, servers: Servers, own: Secrets, *, samples: bool) -> None:
+def _prepare_database(stack: Supervisor, servers: ServerUrls, own: Secrets, *, samples: bool) -> None:
     try:
         if servers.admin is not None:
             asyncio.run(_recovered(servers.admin, stack.check))
@@ -242,7 +242,7 @@ async def _recovered(admin_url: str, check: Callable[[], None]) -> None:
         await connection.close()
 
 
-async def _furnish(servers: Servers, own: Secrets, *, samples: bool) -> None:
+async def _furnish(servers: ServerUrls, own: Secrets, *, samples: bool) -> None:
     """The sample catalogue, a client for trying things out, and dossiers if there are none."""
     connection = await asyncpg.connect(servers.postgres["writer"])
     try:
@@ -257,7 +257,7 @@ async def _furnish(servers: Servers, own: Secrets, *, samples: bool) -> None:
         await connection.close()
 
 
-async def _import_samples(connection: Any, keys: KeyRing) -> Tally:
+async def _import_samples(connection: Any, keys: KeyRing) -> ImportTally:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sample.ndjson"
         yesterday = date.today() - timedelta(days=1)
@@ -275,7 +275,7 @@ def _service(name: str, directory: Path, environ: Mapping[str, str], ports: Mapp
     )
 
 
-async def _shown(servers: Servers, own: Secrets) -> list[dict[str, str]]:
+async def _shown(servers: ServerUrls, own: Secrets) -> list[dict[str, str]]:
     """A few dossiers to try, one in process first, each with its lookup key."""
     keys = KeyRing.from_text(os.environ.get("HOSO24_LOOKUP_KEY_SECRETS") or own.lookup_keys)
     connection = await asyncpg.connect(servers.postgres["writer"])
@@ -295,7 +295,7 @@ async def _shown(servers: Servers, own: Secrets) -> list[dict[str, str]]:
 
 def _write(
     directory: Path,
-    servers: Servers,
+    servers: ServerUrls,
     own: Secrets,
     ports: Mapping[str, int],
     environ: Mapping[str, str],

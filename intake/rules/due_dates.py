@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from intake.rules.workdays import promise, shift
+from intake.rules.workdays import due_after, shift
 from lookup.catalogue import Service
 from lookup.dossier import VIETNAM
 from lookup.status import Status
@@ -36,7 +36,7 @@ def dates_after(dossier: Any, after: Status, at: datetime, service: Service | No
     finished_at = dossier["finished_at"]
     if after in (Status.RECEIVED, Status.PROCESSING) and received_at is None:
         received_at = at
-        due_at = promised(service, dossier["service_case"], dossier["channel"], at) or due_at
+        due_at = due_date(service, dossier["service_case"], dossier["channel"], at) or due_at
     elif before.paused and after in _GOES_ON:
         due_at = _due_after_pause(dossier, before, at, service)
     if after is Status.PROCESSING:
@@ -56,15 +56,15 @@ def _due_after_pause(dossier: Any, paused_as: Status, at: datetime, service: Ser
     supplement = paused_as is Status.SUPPLEMENT_REQUIRED
     policy = service.clock_after_supplement if supplement else service.clock_after_suspension
     if policy == "restart":
-        return promised(service, dossier["service_case"], dossier["channel"], at) or due_at
+        return due_date(service, dossier["service_case"], dossier["channel"], at) or due_at
     if policy == "shift" and dossier["paused_at"] is not None:
         return shift(due_at, dossier["paused_at"], at)
     return due_at
 
 
-def promised(service: Service | None, case: str, channel: str, received_at: datetime) -> datetime | None:
+def due_date(service: Service | None, case: str, channel: str, received_at: datetime) -> datetime | None:
     """The date promised for this service in this case, or None where the catalogue has no limit for it."""
     if service is None:
         return None
     limit = service.time_limit(case, channel, received_at.astimezone(VIETNAM).date())
-    return promise(received_at, limit.hours) if limit else None
+    return due_after(received_at, limit.hours) if limit else None

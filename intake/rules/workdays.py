@@ -93,7 +93,7 @@ def effective_start(moment: datetime, hours: OfficeHours = OFFICE_HOURS) -> date
     return local
 
 
-def promise(received_at: datetime, working_hours: int, hours: OfficeHours = OFFICE_HOURS) -> datetime:
+def due_after(received_at: datetime, working_hours: int, hours: OfficeHours = OFFICE_HOURS) -> datetime:
     """The date and time promised for something received then and allowed `working_hours` (eight are a day).
 
     Whole days are counted from the day after reception and keep the time of day; what is left over is

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intake.rules.due_dates import dates_after, promised
+from intake.rules.due_dates import dates_after, due_date
 from intake.rules.workdays import OVERRIDES, add_working_days, is_working_day, working_days_before
 from lookup.catalogue import Service, TimeLimit
 from lookup.dossier import VIETNAM
@@ -140,7 +140,7 @@ def at(text: str) -> datetime:
     ],
 )
 def test_five_working_days_are_five_days_on_which_offices_work(received: str, due: str) -> None:
-    assert promised(FIVE_DAYS, "default", "direct", at(received)) == at(due)
+    assert due_date(FIVE_DAYS, "default", "direct", at(received)) == at(due)
 
 
 def test_time_limit_is_that_of_the_day_in_vietnam() -> None:
@@ -148,8 +148,8 @@ def test_time_limit_is_that_of_the_day_in_vietnam() -> None:
     times = (TimeLimit("any", 40, FIRST, changed), TimeLimit("any", 8, changed))
     service = msgspec.structs.replace(FIVE_DAYS, times=times)
     late = datetime(2026, 6, 30, 16, 59, tzinfo=UTC)
-    assert promised(service, "default", "direct", late) == at("2026-07-08 07:00")
-    assert promised(service, "default", "direct", late + timedelta(minutes=1)) == at("2026-07-02 07:00")
+    assert due_date(service, "default", "direct", late) == at("2026-07-08 07:00")
+    assert due_date(service, "default", "direct", late + timedelta(minutes=1)) == at("2026-07-02 07:00")
 
 
 @pytest.mark.parametrize(

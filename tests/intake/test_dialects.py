@@ -92,8 +92,8 @@ def test_national_form_is_read_whole() -> None:
     assert history.due_at == at("20261022090000")
     assert (history.finished_at, history.returned_at) == (None, None)
     assert (history.applicant.name, history.applicant.id) == ("Nguyễn Văn Mẫu (hư cấu)", "999000000001")
-    assert [stage.status.value for stage in history.stages] == [1, 2, 4]
-    last = history.stages[-1]
+    assert [step.status.value for step in history.steps] == [1, 2, 4]
+    last = history.steps[-1]
     assert (last.at, last.department, last.officer) == (at("20261009100000"), "Phòng Chế độ", "Cán bộ Mẫu")
     assert last.note == "Thẩm định"
     assert not history.irregular
@@ -103,7 +103,7 @@ def test_national_numbers_may_come_as_text() -> None:
     steps = [{"ThoiDiemXuLy": "20261008083000", "TrangThai": "4"}]
     texts = national(TrangThaiHoSo="4", KenhThucHien="1", LoaiDoiTuong="2", TienTrinh=steps)
     history = read_line(line(texts))
-    assert (history.stages[0].status, history.channel, history.applicant.kind) == (Status.PROCESSING, "direct", 2)
+    assert (history.steps[0].status, history.channel, history.applicant.kind) == (Status.PROCESSING, "direct", 2)
 
 
 def test_national_dates_may_be_empty_or_absent() -> None:
@@ -117,12 +117,12 @@ def test_national_dates_may_be_empty_or_absent() -> None:
 @pytest.mark.parametrize("steps", [None, []])
 def test_national_form_without_steps_says_where_the_dossier_stands(steps: Any) -> None:
     history = read_line(line(national(TienTrinh=steps)))
-    assert [(stage.status, stage.at) for stage in history.stages] == [(Status.PROCESSING, at("20261008083000"))]
+    assert [(step.status, step.at) for step in history.steps] == [(Status.PROCESSING, at("20261008083000"))]
 
 
 def test_step_without_a_time_takes_the_submissions() -> None:
     history = read_line(line(national(TienTrinh=[{"ThoiDiemXuLy": "", "TrangThai": 4}])))
-    assert history.stages[0].at == at("20261008083000")
+    assert history.steps[0].at == at("20261008083000")
 
 
 def test_national_ends_are_taken_from_the_last_step_when_they_are_not_said() -> None:
@@ -201,8 +201,8 @@ def test_plain_form_is_read_whole() -> None:
     assert history.submitted_at == at("20261008083000")
     assert history.received_at == at("20261008090000"), "taken from the step, since it is not said"
     assert history.due_at == at("20261022090000")
-    assert [stage.agency for stage in history.stages] == ["G99.01.02", "G99.01.02", "G99.01"]
-    assert history.stages[-1].at == at("20261009100000")
+    assert [step.agency for step in history.steps] == ["G99.01.02", "G99.01.02", "G99.01"]
+    assert history.steps[-1].at == at("20261009100000")
     assert (history.applicant.kind, history.subject) == (1, "Cấp sổ")
     assert not history.irregular
 
@@ -308,7 +308,7 @@ def test_history_that_breaks_the_moves_is_taken_and_marked() -> None:
 
 def test_steps_stay_in_the_order_they_came() -> None:
     steps = [{"ThoiDiemXuLy": stamp, "TrangThai": 4} for stamp in ("20261012083000", "20261009083000")]
-    assert [s.at for s in read_line(line(national(TienTrinh=steps))).stages] == [
+    assert [s.at for s in read_line(line(national(TienTrinh=steps))).steps] == [
         at("20261012083000"),
         at("20261009083000"),
     ]
@@ -331,4 +331,4 @@ def test_absent_may_be_null_in_the_national_form() -> None:
     }
     history = read_line(msgspec.json.encode(form))
     assert (history.returned_at, history.applicant.phone, history.applicant.id) == (None, None, None)
-    assert [stage.status for stage in history.stages] == [Status.RECEIVED]
+    assert [step.status for step in history.steps] == [Status.RECEIVED]

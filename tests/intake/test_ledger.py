@@ -12,7 +12,7 @@ import asyncpg
 import msgspec
 import pytest
 
-from intake.books.ledger import TRY_LOCK, Ledger, Request
+from intake.books.ledger import TRY_LOCK, KeyedRequest, Ledger
 from intake.clients import ACTIONS, Client, OutOfScope, add_client
 from intake.refusals import (
     CannotNumber,
@@ -28,7 +28,7 @@ from intake.refusals import (
     VersionMismatch,
 )
 from intake.rules.requests import InvalidContent, OfficialNumber, Submission, Transition
-from intake.rules.workdays import CALENDAR, promise
+from intake.rules.workdays import CALENDAR, due_after
 from lookup import catalogue, code
 from lookup.catalogue import Catalogue
 from lookup.code import Scheme
@@ -54,16 +54,16 @@ class Office:
 
     async def receive(self, *, key: str | None = None, **fields: Any) -> dict[str, Any]:
         taken = msgspec.convert(submission(**fields), Submission)
-        return await self.ledger.receive(Request.of(self.client, key, "/dossiers", taken), taken, SAMPLE)
+        return await self.ledger.receive(KeyedRequest.of(self.client, key, "/dossiers", taken), taken, SAMPLE)
 
     async def move(self, dossier: str, to: str, *, key: str | None = None, **fields: Any) -> dict[str, Any]:
         move = msgspec.convert({"to": to} | fields, Transition)
-        asked = Request.of(self.client, key, f"{dossier}/transitions", move)
+        asked = KeyedRequest.of(self.client, key, f"{dossier}/transitions", move)
         return await self.ledger.move(asked, code.parse(dossier), move, SAMPLE)
 
     async def bind(self, dossier: str, number: str, *, key: str | None = None, **fields: Any) -> dict[str, Any]:
         bound = OfficialNumber(number, **fields)
-        asked = Request.of(self.client, key, f"{dossier}/official-number", bound)
+        asked = KeyedRequest.of(self.client, key, f"{dossier}/official-number", bound)
         return await self.ledger.bind_number(asked, code.parse(dossier), bound, SAMPLE)
 
 
@@ -128,7 +128,7 @@ async def test_reception_writes_the_dossier_and_its_first_event_together(office:
     stored = await row(owner, answer["code"])
     assert (stored["version"], stored["status"], stored["agency"]) == (1, 2, "G99.01.01")
     assert stored["submitted_at"] == stored["received_at"] == MONDAY
-    assert (stored["due_at"], stored["calendar"]) == (promise(MONDAY, 80), CALENDAR)
+    assert (stored["due_at"], stored["calendar"]) == (due_after(MONDAY, 80), CALENDAR)
     assert msgspec.json.decode(stored["timeline"]) == [
         {"at": "2026-03-16T09:00:00+07:00", "status": "received", "agency": "G99.01.01", "department": "Một cửa"}
     ]
@@ -138,13 +138,13 @@ async def test_reception_writes_the_dossier_and_its_first_event_together(office:
     assert event["occurred_at"] == MONDAY
 
 
-async def test_promised_date_is_printed_as_it_is_stored(office: Office, owner: Any) -> None:
+async def test_due_date_is_printed_as_it_is_stored(office: Office, owner: Any) -> None:
     answer = await office.receive(submitted_at=MONDAY)
     assert answer["due_at"] == "2026-03-30T09:00:00+07:00"
     assert (await row(owner, answer["code"]))["due_at"] == datetime(2026, 3, 30, 2, 0, tzinfo=UTC)
 
 
-async def test_online_dossier_is_submitted_and_promised_anew_once_received(office: Office, owner: Any) -> None:
+async def test_online_dossier_is_submitted_and_due_anew_once_received(office: Office, owner: Any) -> None:
     answer = await office.receive(channel="online", submitted_at=MONDAY)
     assert (answer["status"], answer["received_at"]) == ("submitted", None)
     moved = await office.move(answer["code"], "received", at=MONDAY + timedelta(days=1))
@@ -291,7 +291,7 @@ async def test_clock_starts_anew_after_a_supplement(office: Office) -> None:
 
 
 @pytest.mark.parametrize("paused", ["suspended", "payment_required"])
-async def test_promised_date_moves_by_a_pause_that_is_no_supplement(office: Office, owner: Any, paused: str) -> None:
+async def test_due_date_moves_by_a_pause_that_is_no_supplement(office: Office, owner: Any, paused: str) -> None:
     dossier = (await office.receive(submitted_at=MONDAY))["code"]
     await office.move(dossier, paused, at="2026-03-18T10:00:00+07:00")
     resumed = await office.move(dossier, "processing", at="2026-03-20T14:00:00+07:00")
@@ -324,7 +324,7 @@ async def test_clock_after_a_pause_follows_the_services_policy(database: Databas
         dossier = (await office.receive(submitted_at=MONDAY))["code"]
         await office.move(dossier, "supplement_required", at="2026-03-18T10:00:00+07:00")
         back = msgspec.convert({"to": "processing", "at": "2026-03-20T14:00:00+07:00"}, Transition)
-        request = Request.of(office.client, None, "x", back)
+        request = KeyedRequest.of(office.client, None, "x", back)
         answer = await office.ledger.move(request, code.parse(dossier), back, changed)
     assert answer["due_at"] == due
 

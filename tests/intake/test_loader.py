@@ -13,7 +13,7 @@ import pytest
 
 from intake.books import audit
 from intake.bulk.dialects import REASONS
-from intake.bulk.loader import LONGEST_LINE, Import, Tally
+from intake.bulk.loader import LONGEST_LINE, Import, ImportTally
 from intake.local import sample
 from lookup import code as codes
 from lookup.lookup_key import KeyRing
@@ -63,7 +63,7 @@ def serials_of(path: Path) -> dict[str, int | None]:
     return {code: KEYS.serial(codes.parse(code), key) for code, key in keys_of(path).items()}
 
 
-def adds_up(tally: Tally) -> bool:
+def adds_up(tally: ImportTally) -> bool:
     """Whether every line is in one of the four, and every rejected one has a reason."""
     lines = tally.taken + tally.already_here + tally.rejected + tally.blank
     return tally.line == lines and tally.blank >= 0 and sum(tally.reasons.values()) == tally.rejected
@@ -116,7 +116,7 @@ async def test_interrupted_import_goes_on_where_it_was(database: Database, write
     path = sample_file(tmp_path, 1200, broken=0.02)
     interrupted = await asyncpg.connect(database.writer_url)
 
-    def interrupt(tally: Tally) -> None:
+    def interrupt(tally: ImportTally) -> None:
         if tally.line > 500:
             interrupted.terminate()
 
@@ -145,7 +145,7 @@ class Interrupted(Exception):
 async def test_import_begins_anew_if_its_reject_file_is_another_one(writer: Any, tmp_path: Path, other: bytes) -> None:
     path = sample_file(tmp_path, 600, broken=0.02)
 
-    def interrupt(tally: Tally) -> None:
+    def interrupt(tally: ImportTally) -> None:
         if tally.line > 200:
             raise Interrupted
 
@@ -163,9 +163,9 @@ async def test_import_begins_anew_if_its_reject_file_is_another_one(writer: Any,
 async def test_progress_is_told_after_every_commit_and_adds_up(writer: Any, tmp_path: Path) -> None:
     path = sample_file(tmp_path, 600, broken=0.02)
     path.write_bytes(path.read_bytes().replace(b"\n", b"\n\n", 5))
-    told: list[Tally] = []
+    told: list[ImportTally] = []
 
-    def tell(tally: Tally) -> None:
+    def tell(tally: ImportTally) -> None:
         told.append(replace(tally, reasons=dict(tally.reasons)))
 
     tally = await Import(writer, path, KEYS, tell).run()

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import hoso24
-from intake.maintenance import Plan, Refused, announce, announced, check, earliest_start, withdraw
+from intake.maintenance import NoticeRefused, Plan, announce, announced, check, earliest_start, withdraw
 from lookup.dossier import VIETNAM
 from lookup.maintenance import Part
 from tests.conftest import Database
@@ -40,7 +40,7 @@ def test_first_day_it_may_start_is_seven_working_days_ahead(now: str, days: int,
     assert earliest_start(local(now), days) == date.fromisoformat(earliest)
     first = local(f"{earliest} 00:00")
     check(plan(first), local(now), days)
-    with pytest.raises(Refused, match=f"{days} working days ahead.*{earliest}.*--urgent"):
+    with pytest.raises(NoticeRefused, match=f"{days} working days ahead.*{earliest}.*--urgent"):
         check(plan(first - timedelta(minutes=1)), local(now), days)
     check(plan(first - timedelta(minutes=1), urgent="A hole has to be closed."), local(now), days)
 
@@ -52,9 +52,9 @@ def test_without_days_of_notice_it_may_start_at_once() -> None:
 
 def test_what_cannot_be_is_refused_urgent_or_not() -> None:
     now = local("2026-11-13 10:00")
-    with pytest.raises(Refused, match="end after it starts"):
+    with pytest.raises(NoticeRefused, match="end after it starts"):
         check(plan(now + 999 * HOUR, now + 998 * HOUR, urgent="x"), now, 7)
-    with pytest.raises(Refused, match="over already"):
+    with pytest.raises(NoticeRefused, match="over already"):
         check(plan(now - 3 * HOUR, now - HOUR, urgent="x"), now, 7)
 
 
@@ -82,7 +82,7 @@ async def test_withdrawn_one_is_gone_from_the_list_and_stays_on_record(writer: A
     (row,) = await announced(writer, everything=True)
     assert (row["urgent_reason"], row["withdrawal_reason"]) == ("A test.", "Not needed.")
     for unknown in (number, number + 1):
-        with pytest.raises(Refused, match="hoso24 maintenance list"):
+        with pytest.raises(NoticeRefused, match="hoso24 maintenance list"):
             await withdraw(writer, unknown, by="two", reason="Again.")
 
 
@@ -140,7 +140,7 @@ async def test_parts_in_the_database_are_those_in_the_code(owner: Any) -> None:
 
 async def test_text_that_is_too_long_is_refused_in_a_sentence(writer: Any) -> None:
     long = plan(datetime.now(UTC) + HOUR, urgent="A test.")._replace(text_en="x" * 501)
-    with pytest.raises(Refused, match="told in both languages"):
+    with pytest.raises(NoticeRefused, match="told in both languages"):
         await announce(writer, long, by="one", notice_days=7)
 
 

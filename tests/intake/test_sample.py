@@ -162,7 +162,7 @@ def test_offices_work_in_office_hours_and_the_portal_always() -> None:
     assert {at.weekday() for at in online} == set(range(7))
 
 
-def test_promised_date_is_a_time_limit_of_the_service_after_reception() -> None:
+def test_due_date_is_a_time_limit_of_the_service_after_reception() -> None:
     vietnam = holidays.country_holidays("VN", years=range(2025, 2028))
     limits = {s["code"]: {time["hours"] // 8 for time in s["times"]} for s in catalogue("services")}
     plain = [d for d in the_sample() if d["NgayHenTra"] and not any(s.paused for s in statuses(d))]
@@ -183,18 +183,18 @@ def test_a_supplement_starts_the_clock_again() -> None:
         assert entry["NgayHenTraMoi"][8:] == entry["NgayTiepNhanBoSung"][8:]
 
 
-def test_promised_date_moves_when_a_pause_has_ended_and_never_otherwise() -> None:
+def test_due_date_moves_when_a_pause_has_ended_and_never_otherwise() -> None:
     resumed = {Status.RECEIVED, Status.PROCESSING, Status.COMPLETED}
     for dossier in the_sample():
         for before, after in pairwise(dossier["TienTrinh"]):
             was, now = (Status(int(step["TrangThai"])) for step in (before, after))
-            promise, moved = before["NgayKetThucTheoQuyDinh"], after["NgayKetThucTheoQuyDinh"]
-            if not promise:
+            due, moved = before["NgayKetThucTheoQuyDinh"], after["NgayKetThucTheoQuyDinh"]
+            if not due:
                 assert bool(moved) == (now is Status.RECEIVED)
             elif was.paused and now in resumed:
-                assert moved > promise
+                assert moved > due
             elif not was.paused:
-                assert moved == promise
+                assert moved == due
 
 
 def test_supplements_are_listed_when_asked_for() -> None:

@@ -1,4 +1,4 @@
-"""Working days, office hours and promised dates, against announced calendars and against a plain count of minutes."""
+"""Working days, office hours and due dates, against announced calendars and against a plain count of minutes."""
 
 from datetime import UTC, date, datetime, time, timedelta
 
@@ -10,9 +10,9 @@ from intake.rules.workdays import (
     OVERRIDES,
     OfficeHours,
     add_working_days,
+    due_after,
     effective_start,
     is_working_day,
-    promise,
     shift,
     working_days_before,
 )
@@ -89,7 +89,7 @@ def test_swapped_days_and_holidays_are_known(day: str, working: bool) -> None:
     assert is_working_day(date.fromisoformat(day)) is working
 
 
-def test_swapped_days_count_when_a_date_is_promised() -> None:
+def test_swapped_days_count_towards_a_due_date() -> None:
     assert add_working_days(date(2025, 12, 31), 1) == date(2026, 1, 5)
     assert add_working_days(date(2026, 1, 8), 2) == date(2026, 1, 10)
 
@@ -144,35 +144,35 @@ def test_work_begins_by_the_clock_of_vietnam() -> None:
         ("2026-11-16 09:00", 7, "2026-11-17 08:00"),
     ],
 )
-def test_promised_date_is_whole_days_and_then_what_is_left_in_office_hours(received: str, hours: int, due: str) -> None:
+def test_due_date_is_whole_days_and_then_what_is_left_in_office_hours(received: str, hours: int, due: str) -> None:
     # 17:00 and 07:00 of the next working day are the same moment of work.
-    promised = promise(at(received), hours)
-    assert at(due) in (promised, effective_start(promised))
-    assert promised.utcoffset() == timedelta(hours=7)
+    counted = due_after(at(received), hours)
+    assert at(due) in (counted, effective_start(counted))
+    assert counted.utcoffset() == timedelta(hours=7)
 
 
 def test_agency_with_hours_of_its_own_is_counted_by_them() -> None:
     late = OfficeHours(opens=time(8, 0), lunch=time(12, 0), resumes=time(13, 0), closes=time(17, 0))
-    assert promise(at("2026-11-16 07:10"), 2, late) == at("2026-11-16 10:00")
-    assert promise(at("2026-11-16 11:00"), 2, late) == at("2026-11-16 14:00")
+    assert due_after(at("2026-11-16 07:10"), 2, late) == at("2026-11-16 10:00")
+    assert due_after(at("2026-11-16 11:00"), 2, late) == at("2026-11-16 14:00")
 
 
 @given(moments, hours)
-def test_promised_date_is_a_working_moment_after_reception(received: datetime, allowed: int) -> None:
-    due = promise(received, allowed)
+def test_due_date_is_a_working_moment_after_reception(received: datetime, allowed: int) -> None:
+    due = due_after(received, allowed)
     assert is_working_moment(due)
     assert due > received
 
 
 @given(moments, hours)
-def test_promise_gives_exactly_the_office_time_allowed(received: datetime, allowed: int) -> None:
-    assert office_time(received, promise(received, allowed)) == timedelta(hours=allowed)
+def test_due_date_leaves_exactly_the_office_time_allowed(received: datetime, allowed: int) -> None:
+    assert office_time(received, due_after(received, allowed)) == timedelta(hours=allowed)
 
 
 @given(moments, moments, hours)
-def test_who_comes_later_is_promised_no_earlier_date(one: datetime, other: datetime, allowed: int) -> None:
+def test_later_reception_has_no_earlier_due_date(one: datetime, other: datetime, allowed: int) -> None:
     first, second = sorted((one, other))
-    assert promise(first, allowed) <= promise(second, allowed)
+    assert due_after(first, allowed) <= due_after(second, allowed)
 
 
 @pytest.mark.parametrize(
@@ -189,13 +189,13 @@ def test_who_comes_later_is_promised_no_earlier_date(one: datetime, other: datet
         ("2026-11-29 10:00", "2026-11-16 08:00", "2026-11-17 08:00", "2026-12-01 07:00"),
     ],
 )
-def test_pause_moves_the_promised_date_by_its_office_time(due: str, paused: str, resumed: str, moved: str) -> None:
+def test_pause_moves_the_due_date_by_its_office_time(due: str, paused: str, resumed: str, moved: str) -> None:
     assert shift(at(due), at(paused), at(resumed)) == at(moved)
 
 
 @given(moments, hours, moments)
 def test_pause_of_no_length_moves_nothing(received: datetime, allowed: int, paused: datetime) -> None:
-    due = promise(received, allowed)
+    due = due_after(received, allowed)
     assert shift(due, paused, paused) == due
     assert shift(due, paused, paused - DAY) == due
 
@@ -204,7 +204,7 @@ def test_pause_of_no_length_moves_nothing(received: datetime, allowed: int, paus
 def test_shifted_date_is_a_working_moment_that_much_later(
     received: datetime, allowed: int, pause: tuple[datetime, datetime]
 ) -> None:
-    due = promise(received, allowed)
+    due = due_after(received, allowed)
     moved = shift(due, *pause)
     assert is_working_moment(moved)
     assert office_time(due, moved) == office_time(*pause)
@@ -214,7 +214,7 @@ def test_shifted_date_is_a_working_moment_that_much_later(
 def test_two_pauses_on_end_move_as_far_as_one(
     received: datetime, allowed: int, pause: tuple[datetime, datetime], more: int
 ) -> None:
-    due, (paused, resumed) = promise(received, allowed), pause
+    due, (paused, resumed) = due_after(received, allowed), pause
     later = resumed + timedelta(minutes=more)
     in_two = shift(shift(due, paused, resumed), resumed, later)
     assert effective_start(in_two) == effective_start(shift(due, paused, later))

@@ -43,7 +43,7 @@ REASONS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class HistoryStep:
     """One step of a history."""
 
     at: datetime
@@ -68,7 +68,7 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """A dossier from its submission to where it stands, oldest stage first; never empty."""
+    """A dossier from its submission to where it stands, oldest step first; never empty."""
 
     code: DossierCode
     agency: str
@@ -82,14 +82,14 @@ class History:
     returned_at: datetime | None
     applicant: Person
     subject: str | None
-    stages: tuple[Stage, ...]
+    steps: tuple[HistoryStep, ...]
 
     @property
     def irregular(self) -> bool:
-        """Whether some stage does not follow from the one before by the usual moves; no reason to refuse it."""
+        """Whether some step does not follow from the one before by the usual moves; no reason to refuse it."""
         return any(
             not before.status.may_become(after.status)
-            for before, after in zip(self.stages, self.stages[1:], strict=False)
+            for before, after in zip(self.steps, self.steps[1:], strict=False)
         )
 
 
@@ -116,7 +116,7 @@ def read_line(line: bytes) -> History:
 def _plausible(history: History) -> History:
     """The history, unless one of its dates is one nobody can mean; the ends of time cannot even be turned into UTC."""
     said = (history.submitted_at, history.received_at, history.due_at, history.finished_at, history.returned_at)
-    for moment in (*said, *(stage.at for stage in history.stages)):
+    for moment in (*said, *(step.at for step in history.steps)):
         if moment is not None and moment.year not in YEARS:
             raise Refused("bad_date", f"{moment.isoformat()} is no date of a dossier")
     return history

@@ -13,7 +13,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from intake.bulk.dialects import History, Person, Refused, Stage
+from intake.bulk.dialects import History, HistoryStep, Person, Refused
 from lookup import code as codes
 from lookup.dossier import VIETNAM
 from lookup.status import Status
@@ -32,7 +32,7 @@ class Identity(msgspec.Struct):
     number: _Short | None = msgspec.field(name="SoDinhDanh", default=None)
 
 
-class Progress(msgspec.Struct):
+class ProgressEntry(msgspec.Struct):
     """One entry of TienTrinh."""
 
     at: str = msgspec.field(name="ThoiDiemXuLy")
@@ -63,7 +63,7 @@ class NationalDossier(msgspec.Struct):
     finished: str | None = msgspec.field(name="NgayKetThucXuLy", default=None)
     returned: str | None = msgspec.field(name="NgayTra", default=None)
     refused: str | None = msgspec.field(name="NgayTuChoi", default=None)
-    progress: list[Progress] | None = msgspec.field(name="TienTrinh", default=None)
+    progress: list[ProgressEntry] | None = msgspec.field(name="TienTrinh", default=None)
 
 
 _decoder = msgspec.json.Decoder(NationalDossier, strict=False)
@@ -83,8 +83,8 @@ def read(line: bytes) -> History:
     submitted = _date("NgayNopHoSo", form.submitted)
     if submitted is None:
         raise Refused("bad_date", "NgayNopHoSo: a dossier has a date of submission")
-    stages = _stages(form, status, submitted)
-    last = stages[-1]
+    steps = _steps(form, status, submitted)
+    last = steps[-1]
     finished = _date("NgayKetThucXuLy", form.finished)
     returned = _date("NgayTra", form.returned)
     due = _date("NgayHenTra", form.due)
@@ -111,13 +111,13 @@ def read(line: bytes) -> History:
             address=None,
         ),
         subject=form.subject or None,
-        stages=stages,
+        steps=steps,
     )
 
 
-def _stages(form: NationalDossier, status: Status, submitted: datetime) -> tuple[Stage, ...]:
-    stages = tuple(
-        Stage(
+def _steps(form: NationalDossier, status: Status, submitted: datetime) -> tuple[HistoryStep, ...]:
+    steps = tuple(
+        HistoryStep(
             at=_date("ThoiDiemXuLy", entry.at) or submitted,
             status=_status(entry.status),
             agency=form.agency,
@@ -127,14 +127,14 @@ def _stages(form: NationalDossier, status: Status, submitted: datetime) -> tuple
         )
         for entry in form.progress or ()
     )
-    if not stages:  # some systems send where a dossier stands and no history
-        return (Stage(submitted, status, form.agency, None, None, None),)
-    if stages[-1].status is not status:
+    if not steps:  # some systems send where a dossier stands and no history
+        return (HistoryStep(submitted, status, form.agency, None, None, None),)
+    if steps[-1].status is not status:
         raise Refused(
             "history_disagrees",
-            f"TrangThaiHoSo is {status.value}, the last TrangThai is {stages[-1].status.value}",
+            f"TrangThaiHoSo is {status.value}, the last TrangThai is {steps[-1].status.value}",
         )
-    return stages
+    return steps
 
 
 def _status(number: int) -> Status:

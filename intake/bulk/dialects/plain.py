@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from intake.bulk.dialects import History, Person, Refused, Stage
+from intake.bulk.dialects import History, HistoryStep, Person, Refused
 from intake.rules.requests import Applicant, Line, Moment, Text, Word
 from lookup import code as codes
 from lookup.status import Status
@@ -56,8 +56,8 @@ def read(line: bytes) -> History:
         raise Refused("malformed_code", error.detail) from None
     if form.due_at is not None and form.due_at < form.submitted_at:
         raise Refused("dates_out_of_order", "due_at lies before submitted_at")
-    stages = tuple(
-        Stage(
+    steps = tuple(
+        HistoryStep(
             step.at,
             _status(step.status),
             step.agency or form.agency,
@@ -67,7 +67,7 @@ def read(line: bytes) -> History:
         )
         for step in form.steps
     )
-    status, last = stages[-1].status, stages[-1].at
+    status, last = steps[-1].status, steps[-1].at
     applicant = form.applicant
     return History(
         code=code,
@@ -76,7 +76,7 @@ def read(line: bytes) -> History:
         service_case=form.service_case,
         channel=form.channel,
         submitted_at=form.submitted_at,
-        received_at=form.received_at or next((s.at for s in stages if s.status is Status.RECEIVED), None),
+        received_at=form.received_at or next((s.at for s in steps if s.status is Status.RECEIVED), None),
         due_at=form.due_at,
         finished_at=(form.finished_at or last) if status in (Status.COMPLETED, Status.RETURNED) else None,
         returned_at=(form.returned_at or last) if status is Status.RETURNED else None,
@@ -84,7 +84,7 @@ def read(line: bytes) -> History:
             applicant.kind, applicant.name, applicant.id, applicant.phone, applicant.email, applicant.address
         ),
         subject=form.subject,
-        stages=stages,
+        steps=steps,
     )
 
 
