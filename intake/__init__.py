@@ -1,1 +1,1 @@
-"""Accepts dossiers and status changes from those who own them, and tells the lookup about each change."""
+"""Accepts dossiers and status changes from agencies and portals, and passes each change on to the lookup."""

@@ -1,4 +1,4 @@
-"""The intake's JSON: receive a dossier, move it, bind its official number, look at it as an officer."""
+"""The intake's JSON API: receive a dossier, move it, bind its official number, read it as an officer."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class IntakeApi:
-    """Where desks, portals and business systems hand things in. Each method is one endpoint."""
+    """The endpoints for desks, portals and business systems; each method is one endpoint."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class IntakeApi:
         ]
 
     async def receive(self, request: web.Request) -> web.StreamResponse:
-        """Take a dossier in: 201 with code, lookup key, promised date, version and receipt."""
+        """Receive a dossier: 201 with code, lookup key, status, due date, version and receipt."""
         client = await self._client(request)
         submission = read(await read_body(request), Submission)
         asked = KeyedRequest.of(client, _idempotency_key(request), request.path, submission)
@@ -76,7 +76,7 @@ class IntakeApi:
         return _json(body, status=201, headers={"Location": f"/api/v1/dossiers/{code.path}"})
 
     async def move(self, request: web.Request) -> web.StreamResponse:
-        """Move a dossier: 200 with the new version; 409 with the allowed moves, 412 on another version."""
+        """Move a dossier: 200 with the new version; 409 with the allowed moves, 412 if the version is another."""
         client = await self._client(request)
         code = codes.parse(request.match_info["code"])
         transition = read(await read_body(request), Transition)
@@ -92,7 +92,7 @@ class IntakeApi:
         return _json(await self._ledger.bind_number(asked, code, bound, await self._catalogue.get()))
 
     async def officers_view(self, request: web.Request) -> web.StreamResponse:
-        """The dossier with its applicant, for a client whose scope covers the agency that holds it."""
+        """The dossier with its applicant: 200 for a client whose scope covers the agency that has the dossier."""
         client = await self._client(request)
         code = codes.parse(request.match_info["code"])
         row = await self._ledger.officers_view(code)
@@ -128,7 +128,7 @@ def _officers_view(row: Any) -> dict[str, Any]:
 
 
 def _idempotency_key(request: web.Request) -> str | None:
-    """The key as sent: quoted (as the IETF draft has it) or bare."""
+    """The key without its quotes: it may be quoted (as in the IETF draft) or bare. Raises InvalidContent."""
     key = request.headers.get(IDEMPOTENCY_KEY)
     if key is None:
         return None
@@ -136,7 +136,7 @@ def _idempotency_key(request: web.Request) -> str | None:
     if len(key) >= 2 and key[0] == key[-1] == '"':
         key = key[1:-1]
     if not 1 <= len(key) <= 255 or not key.isascii() or not key.isprintable():
-        raise InvalidContent(f"{IDEMPOTENCY_KEY}: 1 to 255 printable ASCII characters")
+        raise InvalidContent(f"{IDEMPOTENCY_KEY}: a key has 1 to 255 printable ASCII characters")
     return key
 
 

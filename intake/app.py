@@ -1,4 +1,4 @@
-"""All wiring of the intake and of the relay on one screen."""
+"""Builds and runs an intake process and a relay process."""
 
 import asyncio
 import logging
@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 
 
 async def build(settings: IntakeSettings) -> Running:
-    """The intake, connected to nothing yet. Raises WrongSchema if Postgres answers with another schema."""
-    log.info("the settings in effect", extra={"settings": describe(settings)})
+    """The intake. An unavailable PostgreSQL does not keep it from starting. Raises WrongSchema for another schema."""
+    log.info("The settings in effect", extra={"settings": describe(settings)})
     postgres = Postgres(
         "postgres",
         settings.pg_url.reveal,
@@ -58,8 +58,8 @@ async def build(settings: IntakeSettings) -> Running:
 
 
 async def build_relay(settings: RelaySettings) -> Running:
-    """A relay: no public port, one task that leads when it can."""
-    log.info("the settings in effect", extra={"settings": describe(settings)})
+    """A relay: one task that leads when it can, and no public port."""
+    log.info("The settings in effect", extra={"settings": describe(settings)})
     redis = Redis("redis", settings.redis_url.reveal, size=2, deadline=max(1.0, settings.redis_deadline))
     cache = Cache(redis)
     relay = Relay(settings.pg_url.reveal, cache, record_ttl=int(settings.hard_age))
@@ -67,28 +67,28 @@ async def build_relay(settings: RelaySettings) -> Running:
 
 
 class _Watch:
-    """Checks the schema and keeps the catalogue current; an absent Postgres is no reason not to start."""
+    """Checks the schema and refreshes the catalogue; goes on while PostgreSQL is unavailable."""
 
     def __init__(self, postgres: Postgres, catalogue: CatalogueCopy) -> None:
         self._postgres = postgres
         self._catalogue = catalogue
 
     async def schema_version(self) -> int:
-        """The schema's version; raises Unavailable when Postgres cannot be asked."""
+        """The version of the schema. Raises Unavailable."""
         (row,) = await self._postgres.fetch(schema.STATE)
         return int(row["version"])
 
     async def look(self) -> None:
-        """Once. Raises WrongSchema."""
+        """Check and refresh once. Raises WrongSchema."""
         try:
             (row,) = await self._postgres.fetch(schema.STATE)
             schema.check(row["version"], row["asks_for"])
             await self._catalogue.refresh()
         except Unavailable:
-            log.info("postgres cannot be asked yet; the catalogue stays as it is")
+            log.info("PostgreSQL is unavailable; the catalogue stays as it was last read")
 
     async def run(self) -> None:
-        """For ever: every minute, and every second until it has succeeded once."""
+        """Check and refresh every minute; every second until the first success. Raises WrongSchema."""
         while True:
             await asyncio.sleep(60 if self._catalogue.known else 1)
             await self.look()

@@ -1,7 +1,7 @@
-"""Which caller is this, what may it do, and which dossiers may it touch?
+"""The clients of the intake: authentication, permitted actions and scope.
 
-A client is a desk, a portal or a business system. Its token is shown once, when it is made; the database
-keeps a hash. Its scope is an agency with everything below it, and a set of actions.
+A client is a desk, a portal or a business system. Its token is shown once, when it is made; the database stores a hash.
+Its scope is an agency with all agencies below it.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ _TOKEN = re.compile(r"h24_([a-z0-9-]{1,40})_([A-Za-z0-9_-]{43})", re.ASCII)
 
 
 class Unauthenticated(Refusal):
-    """No token, a malformed one, or one that is not, or no longer, valid."""
+    """The token is missing, malformed, unknown or no longer valid."""
 
     kind = Kind.UNAUTHENTICATED
     code = "unauthenticated"
@@ -45,7 +45,7 @@ class Unauthenticated(Refusal):
 
 
 class OutOfScope(Refusal):
-    """The client is known, but this agency or this action is not among what it was given."""
+    """The client is known, but the action or the agency is not permitted to it."""
 
     kind = Kind.FORBIDDEN
     code = "out_of_scope"
@@ -55,7 +55,7 @@ class OutOfScope(Refusal):
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """An authenticated caller."""
+    """An authenticated client. `agency` is the top of its scope."""
 
     id: str
     name: str
@@ -65,13 +65,15 @@ class Client:
     def require(self, action: str, agency: str, catalogue: Catalogue) -> None:
         """Raise OutOfScope unless this client may do this for this agency."""
         if action not in self.actions:
-            raise OutOfScope(f"This client has no permission to {action}.")
+            raise OutOfScope(f"This client may not {action}; it may: {', '.join(sorted(self.actions))}.")
         if not catalogue.within(agency, self.agency):
-            raise OutOfScope(f"Agency {agency} is not {self.agency} and not below it.")
+            raise OutOfScope(
+                f"Agency {agency} is outside the scope of this client, which is {self.agency} and all below it."
+            )
 
 
 async def authenticate(authorization: str | None, postgres: Postgres) -> Client:
-    """The client behind an Authorization header. Raises Unauthenticated, or Unavailable when it cannot be checked."""
+    """The client of an Authorization header. Raises Unauthenticated, or Unavailable if the token cannot be checked."""
     scheme, _, token = (authorization or "").partition(" ")
     match = _TOKEN.fullmatch(token.strip())
     if scheme.lower() != "bearer" or match is None:
@@ -86,7 +88,10 @@ async def authenticate(authorization: str | None, postgres: Postgres) -> Client:
 async def add_client(
     connection: Any, client_id: str, name: str, agency: str, actions: tuple[str, ...], token: str | None = None
 ) -> str:
-    """Make a client, or give an existing one a new token; returns the token, which is not stored anywhere."""
+    """Add a client, or give an existing client a new token; returns the token, which is not stored.
+
+    Raises ValueError for a malformed id or token, and what the connection raises.
+    """
     token = token or new_token(client_id)
     if not _TOKEN.fullmatch(token):
         raise ValueError("A client's id has 1 to 40 lower-case letters, digits and dashes.")
@@ -95,7 +100,7 @@ async def add_client(
 
 
 def new_token(client_id: str) -> str:
-    """A token for this client that nobody has had yet: 256 random bits behind its id."""
+    """A new random token for this client: its id and 256 random bits."""
     return f"h24_{client_id}_{secrets.token_urlsafe(32)}"
 
 

@@ -1,4 +1,4 @@
-"""What the doctor examines of the relay: who leads, and whether the stream ends where the log knows it."""
+"""The doctor's checks of the relay: its leadership, and whether the event log continues where the stream ends."""
 
 from collections.abc import Iterator
 
@@ -25,8 +25,8 @@ SELECT session.pid, session.usename::text AS role
 
 
 def checks(database: DatabaseServers, redis: Redis | None) -> Iterator[Check]:
-    """The relay's leadership, and with Redis and a role that may read the log, whether PostgreSQL has gone back in time
-    behind its back."""
+    """The checks that these servers allow: the log is compared with the stream only with Redis and a role that may read
+    the log."""
     yield Check("relay", lambda: _leader(database))
     if redis is not None and any(server.role in (RELAY, WRITER) for server in database.all):
         yield Check("log", lambda: _log(database, Cache(redis)))
@@ -37,21 +37,25 @@ async def _leader(database: DatabaseServers) -> list[Finding]:
     rows = await primary.fetch(LEADER, LEADERS_LOCK)
     if not rows:
         step = "Start a relay: `hoso24 relay`, or `kubectl rollout restart deployment/relay`."
-        return [Finding("relay", Verdict.WRONG, "none leads: no change reaches the caches", step)]
+        return [Finding("relay", Verdict.WRONG, "no relay leads: no change reaches the caches", step)]
     if rows[0]["role"] != RELAY:
-        step = f"Let HOSO24_PG_RELAY_URL log in as {RELAY}: its timeouts end a leader that was stopped."
-        return [Finding("relay", Verdict.WRONG, f"one leads as {rows[0]['role']}", step)]
-    return [Finding("relay", Verdict.OK, f"one leads, session {rows[0]['pid']}")]
+        step = f"Use the role {RELAY} in HOSO24_PG_RELAY_URL: its timeouts end a leader that was stopped."
+        return [Finding("relay", Verdict.WRONG, f"the leader uses the role {rows[0]['role']}", step)]
+    return [Finding("relay", Verdict.OK, f"a relay leads, session {rows[0]['pid']}")]
 
 
 async def _log(database: DatabaseServers, cache: Cache) -> list[Finding]:
-    """Whether the log goes on where the stream ends; if not, the relay halts for the same reason."""
+    """Whether the log continues where the stream ends; if not, the relay halts for the same reason."""
     primary = await database.primary(RELAY, WRITER)
     (present,) = await primary.fetch(PRESENT)
     tail = await lost_tail.find(primary, cache, present["epoch"])
     if tail.fault:
-        step = "Follow docs/runbooks/restore.md: keep what `hoso24 cache lost` prints, then run `hoso24 cache renew`."
+        step = "Follow docs/runbooks/restore.md: save the output of `hoso24 cache lost`, then run `hoso24 cache renew`."
         return [Finding("log", Verdict.WRONG, str(tail), step)]
     if not tail.last:
-        return [Finding("log", Verdict.OK, "the stream is empty, and begins ten minutes back")]
-    return [Finding("log", Verdict.OK, f"goes on where the stream ends, {tail.last}")]
+        return [
+            Finding(
+                "log", Verdict.OK, "the stream is empty; a relay starts it with the changes of the last ten minutes"
+            )
+        ]
+    return [Finding("log", Verdict.OK, f"continues where the stream ends, at {tail.last}")]

@@ -1,7 +1,8 @@
-"""Announcing maintenance as the regulation asks for, and taking an announcement back.
+"""Notices of planned maintenance: announce, list and withdraw them.
 
-Decree 224/2026 art. 13: at least seven working days ahead and with the time of return, except in cases of force
-majeure. A later one is refused unless a reason is given, which stays on record with it. The table is only appended to.
+Decree 224/2026 art. 13: maintenance is announced at least seven working days ahead, with the time of its end, except in
+cases of force majeure. A later announcement is refused unless it has a reason, which is stored with it. Notices and
+withdrawals are only inserted, never changed.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,7 +31,7 @@ SELECT number, starts_at, ends_at, affects, text_vi, text_en, announced_at, anno
  ORDER BY starts_at, number
 """
 
-# What is over cannot be taken back any more, and nothing is taken back twice.
+# A notice that is over cannot be withdrawn, and a notice cannot be withdrawn twice.
 WITHDRAW = """
 INSERT INTO maintenance_withdrawal (number, withdrawn_by, reason)
 SELECT number, $2, $3
@@ -43,11 +44,11 @@ RETURNING number
 
 
 class NoticeRefused(Exception):
-    """An announcement or withdrawal that cannot be; the message says why and what can."""
+    """An announcement or withdrawal that is not possible; the message says why, and what is possible."""
 
 
 class Plan(NamedTuple):
-    """What is to be announced. `urgent_reason`: why it comes at short notice, None for one that does not."""
+    """The maintenance to announce. `urgent_reason` says why it is announced at short notice; None if it is not."""
 
     starts_at: datetime
     ends_at: datetime
@@ -58,9 +59,9 @@ class Plan(NamedTuple):
 
 
 async def announce(connection: Any, plan: Plan, *, by: str, notice_days: int) -> int:
-    """Announce it; the notice's number. Raises NoticeRefused for one that begins too soon, or that cannot be.
+    """Announce the maintenance; returns the number of the notice. Raises NoticeRefused.
 
-    `notice_days`: how many working days ahead it has to be announced.
+    `notice_days` is the number of working days between the announcement and the start.
     """
     now = await connection.fetchval("SELECT now()")
     check(plan, now, notice_days)
@@ -71,25 +72,27 @@ async def announce(connection: Any, plan: Plan, *, by: str, notice_days: int) ->
     try:
         return int(await connection.fetchval(ANNOUNCE, *arguments))
     except asyncpg.CheckViolationError as violated:
-        raise NoticeRefused(f"It cannot be: {str(violated.constraint_name).replace('_', ' ')}.") from violated
+        raise NoticeRefused(
+            f"The database refuses the notice: {str(violated.constraint_name).replace('_', ' ')}."
+        ) from violated
 
 
 def check(plan: Plan, now: datetime, notice_days: int) -> None:
-    """Raise NoticeRefused unless this may be announced now."""
+    """Raise NoticeRefused unless this maintenance may be announced now."""
     if plan.ends_at <= plan.starts_at:
-        raise NoticeRefused("It has to end after it starts.")
+        raise NoticeRefused("Maintenance has to end after it starts.")
     if plan.ends_at <= now:
-        raise NoticeRefused("It would be over already.")
+        raise NoticeRefused("This maintenance is over already.")
     earliest = earliest_start(now, notice_days)
     if _day(plan.starts_at) < earliest and not plan.urgent_reason:
         raise NoticeRefused(
             f"It starts on {_day(plan.starts_at):%Y-%m-%d}, less than {notice_days} working days ahead: the earliest "
-            f"day is {earliest:%Y-%m-%d}. If it cannot wait, say why with --urgent REASON."
+            f"day is {earliest:%Y-%m-%d}. If it is urgent, give the reason with --urgent REASON."
         )
 
 
 def earliest_start(now: datetime, notice_days: int) -> date:
-    """The first day on which maintenance announced now may start; today does not count."""
+    """The first day on which maintenance that is announced now may start. Today does not count."""
     return add_working_days(_day(now), notice_days)
 
 
@@ -97,20 +100,20 @@ async def withdraw(connection: Any, number: int, *, by: str, reason: str) -> Non
     """Withdraw a notice. Raises NoticeRefused unless the notice exists, is not over and not withdrawn yet."""
     if await connection.fetchval(WITHDRAW, number, by, reason) is None:
         raise NoticeRefused(
-            f"There is no notice {number} that is not over and not withdrawn: see `hoso24 maintenance list`."
+            f"There is no notice {number}, or it is over or withdrawn already: see `hoso24 maintenance list --all`."
         )
 
 
 async def announced(connection: Any, *, everything: bool) -> list[Any]:
-    """The notices that are not over and not withdrawn, or with `everything` all there ever were, by their start."""
+    """The notices that are not over and not withdrawn, or with `everything` all notices, ordered by their start."""
     rows: list[Any] = await connection.fetch(ANNOUNCED, everything)
     return rows
 
 
 def table(rows: Iterable[Any]) -> Table:
-    """The notices for people, times on a Vietnamese clock."""
+    """The notices as a table for a terminal, times in UTC+7."""
     table = Table(title="Maintenance (UTC+7)", title_justify="left", show_lines=True)
-    for column, ratio in (("no.", None), ("state", None), ("from, to", None), ("affects", None), ("what is said", 1)):
+    for column, ratio in (("no.", None), ("state", None), ("from, to", None), ("affects", None), ("text", 1)):
         table.add_column(column, overflow="fold", ratio=ratio)
     for row in rows:
         when = f"{_clock(row['starts_at'])}\n{_clock(row['ends_at'])}"
@@ -119,7 +122,7 @@ def table(rows: Iterable[Any]) -> Table:
 
 
 def _said(row: Any) -> Iterator[str]:
-    """What citizens read, and below it what is on record."""
+    """The public texts, and below them what is stored and not public."""
     yield row["text_vi"]
     yield row["text_en"]
     yield f"– announced {_clock(row['announced_at'])} by {row['announced_by']}"

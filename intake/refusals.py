@@ -1,10 +1,10 @@
-"""Why the ledger says no: a closed set, each with a stable code and a sentence in both languages."""
+"""The refusals of the ledger, each with a stable code and a title in both languages."""
 
 from ops.errors import Kind, Refusal, Unavailable
 
 
 class StillRunning(Refusal):
-    """The first request under this idempotency key has not ended yet."""
+    """The first request with this idempotency key has not ended yet."""
 
     kind = Kind.CONFLICT
     code = "still_running"
@@ -22,7 +22,7 @@ class KeyReused(Refusal):
 
 
 class OutcomeUnknown(Unavailable):
-    """The deadline passed while the database was committing; a repeat with the same key tells what became of it."""
+    """The deadline passed before the transaction ended; a repeat with the same key returns the outcome."""
 
     code = "outcome_unknown"
     title = "It is not known yet whether this was recorded. Repeat the request with the same Idempotency-Key."
@@ -48,7 +48,7 @@ class UnknownAgency(Refusal):
 
 
 class CannotNumber(Refusal):
-    """The agency's identifier does not fit the scheme in which dossiers are numbered here."""
+    """The agency's identifier does not fit the scheme of new codes."""
 
     kind = Kind.UNPROCESSABLE
     code = "agency_cannot_number"
@@ -66,7 +66,7 @@ class UnknownService(Refusal):
 
 
 class MoveNotAllowed(Refusal):
-    """A dossier in this status does not become that; `allowed` lists what it may become."""
+    """A dossier in this status cannot take the requested status; `allowed` lists those that it can take."""
 
     kind = Kind.CONFLICT
     code = "move_not_allowed"
@@ -75,7 +75,7 @@ class MoveNotAllowed(Refusal):
 
 
 class TimelineFull(Refusal):
-    """The dossier's public timeline has reached the size one read may have."""
+    """The dossier's public timeline has reached its largest size."""
 
     kind = Kind.CONFLICT
     code = "timeline_full"
@@ -84,7 +84,7 @@ class TimelineFull(Refusal):
 
 
 class VersionMismatch(Refusal):
-    """The dossier has moved on since the caller last saw it; `version` is where it stands."""
+    """The dossier has another version than the client expects; `version` is the present version."""
 
     kind = Kind.PRECONDITION
     code = "version_mismatch"

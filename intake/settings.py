@@ -1,4 +1,4 @@
-"""Everything that can be set from outside, for intake, relay and imports."""
+"""The settings of intake, relay, imports and maintenance notices."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -12,12 +12,12 @@ from ops.settings import setting
 
 @dataclass(frozen=True, kw_only=True)
 class WriterSettings(KeySettings, WriterUrl):
-    """What everything that writes dossiers needs."""
+    """The settings of every process that writes dossiers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class IntakeSettings(WriterSettings, ReceiptSettings, PoolerSettings, PublicSettings):
-    """The intake's settings."""
+    """The settings of an intake process."""
 
     port: Port = setting("HOSO24_INTAKE_PORT", default=8090, doc="Public port of the intake.")
     admin_port: Port = setting("HOSO24_INTAKE_ADMIN_PORT", default=8091, doc="Port of the intake's probes and metrics.")
@@ -38,14 +38,14 @@ class IntakeSettings(WriterSettings, ReceiptSettings, PoolerSettings, PublicSett
 
 @dataclass(frozen=True, kw_only=True)
 class RelaySettings(RelayUrl, CacheSettings, ProcessSettings):
-    """The relay's settings."""
+    """The settings of a relay process."""
 
     admin_port: Port = setting("HOSO24_RELAY_ADMIN_PORT", default=8092, doc="Port of the relay's probes and metrics.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaintenanceSettings(WriterUrl):
-    """What `hoso24 maintenance` needs."""
+    """The settings of `hoso24 maintenance`."""
 
     notice_days: Annotated[int, Meta(ge=0, le=60)] = setting(
         "HOSO24_MAINTENANCE_NOTICE_DAYS",

@@ -1,7 +1,7 @@
-"""The intake's sign of life: a row it renews every few seconds, for as long as it can commit anything.
+"""The intake's sign of life: a row that it updates every few seconds while it can commit.
 
-The public page about the service reads it (lookup/upkeep/service_status.py). All intake processes share the row, and
-one that finds it fresh leaves it alone.
+The public page about the service reads it (lookup/upkeep/service_status.py). All intake processes share the row; a
+process that finds it fresh does not update it.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from ops.stores.postgres import Postgres
 log = logging.getLogger(__name__)
 
 EVERY = 5.0
-"""Seconds between two signs."""
+"""Seconds between two updates."""
 
 RENEW = """
 INSERT INTO sign_of_life AS sign (service, at)
@@ -27,24 +27,24 @@ VALUES ('intake', clock_timestamp())
 
 
 class SignOfLife:
-    """Renews the row until it is cancelled. `deadline`: seconds a commit may take, as for everything handed in."""
+    """Updates the row until it is cancelled. `deadline` is the timeout of an update in seconds, as for a change."""
 
     def __init__(self, postgres: Postgres, *, deadline: float) -> None:
         self._postgres = postgres
         self._deadline = deadline
 
     async def run(self) -> None:
-        """For ever. A Postgres that is away is no news here: that the sign is missing is the news."""
+        """Update the row every EVERY seconds. Ignores connection failures: the missing update is the signal."""
         while True:
             await self.give()
             await asyncio.sleep(EVERY)
 
     async def give(self) -> None:
-        """Once."""
+        """Update the row once."""
         try:
             await self._postgres.fetch(RENEW, deadline=self._deadline)
         except Unavailable:
-            log.debug("no sign of life could be left")
+            log.debug("Cannot update sign_of_life while PostgreSQL is unavailable")
         except asyncpg.PostgresError as refusal:
-            # A grant that is missing must not end the process that takes dossiers in.
-            log.warning("no sign of life may be left: %s", refusal)
+            # A missing grant must not end the process that receives dossiers.
+            log.warning("Cannot update sign_of_life: %s", refusal)

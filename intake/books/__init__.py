@@ -1,1 +1,1 @@
-"""What is written, in what order, how it reaches the lookup, and how anyone can check it."""
+"""What is written, in what order, how it reaches the lookup, and how it can be verified."""

@@ -1,8 +1,7 @@
-"""The hash chain over each dossier's events, and its verifier.
+"""The verifier of the hash chain over each dossier's events (intake/books/event.py says how it is computed).
 
-`hash = SHA-256(previous hash of this dossier, canonical event)`; the first event follows 32 zero bytes. The
-chain shows tampering by whoever can write to the tables but does not recompute the rest of the chain;
-against somebody who does, hashes have to be kept elsewhere too.
+The hash chain detects tampering unless the attacker can also recompute every later hash of that dossier. Against such
+an attacker, hashes have to be kept outside this database.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -14,7 +13,7 @@ from intake.books.event import GENESIS, HASHED_COLUMNS, Event
 
 PAGE = 5_000
 
-# The dossier's version is read in the same statement as its events, so live changes are no faults.
+# The dossier's version is read in the same statement as its events: a change between two statements is no finding.
 EVENTS = f"""
 SELECT {", ".join(f"e.{name}" for name in HASHED_COLUMNS)}, e.prev_hash, e.hash,
        (SELECT d.version FROM dossier d WHERE d.code = e.code) AS dossier_version
@@ -33,7 +32,7 @@ SELECT page.code, page.version,
 
 
 class Tampering(Enum):
-    """What was done to the log."""
+    """What happened to an event since it was written."""
 
     ALTERED = "altered"
     REMOVED = "removed"
@@ -42,7 +41,7 @@ class Tampering(Enum):
 
 @dataclass(frozen=True, slots=True)
 class TamperedEvent:
-    """One event that is not as it was written."""
+    """One event that is not as it was written, or is missing."""
 
     tampering: Tampering
     code: str
@@ -54,10 +53,10 @@ class TamperedEvent:
 
 
 async def verify(connection: Any, progress: Callable[[int], None] = lambda _: None) -> AsyncIterator[TamperedEvent]:
-    """Walk the whole log and yield each event that was altered, removed or inserted.
+    """Read the whole log and yield each event that was altered, removed or inserted.
 
-    Reads in pages, so it holds no long transaction and runs beside live changes. `progress` is told how many
-    events have been checked.
+    Reads PAGE events at a time, without a long transaction, and may run beside live changes. Calls `progress` with the
+    number of events checked so far. Raises what the connection raises.
     """
     chain = _Chain()
     checked = 0
@@ -75,12 +74,12 @@ async def verify(connection: Any, progress: Callable[[int], None] = lambda _: No
     while dossiers := await connection.fetch(WITHOUT_FIRST_EVENT, after, PAGE):
         for dossier in dossiers:
             if not dossier["has_events"]:
-                yield TamperedEvent(Tampering.REMOVED, dossier["code"], 1, "the dossier has no event at all")
+                yield TamperedEvent(Tampering.REMOVED, dossier["code"], 1, "the dossier has no events")
         after = dossiers[-1]["code"]
 
 
 class _Chain:
-    """Follows events in order of code and version, one dossier after the other."""
+    """Checks each event against the one before it; takes events in the order of code and version."""
 
     def __init__(self) -> None:
         self._last: Any = None
@@ -107,14 +106,14 @@ class _Chain:
                     Tampering.INSERTED,
                     event["code"],
                     event["version"],
-                    "it does not follow the event before it: one of the two was put in or exchanged",
+                    "it does not follow the event before it: one of the two was inserted or exchanged",
                 )
             )
         self._last = event
         return findings
 
     def end(self) -> list[TamperedEvent]:
-        """What the last dossier's own row says about the end of its chain."""
+        """The findings at the end of the last dossier's chain: its events against the version in its row."""
         last, self._last = self._last, None
         if last is None or last["dossier_version"] == last["version"]:
             return []
@@ -123,7 +122,7 @@ class _Chain:
             return [TamperedEvent(Tampering.INSERTED, code, version, "there is no such dossier")]
         if stands_at < version:
             return [
-                TamperedEvent(Tampering.INSERTED, code, extra, f"the dossier stands at version {stands_at}")
+                TamperedEvent(Tampering.INSERTED, code, extra, f"the dossier is at version {stands_at}")
                 for extra in range(stands_at + 1, version + 1)
             ]
         return [

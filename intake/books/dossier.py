@@ -1,7 +1,7 @@
-"""A dossier's own row when intake writes it for the first time, and the public steps in it.
+"""The first version of a dossier's row, and the public steps of its timeline.
 
-The intake writes one dossier after the other, an import copies many; both take the columns from `NewDossier`. What each
-column means stands in lookup/schema/0002_dossier.sql.
+The ledger inserts one row per reception, an import copies many; both use `NewDossier`.
+lookup/schema/0002_dossier.sql says what each column means.
 """
 
 from dataclasses import dataclass, fields
@@ -18,7 +18,7 @@ from lookup.status import Status
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewDossier:
-    """The row of a dossier that was not stored before, at whatever version its source has it."""
+    """The row of a dossier that is not stored yet. Its version is the number of its events: an import has several."""
 
     code: str
     version: int
@@ -51,7 +51,7 @@ class NewDossier:
 
 
 DOSSIER_COLUMNS = tuple(field.name for field in fields(NewDossier))
-"""The columns of a new row of table `dossier`. Those not named have their defaults."""
+"""The columns of a new row of table `dossier`; all others take their defaults."""
 
 INSERT_DOSSIER = f"""
 INSERT INTO dossier ({", ".join(DOSSIER_COLUMNS)})
@@ -63,10 +63,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 def public_step(at: datetime, status: Status, agency: str, department: str | None) -> dict[str, Any]:
-    """One public step, as the timeline keeps it."""
+    """One step of a timeline, its time in UTC+7."""
     return {"at": at.astimezone(VIETNAM), "status": status.slug, "agency": agency, "department": nfc(department)}
 
 
 def timeline(*steps: dict[str, Any]) -> str:
-    """These steps, oldest first, as JSON text."""
+    """These steps, oldest first, as the JSON text of column `timeline`."""
     return _encode(steps).decode()

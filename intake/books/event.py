@@ -1,7 +1,10 @@
-"""An event: one change of one dossier, as the log keeps it for ever.
+"""An event: one change of one dossier, as the event log keeps it.
 
-Its columns, its row for INSERT and COPY, and its hash all follow from the fields of `Event`. What each column means
-stands in lookup/schema/0003_event.sql; `xid` and `seq` are given by PostgreSQL.
+Columns, row and hash follow from the fields of `Event`. lookup/schema/0003_event.sql says what each column means;
+PostgreSQL fills `xid` and `seq`.
+
+The events of a dossier form a hash chain: `hash = SHA-256(hash of the event before, this event as JSON)`. The first
+event follows 32 zero bytes.
 """
 
 import hashlib
@@ -16,12 +19,12 @@ GENESIS = bytes(32)
 """The hash that the first event of a dossier follows."""
 
 _FORMAT = "event-1"
-"""Names what is hashed and how. Another list of fields, or another order of them, needs another name."""
+"""The name of the hashed format. Another list or order of fields needs another name, and both have to be verified."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """What one change made of a dossier. The order of the fields is part of the hash."""
+    """What one change made of a dossier. The order of the fields is part of the hash, so it never changes."""
 
     code: str
     version: int
@@ -39,10 +42,7 @@ class Event:
     official_number: str | None = None
 
     def hash_after(self, prev_hash: bytes) -> bytes:
-        """The hash of this event when it follows an event with `prev_hash`: SHA-256 over that hash and the content.
-
-        Times count to the microsecond, in UTC.
-        """
+        """The 32 bytes of this event's hash when it follows an event with `prev_hash`. Times are hashed in UTC."""
         content = (value.astimezone(UTC) if isinstance(value, datetime) else value for value in _content(self))
         return hashlib.sha256(prev_hash + _encode((_FORMAT, *content))).digest()
 

@@ -1,9 +1,8 @@
-"""One transaction per change: the dossier's row, its public timeline and the event log move together.
+"""Changes to dossiers: one transaction writes the dossier's row, its public timeline and the event log.
 
-A COMMIT is never cancelled. At the deadline the caller is told that the outcome is unknown, and the
-transaction goes on in a task of its own; a repeat under the same idempotency key finds out what became of
-it. (A cancelled commit can be visible locally though no standby has it; acknowledging it then would lose it
-at the next failover.)
+A COMMIT is never cancelled. At the deadline the client gets OutcomeUnknown, and the transaction goes on in a task of
+its own. A repeat with the same idempotency key reports the outcome. (A cancelled commit can be visible on the primary
+while no standby has it; acknowledging it then would lose the change at the next failover.)
 """
 
 import asyncio
@@ -134,7 +133,7 @@ SELECT code, version, status, service, service_case, agency, channel, submitted_
 
 @dataclass(frozen=True, slots=True)
 class KeyedRequest:
-    """Who asks, under which idempotency key, and what a repeat must equal."""
+    """A client's request with its idempotency key, and the fingerprint that a repeat must equal."""
 
     client: Client
     key: str
@@ -144,20 +143,24 @@ class KeyedRequest:
     def of(
         cls, client: Client, key: str | None, path: str, content: Submission | Transition | OfficialNumber
     ) -> "KeyedRequest":
-        """Without a key the server makes the event's id itself, before the first attempt."""
+        """The request with this key. Without one it gets a random key, before the first attempt."""
         return cls(client, key or str(uuid.uuid4()), fingerprint(path, content))
 
 
 @dataclass(frozen=True, slots=True)
 class _Moment:
-    """What a transaction begins with: its time by the database's clock, and the epoch."""
+    """The transaction's time by the database's clock, and the epoch."""
 
     now: datetime
     epoch: int
 
 
 class Ledger:
-    """Records receptions, moves and official numbers; `scheme` is how new dossiers are numbered."""
+    """Records receptions, moves and official numbers.
+
+    `scheme` numbers new dossiers. `deadline` is the timeout of a request and `longest` that of its transaction, both in
+    seconds.
+    """
 
     def __init__(self, postgres: Postgres, *, scheme: Scheme, deadline: float, longest: float = 10.0) -> None:
         self._postgres = postgres
@@ -167,11 +170,11 @@ class Ledger:
         self._running: set[asyncio.Task[Any]] = set()
 
     async def receive(self, request: KeyedRequest, submission: Submission, catalogue: Catalogue) -> dict[str, Any]:
-        """Take a dossier in: a code of its own, a promised date, its first event. Safe to repeat.
+        """Receive a dossier: give it a code and a due date, and write its first event. Safe to repeat.
 
-        The answer has code, version, status, submitted_at, received_at, due_at and key_serial; a repeat
-        under the same key gets the first one. Refusals: UnknownAgency, UnknownService, OutOfScope, CannotNumber,
-        KeyReused, StillRunning, OutcomeUnknown, Unavailable.
+        The answer has code, version, status, submitted_at, received_at, due_at, issued_at and key_serial; a repeat with
+        the same key gets the first answer. Raises UnknownAgency, UnknownService, OutOfScope, CannotNumber, KeyReused,
+        StillRunning, OutcomeUnknown, Unavailable.
         """
         agency = catalogue.agencies.get(submission.agency)
         service = catalogue.services.get(submission.service)
@@ -182,7 +185,7 @@ class Ledger:
             raise UnknownService(f"There is no service {submission.service}.")
         cases = sorted({limit.service_case for limit in service.times})
         if submission.service_case not in cases:
-            raise UnknownService(f"Service {service.code} has no such case; it has: {', '.join(cases)}.")
+            raise UnknownService(f"Service {service.code} has no such case; its cases are: {', '.join(cases)}.")
 
         async def work(connection: Any, moment: _Moment) -> dict[str, Any]:
             return await self._receive(connection, moment, request, submission, service)
@@ -192,9 +195,9 @@ class Ledger:
     async def move(
         self, request: KeyedRequest, code: DossierCode, transition: Transition, catalogue: Catalogue
     ) -> dict[str, Any]:
-        """Move a dossier to another status or unit; the answer has version, status and due_at. Safe to repeat.
+        """Move a dossier to another status or unit. Safe to repeat. The answer has code, version, status and due_at.
 
-        Refusals: UnknownDossier, OutOfScope, VersionMismatch, MoveNotAllowed, UnknownAgency, InvalidContent,
+        Raises UnknownDossier, OutOfScope, VersionMismatch, MoveNotAllowed, UnknownAgency, InvalidContent,
         TimelineFull, KeyReused, StillRunning, OutcomeUnknown, Unavailable.
         """
         if transition.agency is not None and transition.agency not in catalogue.agencies:
@@ -208,10 +211,10 @@ class Ledger:
     async def bind_number(
         self, request: KeyedRequest, code: DossierCode, bound: OfficialNumber, catalogue: Catalogue
     ) -> dict[str, Any]:
-        """Give a dossier its official number; its code keeps working. The answer has version and number.
+        """Bind an official number to a dossier. The answer has code, version and official_number. Safe to repeat.
 
-        Binding the number it already has changes nothing. Refusals: UnknownDossier, OutOfScope,
-        VersionMismatch, NumberTaken, KeyReused, StillRunning, OutcomeUnknown, Unavailable.
+        The dossier's code keeps working. Binding the number it already has changes nothing. Raises UnknownDossier,
+        OutOfScope, VersionMismatch, NumberTaken, KeyReused, StillRunning, OutcomeUnknown, Unavailable.
         """
         number = codes.parse(bound.number)
         if number.scheme is not Scheme.D:
@@ -223,21 +226,24 @@ class Ledger:
         return await self._settle(self._once(request, work))
 
     async def officers_view(self, code: DossierCode) -> Any:
-        """The whole row, the applicant included, for a client whose scope covers it. Raises UnknownDossier."""
+        """The whole row with the applicant, for a client whose scope the caller checks.
+
+        Raises UnknownDossier, Unavailable.
+        """
         rows = await self._postgres.fetch(OFFICERS_VIEW, code.text)
         if not rows or rows[0]["removed"]:
             raise UnknownDossier
         return rows[0]
 
     async def close(self) -> None:
-        """Wait for the transactions still under way; each ends within the longest time one may take."""
+        """Wait for the open transactions; each ends within `longest`."""
         if self._running:
             await asyncio.wait(self._running)
 
-    # -- the shape every change shares -------------------------------------------------------------------
+    # -- what every change has in common -----------------------------------------------------------------
 
     async def _settle(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of `work`, or OutcomeUnknown at the deadline while it goes on."""
+        """The result of `work`. Raises OutcomeUnknown at the deadline, while `work` goes on."""
         task = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._ended)
@@ -253,14 +259,14 @@ class Ledger:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
         if not task.cancelled() and task.exception() is not None and not isinstance(task.exception(), Refusal):
-            log.error("a change failed", exc_info=task.exception())
+            log.error("A change failed", exc_info=task.exception())
 
     async def _once(self, request: KeyedRequest, work: Any) -> dict[str, Any]:
-        """Run `work` in a transaction unless this key has been answered: then give that answer again.
+        """Run `work` in a transaction; if this key has an answer already, return that answer instead.
 
-        Fifty repeats of one slow request do not wait for it on fifty connections: all but the first are
-        told that it is still running. A repeat counts itself, so that it too has something to commit and
-        waits for the same standby the first one waited for.
+        While the first request runs, a repeat gets StillRunning at once, so that fifty repeats of one slow request do
+        not hold fifty connections. A repeat increments a counter: it has something to commit, and so waits for the
+        same standby as the first request.
         """
         client, key = request.client.id, request.key
         async with self._postgres.connection(self._longest) as connection, connection.transaction():
@@ -344,7 +350,7 @@ class Ledger:
         }
 
     async def _next_code(self, connection: Any, agency: str, today: date) -> DossierCode:
-        # Taken late in the transaction: until it commits, others who number for this agency wait.
+        # Taken late in the transaction: until it commits, other receptions of this agency wait.
         day = today.replace(month=1, day=1) if self._scheme is Scheme.D else today
         while True:
             sequence = await connection.fetchval(NEXT_IN_SEQUENCE, agency, day)
@@ -352,7 +358,7 @@ class Ledger:
                 code = codes.issue(self._scheme, agency, today, sequence)
             except MalformedCode as misfit:
                 raise CannotNumber(misfit.detail) from None
-            # An import may have brought today's first codes along.
+            # An import may have stored codes of today.
             if not await connection.fetchval(IS_TAKEN, code.text):
                 return code
 
@@ -370,7 +376,7 @@ class Ledger:
         if not before.may_become(after):
             allowed = [status.slug for status in Status if before.may_become(status)]
             raise MoveNotAllowed(
-                f"From {before.slug} it may become: {', '.join(allowed) or 'nothing, this status is final'}.",
+                f"A dossier that is {before.slug} may become: {', '.join(allowed) or 'nothing, this status is final'}.",
                 allowed=allowed,
                 status=before.slug,
                 version=dossier["version"],
@@ -441,7 +447,7 @@ class Ledger:
         if dossier["official_number"] == number.text:
             return {"code": code.text, "version": version, "official_number": number.text}
         if dossier["official_number"] is not None:
-            raise NumberTaken(f"This dossier's number is {dossier['official_number']}.")
+            raise NumberTaken(f"This dossier has the official number {dossier['official_number']} already.")
         if await connection.fetchval(IS_TAKEN, number.text):
             raise NumberTaken(f"{number.text} belongs to another dossier, or is a dossier's code.")
         if await connection.fetchval(ADD_NUMBER, number.text, code.text, version + 1) is None:
@@ -483,7 +489,7 @@ class Ledger:
         request.client.require(action, dossier["agency"], catalogue)
         if expected_version is not None and dossier["version"] != expected_version:
             raise VersionMismatch(
-                f"It stands at version {dossier['version']}, you expected {expected_version}.",
+                f"The dossier is at version {dossier['version']}, the request expects version {expected_version}.",
                 version=dossier["version"],
                 status=Status(dossier["status"]).slug,
             )
@@ -495,9 +501,9 @@ class Ledger:
 
 
 def _after_submission(at: datetime, submitted_at: datetime) -> datetime:
-    """The moment, not before the submission by more than two clocks may differ; else InvalidContent."""
+    """The later of both. Raises InvalidContent if `at` is before the submission by more than clocks may differ."""
     if at < submitted_at - TOLERANCE:
-        raise InvalidContent(f"at: {at.isoformat()} lies before the dossier was submitted")
+        raise InvalidContent(f"at: {at.isoformat()} is before the submission of the dossier")
     return max(at, submitted_at)
 
 

@@ -1,15 +1,16 @@
-"""What was delivered and is no longer in the log: the future that Postgres lost when it went back in time.
+"""The lost tail: changes that were delivered and are missing from the log since PostgreSQL was restored.
 
-In a history that goes on, three things are certain, whoever has written what meanwhile, and however long ago it was:
+While PostgreSQL never goes back in time, three rules hold, whatever was written in the meantime:
 
   1. Every change in the stream is in the log, under the same xid and seq.
-  2. The newest event of the log that is not beyond the stream's end is the stream's last change. (Were there another
-     one, it would have been delivered.)
-  3. No transaction id is given out that the stream has seen already.
+  2. The newest event of the log that is not beyond the stream's end is the stream's last change. (A newer one would
+     have been delivered.)
+  3. PostgreSQL assigns no transaction id that the stream has seen already.
 
-After a restore ids are given out again. Changes are then missing (1); or new ones took ids the stream is past, so that
-nobody would ever be told of them (2); or that is about to happen (3). Heartbeats alone prove nothing: they use up ids
-too, and a relay that only waited for its own to pass the stream's end would take the lost time for its own.
+After a restore PostgreSQL assigns ids a second time. Then changes are missing (1), or new changes have ids that the
+stream is past, so that they would never be delivered (2), or that is about to happen (3). Heartbeats alone prove
+nothing: they use up ids too, and a relay that waited for its own heartbeats to pass the stream's end would take the
+lost time for its own.
 """
 
 import contextlib
@@ -30,12 +31,12 @@ from ops.stores.postgres import POSTGRES_AWAY, connect_directly
 from ops.stores.redis import Redis
 
 CHUNK = 1000
-"""Entries of the stream read at a time. Transactions last ten seconds at the most, so what was lost and what was kept
-lie mixed for no longer than that, and where a whole chunk with changes in it was kept the lost tail has ended."""
+"""Entries of the stream read at a time. A transaction lasts ten seconds at most, so lost and kept changes are mixed for
+no longer than that: the search ends at a chunk that has changes and lost none of them."""
 NAMED = 20
-"""Entries an alarm names; `hoso24 cache lost` names all."""
+"""Number of entries that an alarm names; `hoso24 cache lost` names all."""
 DEADLINE = 5.0
-"""How long Postgres and Redis may take for one answer to `hoso24 cache lost`, in seconds."""
+"""Timeout of one query of `hoso24 cache lost` to PostgreSQL or Redis, in seconds."""
 
 PRESENT_EPOCH = "SELECT max(number) FROM epoch"
 
@@ -67,17 +68,17 @@ ID_IS_IN_USE = "SELECT $1::xid8 < pg_snapshot_xmax(pg_current_snapshot())"
 
 @dataclass(frozen=True, slots=True)
 class LostTail:
-    """What the stream has and the log has not. `at` in microseconds, 0 for unknown."""
+    """What the stream has and the log does not have. `at` is in microseconds since 1970, 0 if unknown."""
 
     epoch: int
     last: str
     """The id of the stream's last entry; '' for an empty stream."""
     at: int
-    """The last heartbeat delivered: everything committed up to then may be in the caches."""
+    """The last delivered heartbeat: every change committed up to then may be in the caches."""
     changes: Sequence[Heard]
-    """The lost ones, oldest first."""
+    """The lost changes, oldest first."""
     fault: str
-    """Why the log does not go on where the stream ends; '' when it does."""
+    """Why the log does not continue where the stream ends; '' when it does."""
 
     def __str__(self) -> str:
         ids = ", ".join(change.id for change in self.changes[:NAMED])
@@ -88,13 +89,13 @@ class LostTail:
 
 
 class EventLog(Protocol):
-    """Whoever answers a statement with its rows: a connection, or a pool."""
+    """Where the event log is read from: a connection or a pool."""
 
     async def fetch(self, sql: str, /, *arguments: Any) -> list[Any]: ...
 
 
 async def find(log: EventLog, cache: Cache, epoch: int) -> LostTail:
-    """Hold the stream's end against the log. Raises Unavailable when Redis cannot be asked."""
+    """Compare the end of the stream with the log. Raises Unavailable while Redis is unavailable."""
     last = oldest = newest_change = ""
     at = 0
     lost: list[Heard] = []
@@ -112,7 +113,7 @@ async def find(log: EventLog, cache: Cache, epoch: int) -> LostTail:
 
 
 async def _missing(log: EventLog, epoch: int, changes: Sequence[Heard]) -> list[Heard]:
-    """Those of the changes that are not in the log as they were delivered."""
+    """The changes that are not in the log under the code, version and ids they were delivered with."""
     ids = [_pair(change.id) for change in changes]
     rows = await log.fetch(
         IN_LOG,
@@ -127,17 +128,17 @@ async def _missing(log: EventLog, epoch: int, changes: Sequence[Heard]) -> list[
 
 
 async def _fault(log: EventLog, epoch: int, last: str, newest_change: str, oldest: str) -> str:
-    """What is wrong with a log in which no change is missing; '' for nothing. `oldest` is the first entry looked at."""
+    """The violation of rule 2 or 3, when no change is missing; '' for none. `oldest` is the oldest entry compared."""
     if not last:
         return ""
     xid, seq = _pair(last)
     (row,) = await log.fetch(ID_IS_IN_USE, xid)
     if not row[0]:
-        return "the stream has seen transactions that the database has yet to begin"
+        return "the stream has ids of transactions that PostgreSQL has not assigned yet"
     for newest in await log.fetch(NEWEST_UP_TO, epoch, xid, seq):
         found = (newest["xid"], newest["seq"])
         if found != _pair(newest_change) if newest_change else found > _pair(oldest):
-            return "the log holds a change that the stream is past without having it"
+            return "the log has a change that the stream passed without delivering it"
     return ""
 
 
@@ -148,21 +149,21 @@ def _pair(entry_id: str) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class LostChange:
-    """One lost change, for whoever has to see that it is made again. No applicant's data are in it."""
+    """One lost change, for the officers who have to make it again. It has no data of the applicant."""
 
     code: str
     version: int
     entry: str
     status: str | None
-    """As Redis still has it; None when it has let go of it, or holds another version."""
+    """As Redis still has it; None if the record was evicted, or is of another version."""
     agency: str | None
     official_number: str | None
 
 
 async def look(settings: RelaySettings, epoch: int | None = None) -> tuple[LostTail, list[LostChange]]:
-    """The lost tail of an epoch, the log's present one by default, and what Redis still holds of its changes.
+    """The lost tail of an epoch (default: the present one), and what Redis still has of its changes.
 
-    Raises Unavailable when Redis or Postgres cannot be asked.
+    Raises Unavailable while Redis or PostgreSQL is unavailable.
     """
     redis = Redis("redis", settings.redis_url.reveal, size=1, deadline=DEADLINE)
     try:
@@ -183,7 +184,7 @@ def _postgres_unavailable() -> Iterator[None]:
     try:
         yield
     except POSTGRES_AWAY as away:
-        raise Unavailable(f"Postgres cannot be asked now ({type(away).__name__}: {away}).") from away
+        raise Unavailable(f"PostgreSQL cannot be used now ({type(away).__name__}: {away}).") from away
 
 
 async def _told(cache: Cache, tail: LostTail) -> AsyncIterator[LostChange]:
@@ -206,15 +207,17 @@ def _change(change: Heard, body: bytes) -> LostChange:
 
 
 def lines(told: Sequence[LostChange]) -> Iterator[bytes]:
-    """One line of JSON for each, to be kept: once the caches are renewed nobody else remembers them for long."""
+    """One line of JSON for each change. Keep them: after `hoso24 cache renew` Redis forgets them within a day."""
     for change in told:
         yield msgspec.json.encode(change) + b"\n"
 
 
 def show(tail: LostTail, told: Sequence[LostChange]) -> Iterator[Any]:
-    """For a person at a terminal: a table of the lost changes if there are any, and one sentence."""
+    """For a terminal: a table of the lost changes, if there are any, and one sentence."""
     if told:
-        table = Table(title="Delivered to citizens, and not in the log any more", title_justify="left")
+        table = Table(
+            title="Changes that citizens may have seen and that are missing from the log", title_justify="left"
+        )
         for column in ("dossier", "version", "status", "agency", "official number", "entry"):
             table.add_column(column, justify="right" if column == "version" else "left")
         for change in told:

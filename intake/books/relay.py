@@ -1,10 +1,10 @@
-"""The event log in commit order, into Redis and the change stream. One leader at a time.
+"""The relay: copies the event log, in commit order, into Redis and the change stream. One relay leads at a time.
 
-The cursor is the pair `(xid, seq)`, never `seq` alone: a sequence has holes and is not commit order. Only
-rows below every transaction still open are read, so nothing can appear behind the cursor later. The cursor is kept
-nowhere but in the stream itself: its last entry's id is the pair, and the append does nothing unless the
-stream still ends there. So a Redis that lost its tail, came back from an old snapshot or was failed over
-says by itself where to go on.
+The cursor is the pair `(xid, seq)`, never `seq` alone: a sequence has holes and is not commit order. The relay reads
+only rows whose transactions are older than every open transaction, so no row can appear behind the cursor later. The
+cursor is stored only in the stream: the id of the last entry is the pair, and an append does nothing unless the stream
+still ends with that id. A Redis that lost its latest entries, was restored from a snapshot or failed over therefore
+tells the relay where to go on.
 """
 
 import asyncio
@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 LEADERS_LOCK = 0x72656C6179  # "relay"
 TRY_TO_LEAD = "SELECT pg_try_advisory_lock($1)"
 
-# now() is taken before the transaction gets its xid: whatever committed before `at` has a lower xid, and is
-# delivered before this row is.
+# now() is taken before the transaction gets its xid: every change that committed before `at` has a lower xid, and is
+# delivered before this row.
 BEAT = """
 UPDATE heartbeat
    SET at = now(), xid = pg_current_xact_id()
@@ -88,7 +88,7 @@ SELECT extract(epoch FROM now() - min(recorded_at))::float8
          LIMIT 1) AS oldest
 """
 
-# Every writing transaction, a prepared one too, holds a lock on its own id, and whoever likes may see the locks.
+# Every writing transaction, a prepared one too, holds a lock on its own id, and every role may read pg_locks.
 WRITERS = """
 SELECT transactionid::text
   FROM pg_locks
@@ -98,15 +98,15 @@ SELECT transactionid::text
 """
 
 REMIND_AFTER = 60.0
-"""Seconds after which a relay that is halted says so again."""
+"""Seconds between two alarms of a halted relay."""
 
 
 class WentBackInTimeError(Exception):
-    """The log does not go on where the stream ends: Postgres has lost its latest changes."""
+    """The log does not continue where the stream ends: PostgreSQL has lost its latest changes."""
 
 
 class Position(NamedTuple):
-    """Up to where everything has been delivered, and the id the stream ends with ('' for an empty one)."""
+    """All events up to (xid, seq) are delivered. `last` is the id of the stream's last entry, '' if it is empty."""
 
     xid: int
     seq: int
@@ -114,13 +114,17 @@ class Position(NamedTuple):
 
     @classmethod
     def of(cls, entry_id: str) -> "Position":
-        """The position an entry's id stands for."""
+        """The position after the entry with this id."""
         xid, _, seq = entry_id.partition("-")
         return cls(int(xid), int(seq), entry_id)
 
 
 class Relay:
-    """A candidate for leadership that delivers while it leads. `record_ttl` in seconds, the other intervals too."""
+    """Tries to become the leader, and delivers while it leads.
+
+    All intervals are in seconds. `record_ttl` is the TTL of a record in Redis, `batch` the largest number of changes
+    delivered at once.
+    """
 
     def __init__(
         self,
@@ -140,41 +144,43 @@ class Relay:
         self._batch = batch
         self._epoch = 0
         self._position: Position | None = None
-        self._reached: Position | None = None  # as above, but still known while Redis cannot be asked
+        self._reached: Position | None = None  # as above, but kept while Redis is unavailable
         self._why = "start"
         self._writers: dict[str, float] = {}
         self._reminded_at = 0.0
         self.halted = False
-        """True while Postgres seems to have gone back in time, and nothing is delivered for that reason."""
+        """True while nothing is delivered, because PostgreSQL seems to have gone back in time."""
 
     async def run(self) -> None:
-        """Lead whenever the lock can be had; trouble with Postgres ends the leadership, not the relay.
+        """Lead whenever the lock is free. An error of PostgreSQL ends the leadership, not the relay.
 
-        Ends only with BehindPooler or WrongSchema, which end the process.
+        Raises BehindPooler or WrongSchema, which end the process.
         """
         while True:
             try:
                 await self._connect_and_lead()
             except (*POSTGRES_AWAY, asyncpg.PostgresError) as error:
-                log.warning("the relay lost its database: %s: %s", type(error).__name__, first_line(error))
+                log.warning(
+                    "The relay lost its connection to PostgreSQL: %s: %s", type(error).__name__, first_line(error)
+                )
             finally:
                 metrics.RELAY_LEADER.set(0)
-                metrics.OLDEST_WRITER.set(0)  # both are the leader's to say
+                metrics.OLDEST_WRITER.set(0)  # only the leader measures these two
                 metrics.RELAY_BACKLOG.set(0)
-                self._set_halted(False)  # whoever leads next finds out for himself
+                self._set_halted(False)  # the next leader checks the log again
             await asyncio.sleep(self._beat_every / 2)
 
     async def _connect_and_lead(self) -> None:
-        # A connection of our own, not from a pool: the lock lives and dies with this session, and the
-        # server ends the session of a relay that has been stopped for three seconds.
+        # A connection of its own, not from a pool: the lock is held by this session, and the server ends the
+        # session of a relay that has been stopped for three seconds.
         connection = await connect_directly(self._url, timeout=2, command_timeout=2, target_session_attrs="primary")
         try:
             state = await connection.fetchrow(schema.STATE)
             schema.check(state["version"], state["asks_for"])
-            while not await connection.fetchval(TRY_TO_LEAD, LEADERS_LOCK):  # noqa: ASYNC110 - it is another's to end
+            while not await connection.fetchval(TRY_TO_LEAD, LEADERS_LOCK):  # noqa: ASYNC110 - another process releases the lock
                 await asyncio.sleep(self._beat_every / 2)
             metrics.RELAY_LEADER.set(1)
-            log.info("this relay leads")
+            log.info("This relay has become the leader")
             await self._lead(connection)
         finally:
             connection.terminate()
@@ -198,7 +204,7 @@ class Relay:
             self._forget_position("epoch")
 
     async def _look_around(self, connection: Any) -> None:
-        """Measure what holds delivery up: writers that do not end, and changes that wait."""
+        """Measure what delays delivery: the age of the oldest open writing transaction, and of the oldest change."""
         now = time.monotonic()
         writers = [row["transactionid"] for row in await connection.fetch(WRITERS)]
         self._writers = {each: self._writers.get(each, now) for each in writers}
@@ -208,7 +214,7 @@ class Relay:
             metrics.RELAY_BACKLOG.set(waited or 0.0)
 
     async def _deliver_next(self, connection: Any) -> int:
-        """Deliver one batch, if Redis can be reached and the log has one; returns its size."""
+        """Deliver the next batch; its size, 0 if there is none or it could not be delivered."""
         try:
             if self._position is None:
                 self._position = self._reached = await self._resume(connection)
@@ -221,8 +227,8 @@ class Relay:
             self._forget_position("moved")
         except Unavailable as away:
             if self._why != "redis":
-                log.warning("the relay cannot reach Redis: %s", away)
-            self._forget_position("redis")  # whether the append went in is not known; the stream will say
+                log.warning("The relay cannot deliver while Redis is unavailable: %s", away)
+            self._forget_position("redis")  # it is unknown whether Redis appended the batch; the stream's end tells
             await asyncio.sleep(self._beat_every / 4)
         except (WentBackInTimeError, EntryTooSmallError) as alarm:
             self._halt(alarm)
@@ -231,12 +237,12 @@ class Relay:
         return 0
 
     def _halt(self, alarm: Exception) -> None:
-        """Say what was lost: at once, and again from time to time for as long as nothing is done about it."""
+        """Log what was lost: at once, and every REMIND_AFTER seconds while the relay is halted."""
         if not self.halted or time.monotonic() - self._reminded_at >= REMIND_AFTER:
             self._reminded_at = time.monotonic()
             log.critical(
-                "the relay has stopped: %s. If Postgres was restored, keep what `hoso24 cache lost` prints, then run "
-                "`hoso24 cache renew` (docs/runbooks/restore.md).",
+                "The relay has stopped: %s. If PostgreSQL was restored, save the output of `hoso24 cache lost`, then "
+                "run `hoso24 cache renew` (docs/runbooks/restore.md)",
                 alarm,
             )
         self._set_halted(True)
@@ -250,7 +256,10 @@ class Relay:
         self._why = why
 
     async def _resume(self, connection: Any) -> Position:
-        """Where to go on: where the stream ends, or ten minutes back when there is no stream."""
+        """Where to go on: at the stream's end, or ten minutes back when there is no stream.
+
+        Raises WentBackInTimeError, Unavailable.
+        """
         metrics.RELAY_RESUMED.labels(self._why).inc()
         last = await self._cache.stream_end(self._epoch)
         if not last:
@@ -261,7 +270,7 @@ class Relay:
             tail = await lost_tail.find(connection, self._cache, self._epoch)
             if tail.fault:
                 raise WentBackInTimeError(str(tail))
-        log.info("the relay goes on from %s (%s)", position.last or "ten minutes ago", self._why)
+        log.info("The relay goes on from %s (%s)", position.last or "ten minutes ago", self._why)
         self._why = "running"
         return position
 
@@ -291,7 +300,7 @@ class Relay:
         return Position.of(last)
 
     def _values(self, row: Any) -> list[Value]:
-        """What the cache holds of this change: the record as it stands now, and the number, if one was bound."""
+        """What Redis holds of this change: the dossier's present record, and its official number if one was bound."""
         if row["code"] is None or row["dossier_version"] is None:
             return []
         as_of = microseconds(row["asked_at"])
@@ -313,7 +322,7 @@ def _change(row: Any) -> Change:
 
 @contextlib.asynccontextmanager
 async def leading(relay: Relay) -> Any:
-    """Run a relay beside the block; it ends with it."""
+    """Run the relay during the block."""
     task = asyncio.create_task(relay.run())
     try:
         yield relay

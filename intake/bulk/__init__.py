@@ -1,1 +1,1 @@
-"""Files of dossiers: their dialects, the loader, the command."""
+"""Imports files of dossiers: the dialects, the loader, the command."""

@@ -1,4 +1,4 @@
-"""Imports and samples as a person at a terminal sees them: how far, how fast, what was refused, what to do next."""
+"""`hoso24 import` at a terminal: shows the progress, the outcome of the lines, and the next step."""
 
 import asyncio
 import time
@@ -21,7 +21,10 @@ from ops.stores.postgres import POSTGRES_AWAY, connect_directly
 
 
 def run_import(path: Path, environ: Mapping[str, str]) -> ImportTally:
-    """Import a file, drawing its progress; a table of what became of its lines at the end."""
+    """Import a file and show the progress; at the end, print a table of the outcomes of its lines.
+
+    Raises ClickException when it is interrupted or PostgreSQL fails.
+    """
     settings = read(WriterSettings, environ)
     console = Console(stderr=True)
     began = time.monotonic()
@@ -40,14 +43,15 @@ def run_import(path: Path, environ: Mapping[str, str]) -> ImportTally:
         try:
             done = asyncio.run(_import(path, settings, show))
         except (KeyboardInterrupt, asyncio.CancelledError):
-            raise click.ClickException("Interrupted. Call it again to go on where it was.") from None
+            raise click.ClickException("Interrupted. Run the same command again to go on from here.") from None
         except (asyncpg.UndefinedTableError, asyncpg.InsufficientPrivilegeError):
-            raise  # it was never prepared: to call it again does not help
+            raise  # the database was never prepared: a second run would not help
         except (*POSTGRES_AWAY, asyncpg.PostgresError) as error:
             if isinstance(error, OSError) and error.filename is not None:
                 raise
             raise click.ClickException(
-                f"PostgreSQL was lost: {reason_of(error)}. Call it again to go on where it was."
+                f"The import lost its connection to PostgreSQL: {reason_of(error)}. "
+                "Run the same command again to go on from here."
             ) from None
     _report(console, path, done, time.monotonic() - began)
     return done.tally
@@ -66,7 +70,7 @@ async def _import(path: Path, settings: WriterSettings, show: Callable[[ImportTa
 def _report(console: Console, path: Path, done: Import, seconds: float) -> None:
     tally = done.tally
     table = Table(title=f"{path.name}: {tally.line:,} lines in {seconds:,.1f} s, {tally.line / seconds:,.0f} lines/s")
-    table.add_column("what became of them")
+    table.add_column("outcome")
     table.add_column("lines", justify="right")
     table.add_row("taken", f"{tally.taken:,}")
     table.add_row("already here", f"{tally.already_here:,}")
@@ -75,8 +79,8 @@ def _report(console: Console, path: Path, done: Import, seconds: float) -> None:
     if tally.blank:
         table.add_row("blank", f"{tally.blank:,}")
     if tally.irregular:
-        table.add_row("taken, this time, with a history that skips usual moves", f"{tally.irregular:,}")
+        table.add_row("taken this time, with an irregular history", f"{tally.irregular:,}")
     console.print(table)
     if tally.rejected:
-        console.print(f"The refused lines, with number and reason: {done.reject_path}")
-    console.print(f"The lookup keys, for the holders only: {done.key_path}")
+        console.print(f"Refused lines, with number and reason: {done.reject_path}")
+    console.print(f"Lookup keys, for the holders of the dossiers only: {done.key_path}")

@@ -1,12 +1,12 @@
-"""`hoso24 import`: a file of histories into the database, in small commits, resumable, with nothing dropped in silence.
+"""`hoso24 import`: loads a file of histories into the database, in small transactions; it can be resumed.
 
-Each commit carries at most a thousand lines or about fifty milliseconds of work, because an open writing
-transaction holds the change feed back for everybody. First events are marked `bulk` and the relay passes
-over them: nothing of these dossiers can be cached yet but a five-second "no such dossier". How far the file
-has come is written in the same transaction as the lines, so an interrupted import goes on where it was.
+A transaction holds at most a thousand lines or about 50 ms of work, because an open writing transaction delays every
+other change on its way to the caches. Imported events are marked `bulk`, and the relay skips them: the caches can hold
+nothing about these dossiers yet except a "no such dossier" that lasts five seconds. Each transaction also saves the
+position in the file, so an interrupted import goes on after its last commit.
 
-Every line that was not taken stands in `<file>.rejected.ndjson` with its number and the reason; the lookup
-keys of those that were, in `<file>.keys.ndjson`.
+No line is dropped silently: refused lines are in `<file>.rejected.ndjson` with their number and the reason, the lookup
+keys of the others in `<file>.keys.ndjson`.
 """
 
 import hashlib
@@ -32,8 +32,11 @@ from lookup.catalogue import Catalogue
 from lookup.lookup_key import KeyRing
 
 LONGEST_LINE = 1 << 20
+"""Bytes; a longer line is refused."""
 MOST_LINES = 1_000
+"""Lines per transaction."""
 TRANSACTION_TARGET = 0.050
+"""Seconds that a transaction should be open."""
 READ_SIZE = 1 << 20
 SOURCE = "import"
 
@@ -67,34 +70,34 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass
 class ImportTally:
-    """How far an import has come. A line is taken, already here, rejected for one of the reasons, or blank."""
+    """The progress of an import. Every line is taken, already here, rejected for one of the reasons, or blank."""
 
     position: int = 0
-    """Bytes of the file."""
+    """Committed bytes of the file."""
     line: int = 0
     taken: int = 0
     already_here: int = 0
     rejected: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
     irregular: int = 0
-    """Of those taken since it was started or resumed: how many have a history that skips usual moves."""
+    """Dossiers taken since the start or resumption whose history has a move that is not allowed."""
 
     @property
     def blank(self) -> int:
-        """Lines with nothing on them."""
+        """Lines of white space."""
         return self.line - self.taken - self.already_here - self.rejected
 
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """A line that could be read."""
+    """A line of a known dialect, with its number in the file."""
 
     line: int
     history: History
 
 
 class Import:
-    """One import of one file. `progress` is told the tally after every commit."""
+    """One import of one file. Calls `progress` with the tally after every commit."""
 
     def __init__(
         self,
@@ -114,18 +117,18 @@ class Import:
 
     @property
     def reject_path(self) -> Path:
-        """Where the refused lines go: one object a line with line, reason, detail."""
+        """The file of refused lines: one JSON object a line, with line, reason and detail."""
         return self._path.with_name(self._path.name + ".rejected.ndjson")
 
     @property
     def key_path(self) -> Path:
-        """Where the lookup keys go: one object a line with code and lookup_key; readable by the owner only."""
+        """The file of lookup keys, readable by its owner only: one JSON object a line, with code and lookup_key."""
         return self._path.with_name(self._path.name + ".keys.ndjson")
 
     async def run(self) -> ImportTally:
-        """Import the file, or the rest of it. Run again it finds everything already here and changes nothing.
+        """Import the file, or the rest of it after an interruption. A second run changes nothing.
 
-        Whatever driver exception ends it, running it again goes on after the last commit.
+        Raises what the connection raises; the next run goes on after the last commit.
         """
         self._catalogue = catalogues.from_rows(
             await self._connection.fetch(catalogues.AGENCIES),
@@ -143,12 +146,15 @@ class Import:
         return self.tally
 
     async def _resume(self, fingerprint: bytes) -> tuple[int, int]:
-        """Take up an unfinished run of this file if its two files are still there; else begin at the beginning."""
+        """Resume an unfinished run of this file if its two output files are intact; otherwise start anew.
+
+        Returns the committed lengths of the files of refused lines and of keys.
+        """
         run = await self._connection.fetchrow(FIND_RUN, fingerprint)
         if run is None or _size(self.reject_path) < run["reject_bytes"] or _size(self.key_path) < run["key_bytes"]:
             return 0, 0
         reasons = _reasons_in(self.reject_path, run["reject_bytes"])
-        if sum(reasons.values()) != run["rejected"]:  # a file of that name, and not the one that was written
+        if sum(reasons.values()) != run["rejected"]:  # another file has the name of the one that was written
             return 0, 0
         self.tally = ImportTally(
             run["position"], run["line"], run["taken"], run["already_here"], run["rejected"], reasons
@@ -197,7 +203,7 @@ class Import:
         self._rejects.write(_encode({"line": number, "reason": refused.reason, "detail": refused.detail[:300]}) + b"\n")
 
     async def _commit(self, items: list[_Item], fingerprint: bytes, *, finished: bool) -> float:
-        """Bring these items and the run's position into the database; returns the seconds the transaction was open."""
+        """Write these items and the run's position; returns for how many seconds the transaction was open."""
         start = await self._connection.fetchrow(START)
         rows = [_Rows.of(item, start["now"], start["epoch"]) for item in items]
         began = time.perf_counter()
@@ -206,8 +212,8 @@ class Import:
                 self._note(await self._put(rows))
                 await self._save(fingerprint, finished)
         except _REFUSED_BY_DATABASE:
-            # Some line the database will not have. The halves are committed apart; should we be interrupted
-            # before the position is saved, what went in is found already here.
+            # The database refuses some line. The halves are committed one by one. If the import is interrupted
+            # before the position is saved, the next run finds the committed lines already here.
             self._note(await self._put_halves(rows))
             await self._save(fingerprint, finished)
         self._progress(self.tally)
@@ -225,7 +231,7 @@ class Import:
         return (await self._put_halves(rows[:middle])).plus(await self._put_halves(rows[middle:]))
 
     async def _put(self, rows: list["_Rows"]) -> "_Outcome":
-        """COPY what is new, and say what became of each row."""
+        """COPY the new rows; returns the outcome of every row."""
         stored = {
             row["code"]: (row["version"], row["key_serial"])
             for row in await self._connection.fetch(STORED, [row.code for row in rows])
@@ -239,7 +245,9 @@ class Import:
             elif len(row.events) <= stored[row.code][0]:
                 outcome.already_here += 1
             else:
-                detail = f"{row.code} is stored at version {stored[row.code][0]}; push the later steps instead"
+                detail = (
+                    f"{row.code} is stored at version {stored[row.code][0]}; send its later steps to the intake instead"
+                )
                 outcome.refused.append((row.line, Refused("differs_from_stored", detail)))
                 continue
             outcome.keys.append((row.code, self._keys.key(row.item.history.code, stored[row.code][1])))
@@ -286,7 +294,7 @@ _REFUSED_BY_DATABASE = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataE
 
 @dataclass
 class _Outcome:
-    """What became of a batch of rows."""
+    """The outcome of a batch of rows."""
 
     taken: int = 0
     already_here: int = 0
@@ -306,7 +314,7 @@ class _Outcome:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """An item as the rows COPY takes: columns as DOSSIER_COLUMNS and EVENT_COLUMNS name them."""
+    """The rows of an item, in the order of DOSSIER_COLUMNS and EVENT_COLUMNS."""
 
     item: _Item
     dossier: tuple[Any, ...]
@@ -355,7 +363,7 @@ class _Rows:
 
 
 def _events(history: History, now: datetime, epoch: int) -> Iterator[tuple[Any, ...]]:
-    """One row for each step; each follows the one before in the hash chain."""
+    """The row of each step's event, chained by their hashes."""
     prev_hash = GENESIS
     for version, step in enumerate(history.steps, start=1):
         event = Event(
@@ -379,7 +387,7 @@ def _events(history: History, now: datetime, epoch: int) -> Iterator[tuple[Any, 
 
 
 def _lines(file: BinaryIO, position: int) -> Iterator[tuple[bytes | None, int]]:
-    """Each line with the position after it; None for one too long to be kept in memory."""
+    """Each line with the position after it; None for a line longer than LONGEST_LINE."""
     while True:
         line = file.readline(LONGEST_LINE + 1)
         if not line:
@@ -396,26 +404,26 @@ def _lines(file: BinaryIO, position: int) -> Iterator[tuple[bytes | None, int]]:
 
 
 def _next_size(size: int, took: float) -> int:
-    """As many lines as fit the target, changing by at most a factor of two at a time."""
+    """The number of lines for the next transaction: what fits TRANSACTION_TARGET, at most twice or half as many."""
     factor = min(2.0, max(0.5, TRANSACTION_TARGET / max(took, 0.001)))
     return max(10, min(MOST_LINES, int(size * factor)))
 
 
 def _fingerprint(file: BinaryIO) -> bytes:
-    """What a file is recognised by when its import is taken up again: its size and first 64 KiB."""
+    """Identifies a file whose import is resumed: SHA-256 over its size and first 64 KiB."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     return hashlib.sha256(size.to_bytes(8) + file.read(1 << 16)).digest()
 
 
 class _Reject(msgspec.Struct):
-    """Of a line in the reject file, what is counted."""
+    """The field of a line in the file of refused lines that is counted."""
 
     reason: str
 
 
 def _reasons_in(path: Path, length: int) -> dict[str, int]:
-    """How many lines of a reject file's first bytes have which reason; none if it is no reject file."""
+    """Reason → lines, in the first `length` bytes of a file of refused lines; empty if it is another kind of file."""
     reasons: Counter[str] = Counter()
     if length:
         with path.open("rb") as file:
@@ -432,7 +440,7 @@ def _size(path: Path) -> int:
 
 
 def _opened_at(path: Path, length: int) -> BinaryIO:
-    """The file, owner's eyes only, cut to the length that was committed, ready to go on writing."""
+    """The file, readable by its owner only, cut to the committed length and open for writing at its end."""
     file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
     file.truncate(length)
     file.seek(length)

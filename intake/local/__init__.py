@@ -1,1 +1,1 @@
-"""For `make up` only: the processes on one machine and fictitious people; not in the image."""
+"""For `make up`: all processes on one machine, and sample dossiers of fictitious people. Not in the image."""

@@ -1,8 +1,8 @@
-"""Invented dossiers in the national synchronisation form, to fill a fresh system and to feed the importer.
+"""Made-up dossiers in the national synchronisation form, to fill an empty database and to test the import.
 
-Agencies and services are those of the sample catalogue; people and companies are made up. A dossier is one
-walk through the allowed moves on an axis of working seconds, cut off at `until`: the file holds whatever had
-happened by then. The same arguments give the same bytes.
+Agencies and services are those of the sample catalogue; people and companies are fictitious. A dossier is one walk
+through the allowed moves on an axis of working seconds, cut off at the end of the day `until`. The same arguments give
+the same bytes.
 """
 
 import random
@@ -39,13 +39,14 @@ BROKEN_KINDS = (
     "malformed_code",
     "oversized",
 )
-"""What can be wrong with a broken line. `oversized` is met once, and only in files of 1000 lines or more."""
+"""The kinds of broken lines. A file has one `oversized` line, and only if it has 1000 lines or more."""
 
 
 def dossiers(n: int, *, seed: int = 24, until: date, days: int = 365, first: int = 1) -> Iterator[Dossier]:
-    """`n` dossiers handed in during the `days` up to and including `until`, oldest first.
+    """`n` dossiers submitted during the `days` up to and including `until`, oldest first.
 
-    Every sequence of codes begins with `first`, so that two samples need not meet in one database.
+    Every sequence of codes begins with `first`, so that two samples can have different codes in one database. Raises
+    ValueError for a negative `n` or no days.
     """
     if n < 0 or days < 1:
         raise ValueError("a sample has no negative size and covers at least one day")
@@ -59,8 +60,8 @@ def dossiers(n: int, *, seed: int = 24, until: date, days: int = 365, first: int
 def lines(
     n: int, *, seed: int = 24, until: date, days: int = 365, broken: float = 0.0, first: int = 1
 ) -> Iterator[bytes]:
-    """The same dossiers as NDJSON, each line with its newline. A share of `broken` lines is spoilt as
-    `plan_breaks` says; all others are what they would be without it."""
+    """The same dossiers as NDJSON, each line with its newline. The share `broken` of the lines is broken by
+    `plan_breaks`; the other lines are the same as without it."""
     breaks = plan_breaks(n, broken, seed)
     for number, dossier in enumerate(dossiers(n, seed=seed, until=until, days=days, first=first), 1):
         kind = breaks.get(number)
@@ -78,9 +79,9 @@ def write(
     first: int = 1,
     progress: Callable[[int], object] | None = None,
 ) -> int:
-    """Write the lines to a path or an open binary stream and return the bytes written.
+    """Write the lines to a path or an open binary stream; returns the number of bytes.
 
-    `progress` is called now and then with the number of lines written since its last call.
+    Calls `progress` with the number of lines after every thousand lines.
     """
     source = lines(n, seed=seed, until=until, days=days, broken=broken, first=first)
     size = 0
@@ -95,7 +96,7 @@ def write(
 
 
 def plan_breaks(n: int, broken: float, seed: int = 24) -> dict[int, str]:
-    """Which lines of such a file are broken, and how: line number, counted from 1, to one of BROKEN_KINDS."""
+    """The broken lines of such a file: line number, counted from 1 → one of BROKEN_KINDS."""
     if not 0 <= broken <= 1:
         raise ValueError("the broken share lies between 0 and 1")
     count = max(1, round(n * broken)) if broken and n else 0
@@ -115,11 +116,11 @@ def _opened(target: str | Path | BinaryIO) -> AbstractContextManager[BinaryIO]:
 
 
 def _dice(seed: int | str) -> random.Random:
-    return random.Random(seed)  # noqa: S311  repeatable is the point
+    return random.Random(seed)  # noqa: S311  it has to be repeatable
 
 
 class _Draw(Generic[T]):
-    """Values with weights, drawn by a number in [0, 1)."""
+    """Values with weights; a number in [0, 1) draws one."""
 
     def __init__(self, weights: Mapping[T, float]) -> None:
         self._values = list(weights)
@@ -173,7 +174,7 @@ def _catalogue(name: str) -> bytes:
 
 @cache
 def _time_limit(service: _Service, case: str, channel: str, day: date) -> int:
-    """Working seconds the service may take; a time for this very channel goes before one for any."""
+    """The time limit in working seconds; a limit for this channel has precedence over one for any channel."""
     hours = {time.channel: time.hours for time in service.times if time.holds(case, day)}
     if not hours.keys() & {channel, "any"}:
         raise ValueError(f"the catalogue has no time limit for {service.code} on {day}")
@@ -197,17 +198,17 @@ def _is_open(second: int) -> bool:
 
 
 def _worked(second: int) -> int:
-    """Working seconds of a working day that have passed at this second of it."""
+    """The working seconds of a working day before this second of the day."""
     return min(max(second - _OPENS, 0), _LUNCH - _OPENS) + min(max(second - _REOPENS, 0), _CLOSES - _REOPENS)
 
 
-# Arrivals by hour of the day: counters fill the mornings, phones the evenings, and no hour is empty.
+# Submissions by hour of the day: counters in the mornings, phones in the evenings, some in every hour.
 _BY_HOUR = (0.6, 0.4, 0.2, 0.2, 0.2, 0.5, 1.5, 7, 13, 13, 11, 6, 3, 8, 11, 10, 7, 3, 2.5, 3, 4, 4, 3, 1.5)
 _HOUR_BOUNDS = [0.0, *accumulate(_BY_HOUR)]
 
 
 def _second_of_day(share: float) -> int:
-    """By which second this share of a day's dossiers has arrived."""
+    """The second of the day by which this share of its dossiers is submitted."""
     arrived = share * _HOUR_BOUNDS[-1]
     hour = bisect(_HOUR_BOUNDS, arrived, 1, 24) - 1
     return min(int((hour + (arrived - _HOUR_BOUNDS[hour]) / _BY_HOUR[hour]) * _HOUR), 24 * _HOUR - 1)
@@ -218,11 +219,11 @@ class _Day(NamedTuple):
     text: str
     working: bool
     opening: int
-    """The axis at this day's opening, or at the next working day's."""
+    """The point on the axis at the opening of this day, or of the next working day."""
 
 
 class _Calendar:
-    """The days of the sample, and the axis of working seconds laid over them and some way beyond."""
+    """The days of the sample, and the axis of working seconds over them and the time after them."""
 
     def __init__(self, until: date, days: int) -> None:
         longest = max(time.hours for service in _services() for time in service.times)
@@ -241,7 +242,7 @@ class _Calendar:
         self.traffic = _traffic(self.days)
 
     def stamp(self, at: int) -> str:
-        """yyyyMMddHHmmss of a point on the axis; empty for 0, which stands for never."""
+        """A point on the axis as yyyyMMddHHmmss; empty for 0, which means never."""
         if not at:
             return ""
         day, second = divmod(at, _WORKDAY)
@@ -249,7 +250,7 @@ class _Calendar:
 
 
 def _traffic(days: list[_Day]) -> list[float]:
-    """Each day's share of the arrivals: the longer the offices were closed, the busier the days after."""
+    """Each day's share of the submissions: the longer the offices were closed, the busier the days after."""
     weights: list[float] = []
     rush = closed = 0.0
     for day in days:
@@ -260,8 +261,8 @@ def _traffic(days: list[_Day]) -> list[float]:
     return [weight / total for weight in weights]
 
 
-# The legs a walk is made of: hours they take at least, and how far above that they spread. A leg in _WORK
-# also takes its part of the service's time.
+# The legs of a walk: the hours they take at least, and the spread above that. A leg in _WORK also takes a part of the
+# service's time limit.
 _LEGS = {
     (1, 2): (0.1, 7), (1, 3): (0.5, 7), (1, 5): (0.3, 7), (1, 7): (0.2, 12),
     (2, 4): (0.05, 4), (2, 5): (0.5, 8), (2, 6): (0.1, 4), (2, 7): (1, 16), (2, 8): (1, 16), (2, 9): (0.1, 2),
@@ -288,7 +289,7 @@ class _Step(NamedTuple):
     least: int
     spread: int
     part: float
-    """Of the work on the dossier."""
+    """The share of the work on the dossier."""
 
 
 _Course = tuple[_Step, ...]
@@ -305,7 +306,7 @@ def _course(statuses: tuple[int, ...]) -> _Course:
 
 
 def _online_courses() -> dict[_Course, float]:
-    """Each way through the door with each way inside; a supplement is asked for once, as the law has it."""
+    """Every course of acceptance with every course of processing; by law a supplement is asked for once."""
     courses = {}
     for door, door_weight in _AT_THE_DOOR.items():
         for inside, weight in (_INSIDE if door[-1] == 2 else {(): sum(_INSIDE.values())}).items():
@@ -330,7 +331,7 @@ class _Move(NamedTuple):
     at: int
     stamp: str
     due: int
-    """The promise as it stood after this event; 0 before there was one."""
+    """The due date after this move; 0 before there is one."""
 
 
 _POPULARITY = {
@@ -359,7 +360,7 @@ _HANDED_OVER = {"1": "Trả tại Bộ phận Một cửa", "2": "Trả bản đ
 
 
 class _Bureau:
-    """What a dossier is drawn from: the dice, the calendar, the people, the numbers issued so far."""
+    """Makes dossiers: from random numbers, the calendar, people, and the numbers issued so far."""
 
     def __init__(self, seed: int, calendar: _Calendar, first: int) -> None:
         self.random = _dice(seed).random
@@ -381,7 +382,7 @@ class _Bureau:
         self._issued: defaultdict[str, int] = defaultdict(lambda: first - 1)
 
     def dossier(self, day: _Day, second: int) -> Dossier:
-        """One dossier handed in at that second, with all that has happened to it since."""
+        """One dossier submitted at that second, with its moves up to the end of the sample."""
         at = day.opening + (_worked(second) if day.working else 0)
         channel = _CHANNEL(self.random()) if day.working and _is_open(second) else "online"
         service, case = self._services(self.random())
@@ -470,7 +471,7 @@ class _Bureau:
         return steps
 
     def _supplements(self, code: str, agency: str, events: list[_Move]) -> list[Dossier]:
-        """One entry for each supplement asked for; what came of it stays empty until papers came."""
+        """One entry for each supplement asked for; its later fields are empty until the papers have arrived."""
         entries: list[Dossier] = []
         officer = self._staff[agency][_DESKS[5][1]]
         for asked, came in pairwise([*events, None]):
@@ -493,7 +494,7 @@ class _Bureau:
         return entries
 
     def _code(self, agency: str, stamp: str) -> str:
-        """The next number of the agency's day; of its year where the identifier is five digits."""
+        """The next code of the agency's day; of its year if the agency's identifier has five digits."""
         if agency.isdigit():
             series = f"/{stamp[:4]}/{agency}"
             self._issued[series] += 1
@@ -526,8 +527,7 @@ class _Bureau:
 
 
 def _due(last: _Move, status: int, at: int, service: _Service, limit: int) -> int:
-    """The promised date after this move: made at reception, and moved on, as the service has it, when a
-    pause has ended."""
+    """The due date after this move: set at reception, and changed at the end of a pause by the service's policy."""
     if status == 2 and not last.due:
         return at + limit
     policy = "none"
@@ -539,7 +539,7 @@ def _due(last: _Move, status: int, at: int, service: _Service, limit: int) -> in
 
 
 def _busyness(agency: str) -> float:
-    """How much comes to an agency's counters: little to head offices, most to the smallest units."""
+    """The weight of an agency: head offices get few dossiers, the smallest units most."""
     if agency.isdigit():
         return 3
     if agency.startswith("G"):
@@ -549,7 +549,7 @@ def _busyness(agency: str) -> float:
 
 @cache
 def _printed(agency: str) -> str:
-    """The identifier as it stands in codes. One province still prints the older scheme, level 1 last."""
+    """The identifier as codes have it. One province still uses the older scheme, level 1 last."""
     if not agency.startswith("G99.12"):
         return agency
     level_1, level_2, level_3 = [*agency.split("."), "00"][:3]
@@ -613,7 +613,7 @@ _COMPANIES = _Draw({f"Công ty {kind} {word}": 1 for kind in ("TNHH", "cổ ph�
 
 
 def _person(random: Callable[[], float]) -> tuple[str, str]:
-    """A name, and the mailbox such a person might have."""
+    """A name, and a mailbox made from it."""
     middle, given = _MIDDLE_AND_GIVEN[random() < 0.5]
     words = (_FAMILY(random()), middle[int(random() * len(middle))], given[int(random() * len(given))])
     name = " ".join(words)
@@ -659,7 +659,7 @@ _SPOIL_DOSSIER: dict[str, Callable[[Dossier, int], None]] = {
 }
 _SPOIL_LINE: dict[str, Callable[[bytes], bytes]] = {
     "truncated": lambda line: line[: len(line) * 3 // 5],
-    # A raw NUL is no JSON at all; the escaped one above is, and only the database refuses it.
+    # A raw NUL is not JSON; the escaped NUL above is.
     "nul_byte": lambda line: line.replace(b'"ChuHoSo":"', b'"ChuHoSo":"\0', 1),
 }
 

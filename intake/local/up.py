@@ -1,4 +1,4 @@
-"""The whole house on one machine: `hoso24 up`, and `hoso24 demo` to watch a dossier move through it."""
+"""`hoso24 up` runs the whole system on one machine; `hoso24 demo` moves a dossier through it."""
 
 import asyncio
 import http.client
@@ -38,7 +38,7 @@ CLIENT = "local-demo"
 SAMPLE_DOSSIERS = 300
 SAMPLE_DAYS = 15
 SAMPLE_FIRST = 90_001
-"""Where their sequences begin, far from those of a sample somebody imports afterwards."""
+"""The first number of their sequences, far above the numbers of a sample that is imported later."""
 ROLES = ("owner", "writer", "relay", "reader")
 PREFERRED_PORTS = {
     "lookup": 8080,
@@ -48,7 +48,7 @@ PREFERRED_PORTS = {
     "relay_admin": 8092,
 }
 
-# Of the first thousand: no index knows the status, and somebody may have imported a country's.
+# Of the first thousand only: status has no index, and the database may hold the dossiers of a whole country.
 SHOWN = """
 SELECT DISTINCT ON (status) code, status, key_serial
   FROM (SELECT code, status, key_serial, removed, submitted_at
@@ -61,7 +61,7 @@ SELECT DISTINCT ON (status) code, status, key_serial
 
 @dataclass(frozen=True)
 class Secrets:
-    """What the first start makes up and later ones find again."""
+    """Passwords, keys and token: made at the first start, read again at later ones."""
 
     passwords: Mapping[str, str]
     lookup_keys: str
@@ -69,7 +69,7 @@ class Secrets:
 
     @classmethod
     def of(cls, directory: Path) -> "Secrets":
-        """Those in the directory, made there if there are none."""
+        """The secrets in this directory; makes them if there are none."""
         path = directory / "secrets.json"
         if not path.exists():
             made = {
@@ -83,7 +83,7 @@ class Secrets:
 
 @dataclass(frozen=True)
 class ServerUrls:
-    """Where Postgres (by role) and Redis are."""
+    """The URLs of PostgreSQL (by role) and of Redis; `admin` is the superuser's, if the roles are made here."""
 
     postgres: Mapping[str, str]
     redis: str
@@ -91,10 +91,10 @@ class ServerUrls:
 
 
 def up(directory: Path, *, samples: bool, services: bool = True, archive: bool = False) -> None:
-    """Start everything, say where it is, and look after it until a signal asks for the end.
+    """Start everything, print the addresses, and supervise the processes until SIGINT or SIGTERM.
 
-    Without `services` only the servers run, their database prepared, for somebody who runs the processes himself.
-    With `archive` Postgres keeps its log, so that it can be restored to any moment since a base backup.
+    Without `services` only the servers run, with a prepared database; the services are started by hand. With `archive`
+    PostgreSQL keeps its log, so that it can be restored to any moment since a base backup. Raises CannotStart.
     """
     began = time.monotonic()
     directory.mkdir(exist_ok=True)
@@ -115,17 +115,17 @@ def up(directory: Path, *, samples: bool, services: bool = True, archive: bool =
         if services:
             _introduce(ports, own, shown, time.monotonic() - began)
         else:
-            _say(f"\nThe servers are ready; how to reach them stands in {directory / 'environ'}. Stop: Ctrl-C.\n")
+            _say(f"\nThe servers are ready; their addresses are in {directory / 'environ'}. Stop: Ctrl-C.\n")
         stack.run()
         stack.say("Stopping …")
-    stack.say("Everything has stopped. The data are kept; `make up` goes on with them.")
+    stack.say("Everything has stopped. The data are kept for the next `make up`.")
 
 
 def _servers(stack: Supervisor, directory: Path, own: Secrets, *, archive: bool) -> ServerUrls:
     postgres, admin = _postgres(stack, directory, own, archive=archive)
     redis = os.environ.get("HOSO24_REDIS_URL", "")
     if redis:
-        _say("Redis: the one HOSO24_REDIS_URL names.")
+        _say("Using the Redis of HOSO24_REDIS_URL.")
     else:
         _say("Starting Valkey …")
         server = stack.add(ValkeyServer.start(directory / "redis", guardian=stack.guardian))
@@ -138,7 +138,7 @@ def _servers(stack: Supervisor, directory: Path, own: Secrets, *, archive: bool)
 def _postgres(
     stack: Supervisor, directory: Path, own: Secrets, *, archive: bool
 ) -> tuple[Mapping[str, str], str | None]:
-    """The URL for each role, and the superuser's if roles are ours to make."""
+    """The URL for each role, and the superuser's if the roles are made here."""
     names = {role: f"HOSO24_PG_{role.upper()}_URL" for role in ROLES}
     given = {role: os.environ[name] for role, name in names.items() if os.environ.get(name)}
     if given:
@@ -148,8 +148,8 @@ def _postgres(
         admin = os.environ.get("HOSO24_PG_ADMIN_URL") or None
         for name, url in {**{names[role]: given[role] for role in ROLES}, "HOSO24_PG_ADMIN_URL": admin}.items():
             if url is not None and not are_server_urls(url):
-                raise CannotStart(f"{name} is no URL of a server; is its password percent-encoded?")
-        _say("PostgreSQL: the one HOSO24_PG_…_URL name.")
+                raise CannotStart(f"{name} is not the URL of a server. Percent-encode its password.")
+        _say("Using the PostgreSQL of HOSO24_PG_…_URL.")
         return given, admin
     _say("Starting PostgreSQL …")
     server = PostgresServer.start(
@@ -168,13 +168,13 @@ def _postgres(
 
 
 def _link(path: Path, target: Path) -> None:
-    """psql, pg_basebackup and the others, of the server's own version, where they are found."""
+    """Link the folder of psql, pg_basebackup and others of the server's version to `path`."""
     path.unlink(missing_ok=True)
     path.symlink_to(target)
 
 
 def _port_of_last_time(path: Path) -> int | None:
-    """So that whoever is connected finds it again after a restart; None where somebody else has the port now."""
+    """The port of the last start, so that clients can connect again after a restart; None if it is in use now."""
     port = int(path.read_text("utf-8")) if path.exists() else 0
     return port if port and free_port(port) == port else None
 
@@ -228,12 +228,12 @@ def _prepare_database(stack: Supervisor, servers: ServerUrls, own: Secrets, *, s
 
 
 async def _recovered(admin_url: str, check: Callable[[], None]) -> None:
-    """Wait until Postgres takes writes: one that is being restored plays its log first, however long that takes."""
+    """Wait until PostgreSQL accepts writes: a server that is being restored replays its log first."""
     connection = await asyncpg.connect(admin_url)
     try:
         recovering = await connection.fetchval("SELECT pg_is_in_recovery()")
         if recovering:
-            _say("PostgreSQL is playing its log …")
+            _say("PostgreSQL is replaying its log …")
         while recovering:
             check()
             await asyncio.sleep(0.05)
@@ -243,7 +243,7 @@ async def _recovered(admin_url: str, check: Callable[[], None]) -> None:
 
 
 async def _furnish(servers: ServerUrls, own: Secrets, *, samples: bool) -> None:
-    """The sample catalogue, a client for trying things out, and dossiers if there are none."""
+    """Install the sample catalogue and a client, and import sample dossiers into an empty database."""
     connection = await asyncpg.connect(servers.postgres["writer"])
     try:
         if samples:
@@ -276,7 +276,7 @@ def _service(name: str, directory: Path, environ: Mapping[str, str], ports: Mapp
 
 
 async def _shown(servers: ServerUrls, own: Secrets) -> list[dict[str, str]]:
-    """A few dossiers to try, one in process first, each with its lookup key."""
+    """Up to three dossiers to try, one in process first, each with its lookup key."""
     keys = KeyRing.from_text(os.environ.get("HOSO24_LOOKUP_KEY_SECRETS") or own.lookup_keys)
     connection = await asyncpg.connect(servers.postgres["writer"])
     try:
@@ -323,7 +323,7 @@ def _introduce(ports: Mapping[str, int], own: Secrets, shown: list[dict[str, str
         segno.make(link, micro=False).terminal(out=sys.stdout, compact=True)
         _say("\nTry it:")
         _say(f"  curl -s {lookup}/api/v1/dossiers/{path} -H 'Hoso24-Key: {first['key']}'")
-    _say("Hand one in:")
+    _say("Submit a dossier:")
     _say(
         f"  curl -s {intake}/api/v1/dossiers -H 'Authorization: Bearer {own.token}' \\\n"
         """    -d '{"agency": "G99.01.01", "service": "S.004", "applicant": {"name": "Nguyễn Văn Mẫu (hư cấu)"}}'"""
@@ -342,24 +342,24 @@ class _Scene:
 
 
 LIFE = (
-    _Scene("received", "The one-stop unit accepts it: the receipt is issued, the promised date stands."),
-    _Scene("processing", "An officer's department takes it up.", department="Phòng Chế độ (hư cấu)"),
+    _Scene("received", "The one-stop unit accepts it: the receipt is issued, the due date is set."),
+    _Scene("processing", "A department starts processing it.", department="Phòng Chế độ (hư cấu)"),
     _Scene(
         "supplement_required",
-        "A paper is missing; the clock stands still.",
+        "A paper is missing; the time limit is paused.",
         note="Bổ sung bản sao sổ bảo hiểm (ví dụ).",
     ),
-    _Scene("processing", "The paper is there; the clock starts anew.", department="Phòng Chế độ (hư cấu)"),
-    _Scene("completed", "The work is done: this moment decides whether it was on time."),
-    _Scene("returned", "The result has been handed over. This status is final."),
+    _Scene("processing", "The paper has arrived; the due date is counted anew.", department="Phòng Chế độ (hư cấu)"),
+    _Scene("completed", "The work is done; this moment decides whether it was on time."),
+    _Scene("returned", "The applicant has the result. This status is final."),
 )
 
 
 def demo(directory: Path, pause: float) -> None:
-    """Hand one dossier in and move it step by step, saying what a citizen sees now."""
+    """Submit a dossier and move it step by step, `pause` seconds apart. Raises CannotStart if nothing runs here."""
     path = directory / "up.json"
     if not path.exists():
-        raise CannotStart("Nothing is running here: call `make up` in another terminal first.")
+        raise CannotStart("Nothing is running here: run `make up` in another terminal first.")
     house = json.loads(path.read_text("utf-8"))
     submission = {
         "agency": "G99.01.01",
@@ -369,7 +369,7 @@ def demo(directory: Path, pause: float) -> None:
     }
     receipt = _send(house, "/api/v1/dossiers", submission)
     code = codes.parse(receipt["code"])
-    _say(f"Handed in: {code}, lookup key {receipt['lookup_key']}. Open its page and watch:\n")
+    _say(f"Submitted: {code}, lookup key {receipt['lookup_key']}. Open its page and watch:\n")
     _say(f"  {receipt['receipt']['link']}\n")
     segno.make(receipt["receipt"]["link"], micro=False).terminal(out=sys.stdout, compact=True)
     for scene in LIFE:
@@ -377,7 +377,7 @@ def demo(directory: Path, pause: float) -> None:
         move = {name: value for name, value in vars(scene).items() if name in ("to", "note", "department") and value}
         answer = _send(house, f"/api/v1/dossiers/{code.path}/transitions", move)
         _say(f"{scene.to:>20}  (version {answer['version']})  {scene.says}")
-    _say("\nIts log, and everybody else's, can be verified: .venv/bin/hoso24 audit verify")
+    _say("\nVerify the event log: .venv/bin/hoso24 audit verify")
 
 
 def _send(house: Mapping[str, Any], path: str, content: Mapping[str, Any]) -> Any:
@@ -388,7 +388,7 @@ def _send(house: Mapping[str, Any], path: str, content: Mapping[str, Any]) -> An
         response = connection.getresponse()
         answer = json.loads(response.read())
     except OSError as error:
-        raise CannotStart(f"The intake does not answer ({error}): is `make up` still running?") from error
+        raise CannotStart(f"The intake does not answer ({error}): check that `make up` is still running.") from error
     finally:
         connection.close()
     if response.status >= 400:

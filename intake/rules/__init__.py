@@ -1,1 +1,1 @@
-"""What is allowed, and by when: pure functions and types, no I/O."""
+"""What is allowed and when it is due: pure functions and types, no I/O."""

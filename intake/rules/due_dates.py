@@ -1,7 +1,7 @@
-"""The dates on a dossier: what is promised at reception, and what a move makes of it. No I/O.
+"""The dates of a dossier: the due date set at reception, and how a move changes the dates. No I/O.
 
-Whether a pause restarts the clock, moves the promised date, or does neither is the service's policy: the law
-counts anew after a supplement (Decree 61/2018, art. 19(4)), practice moves the date after other pauses.
+After a pause the due date is counted anew, moved by the length of the pause, or kept, by the policy of the service. The
+law counts anew after a supplement (Decree 61/2018, art. 19(4)); in practice other pauses move the date.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from lookup.status import Status
 
 @dataclass(frozen=True, slots=True)
 class Dates:
-    """The five moments a move may change; `paused_at` is since when the clock has stood still."""
+    """The five dates that a move may change. `paused_at` is when the present pause began."""
 
     received_at: datetime | None
     due_at: datetime | None
@@ -26,11 +26,11 @@ class Dates:
 
 
 _GOES_ON = frozenset({Status.RECEIVED, Status.PROCESSING, Status.COMPLETED, Status.RETURNED})
-"""What ends a pause by the agency's work going on, or being done."""
+"""Statuses that end a pause because the agency works again, or has finished."""
 
 
 def dates_after(dossier: Any, after: Status, at: datetime, service: Service | None) -> Dates:
-    """The dossier's dates once it has taken this status; the three ends (promised, finished, returned) stay apart."""
+    """The dates of a dossier that takes the status `after` at `at`. Due, finished and returned are three dates."""
     before = Status(dossier["status"])
     received_at, due_at = dossier["received_at"], dossier["due_at"]
     finished_at = dossier["finished_at"]
@@ -40,7 +40,7 @@ def dates_after(dossier: Any, after: Status, at: datetime, service: Service | No
     elif before.paused and after in _GOES_ON:
         due_at = _due_after_pause(dossier, before, at, service)
     if after is Status.PROCESSING:
-        finished_at = None  # a correction (art. 21) is work again
+        finished_at = None  # a correction (art. 21) reopens the work
     if after in (Status.COMPLETED, Status.RETURNED):
         finished_at = finished_at or at
     returned_at = at if after is Status.RETURNED else None
@@ -49,7 +49,7 @@ def dates_after(dossier: Any, after: Status, at: datetime, service: Service | No
 
 
 def _due_after_pause(dossier: Any, paused_as: Status, at: datetime, service: Service | None) -> datetime | None:
-    """The promised date after a pause: counted anew, moved by the pause, or left, as the service's policy says."""
+    """The due date after a pause: counted anew, moved by the pause, or kept, by the policy of the service."""
     due_at: datetime | None = dossier["due_at"]
     if service is None or due_at is None:
         return due_at
@@ -63,7 +63,7 @@ def _due_after_pause(dossier: Any, paused_as: Status, at: datetime, service: Ser
 
 
 def due_date(service: Service | None, case: str, channel: str, received_at: datetime) -> datetime | None:
-    """The date promised for this service in this case, or None where the catalogue has no limit for it."""
+    """The due date of a dossier of this service, case and channel; None if the catalogue has no time limit for it."""
     if service is None:
         return None
     limit = service.time_limit(case, channel, received_at.astimezone(VIETNAM).date())

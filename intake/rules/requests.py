@@ -1,4 +1,4 @@
-"""Untrusted JSON in, a submission, a transition or a number out, or a refusal with a reason. No I/O."""
+"""Turns untrusted JSON into a submission, a transition or an official number, or refuses it with a reason. No I/O."""
 
 import hashlib
 import unicodedata
@@ -20,11 +20,11 @@ Version = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 TOLERANCE = timedelta(minutes=5)
-"""How far a source's clock may run ahead of ours."""
+"""How far the clock of a source may be ahead of the database's."""
 
 
 class MalformedJson(Malformed):
-    """The body is not JSON at all."""
+    """The body is not JSON."""
 
     code = "malformed_json"
     title = "The body is not well-formed JSON."
@@ -32,7 +32,7 @@ class MalformedJson(Malformed):
 
 
 class InvalidContent(Refusal):
-    """The body is JSON, but not of the shape this request takes; the detail names the field."""
+    """The body is JSON of another shape than the request has; the detail names the field."""
 
     kind = Kind.UNPROCESSABLE
     code = "invalid_content"
@@ -50,7 +50,7 @@ class UnknownStatus(Refusal):
 
 
 class Applicant(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """Who applies. `kind`: 1 citizen, 2 enterprise, 3 state body, 4 other."""
+    """The applicant. `kind`: 1 citizen, 2 enterprise, 3 state body, 4 other."""
 
     name: Line
     kind: Annotated[int, Meta(ge=1, le=4)] = 1
@@ -61,7 +61,7 @@ class Applicant(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Submission(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """A dossier as a one-stop desk or a portal hands it in.
+    """A dossier as a one-stop desk or a portal submits it.
 
     `status` is `received` (the default at a counter or by post) or `submitted` (the default online);
     `submitted_at` defaults to now.
@@ -80,7 +80,7 @@ class Submission(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
     @property
     def first_status(self) -> Status:
-        """The status it enters with. Raises UnknownStatus, or InvalidContent for one no dossier begins with."""
+        """The first status of the dossier. Raises UnknownStatus, or InvalidContent if no dossier begins with it."""
         if self.status is None:
             return Status.SUBMITTED if self.channel == "online" else Status.RECEIVED
         status = named_status(self.status)
@@ -90,9 +90,9 @@ class Submission(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Transition(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """A move to another status, or to another unit in the same one. `at` defaults to now.
+    """A move to another status, or to another unit in the same status. `at` defaults to now.
 
-    `note` is shown to the holder where `action_needed` says so; `officer` is kept in the log and never shown to the
+    `note` is shown to the holder if `action_needed` says so. `officer` is kept in the event log and never shown to the
     public.
     """
 
@@ -111,7 +111,7 @@ class Transition(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class OfficialNumber(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """The number an agency gave a dossier after it was accepted."""
+    """The number that an agency gave a dossier after accepting it."""
 
     number: Word
     expected_version: Version | None = None
@@ -131,12 +131,12 @@ def read(body: bytes, shape: type[Content]) -> Content:
 
 
 def fingerprint(path: str, content: Submission | Transition | OfficialNumber) -> bytes:
-    """What a repeat under the same idempotency key must equal; spacing and field order do not matter."""
+    """32 bytes that a repeat with the same idempotency key must equal, whatever its spacing and order of fields."""
     return hashlib.sha256(path.encode() + b"\0" + msgspec.json.encode(content, order="sorted")).digest()
 
 
 def named_status(slug: str) -> Status:
-    """The status of that name. Raises UnknownStatus."""
+    """The status with this slug. Raises UnknownStatus."""
     try:
         return Status.from_slug(slug)
     except ValueError:
@@ -144,7 +144,7 @@ def named_status(slug: str) -> Status:
 
 
 def plausible(moment: datetime | None, now: datetime, field: str) -> datetime:
-    """The moment, or now if none is given. Raises InvalidContent for one in the future or before 1990."""
+    """The moment, or now for None. Raises InvalidContent for a moment in the future or before 1990."""
     if moment is None:
         return now
     if not EARLIEST <= moment <= now + TOLERANCE:
@@ -153,10 +153,10 @@ def plausible(moment: datetime | None, now: datetime, field: str) -> datetime:
 
 
 def action_needed(status: Status, note: str | None) -> str | None:
-    """What the holder is told to do: the note of a step to a status that asks for something; None at any other."""
+    """What the holder has to do: the note of a step to a status that asks for something; None for any other status."""
     return nfc(note) if status.asks else None
 
 
 def nfc(text: str | None) -> str | None:
-    """Vietnamese text in its composed form, as everything is stored."""
+    """Vietnamese text in its composed form (NFC), in which all text is stored."""
     return text and unicodedata.normalize("NFC", text)

@@ -1,7 +1,7 @@
-"""The working calendar and the promised date: working days, office hours, holidays, swapped days.
+"""The working calendar and due dates: working days, office hours, holidays, swapped days.
 
-Days off follow the Labour Code 2019, art. 112, through the `holidays` package; announced changes it does
-not know yet go into OVERRIDES, each with its source. Counting starts the day after reception. No I/O.
+Holidays follow the Labour Code 2019, art. 112, through the `holidays` package. Announced changes that the package does
+not have yet go into OVERRIDES, each with its source. Counting starts on the day after reception. No I/O.
 """
 
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ import holidays
 from lookup.dossier import VIETNAM
 
 CALENDAR = "vn-2026.1"
-"""Stored with each dossier: a calendar that changes later never moves a date already promised."""
+"""The version of this calendar, stored with each dossier. A later calendar never moves a due date that is set."""
 
 HOURS_PER_DAY = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """One announced day that differs from the package's calendar, and where that was announced."""
+    """One day that differs from the package's calendar, and the announcement of it."""
 
     day: date
     working: bool
@@ -39,7 +39,7 @@ OVERRIDES: Mapping[date, Override] = {
 
 @dataclass(frozen=True, slots=True)
 class OfficeHours:
-    """When an agency works: a morning and an afternoon that together make a working day of eight hours."""
+    """The office hours of an agency: a morning and an afternoon, eight hours together."""
 
     opens: time = time(7, 0)
     lunch: time = time(11, 30)
@@ -56,7 +56,7 @@ def _year(year: int) -> holidays.HolidayBase:
 
 
 def is_working_day(day: date) -> bool:
-    """Whether agencies work on this day. Future Tết spans are estimates until they are announced."""
+    """True if agencies work on this day. Future Tết holidays are estimates until they are announced."""
     override = OVERRIDES.get(day)
     if override is not None:
         return override.working
@@ -73,7 +73,7 @@ def add_working_days(start: date, days: int) -> date:
 
 
 def working_days_before(day: date, days: int) -> date:
-    """The last day from which `day` is `days` working days away or more: add_working_days the other way round."""
+    """The last day that is at least `days` working days before `day`: the inverse of add_working_days."""
     while days > 0:
         days -= is_working_day(day)
         day -= timedelta(days=1)
@@ -81,7 +81,7 @@ def working_days_before(day: date, days: int) -> date:
 
 
 def effective_start(moment: datetime, hours: OfficeHours = OFFICE_HOURS) -> datetime:
-    """When work on something handed in at `moment` begins: then, or when the office next opens. UTC+7."""
+    """When the time limit of something received at `moment` starts: then, or when the office next opens. UTC+7."""
     local = moment.astimezone(VIETNAM)
     day, clock = local.date(), local.time()
     if not is_working_day(day) or clock >= hours.closes:
@@ -94,10 +94,10 @@ def effective_start(moment: datetime, hours: OfficeHours = OFFICE_HOURS) -> date
 
 
 def due_after(received_at: datetime, working_hours: int, hours: OfficeHours = OFFICE_HOURS) -> datetime:
-    """The date and time promised for something received then and allowed `working_hours` (eight are a day).
+    """The due date of something received at `received_at` with a limit of `working_hours` (eight are a working day).
 
-    Whole days are counted from the day after reception and keep the time of day; what is left over is
-    counted in office hours from there.
+    Whole days are counted from the day after reception and keep the time of day. The remaining hours are counted in
+    office hours from there.
     """
     start = effective_start(received_at, hours)
     days, rest = divmod(working_hours, HOURS_PER_DAY)
@@ -106,7 +106,7 @@ def due_after(received_at: datetime, working_hours: int, hours: OfficeHours = OF
 
 
 def shift(due_at: datetime, paused_at: datetime, resumed_at: datetime, hours: OfficeHours = OFFICE_HOURS) -> datetime:
-    """The promised date moved by the working time between a pause and its end."""
+    """The due date, moved by the working time between the beginning and the end of a pause."""
     due = due_at.astimezone(VIETNAM)
     if not is_working_day(due.date()):
         due = effective_start(due, hours)
@@ -117,7 +117,7 @@ def shift(due_at: datetime, paused_at: datetime, resumed_at: datetime, hours: Of
     rest = _since_opening(resumed.time(), hours) - _since_opening(paused.time(), hours)
     moved = _at(add_working_days(due.date(), whole_days), due.time())
     if rest < timedelta(0):
-        # Paused in the afternoon, resumed in a morning: the last of the whole days was not a whole one.
+        # Paused in the afternoon and resumed in a morning: the last of the days was not a whole day.
         moved = _at(add_working_days(due.date(), whole_days - 1), due.time())
         rest += _day_length(hours)
     return _add_office_time(moved, rest, hours)
@@ -143,7 +143,7 @@ def _add_office_time(start: datetime, amount: timedelta, hours: OfficeHours) -> 
 
 
 def _since_opening(clock: time, hours: OfficeHours) -> timedelta:
-    """Office time from opening to this time of day."""
+    """Office time from the opening to this time of day."""
     morning = _minutes(min(max(clock, hours.opens), hours.lunch)) - _minutes(hours.opens)
     afternoon = _minutes(min(max(clock, hours.resumes), hours.closes)) - _minutes(hours.resumes)
     return timedelta(minutes=morning + afternoon)

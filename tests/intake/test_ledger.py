@@ -397,7 +397,7 @@ async def test_refused_move_leaves_no_trace(office: Office, owner: Any) -> None:
 
 async def test_move_before_the_submission_is_refused_but_for_what_clocks_may_differ(office: Office, owner: Any) -> None:
     dossier = (await office.receive(channel="online", submitted_at=MONDAY))["code"]
-    with pytest.raises(InvalidContent, match="before the dossier was submitted"):
+    with pytest.raises(InvalidContent, match="before the submission of the dossier"):
         await office.move(dossier, "received", at=MONDAY - timedelta(minutes=6))
     await office.move(dossier, "received", at=MONDAY - timedelta(minutes=4))
     assert (await row(owner, dossier))["received_at"] == MONDAY

@@ -150,14 +150,14 @@ async def test_change_under_an_id_that_the_stream_is_past_is_noticed(
     await receive(writer, THIRD)
     await owner.execute(SLIP_IN, THIRD, 1, str(int(last.partition("-")[0]) - 1))
     tail = await find(database, redis_url, owner)
-    assert "without having it" in tail.fault
+    assert "without delivering it" in tail.fault
     assert tail.changes == ()
     await stream.client.xtrim(stream_key(1), maxlen=2, approximate=False)
     (before, first), (_, second) = await stream.entries()
     assert "at" in first
     assert "at" in second
     await owner.execute(SLIP_IN, THIRD, 1, before.partition("-")[0])
-    assert "without having it" in (await find(database, redis_url, owner)).fault
+    assert "without delivering it" in (await find(database, redis_url, owner)).fault
 
 
 async def test_id_that_is_yet_to_be_given_out_is_noticed(
@@ -170,7 +170,7 @@ async def test_id_that_is_yet_to_be_given_out_is_noticed(
     await delivered(database, redis_url, stream, writer)
     await stream.client.xadd(stream_key(1), {"at": 1, "since": "x", "prev": ""}, id="99999999-0")
     tail = await find(database, redis_url, owner)
-    assert "yet to begin" in tail.fault
+    assert "not assigned yet" in tail.fault
     assert "no change is lost" in str(tail)
 
 

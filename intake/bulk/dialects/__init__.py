@@ -1,6 +1,6 @@
-"""The forms in which other systems write a dossier with its history, each in a module of its own.
+"""The dialects in which other systems write a dossier with its history: one module each.
 
-A dialect turns one line into a History, or refuses it with a reason from a closed set. No I/O.
+A dialect turns one line into a History, or refuses it with one of REASONS. No I/O.
 """
 
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from lookup.code import DossierCode
 from lookup.status import Status
 
 YEARS = range(1990, 2100)
-"""When a dossier can have had a date at all."""
+"""The years that a date of a dossier can have."""
 
 
 class Refused(Exception):
-    """A line that cannot be taken; `reason` is one of REASONS, the message says what is wrong."""
+    """A line that cannot be imported; `reason` is a key of REASONS, `detail` says what is wrong with the line."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -25,20 +25,20 @@ class Refused(Exception):
 
 
 REASONS = {
-    "line_too_long": "the line is longer than a dossier can be",
+    "line_too_long": "the line is too long",
     "not_json": "the line is not well-formed JSON, or not UTF-8",
-    "nul_character": "a text has a NUL character in it",
+    "nul_character": "a text contains a NUL character",
     "wrong_shape": "a field is missing, of the wrong type, or too long",
-    "unknown_form": "neither our own form nor the national one",
-    "malformed_code": "the dossier's code is in none of the schemes",
-    "bad_date": "a date does not exist or is not written as the form asks",
-    "dates_out_of_order": "the promised date lies before the submission",
-    "unknown_status": "not one of the ten national statuses",
-    "history_disagrees": "the dossier's status is not the last one of its history",
+    "unknown_form": "the line is in neither the plain nor the national form",
+    "malformed_code": "the dossier's code fits none of the schemes",
+    "bad_date": "a date does not exist or is in another format than the form's",
+    "dates_out_of_order": "the due date is before the submission",
+    "unknown_status": "the status is not one of the ten national statuses",
+    "history_disagrees": "the dossier's status is not the last status of its history",
     "unknown_agency": "the agency is not in the catalogue",
     "unknown_service": "the service is not in the catalogue",
-    "differs_from_stored": "a dossier with this code is stored and has a shorter history",
-    "refused_by_database": "the database's constraints do not allow it",
+    "differs_from_stored": "a dossier with this code is stored already, with a shorter history",
+    "refused_by_database": "the dossier violates a constraint of the database",
 }
 
 
@@ -56,7 +56,7 @@ class HistoryStep:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """The applicant as the source names them."""
+    """The applicant, as the source writes it. `kind`: 1 citizen, 2 enterprise, 3 state body, 4 other."""
 
     kind: int
     name: str
@@ -68,7 +68,7 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """A dossier from its submission to where it stands, oldest step first; never empty."""
+    """A dossier with its steps from the submission to the present status, oldest first; at least one step."""
 
     code: DossierCode
     agency: str
@@ -86,7 +86,7 @@ class History:
 
     @property
     def irregular(self) -> bool:
-        """Whether some step does not follow from the one before by the usual moves; no reason to refuse it."""
+        """True if a step is not an allowed move from the step before. Such a history is imported and counted."""
         return any(
             not before.status.may_become(after.status)
             for before, after in zip(self.steps, self.steps[1:], strict=False)
@@ -94,7 +94,7 @@ class History:
 
 
 def read_line(line: bytes) -> History:
-    """The history a line of either form tells. Raises Refused."""
+    """The history in a line of either form. Raises Refused."""
     from intake.bulk.dialects import national, plain
 
     if b"\\u0000" in line or b"\0" in line:
@@ -110,20 +110,20 @@ def read_line(line: bytes) -> History:
         return _plausible(national.read(line))
     if shape.plain is not msgspec.UNSET:
         return _plausible(plain.read(line))
-    raise Refused("unknown_form", "the line has neither MaHoSo (national form) nor code (our own)")
+    raise Refused("unknown_form", "the line has neither MaHoSo (national form) nor code (plain form)")
 
 
 def _plausible(history: History) -> History:
-    """The history, unless one of its dates is one nobody can mean; the ends of time cannot even be turned into UTC."""
+    """The history. Raises Refused if a date's year is not in YEARS; datetime.min and max cannot be converted to UTC."""
     said = (history.submitted_at, history.received_at, history.due_at, history.finished_at, history.returned_at)
     for moment in (*said, *(step.at for step in history.steps)):
         if moment is not None and moment.year not in YEARS:
-            raise Refused("bad_date", f"{moment.isoformat()} is no date of a dossier")
+            raise Refused("bad_date", f"{moment.isoformat()} is not between {YEARS[0]} and {YEARS[-1]}")
     return history
 
 
 class _Either(msgspec.Struct):
-    """Just enough of a line to see which form it is in."""
+    """The fields that tell the form of a line."""
 
     national: msgspec.Raw | msgspec.UnsetType = msgspec.field(name="MaHoSo", default=msgspec.UNSET)
     plain: msgspec.Raw | msgspec.UnsetType = msgspec.field(name="code", default=msgspec.UNSET)

@@ -1,9 +1,8 @@
 """The national dossier-synchronisation form: Vietnamese field names, dates as yyyyMMddHHmmss in UTC+7.
 
-One object a line: the fields of the service DongBoHoSoMC, and under TienTrinh the progress entries of
-CapNhatTienDoHoSoMC, oldest first. Systems send numbers as numbers or as text; both are read. Fields that
-say nothing about status (papers, fees, attachments) are passed over; what is absent may be empty or null.
-`DonViXuLy` holds the agency's code.
+One JSON object a line: the fields of the service DongBoHoSoMC, and under TienTrinh the progress entries of
+CapNhatTienDoHoSoMC, oldest first. Numbers may be JSON numbers or text, absent fields may be empty or null. Fields that
+the lookup does not need (papers, fees, attachments) are ignored. `DonViXuLy` is the agency's code.
 """
 
 import re
@@ -43,7 +42,7 @@ class ProgressEntry(msgspec.Struct):
 
 
 class NationalDossier(msgspec.Struct):
-    """The fields of the form that the lookup has a use for."""
+    """The fields of the form that the lookup uses."""
 
     code: str = msgspec.field(name="MaHoSo")
     service: _Short = msgspec.field(name="MaTTHC")
@@ -70,7 +69,7 @@ _decoder = msgspec.json.Decoder(NationalDossier, strict=False)
 
 
 def read(line: bytes) -> History:
-    """The history this line tells. Raises Refused."""
+    """The history in this line. Raises Refused."""
     try:
         form = _decoder.decode(line)
     except msgspec.ValidationError as error:
@@ -82,14 +81,14 @@ def read(line: bytes) -> History:
     status = _status(form.status)
     submitted = _date("NgayNopHoSo", form.submitted)
     if submitted is None:
-        raise Refused("bad_date", "NgayNopHoSo: a dossier has a date of submission")
+        raise Refused("bad_date", "NgayNopHoSo: the date of submission is missing")
     steps = _steps(form, status, submitted)
     last = steps[-1]
     finished = _date("NgayKetThucXuLy", form.finished)
     returned = _date("NgayTra", form.returned)
     due = _date("NgayHenTra", form.due)
     if due is not None and due < submitted:
-        raise Refused("dates_out_of_order", "NgayHenTra lies before NgayNopHoSo")
+        raise Refused("dates_out_of_order", "NgayHenTra is before NgayNopHoSo")
     _date("NgayTuChoi", form.refused)
     return History(
         code=code,
@@ -127,7 +126,7 @@ def _steps(form: NationalDossier, status: Status, submitted: datetime) -> tuple[
         )
         for entry in form.progress or ()
     )
-    if not steps:  # some systems send where a dossier stands and no history
+    if not steps:  # some systems send the present status without a history
         return (HistoryStep(submitted, status, form.agency, None, None, None),)
     if steps[-1].status is not status:
         raise Refused(

@@ -1,4 +1,4 @@
-"""Our own form: the words of the API, one dossier with its history a line, times in RFC 3339."""
+"""The plain form: the field names of the API, one dossier with its history a line, times in RFC 3339."""
 
 from typing import Annotated, Literal
 
@@ -12,7 +12,7 @@ from lookup.status import Status
 
 
 class PlainStep(msgspec.Struct, forbid_unknown_fields=True):
-    """One step: when it took which status, and with whom."""
+    """One step: a status, the time the dossier took it, and the unit and officer that had the dossier."""
 
     at: Moment
     status: Word
@@ -44,7 +44,7 @@ _decoder = msgspec.json.Decoder(PlainDossier)
 
 
 def read(line: bytes) -> History:
-    """The history this line tells. Raises Refused."""
+    """The history in this line. Raises Refused."""
     try:
         form = _decoder.decode(line)
     except msgspec.ValidationError as error:
@@ -55,7 +55,7 @@ def read(line: bytes) -> History:
     except codes.MalformedCode as error:
         raise Refused("malformed_code", error.detail) from None
     if form.due_at is not None and form.due_at < form.submitted_at:
-        raise Refused("dates_out_of_order", "due_at lies before submitted_at")
+        raise Refused("dates_out_of_order", "due_at is before submitted_at")
     steps = tuple(
         HistoryStep(
             step.at,
