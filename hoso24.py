@@ -72,7 +72,7 @@ def lookup() -> None:
 
 @cli.command()
 def intake() -> None:
-    """Run an intake process: where desks, portals and business systems hand in."""
+    """Run an intake process: the JSON API for desks, portals and business systems."""
     from intake import app
 
     _point_out_typos()
@@ -81,7 +81,7 @@ def intake() -> None:
 
 @cli.command()
 def relay() -> None:
-    """Run a relay: the event log into Redis and the change stream. One of several leads."""
+    """Run a relay: it copies the event log into Redis and the change stream. One of several leads."""
     from intake import app
 
     _point_out_typos()
@@ -140,12 +140,15 @@ def cache_renew(reason: str) -> None:
 
 
 @cache.command("lost")
-@click.option("--epoch", type=int, help="Whose stream to look at; the present one by default.")
+@click.option("--epoch", type=int, help="The epoch of the stream; by default the present one.")
 @click.option(
-    "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="A file for them, one JSON a line."
+    "--output",
+    "-o",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write them to this file, one JSON object a line.",
 )
 def cache_lost(epoch: int | None, output: Path | None) -> None:
-    """Name the changes that were delivered and are no longer in the log, after Postgres was restored."""
+    """List the changes that were delivered and are missing from the log after PostgreSQL was restored."""
     from rich.console import Console
 
     from intake.books import lost_tail
@@ -272,7 +275,10 @@ def audit() -> None:
 
 @audit.command("verify")
 def audit_verify() -> None:
-    """Walk the whole log and name every event that was altered, removed or inserted. Exit status 1 if any was."""
+    """Verify the whole log and name every event that was altered, removed or inserted.
+
+    Exit status 0 if there is none, else 1.
+    """
     from rich.progress import Progress, SpinnerColumn, TextColumn
 
     from intake.books.audit import verify
@@ -299,16 +305,16 @@ def audit_verify() -> None:
 
 @cli.group()
 def client() -> None:
-    """Who may hand in."""
+    """The clients of the intake: desks, portals, business systems."""
 
 
 @client.command("add")
 @click.argument("client_id")
-@click.option("--name", required=True, help="What it is, for people.")
-@click.option("--agency", required=True, help="Its scope: this agency and all below it.")
-@click.option("--actions", default="receive,move,bind,read", show_default=True, help="What it may do.")
+@click.option("--name", required=True, help="A description, for people.")
+@click.option("--agency", required=True, help="The scope: this agency and all below it.")
+@click.option("--actions", default="receive,move,bind,read", show_default=True, help="The permitted actions.")
 def client_add(client_id: str, name: str, agency: str, actions: str) -> None:
-    """Make a client, or give an existing one a new token. The token is shown once."""
+    """Add a client, or give an existing client a new token. Prints the token, which is shown only once."""
     import asyncpg
 
     from intake.clients import ACTIONS, add_client
@@ -333,26 +339,26 @@ def client_add(client_id: str, name: str, agency: str, actions: str) -> None:
 
 @cli.group()
 def maintenance() -> None:
-    """What citizens are told of planned maintenance, on the page about the service and on the lookup form."""
+    """Notices of planned maintenance, shown on the page about the service and on the lookup form."""
 
 
 _TIME = click.DateTime(["%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M"])
 
 
 @maintenance.command("announce")
-@click.option("--start", required=True, type=_TIME, help="When it begins, on a Vietnamese clock (UTC+7).")
-@click.option("--end", required=True, type=_TIME, help="When everything is to be back.")
+@click.option("--start", required=True, type=_TIME, help="The start, in Vietnamese time (UTC+7).")
+@click.option("--end", required=True, type=_TIME, help="The time by which everything works again (UTC+7).")
 @click.option(
     "--affects",
     required=True,
     multiple=True,
     type=click.Choice(["lookup", "intake", "updates"]),
-    help="Which part is not to be had meanwhile; may be given more than once.",
+    help="A part that is unavailable meanwhile; may be repeated.",
 )
-@click.option("--vi", "text_vi", required=True, help="What is going to be done, in Vietnamese, for citizens.")
-@click.option("--en", "text_en", required=True, help="The same in English.")
-@click.option("--urgent", metavar="REASON", help="Why it cannot be announced in time. On record, not public.")
-@click.option("--by", help="Who announces it; whoever is logged in by default. On record, not public.")
+@click.option("--vi", "text_vi", required=True, help="The text for citizens, in Vietnamese.")
+@click.option("--en", "text_en", required=True, help="The same text in English.")
+@click.option("--urgent", metavar="REASON", help="Why it is announced at short notice. Stored, not public.")
+@click.option("--by", help="The person who announces it; by default the user who is logged in. Stored, not public.")
 def maintenance_announce(
     start: datetime,
     end: datetime,
@@ -374,13 +380,13 @@ def maintenance_announce(
     async def work(connection: Any, notice_days: int) -> int:
         return await announce(connection, plan, by=by or _caller(), notice_days=notice_days)
 
-    click.echo(f"Announced as notice {_about_maintenance(work)}; lookups show it within seconds.")
+    click.echo(f"Announced as notice {_about_maintenance(work)}; the pages show it within seconds.")
 
 
 @maintenance.command("list")
-@click.option("--all", "everything", is_flag=True, help="What is over and what was withdrawn, too.")
+@click.option("--all", "everything", is_flag=True, help="Include notices that are over or withdrawn.")
 def maintenance_list(everything: bool) -> None:
-    """Show what is announced."""
+    """List the notices."""
     from rich.console import Console
 
     from intake.maintenance import announced, table
@@ -397,10 +403,10 @@ def maintenance_list(everything: bool) -> None:
 
 @maintenance.command("withdraw")
 @click.argument("number", type=int)
-@click.option("--reason", required=True, help="Why. On record, not public.")
-@click.option("--by", help="Who withdraws it; whoever is logged in by default. On record, not public.")
+@click.option("--reason", required=True, help="The reason. Stored, not public.")
+@click.option("--by", help="The person who withdraws it; by default the user who is logged in. Stored, not public.")
 def maintenance_withdraw(number: int, reason: str, by: str | None) -> None:
-    """Take a notice back: it disappears from the pages within seconds, and stays on record."""
+    """Withdraw a notice: it disappears from the pages within seconds, and stays stored."""
     from intake.maintenance import withdraw
 
     async def work(connection: Any, _: int) -> None:
@@ -411,7 +417,7 @@ def maintenance_withdraw(number: int, reason: str, by: str | None) -> None:
 
 
 def _about_maintenance(work: Callable[[Any, int], Awaitable[Any]]) -> Any:
-    """What `work` returns for a connection as the writer and the days of notice; what it refuses is a sentence."""
+    """Call `work` with a connection of the writer and the days of notice; a refusal becomes a ClickException."""
     from intake.maintenance import NoticeRefused
     from intake.settings import MaintenanceSettings
     from ops.settings import read
@@ -433,7 +439,7 @@ def _about_maintenance(work: Callable[[Any, int], Awaitable[Any]]) -> Any:
 
 
 def _caller() -> str:
-    """Whoever is logged in; a container's user may have no name."""
+    """The user who is logged in; the user of a container may have no name."""
     import getpass
 
     try:
@@ -448,10 +454,10 @@ def _caller() -> str:
 @cli.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def import_file(file: Path) -> None:
-    """Import a file of dossiers, one a line, in our own form or the national one.
+    """Import a file of dossiers, one a line, in the plain or the national form.
 
-    Refused lines go to FILE.rejected.ndjson, lookup keys to FILE.keys.ndjson. Interrupted, it goes on where it
-    was when it is called again; called again after that, it changes nothing.
+    Refused lines go to FILE.rejected.ndjson, lookup keys to FILE.keys.ndjson. After an interruption the same command
+    goes on after the last commit; after the end it changes nothing.
     """
     from intake.bulk import command
 
@@ -460,27 +466,32 @@ def import_file(file: Path) -> None:
 
 
 @cli.command()
-@click.option("--n", "count", type=click.IntRange(0), default=1000, show_default=True, help="How many dossiers.")
+@click.option("--n", "count", type=click.IntRange(0), default=1000, show_default=True, help="Number of dossiers.")
 @click.option("--seed", default=24, show_default=True, help="The same seed writes the same file.")
 @click.option(
-    "--days", type=click.IntRange(1), default=365, show_default=True, help="Over how many days they were submitted."
+    "--days", type=click.IntRange(1), default=365, show_default=True, help="Number of days in which they are submitted."
 )
-@click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="The last of those days; yesterday by default.")
+@click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="The last of these days; by default yesterday.")
 @click.option(
     "--broken",
     type=click.FloatRange(0, 1),
     default=0.0,
     show_default=True,
-    help="Share of lines spoiled in various ways.",
+    help="Share of lines that are broken in various ways.",
 )
 @click.option(
-    "--first", type=click.IntRange(1), default=1, show_default=True, help="Where every sequence of numbers begins."
+    "--first", type=click.IntRange(1), default=1, show_default=True, help="First number of every sequence of codes."
 )
-@click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="A file, else standard output.")
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file to write; by default standard output.",
+)
 def sample(
     count: int, seed: int, days: int, until: datetime | None, broken: float, first: int, output: Path | None
 ) -> None:
-    """Write made-up dossiers in the national form: fictitious people, fictitious agencies."""
+    """Write made-up dossiers in the national form, with fictitious people and agencies."""
     last = until.date() if until else date.today() - timedelta(days=1)
     with _in_words(), _in_a_checkout():
         from intake.local import sample as samples
@@ -492,13 +503,13 @@ def sample(
 
 
 @cli.command()
-@click.option("--samples/--no-samples", default=True, help="Put sample dossiers into an empty database.")
-@click.option("--servers-only", is_flag=True, help="Only Postgres and Valkey; the processes are run by somebody else.")
+@click.option("--samples/--no-samples", default=True, help="Import sample dossiers into an empty database.")
+@click.option("--servers-only", is_flag=True, help="Run PostgreSQL and Valkey only, without lookup, intake and relay.")
 @click.option(
-    "--archive", is_flag=True, help="Postgres keeps its log, to be restored to any moment; grows without bound."
+    "--archive", is_flag=True, help="Keep PostgreSQL's log, to restore it to any moment; grows without limit."
 )
 def up(samples: bool, servers_only: bool, archive: bool) -> None:
-    """Run the whole house on this machine until Ctrl-C: embedded Postgres and Valkey, lookup, intake, relay."""
+    """Run everything on this machine until Ctrl-C: embedded PostgreSQL and Valkey, lookup, intake, relay."""
     with _in_a_checkout():
         from intake.local import up
 
@@ -517,7 +528,7 @@ def down() -> None:
 @cli.command()
 @click.option("--pause", type=click.FloatRange(0), default=4.0, show_default=True, help="Seconds between two steps.")
 def demo(pause: float) -> None:
-    """Move one dossier through its life on the running house, slowly enough to watch on the page."""
+    """Submit a dossier to the running system and move it step by step, to watch on its page."""
     with _in_a_checkout():
         from intake.local import up
 
@@ -564,14 +575,14 @@ def _running_house() -> Iterator[tuple[str, str]]:
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
-    """What the work returns; see _in_words."""
+    """Run the coroutine and return its result; its errors are handled by _in_words."""
     with _in_words():
         return asyncio.run(work)
 
 
 @contextmanager
 def _in_words() -> Iterator[None]:
-    """A file that cannot be written, a PostgreSQL that is away or has no schema yet: a sentence and exit status 1."""
+    """Turns an unwritable file, an unavailable PostgreSQL and a missing schema into a sentence and exit status 1."""
     import asyncpg
 
     from ops.stores.calls import reason_of

@@ -323,7 +323,7 @@ async def test_import_tells_what_became_of_every_line(house: House, tmp_path: Pa
     ran = await house.run("import", str(path))
     assert ran.status == 0, ran
     rows = table(ran)
-    unusual = rows.pop("taken, this time, with a history that skips usual moves", 0)
+    unusual = rows.pop("taken this time, with an irregular history", 0)
     assert sum(rows.values()) == 402
     assert unusual <= rows["taken"]
     assert rows["taken"] == await house.owner.fetchval("SELECT count(*) FROM dossier") - before
@@ -396,7 +396,7 @@ async def test_demo_takes_a_dossier_through_its_life(house: House, tmp_path: Pat
     place = await demo_place(tmp_path, house.intake, await house.client("demo"))
     ran = await house.run("demo", "--pause", "0", cwd=place)
     assert (ran.status, ran.err) == (0, "")
-    (code,) = re.findall(r"Handed in: (\S+), lookup key \S+-\S+\.", ran.out)
+    (code,) = re.findall(r"Submitted: (\S+), lookup key \S+-\S+\.", ran.out)
     assert f"/tra-cuu/{code}" in ran.out
     steps = re.findall(r"^ *(\w+)  \(version (\d+)\)  \S", ran.out, re.MULTILINE)
     ways = ["received", "processing", "supplement_required", "processing", "completed", "returned"]

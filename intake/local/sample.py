@@ -667,7 +667,7 @@ _SPOIL_LINE: dict[str, Callable[[bytes], bytes]] = {
 def run_sample(
     output: Path | None, count: int, *, seed: int, until: date, days: int, broken: float, first: int = 1
 ) -> None:
-    """Write sample dossiers to a file or to standard output, drawing progress when it is a file."""
+    """Write sample dossiers to a file, showing the progress, or to standard output."""
     with Progress(console=Console(stderr=True), disable=output is None) as progress:
         task = progress.add_task(output.name if output else "", total=count)
         write(
