@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from intake.books.ledger import IS_TAKEN, NEXT_IN_SEQUENCE, TRY_LOCK, Ledger, Request
+from intake.books.ledger import IS_TAKEN, NEXT_IN_SEQUENCE, TRY_LOCK, KeyedRequest, Ledger
 from intake.clients import ACTIONS, Client
-from intake.rules.due_dates import promised
+from intake.rules.due_dates import due_date
 from intake.rules.requests import Submission
-from intake.rules.workdays import promise
+from intake.rules.workdays import due_after
 from lookup import catalogue
 from lookup.catalogue import Catalogue, Service, TimeLimit
 from lookup.code import Scheme
@@ -67,7 +67,7 @@ async def received(now: datetime, scheme: Scheme, **fields: Any) -> tuple[str, t
     ledger = Ledger(postgres, scheme=scheme, deadline=10)  # type: ignore[arg-type]
     client = Client("desk", "Quầy mẫu", AGENCY[scheme], frozenset(ACTIONS))
     taken = msgspec.convert(submission(agency=AGENCY[scheme], **fields), Submission)
-    answer = await ledger.receive(Request.of(client, None, "/dossiers", taken), taken, SAMPLE)
+    answer = await ledger.receive(KeyedRequest.of(client, None, "/dossiers", taken), taken, SAMPLE)
     (numbered,) = postgres.numbered
     return answer["code"], numbered
 
@@ -119,4 +119,4 @@ async def test_day_is_that_of_the_reception_and_not_of_the_submission() -> None:
 )
 def test_time_limit_is_that_of_the_day_in_vietnam(received_at: datetime, limit: TimeLimit) -> None:
     service = Service("S.1", "Dịch vụ mẫu", "A sample", "F", sensitive=False, times=(OLD_LIMIT, NEW_LIMIT))
-    assert promised(service, "default", "direct", received_at) == promise(received_at, limit.hours)
+    assert due_date(service, "default", "direct", received_at) == due_after(received_at, limit.hours)
