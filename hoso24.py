@@ -11,7 +11,6 @@ import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -580,7 +579,7 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(work)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _in_words() -> Iterator[None]:
     """Turns an unwritable file, an unavailable PostgreSQL and a missing schema into a sentence and exit status 1."""
     import asyncpg
