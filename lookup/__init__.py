@@ -1,1 +1,1 @@
-"""Answers "where does this dossier stand?", and owns the words: codes, statuses, records, their stored form."""
+"""The lookup of a dossier's status, and the domain's types: codes, statuses, records, their stored form."""

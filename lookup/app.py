@@ -1,4 +1,4 @@
-"""All wiring of the lookup on one screen."""
+"""Builds the lookup process from its parts."""
 
 import functools
 import logging
@@ -48,8 +48,8 @@ log = logging.getLogger(__name__)
 
 
 async def build(settings: LookupSettings, state: State | None = None) -> Running:
-    """The lookup, connected to nothing yet. Raises WrongSchema if Postgres answers with another schema."""
-    log.info("the settings in effect", extra={"settings": describe(settings)})
+    """The lookup, not yet serving. Raises WrongSchema if PostgreSQL answers with a schema it cannot use."""
+    log.info("The settings in effect", extra={"settings": describe(settings)})
     state = state or State()
     clock, freshness = DatabaseClock(), Freshness(soft=settings.soft_age, hard=settings.hard_age)
     hosts = Hosts(
@@ -76,7 +76,7 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
         vitals,
         freshness,
         memory=memory,
-        queries=settings.pg_queries - 1,  # one is the pulse's
+        queries=settings.pg_queries - 1,  # one is reserved for the pulse
         deadline=settings.lookup_deadline,
     )
     catalogue = CatalogueCopy(hosts)
@@ -129,7 +129,7 @@ def _closer(*closes: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[No
 
 
 def main() -> None:
-    """Run a lookup process with the settings of the environment."""
+    """Run a lookup process with settings from the environment."""
     settings = read(LookupSettings, os.environ)
     server.run(
         service="lookup",

@@ -1,40 +1,39 @@
-"""The Redis side: key and value formats, compare-and-set, and the change stream's append.
+"""The cache in Redis: formats of keys and values, compare-and-set, and appending to the change stream.
 
 Every value is `<version> <as_of> <stream_name>\\n<body>` and is stored only over a lower version. Keys carry a
-format version and the epoch. The relay (a floor above) writes through this module too, so formats are
-written once.
+format version and the epoch. The relay (in intake) writes through this module too.
 
-Why a copy in here cannot stay out of date, told for the one interleaving that breaks ordinary caches.
+Why a copy cannot stay out of date, step by step for the interleaving that breaks ordinary caches.
 A reader loads version 1 slowly, a writer commits version 2, the relay delivers it:
 
-  1. The reader asks Postgres. `as_of` := the database's time before its snapshot; `horizon` := the
+  1. The reader queries PostgreSQL. `as_of` := PostgreSQL's time before the snapshot; `horizon` := the
      snapshot's xmin, below which every transaction had ended. It gets version 1.
   2. The writer commits version 2.
   3. The relay reads version 2 from the log, and in one script sets the key to version 2, appends to the
      stream, and, when the batch held a heartbeat, moves the feed's `at` past the commit.
-  4. The reader's fill arrives with version 1. It loses the comparison; version 2 is returned, and it is
-     the winner, not the loaded copy, that goes to the citizen.
+  4. The reader's fill arrives with version 1. It loses the comparison; version 2 is returned, and the
+     citizen gets version 2.
 
-  4b. But say Redis evicted the key between 3 and 4. The fill finds nothing to lose against and stores
+  4b. But suppose Redis evicted the key between 3 and 4. The fill finds no value to compare with and stores
      version 1. Readers trust a value up to the later of its own `as_of` and the feed's `at`, and `at`
-     will pass the commit: version 1 would be called true for as long as the feed beats. So a fill may
+     will pass the commit: version 1 would count as current as long as heartbeats arrive. So a fill may
      lean on the feed only if the stream, at the moment of storing, ends below the load's horizon: then
-     the load saw everything delivered so far, and whatever it missed is still to be delivered, and will
-     find it. Otherwise `stream_name` is `-`: the value ages by its own `as_of` alone, and is loaded again
+     the load saw everything delivered so far, and a change it missed is yet to be delivered and will
+     replace it. Otherwise `stream_name` is `-`: the value ages by its own `as_of` alone, and is loaded again
      within the soft age. (Comparing `as_of` with the feed's `at` is not enough: between two heartbeats
-     the stream is ahead of `at`.) "There is none" under the same suspicion is not stored at all.
+     the stream is ahead of `at`.) In that case "there is none" is not stored at all.
 
-  5. Redis comes back from an old snapshot: values, stream and `at` are equally old, so nothing is called
-     younger than it is, and the relay, which asks the stream itself where it ends, delivers the rest again.
+  5. Redis restarts from an old snapshot: values, stream and `at` are equally old, so no value counts as
+     newer than it is. The relay reads the end of the stream itself and delivers the rest again.
 
   6. The stream is lost and the values are not: the relay starts a new stream, named by its first entry.
-     `stream_name` is the name of the stream a value leans on; values of the lost one lean on nothing.
+     `stream_name` is the name of the stream a value leans on; values of the lost stream lean on none.
 
-  7. A relay that was stopped in mid-batch and wakes after another has taken over still wants to write
+  7. A relay that was stopped in mid-batch resumes after another relay has taken over, and tries to write
      version 2. The append refuses, because the stream no longer ends where that relay left it, and the
      values of the same script are not written either.
 
-The same story goes on in process memory: lookup/reading/feed.py.
+The same reasoning for process memory: lookup/reading/feed.py.
 """
 
 import hashlib
@@ -48,10 +47,10 @@ from lookup.metrics import UNREADABLE
 from ops.stores.redis import Redis
 
 STREAM_LENGTH = 200_000
-"""Entries kept for those who follow the stream; some 25 MB."""
+"""Entries kept in the stream; about 25 MB."""
 
-# Shared by both scripts. `put` returns nil when the value went in, else the value that stays. A value of the same
-# version that leans on the stream already goes on doing so.
+# Shared by both scripts. `put` returns nil when the value was stored, else the value that stays. A value of the same
+# version that already leans on the stream continues to.
 _PUT = """
 local function put(key, version, as_of, body, ttl, at, stream_name, leans)
     local current = redis.call('GET', key)
@@ -85,7 +84,7 @@ end
 
 # KEYS: feed, stream, then one key per value.
 # ARGV: the load's horizon, then per value version, as_of, body, seconds to live.
-# Returns the feed's at and name, then per value 1 if it went in and leans on the feed, 0 if it does not lean,
+# Returns the feed's at and name, then per value 1 if it was stored and leans on the feed, 0 if it does not lean,
 # or the value that won.
 _FILL = (
     _PUT
@@ -114,7 +113,7 @@ return results
 # ARGV: where the stream must end ('' for "nowhere yet"), epoch, heartbeat ('' for none), length kept,
 #       number of values, per value version, as_of, body, seconds to live;
 #       then per entry its id, and code, version, number ('' for none; code '' for a heartbeat), removed (1 or '').
-# A value read together with a batch of the log has seen at least that batch, so it always leans on the stream.
+# A value read together with a batch of the log includes at least that batch, so it always leans on the stream.
 _APPEND = (
     _PUT
     + """
@@ -163,7 +162,7 @@ return {'appended', prev}
 class Entry(NamedTuple):
     """One cached value. Version 0 means "there is none"; an empty body at a higher version, "removed".
 
-    `leans`: it is the truth up to the feed's last heartbeat, which is in `as_of` already.
+    `leans`: it is current up to the feed's last heartbeat; `as_of` already includes that.
     """
 
     version: int
@@ -193,7 +192,7 @@ class Change(NamedTuple):
 
 
 class StreamMovedError(Exception):
-    """The stream does not end where the relay left it; `last` is where it does ('' for an empty one)."""
+    """The stream does not end where the relay left it; `last` is its last id ('' for an empty stream)."""
 
     def __init__(self, last: str) -> None:
         super().__init__(last)
@@ -201,38 +200,38 @@ class StreamMovedError(Exception):
 
 
 class EntryTooSmallError(Exception):
-    """Redis has already seen a higher entry id: Postgres must have gone back in time."""
+    """Redis has already seen a higher entry id: PostgreSQL was restored to an earlier state."""
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What one round trip to Redis found."""
+    """The result of one round trip to Redis."""
 
     entries: Sequence[Entry | None]
     """One per key, in order."""
     feed_at: int
-    """Up to when every committed change has been delivered, microseconds; 0 when nobody delivers."""
+    """Up to when every committed change has been delivered, microseconds; 0 when no relay delivers."""
     stream_name: bytes
     """The stream's name, which is its first entry's id; `-` for none."""
 
 
 NOTHING_READ = Read((), 0, b"-")
-"""What is known when Redis could not be asked."""
+"""The result while Redis is unreachable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """What became of the values of one fill, and the feed's state at the same moment."""
+    """The result of one fill for each value, and the feed's state at the same moment."""
 
     outcomes: Sequence[Entry | bool]
-    """Per value the entry that won instead, or whether what was loaded leans on the feed."""
+    """Per value the entry that won instead, or whether the stored value leans on the feed."""
     feed_at: int
     stream_name: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class StreamEnd:
-    """Where the change stream ends at one moment: the last id ('' for none), and what Read says of the feed."""
+    """The end of the change stream at one moment: the last id ('' for none), and the feed's state as in Read."""
 
     last: str
     feed_at: int
@@ -254,31 +253,31 @@ class Heard(NamedTuple):
 
 
 def dossier_key(epoch: int, code: str) -> str:
-    """Where a dossier's record is kept."""
+    """The key of a dossier's record."""
     return f"dossier:v2:{epoch}:{code}"
 
 
 def number_key(epoch: int, number: str) -> str:
-    """Where the code behind an official number is kept."""
+    """The key of the code behind an official number."""
     return f"number:v1:{epoch}:{number}"
 
 
 def stream_key(epoch: int) -> str:
-    """The change stream."""
+    """The key of the change stream."""
     return f"changes:v1:{epoch}"
 
 
 def feed_key(epoch: int) -> str:
-    """How far the stream has come: `<at> <name of the stream>`."""
+    """The key of the feed's state, `<at> <name of the stream>`."""
     return f"feed:v1:{epoch}"
 
 
 EPOCH_KEY = "epoch:v1"
-"""The relay's epoch, for a lookup that starts while Postgres is away."""
+"""The relay's epoch, for a lookup that starts while PostgreSQL is unreachable."""
 
 
 class Cache:
-    """Redis as the service sees it. Every method raises Unavailable within the connection's deadline."""
+    """The cache in Redis. Every method raises Unavailable within the connection's deadline."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -292,10 +291,10 @@ class Cache:
         return Read([_parse(value, at, stream_name) for value in values], at, stream_name)
 
     async def fill(self, epoch: int, values: Sequence[Value], horizon: int) -> Filled:
-        """Store each value unless the cache knows better. `horizon` is the xmin of the snapshot they were read in.
+        """Store each value unless the cache has a newer one. `horizon`: the xmin of the snapshot they were read in.
 
-        "There is none" (version 0) is not stored when the stream has gone past the horizon: what it has delivered
-        may be the very dossier.
+        "There is none" (version 0) is not stored when the stream has passed the horizon: it may have delivered that
+        dossier.
         """
         arguments: list[Any] = [horizon]
         for value in values:
@@ -327,11 +326,11 @@ class Cache:
         return str(detail.decode())
 
     async def forget(self, key: str) -> None:
-        """Drop one entry, whatever it is."""
+        """Delete one key; no error when it does not exist."""
         await self._bytes(lambda client: client.delete(key))
 
     async def time_to_live(self, key: str) -> int:
-        """Seconds until Redis drops this key by itself; negative when it is not there, or never."""
+        """Seconds until this key expires; negative when it does not exist or never expires."""
         return int(await self._bytes(lambda client: client.ttl(key)))
 
     async def stream_end(self, epoch: int) -> str:
@@ -346,7 +345,7 @@ class Cache:
         return [_heard(each, fields) for each, fields in entries]
 
     async def join(self, epoch: int) -> StreamEnd:
-        """Where a follower begins: the stream's end and the feed's state, read at one moment."""
+        """Where a follower starts: the stream's end and the feed's state, read atomically."""
 
         async def command(client: Any) -> Any:
             pipeline = client.pipeline(transaction=True)
@@ -360,7 +359,7 @@ class Cache:
     async def follow(self, epoch: int, after: str, *, wait: float, most: int = 1000) -> list[Heard]:
         """The entries after this id, waiting up to `wait` seconds for the first; none is an empty list.
 
-        Waits on a connection of its own, so it wants a client that nobody else is in a hurry with.
+        Occupies a connection while it waits, so it needs a Redis client of its own.
         """
         read = await self._bytes(
             lambda client: client.xread({stream_key(epoch): after or "0-0"}, count=most, block=int(wait * 1000)),
@@ -369,7 +368,7 @@ class Cache:
         return [_heard(entry_id, fields) for _, entries in read or () for entry_id, fields in entries]
 
     async def epoch(self) -> int | None:
-        """The epoch the relay delivers in, or None when none has."""
+        """The epoch the relay delivers in, or None before its first delivery."""
         value = await self._redis.run(lambda client: client.get(EPOCH_KEY))
         return int(value) if value else None
 
@@ -378,12 +377,12 @@ class Cache:
         await self._bytes(lambda client: client.ping())
 
     async def _bytes(self, command: Callable[[Any], Awaitable[Any]], waiting: float = 0.0) -> Any:
-        # The client is typed for decoded answers as well; ours are always bytes.
+        # The client's types include decoded answers; ours are always bytes.
         return await self._redis.run(command, waiting=waiting)
 
 
 class _Script:
-    """A Lua script run by its digest, and sent in full when Redis does not know it."""
+    """A Lua script run by its digest, and sent in full when Redis does not have it."""
 
     def __init__(self, source: str) -> None:
         self._source = source
@@ -406,7 +405,7 @@ def _parse_feed(value: bytes | None) -> tuple[int, bytes]:
 
 
 def _parse(value: bytes | None, feed_at: int, feed_stream: bytes) -> Entry | None:
-    """The entry; None for one that is not there or not in our form, so that it spoils nothing but itself."""
+    """The entry; None for a missing or malformed value, so that one bad value affects no other."""
     if value is None:
         return None
     try:

@@ -1,8 +1,7 @@
-"""One clock, Postgres's, carried forward by this process's monotonic clock.
+"""The time of PostgreSQL's clock, extrapolated with this process's monotonic clock.
 
-Ages compare a moment Postgres stamped with the present; were the present taken from this machine's wall
-clock, a step of that clock would make every answer ageless or ancient. Moments are whole microseconds
-since 1970.
+An age is the difference between a timestamp from PostgreSQL and now. Taking now from this machine's wall clock
+would let a step of that clock make every answer look new or far too old. Moments are whole microseconds since 1970.
 """
 
 import time
@@ -36,7 +35,7 @@ def moment(microseconds: int) -> datetime:
 
 
 class DatabaseClock:
-    """What Postgres's clock shows now. Until Postgres has answered once, this machine's wall clock."""
+    """PostgreSQL's clock now; this machine's wall clock until PostgreSQL has answered once."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
@@ -46,16 +45,15 @@ class DatabaseClock:
         self._of_primary = False
 
     def now(self) -> int:
-        """Never earlier than Postgres's clock, but for drift: an age may come out too old, not too young."""
+        """Never earlier than PostgreSQL's clock, except for drift: an age may be too high, never too low."""
         return int((self._monotonic() + self._offset) * 1_000_000)
 
     def learn(self, database_time: datetime, asked_at: float, *, primary: bool = True) -> None:
-        """Take in a time Postgres stamped on a query sent at `asked_at` (monotonic) and answered just now.
+        """Set the clock from the time PostgreSQL returned for a query sent at `asked_at` (monotonic) and answered now.
 
-        The primary's clock is the one that counts; a standby's stands in until the primary has answered once.
-
-        The stamp was made after `asked_at`, so the offset reckoned from there errs towards "later", by at
-        most the round trip. A much slower sample than the last does not replace it while that is young.
+        A standby's time is used only until the primary has answered once. PostgreSQL read its clock after `asked_at`,
+        so the offset computed from it errs towards "later", by at most the round trip. A sample more than twice as slow
+        as the last replaces it only after _SAMPLE_LIFETIME seconds.
         """
         if self._of_primary and not primary:
             return
@@ -69,6 +67,6 @@ class DatabaseClock:
             self._sampled_at = now
 
 
-# now() is the time this statement's transaction began, before its snapshot was taken: whatever the statement sees was
-# certainly true then. A standby knows only what has reached it, so there the heartbeat row, read in the same snapshot,
-# says how far that is. Every transaction below `horizon` had ended when the snapshot was taken.
+# now() is the start of this statement's transaction, before its snapshot: everything the statement sees was true then.
+# A standby sees only what it has replayed, so there the heartbeat row of the same snapshot is the time. Every
+# transaction below `horizon` had ended when the snapshot was taken.

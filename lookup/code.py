@@ -1,7 +1,7 @@
-"""Dossier codes: the national schemes, every spelling a person types, and the one canonical form.
+"""Dossier codes: the national schemes, the spellings people type, and the canonical form.
 
-A code is an opaque key. It is parsed only to find out that it is a code at all, which agency issued it,
-and how it is written in a URL. Pure code, no I/O.
+A code is an opaque key. It is parsed only to check that it is a code, to find the issuing agency, and to write it in
+a URL. No I/O.
 
 Schemes (the letters are ours):
 A  `000.00.01.G22-200316-0001`   TT 01/2018/TT-VPCP art. 19, level 1 last
@@ -21,11 +21,11 @@ import msgspec
 from ops.errors import Malformed
 
 LONGEST = 64
-"""No spelling of any scheme is longer, blanks included; longer input is refused before it is looked at."""
+"""Characters of the longest spelling of any scheme, blanks included; longer input is refused before parsing."""
 
 
 class MalformedCode(Malformed):
-    """What was typed cannot be a dossier code in any spelling."""
+    """The text is no spelling of a dossier code."""
 
     code = "malformed_code"
     title = "This is not a dossier code."
@@ -42,22 +42,22 @@ class Scheme(Enum):
 
 
 class DossierCode(msgspec.Struct, frozen=True):
-    """A code in canonical form. Equal codes are equal texts, however they were typed."""
+    """A code in canonical form: two spellings of one code give equal objects."""
 
     text: str
     """As printed on a receipt: `G99.01.02-261008-0975`, `01234/2026/99901`."""
     scheme: Scheme
     agency: str
-    """The issuing agency's identifier, as it stands in the code."""
+    """The issuing agency's identifier, as written in the code."""
 
     @property
     def path(self) -> str:
-        """The canonical form in URLs: the printed one, with `-` for the slashes of scheme D, so never a `%2F`."""
+        """The canonical form in URLs: the printed one, with `-` for the slashes of scheme D, so never `%2F`."""
         return self.text.replace("/", "-")
 
     @property
     def prefix(self) -> str:
-        """What it shares with the codes counted up beside it: agency and day, or agency, year and the thousand."""
+        """What it shares with its neighbours in sequence: agency and day, or agency, year and the thousand."""
         if self.scheme is not Scheme.D:
             return self.text.rpartition("-")[0]
         sequence, _, rest = self.text.partition("/")
@@ -79,12 +79,12 @@ _CENTRAL = re.compile(r"[A-Z][0-9]{2}\.[0-9]{3}\.[0-9]{2}", re.ASCII)
 
 
 def parse(typed: str) -> DossierCode:
-    """The code somebody meant: lower case, blanks, full-width letters, other dashes, and `O` for `0`
-    where only digits can stand are all forgiven. Raises MalformedCode with a hint for anything else."""
+    """The code in canonical form. Accepts lower case, blanks, full-width letters, other dashes, and `O` for `0` where
+    only digits can stand. Raises MalformedCode with a hint for anything else."""
     if len(typed) > LONGEST:
         raise MalformedCode(f"A dossier code has at most {LONGEST} characters.")
     text = unicodedata.normalize("NFKC", typed).translate(_INVISIBLE).translate(_DASHES).strip().upper()
-    # First as if blanks meant nothing, then as if they stood where a dash belongs.
+    # First without blanks, then with each blank as a dash.
     for candidate in ("".join(text.split()), _SEPARATORS.sub("-", text)):
         if national := _NATIONAL.fullmatch(candidate):
             return _national(*national.groups())
@@ -94,9 +94,9 @@ def parse(typed: str) -> DossierCode:
 
 
 def at(path: str) -> DossierCode | None:
-    """The code whose canonical path this is; None for any other spelling, and for what is no code.
+    """The code whose canonical path this is; None for any other spelling and any other text.
 
-    `parse` would say the same, and ten times slower: most of a code is the agency and the day, and those repeat.
+    Ten times as fast as `parse`: agency and day make up most of a code, repeat, and are cached.
     """
     prefix, _, sequence = path.rpartition("-")
     if len(sequence) not in _SEQUENCE_LENGTHS or not (sequence.isascii() and sequence.isdecimal()):
@@ -116,7 +116,7 @@ _YEARLY_PATH = re.compile(r"((?:[1-9][0-9]{5,6})|[0-9]{5})-([0-9]{4})-([0-9]{5})
 
 @functools.lru_cache(maxsize=20_000)
 def _prefix(prefix: str) -> tuple[str, Scheme] | None:
-    """Agency and scheme of a code that begins like this, if a canonical one can: `G99.01.02-261008`."""
+    """Agency and scheme of codes with this prefix (`G99.01.02-261008`); None when no canonical code has it."""
     try:
         code = parse(f"{prefix}-0001")
     except MalformedCode:
@@ -133,7 +133,7 @@ def _yearly_at(path: str) -> DossierCode | None:
 def issue(scheme: Scheme, agency: str, day: date, sequence: int) -> DossierCode:
     """The code of the `sequence`-th dossier an agency receives on `day` (for scheme D: in that year).
 
-    Sequences are padded to the scheme's width and never cut off above it. For scheme C the two digits of
+    Sequences are padded to the scheme's width and never truncated. For scheme C the two digits of
     the owner ministry's level-1 identifier stand before the sequence. MalformedCode if the agency's
     identifier does not fit the scheme.
     """
@@ -168,7 +168,7 @@ def _national(agency: str, day: str, sequence: str) -> DossierCode:
 
 def _yearly(sequence: str, year: str, agency: str) -> DossierCode:
     if not 1990 <= int(year) <= 2099:
-        raise MalformedCode(f"{year} is not a year in which a dossier can have been numbered.")
+        raise MalformedCode(f"{year} is not a year of dossier numbers (1990 to 2099).")
     return DossierCode(f"{int(sequence):05d}/{year}/{agency}", Scheme.D, agency)
 
 

@@ -1,7 +1,7 @@
-"""What stands for a dossier in the log: the keyed hash of its code, however the code was spelled.
+"""Redaction of dossier codes in logs: the keyed hash of the canonical code, whatever its spelling.
 
-Whoever has the code finds the lines (`hoso24 why CODE` says what to look for); whoever has the lines does not find the
-code. Lookup keys have no pseudonym, they are left out.
+The hash of a known code can be searched for (`hoso24 why CODE` prints it); a code cannot be recovered from its hash.
+Lookup keys are left out altogether.
 """
 
 import re
@@ -12,8 +12,8 @@ from lookup.code import MalformedCode
 from lookup.lookup_key import MalformedKey
 from ops.observe.redaction import HIDDEN, hashed
 
-# As people type them and as programs quote them: full-width, other dashes, blanks, escapes. Whether something that
-# looks like a code is one, is for `parse` to say.
+# As people type codes and as programs quote them: full-width, other dashes, blanks, escapes. `parse` decides whether a
+# match is a code.
 _LETTER = "0-9A-Za-z０-９Ａ-Ｚａ-ｚ"
 _DIGIT = "0-9Oo０-９Ｏｏ"
 _ESCAPED = r"%[0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}"
@@ -29,7 +29,7 @@ _SOME_DIGIT = re.compile("[0-9０-９]")
 
 
 def canonical(typed: str) -> str:
-    """The text that is hashed: the code as printed, and for what is no code what was typed."""
+    """The text that is hashed: the canonical code, or the typed text when it is no code."""
     try:
         return codes.parse(typed).text
     except MalformedCode:
@@ -37,7 +37,7 @@ def canonical(typed: str) -> str:
 
 
 def pseudonym(typed: str) -> str:
-    """The hash that stands for this dossier in the log of this process, in whatever spelling its code is given."""
+    """The hash of this code in this process's log; the same for every spelling of the code."""
     return hashed(canonical(typed))
 
 
@@ -45,7 +45,7 @@ def conceal(text: str) -> str:
     """The text with every code in it replaced by its hash, and every lookup key left out."""
     if not _SOME_DIGIT.search(text):
         return text
-    text = _PRINTED_KEY.sub(_left_out_if_a_key, text)  # first, or what stands before it would pass for its beginning
+    text = _PRINTED_KEY.sub(_left_out_if_a_key, text)  # first, or text before the key would be taken for its start
     text = _CODE.sub(_hashed_if_a_code, text)
     text = _KEY_IN_ONE.sub(_left_out_if_surely_a_key, text)
     return _KEY.sub(_left_out_if_a_key, text)
@@ -53,7 +53,7 @@ def conceal(text: str) -> str:
 
 def _hashed_if_a_code(found: "re.Match[str]") -> str:
     text, start = found[0], found.start()
-    for group in ("b", "a", "d", "c"):  # the last first, so that the others stay where they are
+    for group in ("b", "a", "d", "c"):  # the last first, so that the other offsets stay valid
         if found[group] is not None:
             text = text[: found.start(group) - start] + "-" + text[found.end(group) - start :]
     try:
@@ -63,7 +63,7 @@ def _hashed_if_a_code(found: "re.Match[str]") -> str:
 
 
 def _left_out_if_a_key(found: "re.Match[str]") -> str:
-    # A mistyped one is nearly the key: no check of it here. Three words of five letters have no digits.
+    # No check character is verified: a mistyped key is nearly the key. Three words of five letters have no digits.
     return HIDDEN if _SOME_DIGIT.search(found[0]) else found[0]
 
 

@@ -1,7 +1,7 @@
-"""The dossier as the lookup knows it: one record, and the two views of it that leave the house.
+"""The dossier in the lookup: one record, and the two views of it that are sent to clients.
 
-The record is what Postgres stores and the cache holds; it has no applicant in it. A view is what somebody
-may see: anyone who has the code, or the holder of the receipt. Officers' names are in neither.
+PostgreSQL stores the record and the caches hold it; it contains no applicant. The anonymous view is for anyone who
+has the code, the holder's view for the holder of the receipt. Officers' names are in neither.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,11 +15,11 @@ from lookup.catalogue import Catalogue
 from lookup.status import Status
 
 VIETNAM = timezone(timedelta(hours=7))
-"""UTC+7 all year; every time that leaves the service is written in it."""
+"""UTC+7 all year; every time in an answer is written in it."""
 
 
 class Step(msgspec.Struct, frozen=True, array_like=True):
-    """One public step: who had the dossier when it took a status. Down to the department, never the officer."""
+    """One public step: the agency and department that set a status, never the officer."""
 
     at: datetime
     status: str
@@ -30,8 +30,8 @@ class Step(msgspec.Struct, frozen=True, array_like=True):
 class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """A dossier at one version. Times are in UTC, statuses national numbers, agencies and services codes.
 
-    The caches hold it packed, without names: a new field goes to the end and has a default, anything else needs a
-    new format version in the cache's keys.
+    The caches hold it packed, without field names: a new field goes to the end and has a default; any other change
+    needs a new format version in the cache's keys.
     """
 
     code: str
@@ -51,7 +51,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
 
 class Essence(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The first fields of a record, as far as the least anonymous view needs them; what follows is not looked at."""
+    """The leading fields of a record that the smallest anonymous view needs; later fields are not decoded."""
 
     code: str
     version: int
@@ -64,7 +64,7 @@ class Essence(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class _StoredStep(msgspec.Struct):
-    """A step as the database keeps it: with names, for people who read the tables."""
+    """A step as PostgreSQL stores it: JSON with field names, readable in the tables."""
 
     at: datetime
     status: str
@@ -75,19 +75,19 @@ class _StoredStep(msgspec.Struct):
 pack = msgspec.msgpack.Encoder().encode
 """A record as the caches hold it (MessagePack)."""
 unpack = msgspec.msgpack.Decoder(Record).decode
-"""The record of those bytes. Raises msgspec.DecodeError for anything else."""
+"""The record packed in these bytes. Raises msgspec.DecodeError for anything else."""
 unpack_essence = msgspec.msgpack.Decoder(Essence).decode
-"""The essence of the record of those bytes, three times as fast. Raises msgspec.DecodeError like `unpack`."""
+"""The essence of the record packed in these bytes, three times as fast. Raises like `unpack`."""
 _stored_steps = msgspec.json.Decoder(list[_StoredStep]).decode
 
 
 def steps(timeline: str) -> tuple[Step, ...]:
-    """The steps of a dossier's timeline as the database gives it, which is JSON text."""
+    """The steps of a dossier's timeline, which PostgreSQL returns as JSON text."""
     return tuple(Step(step.at, step.status, step.agency, step.department) for step in _stored_steps(timeline))
 
 
 class Shows(Enum):
-    """What an installation may add to the anonymous view. Off unless switched on."""
+    """Fields an installation may add to the anonymous view. Off by default."""
 
     DATES = "dates"
     OFFICIAL_NUMBER = "official_number"
@@ -96,7 +96,7 @@ class Shows(Enum):
 
 
 class Anonymous(msgspec.Struct, frozen=True):
-    """What anyone who has the code may see at the least, ready to be encoded (TT 01/2018, art. 16(2)d)."""
+    """The smallest anonymous view, ready to be encoded (TT 01/2018, art. 16(2)d)."""
 
     code: str
     status: str
@@ -126,9 +126,9 @@ _STATUSES = {status.value: (status.slug, status.final, status.completion) for st
 
 
 def anonymous_view(record: Record, shows: frozenset[Shows], catalogue: Catalogue) -> dict[str, Any]:
-    """What anyone who has the code may see: status, completion, promised date, version (TT 01/2018, art. 16(2)d).
+    """What anyone who has the code may see: status, completion, due date, version (TT 01/2018, art. 16(2)d).
 
-    The name of a sensitive service is never in it, whatever is switched on: it says something about health.
+    The name of a sensitive service is never in it, whatever is switched on: it discloses a health matter.
     """
     view: dict[str, Any] = msgspec.structs.asdict(Anonymous.of(record))
     if Shows.DATES in shows:
@@ -143,7 +143,7 @@ def anonymous_view(record: Record, shows: frozenset[Shows], catalogue: Catalogue
 
 
 def holder_view(record: Record, catalogue: Catalogue, receipt: Mapping[str, Any]) -> dict[str, Any]:
-    """What the receipt's holder sees besides: service, agency, steps down to the department, what to supply."""
+    """The anonymous view and what only the holder sees: service, agency, steps by department, what to supply."""
     view = anonymous_view(record, frozenset(), catalogue)
     view |= _dates(record)
     view["service"] = catalogue.service_view(record.service)
@@ -164,7 +164,7 @@ def holder_view(record: Record, catalogue: Catalogue, receipt: Mapping[str, Any]
 
 
 def local(moment: datetime | None) -> datetime | None:
-    """The same moment on a Vietnamese clock."""
+    """The same moment in Vietnamese time; None stays None."""
     return moment and moment.astimezone(VIETNAM)
 
 
@@ -199,6 +199,6 @@ COLUMNS: Mapping[str, str] = {
 
 
 def pack_row(row: Sequence[Any]) -> bytes:
-    """The values of COLUMNS as the bytes the cache holds; empty for a removed dossier, which has no content."""
+    """The values of COLUMNS as the bytes the caches hold; empty for a removed dossier, which has no content."""
     *fields, timeline, key_serial, removed = row
     return b"" if removed else pack((*fields, steps(timeline), key_serial))

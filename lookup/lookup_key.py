@@ -1,8 +1,8 @@
-"""The lookup key: what the receipt's holder has and a guesser of codes has not.
+"""The lookup key printed on a receipt: proof of holding it, which guessing codes does not give.
 
 `2KQ0F-9D3XZ-7MHWA`: key id, the dossier's serial, sixty bits of HMAC-SHA256 over code and serial, and a
-check character, in Crockford's base 32 (no I, L, O, U). It is checked without any I/O, so a wrong key costs
-nothing and cannot tell a known code from an unknown one. Re-issuing raises the dossier's serial.
+check character, in Crockford's base 32 (no I, L, O, U). It is checked without I/O, so a wrong key costs
+nothing and does not reveal whether a code exists. Re-issuing raises the dossier's serial.
 """
 
 import hmac
@@ -18,12 +18,12 @@ _VALUES = {character: value for value, character in enumerate(ALPHABET)}
 _VALUES |= {"O": 0, "I": 1, "L": 1}
 _LENGTH = 15
 _MAC_CHARACTERS = 12
-"""Of five bits each. Sixty bits cannot be guessed online; the check character makes a typing mistake a 400."""
+"""Five bits each. Sixty bits cannot be guessed online; the check character turns a typing mistake into a 400."""
 HIGHEST_SERIAL = 31
 
 
 class MalformedKey(Malformed):
-    """The key cannot have been printed like this: wrong length, or the check character disagrees."""
+    """The text cannot be a printed key: wrong length, or a wrong check character."""
 
     code = "malformed_key"
     title = "This lookup key is mistyped."
@@ -32,9 +32,9 @@ class MalformedKey(Malformed):
 
 @dataclass(frozen=True, slots=True)
 class KeyRing:
-    """Every secret that ever signed a key, by its id (0 to 31), and the one that signs now.
+    """Every secret that ever signed a key, by its id (0 to 31), and the id of the one that signs now.
 
-    Old secrets verify for ever, because receipts are kept for years.
+    Old secrets stay valid for verification, because receipts are kept for years.
     """
 
     secrets: Mapping[int, bytes]
@@ -42,7 +42,7 @@ class KeyRing:
 
     @classmethod
     def from_text(cls, text: str) -> "KeyRing":
-        """Read `id:hex,id:hex`, the first being current; ValueError unless ids are 0-31, secrets 16 bytes or more."""
+        """Parse `id:hex,id:hex`, the first is current; ValueError unless ids are 0-31, secrets 16 bytes or more."""
         secrets: dict[int, bytes] = {}
         for item in text.split(","):
             key_id, _, secret = item.strip().partition(":")
@@ -60,7 +60,7 @@ class KeyRing:
     def serial(self, code: DossierCode, typed: str) -> int | None:
         """The serial this key was issued for, or None when the key is not this dossier's.
 
-        Raises MalformedKey when the text cannot be any dossier's key. The caller still compares the serial
+        Raises MalformedKey when the text is no well-formed key. The caller still compares the serial
         with the dossier's own once the row is read.
         """
         text = _normalise(typed)
@@ -83,7 +83,7 @@ def _grouped(text: str) -> str:
 def _normalise(typed: str) -> str:
     if len(typed) > 4 * _LENGTH:
         raise MalformedKey("A lookup key has 15 letters and digits.")
-    letters = [c for c in unicodedata.normalize("NFKC", typed).upper() if c.isalnum()]  # dashes and blanks mean nothing
+    letters = [c for c in unicodedata.normalize("NFKC", typed).upper() if c.isalnum()]  # dashes and blanks are ignored
     if len(letters) != _LENGTH or any(c not in _VALUES for c in letters):
         raise MalformedKey("A lookup key has 15 letters and digits, as printed on the receipt.")
     text = "".join(ALPHABET[_VALUES[c]] for c in letters)

@@ -1,7 +1,7 @@
-"""Planned maintenance as it is announced: what, when, and which parts of the service it touches. No I/O.
+"""An announced maintenance: what, when, and which parts of the service it affects. No I/O.
 
-Decree 224/2026 art. 13 asks for seven working days' notice with the time at which the service is to be back. Intake
-keeps to the calendar (intake/maintenance.py); here is what both sides call things.
+Decree 224/2026 art. 13 requires seven working days' notice and the time at which the service will be back. Intake
+checks that (intake/maintenance.py); this module holds the types both processes use.
 """
 
 from datetime import datetime
@@ -11,18 +11,18 @@ import msgspec
 
 
 class Part(Enum):
-    """What can be out of order by itself, as a citizen would tell it apart."""
+    """A part of the service that can fail by itself, as a citizen sees it."""
 
     LOOKUP = "lookup"
     """Looking dossiers up."""
     INTAKE = "intake"
-    """Handing dossiers in, and moving them on."""
+    """Submitting dossiers, and moving them to the next status."""
     UPDATES = "updates"
-    """How soon a change is seen by those who look up."""
+    """How soon a change appears in lookups."""
 
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True):
-    """One announced maintenance. Times are in UTC; `shown_from`: when the lookup form begins to carry it."""
+    """One announced maintenance. Times are in UTC; `shown_from`: when the lookup form starts to show it."""
 
     number: int
     starts_at: datetime
@@ -34,13 +34,13 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     announced_at: datetime
 
     def text(self, lang: str) -> str:
-        """What is going to be done, in the words of whoever announced it."""
+        """The announcement's text in that language, "vi" or "en"."""
         return self.text_vi if lang == "vi" else self.text_en
 
     def over(self, now: datetime) -> bool:
-        """Whether it should have ended by now."""
+        """Whether its announced end has passed."""
         return now >= self.ends_at
 
     def running(self, now: datetime) -> bool:
-        """Whether it is under way now, as announced."""
+        """Whether `now` is in the announced time."""
         return self.starts_at <= now < self.ends_at

@@ -1,4 +1,4 @@
-"""Everything that can be set from outside, for the lookup and for migrations; intake shares the parts it needs."""
+"""Settings of the lookup and of migrations; intake uses some of the groups."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class ReaderUrl:
 
 @dataclass(frozen=True, kw_only=True)
 class WriterUrl:
-    """PostgreSQL for what writes dossiers."""
+    """PostgreSQL for processes that write dossiers."""
 
     pg_url: Secret = setting(
         "HOSO24_PG_WRITER_URL",
@@ -40,7 +40,7 @@ class WriterUrl:
 
 @dataclass(frozen=True, kw_only=True)
 class RelayUrl:
-    """PostgreSQL for the relay, which needs a session of its own."""
+    """PostgreSQL for the relay, which needs a session, not a pooler."""
 
     pg_url: Secret = setting(
         "HOSO24_PG_RELAY_URL",
@@ -52,7 +52,7 @@ class RelayUrl:
 
 @dataclass(frozen=True, kw_only=True)
 class CacheSettings:
-    """What a process that reads or writes the cache has."""
+    """Settings of a process that reads or writes the cache."""
 
     redis_url: Secret = setting(
         "HOSO24_REDIS_URL",
@@ -73,7 +73,7 @@ class CacheSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ReceiptSettings:
-    """What a process has that writes or honours what stands on a receipt: the address and the lookup key."""
+    """Settings of a process that prints receipts or answers the links printed on them."""
 
     public_url: str = setting(
         "HOSO24_PUBLIC_URL",
@@ -83,7 +83,7 @@ class ReceiptSettings:
 
 
 def check_key_secrets(text: str) -> None:
-    """Raise ValueError unless these are secrets lookup keys can be made with; says nothing of their content."""
+    """Raise ValueError unless these are valid secrets of lookup keys; the message contains no part of them."""
     try:
         KeyRing.from_text(text)
     except ValueError:
@@ -92,7 +92,7 @@ def check_key_secrets(text: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class KeySettings:
-    """What a process has that makes or checks lookup keys."""
+    """Settings of a process that makes or checks lookup keys."""
 
     lookup_key_secrets: Secret = setting(
         "HOSO24_LOOKUP_KEY_SECRETS",
@@ -153,7 +153,7 @@ class LookupSettings(KeySettings, ReceiptSettings, ReaderUrl, CacheSettings, Poo
 
 @dataclass(frozen=True, kw_only=True)
 class MigrateSettings:
-    """What `hoso24 migrate` needs; the other roles' URLs only where it creates the roles, for their passwords."""
+    """Settings of `hoso24 migrate`; the other roles' URLs only for the passwords of roles it creates."""
 
     owner_url: Secret = setting(
         "HOSO24_PG_OWNER_URL",

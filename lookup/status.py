@@ -12,31 +12,31 @@ class Status(IntEnum):
     """One of the ten national statuses; the value is the national number."""
 
     SUBMITTED = 1
-    """Mới đăng ký. An online application nobody has accepted yet; the one-stop unit decides within 8 working hours."""
+    """Mới đăng ký. An online application, not yet accepted; the one-stop unit decides within 8 working hours."""
 
     RECEIVED = 2
-    """Được tiếp nhận. Accepted as complete; the receipt is issued and the promised date stands."""
+    """Được tiếp nhận. Accepted as complete; the receipt is issued and the due date is set."""
 
     REJECTED = 3
-    """Không được tiếp nhận. Refused at the door, with a reason. Final: the applicant submits anew."""
+    """Không được tiếp nhận. Not accepted, with a reason. Final: the applicant submits anew."""
 
     PROCESSING = 4
-    """Đang xử lý. With an agency or a department; moves from 4 to 4 whenever the next unit takes over."""
+    """Đang xử lý. With an agency or a department; moves from 4 to 4 when the next unit takes over."""
 
     SUPPLEMENT_REQUIRED = 5
-    """Yêu cầu bổ sung giấy tờ. The clock stands still until the applicant brings what is missing."""
+    """Yêu cầu bổ sung giấy tờ. The time limit pauses until the applicant supplies the missing papers."""
 
     PAYMENT_REQUIRED = 6
-    """Yêu cầu thực hiện nghĩa vụ tài chính. The clock stands still until the applicant has paid."""
+    """Yêu cầu thực hiện nghĩa vụ tài chính. The time limit pauses until the applicant has paid."""
 
     WITHDRAWN = 7
-    """Công dân yêu cầu rút hồ sơ. The applicant took it back. Final."""
+    """Công dân yêu cầu rút hồ sơ. The applicant withdrew it. Final."""
 
     SUSPENDED = 8
-    """Dừng xử lý. Halted by the agency; systems differ on whether it may resume, so it is not final here."""
+    """Dừng xử lý. Suspended by the agency. Systems differ on whether it may resume, so it is not final here."""
 
     COMPLETED = 9
-    """Đã xử lý xong. The work is done (this moment decides "on time"); the result waits to be handed over."""
+    """Đã xử lý xong. The work is done (this moment decides "on time"); the result is ready for the applicant."""
 
     RETURNED = 10
     """Đã trả kết quả. The result is with the applicant. Final."""
@@ -53,7 +53,7 @@ class Status(IntEnum):
 
     @property
     def paused(self) -> bool:
-        """True while the promised date does not come nearer by law or practice."""
+        """True while the time limit pauses, by law or in practice."""
         return self in PAUSED
 
     @property
@@ -63,7 +63,7 @@ class Status(IntEnum):
 
     @property
     def completion(self) -> float:
-        """Degree of completion from 0 to 1, the one figure an anonymous reader is owed (TT 01/2018, art. 16(2)d)."""
+        """Degree of completion from 0 to 1, which the anonymous view must show (TT 01/2018, art. 16(2)d)."""
         return _COMPLETION[self]
 
     def may_become(self, to: "Status") -> bool:
@@ -114,7 +114,7 @@ MOVES = MappingProxyType(
 """Status → the statuses that may follow it; listed in README under "The life of a dossier"."""
 
 FIRST = frozenset({_S.SUBMITTED, _S.RECEIVED})
-"""A dossier enters online as submitted, or at a counter or by post as received."""
+"""A dossier starts as submitted (online) or as received (at a counter or by post)."""
 
 PAUSED = frozenset({_S.SUPPLEMENT_REQUIRED, _S.PAYMENT_REQUIRED, _S.SUSPENDED})
 

@@ -1,7 +1,7 @@
-"""Agencies and services: what dossiers refer to, as data with validity dates.
+"""The catalogue of agencies and services that dossiers refer to, with validity dates.
 
-A process holds the whole catalogue (some hundred agencies, some dozen services) and reads it anew now and
-then. Until it could be read for the first time names are missing and codes stand alone; nothing fails.
+A process holds the whole catalogue (some hundred agencies, some dozen services) and rereads it periodically. Until the
+first successful read, answers contain codes without names; nothing fails.
 """
 
 import hashlib
@@ -51,7 +51,7 @@ ON CONFLICT DO NOTHING
 
 
 class Agency(msgspec.Struct, frozen=True):
-    """An agency; `parent` is the one above it in the tree."""
+    """An agency; `parent` is the code of the agency above it."""
 
     code: str
     parent: str | None
@@ -62,7 +62,7 @@ class Agency(msgspec.Struct, frozen=True):
 
 
 class TimeLimit(msgspec.Struct, frozen=True):
-    """How long a service may take in one case by one channel; eight working hours are a working day."""
+    """A service's time limit in one case and channel, in working hours; eight are a working day."""
 
     channel: str
     hours: int
@@ -72,7 +72,7 @@ class TimeLimit(msgspec.Struct, frozen=True):
 
 
 class Service(msgspec.Struct, frozen=True):
-    """A service (administrative procedure). `sensitive`: its name alone says something about health."""
+    """A service (administrative procedure). `sensitive`: its name alone discloses a health matter."""
 
     code: str
     name_vi: str
@@ -84,7 +84,7 @@ class Service(msgspec.Struct, frozen=True):
     clock_after_suspension: str = "shift"
 
     def time_limit(self, case: str, channel: str, day: date) -> TimeLimit | None:
-        """The limit in force on that day, the channel's own before the one for any channel."""
+        """The limit in force on that day, the channel's own before the one for any channel; None without one."""
         for wanted in (channel, "any"):
             for limit in self.times:
                 in_force = limit.valid_from <= day and (limit.valid_to is None or day < limit.valid_to)
@@ -102,14 +102,14 @@ class Catalogue:
 
     @cached_property
     def revision(self) -> str:
-        """A short name for this content: another one when a name changes."""
+        """A hash of the content, 8 characters; changes when a name changes."""
         content = msgspec.json.encode([list(self.agencies.values()), list(self.services.values())])
         return hashlib.sha256(content).hexdigest()[:8]
 
     def within(self, agency: str, scope: str) -> bool:
-        """Whether `agency` is `scope` or stands below it in the tree."""
+        """Whether `agency` is `scope` or below it in the tree."""
         seen: str | None = agency
-        for _ in range(16):  # no real tree is deeper; a loop in the data must not hang us
+        for _ in range(16):  # no real tree is deeper; a cycle in the data must not loop for ever
             if seen is None:
                 return False
             if seen == scope:
@@ -119,12 +119,12 @@ class Catalogue:
         return False
 
     def is_sensitive(self, service: str) -> bool:
-        """True for a sensitive service, and for one we know nothing about."""
+        """True for a sensitive service, and for an unknown one."""
         known = self.services.get(service)
         return known is None or known.sensitive
 
     def agency_view(self, code: str) -> dict[str, str | None]:
-        """An agency as JSON shows it; the names are null until the catalogue could be read."""
+        """An agency for JSON; the names are null until the catalogue was read."""
         known = self.agencies.get(code)
         return {
             "code": code,
@@ -133,7 +133,7 @@ class Catalogue:
         }
 
     def service_view(self, code: str) -> dict[str, str | None]:
-        """A service as JSON shows it; the names are null until the catalogue could be read."""
+        """A service for JSON; the names are null until the catalogue was read."""
         known = self.services.get(code)
         return {
             "code": code,
@@ -143,28 +143,28 @@ class Catalogue:
 
 
 class Database(Protocol):
-    """Where the catalogue is read from; raises Unavailable when it cannot be."""
+    """Where the catalogue is read from; raises Unavailable when PostgreSQL does not answer."""
 
     async def fetch(self, sql: str) -> list[Any]: ...
 
 
 class CatalogueCopy:
-    """This process's copy of the catalogue: empty until it could first be read, then as last read."""
+    """This process's copy of the catalogue: empty until the first successful read, then as last read."""
 
     def __init__(self, postgres: Database) -> None:
         self._postgres = postgres
         self.current = Catalogue()
         self.known = False
-        """Whether it could be read at all since this process started."""
+        """Whether it was read since this process started."""
 
     async def get(self) -> Catalogue:
-        """The catalogue, read now if it never could be. Raises Unavailable rather than call everything unknown."""
+        """The catalogue, read now if it was not yet. Raises Unavailable when that fails."""
         if not self.known:
             await self.refresh()
         return self.current
 
     async def refresh(self) -> None:
-        """Read it anew. Raises Unavailable, and keeps what it had, when Postgres cannot be asked."""
+        """Reread it. Raises Unavailable, and keeps the last copy, when PostgreSQL does not answer."""
         self.current = from_rows(await self._postgres.fetch(AGENCIES), await self._postgres.fetch(SERVICES))
         self.known = True
 
@@ -181,7 +181,7 @@ def from_rows(agencies: Iterable[Any], services: Iterable[Any]) -> Catalogue:
 
 
 def sample() -> tuple[list[Agency], list[Service]]:
-    """The catalogue shipped for trying things out. Its agencies are fictitious; its times are not the law."""
+    """The sample catalogue for trials. Its agencies are fictitious; its time limits are not the law's."""
     folder = resources.files(__name__)
     agencies = msgspec.json.decode(folder.joinpath("agencies.sample.json").read_bytes(), type=list[Agency])
     raw = msgspec.json.decode(folder.joinpath("services.sample.json").read_bytes())
@@ -192,7 +192,7 @@ def sample() -> tuple[list[Agency], list[Service]]:
 
 
 async def install_sample(connection: Any) -> None:
-    """Put the sample catalogue into the database; what is there already stays as it is."""
+    """Insert the sample catalogue; existing rows stay unchanged."""
     agencies, services = sample()
     for agency in agencies:  # parents stand before their children in the file
         await connection.execute(

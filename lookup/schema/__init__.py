@@ -1,17 +1,17 @@
 """The database's shape: numbered SQL files, applied forward only, and the roles that use them.
 
-Migrating is a step of its own, never part of starting a service: two replicas would race, and only the
-owner's role may change the schema. It is done while the release before this one answers citizens, so:
+Migrating is a separate step, never part of starting a service: two replicas would race, and only the
+owner's role may change the schema. The previous release answers citizens meanwhile, so:
 
-  - A migration only adds (expand). Whatever takes something away that an older release uses (contract) waits for a
-    release that comes later than the first one that does without it, and says so in its file's name:
-    `0009_contract_0007_drop_old_column.sql` asks of programs that they know migration 0007.
-  - It never makes anybody wait for it. Who waits for a lock on a table makes all who come after wait as well, so it
-    waits three seconds, gives way, and tries again.
-  - What cannot be done in a transaction (an index built CONCURRENTLY) has a file of its own, with the line
-    `-- outside a transaction`, whose statements can be repeated.
+  - A migration only adds (expand). Removing something that an older release uses (contract) waits for a release
+    later than the first one that does not use it. The file's name states the oldest release allowed:
+    `0009_contract_0007_drop_old_column.sql` requires programs that know migration 0007.
+  - It blocks no other session for long. While it waits for a table lock, later statements on that table queue behind
+    it, so it waits three seconds, gives up the attempt, and tries again.
+  - A statement that cannot run in a transaction (CREATE INDEX CONCURRENTLY) has its own file, with the line
+    `-- outside a transaction`; its statements can be repeated.
 
-tests/lookup/migration_rules.py holds every migration to that.
+tests/lookup/migration_rules.py checks every migration for these rules.
 """
 
 import asyncio
@@ -39,15 +39,15 @@ Say = Callable[[str], None]
 SCHEMA = "hoso24"
 _LOCK = 0x686F736F3234  # "hoso24": one migrator at a time
 _ROUNDS = 4096
-"""As PostgreSQL has it; a password here is random and long."""
+"""Iterations of SCRAM-SHA-256, PostgreSQL's default; passwords here are random and long."""
 OUTSIDE = "-- outside a transaction"
 
 LOCK_TIMEOUT = 3.0
-"""Seconds a migration waits for a lock before it gives way. Each later statement on that table waits behind it."""
+"""Seconds a migration waits for a lock before the attempt ends. Later statements on that table queue behind it."""
 ATTEMPTS = 10
-"""How often a migration tries: with the pauses some two minutes, then a person has to look."""
+"""Attempts of a migration; with the pauses about two minutes, then it fails with CannotMigrate."""
 LONGEST_PAUSE = 15.0
-"""Between two attempts, in seconds; the first pause is a third of the timeout, each next one twice as long."""
+"""Seconds between two attempts at most; the first pause is a third of the timeout, each next one doubles."""
 
 CREATE_SCHEMA = f"""
 CREATE SCHEMA IF NOT EXISTS {SCHEMA};
@@ -58,7 +58,7 @@ CREATE TABLE IF NOT EXISTS {SCHEMA}.schema_version (
 );
 """
 
-# What a program has to know is in the names, so it can be read whichever release has migrated.
+# The migration a program must know is part of the applied names, so an older release can read it too.
 ASKS_FOR = r"SELECT coalesce(max(substring(name FROM '^\d{4}_contract_(\d{4})_')::integer), 0) FROM schema_version"
 STATE = f"SELECT (SELECT coalesce(max(version), 0) FROM schema_version) AS version, ({ASKS_FOR}) AS asks_for"  # noqa: S608
 
@@ -70,14 +70,14 @@ SELECT pid, usename
 
 
 class WrongSchema(SettingsError):
-    """The database the settings name has a schema this program cannot work with; the message says why."""
+    """The configured database has a schema this program cannot use; the message says why."""
 
     def __init__(self, sentence: str) -> None:
         super().__init__([sentence])
 
 
 class CannotMigrate(Exception):
-    """A migration did not get its locks. Nothing of it was done, and it can be tried again at any time."""
+    """A migration did not get its locks. It changed nothing and can be run again at any time."""
 
 
 class Migration(NamedTuple):
@@ -89,18 +89,18 @@ class Migration(NamedTuple):
 
     @property
     def asks_for(self) -> int:
-        """The migration that programs have to know once this one is applied; 0 for one that only adds."""
+        """The migration that programs must know once this one is applied; 0 for one that only adds."""
         contract = re.match(r"\d{4}_contract_(\d{4})_", self.name)
         return int(contract[1]) if contract else 0
 
     @property
     def outside_a_transaction(self) -> bool:
-        """Whether its statements run each by itself, and may find that they have been run before."""
+        """Whether each statement runs by itself; a statement may have run before."""
         return OUTSIDE in self.sql.splitlines()
 
     @property
     def statements(self) -> list[str]:
-        """Its statements one by one; for those outside a transaction, in which there are no quotes."""
+        """Its statements, split at `;`. Only for migrations outside a transaction, which contain no quotes."""
         plain = re.sub(r"--.*", "", self.sql)
         return [statement.strip() for statement in plain.split(";") if statement.strip()]
 
@@ -118,8 +118,8 @@ LATEST = migrations()[-1].version
 """The newest migration this program knows."""
 
 NEEDED = 5
-"""The oldest schema this program works on. Raise it with the migration that the code cannot do without; a test runs the
-house on every schema from here to the newest."""
+"""The oldest schema this program works on. Raise it with the migration that the code requires; a test runs the services
+on every schema from this one to the newest."""
 
 
 async def migrate(
@@ -129,11 +129,11 @@ async def migrate(
     lock_timeout: float = LOCK_TIMEOUT,
     attempts: int = ATTEMPTS,
 ) -> int:
-    """Apply what is missing, each migration in a transaction of its own; returns how many were applied.
+    """Apply the missing migrations, each in its own transaction; returns how many were applied.
 
-    Safe to run twice and from two places at once, and while everybody works. Raises WrongSchema when the database is
-    newer than this program, CannotMigrate when a lock could not be had within `lock_timeout` seconds, `attempts` times,
-    and BehindPooler when the URL leads to a pooler: the lock that keeps a second migrator waiting lives in a session.
+    Safe to run twice, concurrently, and while the services run. Raises WrongSchema when the database is newer than this
+    program, CannotMigrate when no lock was granted within `lock_timeout` seconds in `attempts` attempts, and
+    BehindPooler when the URL leads to a pooler: the advisory lock against a second migrator needs a session.
     """
     connection = await connect_directly(lambda: owner_url)
     try:
@@ -157,7 +157,7 @@ async def migrate(
 
 
 async def _apply(connection: Any, migration: Migration) -> None:
-    """All of it or nothing; outside a transaction, statement by statement, to be begun again after a failure."""
+    """Atomic in a transaction; outside one, statement by statement, repeated from the first after a failure."""
     if migration.outside_a_transaction:
         for statement in migration.statements:
             await connection.execute(statement)
@@ -175,7 +175,7 @@ async def _note(connection: Any, migration: Migration) -> None:
 
 
 class _Patience:
-    """Tries for a lock again and again, giving way in between, and says who has it."""
+    """Retries work that needs a lock, pausing between attempts, and reports which process holds the lock."""
 
     def __init__(self, owner_url: str, connection: Any, say: Say, lock_timeout: float, attempts: int) -> None:
         self._owner_url = owner_url
@@ -185,26 +185,26 @@ class _Patience:
         self._attempts = attempts
 
     async def have(self, what: str, work: Callable[[], Awaitable[T]]) -> T:
-        """The work's result. Raises CannotMigrate when somebody was in its way every time."""
+        """The work's result. Raises CannotMigrate when another session held the lock in every attempt."""
         pause = self._lock_timeout / 3
         for attempt in range(1, self._attempts + 1):
             async with self._blockers() as blockers:
                 try:
                     return await work()
                 except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
-                    held = ", ".join(sorted(blockers)) or "somebody who has left since"
-            self._say(f"{what}: a lock is held by {held}; gave way (attempt {attempt} of {self._attempts})")
+                    held = ", ".join(sorted(blockers)) or "a session that has ended since"
+            self._say(f"{what}: a lock is held by {held}; will retry (attempt {attempt} of {self._attempts})")
             if attempt < self._attempts:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
         raise CannotMigrate(
-            f"{what}: a lock it needs was held by {held} each of the {self._attempts} times it waited "
-            f"{self._lock_timeout:g} s for it. Nothing of it was done. End what holds it, or try at a quieter time."
+            f"{what}: a lock it needs was held by {held} in each of {self._attempts} attempts of "
+            f"{self._lock_timeout:g} s. Nothing was changed. End the session that holds it, or retry at a quieter time."
         )
 
     @contextlib.asynccontextmanager
     async def _blockers(self) -> AsyncIterator[set[str]]:
-        """Who keeps our connection waiting, as seen from another one, for as long as the block runs."""
+        """The sessions that block our connection, collected on a second connection while the block runs."""
         seen: set[str] = set()
         watching = asyncio.create_task(self._watch(self._connection.get_server_pid(), seen))
         try:
@@ -214,7 +214,7 @@ class _Patience:
             await asyncio.wait([watching])
 
     async def _watch(self, pid: int, seen: set[str]) -> None:
-        await asyncio.sleep(self._lock_timeout / 4)  # most locks are there at once, and nobody has to be asked
+        await asyncio.sleep(self._lock_timeout / 4)  # most locks are granted at once, without a second connection
         observer = await connect_directly(lambda: self._owner_url)
         try:
             while True:
@@ -228,8 +228,8 @@ class _Patience:
 def check(version: int, asks_for: int = 0) -> None:
     """Raise WrongSchema unless this program works on a schema of this version.
 
-    It must be NEEDED or newer. One newer than this program is fine as long as it still serves it: `asks_for` is the
-    migration that programs have to know since something older releases use was taken away; 0 when nothing was.
+    It must be NEEDED or newer. A schema newer than this program is accepted while it still serves it: `asks_for` is the
+    migration that programs must know since a contract migration was applied; 0 when none was.
     """
     if version < NEEDED:
         raise WrongSchema(
@@ -237,15 +237,15 @@ def check(version: int, asks_for: int = 0) -> None:
         )
     if asks_for > LATEST:
         raise WrongSchema(
-            f"The database's schema (version {version}) no longer has what this program uses: it serves releases that "
-            f"know migration {asks_for}, this one knows {LATEST}. Start a newer release."
+            f"The database's schema (version {version}) no longer has what this program uses: it requires releases "
+            f"that know migration {asks_for}, this one knows {LATEST}. Start a newer release."
         )
 
 
 async def create_roles(admin_url: str, *role_urls: str) -> None:
-    """Create the four roles and the database the URLs name, with the URLs' passwords. Safe to run again.
+    """Create the four roles and the database of the URLs, with the URLs' passwords. Safe to run again.
 
-    Where a URL is given several times, one a line, the first one's password counts.
+    Where a setting holds several URLs, one per line, the first one's password is used.
     """
     wanted = [urlsplit(urls.first(url)) for url in role_urls]
     database = unquote(wanted[0].path.lstrip("/"))
@@ -269,8 +269,8 @@ async def create_roles(admin_url: str, *role_urls: str) -> None:
 
 
 def password_verifier(password: str) -> str:
-    """What PostgreSQL keeps of a password (RFC 7677), so that the password itself never stands in a statement, which a
-    server may log. One that is empty, or has to be prepared because it is not ASCII, is left to the server."""
+    """The SCRAM-SHA-256 verifier PostgreSQL stores (RFC 7677), so that no statement, which a server may log, contains
+    the password. An empty or non-ASCII password is returned unchanged; the server hashes it."""
     if not password or not password.isascii():
         return password
     salt = secrets.token_bytes(16)

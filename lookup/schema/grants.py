@@ -1,6 +1,6 @@
-"""What the SQL files beside this one promise about roles, read out of them, and how a database is asked for the same.
+"""The grants the SQL files beside this one give to roles, parsed from them, and the query for those a database has.
 
-There is no second list of grants: what the migrations say is what is expected.
+The migrations are the only list of expected grants.
 """
 
 import re
@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 from lookup.schema import SCHEMA, migrations
 
 ROLES = ("hoso24_owner", "hoso24_writer", "hoso24_relay", "hoso24_reader")
-EVERYBODY = "public"
+PUBLIC = "public"
 ANY_COLUMN = ""
 
-# Whatever a role may do, by whatever way: itself, through another role, or because everybody may. Of a partitioned
-# table the partitions as well, since a grant on one of them goes round the table's.
+# Every privilege a role has: its own, through another role, or through PUBLIC. Partitions of a partitioned table are
+# included, since a grant on a partition applies without one on the table.
 HELD = """
 WITH asked AS (SELECT rolname::text AS role FROM pg_roles WHERE rolname = ANY ($1) UNION ALL SELECT 'public'),
      tables AS (SELECT oid, relname::text AS name FROM pg_class
@@ -40,7 +40,7 @@ SELECT relname::text AS "table", attname::text AS "column"
    AND relkind IN ('r', 'p', 'v', 'm', 'f')
 """
 
-# A setting for this database comes after one for all of them, and wins.
+# A setting for this database overrides one for all databases: it sorts last.
 ROLE_SETTINGS = """
 SELECT rolname::text AS role, split_part(pair, '=', 1) AS name, substr(pair, strpos(pair, '=') + 1) AS value
   FROM pg_db_role_setting
@@ -69,7 +69,7 @@ _ROLE_SETTING = re.compile(r"^ALTER ROLE (\w+)\s+SET (\w+) = '?([^';]+)'?;", re.
 
 
 class Grant(NamedTuple):
-    """One role may do one thing with one column, or with the whole table where `column` is empty."""
+    """One privilege of one role on one column, or on the whole table where `column` is empty."""
 
     role: str
     table: str
@@ -78,7 +78,7 @@ class Grant(NamedTuple):
 
 
 def expected() -> set[Grant]:
-    """What all migrations together grant on tables, in the order in which they are applied."""
+    """The table grants in force after all migrations, applied in order."""
     granted: set[Grant] = set()
     for _, _, sql in migrations():
         for verb, privileges, tables, roles in _GRANT.findall(_COMMENT.sub("", sql)):
@@ -88,9 +88,9 @@ def expected() -> set[Grant]:
 
 
 def by_column(grants: Iterable[Grant], columns: Mapping[str, Iterable[str]]) -> set[Grant]:
-    """The same with every whole table's SELECT, INSERT, UPDATE and REFERENCES spelt out column by column.
+    """The same grants with SELECT, INSERT, UPDATE and REFERENCES on a whole table expanded to its columns.
 
-    `columns`: table → its columns. Grants on tables that are not there are left out.
+    `columns`: table → its columns. Grants on tables that do not exist are left out.
     """
     there = {grant for grant in grants if grant.table in columns}
     spelt_out = {
@@ -109,12 +109,12 @@ def role_settings() -> dict[tuple[str, str], str]:
 
 
 def held(rows: Iterable[Any]) -> set[Grant]:
-    """The rows of HELD."""
+    """The grants in the rows of HELD."""
     return {Grant(row["role"], row["table"], row["column"], row["privilege"]) for row in rows}
 
 
 def statement(verb: str, grants: Iterable[Grant]) -> str:
-    """The SQL that grants or revokes these, which are one role's on one table. `verb`: GRANT or REVOKE."""
+    """The SQL that grants or revokes these, all of one role on one table. `verb`: GRANT or REVOKE."""
     grants = sorted(grants)
     whole = sorted({grant.privilege for grant in grants if grant.column == ANY_COLUMN})
     single: dict[str, list[str]] = {}

@@ -15,7 +15,7 @@ from lookup.clock import PRESENT, microseconds
 from lookup.reading.freshness import SECOND
 from lookup.reading.hosts import LARGEST_LAG, nth_host
 from lookup.schema import grants
-from lookup.schema.grants import ANY_COLUMN, EVERYBODY, ROLES, Grant
+from lookup.schema.grants import ANY_COLUMN, PUBLIC, ROLES, Grant
 from ops import doctor
 from ops.doctor.certificate_checks import certificates, is_near
 from ops.doctor.findings import Check, Finding, Verdict
@@ -169,8 +169,8 @@ async def _grants(database: DatabaseServers) -> list[Finding]:
         columns.setdefault(row["table"], []).append(row["column"])
     expected = grants.by_column(grants.expected(), columns)
     held = grants.held(await database.fetch(grants.HELD, list(ROLES[1:])))
-    everybody = {grant for grant in held if grant.role == EVERYBODY}
-    held -= {grant._replace(role=role) for grant in everybody for role in ROLES} - expected
+    open_to_all = {grant for grant in held if grant.role == PUBLIC}
+    held -= {grant._replace(role=role) for grant in open_to_all for role in ROLES} - expected
     surplus = held - expected
     if any(row["version"] > schema.LATEST for row in await database.fetch(APPLIED)):
         # A newer release may have granted what this one does not know; an applicant's columns it has not.
