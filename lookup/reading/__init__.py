@@ -1,1 +1,1 @@
-"""From a code to a truthful answer: process memory, Redis, PostgreSQL, and what may be believed of each."""
+"""Reads dossiers from process memory, Redis and PostgreSQL, and decides which copies may be trusted."""

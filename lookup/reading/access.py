@@ -1,6 +1,6 @@
-"""Who may see which view of a dossier, and who is slowed, held back or refused: the one place that decides it.
+"""Access to dossiers: which view a request gets, and whether it is slowed, held back or refused.
 
-JSON, pages and the early way ask here, and each lookup is counted here or under the labels named here.
+JSON, pages and early answers all use this, and each lookup is counted here or under the labels named here.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ class DossierNotFound(Refusal):
 
 
 class DossierOrKeyNotFound(Refusal):
-    """No dossier has this code with this key; says on purpose no more than that."""
+    """No dossier has this code with this key. Deliberately does not say which of the two is wrong."""
 
     kind = Kind.NOT_FOUND
     code = "dossier_or_key_not_found"
@@ -41,7 +41,7 @@ class DossierOrKeyNotFound(Refusal):
 
 
 class AccessPolicy:
-    """Answers for one dossier at a time: checks the key, reads, and slows a client that probes."""
+    """Looks up one dossier at a time: checks the key, reads, and slows a client that probes."""
 
     def __init__(self, reader: Reader, keys: KeyRing, *, limits: Limits, clients: Clients) -> None:
         self.reader = reader
@@ -50,24 +50,24 @@ class AccessPolicy:
         self._clients = clients
 
     def client(self, peer: str | None, asked: CIMultiDictProxy[str]) -> bytes | None:
-        """Who is asking, as rates tell people apart; None for a partner, whom no rate applies to.
+        """The client as rates count it; None for a partner, which has no rate.
 
         `peer`: the address of the connection; `asked`: the request's headers.
         """
         return self._clients.client(peer, ",".join(asked.getall(FORWARDED, ())))
 
     def trusts(self, peer: str | None) -> bool:
-        """Whether the peer with this address is a proxy of ours."""
+        """Whether this address is one of our proxies."""
         return self._clients.trusts(peer)
 
     async def find(
         self, code: DossierCode, key: str | None = None, at_least: int = 0, client: bytes | None = None
     ) -> Found:
-        """The dossier, for anyone (`key` None) or for its holder. Counted under exactly one pair of labels.
+        """The dossier, for anyone (`key` None) or for its holder. Each call is counted once in lookup_answers_total.
 
         Raises DossierNotFound, DossierOrKeyNotFound, MalformedKey, StatusUnavailable, Overloaded or TooManyRequests. A
-        wrong key for a code is refused before anything is read, so that a known and an unknown code look and time the
-        same. An answer to somebody who is over a rate is held back.
+        wrong key for a code is refused before anything is read, so that response and timing do not reveal whether the
+        code exists. The answer is held back when the client exceeds a rate.
         """
         source, outcome = "nowhere", "unavailable"
         try:
@@ -95,11 +95,11 @@ class AccessPolicy:
         serial = self._keys.serial(code, key)
         if serial is None and code.scheme is not codes.Scheme.D:
             await self._wrong_key(client, "forged")
-        # Only the intake can have made this key, when it took the dossier in: it may be younger than a copy that says
-        # there is none, because somebody counted codes up.
+        # Intake made this key when it registered the dossier. A cached "none" may be older than that, stored when an
+        # enumerator asked for the code before it was issued.
         found = await self._reader_find(code, at_least, client, issued=serial is not None)
         if isinstance(found, Missing):
-            rate = Rate.WRONG_KEY if serial is None else Rate.MISSING  # a right key of what was lost is no guess
+            rate = Rate.WRONG_KEY if serial is None else Rate.MISSING  # a valid key of a lost dossier is no guess
             await self.hold_back(client, self._limits.probed(client, rate))
             return found
         if found.record.code != code.text:  # asked by official number: the key is the code's
@@ -129,7 +129,7 @@ class AccessPolicy:
         raise DossierOrKeyNotFound
 
     def toll(self, client: bytes | None, code: DossierCode, source: str, *, missing: bool) -> float:
-        """Charge a lookup without a key; the seconds its answer has to be held back, 0.0 for none.
+        """Charge a lookup without a key. Returns the seconds its answer has to be held back, 0.0 for none.
 
         `source`: where the answer came from. A dossier found in process memory is free.
         """
@@ -138,7 +138,7 @@ class AccessPolicy:
         return 0.0 if source == "memory" else self._limits.found(client, code)
 
     async def hold_back(self, client: bytes | None, seconds: float) -> None:
-        """Let an answer wait. Raises TooManyRequests when too many of this client wait already."""
+        """Wait `seconds`. Raises TooManyRequests when HELD_BACK answers of this client wait already."""
         if seconds:
             note_held_back()
             with tracing.span("hold back"):
@@ -146,7 +146,7 @@ class AccessPolicy:
 
     @staticmethod
     def refused(refusal: Refusal) -> tuple[str, str]:
-        """How a lookup is counted that was refused before it had an answer: source and outcome."""
+        """The source and outcome under which a lookup refused before its answer is counted."""
         return "nowhere", _REFUSED.get(type(refusal), "unavailable")
 
 
@@ -156,4 +156,4 @@ _REFUSED: dict[type[Refusal], str] = {
     Overloaded: "shed",
     TooManyRequests: "limited",
 }
-"""How a lookup is counted that was refused before it had an answer; anything else is "unavailable"."""
+"""Refusal → outcome of a lookup refused before its answer; any other refusal counts as "unavailable"."""

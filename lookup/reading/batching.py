@@ -1,6 +1,6 @@
-"""A round trip that many take together: whoever arrives while one is under way gathers for the next.
+"""Batch queues: items that arrive while a round trip is under way share the next one.
 
-Batches grow with load, and nobody waits when there is none. No domain words here.
+Batches grow with load; without load an item is sent at once. This module knows nothing of dossiers.
 """
 
 import asyncio
@@ -14,55 +14,53 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 SMALLEST = 8
-"""A batch is never made smaller than this for being slow."""
+"""Slow round trips never shrink the limit of a batch below this many items."""
 FIRST_PACE = 5000.0
-"""Items a second that a stage is thought to manage before it has been seen at work."""
+"""Items per second assumed for a queue before it has been measured."""
 WINDOW = 0.1
-"""Seconds over which the pace is taken."""
+"""Seconds over which the pace is measured."""
 ENOUGH = 32
-"""Waiting items from which on a second round trip starts beside one that is under way.
+"""Waiting items from which a second round trip starts while one is under way.
 
-Smaller batches side by side cost both ends more than the waiting saves. Values from 16 to 64 behaved alike when this
-one was chosen (2026-11-25).
+Smaller concurrent batches cost client and server more than the shorter wait saves. Values from 16 to 64 performed
+alike (2026-11-25).
 """
 
 _log = logging.getLogger(__name__)
 
 
 class Permits:
-    """How many round trips may be under way at once, for however many stages share them."""
+    """A limit on concurrent round trips, shared by several queues."""
 
     def __init__(self, count: int) -> None:
         self.count = count
         self.free = count
         self._sharers: list[BatchQueue[Any]] = []
 
-    def shared_by(self, stage: "BatchQueue[Any]") -> None:
-        """Tell this stage whenever a place has become free."""
-        self._sharers.append(stage)
+    def shared_by(self, queue: "BatchQueue[Any]") -> None:
+        """Notify this queue whenever a permit becomes free."""
+        self._sharers.append(queue)
 
-    def give_back(self, *, nobody: bool = False) -> None:
-        """One round trip has ended: offer its place to the stages, each time beginning with another, or to `nobody`."""
+    def give_back(self, *, closing: bool = False) -> None:
+        """Return a permit and offer it to the queues, in rotation; with `closing` no queue starts a batch."""
         self.free += 1
-        if nobody:
+        if closing:
             return
-        for stage in self._sharers:
-            stage.start_soon()
+        for queue in self._sharers:
+            queue.start_soon()
         self._sharers.append(self._sharers.pop(0))
 
 
 class BatchQueue(Generic[T]):
-    """Gathers items and takes them on a round trip with `run(items)`, in batches of at most `largest`.
+    """Collects items and processes them with `run(items)`, in batches of at most `largest`.
 
-    `run` sees to every item it is given, whatever happens; one it raises for all the same is handed to `failed`, and
-    logged. `wanted` is asked about each item as its batch is put together: one that nobody waits for any more, or that
-    has waited for too long, is left out, and is the asked one's to see to.
+    `run` completes every item of its batch. If it raises, the error is logged and the batch is handed to `failed`.
+    Items for which `wanted` is false when their batch is formed are dropped; the callback `wanted` completes them.
 
-    A batch is begun at once where none is under way. A further one is begun beside it when enough have gathered to be
-    worth a round trip, or when the one under way is slow: small batches side by side would cost more than they save.
-    Batches shrink while one takes longer than `target` seconds and grow again up to `largest`: where each item is slow,
-    one slow item does not hold up hundreds. What the loop itself was late meanwhile (`lateness` since a moment) says
-    nothing about the items.
+    A batch starts at once when none is under way. A second one starts when ENOUGH items wait, or when the one under way
+    takes longer than `target` seconds. The limit of a batch shrinks when one takes longer than `target` and grows again
+    up to `largest`, so that one slow item does not delay hundreds. The event loop's own lateness (`lateness` since a
+    moment, in seconds) is subtracted from the measured time.
     """
 
     def __init__(
@@ -86,9 +84,9 @@ class BatchQueue(Generic[T]):
         self._limit = largest
         self._pace = FIRST_PACE
         self._window_began = 0.0
-        self._stood_since = 0.0  # somebody has waited, and nobody has been taken along
-        self._taken = 0  # along, since the window began
-        self._crowded = False  # somebody had to stay behind, each time since then
+        self._stood_since = 0.0  # items have waited since, without a batch
+        self._taken = 0  # items sent since the window began
+        self._crowded = False  # every batch since then left items waiting
         self._gathering: collections.deque[T] = collections.deque()
         self._starting = False
         self._under_way = 0
@@ -99,18 +97,18 @@ class BatchQueue(Generic[T]):
 
     @property
     def waiting(self) -> int:
-        """Items gathered and not taken along yet."""
+        """Items not yet sent."""
         return len(self._gathering)
 
     @property
     def expected_wait(self) -> float:
-        """Seconds until an item that enters now is taken along: by the pace of late, or how long nobody has been."""
+        """Seconds until an item that enters now is sent: by the recent pace, or the time since the last batch."""
         if not self._gathering:
             return 0.0
         return max(len(self._gathering) / self._pace, time.monotonic() - self._stood_since)
 
     def enter(self, item: T) -> None:
-        """Take this item along on the next round trip."""
+        """Put this item into the next batch."""
         if not self._gathering:
             self._stood_since = time.monotonic()
         self._gathering.append(item)
@@ -118,8 +116,8 @@ class BatchQueue(Generic[T]):
             self.start_soon()
 
     def start_soon(self) -> None:
-        """Begin a batch with what has gathered, if it is time for one and there is a place."""
-        # One turn of the loop later, so that everything that became ready in this turn travels together.
+        """Schedule a batch of the waiting items, if one is due and a permit is free."""
+        # One turn of the loop later, so that all items that became ready in this turn share the batch.
         if self._gathering and not self._starting and self._permits.free and self._is_time():
             self._starting = True
             asyncio.get_running_loop().call_soon(self._start)
@@ -139,7 +137,7 @@ class BatchQueue(Generic[T]):
                 continue
             self._permits.free -= 1
             self._under_way += 1
-            # In a context of its own: a batch is no part of the request that happened to begin it.
+            # In a new context: a batch does not belong to the request that started it.
             task = asyncio.create_task(self._run(batch), context=contextvars.Context())
             self._batches.add(task)
             task.add_done_callback(self._batches.discard)
@@ -157,7 +155,7 @@ class BatchQueue(Generic[T]):
         seconds = now - self._window_began
         if seconds >= WINDOW:
             pace = self._taken / seconds
-            # Where nobody had to stay behind, it may be able to do more than was asked of it, and not less.
+            # If batches left no item waiting, the measured pace is only a lower bound.
             if self._crowded or pace > self._pace:
                 self._pace += (pace - self._pace) / 4
             self._window_began, self._taken, self._crowded = now, 0, bool(self._gathering)
@@ -176,14 +174,14 @@ class BatchQueue(Generic[T]):
             await self._run_batch(batch)
             self._learn(max(0.0, time.monotonic() - began - self._lateness(began)), len(batch))
         except asyncio.CancelledError:
-            closing = True  # only a loop that is being closed does this
+            closing = True  # happens only while the loop is closing
             raise
         except Exception as error:
-            _log.exception("A round trip of %d failed.", len(batch))
+            _log.exception("A batch failed", extra={"items": len(batch)})
             self._failed(batch, error)
         finally:
             self._under_way -= 1
-            self._permits.give_back(nobody=closing)
+            self._permits.give_back(closing=closing)
 
     def _learn(self, seconds: float, items: int) -> None:
         if seconds > self._target:

@@ -1,18 +1,18 @@
-"""What a process knows through the change stream: up to when it has heard of everything, and of which versions.
+"""What a process learns from the change stream: up to when it has every change, and the newest known versions.
 
-The story of lookup/cache.py goes on here. A copy in memory may be called true up to the last heartbeat as long as
-nothing can have been missed. What tells that is a number, the generation:
+Continues the steps of lookup/cache.py. A copy in memory is current up to the last heartbeat as long as no entry can
+have been missed. The generation, a number, tells whether one can:
 
-  1. A follower joins: it takes the stream's last id and the feed's `at` at one moment, and a new generation begins.
-     Every copy from before is distrusted: not deleted, but served only once it was verified, or marked.
+  1. A follower joins: it reads the stream's last id and the feed's `at` atomically, and a new generation begins.
+     Every older copy is distrusted: it is not deleted, but served only after verification, or marked stale.
   2. It reads on from that id, never from "now". An entry whose `prev` is not the last one seen, a stream with another
-     name, a lost connection: a new generation.
-  3. A change says "this code is at version 3 now". The copy in memory, if it is older, is distrusted; and 3 is a floor:
-     no load that was under way, no slow standby and no old Redis brings version 2 back. What comes in below the floor
-     is loaded again, from the primary.
-  4. A reply of Redis that leans on the stream is trusted if it was asked for in this generation, names this stream,
-     and knows the heartbeat that was the last one here when it was asked for. It was true where the stream ended when
-     Redis answered, which was not behind the follower then, and every change after that comes by here.
+     name and a lost connection each begin a new generation.
+  3. A change says "this code is now at version 3". An older copy in memory is distrusted, and 3 becomes the floor:
+     no load that was under way, no slow standby and no old Redis brings version 2 back. A record below the floor is
+     loaded again, from the primary.
+  4. A reply of Redis that leans on the stream is trusted if it was requested in this generation, names this stream,
+     and includes the last heartbeat seen here at the request. It was current at the end of the stream when Redis
+     answered, which was not behind the follower, and the follower reads every change after that.
 """
 
 import asyncio
@@ -27,19 +27,19 @@ from lookup.reading.memory import Copy, Memory
 from ops.errors import Unavailable
 
 REMEMBERED = 200_000
-"""Most floors kept, and most removed dossiers: a load that takes longer than a floor is kept must not bring one
-back."""
+"""Limit of floors, and of tombstones of removed dossiers. A load must not take longer than a floor is kept: it could
+bring an old version back."""
 WAIT = 1.0
-"""How long the follower waits for an entry before it asks again, in seconds; a heartbeat comes once a second."""
+"""Seconds one read of the stream blocks for an entry; a heartbeat comes once a second."""
 REJOIN = 0.1
-"""How long it waits before it joins again after it lost the stream, in seconds."""
+"""Seconds between losing the stream and joining it again."""
 
 
 class Floors:
-    """The lowest version each code may be answered with, for as long as an older one could still come in.
+    """The lowest version each code may be answered with, kept as long as an older one could still arrive.
 
-    `lifetime` in seconds: longer than any load takes and any standby that is read from lags. That a dossier was removed
-    is not forgotten: it never comes back, and nobody may ever see it again here.
+    `lifetime` in seconds: longer than any load takes and than any standby in use lags. Tombstones of removed dossiers
+    have no lifetime: a removed dossier must never be shown again.
     """
 
     def __init__(self, clock: DatabaseClock, lifetime: float) -> None:
@@ -57,7 +57,7 @@ class Floors:
         return self._versions.get(name) or self._removed.get(name, 0)
 
     def removed(self, name: str) -> bool:
-        """Whether the dossier has no content any more: what comes in below its floor must not go out, even marked."""
+        """Whether the dossier was removed: a version below its floor must not be sent, even marked."""
         return name in self._removed
 
     def hear(self, name: str, version: int) -> None:
@@ -72,7 +72,7 @@ class Floors:
                     del self._versions[old]
 
     def hear_removed(self, name: str, version: int) -> None:
-        """At this version the dossier has no content, and it will have no other version."""
+        """Store a tombstone: the dossier was removed at this version, its last."""
         self._versions.pop(name, None)
         self._removed[name] = version
         if len(self._removed) > REMEMBERED:
@@ -86,14 +86,14 @@ class Floors:
 
 
 class Mark(NamedTuple):
-    """Where a process stood when it asked for something."""
+    """The state of the feed at the time of a request."""
 
     generation: int
     at: int
 
 
 class Feed:
-    """The state of following: epoch, generation, heartbeat, floors. No I/O; the Follower below brings the entries."""
+    """The state of a follower: epoch, generation, heartbeat, floors. No I/O; the Follower below reads the entries."""
 
     def __init__(self, clock: DatabaseClock, memory: Memory, freshness: Freshness) -> None:
         self._clock = clock
@@ -101,21 +101,21 @@ class Feed:
         self._silence = int(freshness.silent * SECOND)
         self._trust = min(self._silence, int(freshness.soft / 2 * SECOND))
         self.epoch = 1
-        """The epoch this process reads in; they only ever grow."""
+        """The epoch this process reads in; it only grows."""
         self.floors = Floors(clock, 2 * freshness.soft)
-        """By code."""
+        """Floors by code."""
         self.number_floors = Floors(clock, 2 * freshness.soft)
-        """By official number."""
+        """Floors by official number."""
         self.generation = 1
         self.position = ""
         """The id of the last entry seen."""
         self.at = 0
-        """Everything committed before this moment has come by, as long as the generation lasts; microseconds."""
+        """Every change committed before this moment was read, as long as the generation lasts; microseconds."""
         self.stream_name = b"-"
         self.trusted_until = 0
-        """From this moment on, a copy that leans on the feed is judged by its age like any other; microseconds."""
+        """From this moment, a copy that leans on the feed is judged by its age like any other; microseconds."""
         self.slowest = 0
-        """The longest a heartbeat took to get here since this was last set back, microseconds."""
+        """The longest delay of a heartbeat since this was last reset, microseconds."""
         self._ends: dict[int, int] = {}
         memory.dropped = self._dropped
 
@@ -126,11 +126,11 @@ class Feed:
 
     @property
     def silent(self) -> bool:
-        """Whether the heartbeat has been missing for so long that the feed confirms nothing any more."""
+        """Whether the last heartbeat is too old for the feed to confirm anything."""
         return self.age > self._silence
 
     def enter(self, epoch: int) -> None:
-        """Take note of an epoch somebody saw. What was known does not apply to a new one."""
+        """Take note of an epoch read from a store. A newer one clears everything known so far."""
         if epoch > self.epoch:
             self._new_generation("epoch")
             self.epoch = epoch
@@ -142,24 +142,24 @@ class Feed:
         metrics.EPOCH.set(self.epoch)
 
     def mark(self) -> Mark:
-        """Where this process stands now; kept with a question, and looked at again when the answer comes."""
+        """The feed's state now; taken at a request and compared when its reply arrives."""
         return Mark(self.generation, self.at)
 
     def join(self, end: StreamEnd) -> None:
-        """Begin to follow from here."""
+        """Start following at this end of the stream."""
         self._new_generation("join")
         self.position = end.last
         self._beat(end.feed_at, end.stream_name)
 
     def leave(self) -> None:
-        """The stream cannot be followed any more."""
+        """Take note that the stream cannot be followed any more."""
         if self.stream_name != b"-":
             self._new_generation("lost")
             self.stream_name = b"-"
             self.trusted_until = 0
 
     def hear(self, entry: Heard) -> None:
-        """Take in the next entry."""
+        """Process the next entry."""
         if entry.prev != self.position:
             self._new_generation("gap")
         self.position = entry.id
@@ -172,7 +172,7 @@ class Feed:
             self.slowest = max(self.slowest, self.age)
 
     def as_of(self, copy: Copy) -> int:
-        """When this copy was certainly the truth, by itself or by the feed; microseconds."""
+        """When this copy was last known to be current, by itself or by the feed; microseconds."""
         if not copy.trusted:
             return copy.as_of
         at = self.at if copy.trusted == self.generation else self._ends.get(copy.trusted, 0)
@@ -181,7 +181,7 @@ class Feed:
     def vouches_for(self, copy: Copy, now: int) -> bool:
         """Whether this copy may go out unmarked at `now` (microseconds) without anything being read.
 
-        It may while it leans on the feed of this generation and the last heartbeat is young enough. The one place that
+        True while it leans on the feed of this generation and the last heartbeat is recent enough. Only this method
         decides it; a call costs 14 to 49 ns (measured on 2026-11-30).
         """
         return copy.trusted == self.generation and now < self.trusted_until
@@ -192,7 +192,7 @@ class Feed:
         return same and stream_name != b"-" and feed_at >= asked.at
 
     def _dropped(self, code: str, copy: Copy) -> None:
-        """Memory had to let go of a copy. If that may hold a version the feed has yet to bring, it stays the floor."""
+        """Memory evicted a copy. If the feed may not have delivered that version yet, it becomes the floor."""
         if self._clock.now() - copy.as_of < self._silence:
             self.floors.hear(code, copy.version)
 
@@ -223,14 +223,14 @@ class Feed:
 
 
 class Follower:
-    """Brings the stream's entries to the feed, for as long as it runs. `cache` is on a connection of its own."""
+    """Reads the stream's entries and hands them to the feed. `cache` needs a connection of its own."""
 
     def __init__(self, cache: Cache, feed: Feed) -> None:
         self._cache = cache
         self._feed = feed
 
     async def run(self) -> None:
-        """Follow for ever; a stream that is lost is joined again as soon as it can be."""
+        """Follow until cancelled; a lost stream is rejoined as soon as Redis answers."""
         while True:
             try:
                 await self._follow(self._feed.epoch)

@@ -1,4 +1,4 @@
-"""How old an answer may be: the rule that decides whether a copy is served, refreshed first, or marked."""
+"""How old an answer may be: whether a copy is served, refreshed first, or marked stale."""
 
 import functools
 import random
@@ -9,15 +9,15 @@ SECOND = 1_000_000
 
 
 class Verdict(Enum):
-    """What to do with a copy of a certain age."""
+    """What to do with a copy, by its age."""
 
     SERVE = "serve"
     SERVE_AND_REFRESH = "serve and refresh"
-    """Young enough, and old enough for a refresh to begin behind the answer."""
+    """Serve it, and refresh it in the background."""
     REFRESH = "refresh"
-    """Older than the soft age: the answer waits for a refresh, and is marked if none can be had."""
+    """Older than the soft age: the answer waits for a refresh, and is marked stale if that fails."""
     DISCARD = "discard"
-    """Of no use, not even marked."""
+    """Too old to be served, even marked."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Freshness:
     soft: float = 60.0
     hard: float = 86_400.0
     negative: float = 5.0
-    """How long "no such dossier" may be repeated; it is never served stale."""
+    """How long a cached "no such dossier" is served; it is never served stale."""
     silent: float = 5.0
-    """How long the feed may be silent before an answer counts as unconfirmed when Postgres cannot be asked."""
+    """Silence of the feed after which answers count as unconfirmed while PostgreSQL is unreachable."""
 
     @functools.cached_property
     def _surely_young(self) -> int:
@@ -45,7 +45,7 @@ class Freshness:
             return Verdict.SERVE if age <= self.negative * SECOND else Verdict.DISCARD
         if age <= self._surely_young:
             return Verdict.SERVE
-        limit = self.soft * SECOND * random.uniform(0.9, 1.0)  # noqa: S311 - spreads load, hides nothing
+        limit = self.soft * SECOND * random.uniform(0.9, 1.0)  # noqa: S311 - spreads load, is no secret
         if age <= limit / 2:
             return Verdict.SERVE
         if age <= limit:

@@ -1,7 +1,7 @@
-"""The Postgres hosts of a lookup: which one is the primary, how far behind the others are, and whom to ask.
+"""The PostgreSQL hosts of a lookup: which one is the primary, how far the standbys lag, and which to query.
 
-One pool a host, and the roles are asked for with every beat of the pulse. The drivers can try hosts in turn by
-themselves, but then a first host that hangs costs everybody the whole deadline.
+Each host has its own pool, and the pulse queries the roles once a second. asyncpg can try hosts in turn by itself, but
+then a first host that hangs costs every request the whole deadline.
 """
 
 import asyncio
@@ -20,15 +20,15 @@ from ops.stores.breaker import Breaker
 from ops.stores.calls import Lateness
 from ops.stores.postgres import Postgres
 
-# Once a second, and so not part of every batch.
+# Only for the probe, once a second; batches do not need it.
 PROBE = PRESENT.replace("  FROM heartbeat\n", f"     , ({ASKS_FOR}) AS schema_asks_for\n  FROM heartbeat\n")
 
 LARGEST_LAG = 10.0
-"""A standby further behind than this, in seconds, is asked only when nobody else answers."""
+"""Lag in seconds beyond which a standby is queried only when no other host answers."""
 
 
 class Role(Enum):
-    """What a host said it is when it was last asked."""
+    """The role a host reported at its last answer."""
 
     PRIMARY = "primary"
     STANDBY = "standby"
@@ -37,25 +37,25 @@ class Role(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """What a Postgres says of itself."""
+    """What a PostgreSQL host reports of its database."""
 
     epoch: int
     schema_version: int
     schema_asks_for: int
-    """The migration that programs have to know; see schema.check."""
+    """The migration that programs must know; see schema.check."""
 
 
 class Host:
-    """One Postgres, and what is known of it."""
+    """One PostgreSQL host and its last known state."""
 
     def __init__(self, postgres: Postgres, breaker: Breaker) -> None:
         self.postgres = postgres
         self.breaker = breaker
         self.role = Role.UNKNOWN
         self.beat_at = 0
-        """The heartbeat it had when it was last asked, microseconds."""
+        """The heartbeat at its last answer, microseconds."""
         self.trouble = ""
-        """Why it could not be asked the last time, for whoever is on call; empty when it could."""
+        """Why the last query failed, for the operator on call; empty when it succeeded."""
 
     @property
     def name(self) -> str:
@@ -63,11 +63,11 @@ class Host:
 
 
 class Hosts:
-    """All hosts of a URL, asked for their roles by `probe`, with every beat of the pulse.
+    """All hosts of a URL; `probe`, run by the pulse once a second, reads their roles.
 
-    A batch is read from the freshest standby, else from the primary; each host is asked at most once for it. All who
-    are asked before the last one share half of `deadline`: two standbys that hang would otherwise keep every query for
-    so long that lookups are refused for overload, though the primary is well.
+    A batch is read from the freshest standby, else from the primary; each host is tried at most once for it. All hosts
+    tried before the last one share half of `deadline`: otherwise two hanging standbys would delay every query until
+    lookups are refused for overload, although the primary works.
     """
 
     def __init__(
@@ -102,11 +102,11 @@ class Hosts:
 
     @property
     def reachable(self) -> bool:
-        """Whether any host can be asked, as far as is known."""
+        """Whether the breaker of at least one host is closed."""
         return any(not host.breaker.open for host in self.all)
 
     def readers(self) -> Iterator[Host]:
-        """Whom to ask for records, best first."""
+        """The hosts to query for records, in order of preference."""
         standbys = [host for host in self.all if host.role is Role.STANDBY and not host.breaker.open]
         standbys.sort(key=lambda host: -host.beat_at)
         newest = max((host.beat_at for host in self.all), default=0)
@@ -117,7 +117,7 @@ class Hosts:
         yield from (host for host in self.all if host.role is Role.UNKNOWN and not host.breaker.open)
 
     def primaries(self) -> Iterator[Host]:
-        """The primary, if it can be asked. Of two that call themselves so, the one whose heartbeat goes on."""
+        """The primary, if its breaker is closed. Of two hosts that claim to be it, the one with the newer heartbeat."""
         primaries = [host for host in self.all if host.role is Role.PRIMARY]
         if primaries:
             primary = max(primaries, key=lambda host: host.beat_at)
@@ -125,11 +125,11 @@ class Hosts:
                 yield primary
 
     async def ask(self, sql: str, *arguments: object, primary: bool = False) -> list[Any]:
-        """The rows of one statement that begins with PRESENT's columns; teaches the clock what time it is.
+        """The rows of a statement whose first row holds PRESENT's columns, which also set the clock.
 
-        Raises Unavailable when nobody who is fit to answer does.
+        Raises Unavailable when no suitable host answers.
         """
-        away = Unavailable("No Postgres that could answer this can be reached now.")
+        away = Unavailable("No PostgreSQL host that may answer this query can be reached now.")
         try:
             for host, deadline in self._in_turn(self.primaries() if primary else self.readers()):
                 try:
@@ -145,8 +145,8 @@ class Hosts:
             del away  # or this frame would hold what holds it by its traceback, until the garbage collector comes
 
     async def fetch(self, sql: str, *arguments: object) -> list[Any]:
-        """The rows of any statement. Raises Unavailable when nobody answers."""
-        away = Unavailable("No Postgres can be reached now.")
+        """The rows of any statement. Raises Unavailable when no host answers."""
+        away = Unavailable("No PostgreSQL host can be reached now.")
         try:
             for host, deadline in self._in_turn(self.readers()):
                 try:
@@ -159,18 +159,18 @@ class Hosts:
             del away  # as above
 
     def _in_turn(self, hosts: Iterator[Host]) -> list[tuple[Host, float]]:
-        """Each of these, and how long it may take, in seconds."""
+        """These hosts, each with its timeout in seconds."""
         asked = list(hosts)
         share = self._deadline / 2 / max(1, len(asked) - 1)
         return [(host, share) for host in asked[:-1]] + [(host, self._deadline) for host in asked[-1:]]
 
     async def probe(self) -> list[Present]:
-        """Ask every host what it is. Says what those that answered said."""
+        """Query the state of every host. Returns the answers; a host that does not answer is left out."""
         present = await asyncio.gather(*(self._probe(host) for host in self.all))
         return [each for each in present if each is not None]
 
     def lags(self) -> dict[str, float]:
-        """How old the newest heartbeat of each host is, in seconds; 0 where it is no standby, or is away."""
+        """Age of each standby's newest heartbeat, in seconds; 0 for a primary and for an unreachable host."""
         now = self._clock.now()
         return {
             host.name: max(0, now - host.beat_at) / SECOND
@@ -180,9 +180,9 @@ class Hosts:
         }
 
     async def present(self) -> dict[str, str]:
-        """For a health report: each host's role, and why one could not be asked. Raises Unavailable when none can."""
+        """For the health report: each host's role, or why it is unreachable. Raises Unavailable when all are."""
         if not await self.probe():
-            raise Unavailable("No Postgres answers.", reason="; ".join(host.trouble for host in self.all))
+            raise Unavailable("No PostgreSQL host answers.", reason="; ".join(host.trouble for host in self.all))
         return {host.name: f"unreachable: {host.trouble}" if host.trouble else host.role.value for host in self.all}
 
     async def close(self) -> None:
@@ -214,6 +214,6 @@ class Hosts:
 
 
 def nth_host(url: Callable[[], str], n: int) -> Callable[[], str]:
-    """The URL of the n-th host alone, for whoever asks for it at every connect."""
-    # The URL is asked for anew at every connect, since its password may have been rotated. There may be several.
+    """A function that returns the URL of the n-th host alone, called at every connect."""
+    # Read anew at every connect, since its password may have been rotated. The setting may hold several URLs.
     return lambda: "\n".join(urls.each_host(each)[n] for each in urls.Urls(url))

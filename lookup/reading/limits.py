@@ -1,16 +1,15 @@
-"""How fast one client may probe. What is charged is only what costs or probes; who is over a rate is slowed first.
+"""Rate limits per client. Only answers that cost a query or probe for codes are charged; excess is delayed first.
 
-- A code nobody has (`missing`), a key that does not open its dossier (`wrong_key`), the primary asked for the sake of
-  `at_least` (`primary`).
-- A dossier found outside process memory: per client (`found`), generously, because thousands of citizens share one
-  carrier address, and per client and prefix of the code (`prefix`), because whoever counts codes up stays within one
-  agency and day, and citizens do not.
+- A code that does not exist (`missing`), a key that does not match its dossier (`wrong_key`), a query to the primary
+  because of `at_least` (`primary`).
+- A dossier found outside process memory: per client (`found`), with a high limit, because thousands of citizens share
+  one carrier address, and per client and prefix of the code (`prefix`), because an enumerator that counts up stays
+  within one agency and day, and citizens do not.
 
-Rates are kept apart by outcome. An enumerator of missing codes is slowed in what is missing and nothing else, so that
-the citizens behind the same address, whose dossiers exist, notice nothing of it. An answer over its rate is held back,
-the longer the further it is over; it is refused only when very many answers of that client are being held back.
-A dossier opened by its key and an answer from process memory are charged nothing and never wait; a key whose dossier is
-lost counts as `missing`.
+Each outcome has its own rate. An enumerator of missing codes is slowed for missing codes only; citizens behind the same
+address, whose dossiers exist, are not affected. An answer over its rate is held back, longer the further it exceeds
+the rate; it is refused only when HELD_BACK answers of that client are being held back. A dossier opened by its key and
+an answer from process memory are free and never wait; a valid key of a lost dossier counts as `missing`.
 """
 
 import asyncio
@@ -24,17 +23,17 @@ from lookup.code import DossierCode
 from ops.errors import Kind, Refusal
 
 LONGEST_WAIT = 2.0
-"""Seconds an answer is held back at the most."""
+"""Longest time an answer is held back, in seconds."""
 HELD_BACK = 100
-"""Answers of one client held back at once, at the most."""
+"""Limit of answers of one client held back at once."""
 _EVEN = 1e-6
 REMEMBERED = 100_000
-"""Most entries kept of clients with their rates, and of clients with their codes, as hashes of 64 bits; at least the
-last half is kept. A forgotten client has its whole burst again: raise this when enumerators pause for that long."""
+"""Entries kept of clients' rates, and of clients' codes, as 64-bit hashes; at least the newer half is kept. An evicted
+client has its whole burst again: raise this when enumerators pause for that long."""
 
 
 class TooManyRequests(Refusal):
-    """This client has so many answers held back already that another one is refused."""
+    """HELD_BACK answers of this client are being held back already."""
 
     kind = Kind.LIMITED
     code = "too_many_requests"
@@ -44,7 +43,7 @@ class TooManyRequests(Refusal):
 
 
 class Rate(enum.Enum):
-    """What is charged: its name, how many at once, and how many a second after that."""
+    """A rate: its name, the burst, and the events per second after that."""
 
     MISSING = ("missing", 100, 2.0)
     WRONG_KEY = ("wrong_key", 30, 0.5)
@@ -59,12 +58,12 @@ class Rate(enum.Enum):
 
 
 class Limits:
-    """The rates of all clients of one process; several processes each allow as much. No rate applies to client None."""
+    """The rates of all clients in one process; each process counts by itself. Client None has no rate."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
-        # Of each two tables, the older of which is dropped when the newer is half full: an order of use kept for every
-        # entry would cost more than the rates themselves.
+        # Two tables each; the older is dropped when the newer is half full. An LRU order for every entry would cost
+        # more than the rates themselves.
         self._due: dict[int, float] = {}
         self._due_before: dict[int, float] = {}
         self._known: set[int] = set()
@@ -72,9 +71,9 @@ class Limits:
         self._held_back: collections.Counter[bytes | None] = collections.Counter()
 
     def found(self, client: bytes | None, code: DossierCode) -> float:
-        """Charge a dossier found outside memory; the seconds its answer has to wait, 0.0 for none.
+        """Charge a dossier found outside memory. Returns the seconds its answer has to wait, 0.0 for none.
 
-        One that this client was charged for lately is free: to ask again is not to count up.
+        A code this client was charged for recently is free: repeating a lookup is not enumerating.
         """
         if client is None:
             return 0.0
@@ -84,15 +83,15 @@ class Limits:
         self._known.add(known)
         if len(self._known) >= REMEMBERED // 2:
             self._known_before, self._known = self._known, set()
-        # What is slowed for its prefix is not charged to the client as well: others stand behind the same address.
+        # An answer slowed for its prefix is not charged to the client too: other citizens share the address.
         return self._charge(client, Rate.PREFIX, code.prefix) or self._charge(client, Rate.FOUND)
 
     def probed(self, client: bytes | None, rate: Rate) -> float:
-        """Charge a miss, a wrong key or a question to the primary; the seconds its answer has to wait."""
+        """Charge a miss, a wrong key or a query to the primary. Returns the seconds its answer has to wait."""
         return self._charge(client, rate)
 
     async def hold_back(self, client: bytes | None, seconds: float) -> None:
-        """Let this answer wait. Raises TooManyRequests when too many of this client wait already."""
+        """Wait `seconds`. Raises TooManyRequests when HELD_BACK answers of this client wait already."""
         if self._held_back[client] >= HELD_BACK:
             metrics.LIMITED.inc()
             raise TooManyRequests
@@ -105,7 +104,7 @@ class Limits:
                 del self._held_back[client]
 
     def _charge(self, client: bytes | None, rate: Rate, name: str = "") -> float:
-        """The generic cell rate algorithm: `due` is when the client would be even again."""
+        """The generic cell rate algorithm: `due` is the theoretical arrival time of the next event."""
         if client is None:
             return 0.0
         now = self._monotonic()
@@ -113,7 +112,7 @@ class Limits:
         due = self._due.get(key) or self._due_before.get(key, 0.0)
         due = (due if due > now else now) + rate.interval
         over = due - now - rate.tolerance
-        # However far over somebody goes, LONGEST_WAIT after the last probe is all that is left of it.
+        # However far a client exceeds its rate, LONGEST_WAIT after its last probe nothing of that remains.
         self._due[key] = due if over <= LONGEST_WAIT else now + rate.tolerance + LONGEST_WAIT
         if len(self._due) >= REMEMBERED // 2:
             self._due_before, self._due = self._due, {}

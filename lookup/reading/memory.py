@@ -1,6 +1,6 @@
-"""Process memory: copies of records under their codes, bounded in bytes, the least recently used dropped first.
+"""Process memory: copies of records by code, limited in bytes, with LRU eviction.
 
-Whether a copy may still be trusted is decided by the feed beside it (lookup/reading/feed.py), not here.
+The feed (lookup/reading/feed.py) decides whether a copy may still be trusted.
 """
 
 from collections.abc import Callable
@@ -9,24 +9,24 @@ import cachebox
 import msgspec
 
 OVERHEAD = 400
-"""Bytes a copy costs besides its contents: its objects, its key, its place in the table, and what the allocator loses.
+"""Bytes a copy costs besides its contents: objects, key, table slot, and what the allocator loses.
 
-Measured on CPython 3.11 with 200,000 of them, by what is resident (`make bench`, case memory).
+Measured as resident memory on CPython 3.11 with 200,000 copies (`make bench`, case memory).
 """
 
 RENDERED_OVERHEAD = 260
-"""Bytes a finished answer costs besides its body, measured likewise."""
+"""Bytes a finished answer costs besides its body, measured the same way."""
 
 FINISHED_BYTES = 8 << 20
-"""Of the memory's bytes those for finished answers, some twenty thousand: an eighth of it at most.
+"""Bytes reserved for finished answers, about twenty thousand of them; at most an eighth of the memory.
 
-Making one anew takes a few microseconds, loading a record a hundred: when both cannot be had, records are worth more.
+Finishing an answer takes a few microseconds, loading a record a hundred: records come first.
 """
 
 
-# Neither can be part of a cycle, so the garbage collector need not know of them, and has so many less to walk.
+# Neither class can be part of a reference cycle, so the garbage collector need not track their many instances.
 class Rendered(msgspec.Struct, frozen=True, gc=False):
-    """A record's anonymous answer, as far as it is the same for everybody who asks (lookup/web/hotpath.py)."""
+    """The parts of a record's anonymous answer that are the same for every request (lookup/web/hotpath.py)."""
 
     view: str
     tag: bytes
@@ -40,16 +40,16 @@ class Rendered(msgspec.Struct, frozen=True, gc=False):
 
 
 class Copy(msgspec.Struct, eq=False, gc=False):
-    """One record in memory. `body` is what the cache holds of it; empty for a removed dossier."""
+    """One record in memory. `body` is the packed record as in Redis; empty for a removed dossier."""
 
     version: int
     as_of: int
-    """When it was certainly the truth, by itself; what the feed adds to that is the feed's to say."""
+    """When it was known to be current by its own load; Feed.as_of adds what the feed confirms."""
     body: bytes
     generation: int
-    """The feed's generation it was loaded in; in any other, changes may have been missed since."""
+    """The feed's generation it was loaded in; in a later one, changes may have been missed."""
     trusted: int
-    """That generation if it leans on the feed, 0 if it ages by `as_of` alone."""
+    """The same generation if it leans on the feed, 0 if it ages by `as_of` alone."""
 
     @property
     def size(self) -> int:
@@ -58,16 +58,16 @@ class Copy(msgspec.Struct, eq=False, gc=False):
 
 
 class Memory:
-    """At most `size` bytes of copies and of the answers finished from them (`finished` bytes); with 0 it keeps nothing.
+    """At most `size` bytes of copies and of answers finished from them (`finished` bytes of it); 0 keeps nothing.
 
-    A copy's finished answer goes when the copy goes, or before it, to make room for other answers.
+    A copy's finished answer is dropped with the copy, or earlier to make room for other answers.
     """
 
     def __init__(self, size: int, *, finished: int | None = None) -> None:
         finished = min(FINISHED_BYTES, size // 8) if finished is None else finished
         self._size = size - finished
         self.dropped: Callable[[str, Copy], None] = lambda *_: None
-        """Told of each copy that has to go to make room."""
+        """Called with each evicted copy."""
         self._copies: cachebox.LRUCache[str, Copy] = cachebox.LRUCache(
             max(1, self._size), getsizeof=lambda _, copy: copy.size
         )
@@ -76,9 +76,9 @@ class Memory:
             max(1, finished), getsizeof=lambda _, answer: answer.size
         )
         self.get = self._copies.get
-        """The copy under this code, which counts as used now, or None."""
+        """The copy under this code, or None. Counts as a use."""
         self.finished = self._finished.get
-        """The finished answer of the copy under this code, which counts as used now, or None."""
+        """The finished answer of the copy under this code, or None. Counts as a use."""
 
     def __len__(self) -> int:
         return len(self._copies)
@@ -89,11 +89,11 @@ class Memory:
         return int(self._copies.current_size() + self._finished.current_size())
 
     def look(self, code: str) -> Copy | None:
-        """The copy under this code, without its counting as used."""
+        """The copy under this code, or None. Does not count as a use."""
         return self._copies.peek(code)
 
     def keep(self, code: str, copy: Copy) -> None:
-        """Keep this copy, in the place of what is there; the least recently used make room for it."""
+        """Store this copy, replacing the old one; evicts the least recently used copies if needed."""
         self.drop(code)
         size = copy.size
         if size > self._size:
@@ -105,17 +105,17 @@ class Memory:
         self._copies.insert(code, copy)
 
     def finish(self, code: str, answer: Rendered) -> None:
-        """Keep what was made of the copy under this code; the least recently used answers make room for it."""
+        """Store the answer finished from the copy under this code; evicts the least recently used ones."""
         self._finished.pop(code, None)
         if answer.size <= self._finished_size and code in self._copies:
             self._finished.insert(code, answer)
 
     def drop(self, code: str) -> None:
-        """Forget the copy under this code, if there is one."""
+        """Delete the copy under this code, if there is one."""
         self._copies.pop(code, None)
         self._finished.pop(code, None)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Delete everything."""
         self._copies.clear()
         self._finished.clear()

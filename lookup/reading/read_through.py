@@ -24,14 +24,14 @@ _log = logging.getLogger(__name__)
 
 
 REDIS_ROUND_TRIPS = 4
-"""Round trips to Redis under way at once, per process."""
+"""Concurrent round trips to Redis, per process and kind of entry."""
 
 
 LARGEST_BATCH = 256
 
 
 PRIMARY_ROUNDS = 3
-"""How often the primary is asked for one lookup at the most: again only if another change is heard of meanwhile."""
+"""Limit of queries to the primary for one lookup; it is repeated only when a newer version was heard of."""
 
 
 _YOUNG = (Verdict.SERVE, Verdict.SERVE_AND_REFRESH)
@@ -41,7 +41,7 @@ _NOTHING = Entry(0, 0, b"")
 
 
 class StatusUnavailable(Unavailable):
-    """Nothing that may be served is at hand and the database cannot be asked. Never means "no such dossier"."""
+    """PostgreSQL is unreachable and no copy may be served. Never means "no such dossier"."""
 
     code = "status_unavailable"
     title = "The status cannot be read at the moment. Please try again shortly."
@@ -49,7 +49,7 @@ class StatusUnavailable(Unavailable):
 
 
 class Answer(NamedTuple):
-    """An entry on its way out. `age` in microseconds; `source` memory, redis or postgres."""
+    """An entry as an answer. `age` in microseconds; `source` is memory, redis or postgres."""
 
     entry: Entry
     age: int
@@ -58,7 +58,7 @@ class Answer(NamedTuple):
 
 
 class Source(Protocol):
-    """Where entries are loaded from: Store.dossiers or Store.numbers."""
+    """The loader of entries: Store.dossiers or Store.numbers."""
 
     async def __call__(self, names: Sequence[str], /, *, primary: bool = False) -> Loaded: ...
 
@@ -67,9 +67,9 @@ Callback = Callable[["Answer | Unavailable"], None]
 
 
 class _Lookup:
-    """One name on its way through the stages, shared by all who want it at the moment.
+    """One name on its way through the queues, shared by all callers that want it at the moment.
 
-    `best` is the best copy seen on the way, `source` where; `needed` the version it must have to go out unmarked.
+    `best` is the best copy seen so far, `source` its origin; `needed` the version it must have to be unmarked.
     """
 
     __slots__ = (
@@ -93,10 +93,10 @@ class _Lookup:
         self.epoch = epoch
         self.overdue_at = overdue_at
         self.refresh = refresh
-        """Begun because the copies there are have reached half their age: one like them is no answer."""
+        """Begun because the copies have reached half the soft age: such a copy does not settle it."""
         self.callers: list[Callback] = []
         self.latecomers: list[Callback] = []
-        """They came when somebody had been asked already: "there is none" was perhaps true before they came only."""
+        """Callers that came after the query was sent: its "there is none" may predate their request."""
         self.sent = False
         self.best = _NOTHING
         self.source = "memory"
@@ -107,9 +107,9 @@ class _Lookup:
 class ReadThrough:
     """Steps 3 to 6 and 8 for one kind of entry: records by code, kept in memory, or codes by official number, not kept.
 
-    A lookup is an object that goes through up to three stages, each a round trip it takes together with whoever else
-    is there: the copies in Redis, a load from any Postgres, a load from the primary. At each it is settled or goes on.
-    `permits` are the queries that may be under way in Postgres; `deadline`, in seconds, is for one lookup.
+    A lookup is an object that passes through up to three batch queues: copies in Redis, a load from any PostgreSQL
+    host, a load from the primary. Each settles it or passes it on. `permits` limits the concurrent queries to
+    PostgreSQL; `deadline`, in seconds, is for one lookup.
     """
 
     def __init__(
@@ -137,13 +137,13 @@ class ReadThrough:
         self._under_way: dict[str, _Lookup] = {}
         self._waits = tracing.Waits()
         redis = Permits(REDIS_ROUND_TRIPS)
-        self._copies = self._stage(self._read_copies, redis)
-        self._loads = self._stage(self._load, permits)
-        self._primary = self._stage(self._load_from_primary, permits)
+        self._copies = self._queue(self._read_copies, redis)
+        self._loads = self._queue(self._load, permits)
+        self._primary = self._queue(self._load_from_primary, permits)
         vitals.shedding.watch(copies=self._copies, loads=self._loads)
 
     def recall(self, name: str, at_least: int = 0) -> Answer | None:
-        """The answer out of process memory, if it may go out as it is; None where something has to be read."""
+        """The answer from process memory, if it may be served as it is; None when something has to be read."""
         copy = self._memory.get(name)
         if copy is None or copy.generation != self._feed.generation:
             return None
@@ -156,7 +156,7 @@ class ReadThrough:
         return self._answer(name, Entry(copy.version, as_of, copy.body), "memory")
 
     def want(self, name: str, callback: Callback) -> None:
-        """Call back with the answer, or with why there is none, once; never before this returns."""
+        """Call `callback` once, with the answer or the failure; never before this method returns."""
         lookup = self._under_way.get(name)
         if lookup is not None:
             (lookup.latecomers if lookup.sent else lookup.callers).append(callback)
@@ -173,17 +173,17 @@ class ReadThrough:
         issued: bool = False,
         before_primary: Callable[[], Awaitable[None]] | None = None,
     ) -> Answer:
-        """The entry under this name, at this version or a later one; version 0 says that Postgres has none.
+        """The entry under this name, at `at_least` or a later version; version 0 means that there is none.
 
-        `issued`: there has been such a dossier. A copy that says there is none is then of before, and Postgres is
-        asked; that there is none any more is the primary's to say alone. `before_primary` is awaited before the
-        primary is asked for the sake of `at_least`. Raises StatusUnavailable when neither memory nor Redis nor Postgres
-        has an answer that may be served, and Overloaded when there is too much to do to ask for one.
+        `issued`: the code was issued, so a cached "none" is outdated and PostgreSQL is queried; only the primary's
+        "none" counts. `before_primary` is awaited before the primary is queried because of `at_least`. Raises
+        StatusUnavailable when neither memory nor Redis nor PostgreSQL has an answer that may be served, and Overloaded
+        when the process is overloaded.
         """
         answer = self.recall(name, at_least)
         if answer is None:
             answer = await self._awaited(name, lambda callback: self.want(name, callback))
-        while issued and answer.entry.version == 0 and answer.source != "postgres":  # again if the epoch has changed
+        while issued and answer.entry.version == 0 and answer.source != "postgres":  # repeated if the epoch has changed
             metrics.ISSUED_UNSEEN.inc()
             answer = await self._awaited(name, functools.partial(self._ask_postgres, self._new(name)))
         if answer.entry.version >= at_least:
@@ -199,7 +199,7 @@ class ReadThrough:
         return answer
 
     async def discard(self, name: str) -> None:
-        """Drop the cached entry of this name, because it turned out to be of no use. Raises Unavailable."""
+        """Delete the cached entry of this name, which could not be decoded. Raises Unavailable."""
         self._memory.drop(name)
         with self._vitals.redis:
             await self._cache.forget(self._key(self._feed.epoch, name))
@@ -211,7 +211,7 @@ class ReadThrough:
         return _Lookup(name, self._feed.epoch, overdue_at, at_least=at_least, refresh=refresh)
 
     def _begin(self, lookup: _Lookup) -> None:
-        """Step 3 for a lookup whose copy in memory may not go out as it is, if there is one; on to step 4."""
+        """Step 3 for a lookup without a servable copy in memory; on to step 4."""
         copy = self._memory.look(lookup.name)
         if copy is not None:
             lookup.best, lookup.source = Entry(copy.version, self._feed.as_of(copy), copy.body), "memory"
@@ -242,18 +242,18 @@ class ReadThrough:
         try:
             return await future
         finally:
-            del future  # it holds the error whose traceback holds this frame: a cycle
+            del future  # it holds the error, whose traceback holds this frame: a cycle
 
     def _found(self, lookup: _Lookup, entry: Entry, source: str) -> None:
-        """Take note of a copy seen on the way, if it is no worse than the best so far."""
+        """Remember this copy, if it is not older than the best so far."""
         best = lookup.best
         if entry.version > best.version or (entry.version == best.version and entry.as_of >= best.as_of):
             lookup.best, lookup.source = entry, source
 
     def _settle(self, lookup: _Lookup, answer: "Answer | Unavailable") -> None:
-        """Tell everybody who waits."""
+        """Call back all callers with the answer."""
         if lookup.epoch != self._feed.epoch:
-            self._start_over(lookup)  # what it found may be of a time that has been undone
+            self._start_over(lookup)  # its results may be from before the restore
             return
         if self._under_way.get(lookup.name) is lookup:
             del self._under_way[lookup.name]
@@ -280,7 +280,7 @@ class ReadThrough:
         self._settle(lookup, self._answer(name, best, lookup.source, below=below))
 
     def _fall_back(self, lookup: _Lookup, away: Unavailable) -> None:
-        """The best copy seen, marked where it has to be. That there is none is the primary's to say alone."""
+        """Settle with the best copy seen, marked if it must be, else with the failure, never with "none"."""
         best, name = lookup.best, lookup.name
         age = self._vitals.clock.now() - best.as_of
         fit = best.version >= max(1, lookup.at_least) and age <= self._freshness.hard * SECOND
@@ -298,7 +298,7 @@ class ReadThrough:
         return Verdict.REFRESH if version < needed and verdict in _YOUNG else verdict
 
     def _answer(self, name: str, entry: Entry, source: str, *, below: bool = False) -> Answer:
-        """`below`: something newer is known to exist, and could not be had."""
+        """`below`: a newer version is known to exist, but could not be read."""
         if below and self._floors.removed(name):
             entry = Entry(self._floors.of(name), entry.as_of, b"")
         age = max(0, self._vitals.clock.now() - entry.as_of)
@@ -306,16 +306,16 @@ class ReadThrough:
         return Answer(entry, age, source, stale and entry.version > 0)
 
     def _refresh(self, name: str) -> None:
-        """Load anew behind an answer. Nobody waits for it, so a batch can go before it."""
+        """Start a refresh in the background. No request waits for it, so it is shed like a batch."""
         if name in self._under_way or not self._vitals.shedding.admits(Load.BATCH):
             return
         lookup = self._under_way[name] = self._new(name, refresh=True)
         lookup.callers.append(_count_refresh)
         self._copies.enter(lookup)
 
-    # -- the stages ------------------------------------------------------------------------------------------
+    # -- the queues ------------------------------------------------------------------------------------------
 
-    def _stage(self, run: Callable[[list[_Lookup]], Awaitable[None]], permits: Permits) -> BatchQueue[_Lookup]:
+    def _queue(self, run: Callable[[list[_Lookup]], Awaitable[None]], permits: Permits) -> BatchQueue[_Lookup]:
         return BatchQueue(
             run,
             permits=permits,
@@ -326,11 +326,11 @@ class ReadThrough:
         )
 
     def _is_wanted(self, lookup: _Lookup) -> bool:
-        """Whether a lookup that was about to be taken along still has the time for it."""
+        """Whether a lookup about to be sent is still within its deadline; settles it if not."""
         lookup.sent = True
         if time.monotonic() < lookup.overdue_at:
             return True
-        self._fall_back(lookup, OurOwnDelay("There were too many before it."))
+        self._fall_back(lookup, OurOwnDelay("The deadline passed in the queue."))
         return False
 
     def _gave_up(self, lookups: list[_Lookup], error: Exception) -> None:
@@ -364,9 +364,9 @@ class ReadThrough:
             self._fall_back(lookup, Overloaded())
 
     def _copy_settles(self, lookup: _Lookup, entry: Entry, asked: Mark, epoch: int, *, trusted: bool) -> bool:
-        """Whether this copy of Redis is the answer."""
+        """Settle the lookup with this copy from Redis, if it is fit; returns whether it was."""
         if entry.version == 0 and not trusted and self._feed.stream_name != b"-":
-            return False  # this Redis may be older than the delivery of that very dossier
+            return False  # this Redis may be older than the delivery of that dossier
         self._keep(lookup.name, entry, asked, epoch, leans=entry.leans and trusted)
         self._found(lookup, entry, "redis")
         if lookup.best is not entry:
@@ -384,12 +384,12 @@ class ReadThrough:
         return True
 
     async def _load(self, lookups: list[_Lookup]) -> None:
-        """Step 5: one query to the freshest standby or the primary, and what wins in Redis."""
+        """Step 5: one query to the freshest standby or the primary, then compare-and-set in Redis."""
         with self._waits.batch("load", lookups):
             await self._load_and_fill(lookups, primary=False)
 
     async def _load_from_primary(self, lookups: list[_Lookup]) -> None:
-        """Step 6: one query to the primary, and what wins in Redis."""
+        """Step 6: one query to the primary, then compare-and-set in Redis."""
         with self._waits.batch("load from the primary", lookups):
             await self._load_and_fill(lookups, primary=True)
 
@@ -399,10 +399,10 @@ class ReadThrough:
         names = list(dict.fromkeys(lookup.name for lookup in lookups))
         try:
             loaded = await self._source(names, primary=primary)
-            if loaded.epoch < self._feed.epoch:  # a standby that has not heard of it
+            if loaded.epoch < self._feed.epoch:  # a standby that has not replicated it yet
                 loaded = await self._source(names, primary=True)
             if loaded.epoch < self._feed.epoch:
-                raise Unavailable("Postgres is in an epoch that is over.")
+                raise Unavailable("PostgreSQL is in an older epoch than this process.")
         except Unavailable as away:
             for lookup in lookups:
                 self._fall_back(lookup, away)
@@ -419,7 +419,7 @@ class ReadThrough:
             self._loaded(lookup, entries.get(lookup.name), missing, primary=primary)
 
     def _loaded(self, lookup: _Lookup, entry: Entry | None, missing: Entry, *, primary: bool) -> None:
-        """Settle a lookup, or have the primary asked: for what a standby has not got, or has not got yet."""
+        """Settle a lookup, or pass it on to the primary: a standby may lack the dossier or its newest version."""
         certain = entry is not None
         self._found(lookup, entry or missing, "postgres")
         lookup.needed = max(lookup.needed, self._floors.of(lookup.name))
@@ -430,9 +430,9 @@ class ReadThrough:
             self._answered(lookup)
 
     async def _winners(self, loaded: Loaded, asked: Mark, entries: dict[str, Entry]) -> dict[str, Entry]:
-        """What Redis holds once these entries have been offered to it; the entries themselves if it is away.
+        """The entries Redis holds after compare-and-set; the loaded entries if it is unreachable.
 
-        Those that lean on the stream, and may lean on this process's feed, say so.
+        `leans` is set for those that lean on the stream and may lean on this process's feed.
         """
         if not entries:
             return entries
@@ -459,12 +459,12 @@ class ReadThrough:
     @staticmethod
     def _lost_to(entry: Entry, winner: Entry, *, trusted: bool) -> Entry:
         metrics.FILL_LOSSES.inc(winner.version > entry.version)
-        # The same version, confirmed later by Postgres than by what Redis holds or the other way round.
+        # The same version: the later confirmation counts, whether PostgreSQL's or Redis's.
         as_of = max(winner.as_of, entry.as_of) if winner.version == entry.version else winner.as_of
         return winner._replace(as_of=as_of, leans=winner.leans and trusted)
 
     def _keep(self, name: str, entry: Entry, asked: Mark, epoch: int, *, leans: bool) -> None:
-        """Keep what a round trip brought in memory, unless something better is there already."""
+        """Keep an entry in memory, unless a better copy is there already."""
         if entry.version == 0 or epoch != self._feed.epoch:
             return
         if not entry.body:
@@ -479,7 +479,7 @@ class ReadThrough:
         generation = 0 if below else asked.generation
         trusted = generation if leans else 0
         if kept is not None and kept.version == entry.version and kept.body == entry.body:
-            # In place: what was rendered of it is still right.
+            # In place: the answer finished from it stays valid.
             kept.as_of = max(self._feed.as_of(kept), entry.as_of)
             kept.generation, kept.trusted = generation, trusted
         else:
@@ -489,7 +489,7 @@ class ReadThrough:
 
 def _arrived(future: asyncio.Future[Answer], answer: "Answer | Unavailable") -> None:
     if future.done():
-        return  # whoever waited has gone
+        return  # the caller was cancelled
     if isinstance(answer, Unavailable):
         future.set_exception(answer)
     else:
@@ -499,8 +499,8 @@ def _arrived(future: asyncio.Future[Answer], answer: "Answer | Unavailable") -> 
 def _call(callback: Callback, answer: "Answer | Unavailable") -> None:
     try:
         callback(answer)
-    except Exception:  # one caller's misfortune is nobody else's
-        _log.exception("Telling somebody the answer failed.")
+    except Exception:  # one failing callback must not affect the others
+        _log.exception("A lookup's callback failed")
 
 
 def _count_refresh(answer: "Answer | Unavailable") -> None:

@@ -45,16 +45,16 @@ from lookup.reading.vitals import Vitals
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A dossier and how fresh it is."""
+    """A dossier and its freshness. `as_of` in microseconds."""
 
     record: Record
     as_of: int
     age: int
-    """Microseconds since this was certainly the truth."""
+    """Microseconds since this was known to be current."""
     stale: bool
     source: str
     epoch: int = 1
-    """Versions count within an epoch: after a restore the same number may mean something else."""
+    """Versions count within an epoch: after a restore the same number may stand for other content."""
 
 
 class Missing(NamedTuple):
@@ -64,7 +64,7 @@ class Missing(NamedTuple):
 
 
 class Reader:
-    """Looks dossiers up by code or by official number. `queries`: those under way in Postgres at the most."""
+    """Looks dossiers up by code or by official number. `queries`: limit of concurrent queries to PostgreSQL."""
 
     def __init__(
         self,
@@ -112,10 +112,10 @@ class Reader:
     ) -> Found | Missing:
         """The dossier with this code or official number.
 
-        `issued`: this code was certainly given out, so that no copy is believed which says there is none.
-        A removed dossier is one there is not. Answers from memory and Redis when Postgres is away (marked stale
-        once the age says so) and from Postgres when Redis is. Raises StatusUnavailable when nobody can answer, or when
-        no version as high as `at_least` can be had, within the deadline; Overloaded when there is too much to do.
+        `issued`: this code was issued, so a cached "none" is not believed. A removed dossier is Missing. While
+        PostgreSQL is unreachable memory and Redis answer (marked stale by age), while Redis is, PostgreSQL does. Raises
+        StatusUnavailable when no source answers, or none with version `at_least`, within the deadline; Overloaded when
+        the process is overloaded.
         """
         try:
             async with asyncio.timeout(self._deadline):
@@ -133,7 +133,7 @@ class Reader:
         try:
             return answer, decode(answer)
         except msgspec.DecodeError:
-            # Another release's form, or damage: dropped, and loaded anew for this one dossier alone.
+            # Another release's format, or damage: delete the copy and load this dossier again.
             metrics.UNREADABLE.inc()
             await self.dossiers.discard(name)
             answer = await self.dossiers.get(name, at_least)
@@ -142,9 +142,9 @@ class Reader:
     async def _resolve(
         self, code: DossierCode, at_least: int, issued: bool, before_primary: Callable[[], Awaitable[None]] | None
     ) -> tuple[str, Answer]:
-        """The answer, and the code it is kept under: the name itself, or the code behind an official number."""
+        """The answer and its code: the name itself, or the code behind an official number."""
         name = code.text
-        if code.scheme is not Scheme.D:  # no official number has any other form
+        if code.scheme is not Scheme.D:  # official numbers have the form of scheme D
             return name, await self.dossiers.get(name, at_least, issued=issued, before_primary=before_primary)
         answer = await self.dossiers.get(name, issued=issued)
         if answer.entry.version > 0:
@@ -156,7 +156,7 @@ class Reader:
             behind = number.entry.body.decode()
             self.vitals.feed.floors.hear(behind, number.entry.version)  # bound by an event of that version
             return behind, await self.dossiers.get(behind, at_least, before_primary=before_primary)
-        if at_least:  # what both said may have been a copy's word
+        if at_least:  # both answers may have come from copies
             return name, await self.dossiers.get(name, at_least, before_primary=before_primary)
         return name, answer
 

@@ -1,9 +1,9 @@
-"""What is refused first when there is more to do than can be done: batches, then codes nobody has a copy of, then
-codes that only Redis has a copy of. What is in process memory is always answered.
+"""Load shedding. Under overload batches are refused first, then codes without a cached copy, then codes that only
+Redis has a copy of. Codes in process memory are always answered.
 
-It acts on how late the event loop is and on how long a load would have to wait, before any deadline passes: whoever
-is let in is answered in time. Whoever is refused is told so a second later: those who are refused ask again, and
-thousands who do so at once would take all the time there is, and keep it up for ever.
+The measures are the lateness of the event loop and the expected wait in the queues, so requests are refused before
+their deadline, and admitted requests are answered in time. A refusal is sent after one second: refused clients retry,
+and thousands of immediate retries would keep the process overloaded.
 """
 
 import asyncio
@@ -17,27 +17,27 @@ from ops.errors import Unavailable
 
 
 class Load(enum.IntEnum):
-    """What somebody wants, in the order in which it is refused."""
+    """Kinds of load, in the order in which they are refused."""
 
     BATCH = 1
     """A batch, or a refresh behind an answer."""
     UNKNOWN = 2
-    """A code that neither memory nor Redis has a copy of: it would go to Postgres."""
+    """A code without a copy in memory and Redis: it needs PostgreSQL."""
     COLD = 3
-    """A code that memory has no copy of: it would go to Redis at least."""
+    """A code without a copy in memory: it needs at least Redis."""
 
 
 LATE = {Load.BATCH: 0.15, Load.UNKNOWN: 0.4, Load.COLD: 0.8}
-"""Refused from this lateness of the event loop on, in seconds."""
+"""Lateness of the event loop from which a load is refused, in seconds."""
 WAIT = {Load.BATCH: 0.4, Load.UNKNOWN: 1.0, Load.COLD: 1.5}
-"""Refused when a load would wait this long before anybody is asked, in seconds."""
+"""Expected wait in a queue from which a load is refused, in seconds."""
 LOOK_EVERY = 0.01
 REFUSED_AFTER = 1.0
-"""Seconds until a refusal is sent. Refused clients ask again: sent at once, refusals would keep the loop late."""
+"""Seconds until a refusal is sent. Refused clients retry: immediate refusals would keep the loop late."""
 
 
 class Overloaded(Unavailable):
-    """Refused before anything was read, because there is more to do than can be done."""
+    """Refused before anything was read, because the process is overloaded."""
 
     code = "overloaded"
     title = "Too many people are asking at once. Please try again shortly."
@@ -46,14 +46,14 @@ class Overloaded(Unavailable):
 
 
 class Queue(Protocol):
-    """Something that gathers loads and knows how long one would wait."""
+    """A queue that can tell the expected wait of a new item."""
 
     @property
     def expected_wait(self) -> float: ...
 
 
 class Shedding:
-    """Decides whether there is room for one more of something. `lateness`: of the loop now, in seconds."""
+    """Decides whether a load is admitted. `lateness`: of the event loop now, in seconds."""
 
     def __init__(
         self, lateness: Callable[[], float] = lambda: 0.0, monotonic: Callable[[], float] = time.monotonic
@@ -65,7 +65,7 @@ class Shedding:
         self._level = 0
 
     def watch(self, *, copies: Queue, loads: Queue) -> None:
-        """Take these queues into account: the one for Redis and the one for Postgres."""
+        """Take the waits of these queues into account: `copies` for Redis, `loads` for PostgreSQL."""
         self._queues += [(Load.COLD, copies), (Load.UNKNOWN, loads)]
 
     @property
@@ -79,14 +79,14 @@ class Shedding:
         return self._level
 
     def admits(self, load: Load) -> bool:
-        """Whether there is room for this; if not, that is counted."""
+        """Whether this load is admitted; a refusal is counted in lookup_shed_total."""
         if self.level < load:
             return True
         metrics.SHED.labels(load.name.lower()).inc()
         return False
 
     async def admit(self, load: Load) -> None:
-        """Return if there is room for this; raise Overloaded in REFUSED_AFTER seconds if not."""
+        """Return if this load is admitted; otherwise raise Overloaded after REFUSED_AFTER seconds."""
         if not self.admits(load):
             await asyncio.sleep(REFUSED_AFTER)
             raise Overloaded
@@ -98,7 +98,7 @@ class Shedding:
             waits[least] = max(waits.get(least, 0.0), queue.expected_wait)
         level = 0
         for load in Load:
-            # A long queue for Postgres is no reason to refuse what Redis can answer.
+            # A long queue for PostgreSQL does not delay answers from Redis.
             wait = max(waits.get(Load.COLD, 0.0), waits.get(Load.UNKNOWN, 0.0) if load <= Load.UNKNOWN else 0.0)
             if late >= LATE[load] or wait >= WAIT[load]:
                 level = load

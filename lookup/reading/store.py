@@ -1,6 +1,6 @@
-"""What the lookup reads from Postgres: one query per batch, and with every answer the moment it was true.
+"""What the lookup reads from PostgreSQL: one query per batch, each answer with the moment it was current.
 
-The reading role has grants by column; nothing here can name an applicant.
+The role hoso24_reader has grants by column and cannot read an applicant's.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from lookup.clock import PRESENT, microseconds
 from lookup.dossier import COLUMNS, pack_row
 from lookup.reading.hosts import Hosts
 
-# The first row says what Host.ask wants to know, the others are what was found: one statement, so one snapshot.
-# LATERAL with LIMIT keeps the planner from ever hashing or scanning whole partitions, at any batch size.
+# The first row holds PRESENT's columns for Hosts.ask, the others the records: one statement, so one snapshot.
+# LATERAL with LIMIT keeps the planner from hashing or scanning whole partitions, at any batch size.
 DOSSIERS = f"""
 WITH present AS MATERIALIZED ({PRESENT})
 SELECT asked_at, beat_at, as_of, standby, horizon, epoch,
@@ -44,27 +44,27 @@ SELECT NULL, NULL, NULL, NULL, NULL, NULL,
 """
 
 _FIRST_COLUMN = 6
-"""Where in a row of DOSSIERS the dossier's own columns begin."""
+"""Index of the dossier's first column in a row of DOSSIERS."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The outcome of one batch: what was found, and since when that was certainly the truth."""
+    """The result of one batch: the records found, and the moment they were current, microseconds."""
 
     as_of: int
     epoch: int
     found: dict[str, tuple[int, bytes]]
-    """Asked for → (version, encoded body; empty for a removed dossier). What does not exist is absent."""
+    """Requested name → (version, packed body; empty for a removed dossier). A missing dossier is absent."""
     horizon: int = 0
     """The snapshot's xmin: every transaction below it had ended."""
     standby: bool = False
-    """Whether it was a standby that answered: there, what is absent may only not have arrived yet."""
+    """Whether a standby answered: an absent dossier may not have been replicated yet."""
 
 
 class Store:
-    """Postgres as the lookup sees it. Every method raises Unavailable within the connection's deadline.
+    """The lookup's queries. Every method raises Unavailable within the connection's deadline.
 
-    With `primary` only the primary is asked.
+    With `primary` only the primary is queried.
     """
 
     def __init__(self, hosts: Hosts) -> None:
@@ -88,5 +88,5 @@ def _loaded(present: Any, found: dict[str, tuple[int, bytes]]) -> Loaded:
 
 
 def packed(row: Any) -> bytes:
-    """A row of DOSSIERS, but for the first, as the bytes the cache holds; empty for a removed dossier."""
+    """A row of DOSSIERS after the first as the bytes the caches hold; empty for a removed dossier."""
     return pack_row(row[_FIRST_COLUMN:])

@@ -1,4 +1,4 @@
-"""What a lookup process knows of its surroundings: clock, feed, which stores answer, how much there is to do."""
+"""The state of a lookup process and its dependencies: clock, feed, breakers, load."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -10,14 +10,14 @@ from ops.stores.breaker import Breaker
 
 
 class Reachable(Protocol):
-    """Whether Postgres can be asked at all, as far as is known."""
+    """Whether any PostgreSQL host is believed reachable."""
 
     @property
     def reachable(self) -> bool: ...
 
 
 class Vitals:
-    """What a process knows of the world around it: the clock, the feed, who answers, how much there is to do."""
+    """The clock, the feed, which stores answer, and the load; shared by all lookups of a process."""
 
     def __init__(
         self,
@@ -34,9 +34,9 @@ class Vitals:
         self.redis = redis
         self.shedding = shedding or Shedding()
         self.lateness = lateness
-        """How late the loop has been since a moment (monotonic), in seconds."""
+        """Lateness of the event loop since a moment (monotonic), in seconds."""
 
     @property
     def unconfirmed(self) -> bool:
-        """True when the feed has fallen silent and Postgres cannot be asked either."""
+        """True when the feed is silent and no PostgreSQL host is reachable either."""
         return self.feed.silent and not self.postgres.reachable

@@ -12,7 +12,7 @@ from ops.observe.logs import request_id
 
 
 class Clock:
-    """What stages and the loop's timers go by. It stands still unless it is moved on."""
+    """What queues and the loop's timers go by. It stands still unless it is moved on."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -73,7 +73,7 @@ async def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def stage_of(
+def queue_of(
     ferry: Ferry,
     *,
     permits: Permits | int = 1,
@@ -82,7 +82,7 @@ def stage_of(
     failed: Callable[[list[str], Exception], None] = lambda *_: None,
     target: float = 60.0,
 ) -> BatchQueue[str]:
-    """A stage for which no batch is slow, unless the test says so."""
+    """A queue for which no batch is slow, unless the test says so."""
     permits = permits if isinstance(permits, Permits) else Permits(permits)
     return BatchQueue(ferry.run, permits=permits, largest=largest, wanted=wanted, failed=failed, target=target)
 
@@ -93,10 +93,10 @@ async def turns(count: int = 10) -> None:
         await asyncio.sleep(0)
 
 
-async def arrive(stage: BatchQueue[str], *items: str) -> None:
+async def arrive(queue: BatchQueue[str], *items: str) -> None:
     """All of them enter in one turn, and whatever can begin begins."""
     for item in items:
-        stage.enter(item)
+        queue.enter(item)
     await turns()
 
 
@@ -114,24 +114,24 @@ def pending_timers() -> Sequence[asyncio.TimerHandle]:
 
 async def test_items_that_enter_in_one_turn_travel_together() -> None:
     ferry = Ferry()
-    stage = stage_of(ferry)
+    queue = queue_of(ferry)
     for item in "abc":
-        asyncio.get_running_loop().call_soon(stage.enter, item)
+        asyncio.get_running_loop().call_soon(queue.enter, item)
     await turns()
     assert ferry.batches == [["a", "b", "c"]]
 
 
 async def test_next_batch_gathers_while_one_is_under_way() -> None:
     ferry = Ferry()
-    stage = stage_of(ferry)
+    queue = queue_of(ferry)
     for item in "abcd":
-        await arrive(stage, item)
+        await arrive(queue, item)
     assert ferry.batches == [["a"]]
-    assert stage.waiting == 3
+    assert queue.waiting == 3
     ferry.let_go()
     await turns()
     assert ferry.batches == [["a"], ["b", "c", "d"]]
-    assert stage.waiting == 0
+    assert queue.waiting == 0
 
 
 @pytest.mark.parametrize("permits", [1, 2, 4])
@@ -139,8 +139,8 @@ async def test_never_more_batches_under_way_than_places_nor_larger_and_every_ite
     permits: int,
 ) -> None:
     ferry = Ferry()
-    stage = stage_of(ferry, permits=permits, largest=3)
-    await arrive(stage, *names(40))
+    queue = queue_of(ferry, permits=permits, largest=3)
+    await arrive(queue, *names(40))
     assert ferry.under_way == permits
     ferry.let_go()
     await turns(500)
@@ -154,24 +154,24 @@ async def test_enough_who_wait_are_taken_along_beside_a_batch_under_way_and_fewe
     largest: int, enough: int
 ) -> None:
     ferry = Ferry()
-    stage = stage_of(ferry, permits=2, largest=largest)
-    await arrive(stage, "first")
-    await arrive(stage, *names(enough - 1))
+    queue = queue_of(ferry, permits=2, largest=largest)
+    await arrive(queue, "first")
+    await arrive(queue, *names(enough - 1))
     assert ferry.batches == [["first"]]
-    await arrive(stage, "last")
+    await arrive(queue, "last")
     assert ferry.batches == [["first"], [*names(enough - 1), "last"]]
 
 
 async def test_who_waits_is_taken_along_beside_a_batch_that_is_slow_and_not_before(clock: Clock) -> None:
     ferry = Ferry()
-    stage = stage_of(ferry, permits=3, target=1.0)
-    await arrive(stage, "a")
-    await arrive(stage, "b")
+    queue = queue_of(ferry, permits=3, target=1.0)
+    await arrive(queue, "a")
+    await arrive(queue, "b")
     await clock.move(0.9)
     assert ferry.batches == [["a"]]
     await clock.move(0.2)
     assert ferry.batches == [["a"], ["b"]]
-    await arrive(stage, "c")  # the second has only just left
+    await arrive(queue, "c")  # the second has only just left
     await clock.move(0.9)
     assert ferry.batches == [["a"], ["b"]]
     await clock.move(0.2)
@@ -180,21 +180,21 @@ async def test_who_waits_is_taken_along_beside_a_batch_that_is_slow_and_not_befo
 
 async def test_who_comes_when_the_batch_under_way_is_slow_already_does_not_wait(clock: Clock) -> None:
     ferry = Ferry()
-    stage = stage_of(ferry, permits=2, target=1.0)
-    await arrive(stage, "a")
+    queue = queue_of(ferry, permits=2, target=1.0)
+    await arrive(queue, "a")
     await clock.move(1.1)
-    await arrive(stage, "b")
+    await arrive(queue, "b")
     assert ferry.batches == [["a"], ["b"]]
 
 
 async def test_batch_is_not_called_slow_by_the_time_of_the_one_before(clock: Clock) -> None:
     ferry = Ferry(open_=True)
-    stage = stage_of(ferry, permits=2, target=1.0)
-    await arrive(stage, "a")
+    queue = queue_of(ferry, permits=2, target=1.0)
+    await arrive(queue, "a")
     ferry.hold()
     await clock.move(0.9)
-    await arrive(stage, "b")
-    await arrive(stage, "c")
+    await arrive(queue, "b")
+    await arrive(queue, "c")
     await clock.move(0.2)
     assert ferry.batches == [["a"], ["b"]]
     ferry.let_go()
@@ -208,9 +208,9 @@ async def test_batch_is_not_called_slow_by_the_time_of_the_one_before(clock: Clo
 async def test_item_that_is_not_wanted_any_more_when_its_batch_begins_is_left_out() -> None:
     ferry = Ferry()
     unwanted: set[str] = set()
-    stage = stage_of(ferry, wanted=lambda item: item not in unwanted)
-    await arrive(stage, "a")
-    await arrive(stage, "b", "c")
+    queue = queue_of(ferry, wanted=lambda item: item not in unwanted)
+    await arrive(queue, "a")
+    await arrive(queue, "b", "c")
     unwanted.add("b")
     ferry.let_go()
     await turns()
@@ -219,19 +219,19 @@ async def test_item_that_is_not_wanted_any_more_when_its_batch_begins_is_left_ou
 
 async def test_item_that_is_left_out_takes_nobody_s_room() -> None:
     ferry = Ferry()
-    stage = stage_of(ferry, largest=2, wanted=lambda item: item not in "ac")
-    await arrive(stage, *"abcd")
+    queue = queue_of(ferry, largest=2, wanted=lambda item: item not in "ac")
+    await arrive(queue, *"abcd")
     assert ferry.batches == [["b", "d"]]
 
 
 async def test_where_all_are_left_out_no_place_is_used_and_nothing_is_left_behind() -> None:
     ferry = Ferry()
     permits = Permits(1)
-    stage = stage_of(ferry, permits=permits, wanted=lambda item: item == "z")
-    await arrive(stage, *"abc")
-    assert (ferry.batches, stage.waiting, permits.free) == ([], 0, 1)
+    queue = queue_of(ferry, permits=permits, wanted=lambda item: item == "z")
+    await arrive(queue, *"abc")
+    assert (ferry.batches, queue.waiting, permits.free) == ([], 0, 1)
     assert pending_timers() == []
-    await arrive(stage, "z")
+    await arrive(queue, "z")
     assert ferry.batches == [["z"]]
 
 
@@ -241,11 +241,11 @@ async def test_item_that_enters_while_another_is_left_out_is_taken_along() -> No
 
     def wanted(item: str) -> bool:
         if item == "a":
-            stage.enter("again")
+            queue.enter("again")
         return item != "a"
 
-    stage = stage_of(ferry, wanted=wanted)
-    await arrive(stage, "a")
+    queue = queue_of(ferry, wanted=wanted)
+    await arrive(queue, "a")
     assert ferry.batches == [["again"]]
 
 
@@ -258,16 +258,16 @@ async def test_batch_that_raises_is_handed_over_and_logged_and_the_next_one_goes
     ferry = Ferry()
     permits = Permits(1)
     failures: list[tuple[list[str], Exception]] = []
-    stage = stage_of(ferry, permits=permits, failed=lambda items, error: failures.append((items, error)))
+    queue = queue_of(ferry, permits=permits, failed=lambda items, error: failures.append((items, error)))
     ferry.error = gone = ConnectionError("gone")
-    await arrive(stage, "a", "b")
+    await arrive(queue, "a", "b")
     ferry.error = None
-    await arrive(stage, "c")
+    await arrive(queue, "c")
     ferry.let_go()
     await turns()
     assert failures == [(["a", "b"], gone)]
     (record,) = caplog.records
-    assert record.getMessage() == "A round trip of 2 failed."
+    assert (record.getMessage(), vars(record)["items"]) == ("A batch failed", 2)
     assert record.exc_info is not None
     assert record.exc_info[1] is gone
     assert ferry.batches == [["a", "b"], ["c"]]
@@ -277,13 +277,13 @@ async def test_batch_that_raises_is_handed_over_and_logged_and_the_next_one_goes
 async def test_batch_that_is_cancelled_gives_its_place_back() -> None:
     ferry = Ferry()
     permits = Permits(1)
-    stage = stage_of(ferry, permits=permits)
-    await arrive(stage, "a")
-    for batch in list(stage._batches):
+    queue = queue_of(ferry, permits=permits)
+    await arrive(queue, "a")
+    for batch in list(queue._batches):
         batch.cancel()
     await turns()
     assert (ferry.under_way, permits.free) == (0, 1)
-    await arrive(stage, "b")
+    await arrive(queue, "b")
     assert ferry.batches == [["a"], ["b"]]
 
 
@@ -292,16 +292,16 @@ async def test_batch_that_is_cancelled_gives_its_place_back() -> None:
     [
         "nobody",
         "others",
-        "others of another stage",
+        "others of another queue",
     ],
 )
 def test_loop_that_closes_in_mid_run_leaves_no_warning(caplog: pytest.LogCaptureFixture, behind: str) -> None:
     async def leave_early() -> None:
         permits = Permits(1)
-        stage, another = (stage_of(Ferry(), permits=permits) for _ in range(2))
-        await arrive(stage, "a")
+        queue, another = (queue_of(Ferry(), permits=permits) for _ in range(2))
+        await arrive(queue, "a")
         if behind != "nobody":
-            await arrive(stage if behind == "others" else another, "b")
+            await arrive(queue if behind == "others" else another, "b")
 
     asyncio.run(leave_early())
     gc.collect()  # a task that was left pending is complained of when it is collected
@@ -311,17 +311,17 @@ def test_loop_that_closes_in_mid_run_leaves_no_warning(caplog: pytest.LogCapture
 async def test_nothing_is_left_behind(clock: Clock) -> None:
     ferry = Ferry(clock, open_=True)
     permits = Permits(2)
-    stage = stage_of(ferry, permits=permits, largest=2, wanted=lambda item: item not in "bcd", target=1.0)
+    queue = queue_of(ferry, permits=permits, largest=2, wanted=lambda item: item not in "bcd", target=1.0)
     before = asyncio.all_tasks()
-    await arrive(stage, *"abcdefgh")
+    await arrive(queue, *"abcdefgh")
     ferry.error = ConnectionError("gone")
-    await arrive(stage, *"ijk")
+    await arrive(queue, *"ijk")
     assert ferry.batches == [["a", "e"], ["f", "g"], ["h"], ["i", "j"], ["k"]]
     assert len(pending_timers()) == 1
     await clock.move(1.1)
     assert pending_timers() == []
     assert asyncio.all_tasks() == before
-    assert (stage.waiting, stage._under_way, stage._batches, stage._starting) == (0, 0, set(), False)
+    assert (queue.waiting, queue._under_way, queue._batches, queue._starting) == (0, 0, set(), False)
     assert permits.free == permits.count == 2
 
 
@@ -331,7 +331,7 @@ async def test_nothing_is_left_behind(clock: Clock) -> None:
 async def test_stages_that_share_places_never_take_more_than_there_are() -> None:
     ferry = Ferry()
     permits = Permits(2)
-    one, other = (stage_of(ferry, permits=permits, largest=1) for _ in range(2))
+    one, other = (queue_of(ferry, permits=permits, largest=1) for _ in range(2))
     await arrive(one, *names(6, "a"))
     await arrive(other, *names(6, "b"))
     assert ferry.under_way == 2
@@ -346,9 +346,9 @@ async def test_stages_that_share_places_take_turns() -> None:
     ferry = Ferry(open_=True)
     permits = Permits(1)
     for letter in "abc":
-        stage = stage_of(ferry, permits=permits, largest=1)
+        queue = queue_of(ferry, permits=permits, largest=1)
         for item in names(6, letter):
-            stage.enter(item)
+            queue.enter(item)
     await turns(200)
     order = "".join(item[0] for (item,) in ferry.batches)
     assert len(order) == 18
@@ -362,9 +362,9 @@ async def test_stages_that_share_places_take_turns() -> None:
 
 async def test_batches_shrink_while_they_are_slow_and_grow_again_while_they_are_quick(clock: Clock) -> None:
     ferry = Ferry(clock, open_=True)
-    stage = stage_of(ferry, largest=64, target=1.0)
+    queue = queue_of(ferry, largest=64, target=1.0)
     ferry.seconds = 1.1
-    await arrive(stage, *names(500))
+    await arrive(queue, *names(500))
     await turns(500)
     *full, _ = ferry.sizes
     assert (full[0], full[-1]) == (64, SMALLEST)
@@ -372,7 +372,7 @@ async def test_batches_shrink_while_they_are_slow_and_grow_again_while_they_are_
     assert full == sorted(full, reverse=True)
     ferry.batches.clear()
     ferry.seconds = 0.4
-    await arrive(stage, *names(500))
+    await arrive(queue, *names(500))
     await turns(500)
     *full, _ = ferry.sizes
     assert (full[0], full[-1]) == (SMALLEST, 64)
@@ -382,10 +382,10 @@ async def test_batches_shrink_while_they_are_slow_and_grow_again_while_they_are_
 
 async def test_few_who_were_slow_were_too_many_already(clock: Clock) -> None:
     ferry = Ferry(clock, open_=True)
-    stage = stage_of(ferry, largest=64, target=1.0)
+    queue = queue_of(ferry, largest=64, target=1.0)
     ferry.seconds = 1.1
-    await arrive(stage, *names(20))
-    await arrive(stage, *names(100))
+    await arrive(queue, *names(20))
+    await arrive(queue, *names(100))
     assert ferry.sizes[0] == 20
     assert SMALLEST <= ferry.sizes[1] < 20
 
@@ -397,86 +397,86 @@ async def test_few_who_were_slow_were_too_many_already(clock: Clock) -> None:
 )
 async def test_batches_that_are_not_both_quick_and_full_do_not_grow(clock: Clock, seconds: float, at_once: int) -> None:
     ferry = Ferry(clock, open_=True)
-    stage = stage_of(ferry, largest=64, target=1.0)
+    queue = queue_of(ferry, largest=64, target=1.0)
     ferry.seconds = 1.1
-    await arrive(stage, *names(SMALLEST))
+    await arrive(queue, *names(SMALLEST))
     ferry.seconds = seconds
     for _ in range(5):
-        await arrive(stage, *names(at_once))
+        await arrive(queue, *names(at_once))
     ferry.batches.clear()
-    await arrive(stage, *names(64))
+    await arrive(queue, *names(64))
     assert ferry.sizes[0] == SMALLEST
 
 
 async def test_fewer_are_enough_where_batches_have_shrunk(clock: Clock) -> None:
     ferry = Ferry(clock, open_=True)
-    stage = stage_of(ferry, permits=2, largest=64, target=1.0)
+    queue = queue_of(ferry, permits=2, largest=64, target=1.0)
     ferry.seconds = 1.1
-    await arrive(stage, *names(SMALLEST))
+    await arrive(queue, *names(SMALLEST))
     ferry.hold()
-    await arrive(stage, "first")
-    await arrive(stage, *names(SMALLEST - 1))
+    await arrive(queue, "first")
+    await arrive(queue, *names(SMALLEST - 1))
     assert ferry.under_way == 1
-    await arrive(stage, "last")
+    await arrive(queue, "last")
     assert ferry.under_way == 2
 
 
 async def test_wait_is_expected_by_the_pace_at_which_others_were_taken_along(clock: Clock) -> None:
     ferry = Ferry(clock, open_=True)
-    stage = stage_of(ferry, permits=2, largest=10, target=10.0)
-    assert stage.expected_wait == 0.0
+    queue = queue_of(ferry, permits=2, largest=10, target=10.0)
+    assert queue.expected_wait == 0.0
     ferry.seconds = 0.8
-    await arrive(stage, *names(1000))
+    await arrive(queue, *names(1000))
     await turns(500)
-    assert stage.expected_wait == 0.0
+    assert queue.expected_wait == 0.0
     ferry.hold()
-    await arrive(stage, *names(1020))
-    assert stage.waiting == 1000
-    assert stage.expected_wait == pytest.approx(1000 / (10 / 0.8), rel=0.05)
+    await arrive(queue, *names(1020))
+    assert queue.waiting == 1000
+    assert queue.expected_wait == pytest.approx(1000 / (10 / 0.8), rel=0.05)
     ferry.let_go()
     await turns(500)
-    assert (stage.waiting, stage.expected_wait) == (0, 0.0)
+    assert (queue.waiting, queue.expected_wait) == (0, 0.0)
 
 
 async def test_stage_that_has_not_been_at_work_is_thought_to_be_quick(clock: Clock) -> None:
-    stage = stage_of(Ferry(clock), largest=10)
-    await arrive(stage, *names(260))
-    assert stage.expected_wait == pytest.approx(250 / FIRST_PACE)
+    queue = queue_of(Ferry(clock), largest=10)
+    await arrive(queue, *names(260))
+    assert queue.expected_wait == pytest.approx(250 / FIRST_PACE)
 
 
 async def test_pace_is_not_learned_from_a_stage_that_has_little_to_do(clock: Clock) -> None:
     ferry = Ferry(clock, open_=True)
-    stage = stage_of(ferry, largest=10)
+    queue = queue_of(ferry, largest=10)
     for name in names(100):
-        await arrive(stage, name)
+        await arrive(queue, name)
         await clock.move(1.0)
     ferry.hold()
-    await arrive(stage, *names(260))
-    assert stage.expected_wait == pytest.approx(250 / FIRST_PACE)
+    await arrive(queue, *names(260))
+    assert queue.expected_wait == pytest.approx(250 / FIRST_PACE)
 
 
 async def test_nobody_expects_to_be_taken_along_sooner_than_anybody_has_been(clock: Clock) -> None:
-    stage = stage_of(Ferry(clock), largest=10)
-    await arrive(stage, *names(11))
+    queue = queue_of(Ferry(clock), largest=10)
+    await arrive(queue, *names(11))
     await clock.move(7.0)
-    assert stage.expected_wait == pytest.approx(7.0)
+    assert queue.expected_wait == pytest.approx(7.0)
 
 
 async def test_first_to_come_after_a_quiet_hour_expects_no_wait(clock: Clock) -> None:
     """Many may come in one turn of the loop, and be asked about before any can be taken along."""
     ferry = Ferry(clock, open_=True)
-    stage = stage_of(ferry)
-    await arrive(stage, "a")
+    queue = queue_of(ferry)
+    await arrive(queue, "a")
     await clock.move(3600.0)
-    stage.enter("b")
-    assert stage.expected_wait == pytest.approx(1 / FIRST_PACE)
+    queue.enter("b")
+    assert queue.expected_wait == pytest.approx(1 / FIRST_PACE)
 
 
 async def test_batches_do_not_shrink_for_what_the_loop_itself_was_late(clock: Clock) -> None:
     ferry = Ferry(clock, open_=True)
     ferry.seconds = 0.8
-    stage = BatchQueue(ferry.run, permits=Permits(1), largest=64, target=0.1, lateness=lambda _: 0.75)
-    await arrive(stage, *names(640))
+    queue = BatchQueue(ferry.run, permits=Permits(1), largest=64, target=0.1, lateness=lambda _: 0.75)
+    await arrive(queue, *names(640))
     await turns(100)
     assert ferry.sizes == [64] * 10
 
@@ -488,10 +488,10 @@ async def test_batch_is_no_part_of_the_request_that_began_it() -> None:
         seen.append(request_id.get())
         request_id.set("the batch's own")
 
-    stage = BatchQueue(run, permits=Permits(1), largest=2)
+    queue = BatchQueue(run, permits=Permits(1), largest=2)
     request_id.set("somebody's")
     for item in "abc":
-        stage.enter(item)
+        queue.enter(item)
         await turns()
     assert seen == [None] * len(seen)
     assert seen

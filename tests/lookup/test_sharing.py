@@ -202,7 +202,7 @@ async def test_callback_that_raises_spoils_nobody_else_s(caplog: pytest.LogCaptu
     desk.through.want(CODE, told.append)
     await desk.everything_arrives()
     assert [isinstance(answer, Answer) and answer.entry.version for answer in told] == [1, 1]
-    assert caplog.messages == ["Telling somebody the answer failed."] * 2
+    assert caplog.messages == ["A lookup's callback failed"] * 2
     assert desk.at_rest
 
 
@@ -226,7 +226,7 @@ async def test_failure_reaches_all_who_waited_and_no_others(caplog: pytest.LogCa
     await desk.everything_arrives()
     for task in failing:
         assert isinstance(task.exception(), StatusUnavailable)
-    assert caplog.messages == ["A round trip of 2 failed."]
+    assert caplog.messages == ["A batch failed"]
     later = await desk.ask(CODE)
     await desk.everything_arrives()
     assert versions(later) == [1]
