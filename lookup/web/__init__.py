@@ -1,1 +1,1 @@
-"""What leaves over HTTP: JSON and pages, and the early way that answers before routing."""
+"""The lookup over HTTP: JSON, pages, and early answers before routing."""

@@ -1,4 +1,4 @@
-"""What an answer about one dossier is made of: the view, its JSON, its headers and its entity tag."""
+"""Answers about one dossier: the view, its JSON, its headers and its entity tag."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,20 +15,20 @@ from lookup.reading.freshness import SECOND
 from lookup.reading.reader import Found
 
 RENDERING = 1
-"""Part of every ETag: raise it when the same record is rendered differently."""
+"""Part of every ETag: raise it when a release renders the same record differently."""
 
 KEY_HEADER = "Hoso24-Key"
 SPELT_OTHERWISE = {"Cache-Control": "public, max-age=86400"}
-"""Of a redirect to the canonical spelling, which depends on nothing but the address."""
+"""Headers of a redirect to the canonical spelling, which depends on the address only."""
 PATH = "/api/v1/dossiers/"
 
 encode = msgspec.json.Encoder().encode
 
 
 class Answers:
-    """Makes answers as this installation shows them: what the anonymous view adds, names, the public address.
+    """Makes answers with this installation's settings: fields of the anonymous view, names, the public address.
 
-    JSON and the early way both answer through it, so that the same bytes leave whichever way a request takes.
+    JSON handlers and early answers both use it, so that both send the same bytes.
     """
 
     def __init__(self, catalogue: Callable[[], Catalogue], shows: frozenset[Shows], public_url: str) -> None:
@@ -42,7 +42,7 @@ class Answers:
 
     @property
     def anonymous(self) -> str:
-        """The name of the anonymous view: what this installation adds to it, and the names it adds them by."""
+        """The name of the anonymous view, part of its ETag: added fields, and the revision of names if shown."""
         if self._shows_names and self._view_of is not self.catalogue:
             self._view_of = self.catalogue
             self._view = f"{self._added}.{self.catalogue.revision}"
@@ -54,7 +54,7 @@ class Answers:
         return self._catalogue()
 
     def anonymous_json(self, packed: bytes) -> bytes:
-        """The JSON of a packed record for anyone, when it is fresh. Raises msgspec.DecodeError for another form."""
+        """The anonymous JSON of a fresh packed record. Raises msgspec.DecodeError for another format."""
         if self._shows:
             return encode(anonymous_view(unpack(packed), self._shows, self.catalogue))
         return encode(Anonymous.of(unpack_essence(packed)))
@@ -64,7 +64,7 @@ class Answers:
     ) -> web.Response:
         """The dossier's JSON with its headers, or 304 when the client holds it (`held` says so of an entity tag).
 
-        `stored`: whether anybody may keep it and ask for it again by its tag.
+        `stored`: whether caches may keep it and revalidate it by its tag.
         """
         headers = {"Vary": KEY_HEADER} | freshness_headers(found)
         if found.record.code != code.text:
@@ -95,18 +95,18 @@ class Answers:
 
 
 def etag(epoch: int, version: int, view: str) -> str:
-    """Epoch, version, view and rendering: what the bytes depend on. What is stale has no tag."""
+    """The entity tag: epoch, version, view and rendering, which determine the bytes. A stale answer has none."""
     return f'"{epoch}.{version}-{view}-{RENDERING}"'
 
 
 def matches(request: web.Request, etag: str) -> bool:
-    """Whether the client already holds this (RFC 9110, 13.1.2: weak comparison)."""
+    """Whether the client already holds this entity tag (RFC 9110, 13.1.2: weak comparison)."""
     held = request.if_none_match
     return held is not None and any(tag.value in ("*", etag.strip('"')) for tag in held)
 
 
 def freshness_headers(found: Found) -> dict[str, str]:
-    """Age (RFC 9111) and Cache-Status (RFC 9211): how old the answer is, and where it came from."""
+    """Age (RFC 9111) and Cache-Status (RFC 9211): the answer's age and origin."""
     hit = "fwd=miss; stored" if found.source == "postgres" else "hit"
     return {"Age": str(found.age // SECOND), "Cache-Status": f"hoso24; {hit}"}
 

@@ -1,4 +1,4 @@
-"""The lookup's JSON: one dossier, many dossiers, the statuses there are."""
+"""The lookup's JSON API: one dossier, a batch of dossiers, the list of statuses."""
 
 import asyncio
 import functools
@@ -20,7 +20,7 @@ LARGEST_BATCH = 100
 
 
 class MalformedLookups(Malformed):
-    """The body of a batch lookup is not what it should be."""
+    """The body of a batch lookup is not valid."""
 
     code = "malformed_lookups"
     title = "The list of dossiers to look up is malformed."
@@ -73,7 +73,7 @@ class _Api:
         )
 
     async def lookups(self, request: web.Request) -> web.StreamResponse:
-        """Up to a hundred dossiers; one result each, in the order asked, found or not."""
+        """Up to a hundred dossiers; one result each, in the requested order, found or not."""
         wanted = await _body(request)
         await self._policy.reader.vitals.shedding.admit(Load.BATCH)
         client = self._policy.client(request.remote, request.headers)
@@ -88,7 +88,7 @@ class _Api:
         return {"code": wanted.code, "dossier": self._answers.view(found, holder=wanted.key is not None)}
 
     async def statuses(self, request: web.Request) -> web.StreamResponse:
-        """The ten statuses and which may follow which."""
+        """The ten statuses and the moves between them."""
         return json_response(
             {
                 "statuses": [

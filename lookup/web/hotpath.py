@@ -1,11 +1,11 @@
-"""Plain lookups, answered right behind the parser (ops/http/early_answers.py): from memory at once, or once loaded.
+"""Plain lookups, answered right after parsing (ops/http/early_answers.py): from memory at once, or once loaded.
 
-Plain is what nearly every request of a citizen's browser or a portal's poller is: GET or HEAD of the canonical address
-of a dossier, without key, version or condition but one entity tag. Everything else goes the normal way through aiohttp,
-and a client cannot tell which way it went: the same bytes leave, and the same metrics count them.
+Nearly every request of a citizen's browser or a portal's poller is plain: GET or HEAD of the canonical address of a
+dossier, without key, version or conditions except one entity tag. Every other request goes through aiohttp as usual.
+The client sees no difference: both send the same bytes and count in the same metrics.
 
-The bytes of a fresh answer are put together here by hand, because that is what makes it fast; those of any other
-answer are what `written` makes of the Response the normal way would have sent.
+The bytes of a fresh answer are assembled here, because that is fast; any other answer is serialised by `written` from
+the Response that a handler would have returned.
 """
 
 import asyncio
@@ -44,9 +44,9 @@ from ops.http.problems import completed, problem
 from ops.observe import logs, tracing
 
 SENT_AWAY_AT_ONCE = 100
-"""Refusals sent in one turn of the loop."""
+"""Limit of refusals sent in one turn of the loop."""
 FLUSH_EVERY = 0.1
-"""Seconds between two updates of the metrics. Answers are collected in lists: sorting each one at once costs more."""
+"""Seconds between two updates of the metrics. Answers are collected in lists until then, which costs less."""
 
 _METHODS = frozenset({"GET", "HEAD"})
 _GIVEN = b"x-request-id"
@@ -76,7 +76,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Asked:
-    """A plain request whose answer is not at hand: what is kept of it until it is."""
+    """A plain request that waits for its answer."""
 
     __slots__ = ("began", "code", "connection", "counted", "held", "held_back", "message", "promised", "request_id")
 
@@ -97,18 +97,18 @@ class _Asked:
         self.began = began
         self.promised = False
         self.counted = False
-        """Whether it has been counted as a lookup already."""
+        """Whether it was already counted as a lookup."""
         self.held_back = False
-        """Whether its answer has been made to wait on purpose."""
+        """Whether its answer was held back for a rate."""
 
     @property
     def gone(self) -> bool:
-        """Whether the client has left before its answer."""
+        """Whether the client disconnected before its answer."""
         return self.promised and not self.connection.waits
 
 
 class HotPath:
-    """Offered every request by the connections; `run` adds what was counted to the metrics."""
+    """Receives every request from the connections; `run` adds the counts to the metrics."""
 
     def __init__(
         self, policy: AccessPolicy, answers: Answers, memory: Memory, state: State, *, log_share: float = 1.0
@@ -123,7 +123,7 @@ class HotPath:
         self._date = b""
         self._tally = Tally(log_share, policy.trusts)
         self._drawn: tuple[bytes, str, str | None] = b"", "", None
-        """Of the request drawn last for a trace: the tag its client holds, the id and the traceparent it came with."""
+        """Of the last request sampled for a trace: the held tag, the given request id and traceparent."""
         self._held_back: set[asyncio.Task[None]] = set()
         self._turned_away: deque[tuple[float, _Asked, Overloaded]] = deque()
 
@@ -151,11 +151,11 @@ class HotPath:
             return self._later(name, message, connection, held, request_id, began)
         except Exception as error:
             if worth_a_line(500, 0.0, drawn=False, failure=error):
-                _log.exception("Failed while answering %s; it goes the normal way.", ROUTE)
+                _log.exception("An early answer failed; aiohttp handles the request", extra={"route": ROUTE})
             return None
 
     async def run(self) -> None:
-        """Add what was counted to the metrics, for ever."""
+        """Add the counts to the metrics every FLUSH_EVERY seconds, until cancelled."""
         while True:
             await asyncio.sleep(FLUSH_EVERY)
             self._tally.flush()
@@ -163,7 +163,7 @@ class HotPath:
     # -- the request -----------------------------------------------------------------------------------------
 
     def _plain(self, message: RawRequestMessage, connection: EarlyAnswers) -> tuple[bytes, bytes] | None:
-        """The tag the client holds already, and the request's id; None for what is no plain lookup."""
+        """The tag the client holds, and the request's id; None when it is no plain lookup."""
         if not message.path.startswith(PATH) or message.method not in _METHODS:
             return None
         if message.should_close or message.version != HttpVersion11 or message.upgrade or self._state.draining:
@@ -189,9 +189,9 @@ class HotPath:
         return held, (identity(given) if given else new_request_id()).encode()
 
     def _sampled(self, message: RawRequestMessage, connection: EarlyAnswers, began: float) -> bytes | None:
-        """Answer a plain lookup that is to have a trace, if that is at hand: then there is no waiting to be shown.
+        """Answer a plain lookup sampled for a trace, if its answer is in memory: its trace has one span only.
 
-        On the normal way it would cost as much as ten hot answers. What has to be fetched goes there, and has spans.
+        Through aiohttp it would cost ten times as much. A lookup that must be loaded goes there and gets its spans there.
         """
         held, given, trace = self._drawn
         at_hand = self._at_hand(message.path[_PREFIX:])
@@ -208,7 +208,7 @@ class HotPath:
         return answer
 
     def _at_hand(self, name: str) -> tuple[Rendered, int] | None:
-        """A finished answer out of memory and its age: what `offer` finds in line, where a call would be too much."""
+        """A finished answer from memory and its age. `offer` has this inline, because a call costs too much there."""
         copy, now = self._memory.get(name), self._clock.now()
         if copy is None or not copy.body or not self._feed.vouches_for(copy, now):
             return None
@@ -228,7 +228,7 @@ class HotPath:
         age: int,
         cache_status: bytes,
     ) -> tuple[int, bytes]:
-        """The status and the bytes."""
+        """The status and the bytes of a fresh answer."""
         seconds = age // SECOND
         text = _AGES[seconds] if 0 <= seconds < len(_AGES) else b"%d" % max(0, seconds)
         now = int(time.time())
@@ -254,7 +254,7 @@ class HotPath:
         return 200, b"".join(parts)
 
     def _render(self, code: str, copy: Copy) -> Rendered | None:
-        """Make the copy's answer, and keep it with the copy; None if the copy is not in our form."""
+        """Finish the copy's answer and keep it with the copy; None if the copy cannot be decoded."""
         try:
             rendered = self._rendered(copy.version, copy.body)
         except msgspec.DecodeError:
@@ -278,7 +278,7 @@ class HotPath:
         request_id: bytes,
         began: float,
     ) -> bytes | Later | None:
-        """Look it up; None for a spelling that is to be redirected, or for none at all."""
+        """Start the lookup; None when the path is not a canonical one: aiohttp redirects or refuses it."""
         code = codes.at(name)
         if code is None:
             return None
@@ -294,7 +294,7 @@ class HotPath:
         return LATER
 
     def _arrived(self, asked: _Asked, answer: Answer | Unavailable) -> None:
-        """An answer is there, or there is none to be had."""
+        """Callback of a lookup, with its answer or failure."""
         try:
             self._go_on(asked, answer)
         except Exception as error:
@@ -310,7 +310,7 @@ class HotPath:
         if answer.entry.body:
             seconds = self._policy.toll(self._client(asked), asked.code, answer.source, missing=False)
             ready = self._found(asked, answer) if not seconds else None
-        elif asked.code.scheme is not Scheme.D:  # and no official number either
+        elif asked.code.scheme is not Scheme.D:  # and cannot be an official number
             seconds = self._policy.toll(self._client(asked), asked.code, answer.source, missing=True)
             ready = self._refused(asked, DossierNotFound(), answer.source, "missing") if not seconds else None
         else:
@@ -318,13 +318,13 @@ class HotPath:
         if ready is not None:
             self._fulfil(asked, ready)
             return
-        # Rare, and longer than a line: held back, by official number, or not in our form.
+        # Rare: an answer held back, by official number, or not decodable.
         task = asyncio.create_task(self._take_time(asked, answer, seconds))
         self._held_back.add(task)
         task.add_done_callback(self._held_back.discard)
 
     def _turn_away(self, asked: _Asked, overloaded: Overloaded) -> None:
-        """Refuse it in a while: one timer for all of them, because there may be thousands."""
+        """Refuse it after REFUSED_AFTER seconds: one timer for all, because there may be thousands."""
         loop = asyncio.get_running_loop()
         if not self._turned_away:
             loop.call_later(REFUSED_AFTER, self._send_away)
@@ -348,9 +348,9 @@ class HotPath:
             self._give_up(asked, error)
 
     def _give_up(self, asked: _Asked, error: Exception) -> None:
-        """Nobody foresaw this; whoever was promised an answer gets one all the same."""
-        if asked.gone:  # and has no line that would tell it
-            _log.error("Failed while answering %s.", ROUTE, exc_info=error)
+        """Answer 500 after an unexpected error: the connection was promised an answer."""
+        if asked.gone:  # the access log has no line with the error then
+            _log.error("An early answer failed; its client had left", extra={"route": ROUTE}, exc_info=error)
         self._fulfil(asked, self._refused(asked, Internal(), "nowhere", "unavailable", failure=error))
 
     async def _answer_slowly(self, asked: _Asked, answer: Answer, seconds: float) -> bytes:
@@ -363,14 +363,14 @@ class HotPath:
                 ready = self._found(asked, answer)
                 if ready is not None:
                     return ready
-            asked.counted = True  # by `find`
+            asked.counted = True  # `find` counts it
             found = await self._policy.find(asked.code, client=self._client(asked))
         except Refusal as refusal:
             return self._refused(asked, refusal, *self._policy.refused(refusal))
         return self._otherwise(asked, found)
 
     def _found(self, asked: _Asked, answer: Answer) -> bytes | None:
-        """The bytes of an answer that has a body; None if that is not in our form."""
+        """The bytes of an answer that has a body; None if that cannot be decoded."""
         entry = answer.entry
         try:
             if answer.stale:
@@ -386,7 +386,7 @@ class HotPath:
         return ready
 
     def _otherwise(self, asked: _Asked, found: Found) -> bytes:
-        """The bytes of an answer that is stale, or was asked for by official number."""
+        """The bytes of an answer that is stale, or was requested by official number."""
         held = asked.held.decode("ascii", "replace")
         response = self._answers.answer(found, asked.code, holder=False, stored=True, held=held.__eq__)
         ready = written(response, dressed_as=asked.request_id.decode(), head=asked.message.method == "HEAD")
@@ -412,7 +412,7 @@ class HotPath:
         age: int | None = None,
         failure: Exception | None = None,
     ) -> None:
-        """Count the request, and the lookup unless it has been."""
+        """Count the request, and the lookup unless it was counted."""
         status = CLIENT_GONE if asked.gone else status
         outcome = "" if asked.counted else outcome
         said = (asked.message, asked.connection, asked.request_id, asked.began)
@@ -428,7 +428,7 @@ class HotPath:
 
 
 def written(response: web.Response, *, dressed_as: str, head: bool) -> bytes:
-    """The bytes aiohttp would write for this response on HTTP/1.1, the connection staying open."""
+    """The bytes aiohttp would write for this response on a keep-alive HTTP/1.1 connection."""
     logs.request_id.set(dressed_as)
     dress(response)
     body = response.body
@@ -441,7 +441,7 @@ def written(response: web.Response, *, dressed_as: str, head: bool) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode() + (b"" if head or body is None else body)
 
 
-# Most dossiers are at one of a few versions and have answers of a few lengths: their copies share these.
+# Most dossiers share a few versions and lengths, so their copies share these bytes.
 @functools.lru_cache(maxsize=4096)
 def _tag(epoch: int, version: int, view: str) -> bytes:
     return etag(epoch, version, view).encode()

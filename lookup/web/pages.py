@@ -1,7 +1,7 @@
-"""The citizen's pages, Vietnamese and English, without JavaScript: the form, a dossier, what went wrong.
+"""The citizen's pages, Vietnamese and English, without JavaScript: the form, a dossier, a refusal.
 
-A lookup key is in a URL once: `?key=` answers with a redirect to the bare address and a cookie that is sent
-back for this dossier only.
+A lookup key appears in a URL once: `?key=` is answered with a redirect to the bare address and a cookie whose path is
+this dossier's page.
 """
 
 import hashlib
@@ -37,13 +37,13 @@ COOKIE_SECONDS = 3600
 SOON_DAYS = 2
 
 FORMS = {"vi": "/tra-cuu", "en": "/en/status"}
-"""Language → the form's address; a dossier's page stands below it."""
+"""Language → the form's address; a dossier's page is below it."""
 
 SERVICE_STATUS = {"vi": "/tinh-trang-he-thong", "en": "/en/service-status"}
 """Language → the address of the page about the service itself (lookup/web/service_pages.py)."""
 
 Pointed = Callable[[], tuple[Notice, bool] | None]
-"""The maintenance to point out, and whether it is under way; None for none."""
+"""Returns the maintenance to announce and whether it is under way; None for none."""
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -62,7 +62,7 @@ _environment = jinja2.Environment(
 def routes(
     policy: AccessPolicy, answers: Answers, *, secure: bool, maintenance: Pointed = lambda: None
 ) -> list[web.RouteDef]:
-    """Every page's address. `secure`: cookies only over TLS. `maintenance`: what the form points out."""
+    """The routes of all pages. `secure`: cookies only over TLS. `maintenance`: what the form announces."""
     pages = _Pages(policy, answers, secure=secure, maintenance=maintenance)
     addresses = [web.get("/", pages.form), web.get("/en", pages.form), web.get("/static/{name}", static)]
     for form in FORMS.values():
@@ -82,7 +82,7 @@ class _Pages:
         self._maintenance = maintenance
 
     async def form(self, request: web.Request) -> web.StreamResponse:
-        """The form; with `?ma=` or `?code=` on to the dossier's own address."""
+        """The form; with `?ma=` or `?code=` a redirect to the dossier's page."""
         typed = request.query.get("ma", request.query.get("code"))
         if typed is None:
             return _page(request, "form.html", {"maintenance": self._pointed_out(request)})
@@ -109,7 +109,7 @@ class _Pages:
         return self._dossier(request, found, holder=key is not None)
 
     async def take_key(self, request: web.Request) -> web.StreamResponse:
-        """The key typed on the anonymous page: remembered if it is this dossier's."""
+        """Sets the cookie for the key typed on the anonymous page, if it is this dossier's."""
         code = self._canonical(request)
         key = _typed_key(await read_body(request))
         try:
@@ -132,7 +132,7 @@ class _Pages:
         return code
 
     def _remember(self, code: DossierCode, typed: str, form: str) -> web.Response:
-        """On to the bare address, with the key in a cookie. Raises MalformedKey."""
+        """A redirect to the bare address, with the key in a cookie. Raises MalformedKey."""
         key = lookup_key.canonical(typed)
         response = web.Response(status=303, headers={hdrs.LOCATION: f"{form}/{code.path}"})
         response.headers[hdrs.CACHE_CONTROL] = "no-store"
@@ -142,7 +142,7 @@ class _Pages:
 
     def _cookie(self, path: str, key: str, seconds: int) -> str:
         secure = "; Secure" if self._secure else ""
-        # Two cookies of one name under two paths: aiohttp's cookie jar of a response holds one per name.
+        # Two cookies of one name under two paths: aiohttp's Response.cookies holds one per name.
         return f"{KEY_COOKIE}={key}; Path={path}; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}"
 
     def _dossier(
@@ -199,7 +199,7 @@ class _Pages:
 
 
 def _typed_key(body: bytes) -> str:
-    """The key in a form as browsers send ours, whatever the request calls it; empty where there is none."""
+    """The key in a form body, whatever its content type; empty when there is none."""
     try:
         return dict(parse_qsl(body.decode("utf-8", "replace"), max_num_fields=16)).get("key", "")
     except ValueError:
@@ -207,7 +207,7 @@ def _typed_key(body: bytes) -> str:
 
 
 async def static(request: web.Request) -> web.StreamResponse:
-    """The style sheet and the icon, under an address that changes with their content."""
+    """The style sheet and the icon; their addresses contain a hash of the content."""
     name = request.match_info["name"]
     if name not in _STATIC:
         raise web.HTTPNotFound
@@ -219,7 +219,7 @@ async def static(request: web.Request) -> web.StreamResponse:
 
 
 def render_problem(request: web.Request, refusal: Refusal) -> web.Response | None:
-    """A refusal as a page, for whoever asked for a page; None leaves it to problem+json."""
+    """A refusal as a page; None for an API path, which gets problem+json."""
     if request.path.startswith("/api/"):
         return None
     lang = language(request)
@@ -233,12 +233,12 @@ def render_problem(request: web.Request, refusal: Refusal) -> web.Response | Non
 
 
 def language(request: web.Request) -> str:
-    """The page's language, which its address says."""
+    """The page's language, "vi" or "en", by its address."""
     return "en" if request.path == "/en" or request.path.startswith("/en/") else "vi"
 
 
 def notice_words(notice: Notice, running: bool, lang: str) -> dict[str, Any]:
-    """A maintenance as a template shows it."""
+    """The texts of a maintenance for a template."""
     return {
         "running": running,
         "when": span_phrase(notice.starts_at.astimezone(VIETNAM), notice.ends_at.astimezone(VIETNAM), lang),
@@ -258,7 +258,7 @@ def _malformed(
 
 
 def _word_for(refusal: Refusal) -> str:
-    """The key of the words for a refusal: its own, or its kind's."""
+    """The code under which phrases holds a refusal's words: its own, or its kind's."""
     if f"problem.{refusal.code}.title" in PHRASES["vi"]:
         return refusal.code
     by_kind = {
@@ -278,16 +278,16 @@ def _page(request: web.Request, template: str, context: Mapping[str, Any], statu
 
 
 def page_headers(kept: str) -> dict[str, str]:
-    """What goes with every page; `kept` is its Cache-Control."""
+    """The headers of every page; `kept` is its Cache-Control."""
     return {
         "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-        "X-Frame-Options": "DENY",  # for telephones whose browsers are older than frame-ancestors
+        "X-Frame-Options": "DENY",  # for browsers older than frame-ancestors
         hdrs.CACHE_CONTROL: kept,
     }
 
 
 def render(template: str, lang: str, context: Mapping[str, Any]) -> str:
-    """A page's HTML. `context` has what the template wants besides words and addresses; `other_url` at the least."""
+    """A page's HTML. `context`: the template's variables besides words and addresses; at least `other_url`."""
     return _environment.get_template(template).render(
         lang=lang,
         t=PHRASES[lang],
@@ -302,7 +302,7 @@ def render(template: str, lang: str, context: Mapping[str, Any]) -> str:
 
 
 def other_language(lang: str) -> str:
-    """The one a page offers besides its own."""
+    """The other of the two languages."""
     return "en" if lang == "vi" else "vi"
 
 
@@ -312,7 +312,7 @@ def _forget(response: web.Response, code: DossierCode) -> None:
 
 
 def _due(record: Record, now: datetime, lang: str) -> dict[str, str | None]:
-    """Where the promised date stands while its clock runs; compared by date, as on-time is."""
+    """The due date against now, by day in Vietnam, as on-time is judged; None unless the time limit runs."""
     status = Status(record.status)
     if record.due_at is None or record.finished_at is not None or status.final or status.paused:
         return {"due_state": None, "due_phrase": None}

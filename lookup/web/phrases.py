@@ -1,4 +1,4 @@
-"""Every word of the citizen's pages, in Vietnamese and in English, as data.
+"""All texts of the citizen's pages, in Vietnamese and in English, as data.
 
 Keys read `page.part`; `status.<slug>.name`, `.explained` and `.next` exist for every status,
 `problem.<code>.title`, `.sentence` and `.advice` for every problem (each line of an advice is one item), and
@@ -465,7 +465,7 @@ PHRASES: Mapping[str, Mapping[str, str]] = {"vi": _VI, "en": _EN}
 
 @dataclass(frozen=True, slots=True)
 class StatusWords:
-    """What a status is called, what it means, and what happens next and by whom."""
+    """A status's name, its meaning, and what happens next and by whom."""
 
     name: str
     explained: str
@@ -474,7 +474,7 @@ class StatusWords:
 
 @dataclass(frozen=True, slots=True)
 class ProblemWords:
-    """What went wrong, in a title and a sentence, and what can be done about it."""
+    """A problem's title and sentence, and what the citizen can do."""
 
     title: str
     sentence: str
@@ -482,13 +482,13 @@ class ProblemWords:
 
 
 def status_words(slug: str, lang: str) -> StatusWords:
-    """The words for a status; KeyError for a slug or language there is none of."""
+    """The words for a status; KeyError for an unknown slug or language."""
     words, key = PHRASES[lang], f"status.{slug}"
     return StatusWords(words[f"{key}.name"], words[f"{key}.explained"], words[f"{key}.next"])
 
 
 def problem_words(code: str, lang: str) -> ProblemWords:
-    """The words for a problem; KeyError for a code or language there is none of."""
+    """The words for a problem; KeyError for an unknown code or language."""
     words, key = PHRASES[lang], f"problem.{code}"
     advice = tuple(words[f"{key}.advice"].splitlines())
     return ProblemWords(words[f"{key}.title"], words[f"{key}.sentence"], advice)
@@ -496,7 +496,7 @@ def problem_words(code: str, lang: str) -> ProblemWords:
 
 @dataclass(frozen=True, slots=True)
 class PartWords:
-    """What a part of the service is called, how it is in one word, and what that means for a citizen."""
+    """A part of the service: its name, its state in a word, and what that means for a citizen."""
 
     name: str
     state: str
@@ -504,25 +504,25 @@ class PartWords:
 
 
 def part_words(part: str, state: str, reason: str | None, lang: str) -> PartWords:
-    """The words for a part in a state; without a reason the state is one. KeyError for what there are none of."""
+    """The words for a part in a state; without a reason the state serves as one. KeyError for unknown ones."""
     words = PHRASES[lang]
     return PartWords(words[f"part.{part}.name"], words[f"part.state.{state}"], words[f"part.{part}.{reason or state}"])
 
 
 def all_parts_phrase(state: str, lang: str) -> str:
-    """The whole service in a sentence, by the state of its worst part."""
+    """The whole service in one sentence; `state` is that of its worst part."""
     return PHRASES[lang][f"part.all.{state}"]
 
 
 def span_phrase(starts_at: datetime, ends_at: datetime, lang: str) -> str:
-    """From when to when, on the clock these two are given in; the day is named once if it is one."""
+    """The span in the times' own zone; the day is named once if both are on the same day."""
     day, last_day = f"{starts_at:%d/%m/%Y}", f"{ends_at:%d/%m/%Y}"
     key = "span.of_a_day" if day == last_day else "span.of_days"
     return PHRASES[lang][key].format(start=f"{starts_at:%H:%M}", end=f"{ends_at:%H:%M}", day=day, last_day=last_day)
 
 
 def due_phrase(days: int, lang: str) -> str:
-    """How far away the promised date is: `days` from today, negative when it has passed."""
+    """How far away the due date is: `days` from today, negative when it has passed."""
     named = {1: "due.tomorrow", 0: "due.today", -1: "due.overdue_by_one"}
     key = named.get(days, "due.left" if days > 0 else "due.overdue")
     return PHRASES[lang][key].format(days=abs(days))

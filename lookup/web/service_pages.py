@@ -1,7 +1,7 @@
-"""The service's own status on the public port: a page in each language and JSON, always ready in memory.
+"""The service's own status on the public port: a page in each language and JSON, served from memory.
 
-They are made anew with every beat of the pulse, and a request costs no more than handing them out. They say when they
-were made, so a process whose pulse stands still cannot pass for a healthy one.
+The pulse remakes them once a second; a request only sends the finished bytes. They state when they were made, so a
+process whose pulse has stopped is recognisable.
 """
 
 from typing import Any
@@ -20,15 +20,15 @@ from lookup.web.phrases import all_parts_phrase, part_words
 
 API = "/api/v1/service-status"
 OLD_AFTER = 60 * SECOND
-"""From this age on, in microseconds, the page says when announcements were last read."""
+"""Age in microseconds from which the page states when announcements were last read."""
 
-# An edge may hand it out for as long as it hardly changes: this page is asked for most when least is working.
+# A CDN may cache it for five seconds: demand for this page is highest during an outage.
 _CACHED = "public, max-age=5"
 _WORST_FIRST = (State.DOWN, State.LIMITED, State.UNKNOWN, State.WORKING)
 
 
 class ServiceBoard:
-    """The finished answers. `refresh` makes them from what `status` knows; it asks nobody and takes a millisecond."""
+    """The finished answers. `refresh` makes them from `status`, without I/O, in about a millisecond."""
 
     def __init__(self, status: ServiceStatus) -> None:
         self.status = status
@@ -37,25 +37,25 @@ class ServiceBoard:
         self.refresh()
 
     def refresh(self) -> None:
-        """Look at what is known by now, and make the answers anew."""
+        """Remake the answers from the current state."""
         view = self.status.look()
         self._json = msgspec.json.encode(as_json(view))
         self._pages = {lang: _page(view, lang).encode() for lang in SERVICE_STATUS}
 
     def pointed_out(self) -> tuple[Notice, bool] | None:
-        """The maintenance that the lookup form tells of, and whether it is under way."""
+        """The maintenance to announce on the lookup form, and whether it is under way; None for none."""
         view = self.status.view
         notice = view.notice()
         return None if notice is None else (notice, notice.running(view.now))
 
     async def page(self, request: web.Request) -> web.Response:
-        """The page of the address's language. Always 200: that it can be read is part of the answer."""
+        """The page in the address's language. Always 200, also during an outage."""
         headers = page_headers(_CACHED)
         body = self._pages[pages.language(request)]
         return web.Response(body=body, content_type="text/html", charset="utf-8", headers=headers)
 
     async def json(self, _: web.Request) -> web.Response:
-        """The same for programs. Always 200."""
+        """The same as JSON. Always 200."""
         return web.Response(body=self._json, content_type="application/json", headers={hdrs.CACHE_CONTROL: _CACHED})
 
 
@@ -65,7 +65,7 @@ def routes(board: ServiceBoard) -> list[web.RouteDef]:
 
 
 def as_json(view: View) -> dict[str, Any]:
-    """Part by part `state`, and where it is not working `reason` and `since`; then what is announced."""
+    """The `state` of each part, with `reason` and `since` unless it works; then the announced maintenance."""
     return {
         "at": local(view.now),
         "state": _worst(view).value,

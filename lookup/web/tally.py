@@ -1,4 +1,4 @@
-"""The counting of early answers, added to the metrics in bulk: one by one it costs as much as an answer."""
+"""Counts early answers and adds them to the metrics in bulk: one by one it would cost as much as an answer."""
 
 import bisect
 import functools
@@ -40,9 +40,9 @@ _AGE_BUCKETS = [bound * SECOND for bound in metrics.AGE_BUCKETS]
 
 
 class Tally:
-    """What was answered since the last flush.
+    """The answers since the last flush.
 
-    Adding to Prometheus's objects one by one costs as much as an answer; sorting into buckets costs less in bulk.
+    Updating Prometheus's objects one by one costs as much as an answer; sorting into buckets costs less in bulk.
     """
 
     def __init__(self, log_share: float, trusts: Trust) -> None:
@@ -69,9 +69,9 @@ class Tally:
         *,
         timed: bool = True,
     ) -> None:
-        """An answer is ready. One without an outcome was counted as a lookup already; one without an age has none.
+        """Count a ready answer. An empty `outcome`: already counted as a lookup. `age` in microseconds.
 
-        One that is not `timed` waited on purpose.
+        Without `timed` its duration is left out, because it was held back on purpose.
         """
         method = message.method
         self._answers[method, status, source, outcome] += 1
@@ -93,7 +93,7 @@ class Tally:
         seconds: float,
         failure: Exception | None,
     ) -> None:
-        """The request's line: what the middlewares would have it say."""
+        """Write the request's access log line, the same as the middlewares would."""
         headers = message.headers
         given = headers.get(tracing.TRACEPARENT) if self._trusts(connection.peer) else None
         if (caller := tracing.remote(given)) is not None:
@@ -105,7 +105,7 @@ class Tally:
         log_access(message.method, ROUTE, status, seconds, failure=failure, **fields)
 
     def exemplify(self, trace: str | None) -> None:
-        """Name the trace of the request counted last in its bucket; that is not worth waiting for the others."""
+        """Add the last counted request to the histogram at once, with its trace as exemplar."""
         if trace is not None and self._seconds:
             http_timer(SERVICE, ROUTE).observe(self._seconds.pop(), {"trace_id": trace})
 
@@ -125,5 +125,5 @@ class Tally:
 
 
 def _sorted_into(bounds: Sequence[float], values: Iterable[float]) -> Iterable[tuple[int, int]]:
-    """(bucket, count) of those buckets that are not empty."""
+    """(bucket, count) of the non-empty buckets."""
     return Counter(map(functools.partial(bisect.bisect_left, bounds), values)).items()
