@@ -314,7 +314,7 @@ async def test_timeouts_of_roles_are_held_against_roles_sql(patient: Patient) ->
             await connection.execute(f"ALTER ROLE hoso24_relay IN DATABASE {name} RESET ALL")
     assert [(finding.verdict, finding.found) for finding in findings] == [
         (Verdict.WRONG, "hoso24_writer has no transaction_timeout"),
-        (Verdict.WARNING, "hoso24_relay has idle_session_timeout = 10min, 3s is what is tested"),
+        (Verdict.WARNING, "hoso24_relay has idle_session_timeout = 10min; roles.sql sets 3s"),
     ]
 
 

@@ -170,7 +170,7 @@ async def test_public_address_that_cannot_be_reached_from_here_is_no_fault_of_th
         assert NOT_EXAMINED not in [each.check for each in findings]
         (finding,) = [each for each in findings if each.check == "certificate of 127.0.0.1"]
         assert (finding.verdict, finding.found) == (Verdict.WARNING, "cannot be reached from here")
-        assert "from where citizens are" in finding.next_step
+        assert "outside the cluster" in finding.next_step
 
 
 # -- in each pod -------------------------------------------------------------------------------------------

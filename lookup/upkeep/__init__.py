@@ -1,1 +1,1 @@
-"""What a lookup process does besides answering: its pulse, service status, reports for people."""
+"""A lookup process's background work: the pulse, the service status, reports for operators."""

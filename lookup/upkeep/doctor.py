@@ -1,4 +1,4 @@
-"""What the doctor examines of schema, roles, epochs and the change stream: the lookup knows what is right."""
+"""Checks of `hoso24 doctor` on schema, roles, grants, epochs, the change stream and the public address."""
 
 import asyncio
 import itertools
@@ -27,12 +27,12 @@ from ops.stores.redis import Redis
 from ops.stores.urls import each_host, first
 
 POLICY = "volatile-lru"
-"""Records have a time to live, the stream has none: under allkeys-lru the stream itself was evicted."""
+"""Records expire, the stream does not: allkeys-lru would evict the stream itself."""
 OLDEST_REDIS = (6, 2)
 LATE, TOO_LATE = 2.0, 5.0
-"""Seconds from which on a heartbeat is remarked upon, and from which on lookups trust it no more."""
+"""Ages of a heartbeat, in seconds: reported as a warning, and no longer trusted by lookups."""
 PREFERRED = ("reader", "relay", "writer", "owner")
-"""As whom whoever may be asked is asked first."""
+"""Roles to connect as, in order of preference."""
 
 APPLIED = "SELECT version, name FROM schema_version ORDER BY version"
 OWNER = """
@@ -46,7 +46,7 @@ _MILLISECONDS = {None: 1, "": 1, "ms": 1, "s": 1000, "min": 60_000, "h": 3_600_0
 
 
 def servers(urls: Mapping[str, Secret], *, pooled: bool = False) -> DatabaseServers:
-    """Every host of every role's URL. `urls`: reader, relay, writer, owner, as far as they are set.
+    """Every host of every role's URL. `urls`: those of reader, relay, writer and owner that are set.
 
     `pooled`: reader and writer go through PgBouncer, as their processes do.
     """
@@ -65,7 +65,7 @@ def _of_url(role: str, url: Secret, pooled: bool) -> Iterator[DatabaseServer]:
 
 
 def checks(database: DatabaseServers, redis: Redis | None) -> Iterator[Check]:
-    """Migrations, roles, grants, heartbeat and standbys, and with Redis epochs and the stream."""
+    """The checks of migrations, roles, grants, heartbeat and standbys; with `redis` also of epochs and the stream."""
     yield Check("early answers", _early_answers)
     yield Check("migrations", lambda: _migrations(database))
     yield Check("roles", lambda: _roles(database))
@@ -79,12 +79,12 @@ def checks(database: DatabaseServers, redis: Redis | None) -> Iterator[Check]:
 
 
 async def _early_answers() -> list[Finding]:
-    """Whether the installed aiohttp has what early answers need; without them a hot lookup takes the normal way."""
+    """Whether the installed aiohttp has what early answers need; without them aiohttp handles every request."""
     absent = early_answers.missing()
     if not absent:
         return [Finding("early answers", Verdict.OK, "possible")]
     found = f"off: aiohttp {aiohttp.__version__} has no {', '.join(absent)}"
-    step = "Install the locked version of aiohttp (requirements.lock), or let a release follow that knows this one."
+    step = "Install the locked version of aiohttp (requirements.lock), or a release that supports this one."
     return [Finding("early answers", Verdict.WARNING, found, step)]
 
 
@@ -103,41 +103,41 @@ async def _migrations(database: DatabaseServers) -> list[Finding]:
         findings.append(_wrong("migrations", f"missing: {missing}", "Run `hoso24 migrate` before this release starts."))
     lost = [name for version, name in known.items() if version < newest and version not in applied]
     if lost:
-        step = "Find out whether it was applied (`\\d hoso24.*`): apply its file by hand if not, then put its row back."
-        found = f"the table schema_version has no row of {', '.join(lost)}, and newer ones"
+        step = "Check whether it was applied (`\\d hoso24.*`): apply its file by hand if not, then insert its row."
+        found = f"the table schema_version has no row for {', '.join(lost)}, but newer ones"
         findings.append(_wrong("migrations", found, step))
     if newest > schema.LATEST:
         found = f"the database is at {applied[newest]}, this program knows {known[schema.LATEST]}"
-        step = "Run the doctor of the release that migrated it; older releases go on working until it is rolled out."
+        step = "Run the doctor of the release that migrated it; this release works until that one is rolled out."
         findings.append(Finding("migrations", Verdict.WARNING, found, step))
     return findings or [Finding("migrations", Verdict.OK, f"all {len(known)} applied, up to {known[schema.LATEST]}")]
 
 
 async def _roles(database: DatabaseServers) -> list[Finding]:
-    """The four roles: there, able to log in, and no mightier than they should be."""
+    """Whether the four roles exist, can log in, and have no privileges beyond those they need."""
     roles = {row["role"]: row for row in await database.fetch(grants.ATTRIBUTES, list(ROLES))}
     findings = []
     for role in ROLES:
         if role not in roles:
-            step = "Run `hoso24 migrate` with HOSO24_PG_ADMIN_URL, which makes the roles."
-            findings.append(_wrong("roles", f"{role} is not there", step))
+            step = "Run `hoso24 migrate` with HOSO24_PG_ADMIN_URL, which creates the roles."
+            findings.append(_wrong("roles", f"{role} does not exist", step))
             continue
         findings += _of_role(role, roles[role])
     for row in await database.fetch(OWNER):
         step = f"Run `ALTER TABLE hoso24.{row['table']} OWNER TO hoso24_owner` as a superuser."
         findings.append(_wrong("roles", f"{row['table']} belongs to {row['owner']}, not to hoso24_owner", step))
-    return findings or [Finding("roles", Verdict.OK, "four, none of them mightier than it should be")]
+    return findings or [Finding("roles", Verdict.OK, "four, none with more attributes than it needs")]
 
 
 def _of_role(role: str, row: Any) -> Iterator[Finding]:
-    mighty = {
+    excessive = {
         "rolsuper": "SUPERUSER",
         "rolcreaterole": "CREATEROLE",
         "rolcreatedb": "CREATEDB",
         "rolbypassrls": "BYPASSRLS",
         "rolreplication": "REPLICATION",
     }
-    for attribute, word in mighty.items():
+    for attribute, word in excessive.items():
         if row[attribute]:
             yield _wrong("roles", f"{role} is {word}", f"Run `ALTER ROLE {role} NO{word}` as a superuser.")
     for other in row["member_of"]:
@@ -147,23 +147,23 @@ def _of_role(role: str, row: Any) -> Iterator[Finding]:
 
 
 async def _role_settings(database: DatabaseServers) -> list[Finding]:
-    """Timeouts and the like, which the service leans on and roles.sql sets."""
+    """Whether the roles have the settings of roles.sql, such as timeouts, which the service relies on."""
     rows = await database.fetch(grants.ROLE_SETTINGS, list(ROLES))
     there = {(row["role"], row["name"]): row["value"] for row in rows}
     findings = []
     for (role, name), wanted in grants.role_settings().items():
         value = there.get((role, name))
-        step = f"Run `ALTER ROLE {role} SET {name} = '{wanted}'` as a superuser; new sessions have it."
+        step = f"Run `ALTER ROLE {role} SET {name} = '{wanted}'` as a superuser; it applies to new sessions."
         if value is None:
             findings.append(_wrong("role settings", f"{role} has no {name}", step))
         elif _plain(value) != _plain(wanted):
-            found = f"{role} has {name} = {value}, {wanted} is what is tested"
+            found = f"{role} has {name} = {value}; roles.sql sets {wanted}"
             findings.append(Finding("role settings", Verdict.WARNING, found, step))
     return findings or [Finding("role settings", Verdict.OK, f"{len(there)} as roles.sql sets them")]
 
 
 async def _grants(database: DatabaseServers) -> list[Finding]:
-    """Every grant there is against those the migrations make. The reader must not come near an applicant."""
+    """The grants in the database against those of the migrations. The reader must not read an applicant's columns."""
     columns: dict[str, list[str]] = {}
     for row in await database.fetch(grants.COLUMNS):
         columns.setdefault(row["table"], []).append(row["column"])
@@ -173,13 +173,13 @@ async def _grants(database: DatabaseServers) -> list[Finding]:
     held -= {grant._replace(role=role) for grant in open_to_all for role in ROLES} - expected
     surplus = held - expected
     if any(row["version"] > schema.LATEST for row in await database.fetch(APPLIED)):
-        # A newer release may have granted what this one does not know; an applicant's columns it has not.
+        # A newer release may have granted what this one does not know, but never an applicant's columns.
         surplus = {grant for grant in surplus if grant.column.startswith("applicant")}
     findings = [_too_much(each, expected) for each in _by_table(surplus)]
     findings += [_too_little(each) for each in _by_table(expected - held)]
     if findings:
         return findings
-    return [Finding("grants", Verdict.OK, "as the migrations make them; the reader can read no applicant's columns")]
+    return [Finding("grants", Verdict.OK, "as in the migrations; the reader cannot read an applicant's columns")]
 
 
 def _by_table(surplus: Iterable[Grant]) -> Iterator[list[Grant]]:
@@ -191,7 +191,7 @@ def _too_much(surplus: list[Grant], expected: set[Grant]) -> Finding:
     step = f"Run as the owner: `{grants.statement('REVOKE', surplus)}`"
     whole = {grant.privilege for grant in surplus if grant.column == ANY_COLUMN}
     role, table = surplus[0].role, surplus[0].table
-    # Revoking a privilege on a table revokes it on every column as well, those that were granted by themselves too.
+    # Revoking a privilege on a table also revokes it on every column, including separately granted ones.
     again = [grant for grant in expected if grant[:2] == (role, table) and grant.privilege in whole]
     if again:
         step += f", then `{grants.statement('GRANT', again)}`"
@@ -215,7 +215,7 @@ def _listed(of_table: list[Grant]) -> str:
 
 
 def _plain(value: str) -> str:
-    """A duration in milliseconds, whichever unit it was written in; anything else as it is."""
+    """A duration in milliseconds, from any unit; any other value unchanged."""
     duration = _DURATION.match(value)
     return str(int(duration[1]) * _MILLISECONDS[duration[2]]) if duration else value
 
@@ -224,59 +224,59 @@ def _plain(value: str) -> str:
 
 
 async def _heartbeats(database: DatabaseServers) -> list[Finding]:
-    """Whether a relay leads, which shows in the primary's heartbeat, and how far the standbys are behind."""
+    """Whether a relay leads, judged by the primary's heartbeat, and how far the standbys lag."""
     hosts = [(server, await _present(server)) for server, _ in await database.hosts()]
     primaries = [row for _, row in hosts if not row["standby"]]
     if not primaries:
         raise Unavailable("no primary answers")
     newest = max(row["beat_at"] for row in primaries)
     age = min((row["asked_at"] - row["beat_at"]).total_seconds() for row in primaries)
-    step = "Start a relay (`hoso24 relay`), or read its log: relay_leader says whether one leads."
+    step = "Start a relay (`hoso24 relay`), or read its log; its metric relay_leader shows whether it leads."
     findings = [_graded("heartbeat", age, TOO_LATE, f"the primary's is {age:.1f} s old", step)]
     if len(primaries) > 1:
-        step = "Fence off the one that was demoted, at once: both may be written to."
-        findings.append(_wrong("heartbeat", f"{len(primaries)} hosts call themselves the primary", step))
+        step = "Fence off the demoted one at once: both may accept writes."
+        findings.append(_wrong("heartbeat", f"{len(primaries)} hosts are primaries", step))
     for server, row in hosts:
         if row["standby"]:
             behind = (newest - row["beat_at"]).total_seconds()
             found = f"{server.name}, a standby, is {behind:.1f} s behind"
-            step = "Look at its lag in pg_stat_replication on the primary: it is asked only when nobody else answers."
+            step = "Look at pg_stat_replication on the primary; lookups use this standby only as a last resort."
             findings.append(_graded("standby", behind, LARGEST_LAG, found, step))
     return findings
 
 
 async def _epochs(database: DatabaseServers, cache: Cache) -> list[Finding]:
-    """Postgres, its standbys and Redis in the same epoch."""
+    """Whether PostgreSQL, its standbys and Redis are in the same epoch."""
     rows = [await _present(server) for server, _ in await database.hosts()]
     if not rows:
-        raise Unavailable("no PostgreSQL answers")
+        raise Unavailable("no PostgreSQL host answers")
     epoch, delivered = max(row["epoch"] for row in rows), await cache.epoch()
     findings = []
     if min(row["epoch"] for row in rows) != epoch:
-        step = "Wait a second; if it stays, look at that standby's lag in pg_stat_replication on the primary."
+        step = "Wait a second; if it remains, look at that standby's lag in pg_stat_replication on the primary."
         findings.append(Finding("epoch", Verdict.WARNING, f"a standby is not in epoch {epoch} yet", step))
     if delivered is None:
-        step = "Start a relay (`hoso24 relay`), or correct HOSO24_REDIS_URL: no relay has delivered into this Redis."
+        step = "Start a relay (`hoso24 relay`), or correct HOSO24_REDIS_URL: no relay has written to this Redis."
         findings.append(_wrong("epoch", f"PostgreSQL is in epoch {epoch}, Redis in none", step))
     elif delivered < epoch:
-        step = "See that a relay leads: it changes over within a second of `hoso24 cache renew`."
+        step = "Check that a relay leads: it enters the new epoch within a second of `hoso24 cache renew`."
         findings.append(_wrong("epoch", f"PostgreSQL is in epoch {epoch}, Redis still in {delivered}", step))
     elif delivered > epoch:
-        step = "PostgreSQL has gone back in time: run `hoso24 cache renew` until its epoch is above that of Redis."
+        step = "PostgreSQL was restored: run `hoso24 cache renew` until its epoch is above that of Redis."
         findings.append(_wrong("epoch", f"PostgreSQL is in epoch {epoch}, Redis in {delivered} already", step))
     return findings or [Finding("epoch", Verdict.OK, f"{epoch}, everywhere")]
 
 
 async def _stream(database: DatabaseServers, cache: Cache) -> list[Finding]:
-    """How far the change stream is behind the primary's heartbeat."""
+    """How far the change stream lags behind the primary's heartbeat."""
     server = await database.primary()
     row = await _present(server)
     end = await cache.join(row["epoch"])
     if not end.last:
-        step = "See that a relay leads and reaches this Redis: the first heartbeat begins the stream."
+        step = "Check that a relay leads and reaches this Redis: the first heartbeat starts the stream."
         return [_wrong("stream", f"there is none in epoch {row['epoch']}", step)]
     behind = max(0, microseconds(row["beat_at"]) - end.feed_at) / SECOND
-    step = "Look for a transaction that is open (above), then into the relay's log: relay_lag_seconds, relay_halted."
+    step = "Look for an open transaction (above), then at the relay: relay_lag_seconds, relay_halted, its log."
     return [_graded("stream", behind, TOO_LATE, f"ends with {end.last}, {behind:.1f} s behind the heartbeat", step)]
 
 
@@ -295,7 +295,7 @@ def _wrong(check: str, found: str, step: str) -> Finding:
 
 
 def public_address(url: str) -> list[Check]:
-    """The address citizens use: its certificate, if it has one. Nothing for an empty one, which is not set here."""
+    """Checks of the address citizens use: encryption and certificate. None for an empty address."""
     if not url:
         return []
     parts = urlsplit(url)
@@ -306,21 +306,21 @@ def public_address(url: str) -> list[Check]:
     async def ask() -> list[Finding]:
         if is_near(host):
             return [Finding("public address", Verdict.OK, f"{url}, on this machine only")]
-        step = "Set HOSO24_PUBLIC_URL to the https:// address: it stands on receipts, with the lookup key in it."
+        step = "Set HOSO24_PUBLIC_URL to the https:// address: receipts print it, with the lookup key in it."
         return [Finding("public address", Verdict.WARNING, f"{masked(url)} is not encrypted", step)]
 
     return [Check("public address", ask)]
 
 
 def _seen_from_here(check: Check) -> Check:
-    """The same of an address for others: that it cannot be reached from here says nothing about them."""
+    """The same check with failures to connect as warnings: other networks may reach the address."""
 
     async def ask() -> Iterable[Finding]:
         try:
             async with asyncio.timeout(doctor.SERVER_DEADLINE):
                 return await check.ask()
         except (Unavailable, TimeoutError):
-            step = "Run `HOSO24_PUBLIC_URL=… hoso24 doctor` from where citizens are: a cluster may let no pod out."
+            step = "Run `HOSO24_PUBLIC_URL=… hoso24 doctor` outside the cluster: its network may block pods."
             return [Finding(check.name, Verdict.WARNING, "cannot be reached from here", step)]
 
     return Check(check.name, ask)

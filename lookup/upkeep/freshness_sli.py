@@ -1,8 +1,8 @@
-"""Freshness as it is promised and counted: ten seconds of a ready process are fresh, or they are not.
+"""The freshness SLI: counts slices of ten seconds of a ready process as fresh or late.
 
-The relay writes a heartbeat once a second. A slice is fresh when every heartbeat in it came less than a second after it
-was written, and none that was due stayed away for longer than that. Counted here and not where the metrics are
-gathered, so that no pause of a scraper can hide a slice.
+The relay writes a heartbeat once a second. A slice is fresh when every heartbeat in it arrived within a second of being
+written and none was overdue by more than a second. The process counts slices itself, so that a gap in scraping hides
+none.
 """
 
 import time
@@ -13,14 +13,14 @@ from lookup.reading.feed import Feed
 from lookup.reading.freshness import SECOND
 
 SLICE = 10.0
-"""Seconds."""
+"""Length of a slice, in seconds."""
 BEATS_EVERY = 1 * SECOND
 LATE = 1 * SECOND
-"""A heartbeat is late from here on, microseconds."""
+"""Delay from which a heartbeat is late, in microseconds."""
 
 
 class FreshnessSli:
-    """Counts slices by verdict. `look` has to be called about once a second; `ready`: whether the process is."""
+    """Counts slices by verdict. Call `look` about once a second; `ready`: whether the process is ready."""
 
     def __init__(self, feed: Feed, ready: Callable[[], bool], monotonic: Callable[[], float] = time.monotonic) -> None:
         self._feed = feed
@@ -30,7 +30,7 @@ class FreshnessSli:
         self._late = False
 
     def look(self) -> None:
-        """Take note of how things are now, and count a slice if one has ended."""
+        """Check the heartbeat now, and count the slices that have ended."""
         now = self._monotonic()
         if not self._ready():
             self._began = None

@@ -1,7 +1,7 @@
-"""Once a second: which Postgres is the primary, what time is it there, which epoch, does Redis answer?
+"""Probes PostgreSQL and Redis once a second: the primary, its time, the epoch, whether Redis answers.
 
-This is also what notices that a dependency is back: the breakers let nobody but the pulse find out. While it knows of
-no primary it beats four times as often: there may be one again, and somebody may hold a receipt of it already.
+Only the pulse's probes pass an open breaker, so it also notices when a dependency is back. While no primary is known
+it beats four times as often: a new primary issues receipts at once, and their codes must be found.
 """
 
 import asyncio
@@ -25,17 +25,17 @@ EVERY = 1.0
 AWAY_EVERY = 0.25
 """Seconds between two beats while no primary is known.
 
-When PostgreSQL is back, dossiers are received and asked for at once; a refused connection costs next to nothing.
+When PostgreSQL is back, new dossiers are looked up at once; a refused connection costs little.
 """
 CATALOGUE_EVERY = 60.0
 SERVICE_EVERY = 5.0
-"""How often it is asked what maintenance is announced and whether the intake gives a sign of life."""
+"""Seconds between two reads of announced maintenance and of intake's sign of life."""
 
 
 class Pulse:
-    """Keeps a process's vitals and its copy of the catalogue current, for as long as `run` runs.
+    """Keeps a process's vitals and its copy of the catalogue current while `run` runs.
 
-    `refresh` is called at the end of every beat: what is made from all this is made anew then.
+    `refresh` is called at the end of every beat, to remake what depends on these.
     """
 
     def __init__(
@@ -59,14 +59,14 @@ class Pulse:
         self._refresh = refresh
 
     async def start(self) -> None:
-        """Beat once before the first request. Raises WrongSchema; an absent dependency is no reason to wait."""
+        """Beat once before the first request. Raises WrongSchema; does not wait for unreachable dependencies."""
         await self.beat()
         await self._read_catalogue()
         await self._read_service()
         self._refresh()
 
     async def run(self) -> None:
-        """Beat for ever. Ends only with WrongSchema, which ends the process."""
+        """Beat until cancelled. Raises WrongSchema, which ends the process."""
         catalogue_due, service_due = CATALOGUE_EVERY, SERVICE_EVERY
         while True:
             pause = EVERY if any(self._hosts.primaries()) else AWAY_EVERY
@@ -81,7 +81,7 @@ class Pulse:
                 await self._read_catalogue()
 
     async def beat(self) -> None:
-        """Ask every Postgres and Redis once; what is away is skipped."""
+        """Probe every PostgreSQL host and Redis once; unreachable ones are skipped."""
         await asyncio.gather(self._ask_postgres(), self._ask_redis())
         self._slices.look()
         metrics.FEED_AGE.set(self._vitals.feed.age / SECOND)
@@ -111,10 +111,10 @@ class Pulse:
         try:
             await self._catalogue.refresh()
         except Unavailable:
-            log.info("the catalogue could not be read; names stay as they were")
+            log.info("Cannot read the catalogue; the last copy stays in use")
 
     async def _read_service(self) -> None:
         try:
             await self._service.read()
         except Unavailable as away:
-            log.info("announced maintenance stays as it was last read: %s", away.detail)
+            log.info("Cannot read announced maintenance; the last copy stays in use: %s", away.detail)

@@ -1,11 +1,12 @@
-"""What works now, since when not, and what is planned: the service as its public sees it, known without asking anybody.
+"""The public status of the service: which parts work, since when one does not, and planned maintenance. Without I/O.
 
-The pulse brings the facts once a second; whoever asks is answered from memory, also while Postgres and Redis are away.
+The pulse updates the facts once a second, and requests are answered from memory, also while PostgreSQL and Redis are
+unreachable.
 
-The lookup has no connection to the intake, and shall have none. It learns of it from a row in Postgres that an intake
-process renews every few seconds (`sign_of_life`). A probe of the intake's `/readyz` would say less: that answers 200
-also while no transaction can be committed, which is all that handing in is about; and the intake would have to be
-opened to the lookup's network for it. What the row cannot tell is whether the way from outside to the intake is open.
+The lookup must not connect to intake. It reads a row in PostgreSQL that an intake process updates every few seconds
+(`sign_of_life`). Intake's `/readyz` would say less: it answers 200 also while no transaction can be committed, which
+submitting a dossier needs, and intake would have to be reachable from the lookup's network. The row does not show
+whether clients can reach intake from outside.
 """
 
 from collections.abc import Sequence
@@ -25,9 +26,9 @@ from lookup.reading.vitals import Vitals
 from ops.errors import Unavailable
 
 SILENT_AFTER = 20 * SECOND
-"""Microseconds without a sign of life after which the intake counts as out of order; it leaves one every 5 s."""
+"""Microseconds without a sign of life after which intake counts as down; it writes one every 5 s."""
 
-# One row for the moment, then one for each notice that is not over. A withdrawn one is as if it had never been.
+# One row for the moment, then one for each notice that is not over. Withdrawn notices are left out.
 SERVICE = f"""
 WITH present AS MATERIALIZED ({PRESENT})
 SELECT asked_at, beat_at, as_of, standby, horizon, epoch,
@@ -48,14 +49,14 @@ SELECT asked_at, beat_at, as_of, standby, horizon, epoch,
 
 
 class State(Enum):
-    """How a part of the service is."""
+    """The state of a part of the service."""
 
     WORKING = "working"
     LIMITED = "limited"
-    """Of use, and less than promised."""
+    """Usable, but less than promised."""
     DOWN = "down"
     UNKNOWN = "unknown"
-    """Nobody who could tell can be asked from here."""
+    """No source that would know is reachable from here."""
 
 
 class Reason(Enum):
@@ -64,20 +65,20 @@ class Reason(Enum):
     OVERLOADED = "overloaded"
     DATABASE_AWAY = "database_away"
     EVERYTHING_AWAY = "everything_away"
-    """Neither database nor cache: only what is in this process's memory can be answered."""
+    """Neither PostgreSQL nor Redis is reachable: only dossiers in process memory can be answered."""
     LATE = "late"
-    """Changes take up to the soft age to be seen."""
+    """Changes take up to the soft age to appear."""
     UNCONFIRMED = "unconfirmed"
-    """What is shown may be out of date by more than that."""
+    """Answers may be out of date by more than the soft age."""
     SILENT = "silent"
-    """It has given no sign of life."""
+    """It has written no sign of life."""
     NOT_SEEN = "not_seen"
-    """The last that was seen of it is too old to go by."""
+    """The last data about it is too old to judge."""
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """How one part is, why, and since when (microseconds): None while it works, or when that is not known."""
+    """A part's state, its reason, and since when (microseconds): None while it works, or when unknown."""
 
     state: State
     reason: Reason | None = None
@@ -89,7 +90,7 @@ WORKING = Condition(State.WORKING)
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Everything at one moment. `at` and `heartbeat_at` in microseconds, the latter 0 when none was ever seen."""
+    """The status at one moment. `at` and `heartbeat_at` in microseconds, the latter 0 before the first one."""
 
     at: int
     parts: dict[Part, Condition]
@@ -100,16 +101,16 @@ class View:
 
     @property
     def heartbeat_age(self) -> float | None:
-        """Seconds since the newest heartbeat; None when none was ever seen."""
+        """Seconds since the newest heartbeat; None before the first one."""
         return max(0, self.at - self.heartbeat_at) / SECOND if self.heartbeat_at else None
 
     @property
     def now(self) -> datetime:
-        """The same moment, for people."""
+        """`at` as a datetime in UTC."""
         return moment(self.at)
 
     def notice(self) -> Notice | None:
-        """The one to point out beforehand: what is under way, else what comes next, from its seventh working day on."""
+        """The notice to announce on the form: the current one, else the next after its `shown_from`; or None."""
         shown = [each for each in self.notices if each.shown_from <= self.now and not each.over(self.now)]
         return min(shown, key=lambda each: each.starts_at, default=None)
 
@@ -123,17 +124,17 @@ class ServiceStatus:
         self._since: dict[Part, tuple[State, int]] = {}
         self._sign_at = 0
         self._as_of = 0
-        """Up to when that sign would have been seen."""
+        """The moment of the read: a later sign would not have been seen."""
         self._notices: tuple[Notice, ...] = ()
         self._notices_at = 0
         self.view = self.look()
 
     async def read(self) -> None:
-        """Ask Postgres for notices and the intake's sign of life. Raises Unavailable, and keeps what it had."""
+        """Read notices and intake's sign of life. On Unavailable it keeps the last ones."""
         try:
             present, *rows = await self._hosts.ask(SERVICE)
         except asyncpg.PostgresError as error:
-            # A grant that is missing, or a standby that has yet to receive the migration: no reason to answer nobody.
+            # A missing grant, or a standby that has not replicated the migration yet: lookups must go on.
             raise Unavailable("Announced maintenance cannot be read from this database.") from error
         self._as_of = microseconds(present["as_of"])
         self._sign_at = microseconds(present["sign_at"]) if present["sign_at"] else 0
@@ -141,7 +142,7 @@ class ServiceStatus:
         self._notices_at = self._vitals.clock.now()
 
     def look(self) -> View:
-        """Judge anew what is known by now, without asking anybody."""
+        """Recompute the view from what is known now, without I/O."""
         now = self._vitals.clock.now()
         heartbeat = max(self._vitals.feed.at, *(host.beat_at for host in self._hosts.all))
         parts = {
@@ -156,13 +157,13 @@ class ServiceStatus:
 
     @property
     def _has_primary(self) -> bool:
-        """Without it nothing that is shown can be confirmed for long, and an unknown code not at all."""
+        """Without a primary, answers cannot be confirmed for long, and an unknown code not at all."""
         return next(self._hosts.primaries(), None) is not None
 
     def _lookup(self) -> Condition:
         if not self._has_primary:
-            nobody = self._vitals.redis.open and not self._hosts.reachable
-            return Condition(State.LIMITED, Reason.EVERYTHING_AWAY if nobody else Reason.DATABASE_AWAY)
+            no_store = self._vitals.redis.open and not self._hosts.reachable
+            return Condition(State.LIMITED, Reason.EVERYTHING_AWAY if no_store else Reason.DATABASE_AWAY)
         if self._vitals.shedding.level >= Load.UNKNOWN:
             return Condition(State.LIMITED, Reason.OVERLOADED)
         return WORKING
@@ -175,7 +176,7 @@ class ServiceStatus:
         return Condition(State.DOWN, Reason.UNCONFIRMED, heartbeat or None)
 
     def _intake(self, now: int) -> Condition:
-        """Its sign is judged by how far we could have seen one: a standby far behind proves nothing against it."""
+        """Judges the sign against the moment of the read: on a lagging standby an old sign proves nothing."""
         if not self._sign_at:
             return Condition(State.UNKNOWN, Reason.NOT_SEEN)
         if self._as_of - self._sign_at > SILENT_AFTER:
@@ -185,7 +186,7 @@ class ServiceStatus:
         return WORKING
 
     def _dated(self, part: Part, condition: Condition, now: int) -> Condition:
-        """The condition with the moment it began: what is known of that, else when it was first seen here."""
+        """The condition with its start: the known one, else when it was first seen here."""
         state, since = self._since.get(part, (State.WORKING, now))
         if state is not condition.state:
             since = now

@@ -1,8 +1,7 @@
-"""Why does a lookup answer what it answers? What memory, Redis, each standby and the primary hold for one code.
+"""`hoso24 why`: what memory, Redis, each standby and the primary hold for one code, to explain an answer.
 
-Half of it is asked of the lookup itself, through its admin port: its memory, its feed, its breakers. The other half is
-read here, from Redis and from each Postgres host, with the settings a lookup would have. No applicant's data are in any
-of it.
+The lookup process reports its memory, feed and breakers on its admin port. Redis and each PostgreSQL host are read
+directly, with the lookup's settings. None of it contains an applicant's data.
 """
 
 import asyncio
@@ -34,13 +33,13 @@ from ops.observe.redaction import hashes_by
 from ops.stores.redis import Redis
 
 DEADLINE = 3.0
-"""How long any of those asked may take, in seconds: somebody is looking into a fault, and can wait."""
+"""Timeout of each source, in seconds; long, because an operator is looking into a fault."""
 LATE = 2 * SECOND
-"""From this age on a heartbeat is remarked upon, in microseconds."""
+"""Age in microseconds from which a heartbeat is called late."""
 
 
 def process_report(memory: Memory, vitals: Vitals, hosts: Hosts) -> Report:
-    """What a lookup process says of itself and of the code in `?code=`."""
+    """The report of a lookup process on its state and on the code in `?code=`."""
 
     def report(parameters: Mapping[str, str]) -> object:
         code, feed, now = parameters.get("code", ""), vitals.feed, vitals.clock.now()
@@ -80,7 +79,7 @@ def process_report(memory: Memory, vitals: Vitals, hosts: Hosts) -> Report:
 
 
 class Row(NamedTuple):
-    """What one place holds. `as_of` in microseconds, 0 for unknown; `version` None when it could not be asked."""
+    """One source's state. `as_of` in microseconds, 0 for unknown; `version` None when it did not answer."""
 
     where: str
     version: int | None
@@ -91,7 +90,7 @@ class Row(NamedTuple):
 
 @dataclass
 class Findings:
-    """Everything that was found out, ready to be shown."""
+    """All results, ready to be shown."""
 
     code: DossierCode
     now: int
@@ -101,12 +100,11 @@ class Findings:
     stream_at: int
     epochs: Mapping[str, int]
     code_hashes: list[str] = field(default_factory=list)
-    """What stands for the code in the log, under each key known here; none if it takes that of a process that did not
-    answer."""
+    """The code's hashes in the log, one for each known key; empty if only a process that did not answer has one."""
 
 
 async def tell(typed: str, admin: str, settings: LookupSettings, console: Console | None = None) -> bool:
-    """Find out and print one screen. False when the code is none, or nobody could be asked."""
+    """Read all sources and print one screen. False when the text is no code, or no source answered."""
     console = console or Console()
     try:
         code = codes.parse(typed)
@@ -120,7 +118,7 @@ async def tell(typed: str, admin: str, settings: LookupSettings, console: Consol
 
 
 async def find_out(code: DossierCode, admin: str, settings: LookupSettings) -> Findings:
-    """Ask everybody at once; whoever does not answer has a row that says so."""
+    """Read all sources concurrently; a source that does not answer gets a row that says why."""
     clock = DatabaseClock()
     hosts = Hosts(settings.pg_url.reveal, clock, size=1, deadline=DEADLINE, pooled=settings.pg_pooled)
     redis = Redis("redis", settings.redis_url.reveal, size=2, deadline=DEADLINE)
@@ -142,7 +140,7 @@ async def find_out(code: DossierCode, admin: str, settings: LookupSettings) -> F
 
 
 def show(findings: Findings, admin: str) -> Iterator[Any]:
-    """The screen, part by part: a table, the feed, the breakers, and what to make of it."""
+    """The screen, part by part: a table, the feed, the breakers, and advice."""
     table = Table(title=f"Dossier {findings.code.text}", title_justify="left")
     for column in ("where", "version", "as of", "age", "status", "remark"):
         table.add_column(column, justify="right" if column in ("version", "age") else "left", overflow="fold")
@@ -160,7 +158,7 @@ def show(findings: Findings, admin: str) -> Iterator[Any]:
 
 
 def _code_hashes(code: DossierCode, process: Mapping[str, Any] | None, settings: LookupSettings) -> list[str]:
-    """Its own first: a process takes its key when it starts, and the file may have another by now."""
+    """The process's hash first: it read its key at its start, and the file may contain another one now."""
     own = [] if process is None else [str(process["code_hash"])]
     keys = "" if settings.log_hash_key is None else settings.log_hash_key.reveal()
     return list(dict.fromkeys([*own, *hashes_by(keys, canonical(code.text))]))
@@ -209,7 +207,7 @@ async def _ask_redis(cache: Cache, epoch: int, code: DossierCode) -> tuple[Row, 
         return Row("Redis", 0, 0, "", "no copy"), end.last, end.feed_at
     leans = "leans on the feed" if entry.leans else "ages by itself"
     what = "" if entry.version else "“no such dossier”, "
-    row = Row("Redis", entry.version, entry.as_of, _status(entry.body), f"{what}{leans}, dropped in {seconds} s")
+    row = Row("Redis", entry.version, entry.as_of, _status(entry.body), f"{what}{leans}, expires in {seconds} s")
     return row, end.last, end.feed_at
 
 
@@ -223,7 +221,7 @@ def _of_memory(process: Mapping[str, Any] | None, admin: str) -> Row:
     if copy["trusted"]:
         words.append("trusted")
     elif not copy["verified"]:
-        words.append("to be verified before it goes out")
+        words.append("to be verified before it is served")
     if copy["removed"]:
         words.append("removed")
     return Row("memory", copy["version"], copy["as_of"], "", ", ".join(words))
@@ -249,29 +247,29 @@ def _about_process(findings: Findings, process: Mapping[str, Any]) -> Iterator[s
 
 
 def _advice(findings: Findings, admin: str) -> Iterator[str]:
-    """What follows from it, and what to look at next."""
+    """Conclusions from the versions, each with the next step."""
     versions = {row.where: row.version for row in findings.rows if row.version is not None}
     primary = next((row.version for row in findings.rows if row.where.endswith(Role.PRIMARY.value)), None)
     if findings.process is None:
-        yield f"→ Nothing answers at {admin}: name the admin port of the lookup in question with --admin."
+        yield f"→ No lookup answers at {admin}: give the admin port of a running lookup with --admin."
     if len(set(findings.epochs.values())) > 1:
         epochs = ", ".join(f"{who} in {epoch}" for who, epoch in findings.epochs.items())
-        yield f"→ Not everybody is in the same epoch ({epochs}). After a renewal that lasts about a second."
+        yield f"→ The epochs differ ({epochs}). After `hoso24 cache renew` that lasts about a second."
     if primary is None:
-        yield "→ The primary could not be asked: what a copy is worth cannot be told from here."
+        yield "→ The primary could not be asked, so nothing tells which copy is current: run `hoso24 doctor`."
         return
     if primary == 0 and not any(versions.values()):
-        yield "→ No such dossier anywhere: the code is another one, or it was never taken in."
+        yield "→ No such dossier anywhere: compare the code with the receipt; intake has not registered this one."
         return
     ahead = [where for where, version in versions.items() if version > primary]
     if ahead:
         who = ", ".join(ahead)
-        yield f"→ {who} is ahead of the primary: Postgres went back in time. See relay_halted; `hoso24 cache renew`."
+        yield f"→ {who} is ahead of the primary: it was restored. See relay_halted, then run `hoso24 cache renew`."
     for where, version in versions.items():
         if 0 < version < primary:
             yield f"→ {where} has version {version}, the primary {primary}: {_reason(where, findings)}"
     if not ahead and all(version in (0, primary) for version in versions.values()):
-        yield f"→ Everybody who has a copy has version {primary}."
+        yield f"→ All copies have version {primary}."
 
 
 def _reason(where: str, findings: Findings) -> str:
@@ -281,8 +279,8 @@ def _reason(where: str, findings: Findings) -> str:
         late = findings.now - findings.stream_at
         if late > LATE:
             return f"the relay's last heartbeat is {late / SECOND:.0f} s old: is a relay leading? See relay_leader."
-        return "the change is on its way, or its transaction is held back by an older one that is still open."
-    return "replication is behind; look at its lag on the primary (pg_stat_replication)."
+        return "the change is not delivered yet, or its transaction waits for an older one that is still open."
+    return "replication lags; look at pg_stat_replication on the primary."
 
 
 def _status(body: bytes) -> str:

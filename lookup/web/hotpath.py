@@ -191,7 +191,7 @@ class HotPath:
     def _sampled(self, message: RawRequestMessage, connection: EarlyAnswers, began: float) -> bytes | None:
         """Answer a plain lookup sampled for a trace, if its answer is in memory: its trace has one span only.
 
-        Through aiohttp it would cost ten times as much. A lookup that must be loaded goes there and gets its spans there.
+        Through aiohttp it would cost ten times as much. A lookup that must be loaded goes there and gets spans.
         """
         held, given, trace = self._drawn
         at_hand = self._at_hand(message.path[_PREFIX:])
