@@ -95,7 +95,7 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
     shows = frozenset(Shows(word) for word in settings.anonymous_shows)
     answers = Answers(lambda: catalogue.current, shows, settings.public_url)
     hot = HotPath(policy, answers, memory, state, log_share=settings.access_log_share)
-    connection = functools.partial(EarlyAnswers, offer=hot.offer, departures=WritesTogether())
+    connection = functools.partial(EarlyAnswers, offer=hot.offer, writes=WritesTogether())
     app = web.Application(
         middlewares=middlewares(
             "lookup",

@@ -102,7 +102,7 @@ async def test_early_answers_that_are_off_are_told_with_what_is_missing(
 ) -> None:
     (finding,) = await patient.asked("early answers")
     assert finding.verdict is Verdict.OK
-    monkeypatch.setattr(early_answers, "_BOOKS", ("_books_of_tomorrow",))
+    monkeypatch.setattr(early_answers, "_PRIVATE", ("_books_of_tomorrow",))
     (finding,) = await patient.asked("early answers")
     assert finding.verdict is Verdict.WARNING
     assert "_books_of_tomorrow" in finding.found

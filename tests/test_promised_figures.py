@@ -39,7 +39,7 @@ from lookup.web.api import LARGEST_BATCH as DOSSIERS_IN_A_BATCH
 from lookup.web.pages import COOKIE_SECONDS, SOON_DAYS
 from ops.http.access import BAD_LINES, DRAWN_LINES
 from ops.http.bodies import BODY_SECONDS
-from ops.http.connection import DEAF_SECONDS, HEAD_SECONDS
+from ops.http.connection import HEAD_SECONDS, UNREAD_SECONDS
 from ops.http.connection_limit import MOST
 from ops.observe.tracing import DRAWN_TRACES, USUAL_RATIO
 from ops.stores.postgres import NEXT_HOST_AFTER
@@ -138,7 +138,7 @@ LOAD = {
     ),
     "up to a hundred dossiers in one batch of the API": (DOSSIERS_IN_A_BATCH, 100),
     "20 s for a head, 10 s for a body, 60 s for taking answers, 10,000 connections": (
-        (HEAD_SECONDS, BODY_SECONDS, DEAF_SECONDS, MOST),
+        (HEAD_SECONDS, BODY_SECONDS, UNREAD_SECONDS, MOST),
         (20, 10, 60, 10_000),
     ),
     "one trace in a hundred, fifty a second at the most": ((USUAL_RATIO, DRAWN_TRACES), (0.01, 50)),

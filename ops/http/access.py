@@ -1,6 +1,6 @@
-"""Each answered request is counted and timed here, and gets a line in the access log if it is worth one.
+"""Counts and times answered requests, and writes the access log.
 
-A line is written for what failed, is slow or answered 5xx, and for a drawn share of the rest. It holds the route's
+Failed and slow requests, answers with 5xx, and a sampled share of the others get a line. A line contains the route's
 template, never a path: a path of this service names a dossier.
 """
 
@@ -22,30 +22,30 @@ UNMATCHED = "unmatched"
 OTHER_METHOD = "OTHER"
 
 _held_back: ContextVar[list[bool] | None] = ContextVar("held_back", default=None)
-"""Of the request being answered: not empty once its answer has been made to wait on purpose."""
+"""Of the current request: not empty once its answer is held back for a rate."""
 
 NOT_TIMED = frozenset({429, CLIENT_GONE, 503})
-"""Statuses that the latency objective leaves out. Answers held back for a rate are left out too: a milder 429."""
+"""Statuses that the latency objective leaves out. Answers held back for a rate are left out too."""
 
 SLOW = 1.0
-"""From so many seconds on an answer is worth a line whatever the share."""
+"""Seconds from which an answer is logged whatever the share."""
 
 BAD_LINES = 100
-"""Lines a second for bad and slow answers, beyond the share."""
+"""Limit of lines per second for 5xx and slow answers, beyond the share."""
 
 DRAWN_LINES = 50
-"""Lines a second for good and quick answers, unless all are wanted: a line costs as much as two hot lookups."""
+"""Limit of sampled lines per second, unless the share is 1: a line costs as much as two hot lookups."""
 
 _IDS_AT_ONCE = 256
 
 _new_ids: list[str] = []
-"""Made some at a time, which costs a third of making each by itself."""
+"""Made in batches, which costs a third of making them one by one."""
 
 _access = logging.getLogger("hoso24.access")
 
 
 def new_request_id() -> str:
-    """Sixteen hexadecimal digits: to be told apart by, and no secret."""
+    """A new id of sixteen hexadecimal digits: unique, but no secret."""
     try:
         return _new_ids.pop()
     except IndexError:
@@ -67,10 +67,10 @@ def record(
     failure: BaseException | None = None,
     sampled_in: str | None = None,
 ) -> None:
-    """Count one answered request, and write its one line into the access log if it failed, is bad, slow or drawn.
+    """Count one answered request, and write its access log line if it failed, is 5xx, slow or sampled.
 
-    `about` is asked for more fields when there is a line. `failure` is what nobody foresaw, and stands in the line.
-    `sampled_in`: the trace that the request is recorded in. One that is not `timed` took as long as it should.
+    `about` returns more fields and is called only for a line. `failure` is an unexpected exception; the line contains
+    it. `sampled_in`: the trace that records the request. Without `timed` its duration is not counted.
     """
     http_counter(service, method, route, status).inc()
     if timed and status not in NOT_TIMED:
@@ -80,14 +80,14 @@ def record(
 
 
 def held_back_of_request() -> list[bool]:
-    """A list for the request that is answered from here on: empty until its answer is held back on purpose."""
+    """A new list for the current request: empty until its answer is held back for a rate."""
     held_back: list[bool] = []
     _held_back.set(held_back)
     return held_back
 
 
 def note_held_back() -> None:
-    """The answer to the present request waits on purpose: how long it takes says nothing about this service."""
+    """Mark the current request's answer as held back for a rate; its duration is not counted."""
     held_back = _held_back.get()
     if held_back is not None:
         held_back.append(True)
@@ -99,18 +99,18 @@ _drawn_lines = PerSecond(DRAWN_LINES)
 
 
 def draw(log_share: float) -> bool:
-    """Whether a request is one of this share that have a line in the access log though they are good and quick.
+    """Sample a good and quick request for the access log with this share.
 
-    All are where the share is 1; otherwise a second has DRAWN_LINES of them at the most.
+    Always true where the share is 1; otherwise at most DRAWN_LINES times per second.
     """
     return log_share >= 1.0 or (random.random() < log_share and _drawn_lines.take())  # noqa: S311
 
 
 def worth_a_line(status: int, seconds: float, *, drawn: bool, failure: BaseException | None = None) -> bool:
-    """Whether a request is to have a line in the access log: it failed, is bad, slow or drawn.
+    """Whether a request gets a line in the access log: it failed, is 5xx, slow or was `drawn`.
 
-    Of those that are not drawn a second has BAD_LINES at the most, and those that failed as many of their own: where
-    everything is refused, refusing has to be cheap.
+    Failed requests have a limit of BAD_LINES per second, and 5xx and slow ones another: refusing must stay cheap under
+    overload.
     """
     if failure is not None:
         return _failed_lines.take()
@@ -120,7 +120,7 @@ def worth_a_line(status: int, seconds: float, *, drawn: bool, failure: BaseExcep
 def log_access(
     method: str, route: str, status: int, seconds: float, *, failure: BaseException | None = None, **fields: str
 ) -> None:
-    """Write a request's line into the access log. No path: that names somebody's dossier."""
+    """Write a request's line into the access log. No path: it would name a dossier."""
     level = logging.INFO if failure is None else logging.WARNING if status < 500 or status == 503 else logging.ERROR
     if not _access.isEnabledFor(level):
         return
@@ -129,7 +129,7 @@ def log_access(
     _access.log(level, "%s %s %d", method, route, status, extra={**measured, **fields}, exc_info=failure)
 
 
-# `labels` takes a lock and three microseconds each time. The labels are finite, and so are these.
+# `labels` takes a lock and three microseconds each time. The labels are finite, and so is this cache.
 @functools.cache
 def http_counter(service: str, method: str, route: str, status: int) -> Counter:
     return HTTP_REQUESTS.labels(service, method, route, status)

@@ -7,11 +7,11 @@ from aiohttp import hdrs, web
 from ops.errors import Kind, Malformed, Refusal
 
 BODY_SECONDS = 10.0
-"""How long a body may take to arrive."""
+"""Timeout of a body, in seconds."""
 
 
 class BodyTooSlow(Malformed):
-    """The client began a body and did not finish it."""
+    """The client started a body and did not finish it in time."""
 
     code = "body_too_slow"
     title = "The body did not arrive in time."
@@ -19,7 +19,7 @@ class BodyTooSlow(Malformed):
 
 
 class UnsupportedCoding(Refusal):
-    """The body is compressed. A server does not unpack what a stranger has packed."""
+    """The body is compressed. It is not unpacked, because a small body may expand to a huge one."""
 
     kind = Kind.UNSUPPORTED
     code = "unsupported_content_coding"
@@ -29,7 +29,7 @@ class UnsupportedCoding(Refusal):
 
 async def read_body(request: web.BaseRequest) -> bytes:
     """The whole body. Raises UnsupportedCoding for a compressed one, and BodyTooSlow after BODY_SECONDS, also for a
-    chunked body that breaks off in the middle, which aiohttp would wait for until the client leaves."""
+    chunked body that stops in the middle, for which aiohttp would wait until the client disconnects."""
     if request.headers.get(hdrs.CONTENT_ENCODING, "identity").strip().lower() != "identity":
         raise UnsupportedCoding
     try:

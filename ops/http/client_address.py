@@ -1,6 +1,6 @@
-"""Who is asking: the address behind the proxies we trust, as narrow as a rate limit can tell people apart.
+"""The client of a request: its address behind trusted proxies, in the form that rates count by.
 
-An IPv4 address is one client, and so is an IPv6 /64, because whoever has one address of it has them all.
+An IPv4 address is one client, and so is an IPv6 /64, because a site that has one of its addresses has all of them.
 """
 
 import functools
@@ -15,23 +15,23 @@ _UNKNOWN = b""
 
 
 class Clients:
-    """Tells clients apart. `proxies`: the networks of our own proxies; only theirs are X-Forwarded-For and traceparent
-    believed.
+    """Finds the client of a request. `proxies`: the networks of our own proxies; X-Forwarded-For and traceparent are
+    trusted from them only.
 
-    `partners`: networks that no rate applies to. Raises ValueError for a network that is none.
+    `partners`: networks to which no rate applies. Raises ValueError for an invalid network.
     """
 
     def __init__(self, proxies: Iterable[str], partners: Iterable[str] = ()) -> None:
         self._proxies = Networks(proxies)
         self._partners = Networks(partners)
-        # Few proxies ask often, so what they are is remembered; the many citizens' addresses are not.
+        # Few proxies send many requests, so peers are cached; the addresses of citizens are not.
         self._peer = functools.lru_cache(maxsize=1024)(self._look_at_peer)
 
     def client(self, peer: str | None, forwarded: str | None) -> bytes | None:
-        """The client as four or eight bytes, empty for one without an address (a Unix socket); None for a partner.
+        """The client as four or eight bytes, empty without an address (a Unix socket); None for a partner.
 
-        `forwarded` is the whole X-Forwarded-For header. The last address in it that is not a proxy of ours is
-        the client; what stands before that is only a claim.
+        `forwarded` is the whole X-Forwarded-For header. The last address in it that is not one of our proxies is the
+        client; addresses before it are unverified claims.
         """
         address = self._address(peer, forwarded)
         if self._partners.hold(address):
@@ -39,12 +39,12 @@ class Clients:
         return address if len(address) <= 4 else address[:8]
 
     def trusts(self, peer: str | None) -> bool:
-        """Whether what this peer says of others is believed: a proxy of ours, or somebody on a Unix socket."""
+        """Whether this peer's X-Forwarded-For and traceparent are trusted: one of our proxies, or a Unix socket."""
         address, is_proxy = self._peer(peer or "")
         return is_proxy or not address
 
     def _look_at_peer(self, peer: str) -> tuple[bytes, bool]:
-        """Its address, and whether it is a proxy of ours."""
+        """The peer's packed address, and whether it is one of our proxies."""
         address = _packed(peer)
         return address, self._proxies.hold(address)
 
@@ -63,7 +63,7 @@ class Clients:
 
 
 class Networks:
-    """Networks of either family, asked whether they hold an address. Raises ValueError for one that is none."""
+    """A set of IPv4 and IPv6 networks. Raises ValueError for an invalid one."""
 
     def __init__(self, networks: Iterable[str]) -> None:
         parsed = [ipaddress.ip_network(network) for network in networks]
@@ -74,10 +74,10 @@ class Networks:
         self._first_bytes = {
             first for network in parsed for first in range(network[0].packed[0], network[-1].packed[0] + 1)
         }
-        """What an address in any of them can begin with: most addresses that are in none are told by that."""
+        """The possible first bytes of their addresses: excludes most other addresses at once."""
 
     def hold(self, address: bytes) -> bool:
-        """Whether this address (four or sixteen bytes) is in one of them."""
+        """Whether this address (four or sixteen bytes) is in one of the networks."""
         if not address or address[0] not in self._first_bytes:
             return False
         number, length = int.from_bytes(address), len(address)
@@ -85,7 +85,7 @@ class Networks:
 
 
 def _packed(text: str) -> bytes:
-    """The address as four or sixteen bytes; empty for what is none. A port behind it is passed over."""
+    """The address as four or sixteen bytes; empty for any other text. A port after it is ignored."""
     try:
         return socket.inet_pton(socket.AF_INET, text) if ":" not in text else _less_common(text)
     except OSError:

@@ -1,4 +1,4 @@
-"""The connection class: deadlines for heads and for unread answers, a connection limit, problem answers to bad HTTP."""
+"""The connection class: timeouts of heads and unread answers, the connection limit, problem answers to bad HTTP."""
 
 import asyncio
 from typing import Any
@@ -14,40 +14,40 @@ from ops.observe import logs, tracing
 from ops.observe.metrics import CONNECTIONS_CUT
 
 HEAD_SECONDS = 20.0
-"""How long a client may take for its first request's head from the moment it came, for later ones from their start."""
+"""Timeout of a request's head in seconds: from connecting for the first one, from its first byte later."""
 
-DEAF_SECONDS = 60.0
-"""How long answers may wait for a client to take them."""
+UNREAD_SECONDS = 60.0
+"""Seconds after which a connection is closed whose client does not read its answers."""
 
 
 class Protocol(web.RequestHandler):
-    """aiohttp's connection, except that what never reaches a handler is refused in our form too, and that a client
-    cannot have it for nothing: heads have to come in time, answers have to be taken, and the crowd has to have room.
+    """aiohttp's connection with timeouts for heads and unread answers, a connection limit, and problem+json for
+    requests that never reach a handler.
     """
 
-    __slots__ = ("_crowd", "_deaf", "_line", "head_due", "service")
+    __slots__ = ("_limit", "_line", "_unread", "head_due", "service")
 
-    def __init__(self, manager: web.Server, *, service: str, crowd: ConnectionLimit, **options: Any) -> None:
+    def __init__(self, manager: web.Server, *, service: str, limit: ConnectionLimit, **options: Any) -> None:
         super().__init__(manager, loop=asyncio.get_running_loop(), **options)
         self.service = service
         self.head_due: asyncio.TimerHandle | None = None
-        """When the head that is awaited has to be there."""
-        self._crowd = crowd
-        self._deaf: asyncio.TimerHandle | None = None
+        """The timeout of the awaited head."""
+        self._limit = limit
+        self._unread: asyncio.TimerHandle | None = None
         self._line: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._line = transport  # type: ignore[assignment]
-        if self._crowd.enter(self):
+        if self._limit.enter(self):
             self.head_due = self._loop.call_later(HEAD_SECONDS, self.cut, "slow_head")
         else:
             self.force_close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._crowd.leave(self)
+        self._limit.leave(self)
         self.head_came()
-        self._hears()
+        self._reads_again()
         self._line = None
         super().connection_lost(exc)
 
@@ -59,49 +59,49 @@ class Protocol(web.RequestHandler):
         elif data:
             self.head_began()
 
-    # -- clients that cost more than they ask for ------------------------------------------------------------
+    # -- slow and idle clients -------------------------------------------------------------------------------
 
     @property
     def owes(self) -> bool:
-        """Whether the client has said nothing yet, or half of a request."""
+        """Whether the client has sent nothing yet, or only part of a request."""
         return self.head_due is not None
 
     def head_began(self) -> None:
-        """Something came that was no whole request. It may be part of a body, and then somebody is reading that."""
+        """Start the timeout after a partial request. A part of a body does not count: its handler reads it."""
         waiter = self._waiter
         if self.head_due is None and waiter is not None and not waiter.done():
             self.head_due = self._loop.call_later(HEAD_SECONDS, self.cut, "slow_head")
 
     def head_came(self) -> None:
-        """A whole request is there, or nobody waits for one any more."""
+        """Stop the timeout: a whole request has arrived, or the connection is lost."""
         if self.head_due is not None:
             self.head_due.cancel()
             self.head_due = None
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._deaf = self._loop.call_later(DEAF_SECONDS, self.cut, "deaf")
-        self._crowd.deafen(self)
+        self._unread = self._loop.call_later(UNREAD_SECONDS, self.cut, "deaf")
+        self._limit.stopped_reading(self)
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._crowd.hear(self)
-        self._hears()
+        self._limit.reads_again(self)
+        self._reads_again()
 
-    def _hears(self) -> None:
-        if self._deaf is not None:
-            self._deaf.cancel()
-            self._deaf = None
+    def _reads_again(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def cut(self, reason: str) -> None:
-        """Hang up at once, and count it under this reason; what the client has not taken is dropped."""
+        """Close at once, and count it under this reason; unread answers are dropped."""
         CONNECTIONS_CUT.labels(self.service, reason).inc()
         line = self._line
         self.force_close()
         if line is not None:
             line.abort()
 
-    # -- what no handler answers -----------------------------------------------------------------------------
+    # -- requests that reach no handler ----------------------------------------------------------------------
 
     def handle_error(
         self,
@@ -110,16 +110,16 @@ class Protocol(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what the parser refused (400) or what escaped every middleware (500), and hang up.
+        """Answer a request the parser refused (400) or an error outside the middlewares (500), and close.
 
-        `message` quotes the client's bytes and goes nowhere.
+        `message` quotes the client's bytes, so it is not used.
         """
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun already")
-        if status < 500 or logs.request_id.get() is None:  # else it is that of the request before
+        if status < 500 or logs.request_id.get() is None:  # else it is the previous request's
             logs.request_id.set(new_request_id())
             tracing.begin(tracing.of_request(logs.request_id.get() or ""))
-        refusal = Malformed("This is not HTTP as we read it.") if status < 500 else Internal()
+        refusal = Malformed("This is not a valid HTTP/1.1 request.") if status < 500 else Internal()
         failure = exc if status >= 500 else None
         record(self.service, OTHER_METHOD, UNMATCHED, status, seconds=0.0, failure=failure)
         response = problem(request.headers, refusal, status)

@@ -1,8 +1,8 @@
-"""Who is connected to a process: no more than it can bear, and rather those who ask than those who do not.
+"""The connection limit of a process. At the limit, idle connections make room for new ones.
 
-A connection costs a descriptor and some memory even if nobody ever says anything on it, and whoever opens thousands
-pays next to nothing. So there is a most; when it is reached, the one who has owed a request for longest has to go, and
-only where nobody owes one is a newcomer turned away. Of those who do not take their answers a few are borne with.
+A connection costs a descriptor and some memory even when it sends nothing, and opening thousands costs a client
+little. At the limit, the connection that has been open longest without sending a request is closed; if there is none,
+the new connection is refused. Connections whose clients do not read their answers have a limit of their own.
 """
 
 import resource
@@ -12,87 +12,87 @@ from typing import Protocol
 from ops.observe.metrics import CONNECTIONS, CONNECTIONS_CUT
 
 MOST = 10_000
-"""Connections of one process, unless its settings say otherwise."""
-MOST_DEAF = 256
-"""Connections with more answers unread than the system keeps for them; each may hold a quarter of a megabyte."""
+"""The default connection limit of a process."""
+MOST_UNREAD = 256
+"""Limit of connections whose unread answers overflow the system's buffer; each may hold 256 kB."""
 SPARE = 512
-"""Descriptors left for everything else: pools, files, and those who are just being hung up on."""
+"""Descriptors reserved for pools, files, and connections being closed."""
 
 
-class Guest(Protocol):
-    """A connection, as the crowd sees it."""
+class LimitedConnection(Protocol):
+    """What ConnectionLimit needs of a connection."""
 
     @property
     def owes(self) -> bool:
-        """Whether its client has said nothing yet, or half of a request."""
+        """Whether its client has sent nothing yet, or only part of a request."""
         ...
 
     def cut(self, reason: str) -> None:
-        """Hang up at once, and count it under this reason."""
+        """Close at once, and count it under this reason."""
         ...
 
 
 class ConnectionLimit:
-    """The connections of one public port."""
+    """The connections of one public port, at most `most` of them."""
 
     def __init__(self, service: str, most: int = MOST) -> None:
         self._service = service
         self._most = within_descriptors(most)
-        self._inside: set[Guest] = set()
-        self._newcomers: OrderedDict[Guest, None] = OrderedDict()
-        """In the order in which they came; who has asked for something is taken out when it is looked at."""
-        self._deaf: OrderedDict[Guest, None] = OrderedDict()
+        self._inside: set[LimitedConnection] = set()
+        self._newcomers: OrderedDict[LimitedConnection, None] = OrderedDict()
+        """In order of arrival; those that have sent a request are removed when room is needed."""
+        self._unread: OrderedDict[LimitedConnection, None] = OrderedDict()
         self._gauge = CONNECTIONS.labels(service)
 
     def __len__(self) -> int:
         return len(self._inside)
 
-    def enter(self, guest: Guest) -> bool:
-        """Whether there is room for this one; if need be somebody who owes a request has gone for it."""
+    def enter(self, connection: LimitedConnection) -> bool:
+        """Add a connection. At the limit it closes the oldest one that owes a request, or returns False."""
         if len(self._inside) >= self._most and not self._make_room():
             CONNECTIONS_CUT.labels(self._service, "full").inc()
             return False
-        self._inside.add(guest)
-        self._newcomers[guest] = None
+        self._inside.add(connection)
+        self._newcomers[connection] = None
         self._gauge.inc()
         return True
 
-    def leave(self, guest: Guest) -> None:
-        """It is gone. Safe to call twice, and for one that was turned away."""
-        if guest in self._inside:
-            self._inside.remove(guest)
-            self._newcomers.pop(guest, None)
-            self._deaf.pop(guest, None)
+    def leave(self, connection: LimitedConnection) -> None:
+        """Remove a closed connection. Safe to call twice, and for a refused one."""
+        if connection in self._inside:
+            self._inside.remove(connection)
+            self._newcomers.pop(connection, None)
+            self._unread.pop(connection, None)
             self._gauge.dec()
 
-    def deafen(self, guest: Guest) -> None:
-        """Its client has stopped taking answers; if that are too many now, the first of them is hung up on."""
-        self._deaf[guest] = None
-        if len(self._deaf) > MOST_DEAF:
-            self._deaf.popitem(last=False)[0].cut("deaf")
+    def stopped_reading(self, connection: LimitedConnection) -> None:
+        """Its client has stopped reading answers; above MOST_UNREAD the first of these connections is closed."""
+        self._unread[connection] = None
+        if len(self._unread) > MOST_UNREAD:
+            self._unread.popitem(last=False)[0].cut("deaf")
 
-    def hear(self, guest: Guest) -> None:
-        """Its client takes answers again."""
-        self._deaf.pop(guest, None)
+    def reads_again(self, connection: LimitedConnection) -> None:
+        """Its client reads answers again."""
+        self._unread.pop(connection, None)
 
     def _make_room(self) -> bool:
         while self._newcomers:
-            guest, _ = self._newcomers.popitem(last=False)
-            if guest.owes:
-                guest.cut("silent")
-                self.leave(guest)
+            connection, _ = self._newcomers.popitem(last=False)
+            if connection.owes:
+                connection.cut("silent")
+                self.leave(connection)
                 return True
         return False
 
 
 def within_descriptors(most: int) -> int:
-    """As many of these as this process may have descriptors for, with some to spare."""
+    """`most`, lowered to what this process's limit of descriptors allows beside SPARE."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return most if soft == resource.RLIM_INFINITY else min(most, max(soft - SPARE, soft // 2))
 
 
 def ask_for_descriptors(most: int) -> None:
-    """Raise this process's own limit to what so many connections need, as far as the system lets it."""
+    """Raise this process's soft limit of descriptors to `most` connections and SPARE, as far as allowed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = most + SPARE if hard == resource.RLIM_INFINITY else min(most + SPARE, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -1,14 +1,13 @@
-"""Answers chosen requests straight behind aiohttp's parser, before a task, a Request or a Response exists.
+"""Answers chosen requests right after aiohttp's parser, before a task, a Request or a Response exists.
 
-aiohttp's strict C parser reads every byte as always. Each message it has accepted is offered to an Express, which
-answers it with finished bytes, promises them, or passes; what it passes goes the normal way, and so does everything
-that comes while the normal way is busy on that connection. Answers leave in the order of the requests, whichever way
-each of them went.
+aiohttp's strict C parser reads every byte as usual. Each accepted message is passed to a function, the Offer, which
+returns finished bytes, promises them, or declines. aiohttp handles declined messages, and all messages that arrive
+while it is busy on that connection. Answers are sent in the order of the requests.
 
-Doing this beside aiohttp means keeping its books: each message taken is consumed from the parser's queue, the
-keep-alive clock moves on, a promised answer counts as a request in progress, so that idle connections are told from
-busy ones and a shutdown waits for it. Those books are private attributes of the one minor version of aiohttp that is
-pinned; `missing` names those that are not there, and a service runs without an Express where they are not.
+This has to keep aiohttp's state consistent: each answered message is consumed from the parser's queue, the keep-alive
+timer is reset, and a promised answer counts as a request in progress, so that a shutdown waits for it. That state is in
+private attributes of the pinned minor version of aiohttp; `missing` names absent ones. With any of them absent, a
+service leaves all requests to aiohttp.
 """
 
 import asyncio
@@ -29,24 +28,24 @@ from ops.observe.metrics import HTTP_EARLY_ANSWERS
 
 
 class Later:
-    """The answer of an Express that has none yet, and will hand it to the connection's `fulfil`."""
+    """Returned by an Offer that will pass its answer to the connection's `fulfil` later."""
 
 
 LATER = Later()
 Answer = bytes | Later | None
 Offer = Callable[[RawRequestMessage, "EarlyAnswers"], Answer]
-"""Finished bytes; LATER, whereupon `connection.fulfil` has to be called once; or None for "let it go the normal way".
+"""Returns finished bytes; LATER, after which it must call `connection.fulfil` once; or None to leave it to aiohttp.
 
-It is offered messages without a body only.
+It is called only for messages without a body.
 """
 
 TURNS = 3
-"""Turns of the loop for which aiohttp's task is given time to begin waiting."""
+"""Turns of the loop to wait for aiohttp's task to become idle."""
 
 _Message = tuple[RawRequestMessage, StreamReader]
 _log = logging.getLogger(__name__)
 
-_BOOKS = (
+_PRIVATE = (
     "_buffer_paused",
     "_close",
     "_force_close",
@@ -70,21 +69,21 @@ _BOOKS = (
 
 
 def missing() -> list[str]:
-    """What this module leans on and this aiohttp does not have, by name; empty where early answers are possible."""
+    """The attributes this module needs and this aiohttp lacks; empty where early answers are possible."""
     names = {name for cls in web.RequestHandler.__mro__ for name in getattr(cls, "__slots__", ())}
-    found = sorted(name for name in _BOOKS if name not in names and not hasattr(web.RequestHandler, name))
+    found = sorted(name for name in _PRIVATE if name not in names and not hasattr(web.RequestHandler, name))
     if "self._parser.feed_data(data)" not in inspect.getsource(web.RequestHandler.data_received):
         found.append("data_received calling self._parser.feed_data(data)")
     return found
 
 
 def is_possible(service: str) -> bool:
-    """Whether this service can answer early with this aiohttp; sets its gauge, and logs what is missing if not."""
+    """Whether this aiohttp allows early answers; sets the service's gauge, and logs what is missing if not."""
     absent = missing()
     HTTP_EARLY_ANSWERS.labels(service).set(not absent)
     if absent:
         _log.warning(
-            "Early answers are off: aiohttp %s has no %s; every request goes the normal way",
+            "Early answers are off: aiohttp %s has no %s; aiohttp handles every request",
             aiohttp.__version__,
             ", ".join(absent),
         )
@@ -92,52 +91,52 @@ def is_possible(service: str) -> bool:
 
 
 class EarlyAnswers(Protocol):
-    """A connection whose messages are offered to an Express first."""
+    """A connection whose messages are passed to an Offer first."""
 
-    __slots__ = ("_departures", "_held", "_offer", "_parked", "_promised", "drawn", "peer")
+    __slots__ = ("_held", "_offer", "_parked", "_promised", "_writes", "drawn", "peer")
 
     def __init__(
-        self, manager: web.Server, *, service: str, offer: Offer, departures: WritesTogether, **options: Any
+        self, manager: web.Server, *, service: str, offer: Offer, writes: WritesTogether, **options: Any
     ) -> None:
         super().__init__(manager, service=service, **options)
         self._offer = offer
-        self._departures = departures
+        self._writes = writes
         self._promised = False
         self._parked: asyncio.Future[None] | None = None
         self._held: list[Any] = []
         self._parser: Any = _Tap(self._parser, self)
         self.drawn: RawRequestMessage | None = None
-        """The last message that was passed on because its trace is to be sampled."""
+        """The last message left to aiohttp because it is sampled for a trace."""
         self.peer: str | None = None
-        """The address at the other end."""
+        """The address of the connection's other end; None for a Unix socket."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         peer = transport.get_extra_info("peername")
         self.peer = peer[0] if isinstance(peer, tuple) else None
 
-    data_received = web.RequestHandler.data_received  # what came, the tap tells
+    data_received = web.RequestHandler.data_received  # the _Tap keeps the timeout of heads
 
     @property
     def waits(self) -> bool:
-        """Whether an answer is promised and not there yet."""
+        """Whether a promised answer is pending."""
         return self._promised
 
     @property
     def holds(self) -> bool:
-        """Whether messages are kept back for a turn of the loop."""
+        """Whether messages are held for a turn of the loop."""
         return bool(self._held)
 
     # -- messages --------------------------------------------------------------------------------------------
 
     def take(self, messages: Sequence[Any]) -> Sequence[Any]:
-        """Answer as many of these, the first first, as the Express takes; what is returned goes on the normal way."""
+        """Answer these in order as far as the Offer accepts them; returns the rest, which aiohttp handles."""
         if self._held:
             self._held.extend(messages)
             return ()
         waiter = self._waiter
         if waiter is None and not (self._promised or self._messages or self._request_in_progress or self._force_close):
-            # aiohttp's task is about to wait, at the beginning of a connection or after an answer, or to hang up.
+            # aiohttp's task is about to become idle, on a new connection or after an answer, or to close.
             self._held.extend(messages)
             self._loop.call_soon(self._look_again, TURNS)
             return ()
@@ -172,33 +171,33 @@ class EarlyAnswers(Protocol):
         self._go_on()
 
     def hold(self) -> None:
-        """Read no further until what has gathered is worked off."""
+        """Pause reading until the queued messages are handled."""
         if not self._buffer_paused:
             self._pause_reading_for_buffer()
 
     def see_off(self) -> None:
-        """Let the answers that are ready leave now."""
-        self._departures.leave()
+        """Send the queued answers now."""
+        self._writes.leave()
 
     def _send(self, answers: bytes) -> None:
         transport = self.transport
         if transport is not None:
-            self._departures.add(transport, answers)
+            self._writes.add(transport, answers)
         close_time = self._loop.time() + self._keepalive_timeout
         self._next_keepalive_close_time = close_time
         if self._keepalive_handle is None:
             self._keepalive_handle = self._loop.call_at(close_time, self._process_keepalive)
 
-    # -- an answer that is promised --------------------------------------------------------------------------
+    # -- promised answers ------------------------------------------------------------------------------------
 
     def _wait(self) -> None:
-        # aiohttp's own task waits for `_waiter`. While it is parked nothing wakes that task, what arrives gathers in
+        # aiohttp's own task waits for `_waiter`. While that is parked the task stays asleep, new messages queue in
         # `_messages` under aiohttp's own limit, and the connection counts as busy.
         self._promised, self._parked, self._waiter = True, self._waiter, None
         self._request_in_progress = True
 
     def fulfil(self, answer: bytes) -> bool:
-        """Send the answer that was promised, and go on. False when nobody is there any more to send it to."""
+        """Send the promised answer, and continue. False when the connection no longer waits for it."""
         if not self._promised:
             return False
         self._promised = False
@@ -207,7 +206,7 @@ class EarlyAnswers(Protocol):
         if self._handler_waiter is not None and not self._handler_waiter.done():
             self._handler_waiter.set_result(None)
         if self._close or self._force_close:
-            # Somebody asked for the end while the answer was on its way: it was the last one.
+            # Closing was requested while the answer was pending: it was the last one.
             self.force_close()
         else:
             self._unpark()
@@ -220,9 +219,9 @@ class EarlyAnswers(Protocol):
             self._waiter, self._parked = self._parked, None
 
     def _go_on(self) -> None:
-        """Take what has gathered meanwhile, and leave the rest to aiohttp."""
+        """Answer the messages queued meanwhile, and leave the rest to aiohttp."""
         if self.transport is None or self.transport.is_closing():
-            return  # its loss is about to be told, and aiohttp's task must not wake before that
+            return  # connection_lost is about to be called, and aiohttp's task must not wake before that
         if self._messages and self._waiter is not None and not self._paused:
             gathered = list(self._messages)
             self._messages.clear()
@@ -235,14 +234,14 @@ class EarlyAnswers(Protocol):
     # -- the end ---------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Answer what was promised, and nothing after that."""
+        """Close after the promised answer, or at once without one."""
         if not self._promised:
             super().close()
         self._close = True
 
     def force_close(self) -> None:
-        """Hang up now."""
-        self._departures.leave()
+        """Close now; queued answers are sent first."""
+        self._writes.leave()
         if self._promised:
             self._promised = False
             self._request_in_progress = False
@@ -252,7 +251,7 @@ class EarlyAnswers(Protocol):
 
 
 class _Tap:
-    """The parser, with every message it has accepted offered to the Express on its way to aiohttp."""
+    """The parser, with every accepted message offered to EarlyAnswers before aiohttp gets it."""
 
     __slots__ = ("_parser", "_protocol", "feed_eof", "message_consumed", "pause_reading", "set_upgraded")
 
@@ -265,7 +264,7 @@ class _Tap:
         self.set_upgraded = parser.set_upgraded
 
     def feed_data(self, data: bytes) -> tuple[Sequence[_Message], bool, bytes]:
-        """What aiohttp is to do itself; raises what the parser raises."""
+        """The messages left to aiohttp, as from the parser; raises what the parser raises."""
         protocol = self._protocol
         while True:
             messages, upgraded, tail = self._parser.feed_data(data)
@@ -280,10 +279,10 @@ class _Tap:
             rest = protocol.take(messages)
             if len(messages) < QUEUE:
                 return rest, upgraded, tail
-            # A full queue makes the parser stop in the middle of what it was given, until it is asked to go on: by us
-            # now, or by aiohttp once it has worked off what is left, which it does for a connection it has paused.
+            # A full queue stops the parser in the middle of its input until it is called again: by us now, or by
+            # aiohttp once it has handled the rest, which it does for a paused connection.
             if rest or protocol.waits or protocol.holds:
                 protocol.hold()
                 return rest, upgraded, tail
-            protocol.see_off()  # what leaves may fill the transport, which then pauses us
+            protocol.see_off()  # writing may fill the transport, which then pauses us
             data = b""

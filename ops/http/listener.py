@@ -1,7 +1,7 @@
-"""Lets everybody in who is at the door, in one turn of the loop.
+"""Accepts all waiting connections in one turn of the loop.
 
-uvloop accepts one connection per turn. That is little where thousands arrive at once (a line came back, a push message
-went out) and every turn also answers hundreds of requests: the last would wait for seconds only to be let in.
+uvloop accepts one connection per turn. When thousands connect at once (after a network outage or a push message), each
+turn also answers hundreds of requests, so the last connection would wait seconds to be accepted.
 """
 
 import asyncio
@@ -11,16 +11,16 @@ import socket
 from collections.abc import Callable
 
 AT_ONCE = 256
-"""Connections accepted in one turn, at the most."""
+"""Limit of connections accepted in one turn."""
 PAUSE = 0.5
-"""Seconds until the next attempt when the process has no file descriptor left for another connection."""
+"""Seconds until the next attempt when the process has no file descriptor left."""
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 _log = logging.getLogger(__name__)
 
 
 class Listener:
-    """Listening sockets whose connections become protocols made by `connect`, until `close`."""
+    """Listening sockets; each accepted connection gets a protocol from `connect`, until `close`."""
 
     def __init__(self, connect: Callable[[], asyncio.Protocol]) -> None:
         self._connect = connect
@@ -30,7 +30,7 @@ class Listener:
         self.sockets: list[socket.socket] = []
 
     async def open(self, host: str, port: int, *, backlog: int, reuse_port: bool = False) -> None:
-        """Listen on every address of this host; port 0 takes a free one. Raises OSError, with all closed again."""
+        """Listen on every address of this host; port 0 takes a free one. On OSError all are closed again."""
         found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         try:
             for family, address in dict.fromkeys((family, address) for family, *_, address in found):
@@ -42,7 +42,7 @@ class Listener:
             self._loop.add_reader(listening, self._accept, listening)
 
     def close(self) -> None:
-        """Listen no more. Connections that were accepted are left alone."""
+        """Stop listening. Accepted connections stay open."""
         for pause in self._pauses.values():
             pause.cancel()
         self._pauses.clear()
@@ -60,7 +60,7 @@ class Listener:
             except OSError as error:
                 if error.errno not in _EXHAUSTED:
                     raise
-                _log.error("No further connection can be accepted: %s.", error.strerror)
+                _log.error("Cannot accept connections; next attempt in %g s: %s", PAUSE, error.strerror)
                 self._loop.remove_reader(listening)
                 self._pauses[listening] = self._loop.call_later(PAUSE, self._resume, listening)
                 return
@@ -77,11 +77,11 @@ class Listener:
         try:
             await self._loop.connect_accepted_socket(self._connect, connection)
         except OSError:
-            connection.close()  # it had left already
+            connection.close()  # the client had disconnected already
 
 
 def _listening(family: int, address: object, backlog: int, *, reuse_port: bool) -> socket.socket:
-    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # told, or asyncio sets no TCP_NODELAY
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named, or asyncio sets no TCP_NODELAY
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuse_port:

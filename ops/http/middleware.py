@@ -1,7 +1,7 @@
-"""What every request passes through: its id, then counting, then the translation of exceptions into answers.
+"""The middlewares of every request: its id, then counting, then turning exceptions into answers.
 
-The order matters. The innermost one turns everything that was raised into an answer, aiohttp's own
-404 and 405 included, so that the outer ones see the status the client sees.
+The order matters. The innermost one turns every exception into an answer, aiohttp's own 404 and 405 included, so that
+the outer ones see the status the client sees.
 """
 
 import asyncio
@@ -25,27 +25,27 @@ from ops.observe.redaction import asking
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Render = Callable[[web.Request, Refusal], web.StreamResponse | None]
 Trust = Callable[[str | None], bool]
-"""Whether the peer with this address is a proxy of ours; None for one that has no address."""
+"""Whether the peer with this address is one of our proxies; the address is None for a Unix socket."""
 Subjects = Mapping[str, Callable[[str], str]]
-"""Name of a variable part of paths → from what stands there to the hash that may stand in a log line."""
+"""Name of a variable part of paths → function from its text to the hash for log lines."""
 
 NO_SUBJECTS: Subjects = {}
 
 
-_IN_OUR_WORDS: dict[int, type[Refusal]] = {404: NoSuchPath, 405: MethodNotAllowed, 413: TooLarge}
+_REFUSALS: dict[int, type[Refusal]] = {404: NoSuchPath, 405: MethodNotAllowed, 413: TooLarge}
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 CONTENT_SECURITY_POLICY = "default-src 'none'; frame-ancestors 'none'"
-"""Of an answer that is no page: a browser that shows it all the same loads nothing for it, and in nobody's frame."""
+"""For answers that are no pages: a browser that shows one loads nothing for it, and no site can frame it."""
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _REQUEST_ID = "X-Request-Id"
 
 
 _FAILURE = web.RequestKey("failure", BaseException)
-"""Under which a request holds the exception that nobody foresaw."""
+"""Holds a request's unexpected exception."""
 
 
-def nobody(_: str | None) -> bool:
-    """No peer is trusted."""
+def no_trust(_: str | None) -> bool:
+    """Trusts no peer."""
     return False
 
 
@@ -54,21 +54,21 @@ def middlewares(
     *,
     render: Render | None = None,
     log_share: float = 1.0,
-    trusts: Trust = nobody,
+    trusts: Trust = no_trust,
     subjects: Subjects = NO_SUBJECTS,
 ) -> list[Any]:
     """The chain for `web.Application(middlewares=…)`, outermost first.
 
-    `log_share`: of the good and quick answers, how many get a line in the access log, from 0 to 1. `trusts`: whether
-    the peer with this address is a proxy of ours, whose traceparent is believed. `subjects`: of the variable parts of
-    paths, by name, those that lines say a hash of (`code` becomes `code_hash`), and how to find it.
+    `log_share`: the share of good and quick answers that get a line in the access log, from 0 to 1. `trusts`: whether
+    the peer with this address is one of our proxies, whose traceparent is trusted. `subjects`: variable parts of paths
+    that log lines contain as a hash (`code` becomes `code_hash`), each with its hash function.
     """
     return [identify, observe(service, log_share, trusts, subjects), problems(render)]
 
 
 @web.middleware
 async def identify(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Give the request an id, the caller's if that is sane, and put it on the answer and all log lines."""
+    """Give the request an id, the caller's if it is well-formed, and add it to the answer and all log lines."""
     given = request.headers.get(_REQUEST_ID, "")
     identified = identity(given)
     request_id.set(identified)
@@ -87,15 +87,15 @@ async def identify(request: web.Request, handler: Handler) -> web.StreamResponse
 
 
 def identity(given: str) -> str:
-    """The request's id: the one its caller gave, if that is sane, or a new one."""
+    """The request's id: the caller's, if it is well-formed, or a new one."""
     return given if given and _SANE_ID.fullmatch(given) else new_request_id()
 
 
 def dress(response: web.StreamResponse) -> None:
-    """Put on the headers that every answer carries. Doing it twice does no harm.
+    """Add the headers that every answer has. Safe to call twice.
 
-    Nothing may be kept unless whoever made the answer says so. Strict-Transport-Security is not among them: it speaks
-    for a whole domain and for its TLS, so it is for the edge to send.
+    Caching is forbidden unless the handler allows it. Strict-Transport-Security is left to the edge, because it is
+    about the whole domain and its TLS.
     """
     headers = response.headers
     headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
@@ -103,11 +103,11 @@ def dress(response: web.StreamResponse) -> None:
     headers.setdefault("X-Content-Type-Options", "nosniff")
     headers.setdefault("Referrer-Policy", "no-referrer")
     headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
-    headers[hdrs.SERVER] = "hoso24"  # aiohttp would tell its version and Python's
+    headers[hdrs.SERVER] = "hoso24"  # aiohttp would disclose its version and Python's
 
 
-def observe(service: str, log_share: float = 1.0, trusts: Trust = nobody, subjects: Subjects = NO_SUBJECTS) -> Any:
-    """Count, time, log and trace each request under its route's template."""
+def observe(service: str, log_share: float = 1.0, trusts: Trust = no_trust, subjects: Subjects = NO_SUBJECTS) -> Any:
+    """A middleware that counts, times, logs and traces each request under its route's template."""
     in_flight = HTTP_IN_FLIGHT.labels(service)
 
     @web.middleware
@@ -127,7 +127,7 @@ def observe(service: str, log_share: float = 1.0, trusts: Trust = nobody, subjec
                 status = answer.status
                 raise
             except asyncio.CancelledError:
-                # We never cancel for a client that left: this request outlived the grace of a shutdown.
+                # A client that disconnects cancels nothing here: this request outlived the grace period of a shutdown.
                 status = 503
                 raise
             except ConnectionError:
@@ -153,7 +153,7 @@ def observe(service: str, log_share: float = 1.0, trusts: Trust = nobody, subjec
 
 
 def _traced(request: web.Request, method: str, route: str | None, trusts: Trust) -> AbstractContextManager[Span]:
-    """The request's span, if it is sampled; whoever is no proxy of ours cannot say that it is."""
+    """The request's span, if it is sampled; only our proxies can ask for that."""
     traceparent = request.headers.get(tracing.TRACEPARENT)
     if traceparent is not None and not trusts(request.remote):
         traceparent = None
@@ -176,9 +176,9 @@ def _template(request: web.Request) -> str | None:
 
 
 def problems(render: Render | None = None) -> Any:
-    """Turn what a handler raises into an answer: RFC 9457, or what `render` makes of the refusal.
+    """A middleware that turns exceptions into answers: problem+json (RFC 9457), or what `render` returns.
 
-    Redirects pass. What nobody foresaw is logged in full and answered with the request id alone.
+    Redirects pass. An unexpected exception is logged in full and answered with the request id only.
     """
 
     @web.middleware
@@ -188,27 +188,27 @@ def problems(render: Render | None = None) -> Any:
         except Exception as error:
             if isinstance(error, web.HTTPException) and error.status < 400:
                 raise
-            # No variable here holds it: that would be a cycle of traceback and frame each time somebody is refused.
+            # No variable here holds the error: each refusal would create a cycle of traceback and frame.
             if request.writer.output_size > 0:
                 _understood(request, error)
-                # A second head in the middle of a body would pass for content. Cutting the connection is
-                # the one way left to tell the client that this answer is not whole.
-                raise ConnectionAbortedError("failed after the answer had begun") from error
+                # A second head in the middle of a body would be taken for content. Closing the connection is the
+                # only way left to show the client that this answer is incomplete.
+                raise ConnectionAbortedError("the handler failed after it had started its answer") from error
             return _answer(request, error, render)
 
     return answer_problems
 
 
 def _understood(request: web.Request, error: Exception) -> Refusal:
-    """The refusal that an exception amounts to; Internal for what is none of ours, which the request's line tells."""
+    """The refusal for an exception; Internal for an unexpected one, which the request's log line contains."""
     if isinstance(error, Refusal):
         return error
     if isinstance(error, web.HTTPException) and error.status < 500:
-        return _IN_OUR_WORDS.get(error.status, Malformed)()
+        return _REFUSALS.get(error.status, Malformed)()
     if isinstance(error, web.RequestPayloadError):
         return Malformed("The body cannot be read.")
     if isinstance(error, ConnectionError) and request.transport is None:
-        return Malformed("The client has left.")  # nobody will read it, and it is counted as 499
+        return Malformed("The client has left.")  # never sent; counted as 499
     if isinstance(error, TimeoutError | web.HTTPServiceUnavailable):
         request[_FAILURE] = error
         return Unavailable()
@@ -220,7 +220,7 @@ def _answer(request: web.Request, error: Exception, render: Render | None) -> we
     refusal = _understood(request, error)
     response = _rendered(request, refusal, render)
     if isinstance(error, web.HTTPException):
-        # aiohttp knows finer statuses than our table, and headers such as Allow.
+        # aiohttp has finer statuses than HTTP_STATUS, and headers such as Allow.
         response = response or problem(request.headers, refusal, error.status)
         kept = {k: v for k, v in error.headers.items() if k not in (hdrs.CONTENT_TYPE, hdrs.CONTENT_LENGTH)}
         response.headers.update(kept)

@@ -1,7 +1,7 @@
-"""Alive, ready and healthy: three promises, answered from a thread and an event loop of their own.
+"""The admin port: liveness, readiness, health, metrics and reports, on a thread and an event loop of its own.
 
-A probe that waits behind the traffic fails exactly when the process is busiest, and gets it restarted
-then. So the admin port shares nothing with the main loop but one State.
+A probe that queues behind the traffic fails when the process is busiest, which would then be restarted. So the admin
+port shares only a State with the main loop.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from ops.settings import masked
 
 Check = Callable[[], Awaitable[object]]
 Report = Callable[[Mapping[str, str]], object]
-"""What a process says of itself when somebody asks: from the query's parameters to something JSON can hold."""
+"""A report of a process on itself: from the query's parameters to a JSON-encodable object."""
 
 STUCK_AFTER = 30.0
 CHECKS_DEADLINE = 1.0
@@ -29,12 +29,12 @@ TICK = 0.05
 
 _LAGS_KEPT = round(15.0 / TICK)
 _STANDING = 4
-"""Late turns in a row before lookups are refused. One late turn is a hiccup; as in CoDel, the minimum counts."""
+"""Turns over which the minimum lateness counts, as in CoDel: a single late turn refuses no lookup."""
 _json = msgspec.json.Encoder(enc_hook=str).encode
 
 
 class State:
-    """What the probes say of this process. Written by the main loop, read by any thread."""
+    """The state of this process for the probes. Written by the main loop, read by any thread."""
 
     def __init__(self) -> None:
         self.started = False
@@ -54,13 +54,13 @@ class State:
 
     @property
     def worst_lag(self) -> float:
-        """The worst lateness within the last 15 seconds; a loop that is stuck now is late already."""
+        """The worst lateness within the last 15 seconds, including the current turn's."""
         return max(0.0, self._overdue, *(lateness for _, lateness in self._turns))
 
     def late_since(self, moment: float) -> float:
-        """The worst lateness of a turn that ended after this moment (monotonic), the present one included.
+        """The worst lateness, in seconds, of a turn that ended after this moment (monotonic), or of the current one.
 
-        Somebody who has waited since then may have waited for this process and for nobody else.
+        A call that waited since then may have waited for this process and not for its server.
         """
         worst = max(0.0, self._overdue)
         for ended, lateness in reversed(self._turns):
@@ -71,19 +71,19 @@ class State:
 
     @property
     def standing_lag(self) -> float:
-        """How late the main loop has been at the least for the last few turns: a queue that stands, not a hiccup."""
+        """The minimum lateness of the last _STANDING turns, in seconds: above 0 for a standing queue only."""
         last = [lateness for _, lateness in self._turns[-_STANDING:]]
         return min(last) if len(last) == _STANDING else 0.0
 
     def turned(self, lateness: float) -> None:
-        """Note that the main loop has come round once more."""
+        """Record a turn of the main loop and its lateness, in seconds."""
         self.lag = lateness
         self.last_turn = time.monotonic()
         self._lags.append((self.last_turn, lateness))
 
     @property
     def _turns(self) -> list[tuple[float, float]]:
-        # Copied at one go: whoever goes through it turn by turn may find that the main loop has added one meanwhile.
+        # Copied atomically: the main loop may append while another thread iterates.
         return list(self._lags)
 
     @property
@@ -92,8 +92,8 @@ class State:
 
 
 async def tick(state: State) -> None:
-    """Run on the main loop for as long as that lives: measure how late it is twenty times a second, and whoever asks
-    for its metrics is told what it has under way.
+    """Run on the main loop until it ends: measure its lateness twenty times a second, and provide the metrics of its
+    lateness and tasks.
     """
     loop = asyncio.get_running_loop()
     metrics.LOOP_LAG.set_function(lambda: state.worst_lag)
@@ -105,9 +105,9 @@ async def tick(state: State) -> None:
 
 
 class Admin:
-    """The admin port of a process. Made on the main loop, which it watches from its own thread until stopped.
+    """The admin port of a process. Created on the main loop, which it watches from its own thread until stopped.
 
-    `checks` and `reports` may be set later, when there is something to check and to tell.
+    `checks` and `reports` may be set later.
     """
 
     def __init__(self, service: str, state: State) -> None:
@@ -124,11 +124,11 @@ class Admin:
         self._thread.start()
 
     async def listen(self, host: str, port: int) -> None:
-        """Begin to answer. Raises OSError if the port cannot be had."""
+        """Start listening. Raises OSError if the port is not available."""
         await self._elsewhere(self._listen(host, port))
 
     async def stop(self) -> None:
-        """Stop answering, and end the thread."""
+        """Stop listening, and end the thread."""
         self._ticker.cancel()
         await self._elsewhere(self._runner.cleanup())
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -160,11 +160,11 @@ class Admin:
         return application
 
     async def _livez(self, _: web.Request) -> web.Response:
-        # Draining is not dying: a restart now would lose the requests that the drain is there to save.
+        # True while draining: a restart now would lose the requests that the drain is for.
         return _verdict(not self._state.stuck, "stuck")
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        # Postgres and Redis are no part of this: cached answers are worth having while both are away.
+        # Independent of PostgreSQL and Redis: the process serves cached answers while both are unreachable.
         return _verdict(self._state.ready, "draining" if self._state.draining else "starting")
 
     async def _startupz(self, _: web.Request) -> web.Response:
@@ -198,7 +198,7 @@ class Admin:
         return web.Response(body=_json(report), content_type="application/json", status=status)
 
     async def _examine(self) -> dict[str, dict[str, object]]:
-        """Every check at once, on the main loop where the connections live, under one deadline."""
+        """Run all checks concurrently, on the main loop that owns the connections, within CHECKS_DEADLINE."""
         tasks = {name: asyncio.create_task(self._ask(check)) for name, check in self.checks.items()}
         if tasks:
             await asyncio.wait(tasks.values(), timeout=CHECKS_DEADLINE)

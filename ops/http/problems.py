@@ -1,6 +1,6 @@
 """Refusals as application/problem+json (RFC 9457), in Vietnamese or English.
 
-`HTTP_STATUS` maps each kind of refusal to its status, and is the only place that does.
+Only `HTTP_STATUS` maps kinds of refusals to statuses.
 """
 
 from collections.abc import Mapping
@@ -31,17 +31,17 @@ _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
 def completed(response: web.StreamResponse, refusal: Refusal) -> web.StreamResponse:
-    """A refusal's answer with the headers that go with its kind."""
+    """Adds the headers of a refusal's kind to its answer, and returns it."""
     response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
     if refusal.retry_after is not None:
         response.headers[hdrs.RETRY_AFTER] = str(refusal.retry_after)
     if refusal.kind is Kind.UNAUTHENTICATED:
-        response.headers.setdefault(hdrs.WWW_AUTHENTICATE, "Bearer")  # RFC 9110 wants one with every 401
+        response.headers.setdefault(hdrs.WWW_AUTHENTICATE, "Bearer")  # RFC 9110 requires it with every 401
     return response
 
 
 def problem(asked: Mapping[str, str], refusal: Refusal, status: int | None = None) -> web.Response:
-    """The refusal as application/problem+json, in the language the client prefers. `asked`: the request's headers."""
+    """The refusal as application/problem+json, in the language that `asked`, the request's headers, prefers."""
     vietnamese = prefers_vietnamese(asked.get(hdrs.ACCEPT_LANGUAGE, ""))
     status = status or HTTP_STATUS[refusal.kind]
     document: dict[str, object] = {
@@ -63,7 +63,7 @@ def problem(asked: Mapping[str, str], refusal: Refusal, status: int | None = Non
 
 
 def prefers_vietnamese(accept_language: str) -> bool:
-    """Whether Vietnamese stands before English in an Accept-Language header; no preference is English."""
+    """Whether an Accept-Language header prefers Vietnamese to English; False without a preference."""
     best, vietnamese = 0.0, False
     for part in accept_language.split(","):
         tag, _, parameter = part.partition(";")

@@ -1,7 +1,7 @@
-"""Starts a service, owns its signals, and stops it without losing a request.
+"""Starts a service, handles its signals, and stops it without losing a request.
 
-aiohttp by itself closes its listening sockets the moment it is told to stop, while load balancers go on
-sending for seconds. Here readiness falls first and everything else waits for that to be noticed.
+aiohttp closes its listening sockets as soon as it is stopped, while load balancers keep sending for seconds. Here the
+readiness probe fails first, and the rest of the stop waits until load balancers have noticed.
 """
 
 import asyncio
@@ -31,22 +31,22 @@ from ops.settings import Secret, SettingsError
 T = TypeVar("T")
 
 BACKLOG = 4096
-"""Connections that may wait at the door; the kernel caps it at net.core.somaxconn, which is 4096 by default."""
+"""The listen backlog; the kernel caps it at net.core.somaxconn, which is 4096 by default."""
 COLLECT_AFTER = (10_000, 100, 100)
-"""The garbage collector's thresholds. With the usual ones it took a fifth of the time of a lookup from Postgres.
+"""The garbage collector's thresholds. With the defaults it took a fifth of the time of a lookup from PostgreSQL.
 
-The first bounds how many short-lived objects are cleared away at once, during which no request is answered: 45,000 that
-failures had left took 0.1 s, 0.3 s on a busy machine (a game day without PostgreSQL and Redis, 2026-11-27).
+The first limits the short-lived objects of one collection, during which no request is answered: 45,000 left by failures
+took 0.1 s, 0.3 s on a busy machine (a game day without PostgreSQL and Redis, 2026-11-27).
 """
 GRACE = 20.0
-"""How long running requests may go on once nothing new is accepted, in seconds."""
+"""Seconds for running requests to finish once no new ones are accepted."""
 STOPPING = 10.0
-"""How long main tasks, and then `close`, may take to end, in seconds."""
+"""Timeout of ending the main tasks, and then of `close`, in seconds."""
 
 _CONNECTION: dict[str, Any] = {
     "keepalive_timeout": 75.0,
     "access_log": None,  # the middleware writes it
-    "auto_decompress": False,  # nobody has to send us less than a megabyte compressed, and a bomb is a megabyte, too
+    "auto_decompress": False,  # bodies are at most a megabyte, and a compressed bomb could be as small
     "max_line_size": 4096,
     "max_field_size": 8190,
     "max_headers": 64,
@@ -56,21 +56,20 @@ _log = logging.getLogger(__name__)
 
 
 class CannotListen(Exception):
-    """A port cannot be had; the text says which and why."""
+    """A port is not available; the text says which and why."""
 
 
 async def _nothing() -> None:
-    """What there is to close when nothing is open."""
+    """The default of Running.close."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Running:
-    """A service as its builder hands it over.
+    """A service as its builder returns it.
 
-    `app` is None where there is no public port. `state` is there when the builder had a use for it. `tasks` run on the
-    main loop until they are cancelled; one that ends by itself, with an exception or without, ends the process.
-    `close` is awaited last.
-    `protocol` may replace the connection class by a descendant of Protocol.
+    `app` is None without a public port. `state` is set when the builder uses it. `tasks` run on the main loop until
+    they are cancelled; one that ends by itself, with an exception or without, ends the process. `close` is awaited
+    last. `protocol` may replace the connection class by a subclass of Protocol.
     """
 
     app: web.Application | None = None
@@ -84,7 +83,7 @@ class Running:
 
 @dataclass(eq=False, kw_only=True)
 class Server:
-    """A started service. `failed` is set when one of its main tasks has ended."""
+    """A started service. `failed` is set when one of its main tasks has ended by itself."""
 
     state: State
     failed: asyncio.Event
@@ -101,24 +100,23 @@ class Server:
         return self.public_port
 
     async def stop(self) -> None:
-        """Stop, once however often it is asked for; ends when all is closed."""
+        """Stop; returns when all is closed. Repeated calls wait for the same stop."""
         if self.stopping is None:
             self.stopping = asyncio.create_task(self._stop())
         await asyncio.shield(self.stopping)
 
     async def _stop(self) -> None:
-        """Withdraw readiness, wait for that to be noticed, then stop what started last first.
+        """Withdraw readiness, wait `drain_seconds`, then stop everything in reverse order of starting.
 
-        Idle connections are left alone until the window is over. One that is used within it is closed
-        by its own answer, which races with nothing; closing an idle one would cut off a request that
-        may be on its way just now. Those idle at the end have had the whole window to speak.
+        Idle connections stay open until the drain is over, because a request may be on its way on them. A connection
+        that is used meanwhile is closed by its answer.
         """
         self.state.draining = True
         if self.public_port is not None:
-            _log.info("Draining for %g s.", self.drain_seconds)
+            _log.info("Draining", extra={"seconds": self.drain_seconds})
             await asyncio.sleep(self.drain_seconds)
         await self.takedown.aclose()
-        _log.info("Stopped.")
+        _log.info("Stopped")
 
 
 async def start(
@@ -134,14 +132,14 @@ async def start(
     state: State | None = None,
     admin: Admin | None = None,
 ) -> Server:
-    """Start on the running loop; port 0 takes a free one. Raises CannotListen, with all closed again.
+    """Start on the running loop; port 0 takes a free one. On CannotListen all is closed again.
 
-    `connections`: how many clients may be connected at once, fewer where there are not so many descriptors.
-    An `admin` that is given listens already, and is its owner's to stop.
+    `connections`: the connection limit, lowered where the system allows fewer descriptors. A given `admin` is already
+    listening, and its owner stops it.
     """
     state = state or running.state or State()
     async with contextlib.AsyncExitStack() as stack:
-        # What is pushed first is closed last: the probes answer for as long as anything is left to probe.
+        # Pushed first, closed last: the probes answer until everything else has stopped.
         own_admin = admin is None
         admin = admin or Admin(service, state)
         if own_admin:
@@ -156,8 +154,8 @@ async def start(
         public_port = None
         if running.app is not None:
             runner = await _set_up(stack, running.app, state)
-            crowd = ConnectionLimit(service, connections)
-            connect = functools.partial(running.protocol, runner.server, service=service, crowd=crowd, **_CONNECTION)
+            limit = ConnectionLimit(service, connections)
+            connect = functools.partial(running.protocol, runner.server, service=service, limit=limit, **_CONNECTION)
             public_port = await _open(stack, connect, host, port or 0, reuse_port=reuse_port)
         state.started = True
         return Server(
@@ -186,9 +184,9 @@ def run(
 ) -> None:
     """Run a service until SIGTERM or SIGINT, from the first log line to the last span.
 
-    `log_hash_key` and `conceal` say how the log speaks of what it must not name (ops/observe/redaction.py). The admin
-    port answers before `build` is called. Returns after a clean stop; raises SystemExit(2) for settings or ports that
-    cannot be used, and SystemExit(1) when the service failed.
+    `log_hash_key` and `conceal` configure the log's redaction (ops/observe/redaction.py). The admin port answers before
+    `build` is called. Returns after a clean stop; raises SystemExit(2) for invalid settings or unavailable ports, and
+    SystemExit(1) when the service failed.
     """
     try:
         log_handler = logs.configure(service, log_level, conceal=conceal)
@@ -214,10 +212,10 @@ def run(
     except (CannotListen, SettingsError) as fault:
         code = _complain(str(fault))
     except Exception:
-        _log.exception("The service failed.")
+        _log.exception("The service failed")
         code = 1
     finally:
-        # The loop took its handlers with it; a late signal must not cost the last spans and log lines.
+        # The loop's signal handlers are gone; a late signal must not lose the last spans and log lines.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
         traces.shutdown()
@@ -244,7 +242,7 @@ async def _run(
         if server is None:
             return 0
         _settle_down()
-        _log.info("Ready.", extra={"port": server.public_port, "admin_port": server.admin_port})
+        _log.info("Ready", extra={"port": server.public_port, "admin_port": server.admin_port})
         await _first(stop.wait(), server.failed.wait())
         code = 1 if server.failed.is_set() else 0
         await server.stop()
@@ -252,10 +250,10 @@ async def _run(
 
 
 def _settle_down() -> None:
-    """Keep the garbage collector away from what is here to stay, and from walking large caches again and again.
+    """Exempt long-lived objects from garbage collection, and collect rarely, because walking large caches is slow.
 
-    Nearly everything a request makes is freed by its reference count. What the collector is for are the few cycles that
-    tracebacks leave behind, and those can wait for a while.
+    Reference counting frees nearly every object of a request. The collector is needed only for the few cycles that
+    tracebacks leave, and those can wait.
     """
     gc.collect()
     gc.freeze()
@@ -263,20 +261,20 @@ def _settle_down() -> None:
 
 
 def _complain(sentence: str) -> int:
-    """Tell whoever started this what to correct; a traceback would only hide it."""
+    """Print what the operator has to correct, without a traceback, and return the exit status."""
     print(sentence, file=sys.stderr)
     return 2
 
 
 def _on_signals() -> asyncio.Event:
-    """An event that SIGTERM and SIGINT set. A second signal changes nothing: haste must not lose requests."""
+    """An event that SIGTERM and SIGINT set. A second signal is ignored, so that no request is lost."""
     stop = asyncio.Event()
 
     def asked(number: signal.Signals) -> None:
         if stop.is_set():
-            _log.warning("%s is ignored: stopping already.", number.name)
+            _log.warning("Ignored %s: the process is stopping already", number.name)
         else:
-            _log.info("%s received.", number.name)
+            _log.info("Received %s", number.name)
             stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -286,7 +284,7 @@ def _on_signals() -> asyncio.Event:
 
 async def _set_up(stack: contextlib.AsyncExitStack, app: web.Application, state: State) -> web.AppRunner:
     app.on_response_prepare.append(_dresser(state))
-    # aiohttp waits this long for handlers, and once more after it has broken off the reading of bodies.
+    # aiohttp waits this long for handlers, and once more after it has stopped reading bodies.
     runner = web.AppRunner(app, shutdown_timeout=GRACE / 2)
     stack.push_async_callback(runner.cleanup)
     await runner.setup()
@@ -310,8 +308,8 @@ async def _open(
 def _dresser(state: State) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
     async def dress_and_drain(request: web.Request, response: web.StreamResponse) -> None:
         dress(response)
-        # We speak no other protocol, and of what came in one segment with the wish for one aiohttp drops the rest:
-        # what comes next may begin in the middle of something.
+        # No upgrade is supported, and aiohttp drops the rest of a segment with an Upgrade request: the next bytes
+        # may start in the middle of a message.
         if state.draining or request._message.upgrade:
             response.headers[hdrs.CONNECTION] = "close"
             response.force_close()
@@ -324,7 +322,9 @@ async def _listen(opening: Awaitable[T], host: str, port: int) -> T:
         return await opening
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise CannotListen(f"Port {port} on {host} is taken by another process.") from None
+            raise CannotListen(
+                f"Port {port} on {host} is taken by another process: stop it, or choose another port."
+            ) from None
         raise CannotListen(f"Port {port} on {host} cannot be opened: {error.strerror or error}.") from None
 
 
@@ -335,11 +335,11 @@ def _start_tasks(
         name = getattr(task, "__qualname__", repr(task))
         try:
             await task()
-            _log.error("The main task %s has ended, though it should run until it is cancelled.", name)
+            _log.error("The main task %s has ended, though it should run until it is cancelled", name)
         except Exception:
-            _log.exception("The main task %s failed.", name)
+            _log.exception("The main task %s failed", name)
         finally:
-            failed.set()  # a task may also be cancelled by somebody else than us
+            failed.set()  # also when other code than _cancel cancelled the task
 
     watched = [asyncio.create_task(watch(task)) for task in tasks]
     stack.push_async_callback(_cancel, watched)
@@ -349,22 +349,22 @@ async def _cancel(tasks: Sequence["asyncio.Task[Any]"]) -> None:
     for task in tasks:
         task.cancel()
     if tasks:
-        _, deaf = await asyncio.wait(tasks, timeout=STOPPING)
-        if deaf:
-            _log.error("%d main tasks did not end within %g s of being cancelled.", len(deaf), STOPPING)
+        _, running = await asyncio.wait(tasks, timeout=STOPPING)
+        if running:
+            _log.error("Main tasks did not end within %g s of being cancelled", STOPPING, extra={"tasks": len(running)})
 
 
 async def _close(close: Callable[[], Awaitable[object]]) -> None:
-    """Whatever goes wrong in `close`, the rest of the stop goes on."""
+    """Run `close` within STOPPING seconds; a failure is logged, and the stop continues."""
     try:
         async with asyncio.timeout(STOPPING):
             await close()
     except Exception:
-        _log.exception("Closing failed.")
+        _log.exception("Closing failed")
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
-    """The result of the work; None if a stop is asked for before that, and then the work is cancelled."""
+    """The result of the work; None if `stop` is set first, which cancels the work."""
     task = asyncio.create_task(work)
     await _first(stop.wait(), asyncio.wait([task]))
     if not task.done():
@@ -374,7 +374,7 @@ async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None
 
 
 async def _first(*events: Coroutine[Any, Any, Any]) -> None:
-    """Wait for the first of the events, and no longer for the others."""
+    """Wait for the first of the events, and cancel the others."""
     tasks = [asyncio.create_task(event) for event in events]
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in tasks:

@@ -1,21 +1,20 @@
-"""Lets the answers of one turn of the loop leave together.
+"""Sends the answers of one turn of the loop together.
 
-Every write wakes somebody: the peer where it is on this machine, the network's card and on a virtual machine the host.
-Waking in between computing makes both slow, since each finds the processor's caches full of the other's. With 64
-connections in one turn, answers written together cost a third less than those written one by one, in user time as well
-as in the kernel's.
+Every write interrupts the computation: it wakes a local peer, or the network card and a virtual machine's host, and
+evicts processor caches. With 64 connections in one turn, writing the answers together costs a third less than one by
+one, in user and kernel time.
 """
 
 import asyncio
 
 AT_ONCE = 64
-"""So many leave without waiting for the end of the turn: the first must not wait for the last of thousands."""
+"""Answers after which they are sent before the turn ends, so that the first does not wait for thousands."""
 
 
 class WritesTogether:
-    """Answers that are ready, of all connections of one event loop; in the order in which they were added.
+    """The ready answers of all connections of one event loop, in the order in which they were added.
 
-    An answer leaves before any callback that is scheduled after it was added.
+    An answer is sent before any callback that is scheduled after it was added.
     """
 
     def __init__(self) -> None:
@@ -23,7 +22,7 @@ class WritesTogether:
         self._end_of_turn: asyncio.Handle | None = None
 
     def add(self, transport: asyncio.Transport, answer: bytes) -> None:
-        """Let this leave soon."""
+        """Queue an answer; it is sent at the end of this turn at the latest."""
         if self._end_of_turn is None:
             self._end_of_turn = asyncio.get_running_loop().call_soon(self._turn_ends)
         self._waiting.append((transport, answer))
@@ -31,7 +30,7 @@ class WritesTogether:
             self.leave()
 
     def leave(self) -> None:
-        """Send all that is ready, for who is about to hang up; whoever has hung up already gets nothing."""
+        """Send all queued answers now, as before closing a connection; closed connections are skipped."""
         waiting, self._waiting = self._waiting, []
         for transport, answer in waiting:
             if not transport.is_closing():

@@ -74,14 +74,14 @@ def test_newcomer_is_turned_away_where_everybody_has_asked() -> None:
 
 
 def test_of_those_who_do_not_listen_the_first_goes_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection_limit, "MOST_DEAF", 2)
+    monkeypatch.setattr(connection_limit, "MOST_UNREAD", 2)
     people = ConnectionLimit("guests", 9)
     guests = [Guest(owes=False) for _ in range(4)]
     for guest in guests:
         people.enter(guest)
-        people.deafen(guest)
+        people.stopped_reading(guest)
         if guest is guests[1]:
-            people.hear(guest)
+            people.reads_again(guest)
     assert [guest.cut_for for guest in guests] == ["deaf", "", "", ""]
 
 
@@ -121,7 +121,7 @@ async def body(request: web.Request) -> web.Response:
 
 WAYS: dict[str, Callable[..., Protocol]] = {
     "normal": Protocol,
-    "express": functools.partial(EarlyAnswers, offer=lambda *_: None, departures=WritesTogether()),
+    "express": functools.partial(EarlyAnswers, offer=lambda *_: None, writes=WritesTogether()),
 }
 
 
@@ -251,7 +251,7 @@ async def _is(counted: Callable[[], float], count: float) -> bool:
 
 
 async def test_whoever_does_not_take_answers_is_hung_up_on(way: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "DEAF_SECONDS", 0.3)
+    monkeypatch.setattr(connection, "UNREAD_SECONDS", 0.3)
     deaf = cuts("deaf")
     async with serving(way) as served:
         with Client(served, room=4096) as client:

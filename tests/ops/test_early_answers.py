@@ -111,7 +111,7 @@ async def desk() -> Desk:
 async def serving(desk: Desk) -> AsyncIterator[Server]:
     app = web.Application()
     app.add_routes([web.route("*", "/{kind}/{name}", desk.handle)])
-    running = Running(app=app, protocol=functools.partial(EarlyAnswers, offer=desk.offer, departures=WritesTogether()))
+    running = Running(app=app, protocol=functools.partial(EarlyAnswers, offer=desk.offer, writes=WritesTogether()))
     served = await start(running)
     try:
         yield served
@@ -311,7 +311,7 @@ async def test_client_that_never_reads_stops_being_read(desk: Desk) -> None:
     app = web.Application()
     app.add_routes([web.get("/{kind}/{name}", desk.handle)])
     served = await start(
-        Running(app=app, protocol=functools.partial(EarlyAnswers, offer=offer, departures=WritesTogether()))
+        Running(app=app, protocol=functools.partial(EarlyAnswers, offer=offer, writes=WritesTogether()))
     )
     sock = socket.create_connection(("127.0.0.1", served.port))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -418,11 +418,10 @@ def test_this_aiohttp_is_the_one_it_was_written_for() -> None:
 def test_aiohttp_that_keeps_other_books_is_noticed(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
-    monkeypatch.setattr(early_answers, "_BOOKS", (*early_answers._BOOKS, f"{name}_of_tomorrow"))
+    monkeypatch.setattr(early_answers, "_PRIVATE", (*early_answers._PRIVATE, f"{name}_of_tomorrow"))
     assert early_answers.missing() == [f"{name}_of_tomorrow"]
     assert not early_answers.is_possible("example")
     assert early_answers_of("example") == 0
     assert caplog.messages == [
-        f"Early answers are off: aiohttp {aiohttp.__version__} has no {name}_of_tomorrow; "
-        "every request goes the normal way"
+        f"Early answers are off: aiohttp {aiohttp.__version__} has no {name}_of_tomorrow; aiohttp handles every request"
     ]

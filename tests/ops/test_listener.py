@@ -131,7 +131,7 @@ def test_door_opens_again_after_the_last_descriptor_was_gone(
             clients[0].close()
 
     run(main())
-    assert "No further connection can be accepted" in caplog.text
+    assert "Cannot accept connections" in caplog.text
 
 
 def test_client_that_left_at_the_door_is_nobodys_trouble(run: Callable[[Any], Any]) -> None:

@@ -88,7 +88,7 @@ class Process:
         raise AssertionError(f"no {holding!r} in {self.seen}")
 
     async def ports(self) -> tuple[int, int]:
-        ready = json.loads(await self.line("Ready."))
+        ready = json.loads(await self.line('"Ready"'))
         return ready["port"], ready["admin_port"]
 
     async def end(self) -> tuple[int, str]:
@@ -180,7 +180,7 @@ async def test_drain_loses_no_request() -> None:
     callers = 20
     async with process(drain=5.0) as service, ClientSession() as client:
         port, admin_port = await service.ports()
-        drain_output = asyncio.create_task(service.line("Stopped."))
+        drain_output = asyncio.create_task(service.line('"Stopped"'))
         window_over = asyncio.Event()
         crowd = [Caller(port) for _ in range(callers)]
         asking = [asyncio.create_task(caller.ask_until(window_over)) for caller in crowd]
@@ -200,7 +200,7 @@ async def test_drain_loses_no_request() -> None:
     assert {status for caller in crowd for status in caller.statuses} == {b"200"}
     assert min(caller.reopened for caller in crowd) >= 2
     assert (code, errors) == (0, "")
-    assert [line for line in service.seen if "SIGTERM is ignored" in line]
+    assert [line for line in service.seen if "Ignored SIGTERM" in line]
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", port)
 
@@ -285,7 +285,8 @@ async def test_taken_port_is_told_in_one_sentence(which: str) -> None:
         number = taken.getsockname()[1]
         async with process(**{which: number}) as service:
             code, errors = await service.end()
-    assert (code, errors) == (2, f"Port {number} on 127.0.0.1 is taken by another process.\n")
+    reason = f"Port {number} on 127.0.0.1 is taken by another process: stop it, or choose another port.\n"
+    assert (code, errors) == (2, reason)
 
 
 async def test_signal_while_building_ends_the_process_in_peace() -> None:
@@ -432,7 +433,7 @@ async def test_what_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch, ca
     server = await start(Running(tasks=[be_deaf], close=asyncio.Event().wait))
     async with asyncio.timeout(30):
         await server.stop()
-    assert "1 main tasks did not end" in caplog.text
+    assert "Main tasks did not end" in caplog.text
     assert "Closing failed" in caplog.text
     release.set()
 
@@ -495,7 +496,7 @@ async def test_what_the_parser_refuses_is_a_problem_too(bytes_sent: bytes, caplo
         "title": "The request is malformed.",
         "status": 400,
         "code": "malformed",
-        "detail": "This is not HTTP as we read it.",
+        "detail": "This is not a valid HTTP/1.1 request.",
     }
     assert counted(400) == before + 1
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]

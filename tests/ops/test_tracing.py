@@ -171,7 +171,7 @@ async def test_stranger_says_nothing_about_traces(
     collector: Collector, monkeypatch: pytest.MonkeyPatch, ratio: str
 ) -> None:
     monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", ratio)
-    async with traced(trusts=middleware.nobody) as client:
+    async with traced(trusts=middleware.no_trust) as client:
         await client.get("/dossiers/1", headers=SAMPLED | {"tracestate": "theirs=HUSH"})
         await client.get("/dossiers/1", headers=NOT_SAMPLED)
     servers = [span for span in collector.spans if span.kind == Span.SPAN_KIND_SERVER]
@@ -343,7 +343,7 @@ async def test_hung_collector_does_not_hold_up_the_end(
     began = time.monotonic()
     await asyncio.to_thread(traces.shutdown, 0.2)
     assert time.monotonic() - began < 20
-    assert "did not take the last spans" in caplog.text
+    assert "did not accept the last spans" in caplog.text
     await asked.wait()
     released.set()
     for thread in threading.enumerate():
