@@ -1,1 +1,1 @@
-"""PostgreSQL and Redis as clients see them: URLs, certificates, calls with deadlines and breakers, Sentinels."""
+"""Clients of PostgreSQL and Redis: URLs, certificates, calls with timeouts and breakers, Sentinels."""

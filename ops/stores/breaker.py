@@ -1,4 +1,4 @@
-"""A circuit breaker: a dependency that hangs or refuses costs its deadline once, not once per request."""
+"""A circuit breaker: a dependency that hangs or refuses costs one timeout, not one per request."""
 
 import contextlib
 import time
@@ -11,14 +11,14 @@ from ops.observe.metrics import BREAKER_OPEN
 
 
 class Breaker:
-    """Refuses calls to a dependency after `after` failures in a row, until a call has found it back.
+    """Refuses calls to a dependency after `after` failures in a row, until a probe succeeds.
 
-    Used as `with breaker:` around one call. Only Unavailable counts as a failure, and not when the delay was
-    our own; what the dependency answered, even an error, proves it alive. Refusing raises Unavailable at once.
+    Used as `with breaker:` around one call. Only Unavailable counts as a failure, except OurOwnDelay; any answer of the
+    dependency, even an error, proves it alive. Refusing raises Unavailable at once.
 
-    Who finds out is the one question. With `pause` given, a single ordinary call goes through after so many
-    seconds; without it, only a call made as `with breaker.trial():`, which is never refused. A process that
-    has a pulse lets that find out, so that no citizen pays the deadline of a dependency known to hang.
+    Two ways to probe a failed dependency: with `pause`, one ordinary call is let through after so many seconds; without
+    it, only calls made as `with breaker.trial():`, which are never refused. A process with a pulse probes in that, so
+    that no request waits for a dependency known to hang.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Breaker:
 
     @property
     def open(self) -> bool:
-        """True while calls are refused or a single one is finding out whether they still have to be."""
+        """True while calls are refused, or one probes whether they still have to be."""
         return self._failures >= self._after
 
     def __enter__(self) -> Self:
@@ -42,14 +42,14 @@ class Breaker:
             now = self._monotonic()
             if self._pause is None or now < self._refused_until:
                 raise Unavailable(f"{self.name} did not answer a moment ago.")
-            self._refused_until = now + self._pause  # this caller finds out; the others wait for its result
+            self._refused_until = now + self._pause  # this call probes; the others are refused until its result
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if isinstance(error, OurOwnDelay):
-            return  # the answer may be lying in our own socket
+            return  # the answer may be unread in our own socket
         if isinstance(error, Unavailable):
             self._failures += 1
             if self.open:
@@ -62,7 +62,7 @@ class Breaker:
 
     @contextlib.contextmanager
     def trial(self) -> Iterator[None]:
-        """Around a call that finds out: goes through whatever came before, and counts like any other."""
+        """Around a probe: it is never refused, and its result counts like any other call's."""
         try:
             yield
         except BaseException as error:

@@ -25,10 +25,10 @@ from ops.stores.sentinels import NoPrimaryError
 _log = logging.getLogger(__name__)
 
 Lateness = Callable[[float], float]
-"""How late this process's own loop has been since a moment (monotonic), in seconds: probes.State.late_since."""
+"""Lateness of this process's own loop since a moment (monotonic), in seconds: probes.State.late_since."""
 
 OWN_SHARE = 0.25
-"""From this share of a deadline on, our own lateness is what a timeout is blamed on."""
+"""Share of the timeout from which our own lateness counts as its cause."""
 
 
 @contextlib.contextmanager
@@ -40,9 +40,9 @@ def measured(
     deadline: float,
     lateness: Lateness | None,
 ) -> Iterator[None]:
-    """Time and trace a call, and turn what means "cannot be reached" into Unavailable, counted by reason.
+    """Time and trace a call, and turn exceptions of the classes `away` into Unavailable, counted by reason.
 
-    A timeout while our own loop was late is OurOwnDelay: the answer may have been here all the time.
+    A timeout while our own loop was late is OurOwnDelay: the answer may have arrived unread.
     """
     started = time.perf_counter()
     asked_at = time.monotonic()
@@ -61,7 +61,7 @@ def measured(
         if timed_out and lateness is not None and lateness(asked_at) > OWN_SHARE * deadline:
             failure = "OurOwnDelay"
             _unavailable(name, failure).inc()
-            raise OurOwnDelay(f"{name} was asked by a process that was late itself.") from error
+            raise OurOwnDelay(f"{name} may have answered in time, but this process was too late to read it.") from error
         failure = type(error).__name__
         _unavailable(name, failure).inc()
         reason = reason_of(error)
@@ -74,16 +74,16 @@ def measured(
 
 
 SAY_AGAIN = 60.0
-"""For so many seconds a reason that stands in the log is not repeated, whatever happens in between."""
+"""Seconds for which a logged reason is not repeated."""
 
 _said: dict[tuple[str, str], float] = {}
 
 _troubles: dict[str, float] = {}
-"""Since when, of those dependencies whose trouble stands in the log."""
+"""Dependency → since when (monotonic) it has failed, for those whose failure was logged."""
 
 
 def reason_of(error: BaseException) -> str:
-    """Why a dependency could not be reached, in words for whoever is on call; no password is in them."""
+    """Why a dependency could not be reached, for the operator on call; contains no password."""
     for each in chain(error):
         match each:
             case NoPrimaryError():
@@ -97,14 +97,14 @@ def reason_of(error: BaseException) -> str:
             case ConnectionRefusedError():
                 return "connection refused"
             case FileNotFoundError():
-                return "a file or socket that its URL names is not there"
+                return "a file or socket named in its URL does not exist"
     if isinstance(error, TimeoutError | redis.exceptions.TimeoutError):
         return "no answer in time"
     return f"{type(error).__name__}: {_line(error)}"
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what it came from, the innermost last."""
+    """The error and its causes, the innermost last."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
@@ -115,7 +115,7 @@ def _line(error: BaseException) -> str:
 
 
 def _say_why(name: str, reason: str) -> None:
-    """One line for each reason a minute, however many calls fail."""
+    """Log a reason at most once per SAY_AGAIN seconds, however many calls fail."""
     now = time.monotonic()
     if reason and now - _said.get((name, reason), -SAY_AGAIN) >= SAY_AGAIN:
         if len(_said) > 1000:
@@ -126,10 +126,10 @@ def _say_why(name: str, reason: str) -> None:
 
 
 def _say_it_is_back(name: str) -> None:
-    _log.info("%s is back after %.1f s", name, time.monotonic() - _troubles.pop(name))
+    _log.info("%s is reachable again after %.1f s", name, time.monotonic() - _troubles.pop(name))
 
 
-# `labels` takes a lock each time; the labels are finite, and so are these.
+# `labels` takes a lock each time; the labels are finite, and so are these caches.
 @functools.cache
 def _timer(name: str) -> Histogram:
     return DEPENDENCY_SECONDS.labels(name)

@@ -1,4 +1,4 @@
-"""Until when a TLS server's certificate is valid, asked of the server itself."""
+"""Reads from a TLS server until when its certificate is valid."""
 
 import asyncio
 import contextlib
@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
-"""How a client of Postgres asks for TLS (PostgreSQL's protocol, SSLRequest); the answer is one letter, S for yes."""
+"""PostgreSQL's SSLRequest message, with which a client requests TLS; the reply is one letter, S for yes."""
 
 
 class Certificate(NamedTuple):
-    """What a server showed: until when it is valid, None when that is over already or has not begun."""
+    """A server's certificate: the end of its validity, None when it has expired or is not valid yet."""
 
     ends_at: datetime | None
     fault: str = ""
@@ -20,17 +20,17 @@ class Certificate(NamedTuple):
 
 
 async def certificate(host: str, port: int, *, postgres: bool = False) -> Certificate | None:
-    """The certificate shown at this address, or None when there is no TLS to be had.
+    """The certificate of the server at this address, or None when it offers no TLS.
 
-    Whether it is to be trusted is not asked: the connections of the service do that. Raises OSError when nobody
-    listens there or the handshake fails, and ends only with the caller's deadline when nobody answers.
+    Trust is not verified: the connections of the service do that. Raises OSError when no server listens there or the
+    handshake fails. Has no timeout of its own: the caller sets one.
     """
     unverified = _context()
     unverified.verify_mode = ssl.CERT_NONE
     shown = await _handshake(host, port, unverified, postgres=postgres)
     if shown is None:
         return None
-    # Python tells the dates of verified certificates only, so this very one is what is trusted the second time.
+    # Python gives the dates of verified certificates only, so the second handshake trusts this very one.
     pinned = _context()
     pinned.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     pinned.load_verify_locations(cadata=shown.getpeercert(binary_form=True) or b"")
@@ -51,7 +51,7 @@ def _context() -> ssl.SSLContext:
 
 
 async def _handshake(host: str, port: int, context: ssl.SSLContext, *, postgres: bool) -> ssl.SSLObject | None:
-    """The TLS session, ended already; None when the server declines TLS."""
+    """The TLS session, already closed; None when the server declines TLS."""
     reader, writer = await asyncio.open_connection(host, port)
     session: ssl.SSLObject | None = None
     try:
@@ -61,7 +61,7 @@ async def _handshake(host: str, port: int, context: ssl.SSLContext, *, postgres:
             await writer.start_tls(context, server_hostname=host)
             session = writer.get_extra_info("ssl_object")
     except BaseException:
-        writer.transport.abort()  # closing in good order would wait for a handshake that nobody answers
+        writer.transport.abort()  # a normal close would wait for the unanswered handshake
         raise
     writer.close()
     with contextlib.suppress(OSError):

@@ -1,7 +1,7 @@
-"""Connections to PostgreSQL on which no call outlives its deadline: a pool, or one session of its own.
+"""Connections to PostgreSQL with a timeout for every call: a pool, or a session of its own.
 
-The pool connects when it is first used, so a process starts while PostgreSQL is down, and asks for its URL at every
-connect, so that password, host or certificate authority can change meanwhile. Of several hosts the primary is taken.
+The pool connects at its first use, so a process starts while PostgreSQL is down. It reads its URL at every connect, so
+that password, host or certificate authority can be changed. Of several hosts it uses the primary.
 """
 
 import asyncio
@@ -22,9 +22,9 @@ T = TypeVar("T")
 
 
 NEXT_HOST_AFTER = 0.25
-"""Seconds after which the next of several hosts is tried beside one that has not let us in.
+"""Seconds without an answer after which the next of several hosts is tried too.
 
-asyncpg tries them in turn within one timeout: a first host without power would use all of it.
+asyncpg tries them in turn within one timeout: a first host that is powered off would use all of it.
 """
 
 
@@ -35,14 +35,14 @@ POSTGRES_AWAY = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # what asyncpg makes of a connection that was cut at an awkward moment
+    asyncpg.InternalClientError,  # raised by asyncpg for a connection lost during a handshake
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,  # shut down, starting up, cancelled by a statement timeout
     asyncpg.InsufficientResourcesError,  # disk full, too many connections
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.IdleSessionTimeoutError,
     asyncpg.TransactionTimeoutError,
-    asyncpg.TransactionRollbackError,  # a standby's recovery was in the way of a query, or a deadlock
+    asyncpg.TransactionRollbackError,  # a conflict with a standby's recovery, or a deadlock
     asyncpg.ReadOnlySQLTransactionError,  # it has become a standby
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
@@ -50,18 +50,18 @@ POSTGRES_AWAY = (
 
 
 POOLER_IN_BETWEEN = "a connection pooler is in between: set HOSO24_PG_POOLED=1"
-"""Why a call is Unavailable where a pooler was not said."""
+"""The reason of Unavailable for an undeclared PgBouncer."""
 
 
 class Postgres:
-    """A pool of at most `size` connections to one Postgres, which of several hosts is the primary.
+    """A pool of at most `size` connections to one PostgreSQL host: the URL's only one, or the primary.
 
-    `deadline` (seconds) bounds waiting for a connection and the statement together. `url` is asked anew at every
-    connect; of several, one a line, the first is taken that Postgres lets in. `stateless` promises that no statement
-    leaves anything behind in its session, and saves the round trip that would clear it away after each of them.
+    `deadline` (seconds) limits waiting for a connection and the statement together. `url` is read at every connect; of
+    several, one per line, the first that PostgreSQL accepts is used. `stateless` promises that no statement leaves
+    state in its session, and saves the round trip that would reset it.
 
-    `pooled` says that a PgBouncer in transaction mode is in between: then nothing is kept in the session, prepared
-    statements included. Where there is one and it was not said, every call is Unavailable, and the reason says so.
+    `pooled`: a PgBouncer in transaction mode is in between; then no session state is used, prepared statements
+    included. With an undeclared PgBouncer every call raises Unavailable with the reason POOLER_IN_BETWEEN.
     """
 
     def __init__(
@@ -95,12 +95,12 @@ class Postgres:
     async def connection(
         self, deadline: float | None = None, *, operation: str = ""
     ) -> AsyncIterator[asyncpg.Connection]:
-        """A connection for as long as the block runs, at most `deadline` seconds from now.
+        """A connection for the duration of the block, at most `deadline` seconds from now.
 
-        `operation` is what a trace calls the block: the SQL command where it is a single one.
+        `operation` names the block in a trace: its SQL command, if it is a single one.
 
-        A connection whose block did not end in time, or was cancelled, is thrown away: nobody knows what
-        the server is still doing on it, and asking it to cancel could hang as well.
+        A connection whose block timed out or was cancelled is discarded: its statement may still run, and cancelling
+        that on the server could hang as well.
         """
         pool = await self._opened()
         connection = None
@@ -146,7 +146,7 @@ class Postgres:
         return connection
 
     async def close(self) -> None:
-        """Give every connection up; one that does not answer is cut after a second."""
+        """Close every connection; those still open after a second are aborted."""
         if self._pool is not None:
             try:
                 async with asyncio.timeout(1.0):
@@ -156,18 +156,18 @@ class Postgres:
 
 
 async def _leave(_: asyncpg.Connection) -> None:
-    """A connection goes back into the pool as it is."""
+    """Return a connection to the pool without resetting it."""
 
 
 class BehindPooler(SettingsError):
-    """A URL that has to lead to Postgres itself leads to a connection pooler."""
+    """A URL that must lead to PostgreSQL itself leads to a connection pooler."""
 
 
 async def connect_directly(url: Callable[[], str], **options: Any) -> asyncpg.Connection:
-    """A connection to Postgres itself, for what needs a session of its own: the leader's lock, migrations, COPY.
+    """A connection to PostgreSQL itself, for work that needs a session: the leader's lock, migrations, COPY.
 
-    Of several URLs, one a line, the first is taken that Postgres lets in, and of a URL's hosts the primary. Raises
-    BehindPooler where a pooler is in between, and what asyncpg raises.
+    Of several URLs, one per line, the first that PostgreSQL accepts is used, and of a URL's hosts the primary. Raises
+    BehindPooler when a pooler is in between, and asyncpg's exceptions.
     """
     urls = Urls(url)
     connection = await _let_in(urls, **options)
@@ -175,7 +175,7 @@ async def connect_directly(url: Callable[[], str], **options: Any) -> asyncpg.Co
         connection.terminate()
         role = urlsplit(next(iter(urls))).username
         raise BehindPooler(
-            [f"The URL for {role} leads to a connection pooler. This needs a session of its own: name Postgres itself."]
+            [f"The URL for {role} leads to a connection pooler; it must lead to PostgreSQL itself, for a session."]
         )
     return connection
 
@@ -189,10 +189,10 @@ async def _let_in(urls: Urls, **options: Any) -> asyncpg.Connection:
 
 
 def _forget_the_way(refusal: Exception) -> None:
-    """Have an attempt in vain leave nothing behind.
+    """Drop the tracebacks of a failed attempt.
 
-    Its frames hold the error, whose traceback holds them: a cycle of a hundred objects each time that nobody listens.
-    Those are the garbage collector's, which stops the whole process for as long as it clears away.
+    Its frames hold the error, whose traceback holds the frames: a cycle of a hundred objects for each refused
+    connection. Only the garbage collector frees them, and it stops the whole process meanwhile.
     """
     for each in chain(refusal):
         each.__traceback__ = None
@@ -215,9 +215,9 @@ async def _by_one_of(urls: Urls, **options: Any) -> asyncpg.Connection:
 
 
 async def _to_one_of(hosts: Sequence[str], *, named: bool, **options: Any) -> asyncpg.Connection:
-    """A connection to the only host, or to the primary among several, unless they are `named` otherwise.
+    """A connection to the only host, or to the primary of several, unless the URL says which (`named`).
 
-    asyncpg tries several one after the other, all within one timeout: the first that hangs would take all of it.
+    asyncpg tries several one after the other within one timeout: a first host that hangs would use all of it.
     """
     if len(hosts) == 1:
         return await _to(hosts[0], **options)
@@ -237,7 +237,7 @@ async def _to_one_of(hosts: Sequence[str], *, named: bool, **options: Any) -> as
                 refusals.append(refusal)
     finally:
         _leave_off(trying)
-    # A password that is refused may have been changed, and there may be another URL.
+    # A refused password comes first: it may have been changed, and there may be another URL to try.
     raise min(refusals, key=lambda refusal: not isinstance(refusal, asyncpg.InvalidAuthorizationSpecificationError))
 
 
@@ -250,7 +250,7 @@ async def _to(host: str, **options: Any) -> asyncpg.Connection:
 
 
 def _leave_off(trying: "set[asyncio.Task[asyncpg.Connection]]") -> None:
-    """Nobody wants these any more, not even those that come about all the same."""
+    """Cancel these attempts, and close those that succeed all the same."""
     for task in trying:
         task.add_done_callback(_hang_up)
         task.cancel()
@@ -262,8 +262,8 @@ def _hang_up(task: "asyncio.Task[asyncpg.Connection]") -> None:
 
 
 async def _has_pooler(connection: asyncpg.Connection) -> bool:
-    # Whoever stands in between has made up the process id that it gave at the start. One round trip of the simple
-    # protocol, because a pooler may have parted a prepared statement from its execution.
+    # A pooler invents the process id that it reports at the start. One round trip of the simple protocol, because a
+    # pooler may send a prepared statement and its execution to different sessions.
     told = connection.get_server_pid()
     try:
         return bool(await connection.execute(f"SELECT WHERE pg_backend_pid() = {told:d}") == "SELECT 0")

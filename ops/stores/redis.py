@@ -1,8 +1,8 @@
-"""A client of one Redis or Valkey on which no command outlives its deadline, with or without Sentinels.
+"""A client of one Redis or Valkey with a timeout for every command, with or without Sentinels.
 
-It connects when it is first used, so a process starts while Redis is down, and asks for its URL at every connect, so
-that password, host or certificate authority can change meanwhile. redis-py's own retries are off: with them a stopped
-Redis cost five seconds.
+It connects at its first use, so a process starts while Redis is down. It reads its URL at every connect, so that
+password, host or certificate authority can be changed. redis-py's own retries are off: with them a stopped Redis cost
+five seconds.
 """
 
 import asyncio
@@ -28,8 +28,8 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
-# A replica, out of memory, unable to save, without its replicas, in a long script: alive, and of no use now. For some
-# redis-py has classes and takes the code out of the text; loading and wrong passwords are ConnectionErrors to it.
+# A replica, out of memory, unable to save, without its replicas, in a long script: alive, but refusing commands.
+# redis-py has classes for some and removes the code from their texts; loading and wrong passwords are ConnectionErrors.
 _REFUSES_NOW = (
     redis.exceptions.ReadOnlyError,
     redis.exceptions.OutOfMemoryError,
@@ -37,19 +37,19 @@ _REFUSES_NOW = (
 )
 _REFUSES_NOW_TOO = ("MISCONF", "NOREPLICAS", "BUSY", "UNKILLABLE")
 
-# It has become a replica, or lost its primary: whoever was connected to it has to look for the primary again.
+# It has become a replica, or lost its primary: its clients have to look for the primary again.
 _NO_PRIMARY = (redis.exceptions.ReadOnlyError, redis.exceptions.MasterDownError)
 
 LOOK_EVERY = 1.0
-"""How often the Sentinels are asked, while there are calls, whether the primary is still the same, in seconds."""
+"""Seconds between two questions to the Sentinels for the primary, while there are calls."""
 
 
 class Redis:
     """A client of one Redis or Valkey whose every command ends within `deadline` seconds.
 
-    `url` is asked anew at every connect, see ops/stores/urls.py for its forms. With Sentinels it is a client of whoever
-    they name: they are asked at every connect, and once a second as long as there are calls. When they name another
-    one, and whenever the present one cannot be reached or no longer takes writes, all connections to it are given up.
+    `url` is read at every connect, see ops/stores/urls.py for its forms. With Sentinels it is a client of the primary
+    they name; they are asked at every connect, and once a second while there are calls. When they name another server,
+    or the primary cannot be reached or refuses writes, all connections to it are closed.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Redis:
         self._lateness = lateness
         self._sentinels = Sentinels(deadline)
         self._primary: Place | None = None
-        """Whom the Sentinels named last; None without Sentinels."""
+        """The primary that the Sentinels named last; None without Sentinels."""
         self._looked_at = 0.0
         self._looking: asyncio.Task[None] | None = None
         pool = redis.asyncio.BlockingConnectionPool(
@@ -69,8 +69,8 @@ class Redis:
             doors=self._doors,
             max_connections=size,
             timeout=deadline,
-            # No socket_timeout: redis-py would send under asyncio.wait_for, which before Python 3.12 can
-            # swallow a cancellation that arrives just as the sending is done. The deadline is in `run`.
+            # No socket_timeout: redis-py would send under asyncio.wait_for, which before Python 3.12 can swallow a
+            # cancellation that arrives just as the sending ends. The timeout is in `run`.
             socket_timeout=None,
             socket_connect_timeout=deadline,
             retry=Retry(NoBackoff(), 0),
@@ -82,9 +82,9 @@ class Redis:
         self._client = redis.asyncio.Redis.from_pool(pool)
 
     async def run(self, command: Callable[["redis.asyncio.Redis"], Awaitable[T]], *, waiting: float = 0.0) -> T:
-        """Run one command: `await redis.run(lambda client: client.ttl(key))`. Raises Unavailable in time.
+        """Run one command: `await redis.run(lambda client: client.ttl(key))`. Raises Unavailable within the deadline.
 
-        `waiting`: for how many seconds more the command itself may want to wait.
+        `waiting`: seconds added to the deadline for a blocking command.
         """
         seconds = self._deadline + waiting
         self._look_again()
@@ -97,10 +97,10 @@ class Redis:
             raise
 
     async def call(self, command: str, *words: bytes | str | int) -> Any:
-        """One command by its words, on the shortest way; it may be carried out twice. Raises Unavailable in time.
+        """Run one command, without redis-py's overhead; it may run twice. Raises Unavailable within the deadline.
 
-        What redis-py does besides (options, retries, observation, a pool with a lock) takes longer than a short
-        command, and packing a long one in Python longer than Redis needs for it.
+        redis-py's options, retries, observation and locked pool take longer than a short command, and packing a long
+        one in Python takes longer than running it.
         """
         packed = hiredis.pack_command((command, *words))  # type: ignore[arg-type]  # its stub means tuples of any length
         self._look_again()
@@ -111,7 +111,7 @@ class Redis:
                         try:
                             return await self._exchange(self._idle.pop(), packed)
                         except redis.exceptions.ConnectionError:
-                            continue  # it was closed at the other end while it lay idle
+                            continue  # the server closed it while it was idle
                     return await self._exchange(self._pool.make_connection(), packed)
         except Unavailable as away:
             await self._learn_from(away)
@@ -127,7 +127,7 @@ class Redis:
         await self._sentinels.close()
 
     async def _exchange(self, connection: Connection, packed: bytes) -> Any:
-        # A failure of any kind leaves the connection closed, except an error that was the answer.
+        # Any failure closes the connection, except an error that Redis answered.
         try:
             await connection.send_packed_command(packed, check_health=False)
             return await connection.read_response()
@@ -176,7 +176,7 @@ class Redis:
             raise refused
 
     async def _located(self, address: RedisAddress) -> Place:
-        """Where to go; if the Sentinels name somebody else than before, the others are given up."""
+        """The place to connect to; if the Sentinels name a new primary, connections to the old one are closed."""
         if not address.primary:
             self._primary = None
             return address.places[0]
@@ -184,12 +184,12 @@ class Redis:
         named = await self._sentinels.primary(address)
         before, self._primary = self._primary, named
         if before is not None and before != named:
-            _log.warning("%s is another one now: the Sentinels name %s:%d", self.name, *named)
+            _log.warning("%s failed over to %s:%d", self.name, *named)
             await self._give_up()
         return named
 
     def _look_again(self) -> None:
-        """Ask the Sentinels beside the calls, if it is time to: an old primary may answer for as long as it lives."""
+        """Ask the Sentinels in the background if it is due: an old primary may go on answering."""
         if self._primary is None or time.monotonic() - self._looked_at < LOOK_EVERY:
             return
         self._looked_at = time.monotonic()
@@ -197,20 +197,20 @@ class Redis:
             self._looking = asyncio.create_task(self._look())
 
     async def _look(self) -> None:
-        # If no Sentinel answers, whoever was the primary still is.
+        # If no Sentinel answers, the primary stays the same.
         with contextlib.suppress(redis.exceptions.RedisError, OSError, ValueError):
             await self._located(_address(next(iter(self._urls))))
 
     async def _learn_from(self, away: Unavailable) -> None:
-        """After a failed call: what lay idle beside it leads to the same place, and would cost a deadline each."""
+        """After a failed call, close the idle connections: they lead to the same place, and each would time out."""
         refused = isinstance(away.__cause__, redis.exceptions.ResponseError)
         if not isinstance(away, OurOwnDelay) and (not refused or isinstance(away.__cause__, _NO_PRIMARY)):
             await self._give_up()
 
     async def _give_up(self) -> None:
-        """Close what is idle, and have what is in use closed when it comes back."""
+        """Close idle connections, and mark those in use to be closed when they are returned."""
         idle, self._idle = self._idle, []
-        # Without waiting for the other end, which may hang; the pool itself would.
+        # Without waiting for the server, which may hang; the pool's own method would wait.
         for connection in (*idle, *self._pool._available_connections):
             await connection.disconnect(nowait=True)
         await self._pool.update_active_connections_for_reconnect()
@@ -219,5 +219,5 @@ class Redis:
 def _address(url: str) -> RedisAddress:
     try:
         return redis_address(url)
-    except ValueError as fault:  # it was good when the process started
+    except ValueError as fault:  # it was valid when the process started
         raise redis.exceptions.ConnectionError(f"its URL cannot be used: {fault}") from None

@@ -1,7 +1,7 @@
-"""Who is the primary now? redis-py's connection, told at each connect where to go, and the Sentinels, who know it.
+"""Finding a Redis primary: a redis-py connection that gets its address at each connect, and a client of Sentinels.
 
-redis-py has a Sentinel client too. It asks one Sentinel after the other, so that one that hangs costs its timeout at
-every failover; it believes the first that answers; and a connection made outside its pool goes to localhost.
+redis-py has a Sentinel client too. It asks one Sentinel after the other, so a hanging one costs its timeout at every
+failover; it trusts the first answer; and a connection made outside its pool goes to localhost.
 """
 
 import asyncio
@@ -18,32 +18,32 @@ from redis.credentials import UsernamePasswordCredentialProvider
 from ops.stores.urls import Login, Place, RedisAddress, Trust
 
 GOSSIP = 3.0
-"""Seconds within which Sentinels hear from each other of a failover; they speak every two."""
+"""Seconds within which Sentinels learn of a failover from each other; they gossip every two seconds."""
 
 
 class NoPrimaryError(redis.exceptions.ConnectionError):
-    """The Sentinels could not be asked (the cause says why), or whom they name is not there."""
+    """No Sentinel answered (the cause says why), or the server they name is no primary."""
 
 
 class Door(NamedTuple):
-    """One way in: where, as whom, and whose certificate to believe there (None without TLS)."""
+    """One way to connect: place, login, and the certificate to trust (None without TLS)."""
 
     place: Place
     login: Login
     trust: Trust | None
     database: int = 0
     primary: bool = False
-    """Whether only a primary will do."""
+    """Whether the server must be a primary."""
     entered: Callable[[], object] = lambda: None
-    """Called once this door has let somebody in."""
+    """Called when the server has accepted this login."""
 
 
 Doors = Callable[[], AsyncGenerator[Door, None]]
-"""The doors to try, the likeliest first. Whoever refuses the password is not asked twice, the next door is."""
+"""The doors to try, the likeliest first. After a refused password the next door is tried."""
 
 
 class Connection(redis.asyncio.Connection):
-    """A connection that asks for its doors each time it connects, whichever way it is used."""
+    """A redis-py connection that gets its doors from `doors` each time it connects."""
 
     def __init__(self, *, doors: Doors, **options: Any) -> None:
         self._doors = doors
@@ -52,7 +52,7 @@ class Connection(redis.asyncio.Connection):
 
     @property
     def place(self) -> Place:
-        """Where it leads, or led last."""
+        """The place it is, or was last, connected to."""
         return Place(self.host, self.port)
 
     async def connect_check_health(self, check_health: bool = True, retry_socket_connect: bool = True) -> None:
@@ -75,12 +75,12 @@ class Connection(redis.asyncio.Connection):
         try:
             raise refused
         finally:
-            del refused  # or this frame would hold what holds it by its traceback
+            del refused  # its traceback holds this frame: a cycle
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        """Send, and connect first where that is needed. Raises redis-py's ConnectionError and TimeoutError."""
+        """Send, and connect first if needed. Raises redis-py's ConnectionError and TimeoutError."""
         if self._writer is not None and self._writer.transport.is_closing():
-            # Reset while it lay idle. Writing to it would be a RuntimeError of uvloop's, which nobody expects.
+            # Reset while idle. Writing to it would raise uvloop's RuntimeError, which redis-py does not handle.
             await self.disconnect(nowait=True)
         await super().send_packed_command(command, check_health)
 
@@ -90,7 +90,7 @@ class Connection(redis.asyncio.Connection):
         self.credential_provider = UsernamePasswordCredentialProvider(*door.login) if any(door.login) else None
 
     async def _insist_on_primary(self) -> None:
-        # A Sentinel that was cut off may still name the old primary, and an old primary learns late that it is one.
+        # A partitioned Sentinel may still name the old primary, and that learns of its demotion late.
         try:
             await self.send_command("ROLE", check_health=False)
             role, *_ = await self.read_response()
@@ -107,12 +107,12 @@ class Connection(redis.asyncio.Connection):
 
 
 class Sentinels:
-    """The Sentinels of an address, all asked at once.
+    """The Sentinels of an address, all asked concurrently.
 
-    The answers of a majority are enough, and the newest configuration among them counts. When there is no majority
-    after half of `deadline` (seconds), those there are have to do: a Sentinel that hangs costs no more than that. Each
-    is asked one question at a time; whoever asks meanwhile shares the answer. What a failover changed is not taken back
-    for GOSSIP seconds, because the majority that answers next may not have heard of it.
+    The answers of a majority suffice, and the newest configuration among them counts. Without a majority after half of
+    `deadline` (seconds), the answers so far are used, so a hanging Sentinel costs no more than that. Each Sentinel has
+    one question at a time; concurrent callers share its answer. An older configuration is ignored for GOSSIP seconds
+    after a newer one, because the next majority may not have learnt of the failover.
     """
 
     def __init__(self, deadline: float) -> None:
@@ -120,10 +120,10 @@ class Sentinels:
         self._connections: dict[_Sentinel, Connection] = {}
         self._asked: dict[_Sentinel, asyncio.Task[Answer]] = {}
         self._newest: dict[str, tuple[Answer, float]] = {}
-        """The newest configuration of each primary, and when it was heard of last."""
+        """The newest configuration of each primary, and when it was last reported."""
 
     async def primary(self, address: RedisAddress) -> Place:
-        """Where the primary is. Raises NoPrimaryError when no Sentinel can tell."""
+        """The primary's place. Raises NoPrimaryError when no Sentinel knows it."""
         sentinels = [_Sentinel(place, address.sentinel_login, address.trust) for place in address.places]
         answers: list[Answer] = []
         troubles: list[Exception] = []
@@ -133,12 +133,12 @@ class Sentinels:
                     try:
                         answers.append(await next_answer)
                     except (redis.exceptions.RedisError, OSError) as trouble:
-                        troubles.append(trouble.with_traceback(None))  # or each would hold the other
+                        troubles.append(trouble.with_traceback(None))  # its frames hold this list: a cycle
                     if len(answers) > len(sentinels) // 2:
                         break
         await self._leave_all_but(sentinels)
         if not answers:
-            raise _nobody_tells(address, troubles)
+            raise _no_answer(address, troubles)
         return self._heard(address.primary, max(answers)).primary
 
     def _heard(self, primary: str, answer: "Answer") -> "Answer":
@@ -150,13 +150,13 @@ class Sentinels:
         return answer
 
     async def each(self, address: RedisAddress) -> list["Answer | BaseException"]:
-        """What every one of them says within the deadline, or why it says nothing, in the order of the address."""
+        """The answer of each Sentinel within the deadline, or its failure, in the order of the address."""
         sentinels = [_Sentinel(place, address.sentinel_login, address.trust) for place in address.places]
         asked = [self._ask(each, address.primary) for each in sentinels]
         return await asyncio.gather(*asked, return_exceptions=True)
 
     async def close(self) -> None:
-        """Stop asking, and close every connection."""
+        """Cancel open questions, and close every connection."""
         asking = list(self._asked.values())
         for task in asking:
             task.cancel()
@@ -169,7 +169,7 @@ class Sentinels:
             def answered(asking: "asyncio.Task[Answer]") -> None:
                 self._asked.pop(sentinel, None)
                 if not asking.cancelled():
-                    asking.exception()  # perhaps nobody waits for it any more; that is no news to the loop
+                    asking.exception()  # retrieved, or asyncio would log it when no caller waits any more
 
             self._asked[sentinel] = asyncio.create_task(self._answer(sentinel, primary))
             self._asked[sentinel].add_done_callback(answered)
@@ -181,7 +181,7 @@ class Sentinels:
         connection = self._connections[sentinel]
         async with asyncio.timeout(self._deadline):
             if connection.is_connected:
-                # It may have been closed at the other end since the last question.
+                # The Sentinel may have closed it since the last question.
                 with contextlib.suppress(redis.exceptions.ConnectionError):
                     return await _question(connection, primary)
             return await _question(connection, primary)
@@ -210,26 +210,26 @@ class _Sentinel(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What one Sentinel says of a primary."""
+    """One Sentinel's view of a primary."""
 
     config_epoch: int
     """Grows with every failover."""
     primary: Place
     replicas: int = 0
-    """How many it knows that could take over."""
+    """The number of replicas it knows."""
     down: bool = False
-    """Whether it cannot reach the primary itself."""
+    """Whether it considers the primary down."""
 
 
 async def _question(connection: Connection, primary: str) -> Answer:
     try:
         await connection.send_command("SENTINEL", "MASTER", primary, check_health=False)
-        # Whoever leads a failover names the old primary above, under the new epoch, until all replicas follow.
+        # During a failover, its leader reports the old primary above, under the new epoch, until all replicas follow.
         await connection.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", primary, check_health=False)
         reply = await connection.read_response(disable_decoding=True)
         host, port = await connection.read_response(disable_decoding=True)
     except BaseException:
-        await connection.disconnect(nowait=True)  # or a second answer would be taken for that to the next question
+        await connection.disconnect(nowait=True)  # or an unread reply would be taken for that to the next question
         raise
     state = dict(zip(reply[::2], reply[1::2], strict=True))
     return Answer(
@@ -240,7 +240,7 @@ async def _question(connection: Connection, primary: str) -> Answer:
     )
 
 
-def _nobody_tells(address: RedisAddress, troubles: list[Exception]) -> NoPrimaryError:
+def _no_answer(address: RedisAddress, troubles: list[Exception]) -> NoPrimaryError:
     if any("No such master" in str(trouble) for trouble in troubles):
         return NoPrimaryError(f"the Sentinels know no primary named {address.primary}")
     error = NoPrimaryError("no Sentinel answers" if troubles else "no Sentinel answers in time")

@@ -1,7 +1,7 @@
-"""What the URL in a setting says: where to go, as whom, and whose certificate to believe.
+"""The URLs in settings: the server's address, the login, and the certificate to trust.
 
-A setting holds one URL or, while a password is being changed, several, one a line: whichever the server accepts is the
-right one. The forms, and what happens when each of them fails, are told in docs/connections.md.
+A setting holds one URL or, while a password is being changed, several, one per line: the one that the server accepts is
+used. docs/connections.md describes the forms and their failures.
 """
 
 import functools
@@ -30,7 +30,7 @@ class Place(NamedTuple):
 
 
 class Login(NamedTuple):
-    """Whom to enter as; both empty where nobody is asked."""
+    """User and password; both empty when the server requires none."""
 
     user: str = ""
     password: str = ""
@@ -38,7 +38,7 @@ class Login(NamedTuple):
 
 @dataclass(frozen=True)
 class Trust:
-    """Whose certificate is believed: the authority in the file `ca`, or the system's; and what we show ourselves."""
+    """The trusted authority, from the file `ca` or the system's, and our own certificate."""
 
     ca: str | None = None
     certificate: str | None = None
@@ -46,14 +46,14 @@ class Trust:
     check_hostname: bool = True
 
     def context(self) -> ssl.SSLContext:
-        """For the next connection: files that have been replaced are read again. Raises OSError, ssl.SSLError too."""
+        """The context for the next connection; replaced files are read again. Raises OSError and ssl.SSLError."""
         files = (path for path in (self.ca, self.certificate, self.key) if path)
         return _context(self, tuple((os.stat(path).st_mtime_ns, os.stat(path).st_ino) for path in files))
 
 
 @functools.lru_cache(maxsize=8)
 def _context(trust: Trust, _: tuple[tuple[int, int], ...]) -> ssl.SSLContext:
-    # Kept, because reading the system's authorities takes tens of milliseconds.
+    # Cached, because reading the system's authorities takes tens of milliseconds.
     context = ssl.create_default_context(cafile=trust.ca)
     context.check_hostname = trust.check_hostname
     if trust.certificate:
@@ -63,20 +63,20 @@ def _context(trust: Trust, _: tuple[tuple[int, int], ...]) -> ssl.SSLContext:
 
 @dataclass(frozen=True)
 class RedisAddress:
-    """Where a Redis is: at the only one of `places`, or where the Sentinels there say that `primary` is."""
+    """The address of a Redis: the only one of `places`, or the primary named `primary` of the Sentinels there."""
 
     places: tuple[Place, ...]
     primary: str = ""
-    """What the Sentinels call it; empty without Sentinels."""
+    """The primary's name at the Sentinels; empty without Sentinels."""
     database: int = 0
     login: Login = field(default=Login(), repr=False)
     sentinel_login: Login = field(default=Login(), repr=False)
     trust: Trust | None = None
-    """None without TLS; else it holds for the Sentinels too."""
+    """None without TLS; otherwise it applies to the Sentinels too."""
 
 
 def redis_address(url: str) -> RedisAddress:
-    """What a Redis URL says. Raises ValueError, whose text shows neither user nor password."""
+    """The address in a Redis URL. Raises ValueError, whose text contains neither user nor password."""
     scheme, _, rest = url.partition("://")
     tls, sentinels = scheme.startswith("rediss"), scheme.endswith("+sentinel")
     if scheme not in ("redis", "rediss", "redis+sentinel", "rediss+sentinel"):
@@ -91,7 +91,7 @@ def redis_address(url: str) -> RedisAddress:
     if sentinels and not primary:
         raise ValueError("expected the name of the primary after the Sentinels: …+sentinel://one,two,three/NAME")
     if not sentinels and len(places) > 1:
-        raise ValueError("expected one host, for several are Sentinels: redis+sentinel://one,two,three/NAME")
+        raise ValueError("expected one host; several hosts are Sentinels: redis+sentinel://one,two,three/NAME")
     return RedisAddress(
         places,
         primary=unquote(primary),
@@ -109,7 +109,7 @@ def check_redis(text: str) -> None:
 
 
 def check_postgres(text: str) -> None:
-    """Raise ValueError unless every line is a Postgres URL, as far as can be said without connecting."""
+    """Raise ValueError unless every line is a PostgreSQL URL, as far as can be checked without connecting."""
     for url in _each(text):
         parts = urlsplit(url)
         if parts.scheme not in ("postgresql", "postgres"):
@@ -127,12 +127,12 @@ def each_host(url: str) -> Sequence[str]:
 
 
 def says_which_host(url: str) -> bool:
-    """Whether it says itself which of its hosts is meant, by libpq's target_session_attrs."""
+    """Whether the URL chooses among its hosts by libpq's target_session_attrs."""
     return "target_session_attrs" in dict(parse_qsl(urlsplit(url).query))
 
 
 class Urls:
-    """A setting's URLs, asked for anew at each connect; the one that was accepted last comes first."""
+    """A setting's URLs, read at each connect; the one that was accepted last comes first."""
 
     def __init__(self, reveal: Callable[[], str]) -> None:
         self._reveal = reveal
@@ -142,14 +142,14 @@ class Urls:
         return iter(sorted(_each(self._reveal()), key=lambda url: url != self._accepted))
 
     def tries(self) -> list[str]:
-        """In which order to try them. Of several the first is tried again in the end: when it was refused and the
-        next one too, the password may have been changed between the two.
+        """The order in which to try them. Of several, the first is tried again at the end: the password may have been
+        changed between the refusals of the first and the next.
         """
         urls = list(self)
         return urls if len(urls) == 1 else [*urls, urls[0]]
 
     def accepted(self, url: str) -> None:
-        """With this one the server let us in."""
+        """Remember the URL that the server accepted."""
         self._accepted = url
 
 
@@ -202,5 +202,5 @@ def _trust(options: dict[str, str]) -> Trust:
     if check is None:
         raise ValueError("ssl_check_hostname: expected true or false")
     if "ssl_keyfile" in options and "ssl_certfile" not in options:
-        raise ValueError("ssl_keyfile: expected ssl_certfile beside it")
+        raise ValueError("ssl_keyfile: expected ssl_certfile too")
     return Trust(options.get("ssl_ca_certs"), options.get("ssl_certfile"), options.get("ssl_keyfile"), check)

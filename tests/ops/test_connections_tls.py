@@ -100,7 +100,7 @@ async def test_server_is_believed_if_the_authority_vouches_for_it(secured: Secur
     assert await why_not(kind, url(secured.authority.path)) == ""
     assert await why_not(kind, url(secured.authority.path, "localhost")) == ""
     assert UNKNOWN in await why_not(kind, url(secured.other.path))
-    assert await why_not(kind, url("/nowhere/ca.crt")) == "a file or socket that its URL names is not there"
+    assert await why_not(kind, url("/nowhere/ca.crt")) == "a file or socket named in its URL does not exist"
 
 
 async def test_expired_certificate_or_one_of_another_name_is_refused_and_a_renewed_one_taken(secured: Secured) -> None:
