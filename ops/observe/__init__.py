@@ -1,1 +1,1 @@
-"""What a process says of itself: logs without personal data, metrics, traces."""
+"""Observability: logs without personal data, metrics, traces."""

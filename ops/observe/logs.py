@@ -1,8 +1,8 @@
-"""Log lines as JSON, one object a line, through the standard logging module.
+"""JSON log lines, one object per line, through the standard logging module.
 
-Every text in a line is cleaned first (ops/observe/redaction.py): no query, nothing the client sent, no name of the
-domain's. A line is made where it is logged and written by a thread of its own: a reader of our output that stalls
-must not stall the event loop. When it stalls for long, lines are dropped, counted and confessed to.
+Every text in a line is redacted first (ops/observe/redaction.py): URL queries, what the client sent, the domain's
+names. A line is formatted where it is logged and written by a thread of its own, so that a stalled reader of the output
+does not stall the event loop. If it stalls for long, lines are dropped, counted, and their number is logged.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from ops.observe.redaction import Conceal
 from ops.observe.tracing import trace_id
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""The request being answered, set by the middleware; every line logged meanwhile carries it."""
+"""The id of the current request, set by the middleware; every line logged meanwhile contains it."""
 
 WAITING_AT_MOST = 10_000
 GATHERING = 0.02
@@ -33,10 +33,10 @@ _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
 class JsonFormatter(logging.Formatter):
-    """One record as one JSON object; `extra` fields stand beside the usual ones and never replace them.
+    """Formats a record as a JSON object; `extra` fields are added and never replace the usual ones.
 
-    The request and its trace are those of the context, unless the record names others. `conceal` takes the domain's
-    names out of any text.
+    The request id and trace id are the context's, unless the record has others. `conceal` redacts the domain's names in
+    any text.
     """
 
     def __init__(self, service: str, conceal: Conceal = str) -> None:
@@ -70,7 +70,7 @@ def _rfc3339(seconds: float) -> str:
 
 
 class WriterThread(logging.Handler):
-    """Hands lines to a thread that writes them, and never waits for it except to flush."""
+    """Passes lines to a thread that writes them; waits for it only in flush and close."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
@@ -90,14 +90,14 @@ class WriterThread(logging.Handler):
         except Exception:
             self.handleError(record)
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging calls it so
-        """A line that cannot be made is replaced by one that says where; logging itself would print its arguments."""
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Replaces a line that cannot be formatted by one with its place; logging itself would print its arguments."""
         where = f"{record.module}:{record.lineno}"
-        message = f"A log line could not be made, at {where}: {type(sys.exception()).__name__}."
+        message = f"Cannot format a log line at {where}: {type(sys.exception()).__name__}"
         self._waiting.put(_encode({"time": _rfc3339(record.created), "level": "error", "message": message}).decode())
 
     def flush(self) -> None:
-        """Wait until all lines so far are written, but not for longer than two seconds."""
+        """Wait until all lines so far are written, at most two seconds."""
         if self._thread.is_alive():
             written = threading.Event()
             self._waiting.put(written)
@@ -114,7 +114,7 @@ class WriterThread(logging.Handler):
         going_on = True
         while going_on:
             batch = [self._waiting.get()]
-            # More lines gather meanwhile: waking up for each of them costs more than making it did.
+            # More lines queue meanwhile: waking up for each costs more than formatting it did.
             time.sleep(GATHERING)
             while len(batch) < WAITING_AT_MOST and not self._waiting.empty():
                 batch.append(self._waiting.get())
@@ -127,9 +127,9 @@ class WriterThread(logging.Handler):
     def _write(self, lines: list[str]) -> None:
         dropped, self._dropped = self._dropped, 0
         if dropped:
-            message = f"{dropped} log lines were dropped."
+            message = f"Dropped {dropped} log lines, because the reader of the log had stalled"
             lines.append(_encode({"time": _rfc3339(time.time()), "level": "warning", "message": message}).decode())
-        # Whoever reads may have gone for good; there is no place left to complain to.
+        # The reader of the output may have ended; there is no other place to report that.
         with contextlib.suppress(OSError, ValueError):
             self._stream.write("".join(f"{line}\n" for line in lines))
             self._stream.flush()
@@ -138,10 +138,10 @@ class WriterThread(logging.Handler):
 def configure(
     service: str, level: str | int, stream: TextIO | None = None, *, conceal: Conceal = str
 ) -> logging.Handler:
-    """Send everything logged in this process to the stream, as JSON; the stream is stdout if not given.
+    """Write everything logged in this process to the stream as JSON; stdout by default.
 
-    `conceal` takes the domain's names out of every text. Calling it again replaces what the first call set up; close
-    the handler to stop it. Raises ValueError for an unknown level.
+    `conceal` redacts the domain's names in every text. A second call replaces the first one's handler; close the
+    handler to stop it. Raises ValueError for an unknown level.
     """
     root = logging.getLogger()
     root.setLevel(level.upper() if isinstance(level, str) else level)

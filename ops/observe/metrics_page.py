@@ -1,4 +1,4 @@
-"""The page that says what every metric means, from the declarations themselves: docs/metrics.md."""
+"""Writes docs/metrics.md, the reference of all metrics, from their declarations."""
 
 import math
 import re
@@ -16,9 +16,9 @@ Written by `make metrics-page` from the declarations in the modules called `metr
 prints the same.
 
 Each process has its metrics at `/metrics` on its admin port: in OpenMetrics, with the traces of sampled requests as
-exemplars, for whoever accepts that, otherwise in Prometheus's older text format. Times are in seconds, sizes in bytes.
-Every label has a small, fixed set of values; no dossier, person or address is among them. The process's own `python_…`
-and `process_…` metrics are those of the Prometheus client.
+exemplars, for a client that accepts it, otherwise in Prometheus's older text format. Times are in seconds, sizes in
+bytes. Every label has a small, fixed set of values; no dossier, person or address is among them. The `python_…` and
+`process_…` metrics are those of the Prometheus client.
 """
 
 WIDTH = 120
@@ -31,7 +31,7 @@ def page(modules: Mapping[str, ModuleType]) -> str:
 
 
 def declared(module: ModuleType) -> Iterator[MetricWrapperBase]:
-    """The metrics that a module declares, in its order."""
+    """The metrics that a module declares, in order."""
     return (value for value in vars(module).values() if isinstance(value, MetricWrapperBase))
 
 

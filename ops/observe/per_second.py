@@ -1,11 +1,11 @@
-"""How many of something there may be in a second."""
+"""A limit of events per second."""
 
 import time
 from collections.abc import Callable
 
 
 class PerSecond:
-    """So many in each second, and no more."""
+    """Allows at most `per_second` events in each second of `monotonic`."""
 
     def __init__(self, per_second: int, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._per_second = per_second
@@ -14,7 +14,7 @@ class PerSecond:
         self._left = 0
 
     def take(self) -> bool:
-        """Whether there is one left."""
+        """Count an event; whether it is within the limit."""
         second = int(self._monotonic())
         if second != self._second:
             self._second, self._left = second, self._per_second

@@ -1,11 +1,11 @@
-"""What may stand in a log line, and how: what people sent us and what databases quote of it may not.
+"""Redaction of log lines: what clients sent, and what databases quote of it, is replaced or left out.
 
-A log is kept for long, copied to many places and read by many people. So whatever names somebody's business is replaced
-by a keyed hash: the same thing has the same hash, and a line can be found by whoever has the thing itself, but nothing
-can be read out of the line. The key is what makes that true, since such names can be counted up and hashed one by one.
+Logs are kept for long, copied to many places and read by many people. So names of dossiers and persons are replaced by
+a keyed hash: the same name has the same hash, so lines about a known name can be found, but no name can be read from a
+line. Without the key, an attacker could hash all possible names and compare.
 
-What the domain recognises as its own (a code in any text) is the domain's to say; here is what any service has: the
-request being answered, and exceptions.
+The domain finds its own names (a code in any text) by `Conceal`; this module redacts the current request's content and
+exceptions.
 """
 
 import hashlib
@@ -18,15 +18,15 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 Conceal = Callable[[str], str]
-"""From any text to one without what must not be read."""
+"""Returns the text with the domain's names redacted."""
 
 asking: ContextVar[Any] = ContextVar("asking", default=None)
-"""The request (aiohttp's) being answered; what it brought is kept out of every line logged meanwhile."""
+"""The current request (aiohttp's); its content is left out of every line logged meanwhile."""
 
 DIGITS = 16
 HIDDEN = "…"
 _TOO_SHORT = 6
-"""What a client sent is searched for in a line if it is at least as long: "1" stands in every line."""
+"""Shortest client text that is searched for in a line: "1" is in every line."""
 
 _QUERY = re.compile(r"\?[^\s\"'<>]*=[^\s\"'<>]*")
 _TELLING = re.compile("key|token|auth|cookie|secret|forwarded", re.IGNORECASE)
@@ -37,10 +37,10 @@ _key = secrets.token_bytes(32)
 
 
 def use_key(keys: str | None) -> None:
-    """Hash with the first of these keys, one a line, from now on.
+    """Hash with the first of these keys, one per line, from now on.
 
-    The others are those of lines written before (`hashes_by`). Without any, every process has a random one, and its
-    hashes are its own.
+    The others are for older lines (`hashes_by`). Without keys, every process uses a random one, and its hashes differ
+    from other processes'.
     """
     global _key  # noqa: PLW0603 - one log, one key
     given = _each(keys or "")
@@ -48,17 +48,17 @@ def use_key(keys: str | None) -> None:
 
 
 def hashed(text: str) -> str:
-    """What stands in the log for this text: sixteen hexadecimal digits."""
+    """This text's hash in the log: sixteen hexadecimal digits."""
     return hashed_with(_key, text)
 
 
 def hashed_by(key: str, text: str) -> str:
-    """What stands for this text in the log of a process that uses this key."""
+    """This text's hash in the log of a process that uses this key."""
     return hashed_with(_of_text(key), text)
 
 
 def hashes_by(keys: str, text: str) -> list[str]:
-    """What stands for this text in lines written under any of these keys, one a line; the newest comes first."""
+    """This text's hashes under each of these keys, one key per line, the newest first."""
     return [hashed_by(key, text) for key in _each(keys)]
 
 
@@ -71,17 +71,17 @@ def _of_text(key: str) -> bytes:
 
 
 def hashed_with(key: bytes, text: str) -> str:
-    """The same with the bytes of a key."""
+    """The same with the key as bytes."""
     return hashlib.blake2b(text.encode("utf-8", "replace"), key=key, digest_size=DIGITS // 2).hexdigest()
 
 
 def without_queries(text: str) -> str:
-    """The text with the query of every URL in it cut off: a query may hold a key."""
+    """The text without the query of every URL in it: a query may contain a lookup key."""
     return _QUERY.sub("?…", text) if "?" in text else text
 
 
 def cleaned(value: Any, conceal: Conceal) -> Any:
-    """A value of a log line as it may be written: texts without queries, names and what the client sent."""
+    """A value redacted for a log line: without URL queries, the domain's names, and what the client sent."""
     if isinstance(value, str):
         return _without(_sent(), conceal(without_queries(value)))
     if isinstance(value, dict):
@@ -94,10 +94,10 @@ def cleaned(value: Any, conceal: Conceal) -> Any:
 
 
 def told(error: BaseException) -> str:
-    """An exception as Python would show it, with its causes, except for what it may quote.
+    """An exception's traceback as Python prints it, with its causes, but with redacted messages.
 
-    Of each text only the first line is told, because that is where databases begin to print rows; and in it no quoted
-    text that has a blank or a letter beyond ASCII in it, as names of people do.
+    Only the first line of each message is kept, because databases print rows in later lines. In it, quoted text with a
+    blank or a non-ASCII letter is hidden, because it may be a person's name.
     """
     return "".join(_parts(error, set())).rstrip()
 
@@ -122,7 +122,7 @@ def _name(kind: type[BaseException]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What may be told of an exception's text."""
+    """The first line of an exception's message, redacted."""
     try:
         text = str(error)
     except Exception:
@@ -136,14 +136,14 @@ def _plain_or_hidden(quoted: "re.Match[str]") -> str:
 
 
 def _sent() -> set[str]:
-    """What the client of the request being answered sent, as far as that could name somebody."""
+    """The texts in the current request that could name a dossier or a person."""
     request = asking.get()
     if request is None:
         return set()
     sent = {*request.query.values(), *request.cookies.values()}
     for name, value in request.headers.items():
         if _TELLING.search(name):
-            sent |= {value, value.rpartition(" ")[2]}  # of "Bearer …" also what follows
+            sent |= {value, value.rpartition(" ")[2]}  # of "Bearer …" also the token alone
     if request.match_info.route.resource is None:
         sent |= {unquote(part) for part in request.raw_path.partition("?")[0].split("/")}
     else:

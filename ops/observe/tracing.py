@@ -1,11 +1,10 @@
-"""Traces over OTLP/HTTP, when an endpoint is set by the standard OTEL_* variables; otherwise nothing at all.
+"""Traces over OTLP/HTTP, if the standard OTEL_* variables set an endpoint; otherwise nothing is traced.
 
-Spans carry route templates, never paths: a path of this service names somebody's dossier. The provider
-stays our own instead of becoming the process-wide one, so that no library's instrumentation starts to
-export statements and keys of its own accord.
+Spans contain route templates, never paths: a path of this service names a dossier. The provider is not made the
+process-wide one, so that no library's instrumentation exports statements and keys.
 
-Which requests are sampled is drawn before anything is made for them: those that are not have no span, and everything
-inside them finds that out by looking at one context variable. Each of them has a trace id all the same, for the log.
+Sampling is decided before any span is created: an unsampled request has no span, and code inside it checks one context
+variable. It still has a trace id, for the log.
 """
 
 import contextlib
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
 
 USUAL_RATIO = 0.01
 DRAWN_TRACES = 50
-"""Most new traces a process samples in a second, unless all are wanted: it bounds what tracing costs a hot lookup."""
+"""Limit of new traces per second and process, unless the share is 1: bounds the cost of tracing."""
 TRACEPARENT = "traceparent"
 
 Attribute = str | int | float | bool
@@ -54,18 +53,18 @@ _log = logging.getLogger(__name__)
 _propagator = TraceContextTextMapPropagator()
 _tracer: Tracer | None = None
 _ratio = 0.0
-"""The share of new traces that are sampled; infinite where the SDK has to be asked about every request."""
+"""The share of new traces that are sampled; infinite when the SDK's own sampler decides for every request."""
 _drawn: ContextVar[bool] = ContextVar("drawn", default=False)
 _recording: ContextVar[Span | None] = ContextVar("recording", default=None)
-"""The innermost span that is being recorded; None nearly always."""
+"""The innermost recorded span; None for unsampled requests."""
 _trace: ContextVar[str | None] = ContextVar("trace", default=None)
-"""The trace of the request being answered, sampled or not."""
+"""The trace id of the current request, sampled or not."""
 _untraced = contextlib.nullcontext(INVALID_SPAN)
 _drawn_traces = PerSecond(DRAWN_TRACES)
 
 
 class Tracing:
-    """What configure has set up. Without an endpoint there is no provider and nothing to shut down."""
+    """The result of `configure`. Without an endpoint there is no provider and nothing to shut down."""
 
     def __init__(self, provider: "TracerProvider | None") -> None:
         self.provider = provider
@@ -75,7 +74,7 @@ class Tracing:
         return self.provider is not None
 
     def shutdown(self, seconds: float = 5.0) -> None:
-        """Send what is waiting, for at most `seconds`; a collector that hangs costs the rest of the spans."""
+        """Send the waiting spans for at most `seconds`; with a hanging collector the rest is lost."""
         global _tracer  # noqa: PLW0603 - set by configure, for the process
         _tracer = None
         if self.provider is None:
@@ -85,12 +84,12 @@ class Tracing:
         flush.start()
         flush.join(seconds)
         if flush.is_alive():
-            _log.warning("The trace collector did not take the last spans within %g s.", seconds)
+            _log.warning("The trace collector did not accept the last spans within %g s; they are lost", seconds)
         self.provider = None
 
 
 def configure(service: str) -> Tracing:
-    """Start exporting, if the environment names an endpoint. The SDK is imported only then."""
+    """Start exporting, if the environment sets an endpoint. The SDK is imported only then."""
     global _tracer, _ratio  # noqa: PLW0603 - one tracer per process
     if not _wanted(os.environ):
         return Tracing(None)
@@ -105,7 +104,7 @@ def configure(service: str) -> Tracing:
         sampler=sampler and _sampling_what_is_drawn(sampler),
         id_generator=_named_after_requests(),
         resource=Resource.create({"service.name": name, "service.version": release()}),
-        shutdown_on_exit=False,  # it would wait without a bound
+        shutdown_on_exit=False,  # it would wait without a timeout
     )
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     _tracer = provider.get_tracer("hoso24")
@@ -119,9 +118,9 @@ def _wanted(environ: Mapping[str, str]) -> bool:
 
 
 def _sampler(environ: Mapping[str, str]) -> "tuple[float, Sampler | None]":
-    """One trace in a hundred, unless the environment says otherwise, and which share of new traces that is.
+    """The share of new traces to sample, USUAL_RATIO unless the environment sets it, and the sampler.
 
-    None leaves the choice to the SDK; then every request has to ask it.
+    With OTEL_TRACES_SAMPLER set the share is infinite and the sampler None: the SDK decides for every request.
     """
     from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 
@@ -132,12 +131,12 @@ def _sampler(environ: Mapping[str, str]) -> "tuple[float, Sampler | None]":
         share = float(ratio) if ratio else USUAL_RATIO
         return share, ParentBasedTraceIdRatio(share)
     except ValueError:
-        _log.warning("OTEL_TRACES_SAMPLER_ARG is not a number from 0 to 1; %g is used.", USUAL_RATIO)
+        _log.warning("OTEL_TRACES_SAMPLER_ARG is not a number from 0 to 1; using %g", USUAL_RATIO)
         return USUAL_RATIO, ParentBasedTraceIdRatio(USUAL_RATIO)
 
 
 def _sampling_what_is_drawn(sampler: "Sampler") -> "Sampler":
-    """The sampler, except that a request drawn before its span began is sampled whatever its trace id says."""
+    """The sampler, except that a request drawn before its span is sampled whatever its trace id."""
     from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
 
     class Drawn(Sampler):
@@ -151,7 +150,7 @@ def _sampling_what_is_drawn(sampler: "Sampler") -> "Sampler":
 
 
 def _named_after_requests() -> "IdGenerator":
-    """New traces have the id that their request has in the log already."""
+    """New traces get the trace id that the request already has in the log."""
     from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
     class OfRequests(RandomIdGenerator):
@@ -165,21 +164,21 @@ def _named_after_requests() -> "IdGenerator":
 
 
 def of_request(request_id: str) -> str:
-    """The trace a request has that nobody else's trace contains: its id of our own making, filled up with zeros.
+    """The trace id of a request without a caller's trace: its request id, padded with zeros.
 
-    W3C Trace Context allows that for systems whose ids are shorter. So whoever has the X-Request-Id of an answer has
-    its trace, and telling the two apart costs nothing.
+    W3C Trace Context allows that for systems with shorter ids. So the X-Request-Id of an answer gives its trace id, and
+    no second id has to be made.
     """
     return request_id.rjust(32, "0")
 
 
 def begin(trace: str | None) -> None:
-    """Say which trace the request now being answered has; None for none yet."""
+    """Set the trace id of the current request; None for none yet."""
     _trace.set(trace)
 
 
 def remote(traceparent: str | None) -> SpanContext | None:
-    """What a traceparent header says; None where there is none, or none that can be understood."""
+    """The span context in a traceparent header; None when it is absent or invalid."""
     if not traceparent:
         return None
     context = get_current_span(_propagator.extract({TRACEPARENT: traceparent}, Context())).get_span_context()
@@ -187,10 +186,10 @@ def remote(traceparent: str | None) -> SpanContext | None:
 
 
 def draw(traceparent: str | None) -> bool:
-    """Whether a request is to be sampled: its caller's word, or one of so many of those that bring none.
+    """Whether to sample a request: its caller's decision, or a random one when there is none.
 
-    A `traceparent` is to be given only if whoever sent it is trusted. Where the share is below 1, DRAWN_TRACES of those
-    that bring none are sampled in a second at the most.
+    Give `traceparent` only if its sender is trusted. With a share below 1, at most DRAWN_TRACES requests without one
+    are sampled per second.
     """
     if _tracer is None:
         return False
@@ -202,9 +201,9 @@ def draw(traceparent: str | None) -> bool:
 
 
 def server_span(method: str, route: str | None, headers: Mapping[str, str]) -> AbstractContextManager[Span]:
-    """The span of one request that was drawn; `answered` completes it.
+    """The span of a sampled request; `answered` adds its status.
 
-    A child of the caller's if the headers name one: those of somebody who is not trusted must not be given.
+    It is a child of the caller's span named in `headers`, which must come from a trusted peer.
     """
     return _untraced if _tracer is None else _server_span(_tracer, method, route, headers)
 
@@ -219,7 +218,7 @@ def _server_span(tracer: Tracer, method: str, route: str | None, headers: Mappin
 def _begun(
     tracer: Tracer, method: str, route: str | None, headers: Mapping[str, str], start_time: int | None = None
 ) -> Span:
-    drawn = _drawn.set(_ratio <= 1.0)  # an environment's own sampler has the last word
+    drawn = _drawn.set(_ratio <= 1.0)  # a sampler set in the environment decides
     try:
         return tracer.start_span(
             f"{method} {route}" if route else method,
@@ -242,9 +241,9 @@ def at_once(
     *,
     source: str,
 ) -> str | None:
-    """The whole span of a drawn request that was answered without waiting; its trace, None if it is not recorded.
+    """Record the whole span of a sampled request that was answered without waiting. Returns its trace id, or None.
 
-    `traceparent` as for `draw`. `trace` is the one to begin where that names none; None for any. `source` is where the
+    `traceparent` as for `draw`. `trace`: the trace id to use without one; None for a new one. `source`: where the
     answer came from.
     """
     if _tracer is None:
@@ -262,12 +261,12 @@ def at_once(
 
 
 def untraced() -> AbstractContextManager[Span]:
-    """In the place of `server_span` for a request that was not drawn."""
+    """The replacement of `server_span` for an unsampled request."""
     return _untraced
 
 
 def answered(span: Span, status: int) -> None:
-    """Note the status on a server span; from 500 on the span is an error."""
+    """Set the status on a server span; from 500 on the span is an error."""
     span.set_attribute("http.response.status_code", status)
     if status >= 500:
         span.set_status(StatusCode.ERROR)
@@ -277,9 +276,9 @@ def answered(span: Span, status: int) -> None:
 
 
 def span(name: str, **attributes: Attribute) -> AbstractContextManager[Span]:
-    """An inner span; none where the request is not sampled.
+    """An inner span; none in an unsampled request.
 
-    Give it counts and names of ours, never a code, a key or a person.
+    Attributes must not contain a code, a key or a person.
     """
     return _untraced if _recording.get() is None or _tracer is None else _span(_tracer, name, attributes)
 
@@ -297,7 +296,7 @@ def _span(tracer: Tracer, name: str, attributes: Mapping[str, Attribute], **more
 
 @contextlib.contextmanager
 def _current(span: Span) -> Iterator[None]:
-    """Around what happens within this span, which ends with it."""
+    """Makes this span the current one for the block, and ends it."""
     outer = _recording.set(span if span.is_recording() else None)
     try:
         # The text of an exception may quote the request.
@@ -308,7 +307,7 @@ def _current(span: Span) -> Iterator[None]:
 
 
 def call_span(dependency: str, system: str, operation: str) -> Span | None:
-    """The span of one call to a server, to be handed to `call_ended`; None where the request is not sampled.
+    """The span of a call to a server, for `call_ended`; None in an unsampled request.
 
     `dependency` as in the metrics; `system` and `operation` as OpenTelemetry names them: `redis`, `MGET`.
     """
@@ -321,7 +320,7 @@ def call_span(dependency: str, system: str, operation: str) -> Span | None:
 
 
 def call_ended(span: Span, failure: str) -> None:
-    """End it; `failure` is the class of what went wrong, empty where nothing did."""
+    """End the span; `failure` is the error's class name, empty on success."""
     if failure:
         span.set_attribute("error.type", failure)
         span.set_status(StatusCode.ERROR)
@@ -329,26 +328,26 @@ def call_ended(span: Span, failure: str) -> None:
 
 
 class Named(Protocol):
-    """Something that is fetched for whoever waits for this name."""
+    """An item of a batch, fetched under this name."""
 
     @property
     def name(self) -> str: ...
 
 
 class Waits:
-    """Sampled requests that wait for what is fetched for many at once.
+    """Spans of sampled requests that wait for batches.
 
-    Each waits in a span of its own; what is fetched together has one that is a child of the first of these and has
-    links to all of them, as they have to it. (OpenTelemetry wants a link for everything in a batch, and leaves open
-    whether one of them is the parent as well. So there is one trace from request to database, and nearly always it is
-    the only one that is sampled.) While nobody who is sampled waits, a batch costs one look at an empty dictionary.
+    Each request waits in its own span. A batch has a span that is a child of the first waiting one and linked with all
+    of them. (OpenTelemetry requires a link for each item of a batch and allows one of them as the parent. So one trace
+    leads from the request to the database, and nearly always it is the only sampled one.) Without a sampled request
+    waiting, a batch costs one look at an empty dictionary.
     """
 
     def __init__(self) -> None:
         self._spans: dict[str, list[Span]] = {}
 
     def wait(self, what: str, name: str) -> AbstractContextManager[Span]:
-        """Around the waiting for `name`, which is not told to anybody."""
+        """Around waiting for `name`, which is not recorded in the span."""
         return _untraced if _recording.get() is None or _tracer is None else self._wait(_tracer, what, name)
 
     def batch(self, what: str, items: Sequence[Named]) -> AbstractContextManager[Span]:
@@ -394,6 +393,6 @@ class Waits:
 
 
 def trace_id(span: Span | None = None) -> str | None:
-    """The current trace, or that of a span that is recorded, as 32 hexadecimal digits. Sampled or not."""
+    """The current trace id, or that of a recorded `span`, as 32 hexadecimal digits; None without one."""
     context = (span or get_current_span()).get_span_context()
     return f"{context.trace_id:032x}" if context.is_valid else _trace.get()
