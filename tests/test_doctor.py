@@ -224,7 +224,7 @@ async def test_settings_are_examined_of_those_processes_that_are_set_up_here(pat
     assert by_check["settings of intake"].verdict is by_check["settings of relay"].verdict is Verdict.OK
     assert "settings of migration" not in by_check
     assert by_check["settings"].verdict is Verdict.WARNING
-    assert "Is HOSO24_PG_READER_URL meant?" in by_check["settings"].found
+    assert "Did you mean HOSO24_PG_READER_URL?" in by_check["settings"].found
 
 
 async def test_secret_that_everybody_may_read_is_found(patient: Patient, tmp_path: Path) -> None:

@@ -288,7 +288,7 @@ ONE, OTHER = Place("10.0.0.1", 6379), Place("10.0.0.2", 6379)
     ("said", "verdict", "found"),
     [
         ([Answer(1, ONE, 1), Answer(2, OTHER, 1)], Verdict.WRONG, f"different primaries: {ONE[0]}:6379, {OTHER[0]}"),
-        ([Answer(1, ONE, 1), Answer(1, ONE, 1, down=True)], Verdict.WRONG, "the primary, 10.0.0.1:6379, is down"),
+        ([Answer(1, ONE, 1), Answer(1, ONE, 1, down=True)], Verdict.WRONG, "consider the primary 10.0.0.1:6379 down"),
         ([Answer(1, ONE, 0), Answer(1, ONE, 0)], Verdict.WARNING, "10.0.0.1:6379 is the primary and has no replica"),
     ],
     ids=["split", "down", "alone"],

@@ -1,4 +1,4 @@
-"""What `hoso24 doctor` is made of: findings, their report, and checks that know no domain."""
+"""The parts of `hoso24 doctor`: findings, their report, and checks that know no domain."""
 
 SERVER_DEADLINE = 2.5
-"""How long a server may take for one answer, in seconds; well within a check's (findings.DEADLINE)."""
+"""Timeout of one answer of a server, in seconds; well below a check's (findings.DEADLINE)."""

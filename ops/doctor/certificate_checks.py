@@ -1,4 +1,4 @@
-"""What the doctor examines of TLS certificates: who presents one, whether it is valid, and for how long."""
+"""Checks of TLS certificates: whether a server has one, whether it is valid, and for how long."""
 
 import ipaddress
 import os
@@ -11,11 +11,11 @@ from ops.stores.certificates import certificate
 from ops.stores.urls import first, redis_address
 
 DAYS_REMARKED, DAYS_WRONG = 30, 7
-"""Days left of a certificate."""
+"""Days until a certificate ends, below which the verdict is a warning, and wrong."""
 
 
 def certificates(name: str, host: str, port: int, *, postgres: bool = False) -> Check:
-    """How many days the certificate shown there has left."""
+    """A check of how many days the certificate of this server is still valid."""
 
     async def ask() -> list[Finding]:
         try:
@@ -25,8 +25,8 @@ def certificates(name: str, host: str, port: int, *, postgres: bool = False) -> 
         if shown is None:
             if is_near(host):
                 return [Finding(name, Verdict.OK, "no TLS, and no network in between")]
-            step = "Give that server a certificate and demand it in the URL (sslmode=verify-full)."
-            return [Finding(name, Verdict.WARNING, "no TLS: passwords and data cross the network in clear", step)]
+            step = "Give that server a certificate and require it in the URL (sslmode=verify-full)."
+            return [Finding(name, Verdict.WARNING, "no TLS: passwords and data cross the network unencrypted", step)]
         return [_days_left(name, shown.ends_at, shown.fault)]
 
     return Check(name, ask)
@@ -42,11 +42,11 @@ def _days_left(name: str, ends_at: datetime | None, fault: str) -> Finding:
 
 
 def redis_certificates(url: str) -> list[Check]:
-    """The certificates of a `rediss://` server, or of the Sentinels that know it; without TLS there are none."""
+    """Checks of the certificates of a `rediss://` server or its Sentinels; none without TLS."""
     try:
         address = redis_address(first(url))
     except ValueError:
-        return []  # a fault of the settings, and told there
+        return []  # the check of the settings reports it
     if address.trust is None:
         return []
     whose = "the Sentinel" if address.primary else "Redis"
@@ -54,7 +54,7 @@ def redis_certificates(url: str) -> list[Check]:
 
 
 def _address(url: str, port: int) -> tuple[str, int] | None:
-    """Host and port of a URL; None for a socket of this machine. Of several URLs, one a line, the first counts."""
+    """Host and port of a URL; None for a Unix socket. Of several URLs, one per line, the first counts."""
     parts = urlsplit(first(url))
     return (parts.hostname, parts.port or port) if parts.hostname else None
 
@@ -64,7 +64,7 @@ def shown(address: tuple[str, int]) -> str:
 
 
 def is_near(host: str) -> bool:
-    """Whether there is no network between this host and us."""
+    """Whether this host is this machine."""
     if host in ("", "localhost") or host.startswith(os.sep):
         return True
     try:

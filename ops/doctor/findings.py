@@ -1,7 +1,6 @@
-"""Findings and how they are come by: every check at once, each under a deadline, the worst first on one screen.
+"""Runs checks concurrently, each with a timeout, and shows their findings, the worst first.
 
-What is examined is not known here. A server that is away is a finding of its own; the checks that needed it are named
-in one line and not repeated for each.
+An unreachable server is reported like any other problem; the checks that needed it are listed in one finding.
 """
 
 import asyncio
@@ -19,25 +18,25 @@ from ops.errors import Unavailable
 from ops.settings import masked
 
 DEADLINE = 8.0
-"""How long one check may take, in seconds. They run side by side, so all of them take no longer."""
+"""Timeout of one check, in seconds. Checks run concurrently, so together they take no longer."""
 
 SERVER_DEADLINE = 2.5
-"""How long a server may take for one answer, in seconds; well within a check\'s."""
+"""Timeout of one answer of a server, in seconds; well below a check's."""
 NOT_EXAMINED = "not examined"
 
 
 class Verdict(enum.IntEnum):
-    """How a finding is to be taken. The number is the exit status of a command that has nothing worse to say."""
+    """The severity of a finding. The worst one is the exit status of `hoso24 doctor`."""
 
     OK = 0
     WARNING = 1
-    """It works; the next fault, or the next month, makes something worse of it."""
+    """It works, but another failure, or time, will break it."""
     WRONG = 2
-    """Something does not work, or does not keep what it promises."""
+    """Something does not work, or breaks a promise of the service."""
 
 
 class Finding(NamedTuple):
-    """What one check found. `next_step`: one sentence, with the command; empty when there is nothing to do."""
+    """A result of a check. `next_step`: one sentence, with the command; empty when there is nothing to do."""
 
     check: str
     verdict: Verdict
@@ -46,14 +45,14 @@ class Finding(NamedTuple):
 
 
 class Check(NamedTuple):
-    """Something to examine. `ask` raises Unavailable when who should answer is away."""
+    """A check. `ask` returns its findings, and raises Unavailable when a server does not answer."""
 
     name: str
     ask: Callable[[], Awaitable[Iterable[Finding]]]
 
 
 async def examine(checks: Sequence[Check], deadline: float = DEADLINE) -> list[Finding]:
-    """What all checks found, the worst first. Ends within `deadline` seconds whoever hangs, and never raises."""
+    """The findings of all checks, the worst first. Ends within `deadline` seconds; never raises."""
     tasks = [asyncio.create_task(_asked(check), name=check.name) for check in checks]
     if tasks:
         await asyncio.wait(tasks, timeout=deadline)
@@ -72,7 +71,7 @@ async def examine(checks: Sequence[Check], deadline: float = DEADLINE) -> list[F
 
 
 def worst_first(findings: Iterable[Finding]) -> list[Finding]:
-    """In the order in which somebody should look at them; equally bad ones stay as they are."""
+    """Sorted by severity, the worst first; equally severe findings keep their order."""
     return sorted(findings, key=lambda finding: -finding.verdict)
 
 
@@ -82,7 +81,7 @@ def exit_status(findings: Iterable[Finding]) -> int:
 
 
 def show(findings: Iterable[Finding], console: Console) -> None:
-    """One table for people, in the order of the findings."""
+    """Print the findings as a table, in their order."""
     table = Table(title="What was found", title_justify="left", show_lines=True)
     for column, ratio in (("", 1), ("check", 2), ("found", 5), ("what to do next", 5)):
         table.add_column(column, overflow="fold", ratio=ratio, min_width=7)
@@ -93,7 +92,7 @@ def show(findings: Iterable[Finding], console: Console) -> None:
 
 
 def as_json(findings: Sequence[Finding]) -> str:
-    """The findings for programs: `verdict` is the worst of them, `next_step` null where there is nothing to do."""
+    """The findings as JSON: `verdict` is the worst one, `next_step` null when there is nothing to do."""
     document: dict[str, Any] = {
         "verdict": Verdict(exit_status(findings)).name.lower(),
         "findings": [
@@ -110,7 +109,7 @@ def as_json(findings: Sequence[Finding]) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Why somebody is away, in the words of what caused it, without a password."""
+    """Why a server is unreachable, as its cause states it, without passwords."""
     if isinstance(error, Unavailable) and error.reason:
         return masked(error.reason).partition("\n")[0][:160]
     cause = error.__cause__ or error
@@ -127,15 +126,15 @@ async def _asked(check: Check) -> list[Finding] | Unavailable:
     except Unavailable as away:
         return away
     except Exception as error:
-        step = "Run it again; if it stays, report it with the release's version: a check should not fail."
+        step = "Run it again; if it fails again, report it with the version of this release."
         return [Finding(check.name, Verdict.WRONG, f"the check itself failed: {reason(error)}", step)]
 
 
 def _late(name: str, deadline: float) -> Finding:
-    step = "Find out whether that server hangs: its own log, its processor, its disk."
+    step = "Check whether that server hangs: its log, its processor, its disk."
     return Finding(name, Verdict.WRONG, f"no answer within {deadline:g} s", step)
 
 
 def _skipped(names: Iterable[str], why: str) -> Finding:
-    step = "Put right what is said of that server here, then run it again."
+    step = "Correct the finding about that server, then run it again."
     return Finding(NOT_EXAMINED, Verdict.WRONG, f"{', '.join(names)}: {why}", step)

@@ -1,7 +1,7 @@
-"""What the doctor examines of PostgreSQL without knowing what it holds: reachability, clocks, durability, long writers.
+"""Checks of PostgreSQL that know no schema: reachability, clocks, durability, long-running writing transactions.
 
-A server is connected to once for each role, when the first check needs it; one that is down costs one deadline, and
-every later check of it gets Unavailable at once.
+Each server is connected to once per role, when the first check needs it. A server that is down costs one timeout; later
+checks of it get Unavailable at once.
 """
 
 import asyncio
@@ -16,13 +16,13 @@ from ops.errors import Unavailable
 from ops.stores.postgres import POOLER_IN_BETWEEN, Postgres, Row
 
 SKEW_REMARKED, SKEW_WRONG = 1.0, 60.0
-"""Seconds a clock may differ from ours."""
+"""Difference of a clock from ours, in seconds, that is a warning, and wrong."""
 WRITING_REMARKED, WRITING_WRONG = 10.0, 60.0
-"""Seconds a transaction that has written may stay open."""
+"""Age of an open writing transaction, in seconds, that is a warning, and wrong."""
 SECOND_LOOK = 1.0
-"""Seconds until a transaction whose age is hidden from us is looked for again."""
+"""Seconds until a second look for transactions whose age is hidden from our roles."""
 OLDEST_POSTGRES = 17
-"""The first with transaction_timeout."""
+"""The first major version with transaction_timeout."""
 
 GREETING = """
 SELECT current_user                                     AS role,
@@ -36,7 +36,7 @@ SELECT current_user                                     AS role,
        coalesce((SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), false) AS tls
 """
 
-# Whoever has written holds its own transaction id. Of other roles' sessions we see that, but not since when.
+# A writing transaction holds a lock on its own id. For other roles' sessions we see the lock, but not its age.
 WRITING = """
 SELECT session.pid,
        session.usename                                  AS role,
@@ -54,7 +54,7 @@ PREPARED = "SELECT gid, extract(epoch FROM clock_timestamp() - prepared)::float8
 
 
 class DatabaseServer:
-    """One PostgreSQL host asked as one role. `variable`: the setting of its URL; `pooled`: through PgBouncer."""
+    """A PostgreSQL host queried as one role. `variable`: the setting of its URL; `pooled`: through PgBouncer."""
 
     def __init__(self, name: str, role: str, variable: str, url: Callable[[], str], *, pooled: bool = False) -> None:
         self.name = name
@@ -64,23 +64,23 @@ class DatabaseServer:
         self._postgres = Postgres(name, url, size=4, deadline=doctor.SERVER_DEADLINE, pooled=pooled)
         self._greeting: asyncio.Task[Row] | None = None
         self.seconds = 0.0
-        """How long the greeting took."""
+        """Duration of the greeting, in seconds."""
         self.skew = 0.0
-        """Seconds its clock is ahead of ours, give or take half of that."""
+        """Seconds its clock is ahead of ours, with an error of up to half of `seconds`."""
 
     async def greet(self) -> Row:
-        """What it says of itself, asked once. Raises Unavailable."""
+        """The row of GREETING, queried once. Raises Unavailable."""
         if self._greeting is None:
             self._greeting = asyncio.create_task(self._greet())
         return await asyncio.shield(self._greeting)
 
     async def fetch(self, sql: str, *arguments: object) -> list[Row]:
-        """The rows of one statement. Raises Unavailable, at once if it did not greet."""
+        """The rows of one statement. Raises Unavailable, at once if the greeting failed."""
         await self.greet()
         return await self._postgres.fetch(sql, *arguments)
 
     async def close(self) -> None:
-        """Give the connections up."""
+        """Close the connections."""
         if self._greeting is not None:
             self._greeting.cancel()
             await asyncio.gather(self._greeting, return_exceptions=True)
@@ -96,13 +96,13 @@ class DatabaseServer:
 
 
 class DatabaseServers:
-    """Every host of every role's URL, and which of them to ask. `servers`: those to prefer first."""
+    """Every host of every role's URL. `servers`: in order of preference."""
 
     def __init__(self, servers: Sequence[DatabaseServer]) -> None:
         self.all = servers
 
     async def present(self) -> list[tuple[DatabaseServer, Row]]:
-        """Those that greet, with what they said, in order."""
+        """The reachable servers with their greetings, in order."""
         greetings = await asyncio.gather(*(server.greet() for server in self.all), return_exceptions=True)
         pairs = list(zip(self.all, greetings, strict=True))
         for _, greeting in pairs:
@@ -111,29 +111,29 @@ class DatabaseServers:
         return [(server, greeting) for server, greeting in pairs if not isinstance(greeting, BaseException)]
 
     async def hosts(self) -> list[tuple[DatabaseServer, Row]]:
-        """One of `present` for each host."""
+        """The first of `present` for each host."""
         by_address: dict[tuple[str, int] | None, tuple[DatabaseServer, Row]] = {}
         for server, greeting in await self.present():
             by_address.setdefault(server.address, (server, greeting))
         return list(by_address.values())
 
     async def fetch(self, sql: str, *arguments: object) -> list[Row]:
-        """The rows of a statement that any role may run, from the primary if it is there. Raises Unavailable."""
+        """The rows of a statement that any role may run, preferably from the primary. Raises Unavailable."""
         present = await self.present()
         if not present:
-            raise Unavailable("no PostgreSQL answers")
+            raise Unavailable("no PostgreSQL host answers")
         server, _ = min(present, key=lambda pair: bool(pair[1]["standby"]))
         return await server.fetch(sql, *arguments)
 
     async def primaries(self) -> list[DatabaseServer]:
-        """The primary as every role it can be asked as. Raises Unavailable when it cannot."""
+        """The primary, once for each role that can connect. Raises Unavailable when there is none."""
         primaries = [server for server, greeting in await self.present() if not greeting["standby"]]
         if not primaries:
             raise Unavailable("no primary answers")
         return primaries
 
     async def primary(self, *roles: str) -> DatabaseServer:
-        """The primary as the first of these roles it can be asked as, else as any. Raises Unavailable."""
+        """The primary as the first of these roles that can connect, else as any. Raises Unavailable."""
         primaries = await self.primaries()
         by_role = {server.role: server for server in reversed(primaries)}
         return next((by_role[role] for role in roles if role in by_role), primaries[0])
@@ -144,8 +144,8 @@ class DatabaseServers:
 
 
 def postgres(servers: DatabaseServers, *, writing: str) -> Iterator[Check]:
-    """Connections, versions, clocks, certificates, durability and open transactions. `writing`: the role that commits
-    what must not be lost."""
+    """Checks of connections, versions, clocks, certificates, durability and open transactions. `writing`: the role
+    whose commits must not be lost."""
     for server in servers.all:
         yield Check(server.name, _of(server, _connection))
     yield Check("clock", lambda: _clocks(servers))
@@ -173,7 +173,7 @@ async def _connection(server: DatabaseServer) -> list[Finding]:
     tls = "with TLS" if greeting["tls"] else "without TLS"
     found = f"PostgreSQL {greeting['version']}, {kind}, {tls}, answered in {server.seconds * 1000:.0f} ms"
     if greeting["number"] < OLDEST_POSTGRES * 10_000:
-        step = f"Upgrade it to PostgreSQL {OLDEST_POSTGRES} or newer: `transaction_timeout` came with that."
+        step = f"Upgrade it to PostgreSQL {OLDEST_POSTGRES} or newer, which has `transaction_timeout`."
         return [Finding(server.name, Verdict.WRONG, found, step)]
     if greeting["role"] != server.role:
         step = f"Let {server.variable} log in as {server.role}: grants and timeouts are that role's."
@@ -182,28 +182,28 @@ async def _connection(server: DatabaseServer) -> list[Finding]:
 
 
 async def _clocks(servers: DatabaseServers) -> list[Finding]:
-    """Every host's clock against ours; who measured takes the blame for half of the round trip."""
+    """Every host's clock against ours; half of the round trip is allowed as an error."""
     findings = []
     for server, _ in await servers.hosts():
         skew = max(0.0, abs(server.skew) - server.seconds / 2)
         verdict = _grade(skew, SKEW_REMARKED, SKEW_WRONG)
         direction = "ahead of" if server.skew > 0 else "behind"
         found = f"{server.name} is {skew:.1f} s {direction} this machine" if skew > 0.05 else f"{server.name} agrees"
-        step = "Run `timedatectl` (or `chronyc tracking`) here and there, and let both follow one time service."
+        step = "Run `timedatectl` (or `chronyc tracking`) on both machines, and let both use one time service."
         findings.append(Finding("clock", verdict, found, step if verdict else ""))
     if not findings:
-        raise Unavailable("no PostgreSQL answers")
+        raise Unavailable("no PostgreSQL host answers")
     return findings
 
 
 async def _durability(servers: DatabaseServers, writing: str) -> list[Finding]:
-    """Whether an acknowledged commit outlives the primary's process, and the primary."""
+    """Whether an acknowledged commit survives a crash of the primary, and its loss."""
     server = await servers.primary(writing)
     greeting = await server.greet()
     findings = []
     if greeting["fsync"] != "on" or greeting["synchronous_commit"] in ("off", "local"):
         found = f"fsync is {greeting['fsync']}, synchronous_commit {greeting['synchronous_commit']} for {server.role}"
-        step = "Set both to `on` in postgresql.conf and reload: what was acknowledged may be lost."
+        step = "Set both to `on` in postgresql.conf and reload: acknowledged commits may be lost."
         findings.append(Finding("durability", Verdict.WRONG, found, step))
     else:
         findings.append(Finding("durability", Verdict.OK, "commits are on disk before they are acknowledged"))
@@ -211,20 +211,20 @@ async def _durability(servers: DatabaseServers, writing: str) -> list[Finding]:
     if names:
         findings.append(Finding("synchronous standby", Verdict.OK, f"synchronous_standby_names is {names}"))
     else:
-        step = "Add a standby and set `synchronous_standby_names = 'ANY 1 (…)'`: a lost primary takes commits with it."
+        step = "Add a standby and set `synchronous_standby_names = 'ANY 1 (…)'`: a lost primary would lose commits."
         findings.append(Finding("synchronous standby", Verdict.WARNING, "commits wait for no standby", step))
     return findings
 
 
 class _Writing(NamedTuple):
-    """A transaction that holds the feed back: what it is called, and the SQL that ends it."""
+    """A transaction that delays the change feed: its description, and the SQL that ends it."""
 
     name: str
     end: str
 
 
 async def _oldest_writing(servers: DatabaseServers) -> list[Finding]:
-    """Open transactions that have written: the change feed waits for the oldest of them, whoever's it is."""
+    """Open writing transactions of any role: the change feed waits for the oldest of them."""
     primaries = await servers.primaries()
     ages = await _writing(primaries)
     hidden = {who for who, age in ages.items() if age is None}
@@ -240,7 +240,7 @@ async def _oldest_writing(servers: DatabaseServers) -> list[Finding]:
 
 
 async def _writing(primaries: Iterable[DatabaseServer]) -> dict[_Writing, float | None]:
-    """Who has written and has not ended, and for how many seconds it has been open, as far as any of our roles sees."""
+    """Open writing transactions with their age in seconds; None when it is hidden from all our roles."""
     ages: dict[_Writing, float | None] = {}
     for server in primaries:
         for row in await server.fetch(WRITING):
@@ -253,7 +253,7 @@ async def _writing(primaries: Iterable[DatabaseServer]) -> dict[_Writing, float 
 def _age_of_writing(who: "_Writing", age: float, *, hidden: bool) -> Finding:
     verdict = max(_grade(age, WRITING_REMARKED, WRITING_WRONG), Verdict.WARNING if hidden else Verdict.OK)
     found = f"{who.name} has been open for {'at least ' if hidden else ''}{age:.0f} s"
-    step = f"Find out what it is (pg_stat_activity, as a superuser); to end it: `{who.end}`."
+    step = f"Look it up in pg_stat_activity, as a superuser; to end it: `{who.end}`."
     return Finding("oldest writing transaction", verdict, found, step if verdict else "")
 
 

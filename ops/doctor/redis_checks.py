@@ -1,4 +1,4 @@
-"""What the doctor examines of Redis without knowing what it holds: version, role, eviction, memory, Sentinels."""
+"""Checks of Redis that know no keys: version, role, eviction, memory, Sentinels."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -13,11 +13,11 @@ from ops.stores.sentinels import Answer, Sentinels
 from ops.stores.urls import RedisAddress, first, redis_address
 
 MEMORY_REMARKED = 0.9
-"""Share of maxmemory in use."""
+"""Share of maxmemory in use above which the verdict is a warning."""
 
 
 def redis(server: Redis, *, policy: str, oldest: tuple[int, int]) -> Iterator[Check]:
-    """Connection, version, role, memory and its policy. `policy`: the maxmemory-policy that is needed."""
+    """Checks of connection, version, role, memory and eviction. `policy`: the required maxmemory-policy."""
 
     async def ask() -> list[Finding]:
         try:
@@ -49,7 +49,7 @@ def _policy(told: Mapping[str, Any], wanted: str) -> Finding:
     policy = str(told.get("maxmemory_policy", "unknown"))
     if policy == wanted:
         return Finding("redis policy", Verdict.OK, f"maxmemory-policy {policy}")
-    # Under volatile-* only what has a time to live goes; everything else drops what must stay, or refuses writes.
+    # volatile-* evicts only keys that expire; other policies evict keys that must stay, or refuse writes.
     verdict = Verdict.WARNING if policy.startswith("volatile-") else Verdict.WRONG
     step = f"Run `redis-cli CONFIG SET maxmemory-policy {wanted}` and write it into redis.conf."
     return Finding("redis policy", verdict, f"maxmemory-policy {policy}", step)
@@ -58,17 +58,17 @@ def _policy(told: Mapping[str, Any], wanted: str) -> Finding:
 def _memory(told: Mapping[str, Any]) -> Finding:
     used, most = int(told["used_memory"]), int(told.get("maxmemory", 0))
     if not most:
-        step = "Run `redis-cli CONFIG SET maxmemory 2gb`, or what there is to spare, and write it into redis.conf."
+        step = "Run `redis-cli CONFIG SET maxmemory 2gb`, or another limit, and write it into redis.conf."
         return Finding("redis memory", Verdict.WARNING, f"{used / 2**20:.0f} MiB used, and no maxmemory", step)
     found = f"{used / 2**20:.0f} of {most / 2**20:.0f} MiB used, {told.get('evicted_keys', 0)} keys evicted so far"
     if used > MEMORY_REMARKED * most:
-        step = "Raise it with `redis-cli CONFIG SET maxmemory …`: the next fills throw out what is still wanted."
+        step = "Raise it with `redis-cli CONFIG SET maxmemory …`: new records will evict ones still in use."
         return Finding("redis memory", Verdict.WARNING, found, step)
     return Finding("redis memory", Verdict.OK, found)
 
 
 def _saving(told: Mapping[str, Any]) -> Iterator[Finding]:
-    """Its disk, as far as it can be seen from here: a Redis that cannot save refuses to be written to."""
+    """Whether it can save to its disk: a Redis that cannot save refuses writes."""
     failed = [name for name in ("rdb_last_bgsave_status", "aof_last_write_status") if told.get(name, "ok") != "ok"]
     if failed:
         step = "Give its disk space or the right owner, then run `redis-cli BGSAVE`."
@@ -76,11 +76,11 @@ def _saving(told: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def sentinels(url: str) -> list[Check]:
-    """Whether every Sentinel of this URL answers, and all mean the same primary; without Sentinels there are none."""
+    """A check that every Sentinel of this URL answers and names the same primary; none without Sentinels."""
     try:
         address = redis_address(first(url))
     except ValueError:
-        return []  # a fault of the settings, and told there
+        return []  # the check of the settings reports it
     if not address.primary:
         return []
 
@@ -99,18 +99,18 @@ def _of_sentinels(address: RedisAddress, said: Sequence[Answer | BaseException])
     enough = len(answers) > len(said) // 2
     for place, away in zip(address.places, said, strict=True):
         if isinstance(away, BaseException):
-            step = "Start it, or correct HOSO24_REDIS_URL: half of them or fewer put nobody in a lost primary's place."
+            step = "Start it, or correct HOSO24_REDIS_URL: without a majority of Sentinels there is no failover."
             found = f"{shown(place)} does not answer: {reason_of(away)}"
             yield Finding("sentinels", Verdict.WARNING if enough else Verdict.WRONG, found, step)
     named = sorted({shown(answer.primary) for answer in answers})
     if len(named) > 1:
-        step = "Run it again in some seconds; if it stays, find out which of them is cut off from the others."
+        step = "Run it again in some seconds; if it remains, find the Sentinel that is cut off from the others."
         yield Finding("sentinels", Verdict.WRONG, f"they name different primaries: {', '.join(named)}", step)
     elif any(answer.down for answer in answers):
-        step = "Look at that Redis, and at the Sentinels' logs: they put another in its place, if a replica is left."
-        yield Finding("sentinels", Verdict.WRONG, f"to some the primary, {named[0]}, is down", step)
+        step = "Look at that Redis, and at the Sentinels' logs: they fail over if a replica is left."
+        yield Finding("sentinels", Verdict.WRONG, f"some Sentinels consider the primary {named[0]} down", step)
     elif answers and not min(answer.replicas for answer in answers):
-        step = "Start a replica: nobody could take over from the primary."
+        step = "Start a replica: without one there is no failover."
         yield Finding("sentinels", Verdict.WARNING, f"{named[0]} is the primary and has no replica", step)
     elif answers:
         found = f"{len(answers)} of {len(said)} name {named[0]}, which has {answers[0].replicas} replicas"
