@@ -1,1 +1,1 @@
-"""Servers and processes on one machine, for `make up`, the tests and the load tests; not in the image."""
+"""Local servers and processes, for `make up`, the tests and the load tests; not in the image."""

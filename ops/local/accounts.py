@@ -1,4 +1,4 @@
-"""The account a server runs as, and files that only their owner may read.
+"""The account a local server runs as, and files that only their owner can read.
 
 Started as root, a server runs as an unprivileged account; otherwise as the caller.
 """
@@ -15,13 +15,13 @@ from typing import Any
 
 from ops.local.cannot_start import CannotStart
 
-# Nothing of the caller's environment reaches a server: a stray PGPORT or TZ would change what it does.
+# Servers do not inherit the caller's environment: a stray PGPORT or TZ would change their behaviour.
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 
 
 @dataclass(frozen=True)
 class Account:
-    """Whom a server runs as when it is started as root."""
+    """The account of a server that is started by root."""
 
     name: str
     uid: int
@@ -29,20 +29,20 @@ class Account:
 
     @classmethod
     def unprivileged(cls) -> "Account | None":
-        """None unless we are root."""
+        """An unprivileged account; None unless we are root. Raises CannotStart when there is none."""
         if os.geteuid() != 0:
             return None
         for name in ("nobody", "daemon", "postgres"):
             with suppress(KeyError):
                 entry = pwd.getpwnam(name)
-                # On macOS nobody's uid is negative, and no process can be given it.
+                # On macOS the uid of this account is negative, and no process can run with it.
                 if entry.pw_uid > 0:
                     return cls(name, entry.pw_uid, entry.pw_gid)
-        raise CannotStart("Started as root, the servers run as nobody or daemon, and neither account exists.")
+        raise CannotStart("Root needs an account to run servers as: create `daemon`, or start as another user.")
 
     def can_enter(self, directory: Path) -> bool:
-        """Asked of the system as that account, because mode bits are not the whole truth."""
-        # No shell of the caller's making: $0 is the directory, whatever is in its name.
+        """Whether this account can search the directory; tested as that account, because ACLs count too."""
+        # The directory is passed as $0, so that the shell does not interpret its name.
         return succeeds(["/bin/sh", "-c", 'test -x "$0"', str(directory)], self)
 
 
@@ -61,7 +61,7 @@ def succeeds(command: Sequence[str], account: Account | None) -> bool:
 
 
 def write_private(path: Path, text: str, account: Account | None = None) -> None:
-    """Replaces a file whole, readable by its owner alone at every moment."""
+    """Replaces a file atomically; only its owner can read it at any moment."""
     descriptor, fresh = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with open(descriptor, "w", encoding="utf-8") as file:
@@ -75,7 +75,7 @@ def write_private(path: Path, text: str, account: Account | None = None) -> None
 
 
 def private(path: str, flags: int) -> int:
-    """An opener for files that only their owner may read."""
+    """An opener for files that only their owner can read."""
     return os.open(path, flags, 0o600)
 
 

@@ -1,4 +1,4 @@
-"""Why a server or process did not start, as one sentence."""
+"""The error for a server or process that cannot start, with the reason as one sentence."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,12 +6,12 @@ from pathlib import Path
 
 
 class CannotStart(Exception):
-    """Why something did not start. Nothing half-started is left behind."""
+    """A server or process did not start; the message says why. Nothing is left running."""
 
 
 @contextmanager
 def sentences(name: str, directory: Path) -> Iterator[None]:
-    """Turns what the system refuses into a CannotStart."""
+    """Turns an OSError in the block into CannotStart."""
     try:
         yield
     except OSError as error:

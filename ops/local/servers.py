@@ -1,8 +1,8 @@
-"""A server in a directory of its own, for one machine and for tests: nothing to install, works with or without root.
+"""A server in a directory of its own, for local runs and tests: needs no installation, works with or without root.
 
-The directory holds `data`, `password`, the configuration and the log. Where the account that the server runs as cannot
-enter it, the server moves to a directory of its own under /var/lib; no permission of an existing directory is widened
-beyond search. What can be foreseen to go wrong is a CannotStart.
+The directory contains `data`, `password`, the configuration and the log. If the server's account cannot enter it, the
+server uses a directory under /var/lib instead; permissions of existing directories are extended by search only.
+Foreseeable failures raise CannotStart.
 """
 
 import errno
@@ -33,7 +33,7 @@ from ops.local.reaper import Guardian, Process
 from ops.local.wheels import Wheel
 
 POLL_SECONDS = 0.01
-# Generous: PostgreSQL may have minutes of its log to replay after a crash.
+# Long, because PostgreSQL may replay minutes of WAL after a crash.
 READY_SECONDS = 120.0
 STOP_SECONDS = 15.0
 NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
@@ -41,13 +41,13 @@ PLACES_OF_ITS_OWN = (Path("/var/lib"), Path("/var/db"), Path(tempfile.gettempdir
 
 
 class Lock:
-    """A lock file that names its holder, held as long as any process that inherited it has it open."""
+    """A lock file with its holder's pid, held as long as a process that inherited the descriptor is alive."""
 
     def __init__(self, path: Path) -> None:
         self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
 
     def take(self, patience: float) -> bool:
-        """False at once when a living holder has it; what a dead one has left running is waited for."""
+        """Takes the lock. False at once when its holder is alive; waits for children of a dead holder."""
         deadline = time.monotonic() + patience
         while not self._try():
             if self.holder() is not None or time.monotonic() > deadline:
@@ -62,7 +62,7 @@ class Lock:
         os.pwrite(self.descriptor, f"{pid}\n{started}\n".encode(), 0)
 
     def holder(self) -> Process | None:
-        """The living process that signed last. Only meaningful while the lock is held by somebody else."""
+        """The living process that signed last, or None. Meaningful only while another process holds the lock."""
         pid, _, started = os.pread(self.descriptor, 200, 0).decode().partition("\n")
         holder = processes.look(int(pid)) if pid.isdigit() else None
         return holder if holder is not None and holder.started == started.strip() else None
@@ -79,7 +79,7 @@ class Lock:
 
 
 def _settle(directory: Path, account: Account | None) -> Path:
-    """Where the server lives: `directory`, or a place of its own when its account cannot get there."""
+    """The server's directory: `directory`, or another when its account cannot enter that."""
     if account is None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         return directory
@@ -92,7 +92,7 @@ def _settle(directory: Path, account: Account | None) -> Path:
         directory.chmod(stat.S_IMODE(directory.stat().st_mode) | stat.S_IXOTH)
         return directory
     if (directory / "data").exists():
-        raise CannotStart(f"The account {account.name} can no longer reach the data in {directory}.")
+        raise CannotStart(f"The account {account.name} can no longer enter {directory}, which has its data.")
     return _place_of_its_own(name, account)
 
 
@@ -104,19 +104,19 @@ def _place_of_its_own(name: str, account: Account) -> Path:
                 place.mkdir(exist_ok=True)
                 _trusted(place).chmod(0o711)
                 return place
-    raise CannotStart(f"There is no directory that the account {account.name} can reach.")
+    raise CannotStart(f"The account {account.name} can enter none of {', '.join(map(str, PLACES_OF_ITS_OWN))}.")
 
 
 def _trusted(place: Path) -> Path:
-    """Under /tmp anybody may have made the directory before us."""
+    """The place, if only root can write to it: under /tmp any user may have made it. Raises CannotStart."""
     found = place.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != 0 or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise CannotStart(f"{place} is not a directory of root's alone, so no data are put there.")
+        raise CannotStart(f"{place} is not a directory that only root can write to; remove it.")
     return place
 
 
 class LocalServer(ABC):
-    """One server on the loopback address, with the verbs of an ordinary day and of a bad one."""
+    """A server on the loopback address that can be started, stopped, killed, paused and restarted."""
 
     name: ClassVar[str]
     wheel: ClassVar[Wheel]
@@ -153,7 +153,7 @@ class LocalServer(ABC):
         settings: Mapping[str, str] = NO_SETTINGS,
         guardian: Guardian | None = None,
     ) -> Self:
-        """Returns when connections are taken. A given port is used or refused; without one, one is chosen."""
+        """Returns when the server accepts connections. Raises CannotStart. Without `port` a free one is chosen."""
         return cls._started(directory, port, settings, guardian)
 
     @classmethod
@@ -167,7 +167,7 @@ class LocalServer(ABC):
     ) -> Self:
         directory = directory.resolve()
         with sentences(cls.name, directory):
-            # Below the range outgoing connections get their ports from, or restart() might find it taken.
+            # Below the range of outgoing connections' ports, or restart() might find it taken.
             chosen = free_port(20_000 + secrets.randbelow(10_000)) if port is None else port
             server = cls(directory, chosen, settings, guardian)
             before_launch(server)
@@ -185,19 +185,19 @@ class LocalServer(ABC):
         return self._process is not None and self._process.poll() is None
 
     def stop(self) -> None:
-        """Ends it in good order, or within bounds at any rate. Safe to call twice, and after kill()."""
+        """Stops the server; kills it after STOP_SECONDS. Safe to call twice, and after kill()."""
         if self._seen is not None:
             processes.end({self._seen: self.stop_signal}, STOP_SECONDS)
         self._collect()
 
     def kill(self) -> None:
-        """What a power cut does: the server and its children are gone, and nothing was tidied up."""
+        """Kills the server and its children without a clean shutdown, as a power cut would."""
         if self._seen is not None:
             processes.kill(self._seen)
         self._collect()
 
     def pause(self) -> None:
-        """Connections stay open and new ones are taken by the system, but nothing answers."""
+        """Stops the processes: connections stay open, the system accepts new ones, and the server does not answer."""
         if self._seen is not None:
             processes.freeze(self._seen)
 
@@ -206,7 +206,7 @@ class LocalServer(ABC):
             processes.thaw(self._seen)
 
     def restart(self) -> None:
-        """On the same port; works after kill(), and after a death of its own."""
+        """Restarts on the same port; also after kill() and after a crash."""
         self.stop()
         with sentences(self.name, self.home):
             self._launch()
@@ -221,14 +221,14 @@ class LocalServer(ABC):
 
     @abstractmethod
     def _prepare(self) -> None:
-        """Makes or checks the data, and writes the configuration."""
+        """Creates or checks the data, and writes the configuration."""
 
     @abstractmethod
     def _command(self) -> list[str]: ...
 
     @abstractmethod
     def _answers(self, connection: socket.socket) -> bool:
-        """Asks over a fresh connection whether the server is ready for others."""
+        """Whether the server answers on this new connection that it is ready."""
 
     def _launch(self) -> None:
         lock = Lock(self.home / "lock")
@@ -242,7 +242,7 @@ class LocalServer(ABC):
             process = self._spawn(lock)
             lock.sign(process.pid)
         finally:
-            # The server has inherited it, and so have its children: the lock ends with the last of them.
+            # The server and its children inherit the lock, which ends with the last of them.
             lock.close()
         self._process, self._seen = process, processes.look(process.pid)
         try:
@@ -274,7 +274,7 @@ class LocalServer(ABC):
             if process.poll() is not None:
                 raise CannotStart(f"{self.name} ended while it started: {last_lines(self.log_path, log_start)}")
             if time.monotonic() > deadline:
-                raise CannotStart(f"{self.name} took no connections within {READY_SECONDS:.0f} s, see {self.log_path}.")
+                raise CannotStart(f"{self.name} was not ready within {READY_SECONDS:.0f} s, see {self.log_path}.")
             time.sleep(POLL_SECONDS)
 
     def _is_ready(self) -> bool:
@@ -292,7 +292,7 @@ class LocalServer(ABC):
         self._process = self._seen = None
 
     def _within_reach(self, packages: Path) -> Path:
-        """The packages' directory, or a copy of what is needed when the account cannot run it there."""
+        """The packages' directory, or a copy of the programs when the account cannot run them there."""
         if self.wheel.runs(packages, self._account):
             return packages
         if self._account is not None:
@@ -304,7 +304,7 @@ class LocalServer(ABC):
     def _copied(self, packages: Path) -> Path:
         try:
             return self.wheel.copy(packages, self.home)
-        except shutil.Error as error:  # one line for each file; the first says why
+        except shutil.Error as error:  # has one line for each file; the first is enough
             reason = str(error.args[0][0][2])
             if os.strerror(errno.ENOSPC) in reason:
                 raise CannotStart(f"There is no space left for {self.name}'s programs in {self.home}.") from error
@@ -313,12 +313,12 @@ class LocalServer(ABC):
     def _remarks(self, directory: Path) -> Iterator[str]:
         if self._account is not None and self.home != directory:
             yield (
-                f"{self.name} runs as {self._account.name}, who cannot enter {directory}; "
+                f"{self.name} runs as {self._account.name}, which cannot enter {directory}; "
                 f"its data are in {self.data_directory}."
             )
 
     def _own(self, directory: Path) -> None:
-        """Makes a directory for the server's account alone, or refuses one that is somebody else's."""
+        """Creates a directory owned by the server's account. Raises CannotStart if another account owns it."""
         uid = os.geteuid() if self._account is None else self._account.uid
         if not directory.exists():
             directory.mkdir(mode=0o700)
@@ -331,7 +331,7 @@ class LocalServer(ABC):
             )
 
     def _read_password(self) -> str:
-        """Random, made once."""
+        """The server's password; random, created once."""
         path = self.home / "password"
         if not path.exists():
             write_private(path, secrets.token_urlsafe(24), self._account)
@@ -339,7 +339,7 @@ class LocalServer(ABC):
 
 
 def last_lines(log: Path, start: int = 0) -> str:
-    """What a log says since `start`, cut to its end and made one line."""
+    """The last lines of a log since `start` (bytes), as one line."""
     with open(log, "rb") as file:
         file.seek(max(start, file.seek(0, os.SEEK_END) - 4000))
         return f"{tail(file.read().decode(errors='replace'))} (log: {log})"
@@ -347,7 +347,7 @@ def last_lines(log: Path, start: int = 0) -> str:
 
 def tail(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return " | ".join(lines[-4:]) or "it said nothing"
+    return " | ".join(lines[-4:]) or "its log is empty"
 
 
 def _by(holder: Process | None) -> str:

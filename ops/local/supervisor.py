@@ -1,7 +1,7 @@
-"""Everything one machine runs, from the first lock to the last stop.
+"""Supervises the servers and processes of a local run: lock, start, restart and stop.
 
-A Stack is one `with` statement: what it starts last it stops first, however it is left. The only way
-around that is `kill -9`, and then the guardian does the stopping.
+A Supervisor is used in a `with` statement and stops its members in reverse order, however the block ends. After
+`kill -9` the guardian stops them.
 """
 
 import http.client
@@ -30,23 +30,23 @@ from ops.local.servers import Lock, last_lines
 Say = Callable[[str], None]
 
 POLL_SECONDS = 0.05
-# Generous: six processes may be starting at once on two cores that have other things to do.
+# Long, because six processes may be starting concurrently on two busy cores.
 READY_SECONDS = 60.0
 STOP_SECONDS = 15.0
 RESTART_PAUSE_SECONDS = 1.0
 RESTARTS_IN_A_ROW = 3
-# A member that has been ready for this long has earned a full count of restarts again.
+# After being ready for this long, a member's count of restarts starts at zero again.
 QUIET_SECONDS = 60.0
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _STANDARD_INPUT = 0
 
 
 class StopAsked(Exception):
-    """A signal came while something was being waited for. Leaving the stack swallows it."""
+    """A stop signal came during a wait. Leaving the supervisor's block suppresses it."""
 
 
 class Member(Protocol):
-    """What a stack can look after: a service of its own, or one of the embedded servers."""
+    """What a supervisor can manage: a service's process or a local server."""
 
     @property
     def name(self) -> str: ...
@@ -67,7 +67,7 @@ AnyMember = TypeVar("AnyMember", bound=Member)
 
 @dataclass(frozen=True)
 class Service:
-    """A process to run. `environ` is added to our environment; `ready_url` answers 200 once it is of use."""
+    """A process to run. `environ` is added to our environment; `ready_url` answers 200 once it is ready."""
 
     name: str
     argv: Sequence[str]
@@ -77,7 +77,7 @@ class Service:
 
 
 class RunningService:
-    """One service's process. It has a session of its own, so Ctrl-C reaches its supervisor alone."""
+    """A service's process. It has its own session, so that Ctrl-C reaches only its supervisor."""
 
     def __init__(self, service: Service, guardian: Guardian, check: Callable[[], None]) -> None:
         self.name = service.name
@@ -124,10 +124,10 @@ class RunningService:
         self.wait_until_ready()
 
     def stop(self) -> None:
-        """Safe to call twice, and before launch()."""
+        """Stops the process; kills it after STOP_SECONDS. Safe to call twice, and before launch()."""
         if self._process is None:
             return
-        # Not yet collected, so the pid is still the process's own.
+        # Not reaped yet, so the pid is still the process's own.
         if self.alive and (seen := processes.look(self._process.pid)) is not None:
             processes.end({seen: signal.SIGTERM}, STOP_SECONDS)
         self._process.wait()
@@ -139,7 +139,7 @@ class RunningService:
 
 
 def _answers(url: str) -> bool:
-    # http.client and not urllib: no proxy of the environment's stands between us and our own machine.
+    # http.client and not urllib, which would use a proxy set in the environment.
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=1)
     try:
@@ -158,7 +158,7 @@ class _Restarts:
 
 
 class Supervisor:
-    """A directory's lock, the stop signals, a guardian, and members in the order in which they came."""
+    """Holds a directory's lock, handles stop signals, and manages members in the order they were added."""
 
     def __init__(self, directory: Path, say: Say) -> None:
         self._directory = directory.resolve()
@@ -171,12 +171,12 @@ class Supervisor:
         self.guardian: Guardian
 
     def __enter__(self) -> Self:
-        """CannotStart if the directory's stack runs already; the remains of a killed one are waited for."""
+        """Raises CannotStart if another run holds the directory; waits for the remains of a killed one."""
         with ExitStack() as undo:
             lock = undo.enter_context(_held(self._directory))
             undo.callback((self._directory / "up.json").unlink, missing_ok=True)
             undo.enter_context(self._signals_noted())
-            # The guardian shares the lock: after our sudden death it is free once the last process is gone.
+            # The guardian inherits the lock: after `kill -9` it is held until the last process has ended.
             self.guardian = undo.enter_context(Guardian(keep=[lock.descriptor]))
             self._undo = undo.pop_all()
         return self
@@ -189,17 +189,17 @@ class Supervisor:
 
     @property
     def stopping(self) -> bool:
-        """A signal or the terminal's end has asked for ours. What is under way finishes, or raises StopAsked."""
+        """Whether a signal has come or the terminal was closed."""
         return self._stop_asked or (self._has_terminal and _hung_up())
 
     def add(self, member: AnyMember) -> AnyMember:
-        """Takes over something that runs: it is restarted if it dies, and stopped when its turn comes."""
+        """Adds a running member: it is restarted if it dies, and stopped with the supervisor."""
         self._members.append(member)
         self._undo.callback(member.stop)
         return member
 
     def start(self, *services: Service) -> None:
-        """Starts them together and returns when every one is ready."""
+        """Starts the services concurrently and returns when all are ready. Raises CannotStart."""
         running = [self.add(RunningService(service, self.guardian, self.check)) for service in services]
         for service in running:
             service.launch()
@@ -207,7 +207,7 @@ class Supervisor:
             service.wait_until_ready()
 
     def run(self) -> None:
-        """Looks after the members until a stop is asked for. CannotStart if one cannot be kept alive."""
+        """Restarts dead members until a stop is requested. Raises CannotStart after too many restarts of one."""
         while not self.stopping:
             for member in self._members:
                 if not member.alive:
@@ -215,12 +215,12 @@ class Supervisor:
             time.sleep(POLL_SECONDS)
 
     def check(self) -> None:
-        """For long steps between two members, a migration perhaps: raises StopAsked if a signal has come."""
+        """Raises StopAsked if a stop was requested; for long steps between members, such as a migration."""
         if self.stopping:
             raise StopAsked
 
     def say(self, text: str) -> None:
-        # A terminal that was closed, or a pipe nobody reads, must not keep the rest from being stopped.
+        # A closed terminal or pipe must not prevent stopping the members.
         with suppress(OSError):
             self._say_aloud(text)
 
@@ -250,7 +250,7 @@ class Supervisor:
 
     @contextmanager
     def _signals_noted(self) -> Iterator[None]:
-        """A signal is noted, not raised: nothing is interrupted halfway between starting and watching."""
+        """Signals set a flag instead of raising, so that none interrupts between starting and watching a process."""
         before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
         for number, handler in before.items():
             if handler is not signal.SIG_IGN:  # as under nohup
@@ -266,8 +266,8 @@ class Supervisor:
 
 
 def _hung_up() -> bool:
-    """Whether our terminal was closed. The kernel tells the session's leader only: under `ssh -t host make up` that is
-    make, which waits for us and passes nothing on."""
+    """Whether our terminal was closed. The kernel signals only the session's leader: under `ssh -t host make up` that
+    is make, which waits for us and forwards nothing."""
     poller = select.poll()
     poller.register(_STANDARD_INPUT, 0)
     return any(event & (select.POLLHUP | select.POLLERR) for _, event in poller.poll(0))
@@ -285,12 +285,12 @@ def _held(directory: Path) -> Iterator[Lock]:
         lock.sign(os.getpid())
         yield lock
     finally:
-        give_ports_back()  # whoever takes the lock next is to have the same ones
+        give_ports_back()  # before the lock, so that the next run gets the same ports
         lock.close()
 
 
 def stop_running(directory: Path, say: Say, *, patience: float = 120.0) -> bool:
-    """Asks the stack that holds this directory to stop, and waits. False if it would not."""
+    """Stops the run that holds this directory, and waits. False if it has not ended after `patience` seconds."""
     path = directory / "lock"
     if not path.exists():
         say(f"Nothing is running in {directory}.")
@@ -307,7 +307,7 @@ def _stop_holder(lock: Lock, directory: Path, say: Say, patience: float) -> bool
         say(f"Nothing is running in {directory}.")
         return True
     if (holder := lock.holder()) is None:
-        say(f"What is left of a run in {directory} does not end.")
+        say(f"Processes left by a run in {directory} have not ended within {patience:.0f} s.")
         return False
     processes.send([holder], signal.SIGTERM)
     deadline = time.monotonic() + patience
@@ -321,5 +321,5 @@ def _stop_holder(lock: Lock, directory: Path, say: Say, patience: float) -> bool
 
 
 def write_up_file(directory: Path, mapping: Mapping[str, object]) -> None:
-    """What runs where, for programs: `up.json`, which holds secrets and exists only while the stack does."""
+    """Writes `up.json`: what runs where, for programs. It contains secrets and exists only during the run."""
     write_private(directory / "up.json", json.dumps(mapping, indent=2, ensure_ascii=False) + "\n")

@@ -1,4 +1,4 @@
-"""Valkey from a wheel, for one machine and for tests."""
+"""Valkey from a wheel, for local runs and tests."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from ops.local.wheels import Wheel, valkey_platform
 
 
 class ValkeyServer(LocalServer):
-    """Valkey, a server that speaks the protocol of Redis. Nothing is written to disk unless `settings` asks for it."""
+    """Valkey, a server with Redis's protocol. It writes nothing to disk unless `settings` say so."""
 
     name = "Valkey"
     stop_signal = signal.SIGTERM
@@ -27,7 +27,7 @@ class ValkeyServer(LocalServer):
             "save": '""',
             "appendonly": "no",
             "maxmemory": "256mb",
-            "maxmemory-policy": "volatile-lru",  # keys without a time to live are not a cache, and stay
+            "maxmemory-policy": "volatile-lru",  # keys without expiry are no cache and must stay
         }
     )
 
@@ -41,13 +41,13 @@ class ValkeyServer(LocalServer):
 
     @property
     def snapshot_path(self) -> Path:
-        """Where SAVE writes, and what a start reads. Replace it only while the server is down."""
+        """The snapshot that SAVE writes and a start reads. Replace it only while the server is stopped."""
         return self.data_directory / "dump.rdb"
 
     def _prepare(self) -> None:
         self._own(self.data_directory)
         if self._account is not None and self.snapshot_path.exists():
-            # Root may have put an older one back, which is then root's.
+            # If root has restored an older snapshot, root owns it.
             os.chown(self.snapshot_path, self._account.uid, self._account.gid, follow_symlinks=False)
         self._password = self._read_password()
         write_private(self._configuration_path, self._configuration(), self._account)
@@ -56,7 +56,7 @@ class ValkeyServer(LocalServer):
         return [str(self._packages / self.wheel.probe), str(self._configuration_path)]
 
     def _answers(self, connection: socket.socket) -> bool:
-        # A server that is still loading its snapshot takes connections, and answers -LOADING.
+        # A server that is still loading its snapshot accepts connections and answers -LOADING.
         connection.sendall(f"AUTH {self._password}\r\nPING\r\n".encode())
         with connection.makefile("rb") as replies:
             return replies.readline() == b"+OK\r\n" and replies.readline() == b"+PONG\r\n"

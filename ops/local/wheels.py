@@ -1,4 +1,4 @@
-"""The programs of PostgreSQL and Valkey, found in the wheels that were installed."""
+"""Finds the programs of PostgreSQL and Valkey in the installed wheels."""
 
 import importlib.metadata
 import importlib.util
@@ -15,7 +15,7 @@ from ops.local.accounts import Account, succeeds
 
 @dataclass(frozen=True)
 class Wheel:
-    """Where a package keeps its programs. It is found without being imported: its own code is not wanted."""
+    """A package with programs. It is located without being imported, because only its programs are used."""
 
     package: str
     distribution: str
@@ -23,7 +23,7 @@ class Wheel:
     probe: str
 
     def find(self) -> Path | None:
-        """The directory the package was installed into, if it brought the program for this machine."""
+        """The directory the package is installed in, if it has the program for this machine; otherwise None."""
         found = importlib.util.find_spec(self.package)
         if found is None or not found.submodule_search_locations:
             return None
@@ -34,21 +34,21 @@ class Wheel:
         return succeeds([str(root / self.probe), "--version"], account)
 
     def copy(self, root: Path, home: Path) -> Path:
-        """A copy that everybody can read, made once per version; the parts stay beside each other."""
+        """A copy that every account can read, made once per version; the parts keep their relative places."""
         target = home / f"{self.distribution}-{importlib.metadata.version(self.distribution)}"
         if not target.exists():
             with made_whole(target) as fresh:
                 for part in self.parts:
                     if (root / part).exists():
                         shutil.copytree(root / part, fresh / part, symlinks=True, ignore=_FOR_COMPILERS)
-                _let_everybody_read(fresh)
+                _make_world_readable(fresh)
         return target
 
 
 _FOR_COMPILERS = shutil.ignore_patterns("*.a", "include", "pkgconfig")
 
 
-def _let_everybody_read(tree: Path) -> None:
+def _make_world_readable(tree: Path) -> None:
     tree.chmod(0o755)
     for path in tree.rglob("*"):
         if not path.is_symlink():
@@ -57,7 +57,7 @@ def _let_everybody_read(tree: Path) -> None:
 
 @contextmanager
 def made_whole(target: Path) -> Iterator[Path]:
-    """A directory to fill under another name: it appears as `target` complete, or not at all."""
+    """A temporary directory to fill; it is renamed to `target` when complete, or removed after an error."""
     fresh = target.with_name(f"{target.name}.unfinished")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(mode=0o700)
@@ -70,7 +70,7 @@ def made_whole(target: Path) -> Iterator[Path]:
 
 
 def valkey_platform() -> str:
-    """Linux says aarch64 where macOS says arm64."""
+    """The name of this platform in Valkey's wheel: aarch64 on Linux, arm64 on macOS."""
     system, machine = platform.system().lower(), platform.machine().lower()
     if machine in ("arm64", "aarch64"):
         machine = "arm64" if system == "darwin" else "aarch64"

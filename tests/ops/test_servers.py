@@ -563,17 +563,17 @@ def test_place_that_somebody_else_has_prepared_is_not_used(place: Path, monkeypa
     prepared = place / f"hoso24-{hashlib.sha256(str(directory).encode()).hexdigest()[:8]}"
     prepared.mkdir()
     os.chown(prepared, 65534, 65534)
-    assert "is not a directory of root's alone" in refusal(ValkeyServer, directory)
+    assert "is not a directory that only root can write to" in refusal(ValkeyServer, directory)
     prepared.rmdir()
     prepared.symlink_to("/var/lib")
-    assert "is not a directory of root's alone" in refusal(ValkeyServer, directory)
+    assert "is not a directory that only root can write to" in refusal(ValkeyServer, directory)
 
 
 @as_root
 def test_data_that_can_no_longer_be_reached_are_not_begun_anew(place: Path) -> None:
     pretend_data(place / "pg", "PG_VERSION", "18\n")
     place.chmod(0o700)
-    assert "can no longer reach the data" in refusal(PostgresServer, place / "pg")
+    assert "can no longer enter" in refusal(PostgresServer, place / "pg")
 
 
 @as_root
