@@ -1,1 +1,1 @@
-"""What any small service needs to run for years; knows no dossier."""
+"""The operational parts of any small service: HTTP, stores, observability, settings. Knows no dossier."""

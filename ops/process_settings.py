@@ -1,4 +1,4 @@
-"""What every process can be told from outside, whatever it serves: its address, log, drain, proxies, pooler."""
+"""Settings of every process: address, log, drain, proxies, pooler."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -14,13 +14,13 @@ Seconds = Annotated[float, Meta(gt=0, le=86_400 * 365)]
 Count = Annotated[int, Meta(ge=1, le=10_000)]
 
 PRIVATE_NETWORKS = ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7")
-"""Addresses that no client on the Internet has: a peer with one is a proxy in front of the service. Without this
-default all clients behind an ingress would count as one."""
+"""Networks without clients on the Internet: a peer in one is a proxy in front of the service. Without this default all
+clients behind an ingress would count as one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessSettings:
-    """What every process has."""
+    """Settings of every process."""
 
     host: str = setting("HOSO24_HOST", default="0.0.0.0", doc="Address the ports listen on.")  # noqa: S104 - in a pod
     drain_seconds: Annotated[float, Meta(ge=0, le=300)] = setting(
@@ -46,7 +46,7 @@ class ProcessSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class PoolerSettings:
-    """What a process has that may be put behind a connection pooler."""
+    """Settings of a process that may be behind a connection pooler."""
 
     pg_pooled: bool = setting(
         "HOSO24_PG_POOLED",
@@ -57,7 +57,7 @@ class PoolerSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class PublicSettings(ProcessSettings):
-    """What every process with a public port has."""
+    """Settings of every process with a public port."""
 
     connections: Annotated[int, Meta(ge=16, le=1_000_000)] = setting(
         "HOSO24_CONNECTIONS",

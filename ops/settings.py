@@ -1,8 +1,8 @@
-"""Settings: frozen dataclasses whose fields name an environment variable, read in one go.
+"""Settings: frozen dataclasses whose fields name environment variables.
 
 Any setting may come from a file instead, as NAME_FILE. All faults are reported together, because a deployment has one
-log line and no debugger; none of the reports shows a secret. A variable is declared once, in the room that knows what
-it means; a class that has it too inherits the declaration or takes it by `optional`.
+log line and no debugger; no report contains a secret. A variable is declared once, in the package it belongs to; other
+classes inherit the declaration or use `optional`.
 """
 
 import dataclasses
@@ -34,10 +34,10 @@ _PLACE = re.compile(r"[^@#\s]*")
 
 
 class Secret:
-    """A text that shows itself only when asked by name.
+    """A text that only `reveal` returns; repr and str hide it.
 
-    One that came from a file is read again at every `reveal`, so a rotated password is picked up by the
-    next connection; while the file is away, empty or holds what `accepts` refuses, the last one read stands in.
+    A secret from a file is read again at every `reveal`, so that the next connection uses a rotated password. While the
+    file is missing, empty or refused by `accepts`, the last valid text is used.
     """
 
     __slots__ = ("_accepts", "_text", "path")
@@ -52,14 +52,14 @@ class Secret:
             try:
                 self._take(self.path.read_text(encoding="utf-8").strip())
             except (OSError, UnicodeDecodeError) as error:
-                _log.warning("A secret's file cannot be read again: %s.", type(error).__name__)
+                _log.warning("Cannot reread the file of a secret; the last one stays in use: %s", type(error).__name__)
         return self._text
 
     def _take(self, text: str) -> None:
         if self._accepts(text):
             self._text = text
         elif text:
-            _log.warning("A secret's file holds what cannot be used; the secret stays as it was.")
+            _log.warning("The file of a secret has an invalid value; the last one stays in use")
 
     def __repr__(self) -> str:
         return HIDDEN
@@ -68,7 +68,7 @@ class Secret:
 
 
 class SettingsError(Exception):
-    """The settings cannot be used; `faults` has one line for each reason."""
+    """The settings are invalid; `faults` has one line for each reason."""
 
     def __init__(self, faults: list[str]) -> None:
         super().__init__("\n".join(faults))
@@ -89,7 +89,7 @@ class _Setting:
 
     @property
     def shape(self) -> Any:
-        """The type without `None`: a variable that is there is never None."""
+        """The type without `None`: a variable that is set is never None."""
         if typing.get_origin(self.kind) in (Union, types.UnionType):
             (present,) = (kind for kind in typing.get_args(self.kind) if kind is not type(None))
             return present
@@ -106,22 +106,22 @@ def setting(
 ) -> Any:
     """Declare a field of a settings dataclass; without a default the variable is required.
 
-    `check` is called with what was read, a secret as its text; its ValueError is a fault, and must not quote a secret.
+    `check` is called with the value, a secret's text; its ValueError is a fault, and must not quote a secret.
     """
     return dataclasses.field(default=default, metadata={"name": name, "doc": doc, "secret": secret, "check": check})
 
 
 def optional(cls: type, field: str) -> Any:
-    """A setting that another class declares and requires, as a field that is None where the variable is not set."""
+    """A setting that another class requires, as a field that is None when the variable is not set."""
     (declared,) = (each for each in dataclasses.fields(cls) if each.name == field)
     return dataclasses.field(default=None, metadata=declared.metadata)
 
 
 def read(cls: type[T], environ: Mapping[str, str]) -> T:
-    """An instance of `cls` filled from the environment. Raises SettingsError with every fault found.
+    """An instance of `cls` filled from the environment. Raises SettingsError with all faults.
 
-    A variable set to the empty string counts as not set. A ValueError of the class's own `__post_init__`, which may
-    refuse a combination, is reported as a fault too.
+    An empty variable counts as not set. A ValueError of the class's own `__post_init__`, which may refuse a
+    combination, is reported as a fault too.
     """
     values: dict[str, Any] = {}
     faults: list[str] = []
@@ -139,7 +139,7 @@ def read(cls: type[T], environ: Mapping[str, str]) -> T:
 
 
 def secret(name: str, environ: Mapping[str, str]) -> Secret | None:
-    """One secret by its variable or its file, outside any class; None when it is not set or cannot be read."""
+    """A secret by its variable or file, without a settings class; None when it is not set or unreadable."""
     try:
         text, path = _text(name, environ)
     except ValueError:
@@ -148,14 +148,14 @@ def secret(name: str, environ: Mapping[str, str]) -> Secret | None:
 
 
 def describe(settings: Any) -> dict[str, str]:
-    """The effective values by variable name, fit for a log line: no secret and no password in them."""
+    """The effective values by variable name, for a log line: without secrets and passwords."""
     return {each.name: _shown(getattr(settings, each.field), each) for each in _declared(type(settings))}
 
 
 def table(classes: Iterable[type]) -> list[tuple[str, str, str]]:
-    """(name, default, doc) of every setting, in order of declaration, each variable once.
+    """(name, default, doc) of every setting, in order of declaration, without duplicates.
 
-    The first class that has a variable says whether it is required.
+    The first class with a variable decides whether it is required.
     """
     rows: dict[str, tuple[str, str, str]] = {}
     for each in (each for cls in classes for each in _declared(cls)):
@@ -165,7 +165,7 @@ def table(classes: Iterable[type]) -> list[tuple[str, str, str]]:
 
 
 def unknown(environ: Mapping[str, str], classes: Iterable[type]) -> list[str]:
-    """A sentence for every variable with our prefix that no class declares: most often a typing mistake."""
+    """A sentence for every variable with our prefix that no class declares, usually a typing mistake."""
     names = {each.name for cls in classes for each in _declared(cls)}
     known = names | {f"{name}_FILE" for name in names}
     strange = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
@@ -173,7 +173,7 @@ def unknown(environ: Mapping[str, str], classes: Iterable[type]) -> list[str]:
 
 
 def masked(text: str) -> str:
-    """The text with the passwords of all URLs in it hidden."""
+    """The text with the passwords in all its URLs hidden."""
     return _PASSWORD_IN_QUERY.sub(rf"\1={HIDDEN}", _PASSWORD_IN_AUTHORITY.sub(rf"\1:{HIDDEN}@", text))
 
 
@@ -229,28 +229,28 @@ def _converted(declared: _Setting, text: str, path: Path | None) -> Any:
 
 
 def _secret(declared: _Setting, text: str, path: Path | None) -> Secret:
-    """The value as a secret; one whose name ends in _URL has to be a URL, whoever is to read it."""
+    """The value as a secret. Raises ValueError if its name ends in _URL and it is no URL."""
     if not declared.name.endswith("_URL"):
         return Secret(text, path)
     if not are_server_urls(text):
         raise ValueError(
             "the value is not valid; expected scheme://user:password@host:port/name, "
-            "with whatever is special in the password percent-encoded"
+            "with special characters in the password percent-encoded"
         )
     return Secret(text, path, are_server_urls)
 
 
 def are_server_urls(text: str) -> bool:
-    """Whether this is one URL of a server or, while a password is being changed, several, one a line."""
+    """Whether this is one URL of a server or, while a password is being changed, several, one per line."""
     urls = text.split()
     return bool(urls) and all(map(is_server_url, urls))
 
 
 def is_server_url(text: str) -> bool:
-    """Whether this is the URL of a server, or of several, whose parts nobody can take for one another.
+    """Whether this is the URL of a server, or of several hosts, with unambiguous parts.
 
-    A driver that cannot make sense of a URL quotes it, and what it takes for a port or for the name of a host is then
-    most often a piece of a password that was not percent-encoded.
+    A driver quotes a URL that it cannot parse, and the port or host it quotes may be a piece of a password that was not
+    percent-encoded.
     """
     scheme, found, rest = text.partition("://")
     authority = rest[: re.search(r"[/?#]|$", rest).start()]  # type: ignore[union-attr]
@@ -269,7 +269,7 @@ def _is_list(shape: Any) -> bool:
 
 
 def _expected(declared: _Setting) -> str:
-    """What the variable should hold, in words."""
+    """The expected value in words."""
     shape, bounds = declared.shape, ""
     if typing.get_origin(shape) is Annotated:
         shape, *notes = typing.get_args(shape)
@@ -305,4 +305,4 @@ def _plain(value: Any) -> str:
 
 def _suspicion(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.8)
-    return f"{name} is not a setting." + (f" Is {near[0]} meant?" if near else "")
+    return f"{name} is not a setting." + (f" Did you mean {near[0]}?" if near else "")

@@ -1,5 +1,5 @@
-"""The service's objectives, and all that is made of them: rules, alerts, dashboards, the runbook's error budget.
+"""Generates rules, alerts, dashboards and the runbook's error budget from the service's objectives.
 
-Beside the manifests, in k8s/components/monitoring, `slo.toml` says what is promised, `alerts.toml` what else pages or
-opens a ticket, `dashboards.toml` what there is to look at; `make monitoring` writes the rest. Not in the image.
+In k8s/components/monitoring, `slo.toml` declares the objectives, `alerts.toml` the other alerts, `dashboards.toml` the
+dashboards; `make monitoring` writes the generated files. Not in the image.
 """

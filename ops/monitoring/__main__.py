@@ -1,4 +1,4 @@
-"""Writes the files generated from the objectives; with `--check`, only says whether they are up to date."""
+"""Writes the files generated from the objectives; with `--check` only reports whether they are up to date."""
 
 import json
 import sys
@@ -14,7 +14,7 @@ GENERATED = Path("k8s/components/monitoring/generated")
 
 
 def made() -> dict[Path, str]:
-    """Every generated file, by its path from the repository's root, and what has to be in it."""
+    """Path from the repository's root → content of every generated file."""
     promised = objectives()
     groups = rules.groups(promised, alerts())
     return {
@@ -34,7 +34,7 @@ def _yaml(content: object) -> str:
 
 
 def outdated() -> list[Path]:
-    """The generated files that are out of date, and those that are no longer generated."""
+    """The generated files that are out of date or no longer generated."""
     wanted = made()
     stale = [path for path, text in wanted.items() if not _is(path, text)]
     there = {path.relative_to(ROOT) for path in (ROOT / GENERATED).rglob("*") if path.is_file()}
@@ -47,7 +47,7 @@ def _is(path: Path, text: str) -> bool:
 
 
 def write() -> None:
-    """Write them all."""
+    """Write all generated files."""
     for path, text in made().items():
         file = ROOT / path
         file.parent.mkdir(parents=True, exist_ok=True)

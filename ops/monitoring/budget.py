@@ -1,4 +1,4 @@
-"""The runbook's page on error budgets, made of the objectives."""
+"""Generates the runbooks' page on error budgets from the objectives."""
 
 from ops.monitoring.objectives import Burn, Objective, Objectives, seconds
 
@@ -6,7 +6,7 @@ MINUTES_A_DAY = 24 * 60
 
 
 def page(promised: Objectives) -> str:
-    """`docs/runbooks/error-budget.md`."""
+    """The content of `docs/runbooks/error-budget.md`."""
     return "\n".join(
         [
             "# Error budgets",

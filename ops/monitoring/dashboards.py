@@ -1,4 +1,4 @@
-"""Grafana dashboards, made of `dashboards.toml` and the objectives."""
+"""Grafana dashboards, generated from `dashboards.toml` and the objectives."""
 
 import tomllib
 from pathlib import Path
@@ -16,14 +16,14 @@ _SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
 
 class Query(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """PromQL, and what its series are called."""
+    """A PromQL query, and the legend of its series."""
 
     expr: str
     legend: str
 
 
 class Panel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One picture; `description` tells what is normal."""
+    """One panel; `description` states what is normal."""
 
     title: str
     kind: str
@@ -40,7 +40,7 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Dashboard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One page. `objectives`: it begins with how each promise is kept."""
+    """One dashboard. `objectives`: it starts with the rest of each error budget."""
 
     uid: str
     title: str
@@ -50,7 +50,7 @@ class Dashboard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def dashboards(promised: Objectives, path: Path = PROMISES / "dashboards.toml") -> list[Dashboard]:
-    """All dashboards, complete. Raises msgspec.ValidationError for a file that does not say them fully."""
+    """All dashboards, complete. Raises msgspec.ValidationError for an invalid or incomplete file."""
     with path.open("rb") as file:
         read = msgspec.convert(tomllib.load(file)["dashboard"], list[Dashboard])
     return [

@@ -1,4 +1,4 @@
-"""Objectives and alerts, as read from `slo.toml` and `alerts.toml`."""
+"""Objectives and alerts, read from `slo.toml` and `alerts.toml`."""
 
 import tomllib
 from pathlib import Path
@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 
 PROMISES = Path(__file__).resolve().parents[2] / "k8s" / "components" / "monitoring"
-"""Where the three files stand: they name the metrics of every floor, and this package none."""
+"""The directory of the three files, which name the metrics of all processes; this package names none."""
 
 
 class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One promise. `objective`: the share that has to be good; `errors` and `total`: PromQL, with $window in it."""
+    """One objective. `objective`: the share that must be good; `errors` and `total`: PromQL with $window in it."""
 
     name: str
     alert: str
@@ -25,21 +25,21 @@ class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     least_bad: int
 
     def errors_in(self, window: str) -> str:
-        """PromQL: how many were bad within this window."""
+        """PromQL for the number of bad events within this window."""
         return " ".join(self.errors.replace("$window", window).split())
 
     def total_in(self, window: str) -> str:
-        """PromQL: how many were counted within this window."""
+        """PromQL for the number of counted events within this window."""
         return " ".join(self.total.replace("$window", window).split())
 
     @property
     def budget(self) -> float:
-        """The share that may be bad."""
+        """The share of events that may be bad."""
         return round(1 - self.objective, 10)
 
 
 class Burn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How many times faster than it lasts a budget is being spent, and over which windows that is looked at."""
+    """A burn rate (1 spends the budget exactly in its period) and the two windows over which it is measured."""
 
     rate: float
     long: str
@@ -48,7 +48,7 @@ class Burn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Objectives(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The whole of `slo.toml`."""
+    """The content of `slo.toml`."""
 
     period_days: int
     runbooks: str
@@ -69,12 +69,12 @@ class Alert(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     expr: str
     summary: str
     description: str
-    # A keyword in Python, and the word Prometheus has for it.
+    # `for` is a keyword in Python.
     lasting: str = msgspec.field(name="for")
 
 
 class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Alerts that are evaluated together."""
+    """A group of alerts that are evaluated together."""
 
     name: str
     alert: list[Alert]
@@ -89,12 +89,12 @@ def seconds(window: str) -> int:
 
 
 def objectives(path: Path = PROMISES / "slo.toml") -> Objectives:
-    """What is promised. Raises msgspec.ValidationError for a file that does not say it fully."""
+    """The objectives. Raises msgspec.ValidationError for an invalid or incomplete file."""
     return msgspec.convert(_read(path), Objectives)
 
 
 def alerts(path: Path = PROMISES / "alerts.toml") -> list[Group]:
-    """The other alerts. Raises msgspec.ValidationError likewise."""
+    """The other alerts. Raises msgspec.ValidationError for an invalid or incomplete file."""
     return msgspec.convert(_read(path)["group"], list[Group])
 
 

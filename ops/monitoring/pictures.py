@@ -1,6 +1,7 @@
-"""The dashboards as pictures, for those who have no Grafana: `python -m ops.monitoring.pictures PROMETHEUS DIRECTORY`.
+"""The dashboards as pictures, without Grafana: `python -m ops.monitoring.pictures PROMETHEUS DIRECTORY`.
 
-The panels' own queries, asked of a Prometheus over the last minutes, drawn with matplotlib (requirements-bench.lock).
+Runs the panels' queries on a Prometheus over the last MINUTES minutes and draws them with matplotlib
+(requirements-bench.lock).
 """
 
 import json
@@ -19,21 +20,21 @@ from ops.monitoring.objectives import objectives
 
 mpl.use("svg")
 mpl.rcParams["svg.hashsalt"] = "hoso24"  # the same data give the same file
-mpl.rcParams["svg.fonttype"] = "none"  # words stay words
+mpl.rcParams["svg.fonttype"] = "none"  # text stays text
 from matplotlib import pyplot as plt  # noqa: E402
 
 COLUMNS = 3
 MINUTES = 10
 STEP = 5
 MOST_LINES = 8
-"""Lines that can be told apart in one picture."""
+"""Limit of lines in one picture."""
 _UNITS = {"reqps": "a second", "ops": "a second", "s": "seconds", "percentunit": "share", "bytes": "bytes", "none": ""}
 
 Line = tuple[str, list[float], list[float]]
 
 
 def lines(prometheus: str, panel: Panel) -> list[Line]:
-    """Name, minutes before now, and values of every series of a panel."""
+    """Name, times (minutes relative to now) and values of a panel's series, at most MOST_LINES."""
     found: list[Line] = []
     for query in panel.queries:
         for series in _asked(prometheus, query.expr.replace("$rate", "30s")):
@@ -53,7 +54,7 @@ def _asked(prometheus: str, expr: str) -> list[dict[str, Any]]:
 
 def _read(url: str) -> bytes:
     if not url.startswith(("http://", "https://")):
-        raise SystemExit(f"{url} is no address of a Prometheus.")
+        raise SystemExit(f"{url} is not an http or https URL of a Prometheus server.")
     with urllib.request.urlopen(url, timeout=30) as response:  # noqa: S310 - checked above
         return bytes(response.read())
 
@@ -65,7 +66,7 @@ def _named(legend: str, labels: dict[str, str]) -> str:
 
 
 def draw(dashboard: Dashboard, prometheus: str, file: Path) -> None:
-    """One picture of one dashboard."""
+    """Draw a dashboard into a file."""
     panels = [panel for row in dashboard.row for panel in row.panel]
     height = math.ceil(len(panels) / COLUMNS)
     figure, places = plt.subplots(height, COLUMNS, figsize=(15, 2.7 * height), layout="constrained", squeeze=False)

@@ -1,4 +1,4 @@
-"""Recording rules and alerts for Prometheus, made of the objectives."""
+"""Recording rules and alerts for Prometheus, generated from the objectives."""
 
 from typing import Any
 
@@ -7,13 +7,13 @@ from ops.monitoring.objectives import Burn, Group, Objective, Objectives
 Rule = dict[str, Any]
 
 BUDGET_EVERY = "5m"
-"""How often the budget of the whole period is computed: a month of samples is much to read."""
+"""Interval of computing the whole period's budget, which reads a month of samples."""
 
 
 def groups(promised: Objectives, alerts: list[Group]) -> list[dict[str, Any]]:
-    """All groups of rules, as a Prometheus rule file or a PrometheusRule has them."""
+    """All groups of rules, in the form of a Prometheus rule file or a PrometheusRule."""
     return [
-        # What is measured and what is made of it in one group: rules of a group are evaluated one after the other.
+        # Ratios and the alerts on them share a group: the rules of a group are evaluated in order.
         *(
             {"name": f"slo-{slo.name}", "rules": [*_measured(slo, promised), *_burning(slo, promised)]}
             for slo in promised.slo
@@ -28,7 +28,7 @@ def groups(promised: Objectives, alerts: list[Group]) -> list[dict[str, Any]]:
 
 
 def prometheus_rule(groups: list[dict[str, Any]]) -> dict[str, Any]:
-    """The groups as the Prometheus operator takes them."""
+    """The groups as a PrometheusRule for the Prometheus operator."""
     return {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",
@@ -54,7 +54,7 @@ def _measured(slo: Objective, promised: Objectives) -> list[Rule]:
 
 
 def _or_none(errors: str) -> str:
-    """A counter that was never moved has no series yet: then there were none."""
+    """Zero when a counter has no series yet, because it was never incremented."""
     return f"(({errors}) or vector(0))"
 
 

@@ -178,7 +178,7 @@ def test_rotated_url_that_cannot_be_used_leaves_the_secret_as_it_was(
     server = read(Elsewhere, {"HOSO24_SERVER_URL_FILE": str(file)}).server
     file.write_text("redis://:hush/hush@cache.example/0")
     assert server.reveal() == "redis://:first@cache.example/0"
-    assert "cannot be used" in caplog.text
+    assert "invalid value" in caplog.text
     assert "hush" not in caplog.text
     file.write_text("redis://:second@cache.example/0")
     assert server.reveal() == "redis://:second@cache.example/0"
@@ -224,7 +224,7 @@ def test_passwords_in_urls_are_masked(text: str, shown: str) -> None:
 def test_unknown_variables_are_suspected_of_being_typing_mistakes() -> None:
     environ = {"HOSO24_PROT": "1", "HOSO24_PORT_FILE": "x", "HOSO24_WEATHER": "2", "HOME": "/"}
     assert unknown(environ, [Sample]) == [
-        "HOSO24_PROT is not a setting. Is HOSO24_PORT meant?",
+        "HOSO24_PROT is not a setting. Did you mean HOSO24_PORT?",
         "HOSO24_WEATHER is not a setting.",
     ]
 
