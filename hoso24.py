@@ -1,7 +1,7 @@
-"""The one command, `hoso24`: the roof over the three floors.
+"""The command `hoso24`: runs the processes of lookup, intake and relay, and administers them.
 
-Each sub-command imports what it needs when it is asked for, so that `hoso24 lookup` never loads what only
-an import needs.
+Each sub-command imports what it needs when it runs, so that `hoso24 lookup` does not load code that only an
+import needs.
 """
 
 import asyncio
@@ -26,11 +26,11 @@ HERE = Path(".hoso24")
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="hoso24")
 def cli() -> None:
-    """Tells citizens, at any hour and at peak load, where their dossier stands."""
+    """Tells citizens the status of their dossiers, at any hour and under peak load."""
 
 
 def main() -> None:
-    """Run the command; what is wrong with settings or servers is one sentence, not a traceback."""
+    """Run the command; a fault of settings or servers is printed as a sentence, without a traceback."""
     from ops.errors import Unavailable
     from ops.settings import SettingsError
 
@@ -44,7 +44,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def _in_a_checkout() -> Iterator[None]:
-    """For commands that start servers or make samples on this machine, which the image does not hold."""
+    """For commands that start servers or make samples on this machine, whose code is not in the image."""
     if importlib.util.find_spec("ops.local") is None:
         raise click.ClickException(
             "This installation holds the services only. Run this command in a checkout of the repository (`make up`)."
@@ -62,7 +62,7 @@ def _in_a_checkout() -> Iterator[None]:
 
 @cli.command()
 def lookup() -> None:
-    """Run a lookup process: the public JSON and pages."""
+    """Run a lookup process: the public JSON API and pages."""
     from lookup import app
 
     _point_out_typos()
@@ -92,7 +92,7 @@ def relay() -> None:
 
 @cli.command()
 def migrate() -> None:
-    """Bring the database's schema up to date; with HOSO24_PG_ADMIN_URL make roles and database first."""
+    """Apply missing migrations; with HOSO24_PG_ADMIN_URL, create the roles and the database first."""
     from lookup import schema
     from lookup.settings import MigrateSettings
     from ops.settings import read
@@ -114,13 +114,13 @@ def migrate() -> None:
 
 @cli.group()
 def cache() -> None:
-    """What the caches hold."""
+    """The caches and the change stream."""
 
 
 @cache.command("renew")
-@click.option("--reason", required=True, help="Why: goes into the table of epochs.")
+@click.option("--reason", required=True, help="The reason; stored in the table of epochs.")
 def cache_renew(reason: str) -> None:
-    """Begin a new epoch: caches and stream start empty. A step of restoring Postgres, never needed otherwise."""
+    """Begin a new epoch: caches and stream start empty. Needed only after PostgreSQL was restored."""
     from lookup.schema import NEW_EPOCH
     from lookup.settings import MigrateSettings
     from ops.settings import read
@@ -165,7 +165,7 @@ def cache_lost(epoch: int | None, output: Path | None) -> None:
 
 @cli.command()
 @click.argument("code")
-@click.option("--admin", help="The admin port of the lookup to ask: http://host:8081. Its memory is the one shown.")
+@click.option("--admin", help="The admin port of the lookup whose memory is shown: http://host:8081.")
 def why(code: str, admin: str | None) -> None:
     """Show what one lookup's memory, Redis, each standby and the primary hold for a dossier, on one screen."""
     from lookup.settings import LookupSettings
@@ -178,18 +178,18 @@ def why(code: str, admin: str | None) -> None:
 
 
 @cli.command()
-@click.option("--json", "for_programs", is_flag=True, help="For programs: every finding as JSON.")
+@click.option("--json", "for_programs", is_flag=True, help="Print the findings as JSON.")
 def doctor(for_programs: bool) -> None:
-    """Examine settings, servers, schema, grants, clocks, stream and certificates, and say what to do next.
+    """Check settings, servers, schema, grants, clocks, stream and certificates, and say what to do next.
 
-    Exit status 0 when all is well, 1 with warnings, 2 when something is wrong. Servers that are away are findings, and
-    none keeps it waiting for longer than some seconds.
+    Exit status 0 when all is well, 1 with warnings, 2 when something is wrong. An unreachable server is reported like
+    any other problem; no check takes longer than 8 s.
     """
     from rich.console import Console
 
     from ops.doctor import findings as findings_of
 
-    # What the connections warn of is a finding here, and needs no second line.
+    # The connections' warnings are findings here; without a handler logging would print them too.
     logging.getLogger("ops").addHandler(logging.NullHandler())
     findings = asyncio.run(examine_house(environment()))
     if for_programs:
@@ -200,9 +200,9 @@ def doctor(for_programs: bool) -> None:
 
 
 async def examine_house(environ: Mapping[str, str]) -> list[Any]:
-    """What is found of all that each floor knows how to examine, with the servers this environment names, worst first.
+    """The findings of all checks, with the servers that this environment names, the worst first.
 
-    Raises nothing: what is missing or away is a finding.
+    Never raises: missing settings and unreachable servers are findings.
     """
     from intake import doctor as of_intake
     from intake.settings import IntakeSettings, MaintenanceSettings, RelaySettings
@@ -249,7 +249,7 @@ async def examine_house(environ: Mapping[str, str]) -> list[Any]:
 
 @cli.command()
 def metrics() -> None:
-    """Print what every metric and every label means; docs/metrics.md is this."""
+    """Print the reference of all metrics and their labels, as in docs/metrics.md."""
     import intake.metrics
     import lookup.metrics
     import ops.observe.metrics
@@ -537,18 +537,18 @@ def demo(pause: float) -> None:
 @cli.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def gameday(arguments: tuple[str, ...]) -> None:
-    """Break a production-shaped system on this machine in every way, under load, and see what it promised hold."""
+    """Run a game day: inject failures into a production-like system under load, and check its promises."""
     checkout = Path(__file__).parent
     if not (checkout / "loadtests" / "gameday").is_dir():
         raise click.ClickException("A game day needs a checkout of the repository: loadtests/ is not installed.")
-    sys.path.insert(0, str(checkout))  # an installation names its packages one by one, and this is none of them
+    sys.path.insert(0, str(checkout))  # an installation has only the listed packages, and loadtests is not one of them
     from loadtests.gameday.__main__ import main as game_day
 
     game_day(arguments, prog_name="hoso24 gameday")
 
 
 def _point_out_typos() -> None:
-    """A HOSO24_ variable nobody reads is a typing mistake more often than not."""
+    """Warn of HOSO24_ variables that no process reads: usually typing mistakes."""
     from intake.settings import IntakeSettings, MaintenanceSettings, RelaySettings
     from lookup.settings import LookupSettings, MigrateSettings
     from ops.settings import unknown
@@ -559,7 +559,7 @@ def _point_out_typos() -> None:
 
 
 def environment() -> Mapping[str, str]:
-    """This process's environment; where it names no server, the one of the house running in this directory."""
+    """This process's environment; if it names no server, with the settings of `hoso24 up` in this directory."""
     if any(name.startswith(("HOSO24_PG_", "HOSO24_REDIS_")) for name in os.environ):
         return os.environ
     return {**dict(_running_house()), **os.environ}
