@@ -369,7 +369,7 @@ def maintenance_announce(
 ) -> None:
     """Announce maintenance, at least seven working days ahead."""
     from intake.maintenance import Plan, announce
-    from lookup.dossier import VIETNAM
+    from lookup.clock import VIETNAM
     from lookup.maintenance import Part
 
     parts = [part for part in Part if part.value in affects]

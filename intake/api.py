@@ -10,7 +10,7 @@ from intake.clients import Client, authenticate
 from intake.rules.requests import InvalidContent, OfficialNumber, Submission, Transition, read
 from lookup import code as codes
 from lookup.catalogue import CatalogueCopy
-from lookup.dossier import local
+from lookup.clock import local
 from lookup.lookup_key import KeyRing
 from lookup.status import Status
 from ops.http.bodies import read_body

@@ -13,7 +13,7 @@ import asyncpg
 from rich.table import Table
 
 from intake.rules.workdays import add_working_days, working_days_before
-from lookup.dossier import VIETNAM
+from lookup.clock import VIETNAM
 from lookup.maintenance import Part
 
 ANNOUNCE = """

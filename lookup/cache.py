@@ -43,6 +43,7 @@ from typing import Any, NamedTuple
 
 from redis.exceptions import NoScriptError
 
+from lookup.clock import Micros
 from lookup.metrics import UNREADABLE
 from ops.stores.redis import Redis
 
@@ -166,7 +167,7 @@ class Entry(NamedTuple):
     """
 
     version: int
-    as_of: int
+    as_of: Micros
     body: bytes
     leans: bool = False
 
@@ -176,7 +177,7 @@ class Value(NamedTuple):
 
     key: str
     version: int
-    as_of: int
+    as_of: Micros
     body: bytes
     ttl: int
 
@@ -209,8 +210,8 @@ class Read:
 
     entries: Sequence[Entry | None]
     """One per key, in order."""
-    feed_at: int
-    """Up to when every committed change has been delivered, microseconds; 0 when no relay delivers."""
+    feed_at: Micros
+    """Up to when every committed change has been delivered; 0 when no relay delivers."""
     stream_name: bytes
     """The stream's name, which is its first entry's id; `-` for none."""
 
@@ -225,7 +226,7 @@ class Filled:
 
     outcomes: Sequence[Entry | bool]
     """Per value the entry that won instead, or whether the stored value leans on the feed."""
-    feed_at: int
+    feed_at: Micros
     stream_name: bytes
 
 
@@ -234,7 +235,7 @@ class StreamEnd:
     """The end of the change stream at one moment: the last id ('' for none), and the feed's state as in Read."""
 
     last: str
-    feed_at: int
+    feed_at: Micros
     stream_name: bytes
 
 
@@ -247,7 +248,7 @@ class Heard(NamedTuple):
     code: str = ""
     version: int = 0
     number: str = ""
-    at: int = 0
+    at: Micros = 0
     stream_name: bytes = b""
     removed: bool = False
 
@@ -404,7 +405,7 @@ def _parse_feed(value: bytes | None) -> tuple[int, bytes]:
         return 0, b"-"
 
 
-def _parse(value: bytes | None, feed_at: int, feed_stream: bytes) -> Entry | None:
+def _parse(value: bytes | None, feed_at: Micros, feed_stream: bytes) -> Entry | None:
     """The entry; None for a missing or malformed value, so that one bad value affects no other."""
     if value is None:
         return None
@@ -421,7 +422,7 @@ def _parse(value: bytes | None, feed_at: int, feed_stream: bytes) -> Entry | Non
         return None
 
 
-def _outcome(result: int | bytes, feed_at: int, stream_name: bytes) -> Entry | bool:
+def _outcome(result: int | bytes, feed_at: Micros, stream_name: bytes) -> Entry | bool:
     if isinstance(result, int):
         return result == 1
     return _parse(result, feed_at, stream_name) or False

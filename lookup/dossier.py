@@ -5,17 +5,15 @@ has the code, the holder's view for the holder of the receipt. Officers' names a
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from enum import Enum
 from typing import Annotated, Any
 
 import msgspec
 
 from lookup.catalogue import Catalogue
+from lookup.clock import VIETNAM, local
 from lookup.status import Status
-
-VIETNAM = timezone(timedelta(hours=7))
-"""UTC+7 all year; every time in an answer is written in it."""
 
 
 class Step(msgspec.Struct, frozen=True, array_like=True):
@@ -161,11 +159,6 @@ def holder_view(record: Record, catalogue: Catalogue, receipt: Mapping[str, Any]
     view["action_needed"] = record.action_needed
     view["receipt"] = dict(receipt)
     return view
-
-
-def local(moment: datetime | None) -> datetime | None:
-    """The same moment in Vietnamese time; None stays None."""
-    return moment and moment.astimezone(VIETNAM)
 
 
 def _dates(record: Record) -> dict[str, Any]:

@@ -27,7 +27,7 @@ import hoso24
 from intake.bulk.dialects import REASONS
 from intake.local import sample
 from lookup import schema
-from lookup.dossier import VIETNAM
+from lookup.clock import VIETNAM
 from ops.local.valkey import ValkeyServer
 from tests.conftest import KEY_SECRETS, ROLES, Database
 from tests.house import AGENCY, intake_at, intake_settings, submission

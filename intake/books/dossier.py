@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from intake.rules.requests import nfc
-from lookup.dossier import VIETNAM
+from lookup.clock import VIETNAM
 from lookup.status import Status
 
 

@@ -48,8 +48,8 @@ from intake.rules.requests import (
 from intake.rules.workdays import CALENDAR
 from lookup import code as codes
 from lookup.catalogue import Catalogue, Service
+from lookup.clock import VIETNAM
 from lookup.code import DossierCode, MalformedCode, Scheme
-from lookup.dossier import VIETNAM
 from lookup.status import Status
 from ops.errors import Refusal
 from ops.stores.postgres import Postgres

@@ -23,8 +23,8 @@ from rich.table import Table
 
 from intake.settings import RelaySettings
 from lookup.cache import Cache, Heard, dossier_key
-from lookup.clock import moment
-from lookup.dossier import VIETNAM, unpack
+from lookup.clock import VIETNAM, moment
+from lookup.dossier import unpack
 from lookup.status import Status
 from ops.errors import Unavailable
 from ops.stores.postgres import POSTGRES_AWAY, connect_directly

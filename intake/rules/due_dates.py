@@ -10,7 +10,7 @@ from typing import Any
 
 from intake.rules.workdays import due_after, shift
 from lookup.catalogue import Service
-from lookup.dossier import VIETNAM
+from lookup.clock import VIETNAM
 from lookup.status import Status
 
 

@@ -11,7 +11,7 @@ from functools import cache
 
 import holidays
 
-from lookup.dossier import VIETNAM
+from lookup.clock import VIETNAM
 
 CALENDAR = "vn-2026.1"
 """The version of this calendar, stored with each dossier. A later calendar never moves a due date that is set."""

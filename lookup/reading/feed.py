@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from lookup import metrics
 from lookup.cache import Cache, Heard, StreamEnd
-from lookup.clock import DatabaseClock
+from lookup.clock import DatabaseClock, Micros
 from lookup.reading.freshness import SECOND, Freshness
 from lookup.reading.memory import Copy, Memory
 from ops.errors import Unavailable
@@ -89,7 +89,7 @@ class Mark(NamedTuple):
     """The state of the feed at the time of a request."""
 
     generation: int
-    at: int
+    at: Micros
 
 
 class Feed:
@@ -109,11 +109,11 @@ class Feed:
         self.generation = 1
         self.position = ""
         """The id of the last entry seen."""
-        self.at = 0
-        """Every change committed before this moment was read, as long as the generation lasts; microseconds."""
+        self.at: Micros = 0
+        """Every change committed before this moment was read, as long as the generation lasts."""
         self.stream_name = b"-"
-        self.trusted_until = 0
-        """From this moment, a copy that leans on the feed is judged by its age like any other; microseconds."""
+        self.trusted_until: Micros = 0
+        """From this moment, a copy that leans on the feed is judged by its age like any other."""
         self.slowest = 0
         """The longest delay of a heartbeat since this was last reset, microseconds."""
         self._ends: dict[int, int] = {}
@@ -171,22 +171,22 @@ class Feed:
             self._beat(entry.at, entry.stream_name)
             self.slowest = max(self.slowest, self.age)
 
-    def as_of(self, copy: Copy) -> int:
-        """When this copy was last known to be current, by itself or by the feed; microseconds."""
+    def as_of(self, copy: Copy) -> Micros:
+        """When this copy was last known to be current, by itself or by the feed."""
         if not copy.trusted:
             return copy.as_of
         at = self.at if copy.trusted == self.generation else self._ends.get(copy.trusted, 0)
         return max(copy.as_of, at)
 
-    def vouches_for(self, copy: Copy, now: int) -> bool:
-        """Whether this copy may go out unmarked at `now` (microseconds) without anything being read.
+    def vouches_for(self, copy: Copy, now: Micros) -> bool:
+        """Whether this copy may go out unmarked at `now` without anything being read.
 
         True while it leans on the feed of this generation and the last heartbeat is recent enough. Only this method
         decides it; a call costs 14 to 49 ns (measured on 2026-11-30).
         """
         return copy.trusted == self.generation and now < self.trusted_until
 
-    def trusts(self, asked: Mark, feed_at: int, stream_name: bytes) -> bool:
+    def trusts(self, asked: Mark, feed_at: Micros, stream_name: bytes) -> bool:
         """Whether a reply of Redis that leans on the stream leans on this feed (step 4)."""
         same = asked.generation == self.generation and stream_name == self.stream_name
         return same and stream_name != b"-" and feed_at >= asked.at
@@ -208,7 +208,7 @@ class Feed:
             copy.as_of = self.as_of(copy)
             copy.trusted = copy.generation = 0
 
-    def _beat(self, at: int, stream_name: bytes) -> None:
+    def _beat(self, at: Micros, stream_name: bytes) -> None:
         self.at = max(self.at, at)
         self.stream_name = stream_name
         self.trusted_until = self.at + self._trust if stream_name != b"-" else 0

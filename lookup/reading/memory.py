@@ -8,6 +8,8 @@ from collections.abc import Callable
 import cachebox
 import msgspec
 
+from lookup.clock import Micros
+
 OVERHEAD = 400
 """Bytes a copy costs besides its contents: objects, key, table slot, and what the allocator loses.
 
@@ -43,7 +45,7 @@ class Copy(msgspec.Struct, eq=False, gc=False):
     """One record in memory. `body` is the packed record as in Redis; empty for a removed dossier."""
 
     version: int
-    as_of: int
+    as_of: Micros
     """When it was known to be current by its own load; Feed.as_of adds what the feed confirms."""
     body: bytes
     generation: int

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 from lookup import metrics
 from lookup.cache import NOTHING_READ, Cache, Entry, Value
+from lookup.clock import Micros
 from lookup.reading.batching import BatchQueue, Permits
 from lookup.reading.feed import Floors, Mark
 from lookup.reading.freshness import SECOND, Freshness, Verdict
@@ -293,7 +294,7 @@ class ReadThrough:
         else:
             self._settle(lookup, StatusUnavailable())
 
-    def _verdict(self, version: int, as_of: int, needed: int) -> Verdict:
+    def _verdict(self, version: int, as_of: Micros, needed: int) -> Verdict:
         verdict = self._freshness.judge(version, self._vitals.clock.now() - as_of)
         return Verdict.REFRESH if version < needed and verdict in _YOUNG else verdict
 

@@ -33,6 +33,7 @@ import msgspec
 
 from lookup import metrics
 from lookup.cache import Cache, dossier_key, number_key
+from lookup.clock import Micros
 from lookup.code import DossierCode, Scheme
 from lookup.dossier import Record, unpack
 from lookup.reading.batching import Permits
@@ -45,10 +46,10 @@ from lookup.reading.vitals import Vitals
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A dossier and its freshness. `as_of` in microseconds."""
+    """A dossier and its freshness."""
 
     record: Record
-    as_of: int
+    as_of: Micros
     age: int
     """Microseconds since this was known to be current."""
     stale: bool

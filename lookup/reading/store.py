@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lookup.clock import PRESENT, microseconds
+from lookup.clock import PRESENT, Micros, microseconds
 from lookup.dossier import COLUMNS, pack_row
 from lookup.reading.hosts import Hosts
 
@@ -49,9 +49,9 @@ _FIRST_COLUMN = 6
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The result of one batch: the records found, and the moment they were current, microseconds."""
+    """The result of one batch: the records found, and the moment they were current."""
 
-    as_of: int
+    as_of: Micros
     epoch: int
     found: dict[str, tuple[int, bytes]]
     """Requested name → (version, packed body; empty for a removed dossier). A missing dossier is absent."""

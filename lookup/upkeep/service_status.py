@@ -17,7 +17,7 @@ from enum import Enum
 import asyncpg
 import msgspec
 
-from lookup.clock import PRESENT, microseconds, moment
+from lookup.clock import PRESENT, Micros, microseconds, moment
 from lookup.maintenance import Notice, Part
 from lookup.reading.freshness import SECOND
 from lookup.reading.hosts import Hosts
@@ -78,11 +78,11 @@ class Reason(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A part's state, its reason, and since when (microseconds): None while it works, or when unknown."""
+    """A part's state, its reason, and since when: None while it works, or when unknown."""
 
     state: State
     reason: Reason | None = None
-    since: int | None = None
+    since: Micros | None = None
 
 
 WORKING = Condition(State.WORKING)
@@ -90,13 +90,13 @@ WORKING = Condition(State.WORKING)
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The status at one moment. `at` and `heartbeat_at` in microseconds, the latter 0 before the first one."""
+    """The status at one moment. `heartbeat_at` is 0 before the first one."""
 
-    at: int
+    at: Micros
     parts: dict[Part, Condition]
-    heartbeat_at: int
+    heartbeat_at: Micros
     notices: Sequence[Notice] = field(default=())
-    notices_at: int = 0
+    notices_at: Micros = 0
     """When the notices were read; 0 for never."""
 
     @property
@@ -175,7 +175,7 @@ class ServiceStatus:
             return Condition(State.LIMITED, Reason.LATE, self._vitals.feed.at or None)
         return Condition(State.DOWN, Reason.UNCONFIRMED, heartbeat or None)
 
-    def _intake(self, now: int) -> Condition:
+    def _intake(self, now: Micros) -> Condition:
         """Judges the sign against the moment of the read: on a lagging standby an old sign proves nothing."""
         if not self._sign_at:
             return Condition(State.UNKNOWN, Reason.NOT_SEEN)
@@ -185,7 +185,7 @@ class ServiceStatus:
             return Condition(State.UNKNOWN, Reason.NOT_SEEN, self._as_of)
         return WORKING
 
-    def _dated(self, part: Part, condition: Condition, now: int) -> Condition:
+    def _dated(self, part: Part, condition: Condition, now: Micros) -> Condition:
         """The condition with its start: the known one, else when it was first seen here."""
         state, since = self._since.get(part, (State.WORKING, now))
         if state is not condition.state:

@@ -16,10 +16,10 @@ from rich.table import Table
 
 from lookup import code as codes
 from lookup.cache import Cache, dossier_key
-from lookup.clock import DatabaseClock, moment
+from lookup.clock import VIETNAM, DatabaseClock, Micros, moment
 from lookup.code import DossierCode, MalformedCode
 from lookup.codes_in_logs import canonical, pseudonym
-from lookup.dossier import VIETNAM, unpack
+from lookup.dossier import unpack
 from lookup.reading.freshness import SECOND
 from lookup.reading.hosts import Host, Hosts, Role
 from lookup.reading.memory import Memory
@@ -79,11 +79,11 @@ def process_report(memory: Memory, vitals: Vitals, hosts: Hosts) -> Report:
 
 
 class Row(NamedTuple):
-    """One source's state. `as_of` in microseconds, 0 for unknown; `version` None when it did not answer."""
+    """One source's state. `as_of` is 0 for unknown; `version` None when it did not answer."""
 
     where: str
     version: int | None
-    as_of: int
+    as_of: Micros
     status: str
     remark: str
 
@@ -93,7 +93,7 @@ class Findings:
     """All results, ready to be shown."""
 
     code: DossierCode
-    now: int
+    now: Micros
     rows: list[Row]
     process: Mapping[str, Any] | None
     stream_end: str
@@ -292,9 +292,9 @@ def _status(body: bytes) -> str:
         return "unreadable"
 
 
-def _clock_time(as_of: int) -> str:
+def _clock_time(as_of: Micros) -> str:
     return f"{moment(as_of).astimezone(VIETNAM):%d/%m %H:%M:%S}" if as_of else "–"
 
 
-def _age(findings: Findings, as_of: int) -> str:
+def _age(findings: Findings, as_of: Micros) -> str:
     return f"{max(0, findings.now - as_of) / SECOND:.1f} s" if as_of else "–"

@@ -8,9 +8,9 @@ from aiohttp import web
 
 from lookup import code as codes
 from lookup.catalogue import Catalogue
-from lookup.clock import moment
+from lookup.clock import local, moment
 from lookup.code import DossierCode
-from lookup.dossier import Anonymous, Shows, anonymous_view, holder_view, local, unpack, unpack_essence
+from lookup.dossier import Anonymous, Shows, anonymous_view, holder_view, unpack, unpack_essence
 from lookup.reading.freshness import SECOND
 from lookup.reading.reader import Found
 

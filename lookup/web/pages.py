@@ -17,9 +17,9 @@ from aiohttp import hdrs, web
 
 from lookup import code as codes
 from lookup import lookup_key
-from lookup.clock import moment
+from lookup.clock import VIETNAM, moment
 from lookup.code import DossierCode, MalformedCode
-from lookup.dossier import VIETNAM, Record
+from lookup.dossier import Record
 from lookup.lookup_key import MalformedKey
 from lookup.maintenance import Notice
 from lookup.reading.access import AccessPolicy, DossierOrKeyNotFound

@@ -9,8 +9,7 @@ from typing import Any
 import msgspec
 from aiohttp import hdrs, web
 
-from lookup.clock import moment
-from lookup.dossier import VIETNAM, local
+from lookup.clock import VIETNAM, Micros, local, moment
 from lookup.maintenance import Notice, Part
 from lookup.reading.freshness import SECOND
 from lookup.upkeep.service_status import ServiceStatus, State, View
@@ -124,5 +123,5 @@ def _worst(view: View) -> State:
     return min((condition.state for condition in view.parts.values()), key=_WORST_FIRST.index)
 
 
-def _time(at: int | None) -> str | None:
+def _time(at: Micros | None) -> str | None:
     return f"{moment(at).astimezone(VIETNAM):%H:%M:%S %d/%m/%Y}" if at else None

@@ -11,7 +11,7 @@ import pytest
 from intake.books import audit
 from intake.books.audit import Tampering, verify
 from intake.books.event import APPEND_EVENT, EVENT_COLUMNS, GENESIS, HASHED_COLUMNS, Event
-from lookup.dossier import VIETNAM
+from lookup.clock import VIETNAM
 from lookup.status import Status
 from tests.conftest import Database
 from tests.house import House, intake_at, intake_settings, new_token

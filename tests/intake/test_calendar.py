@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from intake.rules.due_dates import dates_after, due_date
 from intake.rules.workdays import OVERRIDES, add_working_days, is_working_day, working_days_before
 from lookup.catalogue import Service, TimeLimit
-from lookup.dossier import VIETNAM
+from lookup.clock import VIETNAM
 from lookup.status import Status
 
 DAY = timedelta(days=1)

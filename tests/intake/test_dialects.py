@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from intake.bulk.dialects import REASONS, Refused, read_line
+from lookup.clock import VIETNAM
 from lookup.code import Scheme
-from lookup.dossier import VIETNAM
 from lookup.status import Status
 
 CODE = "G99.01.02-261008-0975"

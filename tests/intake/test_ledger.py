@@ -31,8 +31,8 @@ from intake.rules.requests import InvalidContent, OfficialNumber, Submission, Tr
 from intake.rules.workdays import CALENDAR, due_after
 from lookup import catalogue, code
 from lookup.catalogue import Catalogue
+from lookup.clock import VIETNAM
 from lookup.code import Scheme
-from lookup.dossier import VIETNAM
 from lookup.status import MOVES, Status
 from ops.errors import Refusal
 from ops.stores.postgres import Postgres

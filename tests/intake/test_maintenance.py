@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 import hoso24
 from intake.maintenance import NoticeRefused, Plan, announce, announced, check, earliest_start, withdraw
-from lookup.dossier import VIETNAM
+from lookup.clock import VIETNAM
 from lookup.maintenance import Part
 from tests.conftest import Database
 

@@ -16,7 +16,7 @@ from intake.rules.workdays import (
     shift,
     working_days_before,
 )
-from lookup.dossier import VIETNAM
+from lookup.clock import VIETNAM
 
 DAY = timedelta(days=1)
 SESSIONS = ((time(7, 0), time(11, 30)), (time(13, 30), time(17, 0)))

@@ -6,16 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from lookup.dossier import (
-    COLUMNS,
-    Anonymous,
-    Record,
-    Step,
-    local,
-    pack,
-    unpack,
-    unpack_essence,
-)
+from lookup.clock import local
+from lookup.dossier import COLUMNS, Anonymous, Record, Step, pack, unpack, unpack_essence
 
 
 def record(**fields: Any) -> Record:

@@ -12,8 +12,7 @@ import pytest
 from intake import sign_of_life
 from intake.maintenance import Plan, announce
 from intake.sign_of_life import SignOfLife
-from lookup.clock import moment
-from lookup.dossier import VIETNAM
+from lookup.clock import VIETNAM, moment
 from lookup.maintenance import Notice, Part
 from lookup.reading.freshness import SECOND
 from lookup.upkeep import pulse

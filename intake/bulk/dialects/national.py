@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from intake.bulk.dialects import History, HistoryStep, Person, Refused
 from lookup import code as codes
-from lookup.dossier import VIETNAM
+from lookup.clock import VIETNAM
 from lookup.status import Status
 
 CHANNELS = {1: "direct", 2: "online", 3: "postal"}
