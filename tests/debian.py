@@ -23,12 +23,12 @@ from ops.local.accounts import Account, write_private
 from ops.local.ports import LOOPBACK, free_port
 from ops.local.postgres import PostgresServer
 from ops.local.reaper import Guardian
-from ops.local.sentinel_group import PASSWORD, Member, Sentinel, sentinel_ids, sentinel_settings
+from ops.local.sentinel_group import PASSWORD, GroupMember, Sentinel, sentinel_ids, sentinel_settings
 from ops.local.valkey import ValkeyServer
 from tests.programs import program
 
 
-class DebianRedis(Member):
+class DebianRedis(GroupMember):
     """Redis proper; with a `tls-cert-file` in its settings it takes TLS and nothing else."""
 
     name = "Redis"
@@ -194,7 +194,7 @@ class Authority:
 class Watched:
     """A primary and two replicas, and the Sentinels that watch them under the name `dossiers`."""
 
-    members: list[Member]
+    members: list[GroupMember]
     sentinels: list[Sentinel]
 
     @property
@@ -238,9 +238,9 @@ def place(guardian: Guardian) -> Iterator[Place]:
 def watched(place: Place) -> Watched:
     """Everything started; the Sentinels know each other and the replicas from the first moment."""
     auth = {"masterauth": PASSWORD}
-    primary = place.start(Member, "one", settings=auth)
+    primary = place.start(GroupMember, "one", settings=auth)
     follows = auth | {"replicaof": f"{primary.host} {primary.port}", "repl-diskless-sync-delay": "0"}
-    replicas = [place.start(Member, name, settings=follows) for name in ("two", "three")]
+    replicas = [place.start(GroupMember, name, settings=follows) for name in ("two", "three")]
     ports: list[int] = []
     for _ in range(3):
         ports.append(free_port(30_000 + secrets.randbelow(2_000), avoid=ports))

@@ -21,7 +21,7 @@ from ops.local.accounts import Account, write_private
 from ops.local.postgres import PostgresServer
 from ops.local.reaper import Guardian
 from ops.local.sentinel_group import PASSWORD
-from ops.stores.sentinels import Answer
+from ops.stores.sentinels import SentinelAnswer
 from ops.stores.urls import Place, redis_address
 from tests import debian, programs
 from tests.conftest import ROLES, Database
@@ -287,13 +287,25 @@ ONE, OTHER = Place("10.0.0.1", 6379), Place("10.0.0.2", 6379)
 @pytest.mark.parametrize(
     ("said", "verdict", "found"),
     [
-        ([Answer(1, ONE, 1), Answer(2, OTHER, 1)], Verdict.WRONG, f"different primaries: {ONE[0]}:6379, {OTHER[0]}"),
-        ([Answer(1, ONE, 1), Answer(1, ONE, 1, down=True)], Verdict.WRONG, "consider the primary 10.0.0.1:6379 down"),
-        ([Answer(1, ONE, 0), Answer(1, ONE, 0)], Verdict.WARNING, "10.0.0.1:6379 is the primary and has no replica"),
+        (
+            [SentinelAnswer(1, ONE, 1), SentinelAnswer(2, OTHER, 1)],
+            Verdict.WRONG,
+            f"different primaries: {ONE[0]}:6379, {OTHER[0]}",
+        ),
+        (
+            [SentinelAnswer(1, ONE, 1), SentinelAnswer(1, ONE, 1, down=True)],
+            Verdict.WRONG,
+            "consider the primary 10.0.0.1:6379 down",
+        ),
+        (
+            [SentinelAnswer(1, ONE, 0), SentinelAnswer(1, ONE, 0)],
+            Verdict.WARNING,
+            "10.0.0.1:6379 is the primary and has no replica",
+        ),
     ],
     ids=["split", "down", "alone"],
 )
-def test_what_sentinels_say_is_judged(said: list[Answer], verdict: Verdict, found: str) -> None:
+def test_what_sentinels_say_is_judged(said: list[SentinelAnswer], verdict: Verdict, found: str) -> None:
     address = redis_address("redis+sentinel://one,two/dossiers")
     (finding,) = redis_checks._of_sentinels(address, said)
     assert finding.verdict is verdict

@@ -30,7 +30,7 @@ from ops.local.accounts import write_private
 from ops.local.cannot_start import CannotStart
 from ops.local.ports import free_port
 from ops.local.postgres import PostgresServer
-from ops.local.supervisor import Service, Supervisor, write_up_file
+from ops.local.supervisor import Supervised, Supervisor, write_up_file
 from ops.local.valkey import ValkeyServer
 from ops.settings import are_server_urls
 
@@ -265,8 +265,8 @@ async def _import_samples(connection: Any, keys: KeyRing) -> ImportTally:
         return await Import(connection, path, keys).run()
 
 
-def _service(name: str, directory: Path, environ: Mapping[str, str], ports: Mapping[str, int]) -> Service:
-    return Service(
+def _service(name: str, directory: Path, environ: Mapping[str, str], ports: Mapping[str, int]) -> Supervised:
+    return Supervised(
         name=name,
         argv=[sys.executable, "-m", "hoso24", name],
         environ=environ,

@@ -51,7 +51,7 @@ NOT_NOW = (redis.exceptions.RedisError, OSError, TimeoutError)
 T = TypeVar("T", bound=ValkeyServer)
 
 
-class Member(sentinel_group.Member):
+class Member(sentinel_group.GroupMember):
     """One Redis and the wire that leads to it. What Sentinels make it write into its configuration stays there."""
 
     wire: Wire

@@ -8,7 +8,7 @@ from enum import Enum
 SECOND = 1_000_000
 
 
-class Verdict(Enum):
+class FreshnessVerdict(Enum):
     """What to do with a copy, by its age."""
 
     SERVE = "serve"
@@ -35,22 +35,22 @@ class Freshness:
     def _surely_young(self) -> int:
         return int(self.soft * SECOND * 0.45)
 
-    def judge(self, version: int, age: int) -> Verdict:
+    def judge(self, version: int, age: int) -> FreshnessVerdict:
         """The verdict on a copy `age` microseconds old.
 
         The soft age is shortened by up to a tenth at random, so that copies filled together do not
         expire together.
         """
         if version == 0:
-            return Verdict.SERVE if age <= self.negative * SECOND else Verdict.DISCARD
+            return FreshnessVerdict.SERVE if age <= self.negative * SECOND else FreshnessVerdict.DISCARD
         if age <= self._surely_young:
-            return Verdict.SERVE
+            return FreshnessVerdict.SERVE
         limit = self.soft * SECOND * random.uniform(0.9, 1.0)  # noqa: S311 - spreads load, is no secret
         if age <= limit / 2:
-            return Verdict.SERVE
+            return FreshnessVerdict.SERVE
         if age <= limit:
-            return Verdict.SERVE_AND_REFRESH
-        return Verdict.REFRESH if age <= self.hard * SECOND else Verdict.DISCARD
+            return FreshnessVerdict.SERVE_AND_REFRESH
+        return FreshnessVerdict.REFRESH if age <= self.hard * SECOND else FreshnessVerdict.DISCARD
 
     def is_stale(self, age: int) -> bool:
         """Whether an answer of this age must be marked."""

@@ -13,7 +13,7 @@ from lookup.cache import NOTHING_READ, Cache, Entry, Value
 from lookup.clock import Micros
 from lookup.reading.batching import BatchQueue, Permits
 from lookup.reading.feed import Floors, Mark
-from lookup.reading.freshness import SECOND, Freshness, Verdict
+from lookup.reading.freshness import SECOND, Freshness, FreshnessVerdict
 from lookup.reading.memory import Copy, Memory
 from lookup.reading.shedding import Load, Overloaded
 from lookup.reading.store import Loaded
@@ -35,7 +35,7 @@ PRIMARY_ROUNDS = 3
 """Limit of queries to the primary for one lookup; it is repeated only when a newer version was heard of."""
 
 
-_YOUNG = (Verdict.SERVE, Verdict.SERVE_AND_REFRESH)
+_YOUNG = (FreshnessVerdict.SERVE, FreshnessVerdict.SERVE_AND_REFRESH)
 
 
 _NOTHING = Entry(0, 0, b"")
@@ -152,7 +152,7 @@ class ReadThrough:
         verdict = self._verdict(copy.version, as_of, max(at_least, self._floors.of(name)))
         if verdict not in _YOUNG:
             return None
-        if verdict is Verdict.SERVE_AND_REFRESH:
+        if verdict is FreshnessVerdict.SERVE_AND_REFRESH:
             self._refresh(name)
         return self._answer(name, Entry(copy.version, as_of, copy.body), "memory")
 
@@ -294,9 +294,9 @@ class ReadThrough:
         else:
             self._settle(lookup, StatusUnavailable())
 
-    def _verdict(self, version: int, as_of: Micros, needed: int) -> Verdict:
+    def _verdict(self, version: int, as_of: Micros, needed: int) -> FreshnessVerdict:
         verdict = self._freshness.judge(version, self._vitals.clock.now() - as_of)
-        return Verdict.REFRESH if version < needed and verdict in _YOUNG else verdict
+        return FreshnessVerdict.REFRESH if version < needed and verdict in _YOUNG else verdict
 
     def _answer(self, name: str, entry: Entry, source: str, *, below: bool = False) -> Answer:
         """`below`: a newer version is known to exist, but could not be read."""
@@ -376,7 +376,7 @@ class ReadThrough:
         verdict = self._verdict(entry.version, entry.as_of, lookup.needed)
         if verdict not in _YOUNG:
             return False
-        due = verdict is Verdict.SERVE_AND_REFRESH
+        due = verdict is FreshnessVerdict.SERVE_AND_REFRESH
         if due and lookup.refresh:
             return False
         self._answered(lookup)

@@ -48,7 +48,7 @@ SELECT asked_at, beat_at, as_of, standby, horizon, epoch,
 """
 
 
-class State(Enum):
+class PartState(Enum):
     """The state of a part of the service."""
 
     WORKING = "working"
@@ -80,12 +80,12 @@ class Reason(Enum):
 class Condition:
     """A part's state, its reason, and since when: None while it works, or when unknown."""
 
-    state: State
+    state: PartState
     reason: Reason | None = None
     since: Micros | None = None
 
 
-WORKING = Condition(State.WORKING)
+WORKING = Condition(PartState.WORKING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class ServiceStatus:
     def __init__(self, vitals: Vitals, hosts: Hosts) -> None:
         self._vitals = vitals
         self._hosts = hosts
-        self._since: dict[Part, tuple[State, int]] = {}
+        self._since: dict[Part, tuple[PartState, int]] = {}
         self._sign_at = 0
         self._as_of = 0
         """The moment of the read: a later sign would not have been seen."""
@@ -163,34 +163,34 @@ class ServiceStatus:
     def _lookup(self) -> Condition:
         if not self._has_primary:
             no_store = self._vitals.redis.open and not self._hosts.reachable
-            return Condition(State.LIMITED, Reason.EVERYTHING_AWAY if no_store else Reason.DATABASE_AWAY)
+            return Condition(PartState.LIMITED, Reason.EVERYTHING_AWAY if no_store else Reason.DATABASE_AWAY)
         if self._vitals.shedding.level >= Load.UNKNOWN:
-            return Condition(State.LIMITED, Reason.OVERLOADED)
+            return Condition(PartState.LIMITED, Reason.OVERLOADED)
         return WORKING
 
     def _updates(self, heartbeat: int) -> Condition:
         if not self._vitals.feed.silent:
             return WORKING
         if self._has_primary:
-            return Condition(State.LIMITED, Reason.LATE, self._vitals.feed.at or None)
-        return Condition(State.DOWN, Reason.UNCONFIRMED, heartbeat or None)
+            return Condition(PartState.LIMITED, Reason.LATE, self._vitals.feed.at or None)
+        return Condition(PartState.DOWN, Reason.UNCONFIRMED, heartbeat or None)
 
     def _intake(self, now: Micros) -> Condition:
         """Judges the sign against the moment of the read: on a lagging standby an old sign proves nothing."""
         if not self._sign_at:
-            return Condition(State.UNKNOWN, Reason.NOT_SEEN)
+            return Condition(PartState.UNKNOWN, Reason.NOT_SEEN)
         if self._as_of - self._sign_at > SILENT_AFTER:
-            return Condition(State.DOWN, Reason.SILENT, self._sign_at)
+            return Condition(PartState.DOWN, Reason.SILENT, self._sign_at)
         if now - self._as_of > SILENT_AFTER:
-            return Condition(State.UNKNOWN, Reason.NOT_SEEN, self._as_of)
+            return Condition(PartState.UNKNOWN, Reason.NOT_SEEN, self._as_of)
         return WORKING
 
     def _dated(self, part: Part, condition: Condition, now: Micros) -> Condition:
         """The condition with its start: the known one, else when it was first seen here."""
-        state, since = self._since.get(part, (State.WORKING, now))
+        state, since = self._since.get(part, (PartState.WORKING, now))
         if state is not condition.state:
             since = now
         self._since[part] = (condition.state, since)
-        if condition.state is State.WORKING:
+        if condition.state is PartState.WORKING:
             return condition
         return Condition(condition.state, condition.reason, condition.since or since)

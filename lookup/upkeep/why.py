@@ -78,7 +78,7 @@ def process_report(memory: Memory, vitals: Vitals, hosts: Hosts) -> Report:
     return report
 
 
-class Row(NamedTuple):
+class SourceRow(NamedTuple):
     """One source's state. `as_of` is 0 for unknown; `version` None when it did not answer."""
 
     where: str
@@ -94,7 +94,7 @@ class Findings:
 
     code: DossierCode
     now: Micros
-    rows: list[Row]
+    rows: list[SourceRow]
     process: Mapping[str, Any] | None
     stream_end: str
     stream_at: int
@@ -179,44 +179,44 @@ async def _ask_process(code: DossierCode, admin: str) -> Mapping[str, Any] | Non
         return None
 
 
-async def _ask_host(host: Host, code: DossierCode) -> tuple[Row, int]:
+async def _ask_host(host: Host, code: DossierCode) -> tuple[SourceRow, int]:
     try:
         rows = await host.postgres.fetch(DOSSIERS, [code.text])
     except Unavailable as away:
-        return Row(host.name, None, 0, "", away.reason or away.detail), 0
+        return SourceRow(host.name, None, 0, "", away.reason or away.detail), 0
     first = rows[0]
     role = Role.STANDBY if first["standby"] else Role.PRIMARY
     as_of = int(first["as_of"].timestamp() * SECOND)
     name = f"{host.name}, {role.value}"
     if len(rows) == 1:
-        return Row(name, 0, as_of, "", "no such dossier here"), first["epoch"]
+        return SourceRow(name, 0, as_of, "", "no such dossier here"), first["epoch"]
     body = packed(rows[1])
-    return Row(name, rows[1]["version"], as_of, _status(body), "" if body else "removed"), first["epoch"]
+    return SourceRow(name, rows[1]["version"], as_of, _status(body), "" if body else "removed"), first["epoch"]
 
 
-async def _ask_redis(cache: Cache, epoch: int, code: DossierCode) -> tuple[Row, str, int]:
+async def _ask_redis(cache: Cache, epoch: int, code: DossierCode) -> tuple[SourceRow, str, int]:
     key = dossier_key(epoch, code.text)
     try:
         read = await cache.read(epoch, [key])
         seconds = await cache.time_to_live(key)
         end = await cache.join(epoch)
     except Unavailable as away:
-        return Row("Redis", None, 0, "", away.reason or away.detail), "", 0
+        return SourceRow("Redis", None, 0, "", away.reason or away.detail), "", 0
     (entry,) = read.entries
     if entry is None:
-        return Row("Redis", 0, 0, "", "no copy"), end.last, end.feed_at
+        return SourceRow("Redis", 0, 0, "", "no copy"), end.last, end.feed_at
     leans = "leans on the feed" if entry.leans else "ages by itself"
     what = "" if entry.version else "“no such dossier”, "
-    row = Row("Redis", entry.version, entry.as_of, _status(entry.body), f"{what}{leans}, expires in {seconds} s")
+    row = SourceRow("Redis", entry.version, entry.as_of, _status(entry.body), f"{what}{leans}, expires in {seconds} s")
     return row, end.last, end.feed_at
 
 
-def _of_memory(process: Mapping[str, Any] | None, admin: str) -> Row:
+def _of_memory(process: Mapping[str, Any] | None, admin: str) -> SourceRow:
     if process is None:
-        return Row("memory", None, 0, "", f"no lookup answers at {admin}")
+        return SourceRow("memory", None, 0, "", f"no lookup answers at {admin}")
     copy = process["copy"]
     if copy is None:
-        return Row("memory", 0, 0, "", "no copy")
+        return SourceRow("memory", 0, 0, "", "no copy")
     words = ["leans on the feed" if copy["leans"] else "ages by itself"]
     if copy["trusted"]:
         words.append("trusted")
@@ -224,7 +224,7 @@ def _of_memory(process: Mapping[str, Any] | None, admin: str) -> Row:
         words.append("to be verified before it is served")
     if copy["removed"]:
         words.append("removed")
-    return Row("memory", copy["version"], copy["as_of"], "", ", ".join(words))
+    return SourceRow("memory", copy["version"], copy["as_of"], "", ", ".join(words))
 
 
 def _about_process(findings: Findings, process: Mapping[str, Any]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from aiohttp import hdrs, web
 from lookup.clock import VIETNAM, Micros, local, moment
 from lookup.maintenance import Notice, Part
 from lookup.reading.freshness import SECOND
-from lookup.upkeep.service_status import ServiceStatus, State, View
+from lookup.upkeep.service_status import PartState, ServiceStatus, View
 from lookup.web import pages
 from lookup.web.pages import SERVICE_STATUS, page_headers
 from lookup.web.phrases import all_parts_phrase, part_words
@@ -23,7 +23,7 @@ OLD_AFTER = 60 * SECOND
 
 # A CDN may cache it for five seconds: demand for this page is highest during an outage.
 _CACHED = "public, max-age=5"
-_WORST_FIRST = (State.DOWN, State.LIMITED, State.UNKNOWN, State.WORKING)
+_WORST_FIRST = (PartState.DOWN, PartState.LIMITED, PartState.UNKNOWN, PartState.WORKING)
 
 
 class ServiceBoard:
@@ -119,7 +119,7 @@ def _part(view: View, part: Part, lang: str) -> dict[str, Any]:
     return {"state": condition.state.value, "words": words, "since": _time(condition.since)}
 
 
-def _worst(view: View) -> State:
+def _worst(view: View) -> PartState:
     return min((condition.state for condition in view.parts.values()), key=_WORST_FIRST.index)
 
 

@@ -9,7 +9,7 @@ from ops.doctor.findings import Check, Finding, Verdict, reason
 from ops.errors import Unavailable
 from ops.stores.calls import reason_of
 from ops.stores.redis import Redis
-from ops.stores.sentinels import Answer, Sentinels
+from ops.stores.sentinels import SentinelAnswer, Sentinels
 from ops.stores.urls import RedisAddress, first, redis_address
 
 MEMORY_REMARKED = 0.9
@@ -94,8 +94,8 @@ def sentinels(url: str) -> list[Check]:
     return [Check("sentinels", ask)]
 
 
-def _of_sentinels(address: RedisAddress, said: Sequence[Answer | BaseException]) -> Iterator[Finding]:
-    answers = [each for each in said if isinstance(each, Answer)]
+def _of_sentinels(address: RedisAddress, said: Sequence[SentinelAnswer | BaseException]) -> Iterator[Finding]:
+    answers = [each for each in said if isinstance(each, SentinelAnswer)]
     enough = len(answers) > len(said) // 2
     for place, away in zip(address.places, said, strict=True):
         if isinstance(away, BaseException):

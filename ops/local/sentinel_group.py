@@ -13,7 +13,7 @@ from ops.local.valkey import ValkeyServer
 PASSWORD = "shared-by-all-members"  # noqa: S105 - for servers on the loopback address during a test
 
 
-class Member(ValkeyServer):
+class GroupMember(ValkeyServer):
     """A Valkey with the shared password: the primary or a replica."""
 
     def _read_password(self) -> str:

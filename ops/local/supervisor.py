@@ -45,7 +45,7 @@ class StopAsked(Exception):
     """A stop signal came during a wait. Leaving the supervisor's block suppresses it."""
 
 
-class Member(Protocol):
+class Supervisable(Protocol):
     """What a supervisor can manage: a service's process or a local server."""
 
     @property
@@ -62,11 +62,11 @@ class Member(Protocol):
     def stop(self) -> None: ...
 
 
-AnyMember = TypeVar("AnyMember", bound=Member)
+AnyMember = TypeVar("AnyMember", bound=Supervisable)
 
 
 @dataclass(frozen=True)
-class Service:
+class Supervised:
     """A process to run. `environ` is added to our environment; `ready_url` answers 200 once it is ready."""
 
     name: str
@@ -79,7 +79,7 @@ class Service:
 class RunningService:
     """A service's process. It has its own session, so that Ctrl-C reaches only its supervisor."""
 
-    def __init__(self, service: Service, guardian: Guardian, check: Callable[[], None]) -> None:
+    def __init__(self, service: Supervised, guardian: Guardian, check: Callable[[], None]) -> None:
         self.name = service.name
         self.log_path = service.log_path
         self._service = service
@@ -165,7 +165,7 @@ class Supervisor:
         self._say_aloud = say
         self._stop_asked = False
         self._has_terminal = os.isatty(_STANDARD_INPUT)
-        self._members: list[Member] = []
+        self._members: list[Supervisable] = []
         self._restarts: defaultdict[str, _Restarts] = defaultdict(_Restarts)
         self._undo = ExitStack()
         self.guardian: Guardian
@@ -198,7 +198,7 @@ class Supervisor:
         self._undo.callback(member.stop)
         return member
 
-    def start(self, *services: Service) -> None:
+    def start(self, *services: Supervised) -> None:
         """Starts the services concurrently and returns when all are ready. Raises CannotStart."""
         running = [self.add(RunningService(service, self.guardian, self.check)) for service in services]
         for service in running:
@@ -224,7 +224,7 @@ class Supervisor:
         with suppress(OSError):
             self._say_aloud(text)
 
-    def _revive(self, member: Member) -> None:
+    def _revive(self, member: Supervisable) -> None:
         restarts = self._restarts[member.name]
         if restarts.ready_since and time.monotonic() - restarts.ready_since > QUIET_SECONDS:
             restarts.in_a_row = 0

@@ -118,14 +118,14 @@ class Sentinels:
     def __init__(self, deadline: float) -> None:
         self._deadline = deadline
         self._connections: dict[_Sentinel, Connection] = {}
-        self._asked: dict[_Sentinel, asyncio.Task[Answer]] = {}
-        self._newest: dict[str, tuple[Answer, float]] = {}
+        self._asked: dict[_Sentinel, asyncio.Task[SentinelAnswer]] = {}
+        self._newest: dict[str, tuple[SentinelAnswer, float]] = {}
         """The newest configuration of each primary, and when it was last reported."""
 
     async def primary(self, address: RedisAddress) -> Place:
         """The primary's place. Raises NoPrimaryError when no Sentinel knows it."""
         sentinels = [_Sentinel(place, address.sentinel_login, address.trust) for place in address.places]
-        answers: list[Answer] = []
+        answers: list[SentinelAnswer] = []
         troubles: list[Exception] = []
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._deadline / 2):
@@ -141,7 +141,7 @@ class Sentinels:
             raise _no_answer(address, troubles)
         return self._heard(address.primary, max(answers)).primary
 
-    def _heard(self, primary: str, answer: "Answer") -> "Answer":
+    def _heard(self, primary: str, answer: "SentinelAnswer") -> "SentinelAnswer":
         now = asyncio.get_running_loop().time()
         newest, at = self._newest.get(primary, (answer, now))
         if answer.config_epoch < newest.config_epoch and now - at < GOSSIP:
@@ -149,7 +149,7 @@ class Sentinels:
         self._newest[primary] = (answer, now)
         return answer
 
-    async def each(self, address: RedisAddress) -> list["Answer | BaseException"]:
+    async def each(self, address: RedisAddress) -> list["SentinelAnswer | BaseException"]:
         """The answer of each Sentinel within the deadline, or its failure, in the order of the address."""
         sentinels = [_Sentinel(place, address.sentinel_login, address.trust) for place in address.places]
         asked = [self._ask(each, address.primary) for each in sentinels]
@@ -163,10 +163,10 @@ class Sentinels:
         await asyncio.gather(*asking, return_exceptions=True)
         await self._leave_all_but(())
 
-    def _ask(self, sentinel: "_Sentinel", primary: str) -> "asyncio.Task[Answer]":
+    def _ask(self, sentinel: "_Sentinel", primary: str) -> "asyncio.Task[SentinelAnswer]":
         if sentinel not in self._asked:
 
-            def answered(asking: "asyncio.Task[Answer]") -> None:
+            def answered(asking: "asyncio.Task[SentinelAnswer]") -> None:
                 self._asked.pop(sentinel, None)
                 if not asking.cancelled():
                     asking.exception()  # retrieved, or asyncio would log it when no caller waits any more
@@ -175,7 +175,7 @@ class Sentinels:
             self._asked[sentinel].add_done_callback(answered)
         return self._asked[sentinel]
 
-    async def _answer(self, sentinel: "_Sentinel", primary: str) -> "Answer":
+    async def _answer(self, sentinel: "_Sentinel", primary: str) -> "SentinelAnswer":
         if sentinel not in self._connections:
             self._connections[sentinel] = self._connection(sentinel)
         connection = self._connections[sentinel]
@@ -209,7 +209,7 @@ class _Sentinel(NamedTuple):
     trust: Trust | None
 
 
-class Answer(NamedTuple):
+class SentinelAnswer(NamedTuple):
     """One Sentinel's view of a primary."""
 
     config_epoch: int
@@ -221,7 +221,7 @@ class Answer(NamedTuple):
     """Whether it considers the primary down."""
 
 
-async def _question(connection: Connection, primary: str) -> Answer:
+async def _question(connection: Connection, primary: str) -> SentinelAnswer:
     try:
         await connection.send_command("SENTINEL", "MASTER", primary, check_health=False)
         # During a failover, its leader reports the old primary above, under the new epoch, until all replicas follow.
@@ -232,7 +232,7 @@ async def _question(connection: Connection, primary: str) -> Answer:
         await connection.disconnect(nowait=True)  # or an unread reply would be taken for that to the next question
         raise
     state = dict(zip(reply[::2], reply[1::2], strict=True))
-    return Answer(
+    return SentinelAnswer(
         int(state[b"config-epoch"]),
         Place(host.decode(), int(port)),
         replicas=int(state[b"num-slaves"]),

@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestServer
 from lookup.clock import moment
 from lookup.maintenance import Part
 from lookup.reading.freshness import SECOND
-from lookup.upkeep.service_status import Condition, Reason, State, View
+from lookup.upkeep.service_status import Condition, PartState, Reason, View
 from lookup.web import pages, service_pages
 from ops.local.reaper import Guardian
 from tests.browser import Browser, chromium, tab
@@ -86,42 +86,42 @@ def view(lookup: Condition, updates: Condition, intake: Condition, **others: Any
     return View(**usual | others)
 
 
-def since(state: State, reason: Reason) -> Condition:
+def since(state: PartState, reason: Reason) -> Condition:
     return Condition(state, reason, NOON - 600 * SECOND)
 
 
-WORKING = Condition(State.WORKING)
+WORKING = Condition(PartState.WORKING)
 VIEWS = {
     "all is well": view(WORKING, WORKING, WORKING),
     "maintenance to come": view(WORKING, WORKING, WORKING, notices=[notice(1, 30, 34, -9)]),
     "overloaded under maintenance": view(
-        since(State.LIMITED, Reason.OVERLOADED),
-        since(State.LIMITED, Reason.LATE),
+        since(PartState.LIMITED, Reason.OVERLOADED),
+        since(PartState.LIMITED, Reason.LATE),
         WORKING,
         notices=[notice(1, -1, 1, -9), notice(2, 50, 51, -9)],
     ),
     "database away": view(
-        since(State.LIMITED, Reason.DATABASE_AWAY),
-        since(State.DOWN, Reason.UNCONFIRMED),
-        since(State.DOWN, Reason.SILENT),
+        since(PartState.LIMITED, Reason.DATABASE_AWAY),
+        since(PartState.DOWN, Reason.UNCONFIRMED),
+        since(PartState.DOWN, Reason.SILENT),
         notices_at=NOON - 600 * SECOND,
     ),
     "everything away since the start": view(
-        since(State.LIMITED, Reason.EVERYTHING_AWAY),
+        since(PartState.LIMITED, Reason.EVERYTHING_AWAY),
         WORKING,
-        Condition(State.UNKNOWN, Reason.NOT_SEEN),
+        Condition(PartState.UNKNOWN, Reason.NOT_SEEN),
         heartbeat_at=0,
         notices_at=0,
     ),
-    "intake not seen": view(WORKING, WORKING, since(State.UNKNOWN, Reason.NOT_SEEN)),
+    "intake not seen": view(WORKING, WORKING, since(PartState.UNKNOWN, Reason.NOT_SEEN)),
 }
 
 
 def test_every_state_of_the_service_is_among_those_that_are_read() -> None:
     conditions = [each for shown in VIEWS.values() for each in shown.parts.values()]
-    assert {each.state for each in conditions} == set(State)
+    assert {each.state for each in conditions} == set(PartState)
     assert {each.reason for each in conditions} == {*Reason, None}
-    assert {service_pages._worst(shown) for shown in VIEWS.values()} == set(State)
+    assert {service_pages._worst(shown) for shown in VIEWS.values()} == set(PartState)
     assert [shown for shown in VIEWS.values() if any(each.running(moment(NOON)) for each in shown.notices)]
 
 

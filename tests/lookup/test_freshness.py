@@ -4,26 +4,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lookup.reading.freshness import SECOND, Freshness, Verdict
+from lookup.reading.freshness import SECOND, Freshness, FreshnessVerdict
 
 FRESHNESS = Freshness(soft=60, hard=86_400, negative=5)
-YOUNG = (Verdict.SERVE, Verdict.SERVE_AND_REFRESH)
+YOUNG = (FreshnessVerdict.SERVE, FreshnessVerdict.SERVE_AND_REFRESH)
 ages = st.integers(0, 2 * 86_400 * SECOND)
 
 
 @pytest.mark.parametrize(
     ("seconds", "verdict"),
     [
-        (0, Verdict.SERVE),
-        (26, Verdict.SERVE),
-        (31, Verdict.SERVE_AND_REFRESH),
-        (53, Verdict.SERVE_AND_REFRESH),
-        (61, Verdict.REFRESH),
-        (86_400, Verdict.REFRESH),
-        (86_401, Verdict.DISCARD),
+        (0, FreshnessVerdict.SERVE),
+        (26, FreshnessVerdict.SERVE),
+        (31, FreshnessVerdict.SERVE_AND_REFRESH),
+        (53, FreshnessVerdict.SERVE_AND_REFRESH),
+        (61, FreshnessVerdict.REFRESH),
+        (86_400, FreshnessVerdict.REFRESH),
+        (86_401, FreshnessVerdict.DISCARD),
     ],
 )
-def test_verdict_follows_from_age(seconds: int, verdict: Verdict) -> None:
+def test_verdict_follows_from_age(seconds: int, verdict: FreshnessVerdict) -> None:
     assert {FRESHNESS.judge(1, seconds * SECOND) for _ in range(50)} == {verdict}
 
 
@@ -35,15 +35,18 @@ def test_what_is_served_unasked_needs_no_mark(version: int, age: int) -> None:
 
 @given(ages)
 def test_negative_answer_is_never_served_late(age: int) -> None:
-    assert FRESHNESS.judge(0, age) is (Verdict.SERVE if age <= 5 * SECOND else Verdict.DISCARD)
+    assert FRESHNESS.judge(0, age) is (FreshnessVerdict.SERVE if age <= 5 * SECOND else FreshnessVerdict.DISCARD)
 
 
 def test_copies_filled_together_do_not_expire_together() -> None:
-    assert {FRESHNESS.judge(1, 57 * SECOND) for _ in range(200)} == {Verdict.SERVE_AND_REFRESH, Verdict.REFRESH}
+    assert {FRESHNESS.judge(1, 57 * SECOND) for _ in range(200)} == {
+        FreshnessVerdict.SERVE_AND_REFRESH,
+        FreshnessVerdict.REFRESH,
+    }
 
 
 def test_age_from_the_future_counts_as_young() -> None:
-    assert FRESHNESS.judge(1, -SECOND) is Verdict.SERVE
+    assert FRESHNESS.judge(1, -SECOND) is FreshnessVerdict.SERVE
 
 
 def test_redis_keeps_a_record_as_long_as_it_may_be_served() -> None:

@@ -16,7 +16,7 @@ from lookup.clock import VIETNAM, moment
 from lookup.maintenance import Notice, Part
 from lookup.reading.freshness import SECOND
 from lookup.upkeep import pulse
-from lookup.upkeep.service_status import SILENT_AFTER, Condition, Reason, ServiceStatus, State, View
+from lookup.upkeep.service_status import SILENT_AFTER, Condition, PartState, Reason, ServiceStatus, View
 from lookup.web.phrases import PHRASES, all_parts_phrase, part_words, span_phrase
 from lookup.web.service_pages import as_json
 from ops.stores.postgres import Postgres
@@ -106,32 +106,32 @@ def judge(first: Facts) -> Callable[[Facts], View]:
 @pytest.mark.parametrize(
     ("facts", "part", "state", "reason"),
     [
-        ({}, Part.LOOKUP, State.WORKING, None),
-        ({"redis_away": True}, Part.LOOKUP, State.WORKING, None),
-        ({"primary": False}, Part.LOOKUP, State.LIMITED, Reason.DATABASE_AWAY),
-        ({"primary": False, "redis_away": True}, Part.LOOKUP, State.LIMITED, Reason.DATABASE_AWAY),
+        ({}, Part.LOOKUP, PartState.WORKING, None),
+        ({"redis_away": True}, Part.LOOKUP, PartState.WORKING, None),
+        ({"primary": False}, Part.LOOKUP, PartState.LIMITED, Reason.DATABASE_AWAY),
+        ({"primary": False, "redis_away": True}, Part.LOOKUP, PartState.LIMITED, Reason.DATABASE_AWAY),
         (
             {"primary": False, "reachable": False, "redis_away": True},
             Part.LOOKUP,
-            State.LIMITED,
+            PartState.LIMITED,
             Reason.EVERYTHING_AWAY,
         ),
-        ({"level": 1}, Part.LOOKUP, State.WORKING, None),
-        ({"level": 2}, Part.LOOKUP, State.LIMITED, Reason.OVERLOADED),
-        ({}, Part.UPDATES, State.WORKING, None),
-        ({"feed": 30.0}, Part.UPDATES, State.LIMITED, Reason.LATE),
-        ({"feed": 30.0, "heartbeat": 30.0, "primary": False}, Part.UPDATES, State.DOWN, Reason.UNCONFIRMED),
-        ({"primary": False}, Part.UPDATES, State.WORKING, None),
-        ({}, Part.INTAKE, State.WORKING, None),
-        ({"sign": 19.0, "seen": 0.0}, Part.INTAKE, State.WORKING, None),
-        ({"sign": 21.0, "seen": 0.0}, Part.INTAKE, State.DOWN, Reason.SILENT),
-        ({"sign": 90.0, "seen": 88.0}, Part.INTAKE, State.UNKNOWN, Reason.NOT_SEEN),
-        ({"sign": 90.0, "seen": 45.0}, Part.INTAKE, State.DOWN, Reason.SILENT),
-        ({"sign": 0.0}, Part.INTAKE, State.UNKNOWN, Reason.NOT_SEEN),
+        ({"level": 1}, Part.LOOKUP, PartState.WORKING, None),
+        ({"level": 2}, Part.LOOKUP, PartState.LIMITED, Reason.OVERLOADED),
+        ({}, Part.UPDATES, PartState.WORKING, None),
+        ({"feed": 30.0}, Part.UPDATES, PartState.LIMITED, Reason.LATE),
+        ({"feed": 30.0, "heartbeat": 30.0, "primary": False}, Part.UPDATES, PartState.DOWN, Reason.UNCONFIRMED),
+        ({"primary": False}, Part.UPDATES, PartState.WORKING, None),
+        ({}, Part.INTAKE, PartState.WORKING, None),
+        ({"sign": 19.0, "seen": 0.0}, Part.INTAKE, PartState.WORKING, None),
+        ({"sign": 21.0, "seen": 0.0}, Part.INTAKE, PartState.DOWN, Reason.SILENT),
+        ({"sign": 90.0, "seen": 88.0}, Part.INTAKE, PartState.UNKNOWN, Reason.NOT_SEEN),
+        ({"sign": 90.0, "seen": 45.0}, Part.INTAKE, PartState.DOWN, Reason.SILENT),
+        ({"sign": 0.0}, Part.INTAKE, PartState.UNKNOWN, Reason.NOT_SEEN),
     ],
 )
 def test_parts_are_judged_by_what_is_known(
-    facts: dict[str, Any], part: Part, state: State, reason: Reason | None
+    facts: dict[str, Any], part: Part, state: PartState, reason: Reason | None
 ) -> None:
     condition = Facts(**facts).judged().parts[part]
     assert (condition.state, condition.reason) == (state, reason)
@@ -139,7 +139,7 @@ def test_parts_are_judged_by_what_is_known(
 
 def test_since_is_when_it_was_last_well_known_or_first_seen_otherwise() -> None:
     look = judge(Facts())
-    assert look(Facts()).parts[Part.LOOKUP] == Condition(State.WORKING)
+    assert look(Facts()).parts[Part.LOOKUP] == Condition(PartState.WORKING)
     for later in (10, 20):
         view = look(Facts(primary=False, now_at=NOON + later * SECOND, feed=later + 1.0, heartbeat=later + 1.0))
         assert view.parts[Part.LOOKUP].since == NOON + 10 * SECOND
@@ -168,7 +168,7 @@ def notice(number: int, starts: float, ends: float, shown: float) -> Notice:
 
 
 def test_form_points_out_what_is_under_way_before_what_is_coming() -> None:
-    parts = {part: Condition(State.WORKING) for part in Part}
+    parts = {part: Condition(PartState.WORKING) for part in Part}
     later, running, far, over = notice(1, 5, 6, -9), notice(2, -1, 1, -9), notice(3, 90, 91, 20), notice(4, -3, -2, -9)
     shown = View(NOON, parts, NOON, [later, running, far, over]).notice()
     assert shown is running
@@ -193,7 +193,7 @@ def test_every_state_that_can_be_has_words(lang: str) -> None:
         Part.INTAKE: (Reason.SILENT, Reason.NOT_SEEN),
         Part.UPDATES: (Reason.LATE, Reason.UNCONFIRMED),
     }
-    keys = {f"part.all.{state.value}" for state in State} | {f"part.state.{state.value}" for state in State}
+    keys = {f"part.all.{state.value}" for state in PartState} | {f"part.state.{state.value}" for state in PartState}
     for part in Part:
         for reason in (None, *reasons[part]):
             words = part_words(part.value, "working", reason and reason.value, lang)
@@ -201,7 +201,7 @@ def test_every_state_that_can_be_has_words(lang: str) -> None:
             keys.add(f"part.{part.value}.{reason.value if reason else 'working'}")
         keys.add(f"part.{part.value}.name")
     assert {key for key in PHRASES[lang] if key.startswith("part.")} == keys
-    assert all(all_parts_phrase(state.value, lang).endswith(".") for state in State)
+    assert all(all_parts_phrase(state.value, lang).endswith(".") for state in PartState)
 
 
 # -- at real servers ---------------------------------------------------------------------------------------

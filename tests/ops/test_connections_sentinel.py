@@ -10,7 +10,7 @@ import redis.asyncio
 
 from ops.errors import Unavailable
 from ops.local.reaper import Guardian
-from ops.local.sentinel_group import PASSWORD, Member, Sentinel
+from ops.local.sentinel_group import PASSWORD, GroupMember, Sentinel
 from ops.stores import sentinels
 from ops.stores.redis import Redis
 from ops.stores.sentinels import Sentinels
@@ -70,11 +70,11 @@ async def ask_sentinel(sentinel: Sentinel, *words: object) -> Any:
         return await direct.execute_command(*words)
 
 
-async def in_step(watched: Watched) -> Member:
+async def in_step(watched: Watched) -> GroupMember:
     """The primary, once the Sentinels all name the same one and a living replica is in step with it."""
     members = {member.port: member for member in watched.members if member.alive}
 
-    async def settled() -> Member | None:
+    async def settled() -> GroupMember | None:
         ports = {await named(sentinel) for sentinel in watched.sentinels}
         if len(ports) > 1 or not ports <= members.keys():
             return None
@@ -82,7 +82,7 @@ async def in_step(watched: Watched) -> Member:
         role, _, replicas = await told(port, "ROLE")
         return members[port] if role == b"master" and any(int(each[1]) in members for each in replicas) else None
 
-    found: Member = await until(settled, within=TILT + 30)
+    found: GroupMember = await until(settled, within=TILT + 30)
     return found
 
 
@@ -95,7 +95,7 @@ TILT = 30
 """Seconds for which a Sentinel does nothing once its own timer came late, as on a machine that stood still."""
 
 
-async def followed(client: Redis, way: str, old: Member) -> int:
+async def followed(client: Redis, way: str, old: GroupMember) -> int:
     """Once another one than `old` is asked on this way, and says that it is the primary: its port."""
 
     async def elsewhere() -> int | None:
@@ -194,20 +194,22 @@ async def test_primary_that_is_killed_is_replaced_by_whom_the_sentinels_promote(
 
 
 @pytest.fixture(scope="module")
-def pair(place: debian.Place) -> list[Member]:
+def pair(place: debian.Place) -> list[GroupMember]:
     """Two primaries that do not know of each other."""
-    return [place.start(Member, f"of-its-own-{n}") for n in (1, 2)]
+    return [place.start(GroupMember, f"of-its-own-{n}") for n in (1, 2)]
 
 
 @pytest.fixture
-def alone(place: debian.Place, pair: list[Member], request: pytest.FixtureRequest) -> Iterator[Sentinel]:
+def alone(place: debian.Place, pair: list[GroupMember], request: pytest.FixtureRequest) -> Iterator[Sentinel]:
     """A Sentinel with nobody beside it, which names the first of the pair."""
     settings = {"sentinel monitor": f"dossiers {pair[0].host} {pair[0].port} 1"}
     with Sentinel.start(place.path / request.node.name, settings=settings, guardian=place.guardian) as sentinel:
         yield sentinel
 
 
-async def test_primary_that_lives_is_left_once_the_sentinels_name_another(alone: Sentinel, pair: list[Member]) -> None:
+async def test_primary_that_lives_is_left_once_the_sentinels_name_another(
+    alone: Sentinel, pair: list[GroupMember]
+) -> None:
     """Cut off from them, it goes on taking writes; nothing fails, so only asking again can tell."""
     one, two = pair
     url = f"redis+sentinel://:{PASSWORD}@127.0.0.1:{alone.port}/dossiers"
@@ -227,7 +229,7 @@ async def test_primary_that_lives_is_left_once_the_sentinels_name_another(alone:
     await client.close()
 
 
-async def test_replica_is_not_taken_for_the_primary(alone: Sentinel, pair: list[Member]) -> None:
+async def test_replica_is_not_taken_for_the_primary(alone: Sentinel, pair: list[GroupMember]) -> None:
     """A Sentinel may be behind the times, and then it names the one that was the primary before."""
     one, two = pair
     await told(one.port, "REPLICAOF", two.host, two.port)
@@ -241,7 +243,7 @@ async def test_replica_is_not_taken_for_the_primary(alone: Sentinel, pair: list[
     await client.close()
 
 
-async def test_the_sentinels_ask_for_a_password_of_their_own(alone: Sentinel, pair: list[Member]) -> None:
+async def test_the_sentinels_ask_for_a_password_of_their_own(alone: Sentinel, pair: list[GroupMember]) -> None:
     await ask_sentinel(alone, "ACL", "SETUSER", "default", ">theirs")
     url = f"redis+sentinel://:{PASSWORD}@127.0.0.1:{alone.port}/dossiers"
     urls = [url, f"{url}?sentinel_password=another\n{url}?sentinel_password=theirs"]
@@ -261,8 +263,8 @@ async def test_failover_is_not_taken_back_by_those_who_have_not_heard_of_it(monk
     old, new = Place("old", 1), Place("new", 1)
 
     async def told(epochs: Iterator[tuple[int, Place]]) -> Place:
-        async def answer(*_: object) -> sentinels.Answer:
-            return sentinels.Answer(*next(epochs))
+        async def answer(*_: object) -> sentinels.SentinelAnswer:
+            return sentinels.SentinelAnswer(*next(epochs))
 
         monkeypatch.setattr(asked, "_answer", answer)
         return await asked.primary(address)

@@ -18,7 +18,7 @@ from ops.local.cannot_start import CannotStart
 from ops.local.ports import free_port
 from ops.local.reaper import Process, is_alive, kill, look, send
 from ops.local.servers import Lock
-from ops.local.supervisor import Service, Supervisor, stop_running, write_up_file
+from ops.local.supervisor import Supervised, Supervisor, stop_running, write_up_file
 from ops.local.valkey import ValkeyServer
 
 DEADLINE = 30.0
@@ -68,10 +68,10 @@ with Supervisor(here / "run", print) as supervisor:
 _given_ports: set[int] = set()
 
 
-def service(directory: Path, name: str, oddity: str = "") -> Service:
+def service(directory: Path, name: str, oddity: str = "") -> Supervised:
     port = free_port(18_000 + os.getpid() % 900, avoid=_given_ports)
     _given_ports.add(port)
-    return Service(
+    return Supervised(
         name=name,
         argv=[sys.executable, "-c", f"import os; os.chdir({str(directory)!r})\n{SERVICE}", name, str(port), oddity],
         environ={"GREETING": f"This is {name}."},
@@ -265,7 +265,7 @@ def is_alive_by_file(path: Path) -> bool:
 
 
 def test_program_that_is_not_there_is_one_sentence(tmp_path: Path, said: list[str]) -> None:
-    absent = Service("absent", ["./absent"], {}, "http://127.0.0.1:1/", tmp_path / "absent.log")
+    absent = Supervised("absent", ["./absent"], {}, "http://127.0.0.1:1/", tmp_path / "absent.log")
     with (
         pytest.raises(CannotStart, match=r"absent cannot start: ./absent: No such file"),
         Supervisor(tmp_path, said.append) as supervisor,
