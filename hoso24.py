@@ -534,19 +534,6 @@ def demo(pause: float) -> None:
         up.demo(HERE, pause)
 
 
-@cli.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def gameday(arguments: tuple[str, ...]) -> None:
-    """Run a game day: inject failures into a production-like system under load, and check its promises."""
-    checkout = Path(__file__).parent
-    if not (checkout / "loadtests" / "gameday").is_dir():
-        raise click.ClickException("A game day needs a checkout of the repository: loadtests/ is not installed.")
-    sys.path.insert(0, str(checkout))  # an installation has only the listed packages, and loadtests is not one of them
-    from loadtests.gameday.__main__ import main as game_day
-
-    game_day(arguments, prog_name="hoso24 gameday")
-
-
 def _point_out_typos() -> None:
     """Warn of HOSO24_ variables that no process reads: usually typing mistakes."""
     from intake.settings import IntakeSettings, MaintenanceSettings, RelaySettings

@@ -42,7 +42,7 @@ def pytest_configure() -> None:
     settings.load_profile("patient")
 
 
-LONGEST = ("test_coherence.py", "test_up.py", "test_gameday.py", "test_restore.py", "test_rolling.py")
+LONGEST = ("test_coherence.py", "test_up.py", "test_gameday.py", "test_restore.py")
 """Files that take a minute or two: where several run at a time these begin, so that none is left over at the end."""
 
 

@@ -1,6 +1,7 @@
 """The game day: a short one of real processes and servers, and what its runner makes of what goes wrong."""
 
 import asyncio
+import dataclasses
 import json
 import os
 import re
@@ -10,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
-import hoso24
 from loadtests.answers import Answer
 from loadtests.gameday.__main__ import chosen
 from loadtests.gameday.day import SETTLED_SECONDS, WELL_AGAIN, Day, Fault, NotInTime, Outcome, Skipped, Timed, play
 from loadtests.gameday.display import line
 from loadtests.gameday.faults import FAULTS
 from loadtests.gameday.faults.clock import Ages
+from loadtests.gameday.faults.processes import Rolled
 from loadtests.gameday.faults.redis import Delivered, out_of_order
 from loadtests.gameday.faults.spike import Asked, _became
 from loadtests.gameday.promises import nobody_failed, nothing_wrong, quick
@@ -29,7 +29,7 @@ from loadtests.verdict import Row
 
 ROOT = Path(__file__).parent.parent
 GOOD, BAD = Row("truth", "0", "0", kept=True), Row("truth", "1", "0", kept=False)
-SHORT = ["lookup-killed", "redis-killed", "redis-emptied", "postgres-killed", "relay-stopped"]
+SHORT = ["lookup-killed", "rolling-restart", "redis-killed", "redis-emptied", "postgres-killed", "relay-stopped"]
 AT_MOST = 420.0
 """Seconds for a short day on a machine that has other things to do; by itself it takes three minutes."""
 
@@ -37,11 +37,11 @@ AT_MOST = 420.0
 # -- a real one -------------------------------------------------------------------------------------------------------
 
 
-async def test_every_promise_is_kept_on_a_short_day(tmp_path: Path) -> None:
-    """Promises about times are reported and not judged: how busy this machine is, the service cannot help."""
+async def game_day(folder: Path, *arguments: str) -> tuple[int | None, str]:
+    """One in a process of its own, times told and not judged; its exit status and what it printed."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "hoso24", "gameday", "--short", "--untimed", "--rate", "100"),
-        *("--folder", str(tmp_path)),
+        *(sys.executable, "-m", "loadtests.gameday", "--untimed", "--rate", "100", "--folder", str(folder)),
+        *arguments,
         cwd=ROOT,
         env=dict(os.environ),
         stdin=asyncio.subprocess.DEVNULL,
@@ -55,8 +55,13 @@ async def test_every_promise_is_kept_on_a_short_day(tmp_path: Path) -> None:
         if process.returncode is None:
             process.terminate()  # it ends what it has started
             await process.wait()
-    output = printed.decode()
-    assert process.returncode == 0, output
+    return process.returncode, printed.decode()
+
+
+async def test_every_promise_is_kept_on_a_short_day(tmp_path: Path) -> None:
+    """Promises about times are reported and not judged: the service cannot help how busy this machine is."""
+    status, output = await game_day(tmp_path, "--short")
+    assert status == 0, output
     verdict = json.loads((tmp_path / "verdict.json").read_text("utf-8"))
     assert [each["fault"] for each in verdict] == [*SHORT, "whole-day"]
     assert not [each["fault"] for each in verdict if each["skipped"]]
@@ -66,21 +71,27 @@ async def test_every_promise_is_kept_on_a_short_day(tmp_path: Path) -> None:
     assert "Every promise was kept" in output
 
 
+async def test_rolling_restart_without_a_balancer_and_the_old_process_first(tmp_path: Path) -> None:
+    status, output = await game_day(
+        tmp_path,
+        *("--only", "rolling-restart", "--lookups", "2000", "--order", "old-first", "--front", "rotation"),
+    )
+    assert status == 0, output
+    (rolled, _) = json.loads((tmp_path / "verdict.json").read_text("utf-8"))
+    seen = {row["promise"]: row["seen"] for row in rolled["promises"]}
+    assert int(seen["asked"].split()[0].replace(",", "")) >= 2000
+    assert seen["lookups"].startswith("0 of ")
+    assert {
+        "changes",
+        "acknowledged changes",
+        "changes kept once",
+        "changes visible",
+        "processes",
+        "relay",
+    } <= seen.keys()
+
+
 # -- the command ------------------------------------------------------------------------------------------------------
-
-
-def test_a_game_day_needs_a_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(hoso24, "__file__", str(tmp_path / "hoso24.py"))
-    result = CliRunner().invoke(hoso24.cli, ["gameday"])
-    assert result.exit_code == 1
-    assert "needs a checkout" in result.output
-
-
-def test_its_help_names_every_fault() -> None:
-    result = CliRunner().invoke(hoso24.cli, ["gameday", "--help"])
-    assert result.exit_code == 0
-    for fault in FAULTS:
-        assert fault.name in re.sub(r"\s+", " ", result.output).replace("- ", "-")
 
 
 def test_faults_are_chosen_by_name_and_keep_their_order() -> None:
@@ -212,6 +223,40 @@ def test_the_stream_is_in_order_only_without_gap_double_or_leap() -> None:
     assert out_of_order([good[0], good[2]]) != []
     assert out_of_order([*good, Delivered("8-1", "7-1", "A", 2)]) == ["A: version 2 comes after 2"]
     assert out_of_order([*good, Delivered("8-1", "7-1", "A", 4)]) == ["A: version 4 comes after 2"]
+
+
+ROLLED = Rolled(
+    due=10,
+    asked=10,
+    rounds=2,
+    processes=7,
+    replaced=14,
+    handovers=2,
+    refused=0,
+    longest_stop=1.0,
+    repeated=3,
+    otherwise=0,
+    changed=5,
+    not_shown="",
+)
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "promise"),
+    [
+        ({"asked": 9}, "asked"),
+        ({"replaced": 13}, "processes"),
+        ({"handovers": 1}, "relay"),
+        ({"refused": 1}, "connections"),
+        ({"otherwise": 1}, "changes kept once"),
+        ({"repeated": 0}, "changes kept once"),
+        ({"not_shown": "lookup 2 does not show A at version 3"}, "changes visible"),
+        ({"changed": 0}, "changes visible"),
+    ],
+)
+def test_each_promise_of_a_rolling_restart_is_broken_alone(spoilt: dict[str, Any], promise: str) -> None:
+    assert all(row.kept for row in ROLLED.rows())
+    assert [row.sli for row in dataclasses.replace(ROLLED, **spoilt).rows() if not row.kept] == [promise]
 
 
 @pytest.mark.parametrize(

@@ -234,6 +234,14 @@ async def test_where_nobody_listens_the_next_one_is_asked(books: Books) -> None:
     assert "refused" in nothing.why
 
 
+async def test_connections_that_a_process_in_rotation_does_not_take_are_counted(books: Books) -> None:
+    rotation = Rotation([await asyncio.to_thread(closed_port)])
+    crowd = Citizens(rotation, Record(), books, Shelf(), deque(), random.Random(24))
+    crowd.send(Question("known", CODE, CODE))
+    await crowd.answered(float("inf"))
+    assert rotation.refused == 1
+
+
 async def test_whoever_comes_while_too_many_wait_is_turned_away(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(citizens, "MOST_UNDER_WAY", 2)
     record = Record()
@@ -351,6 +359,15 @@ async def test_change_that_is_given_up_may_still_be_made(monkeypatch: pytest.Mon
         with pytest.raises(NotTaken, match="has not been acknowledged"):
             await clerk.move(CODE)
     assert office.record.window(0.0).count("unavailable") == 1
+
+
+async def test_repeat_that_is_answered_otherwise_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = said(201, {"code": CODE, "version": 2, "status": "received"})
+    async with desk([RECEIVED, RECEIVED, other, None], monkeypatch) as (clerk, office, heads):
+        await clerk.submit()
+        ((sent, first),) = office.answered
+        assert [await clerk.is_answered_again(sent, first) for _ in range(3)] == [True, False, False]
+    assert len(set(heads)) == 1, "under the same key"
 
 
 async def test_gate_waits_for_what_is_under_way_and_lets_nobody_in() -> None:

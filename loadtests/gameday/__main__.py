@@ -1,4 +1,4 @@
-"""`hoso24 gameday`: exit status 0 when every promise was kept, 1 when one was not, 2 when there was no game day."""
+"""`python -m loadtests.gameday`: status 0 when every promise was kept, 1 when one was not, 2 without a game day."""
 
 import asyncio
 import json
@@ -7,22 +7,24 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 
 from loadtests.gameday import report
 from loadtests.gameday.books import Books
-from loadtests.gameday.day import Day, Fault, NotInTime, Outcome, Timed, play
+from loadtests.gameday.day import Day, Fault, NotInTime, Outcome, Restarts, Timed, play
 from loadtests.gameday.display import displayed, spelled_out
 from loadtests.gameday.faults import FAULTS
 from loadtests.gameday.people import Crowd
 from loadtests.gameday.reckoning import reckoning
 from loadtests.gameday.record import Record
 from loadtests.system.processes import CannotMeasure, leave_on_signals, until_told_to_stop
-from loadtests.system.replicas import Faulty
-from loadtests.system.stage import staged
+from loadtests.system.replicas import Faulty, Order
+from loadtests.system.stage import Stage, staged
 from ops.local.cannot_start import CannotStart
 
 NAMES = [fault.name for fault in FAULTS]
@@ -32,7 +34,7 @@ NAMES = [fault.name for fault in FAULTS]
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
     epilog=f"Faults, in the order in which they happen: {', '.join(NAMES)}.",
 )
-@click.option("--short", is_flag=True, help="Five faults in three minutes.")
+@click.option("--short", is_flag=True, help="Six faults in three and a half minutes.")
 @click.option("--only", metavar="NAME,…", help="These faults and no others.")
 @click.option("--rate", default=200.0, type=click.FloatRange(1, 300), help="Lookups a second, steadily.")
 @click.option(
@@ -44,7 +46,32 @@ NAMES = [fault.name for fault in FAULTS]
 @click.option(
     "--untimed", is_flag=True, help="Report times and do not judge them: for a machine that is busy with other things."
 )
-def main(*, short: bool, only: str | None, rate: float, folder: Path, untimed: bool) -> None:
+@click.option(
+    "--lookups", default=0, type=click.IntRange(0), help="Replace processes until so many were asked (rolling-restart)."
+)
+@click.option(
+    "--order",
+    default=Order.NEW_FIRST.value,
+    type=click.Choice([order.value for order in Order]),
+    help="Which of the two comes first when a process is replaced (rolling-restart).",
+)
+@click.option(
+    "--front",
+    default="haproxy",
+    type=click.Choice(["haproxy", "rotation"]),
+    help="What chooses a process for a connection: HAProxy, if it is installed, or the clients themselves.",
+)
+def main(
+    *,
+    short: bool,
+    only: str | None,
+    rate: float,
+    folder: Path,
+    untimed: bool,
+    lookups: int,
+    order: str,
+    front: str,
+) -> None:
     """Start a production-shaped system here, put it under load, break it in every way, and see what it promised hold.
 
     Servers, processes and data are its own, in a temporary directory, and are gone afterwards.
@@ -58,7 +85,11 @@ def main(*, short: bool, only: str | None, rate: float, folder: Path, untimed: b
         faults = chosen(short=short, only=only)
         logging.basicConfig(filename=folder / "gameday.log", filemode="w", format="%(asctime)s %(name)s %(message)s")
         kind = "part" if only else "short" if short else "full"
-        day = game_day(place, folder, faults, kind=kind, rate=rate, judge_times=not untimed, console=console)
+        system = staged(
+            place, lambda what: console.print(what, style="dim", highlight=False), haproxy=front == "haproxy"
+        )
+        how = {"judge_times": not untimed, "restarts": Restarts(lookups, Order(order))}
+        day = game_day(system, folder, faults, kind=kind, rate=rate, console=console, **how)
         outcomes = asyncio.run(until_told_to_stop(day))
         leave_on_signals()  # the loop had handlers of its own
         kept = all(outcome.kept for outcome in outcomes)
@@ -85,16 +116,24 @@ def chosen(*, short: bool, only: str | None) -> Sequence[Fault]:
 
 
 async def game_day(
-    place: Path, folder: Path, faults: Sequence[Fault], *, kind: str, rate: float, judge_times: bool, console: Console
+    system: AbstractAsyncContextManager[Stage],
+    folder: Path,
+    faults: Sequence[Fault],
+    *,
+    kind: str,
+    rate: float,
+    console: Console,
+    **how: Any,
 ) -> list[Outcome]:
     """What became of each fault, and of the whole day, which is full, short or part of one; the report is in `folder`.
+    `how`: of Day, what is not usual.
 
     Raises CannotStart, Faulty or NotInTime when the system cannot be started, or is not well before the first fault.
     """
-    async with staged(place, lambda what: console.print(what, style="dim", highlight=False)) as stage:
+    async with system as stage:
         record, books = Record(), Books()
         crowd = Crowd(stage, record, books, rate=rate)
-        day = Day(stage, record, books, crowd, judge_times=judge_times)
+        day = Day(stage, record, books, crowd, **how)
         await crowd.come()
         try:
             with displayed(console, len(faults)) as display:

@@ -205,6 +205,14 @@ class Books:
         """Every dossier there is, imports included, with the version that was last acknowledged."""
         return {code: version for code in self._lives if (version := self.current(code))}
 
+    def changed_since(self, moment: float) -> dict[str, int]:
+        """Dossiers of which a change was acknowledged at that moment or later, no import, and their last versions."""
+        return {
+            code: self.current(code)
+            for code, life in self._lives.items()
+            if any(c.key and moment <= c.acknowledged < math.inf for c in life)
+        }
+
     def changes(self) -> int:
         """How many changes were acknowledged, imports left out."""
         return sum(bool(c.key) and not math.isinf(c.acknowledged) for life in self._lives.values() for c in life)

@@ -12,7 +12,6 @@ from loadtests.answers import Answer
 from loadtests.codes import Shelf, unknown
 from loadtests.gameday.books import Books, Question
 from loadtests.gameday.record import Record, Seen
-from loadtests.rolling.people import Pace
 from loadtests.system.http_client import Client, ClosedBeforeAnyByte, NoAnswer, Rotation, request
 
 MIX = {"known": 45, "changing": 30, "page": 12, "unknown": 8, "at_least": 5}
@@ -23,6 +22,21 @@ LEAVE = 0.02
 """Share of answers after which somebody hangs up: a process that is new gets its part of those who call anew."""
 LANGUAGES = ("vi", "vi", "en")
 _KINDS, _WEIGHTS = list(MIX), list(MIX.values())
+
+
+class Pace:
+    """So many turns a second for all together, however many they are. `rate` may be set meanwhile."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+        self._next = time.monotonic()
+
+    async def turn(self) -> None:
+        """Wait for the next turn. Turns that were missed are not made up for."""
+        now = time.monotonic()
+        self._next = max(self._next + 1 / self.rate, now)
+        if self._next > now:
+            await asyncio.sleep(self._next - now)
 
 
 class Citizens:

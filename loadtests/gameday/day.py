@@ -20,7 +20,7 @@ from loadtests.gameday.books import Books
 from loadtests.gameday.people import Crowd
 from loadtests.gameday.record import LOOKUPS, Mark, Record, Window
 from loadtests.system.http_client import Client, NoAnswer, Rotation, request
-from loadtests.system.replicas import Deployment, Replica
+from loadtests.system.replicas import Deployment, Order, Replica
 from loadtests.system.stage import Stage
 from loadtests.verdict import Row
 
@@ -77,6 +77,14 @@ class Outcome:
         return (bool(self.skipped) or bool(self.rows)) and all(row.kept for row in self.rows)
 
 
+@dataclass(frozen=True)
+class Restarts:
+    """How the rolling restart goes: round after round until so many lookups were asked, one round at the least."""
+
+    lookups: int = 0
+    order: Order = Order.NEW_FIRST
+
+
 @dataclass
 class Day:
     """The system, the people, what they have seen, and how it stands with each process."""
@@ -89,6 +97,7 @@ class Day:
     figures: dict[str, dict[str, float]] = field(default_factory=dict)
     """Fault's name → figure → seconds or a count: what the arithmetic of availability is fed with."""
     judge_times: bool = True
+    restarts: Restarts = Restarts()
     started: float = field(default_factory=time.monotonic)
     doing: str = "starting"
     """What is being done now, for whoever watches."""

@@ -15,8 +15,8 @@ from typing import Any
 from loadtests.answers import Answer, Failure
 from loadtests.codes import Dossier, Shelf, address
 from loadtests.gameday.books import Books, Change
+from loadtests.gameday.citizens import Pace
 from loadtests.gameday.record import Record, Seen
-from loadtests.rolling.people import Pace
 from loadtests.system.http_client import Client, NoAnswer, Rotation, request
 from loadtests.target import submission
 
@@ -32,6 +32,8 @@ PAUSE = 0.25
 """Seconds between two repeats of a change."""
 GIVE_UP = 300.0
 """Seconds after which a change is not repeated any more."""
+REMEMBERED = 300
+"""Changes whose requests and answers are kept, so that they can be sent once more."""
 
 
 class NotTaken(Exception):
@@ -91,6 +93,8 @@ class Office:
         self.record, self.books = record, books
         self.shelf, self.changing, self.chance = shelf, changing, chance
         self.gate = Gate()
+        self.answered = deque[tuple[bytes, bytes]](maxlen=REMEMBERED)
+        """Requests and the bodies they were acknowledged with, newest last."""
         self.closing = False
         """Set when desks are to end what they are doing, and begin nothing else."""
 
@@ -135,6 +139,14 @@ class Desk:
         await self._hand_in("move", change, f"/api/v1/dossiers/{address(code)}/transitions", content)
         self._office.changing.append(code)
         return change.version
+
+    async def is_answered_again(self, sent: bytes, first: bytes) -> bool:
+        """Whether a repeat of an acknowledged change is answered as the first time."""
+        try:
+            answer = await self._client.ask_any(sent)
+        except NoAnswer:
+            return False
+        return answer.status in (200, 201) and bool(json.loads(answer.body) == json.loads(first))
 
     async def _do_something(self) -> None:
         self._hand = [code for code in self._hand if self._books.current(code)]  # the others have been lost
@@ -197,7 +209,10 @@ class Desk:
                 wrong = self._books.acknowledge(change, answer.json())
             except (Failure, ValueError, LookupError, TypeError) as error:
                 wrong = f"an acknowledgement that cannot be read ({error!r})"
-            return ("wrong", wrong) if wrong else ("good", "")
+            if wrong:
+                return "wrong", wrong
+            self._office.answered.append((sent, answer.body))
+            return "good", ""
         word = _word(answer)
         why = f"answered {answer.status} {word}".strip()
         return ("again" if answer.status in (429, 502, 503, 504) or word == "still_running" else "wrong"), why

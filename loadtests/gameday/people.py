@@ -12,11 +12,10 @@ from typing import Any, Protocol
 from loadtests import answers
 from loadtests.codes import Shelf
 from loadtests.gameday.books import Books
-from loadtests.gameday.citizens import Citizens
+from loadtests.gameday.citizens import Citizens, Pace
 from loadtests.gameday.desks import Desk, NotTaken, Office
 from loadtests.gameday.imports import Imports
 from loadtests.gameday.record import Record
-from loadtests.rolling.people import Pace
 from loadtests.system.http_client import Client, Rotation, get, request
 
 __all__ = ["Crowd", "NotTaken"]
@@ -182,6 +181,16 @@ class Crowd:
         kept = [code for code in self._changing if code not in codes]
         self._changing.clear()
         self._changing.extend(kept)
+
+    async def repeat_the_last(self) -> tuple[int, int]:
+        """Send the changes that were answered last once more, each under its key: how many, and how many of them were
+        not answered as the first time.
+        """
+        desk, last = Desk(self._office), list(self._office.answered)
+        try:
+            return len(last), sum([not await desk.is_answered_again(sent, first) for sent, first in last])
+        finally:
+            desk.leave()
 
     async def submit(self) -> str:
         """A new dossier, its code once acknowledged. It is nobody else's to move. Raises NotTaken."""

@@ -36,6 +36,8 @@ class Rotation:
     """The ports in rotation, each taken in its turn."""
 
     ports: list[int] = field(default_factory=list)
+    refused: int = 0
+    """Connections that a process in rotation did not take."""
     _turn: int = 0
 
     def add(self, port: int) -> None:
@@ -116,6 +118,7 @@ class Client:
         try:
             self._reader, self._writer = await asyncio.open_connection(LOOPBACK, self.port)
         except OSError as refused:
+            self._rotation.refused += 1
             # Not a closed connection, but none at all: somebody was in rotation and did not take it.
             raise Refused(f"connection refused ({refused.strerror or refused})") from refused
 

@@ -15,8 +15,8 @@ from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
 
-from loadtests.system.http_client import Rotation, get
-from loadtests.system.processes import CannotMeasure, free_port, surroundings
+from loadtests.system.http_client import get
+from loadtests.system.processes import free_port, surroundings
 from ops.local.reaper import Guardian
 
 READY_SECONDS = 60.0
@@ -122,12 +122,12 @@ class Replica:
 
 
 async def _nobody_else(_: Replica) -> None:
-    """Nobody but the rotation has to know."""
+    """Nothing stands in front."""
 
 
 @dataclass
 class Deployment:
-    """Some processes of one kind behind one rotation, and whoever else wants to know who is there."""
+    """Some processes of one kind. `came` and `went` tell whatever stands in front of them which there are."""
 
     kind: str
     environ: Mapping[str, str]
@@ -138,14 +138,12 @@ class Deployment:
     """Called when one is ready."""
     went: Callable[[Replica], Awaitable[None]] = _nobody_else
     """Called when one has ended."""
-    rotation: Rotation = field(default_factory=Rotation)
     replicas: list[Replica] = field(default_factory=list)
     replaced: int = 0
     longest_stop: float = 0.0
     """From SIGTERM to the end, in seconds."""
-    longest_handover: float = 0.0
-    """Of the relay: from the leader's SIGTERM until another one leads, in seconds."""
     handovers: int = 0
+    """Of the relay: how often another one led when the leader had been told to stop."""
     _started: int = 0
 
     async def scale(self, count: int) -> None:
@@ -167,8 +165,6 @@ class Deployment:
     async def remove(self, replica: Replica) -> None:
         """Forget one that has ended, or was killed a moment ago."""
         await replica.process.wait()
-        if replica.port:
-            self.rotation.remove(replica.port)
         await self._leave(replica)
 
     async def replace(self, replica: Replica) -> Replica:
@@ -236,8 +232,6 @@ class Deployment:
             await replica.process.wait()
             self._forget(replica)
             raise
-        if replica.port:
-            self.rotation.add(replica.port)
         await self.came(replica)
 
     async def _retire(self, replica: Replica, notice: float) -> None:
@@ -248,8 +242,6 @@ class Deployment:
             await self._handed_over(replica, told)
         await replica.until_unready()
         await asyncio.sleep(notice)  # this is the test: for so long the others go on coming
-        if replica.port:
-            self.rotation.remove(replica.port)
         await replica.until_ended()
         await self._leave(replica)
         self.longest_stop = max(self.longest_stop, time.monotonic() - told)
@@ -270,13 +262,3 @@ class Deployment:
                 raise Faulty(f"{STOP_SECONDS:g} s after the leading relay's SIGTERM no other one led")
             await asyncio.sleep(POLL_SECONDS)
         self.handovers += bool(others)
-        self.longest_handover = max(self.longest_handover, time.monotonic() - told)
-
-
-def environ_of(folder: Path) -> dict[str, str]:
-    """What processes need to reach the servers, as `hoso24 up` has written it down. Raises CannotMeasure."""
-    try:
-        lines = (folder / "environ").read_text("utf-8").splitlines()
-    except OSError as error:
-        raise CannotMeasure(f"{folder / 'environ'} cannot be read: {error.strerror}.") from None
-    return {name: text for name, _, text in (line.partition("=") for line in lines)}

@@ -7,14 +7,18 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from loadtests.gameday.day import Day, Fault, NotInTime
+from loadtests.gameday.faults.postgres import changes_kept
 from loadtests.gameday.faults.redis import Delivered, out_of_order, stream, stream_end
 from loadtests.gameday.promises import changes_acknowledged, nobody_failed, nothing_wrong, within
+from loadtests.gameday.record import LOOKUPS
 from loadtests.system.redis import Member
-from loadtests.system.replicas import Order, Replica
+from loadtests.system.replicas import Replica
 from loadtests.verdict import Row
 
 NOTICE_SECONDS = 1.0
 """Until a fallen readiness has got about."""
+SHOWN_SECONDS = 10.0
+"""How long after the last change every lookup may take to show every change."""
 TAKEOVER_SECONDS = 60.0
 VISIBLE_SECONDS = 30.0
 PILED_UP = 40
@@ -56,20 +60,100 @@ async def _kill_a_lookup(day: Day) -> list[Row]:
     ]
 
 
+@dataclass(frozen=True)
+class Rolled:
+    """What came of replacing every process, `rounds` times; counts and seconds of all rounds together."""
+
+    due: int
+    """Lookups that were to be asked meanwhile; 0 for any number."""
+    asked: int
+    rounds: int
+    processes: int
+    """Of all kinds, in one round."""
+    replaced: int
+    handovers: int
+    """How often another relay led when the leading one had been told to stop."""
+    refused: int
+    """Connections that a process in rotation did not take."""
+    longest_stop: float
+    repeated: int
+    otherwise: int
+    """Of the repeated changes, those that were not answered as the first time."""
+    changed: int
+    """Dossiers that were taken in or moved meanwhile."""
+    not_shown: str
+    """Which of them some lookup does not show at its last version; empty for none."""
+
+    def rows(self) -> list[Row]:
+        """Each promise, and whether it was kept. Where nothing was seen, nothing was kept."""
+        return [
+            Row("asked", f"{self.asked:,} lookups", f"{self.due:,}", kept=self.asked >= max(1, self.due)),
+            Row(
+                "processes",
+                f"{self.replaced} replaced in {self.rounds} rounds, each ending by itself with status 0; longest stop "
+                f"{self.longest_stop:.1f} s",
+                f"{self.processes} a round",
+                kept=0 < self.replaced == self.processes * self.rounds,
+            ),
+            Row(
+                "relay",
+                f"leadership went over {self.handovers} times",
+                "once a round or more",
+                kept=self.handovers >= self.rounds > 0,
+            ),
+            Row("connections", f"{self.refused} refused by a process in rotation", "0", kept=self.refused == 0),
+            Row(
+                "changes kept once",
+                f"{self.otherwise} of the last {self.repeated} answered otherwise when they were repeated",
+                "0",
+                kept=self.repeated > self.otherwise == 0,
+            ),
+            Row(
+                "changes visible",
+                self.not_shown or f"{self.changed:,} dossiers at their last version in every lookup",
+                f"all within {SHOWN_SECONDS:g} s",
+                kept=self.changed > 0 and not self.not_shown,
+            ),
+        ]
+
+
 async def _roll(day: Day) -> list[Row]:
-    began = time.monotonic()
-    for deployment in day.deployments:
-        day.say(f"every {deployment.kind} is replaced")
-        await deployment.roll(Order.NEW_FIRST, NOTICE_SECONDS)
-    seen = await day.judged(began)
-    replaced = sum(len(deployment.replicas) for deployment in day.deployments)
+    began, rounds, asked, due, stage = time.monotonic(), 0, 0, day.restarts.lookups, day.stage
+    replaced, handovers = sum(each.replaced for each in day.deployments), stage.relays.handovers
+    ways = (stage.front.lookup, stage.front.intake)
+    refused = sum(way.refused for way in ways)
+    while not rounds or asked < due:
+        rounds += 1
+        for deployment in day.deployments:
+            day.say(f"round {rounds}: every {deployment.kind} is replaced")
+            await deployment.roll(day.restarts.order, NOTICE_SECONDS)
+        asked = day.record.window(began, None, *LOOKUPS).total
     day.figure("rolling-restart", "seconds", time.monotonic() - began)
-    return [
-        nobody_failed(seen),
-        nothing_wrong(seen),
-        changes_acknowledged(seen),
-        Row("processes", f"{replaced} replaced, each ending by itself with status 0", "all", kept=replaced > 0),
-    ]
+    async with day.crowd.changes_held():
+        day.say("every change has to be shown, and the last ones are repeated")
+        changed, not_shown = day.books.changed_since(began), ""
+        try:
+            await day.shown(changed, SHOWN_SECONDS)
+        except NotInTime as late:
+            not_shown = str(late)
+        repeated, otherwise = await day.crowd.repeat_the_last()
+    seen = await day.judged(began)
+    rolled = Rolled(
+        due=due,
+        asked=asked,
+        rounds=rounds,
+        processes=sum(len(deployment.replicas) for deployment in day.deployments),
+        replaced=sum(each.replaced for each in day.deployments) - replaced,
+        handovers=stage.relays.handovers - handovers,
+        refused=sum(way.refused for way in ways) - refused,
+        longest_stop=max(each.longest_stop for each in day.deployments),
+        repeated=repeated,
+        otherwise=otherwise,
+        changed=len(changed),
+        not_shown=not_shown,
+    )
+    promises = [nobody_failed(seen), nothing_wrong(seen), changes_acknowledged(seen), await changes_kept(day)]
+    return [*promises, *rolled.rows()]
 
 
 # -- the leading relay, stopped -------------------------------------------------------------------------------------
@@ -218,7 +302,7 @@ KILLED = Fault(
     _kill_a_lookup,
     short=True,
 )
-ROLLED = Fault("rolling-restart", "rolling restart of all processes", "0 errors", _roll)
+ROLLED = Fault("rolling-restart", "rolling restart of all processes", "0 errors", _roll, short=True)
 RELAY_STOPPED = Fault(
     "relay-stopped",
     "SIGSTOP of the leading relay mid-batch",
