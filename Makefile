@@ -9,7 +9,7 @@ TEST_WORKERS ?= 2
 BENCH_PYTHON ?= $(PYTHON)
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo load load-live rolling gameday bench bench-import national capacity-page check test fresh proof mutants monitoring pictures metrics-page image-proof lint audit
+.PHONY: help up down demo load load-live rolling gameday bench bench-import national capacity check test fresh proof mutants monitoring pictures metrics-page image-proof lint audit
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -85,7 +85,7 @@ bench-import: .venv/ready ## `hoso24 import` beside psql \copy of the same rows
 national: .venv/ready ## a year of the whole country in steps, into loadtests/national/RESULTS.md (hours; NATIONAL="--help" lists options)
 	@exec $(BIN)/python -m loadtests.national $(NATIONAL)
 
-capacity-page: .venv/ready ## write docs/capacity.md from what was measured (CAPACITY="--help" lists options)
+capacity: .venv/ready ## what follows from the figures of loadtests/capacity.toml: cores, room, minutes a year
 	@exec $(BIN)/python -m loadtests.capacity $(CAPACITY)
 
 monitoring: .venv/ready ## make rules, alerts, dashboards and the error-budget page from k8s/components/monitoring/*.toml
@@ -106,7 +106,6 @@ lint: .venv/ready ## ruff and mypy in strict mode
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/python -m ops.monitoring --check
-	@$(BIN)/python -m loadtests.capacity --check
 
 .venv-audit/ready: requirements-audit.lock
 	@echo "Installing into .venv-audit (once) …"

@@ -112,6 +112,11 @@ def test_figures_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert "| **cold, data in memory**: lookups/s | 4,500 | 4,500 |" in page
 
 
+def test_page_is_the_one_made_of_the_kept_figures() -> None:
+    kept = ROOT / "loadtests" / "national"
+    assert (kept / "RESULTS.md").read_text("utf-8") == results.text(findings.read(kept / "measured.json"))
+
+
 def test_a_lookup_that_grew_too_dear_is_a_fault() -> None:
     assert results.faults([step(1000), step(10_000, buffers=7.8)]) == []
     (fault,) = results.faults([step(1000), step(10_000, buffers=7.9)])
