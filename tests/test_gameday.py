@@ -62,10 +62,10 @@ async def test_every_promise_is_kept_on_a_short_day(tmp_path: Path) -> None:
     """Promises about times are reported and not judged: the service cannot help how busy this machine is."""
     status, output = await game_day(tmp_path, "--short")
     assert status == 0, output
-    verdict = json.loads((tmp_path / "verdict.json").read_text("utf-8"))
-    assert [each["fault"] for each in verdict] == [*SHORT, "whole-day"]
-    assert not [each["fault"] for each in verdict if each["skipped"]]
-    for each in verdict:
+    faults = json.loads((tmp_path / "report.json").read_text("utf-8"))["faults"]
+    assert [each["name"] for each in faults] == [*SHORT, "whole-day"]
+    assert not [each["name"] for each in faults if each["skipped"]]
+    for each in faults:
         assert [row for row in each["promises"] if not row["timed"]], each
     assert (tmp_path / "report.html").stat().st_size > 0
     assert "Every promise was kept" in output
@@ -77,7 +77,7 @@ async def test_rolling_restart_without_a_balancer_and_the_old_process_first(tmp_
         *("--only", "rolling-restart", "--lookups", "2000", "--order", "old-first", "--front", "rotation"),
     )
     assert status == 0, output
-    (rolled, _) = json.loads((tmp_path / "verdict.json").read_text("utf-8"))
+    (rolled, _) = json.loads((tmp_path / "report.json").read_text("utf-8"))["faults"]
     seen = {row["promise"]: row["seen"] for row in rolled["promises"]}
     assert int(seen["asked"].split()[0].replace(",", "")) >= 2000
     assert seen["lookups"].startswith("0 of ")

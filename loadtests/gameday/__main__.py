@@ -1,7 +1,6 @@
 """`python -m loadtests.gameday`: status 0 when every promise was kept, 1 when one was not, 2 without a game day."""
 
 import asyncio
-import json
 import logging
 import shutil
 import sys
@@ -16,7 +15,7 @@ from rich.console import Console
 
 from loadtests.gameday import report
 from loadtests.gameday.books import Books
-from loadtests.gameday.day import Day, Fault, NotInTime, Outcome, Restarts, Timed, play
+from loadtests.gameday.day import Day, Fault, NotInTime, Outcome, Restarts, play
 from loadtests.gameday.display import displayed, spelled_out
 from loadtests.gameday.faults import FAULTS
 from loadtests.gameday.people import Crowd
@@ -142,33 +141,7 @@ async def game_day(
             await crowd.leave()
         outcomes.append(await reckoning(day))
         report.write(folder, day, outcomes, kind=kind)
-        write_figures(folder, day, outcomes)
         return outcomes
-
-
-def write_figures(folder: Path, day: Day, outcomes: Sequence[Outcome]) -> None:
-    """For programs: verdict.json has every promise of every fault, figures.json the times and counts measured."""
-    verdict = [
-        {
-            "fault": outcome.fault.name,
-            "kept": outcome.kept,
-            "skipped": outcome.skipped,
-            "seconds": round(outcome.ended - outcome.began, 1),
-            "promises": [
-                {
-                    "promise": row.sli,
-                    "seen": row.figure,
-                    "due": row.budget,
-                    "kept": row.kept,
-                    "timed": isinstance(row, Timed),
-                }
-                for row in outcome.rows
-            ],
-        }
-        for outcome in outcomes
-    ]
-    (folder / "verdict.json").write_text(json.dumps(verdict, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    (folder / "figures.json").write_text(json.dumps(day.figures, indent=1) + "\n", "utf-8")
 
 
 def keep_logs(place: Path, logs: Path) -> None:

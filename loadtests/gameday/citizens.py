@@ -82,16 +82,11 @@ class Citizens:
         """One comes and asks this."""
         now = time.monotonic()
         if len(self._under_way) >= MOST_UNDER_WAY:
-            self._record.note_turned_away(now)
+            self._record.turned_away.append(now)
             return
         task = asyncio.create_task(self._ask(question, now))
         self._under_way[task] = now
         task.add_done_callback(self._done)
-
-    @property
-    def oldest(self) -> float | None:
-        """When the oldest that is still under way was asked; None when there is none."""
-        return min(self._under_way.values(), default=None)
 
     async def answered(self, until: float) -> None:
         """Return once those who came before that moment have their answers, or have given up."""

@@ -3,11 +3,9 @@
 import asyncio
 import random
 import time
-from collections import Counter, deque
-from collections.abc import Collection, Mapping, Sequence
+from collections import deque
+from collections.abc import Collection
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
-from typing import Any, Protocol
 
 from loadtests import answers
 from loadtests.codes import Shelf
@@ -16,7 +14,8 @@ from loadtests.gameday.citizens import Citizens, Pace
 from loadtests.gameday.desks import Desk, NotTaken, Office
 from loadtests.gameday.imports import Imports
 from loadtests.gameday.record import Record
-from loadtests.system.http_client import Client, Rotation, get, request
+from loadtests.system.http_client import Client, request
+from loadtests.system.stage import Stage
 
 __all__ = ["Crowd", "NotTaken"]
 
@@ -30,46 +29,7 @@ KNOWN = 20_000
 FINISH = 30.0
 """Seconds that what is under way gets when everybody leaves."""
 IMPORT_EVERY = 20.0
-LOOK_EVERY = 2.0
-"""Seconds between two looks at what the lookups count."""
 LAG_EVERY = 0.05
-_COUNTED = "lookup_answers_total{"
-
-
-class Front(Protocol):
-    """Where clients connect to."""
-
-    @property
-    def lookup(self) -> Rotation: ...
-
-    @property
-    def intake(self) -> Rotation: ...
-
-
-class Lookups(Protocol):
-    """The running lookups, each with an `admin_port`."""
-
-    @property
-    def replicas(self) -> Sequence[Any]: ...
-
-
-class Stage(Protocol):
-    """What the crowd has to know of the system."""
-
-    @property
-    def folder(self) -> Path: ...
-
-    @property
-    def front(self) -> Front: ...
-
-    @property
-    def lookups(self) -> Lookups: ...
-
-    @property
-    def token(self) -> str: ...
-
-    @property
-    def environ(self) -> Mapping[str, str]: ...
 
 
 class Crowd:
@@ -101,7 +61,6 @@ class Crowd:
         self._imports = Imports(
             stage.folder / "imports", stage.environ, record, books, self._shelf, self._office.gate, chance
         )
-        self._counted: dict[int, Counter[str]] = {}
         self._desks: list[asyncio.Task[None]] = []
         self._others: list[asyncio.Task[None]] = []
 
@@ -135,7 +94,6 @@ class Crowd:
             asyncio.create_task(self._citizens.come(self._pace)),
             asyncio.create_task(self._imports.go_on(self._import_every)),
             asyncio.create_task(self._watch_lag()),
-            asyncio.create_task(self._watch_sources()),
         ]
 
     async def leave(self) -> None:
@@ -154,11 +112,6 @@ class Crowd:
         for result in await asyncio.gather(*self._desks, *self._others, return_exceptions=True):
             if isinstance(result, Exception):
                 raise result
-
-    @property
-    def oldest_under_way(self) -> float | None:
-        """When the oldest lookup that is still unanswered was asked; None when there is none."""
-        return self._citizens.oldest
 
     async def answered(self, until: float) -> None:
         """Return once every lookup that was asked before that moment has been answered or given up."""
@@ -222,36 +175,3 @@ class Crowd:
             due = time.monotonic() + LAG_EVERY
             await asyncio.sleep(LAG_EVERY)
             self._record.note_lag(due, max(0.0, time.monotonic() - due))
-
-    async def _watch_sources(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK_EVERY)
-            looks = [self._look(replica.admin_port) for replica in list(self._stage.lookups.replicas)]
-            found: Counter[str] = Counter()
-            for counted in await asyncio.gather(*looks):
-                found.update(counted)
-            self._record.note_sources(time.monotonic(), found)
-
-    async def _look(self, admin_port: int) -> Counter[str]:
-        """What this lookup has answered since the last look, by source; nothing when it does not say."""
-        try:
-            async with asyncio.timeout(LOOK_EVERY):
-                page = await get(admin_port, "/metrics")
-        except TimeoutError:
-            return Counter()
-        if page.status != 200:
-            return Counter()
-        now = counts(page.body.decode())
-        before = self._counted.get(admin_port, now)
-        self._counted[admin_port] = now
-        return now - before
-
-
-def counts(page: str) -> Counter[str]:
-    """Source → answers, of a lookup's metrics."""
-    found: Counter[str] = Counter()
-    for line in page.splitlines():
-        if line.startswith(_COUNTED):
-            labels, _, figure = line.rpartition(" ")
-            found[labels.partition('source="')[2].partition('"')[0]] += int(float(figure))
-    return found

@@ -10,17 +10,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import jinja2
 
-from loadtests.gameday.charts import Line, Panel, Span, drawn
-from loadtests.gameday.record import CHANGES, LOOKUPS, Mark, Record, Slice, Window, quantile
+from loadtests.gameday.charts import Span, drawn
+from loadtests.gameday.day import Day, Outcome, Timed
+from loadtests.gameday.record import CHANGES, LOOKUPS, Mark, Window
 from loadtests.machine import commit, processor
 from loadtests.verdict import Row
 
-MOST_STEPS = 900
-"""Of a chart: more than that nobody sees."""
 AROUND = 5.0
 """Seconds before and after a fault that its own chart shows."""
 REASONS = 5
@@ -34,66 +33,6 @@ _environment = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-
-
-class Fault(Protocol):
-    """What went wrong, and what had to hold."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def title(self) -> str: ...
-
-    @property
-    def must_hold(self) -> str: ...
-
-
-class Outcome(Protocol):
-    """What became of one fault. Moments on the monotonic clock; `skipped` says why it did not take place."""
-
-    @property
-    def fault(self) -> Fault: ...
-
-    @property
-    def rows(self) -> Sequence[Row]: ...
-
-    @property
-    def skipped(self) -> str: ...
-
-    @property
-    def began(self) -> float: ...
-
-    @property
-    def ended(self) -> float: ...
-
-    @property
-    def kept(self) -> bool: ...
-
-
-class Day(Protocol):
-    """What a report is made of (day.py)."""
-
-    @property
-    def record(self) -> Record: ...
-
-    @property
-    def marks(self) -> Sequence[Mark]: ...
-
-    @property
-    def figures(self) -> Mapping[str, Mapping[str, float]]: ...
-
-    @property
-    def judge_times(self) -> bool: ...
-
-    @property
-    def started(self) -> float: ...
-
-    @property
-    def stage(self) -> Any: ...
-
-    @property
-    def crowd(self) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -163,7 +102,7 @@ def _content(day: Day, outcomes: Sequence[Outcome], ended: float, kind: str) -> 
         "broken": [section for section in [*sections, *whole] if section.verdict == "broken"],
         "skipped": [section for section in sections if section.skipped],
         "number": _number,
-        "chart": _day_chart(day, window, outcomes),
+        "chart": _day_chart(window, outcomes),
         "ms": _ms,
         "share": _share,
         "span": _span,
@@ -196,89 +135,23 @@ def _section(day: Day, number: int, outcome: Outcome) -> Section:
 # -- charts ----------------------------------------------------------------------------------------------------
 
 
-def _day_chart(day: Day, window: Window, outcomes: Sequence[Outcome]) -> str:
-    step = max(1.0, math.ceil((window.ended - window.began) / MOST_STEPS))
+def _day_chart(window: Window, outcomes: Sequence[Outcome]) -> str:
     spans = [
         Span(f"{number} {outcome.fault.name}", outcome.began - window.began, outcome.ended - window.began, outcome.kept)
         for number, outcome in enumerate(_faults(outcomes), 1)
         if not outcome.skipped
     ]
-    return drawn(_panels(window.by_second(step), step), step, spans)
+    return drawn(window, spans)
 
 
 def _fault_chart(day: Day, outcome: Outcome) -> str:
-    began, ended = max(day.started, outcome.began - AROUND), outcome.ended + AROUND
-    window = day.record.window(began, ended)
-    step = max(1.0, math.ceil((ended - began) / MOST_STEPS))
+    began = max(day.started, outcome.began - AROUND)
     spans = [
         Span(mark.name, mark.began - began, mark.ended - began, outcome.kept)
         for mark in [*day.marks, Mark(outcome.fault.name, outcome.began, outcome.ended)]
         if outcome.began <= mark.began and mark.ended <= outcome.ended and mark.name != outcome.fault.title
     ]
-    return drawn(_panels(window.by_second(step), step), step, spans)
-
-
-def _panels(slices: Sequence[Slice], step: float) -> list[Panel]:
-    def rate(*outcomes: str) -> list[float]:
-        return [100 * sum(each.outcomes[o] for o in outcomes) / each.total if each.total else 0.0 for each in slices]
-
-    def source(name: str) -> list[float]:
-        return [each.sources.get(name, 0.0) / step for each in slices]
-
-    def changes(*outcomes: str) -> list[float]:
-        return [sum(each.changes[o] for o in outcomes) / step for each in slices]
-
-    return [
-        Panel(
-            "Lookups that failed, % of all",
-            [Line("wrong", "c5", rate("wrong")), Line("unavailable", "c2", rate("unavailable"))],
-            top=1.0,
-            stacked=True,
-        ),
-        Panel(
-            "Time until answered",
-            [
-                Line("median", "c1", [quantile(each.seconds, 0.5) for each in slices]),
-                Line("p99", "c2", [quantile(each.seconds, 0.99) for each in slices]),
-                Line("the load's own lateness", "c6", [each.lag for each in slices]),
-            ],
-            top=1.0,
-            logarithmic=True,
-        ),
-        Panel(
-            "Age of answers, seconds",
-            [
-                Line("median", "c1", [quantile(each.ages, 0.5) for each in slices]),
-                Line("oldest", "c2", [quantile(each.ages, 1.0) for each in slices]),
-            ],
-            top=10.0,
-        ),
-        Panel(
-            "Where answers came from, a second",
-            [
-                Line("memory", "c1", source("memory")),
-                Line("Redis", "c2", source("redis")),
-                Line("Postgres", "c3", source("postgres")),
-                Line("nowhere", "c5", source("nowhere")),
-            ],
-            top=10.0,
-            stacked=True,
-        ),
-        Panel(
-            "Changes acknowledged, a second",
-            [
-                Line("at once", "c3", changes("good")),
-                Line("by a repeat", "c2", changes("refused")),
-                Line(
-                    "given up or wrong",
-                    "c5",
-                    [a + b for a, b in zip(changes("unavailable"), changes("wrong"), strict=True)],
-                ),
-            ],
-            top=5.0,
-            stacked=True,
-        ),
-    ]
+    return drawn(day.record.window(began, outcome.ended + AROUND), spans)
 
 
 # -- for programs ----------------------------------------------------------------------------------------------
@@ -292,7 +165,7 @@ def _figures(content: Mapping[str, Any]) -> dict[str, Any]:
         "kept": content["kept"],
         "rate": content["rate"],
         "rate_seen": round(content["window"].rate, 1),
-        "faults": [_figures_of(section) for section in content["sections"]],
+        "faults": [_figures_of(section) for section in [*content["sections"], *content["whole"]]],
     }
 
 
@@ -310,6 +183,16 @@ def _figures_of(section: Section) -> dict[str, Any]:
         "longest_failure": round(section.failing, 3),
         "write_gap": round(window.longest_without_change, 3) if tried else None,
         "figures": dict(section.figures),
+        "promises": [
+            {
+                "promise": row.sli,
+                "seen": row.figure,
+                "due": row.budget,
+                "kept": row.kept,
+                "timed": isinstance(row, Timed),
+            }
+            for row in section.rows
+        ],
     }
 
 
