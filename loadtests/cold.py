@@ -4,7 +4,6 @@ The only part of a load test that does more than speak HTTP, and only to what `m
 lookup that ends is started again.
 """
 
-import http.client
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from urllib.parse import urlsplit
 import psutil
 import redis
 
+from loadtests.system.http_client import fetch
 from loadtests.target import MORE_HOSTS, House, NoHouse, refuse_strangers
 
 PATIENCE = 60.0
@@ -48,19 +48,7 @@ def _lookup(port: int | None) -> psutil.Process:
 
 def _wait_until_ready(admin: str) -> None:
     ends = time.monotonic() + PATIENCE
-    while not _ready(admin):
+    while fetch(f"{admin}/readyz", 1.0).status != 200:
         if time.monotonic() > ends:
             raise NoHouse(f"The lookup was not ready again within {PATIENCE:.0f} s: does `make up` still run?")
         time.sleep(0.1)
-
-
-def _ready(admin: str) -> bool:
-    parts = urlsplit(admin)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=1)
-    try:
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == http.HTTPStatus.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()

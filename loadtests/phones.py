@@ -3,8 +3,6 @@
 Bounded: no pause is long, no request or page is large, and whatever happens it is over after LONGEST seconds.
 """
 
-import http.client
-import io
 import socket
 import ssl
 import time
@@ -13,6 +11,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from loadtests.answers import Answer, Unavailable
+from loadtests.system.http_client import is_whole, parsed, request
 
 LONGEST = 20.0
 """Seconds after which a phone gives up."""
@@ -47,7 +46,7 @@ def get(url: str, headers: Mapping[str, str], line: Line) -> Reply:
     """Ask for this over a line of this kind, on a connection of its own. Raises Unavailable without a whole answer."""
     try:
         return _get(url, headers, line)
-    except (OSError, http.client.HTTPException) as error:
+    except OSError as error:
         raise Unavailable("no answer over a slow line", repr(error)) from error
 
 
@@ -55,7 +54,9 @@ def _get(url: str, headers: Mapping[str, str], line: Line) -> Reply:
     parts = urlsplit(url)
     ends = time.monotonic() + LONGEST
     with _connected(parts.hostname or "", parts.port, line, tls=parts.scheme == "https") as connection:
-        _send(connection, _request(url, headers), line, ends)
+        target = parts.path + (f"?{parts.query}" if parts.query else "")
+        sent = request("GET", target, {"Connection": "close", **headers}, host=parts.netloc)
+        _send(connection, sent, line, ends)
         asked = time.perf_counter()
         connection.settimeout(_left(ends))
         received = bytearray(connection.recv(line.take))
@@ -64,9 +65,13 @@ def _get(url: str, headers: Mapping[str, str], line: Line) -> Reply:
             time.sleep(line.reading_pause)
             connection.settimeout(_left(ends))
             if not (piece := connection.recv(line.take)):
-                return Reply(_parsed(bytes(received)), seconds)
+                break
             received += piece
-    raise Unavailable("a larger answer than a phone puts up with")
+    if len(received) > LARGEST:
+        raise Unavailable("a larger answer than a phone puts up with")
+    if not is_whole(received):
+        raise Unavailable("no answer over a slow line", f"{len(received)} bytes")
+    return Reply(parsed(bytes(received)), seconds)
 
 
 def _connected(host: str, port: int | None, line: Line, *, tls: bool) -> socket.socket:
@@ -83,20 +88,12 @@ def _connected(host: str, port: int | None, line: Line, *, tls: bool) -> socket.
         raise
 
 
-def _request(url: str, headers: Mapping[str, str]) -> bytes:
-    parts = urlsplit(url)
-    target = parts.path + (f"?{parts.query}" if parts.query else "")
-    lines = [f"GET {target} HTTP/1.1", f"Host: {parts.netloc}", "Connection: close"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    return "\r\n".join([*lines, "", ""]).encode("ascii")
-
-
-def _send(connection: socket.socket, request: bytes, line: Line, ends: float) -> None:
-    for begin in range(0, len(request), line.piece):
+def _send(connection: socket.socket, sent: bytes, line: Line, ends: float) -> None:
+    for begin in range(0, len(sent), line.piece):
         if begin:
             time.sleep(line.sending_pause)
         connection.settimeout(_left(ends))
-        connection.sendall(request[begin : begin + line.piece])
+        connection.sendall(sent[begin : begin + line.piece])
 
 
 def _left(ends: float) -> float:
@@ -104,19 +101,3 @@ def _left(ends: float) -> float:
     if left <= 0:
         raise TimeoutError("the phone gave up")
     return left
-
-
-class _Received:
-    """Bytes as http.client reads them off a socket."""
-
-    def __init__(self, received: bytes) -> None:
-        self._received = received
-
-    def makefile(self, _: str) -> io.BytesIO:
-        return io.BytesIO(self._received)
-
-
-def _parsed(received: bytes) -> Answer:
-    response = http.client.HTTPResponse(_Received(received))  # type: ignore[arg-type]  # it only asks for makefile
-    response.begin()
-    return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())

@@ -14,13 +14,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from loadtests import answers
-from loadtests.answers import Answer, Failure, Status
+from loadtests.answers import Failure, Status
 from loadtests.codes import Dossier
+from loadtests.system.http_client import Connection
 
 UP_FILE = "HOSO24_LOAD_UP"
 KEYS_FILE = "HOSO24_LOAD_KEYS"
 MORE_HOSTS = "HOSO24_LOAD_HOSTS"
-SECONDS = 10
 
 AGENCIES = ("G99.01.01", "G99.01.02", "G99.02.01", "G99.03.01", "G99.04.01")
 SERVICES = tuple(f"S.{number:03d}" for number in range(1, 15))
@@ -67,7 +67,7 @@ class House:
     def statuses(self) -> dict[str, Status]:
         """The statuses the lookup publishes. Raises NoHouse when it does not."""
         try:
-            with _Connection(self.lookup) as lookup:
+            with Connection(self.lookup) as lookup:
                 return answers.statuses(lookup.send("GET", "/api/v1/statuses"))
         except (OSError, http.client.HTTPException, Failure, LookupError, TypeError, ValueError) as error:
             raise NoHouse(f"{self.lookup} does not answer ({error!r}): is `make up` still running?") from None
@@ -75,7 +75,7 @@ class House:
     def hand_in(self, count: int) -> Iterator[Dossier]:
         """Hand in that many new dossiers, one after the other. Raises NoHouse when one is not taken."""
         try:
-            with _Connection(self.intake) as intake:
+            with Connection(self.intake) as intake:
                 for _ in range(count):
                     answer = intake.send("POST", "/api/v1/dossiers", submission(), self.authorization)
                     receipt = answers.receipt(answer)
@@ -124,25 +124,3 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-class _Connection:
-    """One connection, for what happens before the load begins."""
-
-    def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        self._base = parts.path
-        self._connection = kind(parts.hostname or "", parts.port, timeout=SECONDS)
-
-    def __enter__(self) -> "_Connection":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._connection.close()
-
-    def send(self, method: str, path: str, content: Any = None, headers: Mapping[str, str] | None = None) -> Answer:
-        body = None if content is None else json.dumps(content)
-        self._connection.request(method, self._base + path, body, dict(headers or {}))
-        response = self._connection.getresponse()
-        return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import sys
 import unittest.mock
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import psutil
 import pytest
 
 from loadtests.bench import conditions, dossiers, flood, load, prober, resident, results, side_by_side
@@ -23,6 +25,7 @@ from loadtests.bench.rig import Judged, Outcome, Run, Series, ratio
 from loadtests.bench.side_by_side import read_options
 from loadtests.bench.usage import Usage
 from loadtests.system.processes import CannotMeasure
+from loadtests.system.samplers import Sampler, is_alive, memory_of, queries_of
 from lookup import code as codes
 from lookup.status import Status
 from tests.conftest import Database
@@ -301,6 +304,31 @@ def test_case_without_a_series_is_written(tmp_path: Path) -> None:
     assert outcome.errors == 2
     assert "at most 50%" in conditions.others([outcome])
     assert "at most 0%" in conditions.others([])
+
+
+async def test_queries_in_flight_are_seen_and_so_is_a_sampler_that_cannot_look(database: Database) -> None:
+    def busy() -> list[int]:
+        with Sampler(queries_of("bench", database.reader_url), 0.01) as sampler:
+            asyncio.run(sleeping(f"{database.reader_url}?application_name=bench"))
+        return sampler.looks
+
+    async def sleeping(url: str) -> None:
+        connection: Any = await asyncpg.connect(url)
+        await connection.execute("SELECT pg_sleep(0.5)")
+        await connection.close()
+
+    assert max(await asyncio.to_thread(busy)) == 1
+    with pytest.raises(OSError, match="1"), Sampler(queries_of("bench", "postgresql://x@127.0.0.1:1/x"), 0.01):
+        pass
+
+
+async def test_process_that_has_ended_is_not_alive_and_holds_nothing() -> None:
+    ended = await asyncio.create_subprocess_exec(sys.executable, "-c", "input()", stdin=asyncio.subprocess.PIPE)
+    process = psutil.Process(ended.pid)
+    with memory_of(process) as look:
+        assert (is_alive(process), look() > 0) == (True, True)
+        await ended.communicate(b"\n")
+        assert (is_alive(process), look()) == (False, 0)
 
 
 # -- the generators, on a server of the test's own ---------------------------------------------------------------

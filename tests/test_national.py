@@ -21,9 +21,8 @@ from loadtests.national.cost import Explained
 from loadtests.national.country import Country, Plan
 from loadtests.national.estimate import PASSING, Rate, estimate, rate
 from loadtests.national.findings import Balance, Cost, Loading, Relation, Run, Step, Timing, Vacuum
-from loadtests.national.house import production
 from loadtests.national.parts import Attempt, Parts, Year
-from loadtests.system.installation import House
+from loadtests.system.installation import House, production
 from loadtests.system.processes import CannotMeasure, end
 from lookup.reading import store
 from tests.conftest import KEY_SECRETS, Database

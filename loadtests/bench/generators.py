@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtests.bench.arrivals import Flood, Report
-from loadtests.bench.servers import ROOT
-from loadtests.system.processes import OTHER_CORE, CannotMeasure, started
+from loadtests.system.processes import OTHER_CORE, ROOT, CannotMeasure, started
 
 PATIENCE = 60.0
 """How much longer than its load may last a generator may take, with its start."""

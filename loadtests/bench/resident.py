@@ -1,10 +1,7 @@
-"""How much memory a process has resident, looked at every second from a thread."""
+"""How much memory a process has resident, and whether a row of looks at it grows."""
 
 import statistics
-import threading
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Self
 
 import psutil
 
@@ -12,39 +9,6 @@ EVERY_SECONDS = 1.0
 MEGABYTE = 1e6
 WINDOWS = 6
 """A level is the mean over this part of all looks: over five seconds of thirty."""
-
-
-class Resident:
-    """Looks for as long as the block runs, or until the process is gone."""
-
-    def __init__(self, pid: int) -> None:
-        self.looks: list[int] = []
-        self._process = psutil.Process(pid)
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="resident")
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._over.set()
-        self._thread.join()
-
-    @property
-    def alive(self) -> bool:
-        """Whether that very process is still there, and not another one with its number."""
-        return self._process.is_running() and self._process.status() != psutil.STATUS_ZOMBIE
-
-    def _run(self) -> None:
-        try:
-            while not self._over.is_set():
-                self.looks.append(self._process.memory_info().rss)
-                self._over.wait(EVERY_SECONDS)
-        except psutil.NoSuchProcess:
-            pass
 
 
 def resident(pid: int) -> int:

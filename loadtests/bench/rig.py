@@ -15,8 +15,9 @@ from loadtests.bench.dossiers import SPARE, code
 from loadtests.bench.load import Figures, Load
 from loadtests.bench.servers import OURS, Contestant, Server
 from loadtests.bench.usage import DISTURBED, Meter, Patience, Usage
+from loadtests.system.http_client import fetch
 from loadtests.system.installation import House
-from loadtests.system.processes import CannotMeasure, get
+from loadtests.system.processes import CannotMeasure
 
 MANY = 100_000
 """Dossiers asked for where it matters that they are many and that Redis can hold them all."""
@@ -198,11 +199,11 @@ class Rig:
     def _compare(self, name: str, server: Server, checked: range) -> None:
         for each in map(code, checked[:CHECKED]):
             expected = json.loads(self.house.expected(each))
-            status, body = get(server.address(each))
-            if status != OK or json.loads(body) != expected:
+            answer = fetch(server.address(each))
+            if answer.status != OK or json.loads(answer.body) != expected:
                 raise CannotMeasure(
                     f"{name} does not do the same work: for {each} it answers "
-                    f"{status} {body.decode(errors='replace')}, and the lookup {json.dumps(expected)}."
+                    f"{answer.status} {answer.body.decode(errors='replace')}, and the lookup {json.dumps(expected)}."
                 )
 
     def _tell(self, case: str, name: str, load: Load, turn: int, run: Run) -> None:

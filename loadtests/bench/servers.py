@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from loadtests.system.http_client import fetch
 from loadtests.system.installation import House
-from loadtests.system.processes import HOSO24, SERVER_CORE, CannotMeasure, free_port, get, started, wait_until
+from loadtests.system.processes import HOSO24, ROOT, SERVER_CORE, CannotMeasure, free_port, started, wait_until
 
-ROOT = Path(__file__).resolve().parents[2]
 NGINX_CONF = Path(__file__).with_name("peers") / "nginx.conf"
 READY_SECONDS = 30.0
 
@@ -124,7 +124,7 @@ def nginx(house: House, answer: bytes) -> Contestant:
 
 def _answers(url: str) -> Callable[[], bool]:
     """Whether anybody answers there, and does not say that it is not ready."""
-    return lambda: get(url)[0] not in (0, 503)
+    return lambda: fetch(url).status not in (0, 503)
 
 
 def _nginx_conf(folder: Path, port: int, answer: str) -> str:

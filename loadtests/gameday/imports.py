@@ -3,7 +3,6 @@
 import asyncio
 import json
 import random
-import sys
 import time
 from collections.abc import Mapping
 from datetime import date, timedelta
@@ -13,7 +12,7 @@ from loadtests.codes import Dossier, Shelf
 from loadtests.gameday.books import Books
 from loadtests.gameday.desks import GIVE_UP, Gate
 from loadtests.gameday.record import Record, Seen
-from loadtests.system.processes import surroundings
+from loadtests.system.processes import HOSO24, finished
 from loadtests.target import AGENCIES, SERVICES
 
 LINES = 200
@@ -85,25 +84,12 @@ class Imports:
 
     async def _attempt(self, path: Path) -> str:
         """Why it did not come to its end; empty when it did."""
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "hoso24", "import", str(path)),
-            env={**surroundings(), **self._environ},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
         try:
-            async with asyncio.timeout(AT_MOST):
-                _, said = await process.communicate()
+            status, said = await finished(*HOSO24, "import", str(path), environ=self._environ, seconds=AT_MOST)
         except TimeoutError:
             return f"an import had not ended after {AT_MOST:g} s"
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        lines = said.decode(errors="replace").strip().splitlines() or ["it said nothing"]
-        return f"an import ended with status {process.returncode}: {lines[-1]}" if process.returncode else ""
+        lines = said.strip().splitlines() or ["it said nothing"]
+        return f"an import ended with status {status}: {lines[-1]}" if status else ""
 
     def _lives(self) -> dict[str, tuple[str, ...]]:
         """The codes of the next file, each with the statuses it has had."""

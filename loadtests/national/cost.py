@@ -15,8 +15,9 @@ from typing import Any
 from loadtests.bench.arrivals import percentile
 from loadtests.bench.servers import APPLICATION, Server
 from loadtests.national.findings import Cost, Timing
+from loadtests.system.http_client import fetch
 from loadtests.system.installation import House
-from loadtests.system.processes import CannotMeasure, get
+from loadtests.system.processes import CannotMeasure
 
 LATEST = """
 SELECT query
@@ -48,7 +49,7 @@ def caught(house: House, server: Server, codes: Sequence[str]) -> str:
     """
     deadline = time.monotonic() + CAUGHT_SECONDS
     for code in codes:
-        status, _ = get(server.address(code))
+        status = fetch(server.address(code)).status
         if status != 200:
             raise CannotMeasure(f"The lookup answers {status or 'nothing'} for {code}, which is in the database.")
         statement = house.ask("admin", lambda admin: admin.fetchval(LATEST, APPLICATION))

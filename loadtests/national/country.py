@@ -16,11 +16,10 @@ from loadtests.machine import commit, processor
 from loadtests.national import cost, findings, measures, results
 from loadtests.national.estimate import estimate, free, rate
 from loadtests.national.findings import Balance, Cost, Loading, Relation, Run, Step, Timing, Vacuum
-from loadtests.national.house import data_directory, forget, production, relaying, running
 from loadtests.national.measures import Activity, Log
 from loadtests.national.parts import DAYS, Attempt, Parts, Year
 from loadtests.national.throughput import FROM_DISK, Stand, of_servers
-from loadtests.system.installation import House
+from loadtests.system.installation import House, data_directory, forget, production, relaying, running
 from loadtests.system.processes import CannotMeasure
 
 SAMPLED = 2000

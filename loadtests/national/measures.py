@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from loadtests.national.findings import Balance, Relation, Vacuum
-from loadtests.national.house import CHECKPOINT_SECONDS
-from loadtests.system.installation import House
+from loadtests.system.installation import CHECKPOINT_SECONDS, House
 
 TABLES = ("dossier", "event")
 VACUUM_SECONDS = 4 * 3600.0

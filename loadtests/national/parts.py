@@ -11,14 +11,14 @@ import resource
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from loadtests.system.installation import House
-from loadtests.system.processes import HOSO24, CannotMeasure, end, surroundings
+from loadtests.system.processes import HOSO24, CannotMeasure, end, started
 
 FIRST = 100_001
 """Above the numbers of the sample dossiers that `hoso24 up` brings."""
@@ -64,7 +64,6 @@ class Parts:
         self._year = year
         self._files = house.folder / "parts"
         self._codes = house.folder / "codes"
-        self._environ = surroundings() | house.environ
         for folder in (self._files, self._codes):
             folder.mkdir(exist_ok=True)
 
@@ -117,11 +116,8 @@ class Parts:
         command = [*HOSO24, "sample", "--n", str(self._year.size), "--seed", str(self._year.seed + number)]
         command += ["--first", str(FIRST + number * max(1, int(NUMBERS * self._year.size)))]
         command += ["--days", str(DAYS), "--until", self._year.until, "--output", str(self._unfinished(number))]
-        process = self._start(command)
-        try:
+        with self._started(command) as process:
             yield process
-        finally:
-            end(process)
 
     def _made(self, number: int, making: "subprocess.Popen[str] | None") -> None:
         if making is None:
@@ -132,19 +128,17 @@ class Parts:
 
     def _import(self, number: int, told: Callable[[int], None], note: Callable[[Attempt], None]) -> None:
         began, used = time.monotonic(), _used_by_children()
-        process = self._start([*HOSO24, "import", str(self._file(number))])
-        try:
-            while process.poll() is None:
-                told(self.lines())
-                try:
-                    process.wait(LOOK_SECONDS)
-                except subprocess.TimeoutExpired:
-                    continue
-        finally:
-            end(process)
-            finished = process.returncode == 0
-            size = self._file(number).stat().st_size if finished else 0
-            note(Attempt(time.monotonic() - began, size, finished, _used_by_children() - used))
+        with self._started([*HOSO24, "import", str(self._file(number))]) as process:
+            try:
+                while process.poll() is None:
+                    told(self.lines())
+                    with suppress(subprocess.TimeoutExpired):
+                        process.wait(LOOK_SECONDS)
+            finally:
+                end(process)
+                finished = process.returncode == 0
+                size = self._file(number).stat().st_size if finished else 0
+                note(Attempt(time.monotonic() - began, size, finished, _used_by_children() - used))
         told(self.lines())
         if process.returncode != 0:
             raise CannotMeasure(f"hoso24 import failed; see {self._log}. Called again, this goes on where it was.")
@@ -166,18 +160,9 @@ class Parts:
         for path in self._files.glob(f"{self._name(number)}*"):
             path.unlink()
 
-    def _start(self, command: Sequence[str]) -> "subprocess.Popen[str]":
-        with self._log.open("a") as log:
-            return subprocess.Popen(
-                command,
-                cwd=self._house.folder,
-                env=self._environ,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                text=True,
-                start_new_session=True,
-            )
+    def _started(self, command: Sequence[str]) -> AbstractContextManager["subprocess.Popen[str]"]:
+        house = self._house
+        return started(command, core=None, log=self._log, environ=house.environ, cwd=house.folder)
 
     def _runs(self) -> dict[str, Any]:
         rows = self._house.ask("writer", lambda writer: writer.fetch(RUNS))

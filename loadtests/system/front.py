@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from loadtests.system.http_client import Rotation
-from loadtests.system.processes import free_port, surroundings
+from loadtests.system.processes import free_port, spawned, stopped
 from loadtests.system.replicas import Faulty, Replica
 from loadtests.system.wires import LOOPBACK, listens
 from ops.local.reaper import Guardian
@@ -233,39 +233,20 @@ async def _haproxy(folder: Path, guardian: Guardian, program: str) -> AsyncItera
     ports = dict(zip(KINDS, (front.lookup.ports[0], front.intake.ports[0]), strict=True))
     configuration, log = folder / "haproxy.cfg", folder / "haproxy.log"
     configuration.write_text(_configuration(folder / "socket", ports))
-    process = await _started([program, "-db", "-f", str(configuration)], log)
+    process = await spawned(program, "-db", "-f", str(configuration), log=log)
     front.pid = process.pid
     guardian.watch(process.pid, signal.SIGTERM)
     try:
         await _until_listening(process, [*ports.values()], log)
         yield front
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        try:
-            async with asyncio.timeout(STOP_SECONDS):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+        await stopped(process, STOP_SECONDS)
         guardian.forget(process.pid)
 
 
 def _configuration(socket: Path, ports: "dict[str, int]") -> str:
     proxies = [PROXY.format(kind=kind, host=LOOPBACK, port=port, served_by=SERVED_BY) for kind, port in ports.items()]
     return CONFIGURATION.format(socket=socket, check=round(CHECK_SECONDS)) + "".join(proxies)
-
-
-async def _started(command: Sequence[str], log: Path) -> asyncio.subprocess.Process:
-    with log.open("ab") as file:
-        return await asyncio.create_subprocess_exec(
-            *command,
-            env=surroundings(),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=file,
-            stderr=file,
-            start_new_session=True,
-        )
 
 
 async def _until_listening(process: asyncio.subprocess.Process, ports: Sequence[int], log: Path) -> None:

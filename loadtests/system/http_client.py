@@ -1,14 +1,20 @@
-"""Connections that stay open, and the addresses they go to: a small balancer on the client's side.
+"""HTTP as the load tests speak it: `Client` and `get` in a loop of asyncio's, `Connection` and `fetch` without one.
 
-A client keeps its connection for as long as the server does, also when the address has long been taken out of
-rotation, as the connections of an ingress are kept. So a process that is replaced has to get rid of them by itself.
+A `Client` keeps its connection for as long as the server does, also when the port has long been taken out of rotation,
+as the connections of an ingress are kept. So a process that is replaced has to close them by itself. It is raw because
+it has to tell a connection that was refused from one closed before the first byte of an answer, and from one closed
+within. What has to be cheap (bench/wire.py) or slow (slow_line.py) is raw as well, and stands there.
 """
 
 import asyncio
 import contextlib
+import http.client
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Self
+from urllib.parse import urlsplit
 
 from loadtests.answers import Answer
 
@@ -100,14 +106,14 @@ class Client:
         try:
             self._writer.write(request)
             await self._writer.drain()
-            while not _is_whole(received):
+            while not is_whole(received):
                 more = await self._reader.read(65536)
                 if not more:
                     raise ConnectionResetError("closed")
                 received += more
         except ConnectionError as lost:
             raise NoAnswer("closed within the answer") if received else ClosedBeforeAnyByte(str(lost)) from lost
-        answer = _parsed(received)
+        answer = parsed(received)
         if answer.headers.get("connection", "").lower() == "close":
             self.hang_up()
         return answer
@@ -123,9 +129,41 @@ class Client:
             raise Refused(f"connection refused ({refused.strerror or refused})") from refused
 
 
-def request(method: str, path: str, headers: Mapping[str, str], body: bytes = b"") -> bytes:
-    """An HTTP/1.1 request, on a connection to be kept."""
-    lines = [f"{method} {path} HTTP/1.1", f"Host: {LOOPBACK}", *(f"{name}: {text}" for name, text in headers.items())]
+class Connection:
+    """One connection without a loop, for what happens before a load begins. No proxy of the environment's is used."""
+
+    def __init__(self, url: str, seconds: float = PATIENCE) -> None:
+        parts = urlsplit(url)
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        self._base = parts.path
+        self._connection = kind(parts.hostname or "", parts.port, timeout=seconds)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def send(self, method: str, path: str, content: Any = None, headers: Mapping[str, str] | None = None) -> Answer:
+        """The answer; `content` is sent as JSON. Raises OSError and http.client.HTTPException."""
+        body = None if content is None else json.dumps(content)
+        self._connection.request(method, self._base + path, body, dict(headers or {}))
+        response = self._connection.getresponse()
+        return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+
+
+def fetch(url: str, seconds: float = 5.0) -> Answer:
+    """One GET on a connection of its own; status 0 when there is no answer."""
+    try:
+        with Connection(url, seconds) as connection:
+            return connection.send("GET", "")
+    except (OSError, http.client.HTTPException):
+        return Answer(0, {})
+
+
+def request(method: str, path: str, headers: Mapping[str, str], body: bytes = b"", host: str = LOOPBACK) -> bytes:
+    """An HTTP/1.1 request."""
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", *(f"{name}: {text}" for name, text in headers.items())]
     if body:
         lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
     return "\r\n".join([*lines, "", ""]).encode() + body
@@ -142,7 +180,8 @@ async def get(port: int, path: str) -> Answer:
         client.hang_up()
 
 
-def _is_whole(received: bytes) -> bool:
+def is_whole(received: bytes | bytearray) -> bool:
+    """Whether the head is there, and as much of the body as it announces."""
     head, end, body = received.partition(b"\r\n\r\n")
     if not end:
         return False
@@ -150,7 +189,8 @@ def _is_whole(received: bytes) -> bool:
     return len(body) >= (int(length[1]) if length else 0)
 
 
-def _parsed(received: bytes) -> Answer:
+def parsed(received: bytes) -> Answer:
+    """An answer that is whole. Raises ValueError or IndexError for what is none."""
     head, _, body = received.partition(b"\r\n\r\n")
     first, *rest = head.decode("latin-1").split("\r\n")
     fields = (line.partition(":") for line in rest)

@@ -1,21 +1,39 @@
-"""A house in a temporary directory, full of dossiers: its Postgres, its Redis, its relay, its own lookup left idle."""
+"""An installation in a folder: Postgres, Redis, and for the bench a relay and a lookup that is left idle.
+
+`furnished` is the bench's, full of dossiers and gone with the block. `running` is that of the national run: its folder
+stays, it is stopped and started again, and its Postgres has production's settings, because how much of the log is whole
+pages, and how much of the data stays in memory, depends on them.
+"""
 
 import asyncio
 import json
+import os
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import redis
+import yaml
 
 from loadtests.bench import dossiers
 from loadtests.bench.peers.answer import answer, key
-from loadtests.system.processes import HOSO24, OTHER_CORE, POLL_SECONDS, CannotMeasure, get, started, wait_until
+from loadtests.system.http_client import fetch
+from loadtests.system.processes import (
+    HOSO24,
+    OTHER_CORE,
+    POLL_SECONDS,
+    ROOT,
+    CannotMeasure,
+    free_port,
+    started,
+    wait_until,
+)
 
 T = TypeVar("T")
 
@@ -29,6 +47,29 @@ START_SECONDS = 120.0
 RELAY_SECONDS = 30.0
 ANSWERS_AT_ONCE = 1000
 KEPT_SECONDS = 86_400
+
+PRODUCTION = ROOT / "k8s" / "components" / "postgres" / "cluster.yaml"
+TAKEN_OVER = (
+    "shared_buffers",
+    "effective_cache_size",
+    "work_mem",
+    "maintenance_work_mem",
+    "max_wal_size",
+    "min_wal_size",
+    "checkpoint_timeout",
+    "random_page_cost",
+)
+OUR_OWN = {"track_io_timing": "on", "track_activity_query_size": "16kB"}
+RECOVERY_SECONDS = 900.0
+"""After an interruption there may be minutes of log to replay."""
+READY_SECONDS = 60.0
+CHECKPOINT_SECONDS = 900.0
+# What ALTER SYSTEM wrote is read last and overrules the file that `hoso24 up` writes; the view reads both anew.
+NOT_FOLLOWED = """
+SELECT EXISTS (SELECT
+                 FROM pg_file_settings
+                WHERE name = ANY ($1) AND sourcefile LIKE '%/postgresql.auto.conf' AND NOT applied)
+"""
 
 
 @dataclass(frozen=True)
@@ -84,10 +125,12 @@ class House:
 
     def expected(self, code: str) -> bytes:
         """What this house's own lookup answers."""
-        status, body = get(f"{self.lookup}/api/v1/dossiers/{code}")
-        if status != 200:
-            raise CannotMeasure(f"The lookup answers {status or 'nothing'} for {code}, which is in the database.")
-        return body
+        answer = fetch(f"{self.lookup}/api/v1/dossiers/{code}")
+        if answer.status != 200:
+            raise CannotMeasure(
+                f"The lookup answers {answer.status or 'nothing'} for {code}, which is in the database."
+            )
+        return answer.body
 
 
 @contextmanager
@@ -96,22 +139,99 @@ def furnished(count: int, say: Callable[[str], None]) -> Iterator[House]:
     with tempfile.TemporaryDirectory(prefix="hoso24-bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)  # started as root, Postgres runs as somebody else, who has to get in
-        with _up(folder) as house:
+        with _up(folder, "--no-samples") as house:
             say(f"Writing {count:,} dossiers into Postgres (about {count / 15_000:.0f} s) …")
             house.ask("owner", lambda owner: dossiers.write(owner, count))
         # CHECKPOINT is not the owner's to ask for; stopping Postgres makes one, and leaves nothing to write later.
         say("Starting Postgres once more, which leaves it nothing to write …")
-        with _up(folder) as house:
+        with _up(folder, "--no-samples") as house:
             house.empty_redis()
             yield house
 
 
+def production() -> dict[str, str]:
+    """What production's Postgres is told, as far as it matters here."""
+    cluster = yaml.safe_load(PRODUCTION.read_text("utf-8"))
+    parameters = cluster["spec"]["postgresql"]["parameters"]
+    return {name: str(parameters[name]) for name in TAKEN_OVER}
+
+
 @contextmanager
-def _up(folder: Path) -> Iterator[House]:
+def running(folder: Path, settings: Mapping[str, str], *, pinned: bool = False) -> Iterator[House]:
+    """The servers on what is in `folder`, made if there is nothing, for as long as the block runs.
+
+    `pinned`: on the second core only, the first being for a lookup under test. They are left with nothing to write, so
+    that they stop at once and the next start has nothing to replay. Raises CannotMeasure.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o755)  # started as root, Postgres runs as somebody else, who has to get in
+
+    def up() -> AbstractContextManager[House]:
+        return _up(folder, "--servers-only", core=OTHER_CORE if pinned else None, seconds=RECOVERY_SECONDS)
+
+    with ExitStack() as undo:
+        house = undo.enter_context(up())
+        if house.ask("admin", lambda admin: _tell(admin, {**settings, **OUR_OWN})):
+            undo.close()
+            house = undo.enter_context(up())
+        undo.callback(checkpoint, house)
+        yield house
+
+
+def checkpoint(house: House) -> None:
+    """Have everything written that is only in memory."""
+    house.ask("admin", lambda admin: admin.execute("CHECKPOINT", timeout=CHECKPOINT_SECONDS))
+
+
+def data_directory(house: House) -> Path:
+    """Where Postgres keeps its data; not always below the folder (ops/local/servers.py says when)."""
+    return Path(house.ask("admin", lambda admin: admin.fetchval("SHOW data_directory")))
+
+
+def forget(data: Path) -> None:
+    """Put the files of a stopped Postgres out of the kernel's page cache; those of others stay where they are."""
+    for path in data.rglob("*"):
+        if path.is_file():
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            finally:
+                os.close(descriptor)
+
+
+@contextmanager
+def relaying(house: House) -> Iterator[int]:
+    """A relay beside the servers, for lookups that follow; its pid."""
+    port = free_port()
+    log = house.folder / "relay.log"
+    environ = {**house.environ, "HOSO24_RELAY_ADMIN_PORT": str(port)}
+    with started([*HOSO24, "relay"], core=OTHER_CORE, cwd=house.folder, log=log, environ=environ) as process:
+        ready = f"http://127.0.0.1:{port}/readyz"
+        wait_until(lambda: fetch(ready).status == 200, "the relay", seconds=READY_SECONDS, process=process, log=log)
+        yield process.pid
+
+
+@contextmanager
+def _up(folder: Path, *options: str, core: int | None = OTHER_CORE, seconds: float = START_SECONDS) -> Iterator[House]:
     log, there = folder / "up.log", folder / ".hoso24"
-    with started([*HOSO24, "up", "--no-samples"], core=OTHER_CORE, cwd=folder, log=log) as process:
-        wait_until((there / "up.json").exists, "hoso24 up", seconds=START_SECONDS, process=process, log=log)
+    with started([*HOSO24, "up", *options], core=core, cwd=folder, log=log) as process:
+        wait_until((there / "up.json").exists, "hoso24 up", seconds=seconds, process=process, log=log)
         up = json.loads((there / "up.json").read_text("utf-8"))
         lines = (there / "environ").read_text("utf-8").splitlines()
-        environ = {name: value for name, _, value in (line.partition("=") for line in lines)}
-        yield House(folder, process.pid, up["lookup"], up["postgres"], up["redis"], environ)
+        environ = dict(line.split("=", 1) for line in lines)
+        postgres = dict(up["postgres"])
+        if admin := environ.pop("HOSO24_PG_ADMIN_URL", None):
+            postgres["admin"] = _of_database(admin, postgres["owner"])
+        yield House(folder, process.pid, up.get("lookup", ""), postgres, up["redis"], environ)
+
+
+def _of_database(admin: str, owner: str) -> str:
+    return urlunsplit(urlsplit(admin)._replace(path=urlsplit(owner).path))
+
+
+async def _tell(admin: Any, settings: Mapping[str, str]) -> bool:
+    """Whether Postgres has to be started anew to follow."""
+    for name, value in settings.items():
+        await admin.execute(f"ALTER SYSTEM SET {name} = '{value}'")
+    await admin.execute("SELECT pg_reload_conf()")
+    return bool(await admin.fetchval(NOT_FOLLOWED, list(settings)))

@@ -5,7 +5,6 @@ being started it waits, so that none is lost between its birth and the note of i
 """
 
 import asyncio
-import http.client
 import os
 import random
 import signal
@@ -13,11 +12,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from ops.local import ports
 
@@ -26,6 +24,7 @@ T = TypeVar("T")
 SERVER_CORE, OTHER_CORE = 0, 1
 """The server under test has the first to itself; load, Postgres, Redis and the bench share the second."""
 
+ROOT = Path(__file__).resolve().parents[2]
 HOSO24 = (sys.executable, "-m", "hoso24")
 
 PORTS = range(20_000, 32_000)
@@ -132,6 +131,55 @@ def surroundings() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(("HOSO24_", "OTEL_", "PEER_"))}
 
 
+async def spawned(
+    *argv: str, log: Path, environ: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> asyncio.subprocess.Process:
+    """A process in a session of its own, on all cores; what it says is added to `log`."""
+    with log.open("ab") as file:
+        return await asyncio.create_subprocess_exec(
+            *argv,
+            cwd=cwd,
+            env={**surroundings(), **(environ or {})},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
+
+
+async def stopped(process: asyncio.subprocess.Process, seconds: float = STOP_SECONDS) -> None:
+    """Ask the process to stop, and kill it if it is still there after so many seconds."""
+    with suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        async with asyncio.timeout(seconds):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+async def finished(*argv: str, environ: Mapping[str, str], seconds: float) -> tuple[int, str]:
+    """Run it to its end: its exit status and all it said. Raises TimeoutError, and kills it, after so many seconds."""
+    process = await asyncio.create_subprocess_exec(
+        *argv,
+        env={**surroundings(), **environ},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        async with asyncio.timeout(seconds):
+            said, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode is not None
+    return process.returncode, said.decode(errors="replace")
+
+
 def wait_until(
     happened: Callable[[], bool], what: str, *, seconds: float, process: "subprocess.Popen[str]", log: Path
 ) -> None:
@@ -143,20 +191,6 @@ def wait_until(
         if time.monotonic() > deadline:
             raise CannotMeasure(f"{what} was not ready within {seconds:.0f} s: {_last_lines(log)}")
         time.sleep(POLL_SECONDS)
-
-
-def get(url: str, seconds: float = 5.0) -> tuple[int, bytes]:
-    """Status and body; status 0 when nobody answers. No proxy of the environment's stands between."""
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=seconds)
-    try:
-        connection.request("GET", parts.path)
-        response = connection.getresponse()
-        return response.status, response.read()
-    except (OSError, http.client.HTTPException):
-        return 0, b""
-    finally:
-        connection.close()
 
 
 def free_port() -> int:

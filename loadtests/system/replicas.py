@@ -7,7 +7,6 @@ connections go elsewhere; meanwhile it takes and answers them. It ends when it h
 import asyncio
 import contextlib
 import signal
-import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from loadtests.system.http_client import get
-from loadtests.system.processes import free_port, surroundings
+from loadtests.system.processes import HOSO24, free_port, spawned, stopped
 from ops.local.reaper import Guardian
 
 READY_SECONDS = 60.0
@@ -194,12 +193,7 @@ class Deployment:
                 replica.tell_to_stop()
                 replica.thaw()  # or it would not hear it
         for replica in self.replicas:
-            try:
-                async with asyncio.timeout(STOP_SECONDS / 2):
-                    await replica.process.wait()
-            except TimeoutError:
-                replica.process.kill()
-                await replica.process.wait()
+            await stopped(replica.process, STOP_SECONDS / 2)
             if self.guardian is not None:
                 self.guardian.forget(replica.pid)
 
@@ -208,15 +202,8 @@ class Deployment:
         ports = {name: free_port() for name in (public, admin) if name}
         self._started += 1
         log = self.logs / f"{self.kind}-{self._started}.log"
-        with log.open("ab") as file:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "hoso24", self.kind),
-                env={**surroundings(), **self.environ, **{name: str(port) for name, port in ports.items()}, **more},
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=file,
-                stderr=file,
-                start_new_session=True,  # a Ctrl-C is ours to answer
-            )
+        environ = {**self.environ, **{name: str(port) for name, port in ports.items()}, **more}
+        process = await spawned(*HOSO24, self.kind, log=log, environ=environ)
         replica = Replica(f"{self.kind} {self._started}", ports.get(public, 0), ports[admin], process, log)
         self.replicas.append(replica)
         if self.guardian is not None:

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import json
 import secrets
-import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 from loadtests.system import front, postgres, redis
 from loadtests.system.front import Front
 from loadtests.system.postgres import SUPERUSER, Cluster
-from loadtests.system.processes import CannotMeasure, surroundings
+from loadtests.system.processes import HOSO24, CannotMeasure, spawned, stopped
 from loadtests.system.redis import Group
 from loadtests.system.replicas import NOTHING_MORE, Deployment, Faulty
 from loadtests.system.wires import Wire, Wires
@@ -172,25 +171,15 @@ async def _furnished(folder: Path, cluster: Cluster, keys: Mapping[str, str]) ->
     # The database does not exist yet: it is the superuser's own that is connected to.
     others = {"HOSO24_PG_ADMIN_URL": cluster.primary.server.admin_url, "HOSO24_REDIS_URL": "redis://127.0.0.1:1/0"}
     log = folder / "log"
-    with log.open("ab") as file:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "hoso24", "up", "--servers-only"),
-            cwd=folder,
-            env={**surroundings(), **roles, **others, **keys},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=file,
-            stderr=file,
-            start_new_session=True,
-        )
+    command = (*HOSO24, "up", "--servers-only")
+    process = await spawned(*command, log=log, cwd=folder, environ={**roles, **others, **keys})
     try:
         async with asyncio.timeout(PREPARE_SECONDS):
             return await _token(folder, process, log)
     except TimeoutError:
         raise CannotMeasure(f"The database was not prepared within {PREPARE_SECONDS:g} s; the log is {log}.") from None
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        await process.wait()
+        await stopped(process)
 
 
 async def _token(folder: Path, process: asyncio.subprocess.Process, log: Path) -> str:

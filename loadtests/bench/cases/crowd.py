@@ -3,16 +3,17 @@
 Ours only. Postgres must not feel how many come, nobody may be refused, and nobody may wait much longer than others.
 """
 
-from loadtests.bench.activity import Watch
 from loadtests.bench.load import Load
 from loadtests.bench.rig import Judged, Outcome, Rig
-from loadtests.bench.servers import ours
+from loadtests.bench.servers import APPLICATION, ours
+from loadtests.system.samplers import Sampler, queries_of
 
 TITLE = "2,000 connections, every dossier once, Redis empty"
 
 CONNECTIONS = 2000
 QUERIES = 4
 LONGEST_SECONDS = 600.0
+LOOK_SECONDS = 0.02
 P99_OVER_MEDIAN = 10
 
 
@@ -22,7 +23,7 @@ def seconds(rig: Rig) -> float:
 
 def measure(rig: Rig) -> Outcome:
     load = Load("once", range(rig.dossiers), CONNECTIONS, LONGEST_SECONDS)
-    with Watch(rig.house.postgres["reader"]) as watch:
+    with Sampler(queries_of(APPLICATION, rig.house.postgres["reader"]), LOOK_SECONDS) as in_flight:
         series = rig.side_by_side(
             "crowd",
             [ours(rig.house, HOSO24_PG_READER_QUERIES=str(QUERIES))],
@@ -33,6 +34,7 @@ def measure(rig: Rig) -> Outcome:
             attempts=1,  # minutes long, and judged by itself: a disturbance can only make it look worse
         )
     (own,) = series.values()
+    most = max(in_flight.looks, default=0)
     fewest = min(run.figures.answers for run in own.runs)
     unevenness = own.p99 / own.median
     where = f"{CONNECTIONS:,} connections"
@@ -46,10 +48,10 @@ def measure(rig: Rig) -> Outcome:
         ),
         Judged(
             "crowd",
-            f"queries in flight in Postgres, most of {watch.looks:,} looks",
-            str(watch.most),
+            f"queries in flight in Postgres, most of {len(in_flight.looks):,} looks",
+            str(most),
             f"at most {QUERIES}",
-            0 < watch.most <= QUERIES,  # none at all would only say that the watch was blind
+            0 < most <= QUERIES,  # none at all would only say that nothing was seen
         ),
         Judged(
             "crowd",

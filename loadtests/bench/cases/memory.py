@@ -11,7 +11,8 @@ from loadtests.bench.load import Load
 from loadtests.bench.resident import MEGABYTE, resident
 from loadtests.bench.rig import Judged, Outcome, Rig, Run, Series
 from loadtests.bench.servers import OURS, Server, ours
-from loadtests.system.processes import POLL_SECONDS, CannotMeasure, get
+from loadtests.system.http_client import fetch
+from loadtests.system.processes import POLL_SECONDS, CannotMeasure
 
 TITLE = "200,000 dossiers in process memory, each asked for twice: resident memory before, between and after"
 
@@ -61,7 +62,7 @@ def _level(server: Server, copies: int) -> Level:
     time.sleep(TOLD_SECONDS / 2)  # what it said before may have been said before the last answers
     deadline = time.monotonic() + TOLD_SECONDS
     while True:
-        text = get(f"{server.admin}/metrics")[1].decode()
+        text = fetch(f"{server.admin}/metrics").body.decode()
         level = Level(resident(server.pid), gauge(text, "lookup_memory_copies"), gauge(text, "lookup_memory_bytes"))
         if level.copies == copies:
             return level

@@ -11,13 +11,16 @@ only with a refusal, keeps goodput. The same with a queue of the length that an 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import psutil
+
 from loadtests.bench.arrivals import Flood, Report
 from loadtests.bench.generators import flooded
 from loadtests.bench.load import Load
-from loadtests.bench.resident import MEGABYTE, Resident, growth, level
+from loadtests.bench.resident import EVERY_SECONDS, MEGABYTE, growth, level
 from loadtests.bench.rig import Judged, Outcome, Rig
 from loadtests.bench.servers import Contestant, ours
 from loadtests.bench.usage import Meter, Usage
+from loadtests.system.samplers import Sampler, is_alive, memory_of
 
 TITLE = (
     "three times the load that saturates, for three times as long as other runs, 2,000 connections, Redis empty; who "
@@ -76,9 +79,11 @@ def _flood(rig: Rig, server: Contestant, warm_up: Load, rate: float, queue: int 
         rig.patience.wait_for_quiet((rig.house.pid, running.pid))
         flood = Flood([running.port], 0, rig.dossiers, rate, TIMES * rig.seconds, CONNECTIONS, queue)
         meter = Meter((rig.house.pid, running.pid))
-        with flooded(flood, rig.house.folder) as reported, Resident(running.pid) as resident:
+        process = psutil.Process(running.pid)
+        sampled = Sampler(memory_of(process), EVERY_SECONDS)
+        with flooded(flood, rig.house.folder) as reported, sampled:
             report = reported()
-        done = Flooded(report, resident.alive, resident.looks, meter.read())
+        done = Flooded(report, is_alive(process), sampled.looks, meter.read())
     waiting = "without end" if queue is None else f"of {queue:,}"
     rig.say(
         f"overload, a queue {waiting}: of {rate:,.0f}/s that came {report.goodput:,.0f}/s were answered in time; "

@@ -22,7 +22,7 @@ from loadtests.gameday.faults.postgres import BATCH, KNOWN, NOT_FOUND, UNTIL_HEA
 from loadtests.gameday.promises import nobody_failed, nothing_wrong
 from loadtests.system.http_client import Client, NoAnswer, Rotation, request
 from loadtests.system.postgres import SUPERUSER, Node
-from loadtests.system.processes import HOSO24, surroundings
+from loadtests.system.processes import HOSO24, finished
 from loadtests.system.replicas import Faulty, Replica
 from loadtests.verdict import Row
 
@@ -363,22 +363,9 @@ async def _hoso24(day: Day, *words: str) -> None:
 
 async def _run(*words: str, environ: Mapping[str, str]) -> None:
     """Run it to its end. Raises Faulty when that is not a good one."""
-    process = await asyncio.create_subprocess_exec(
-        *words,
-        env={**surroundings(), **environ},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    try:
-        async with asyncio.timeout(COMMAND_SECONDS):
-            output, _ = await process.communicate()
-    except BaseException:
-        process.kill()
-        await process.wait()
-        raise
-    if process.returncode != 0:
-        raise Faulty(f"{_named_short(words)} ended with {process.returncode}: {output.decode(errors='replace')[-500:]}")
+    status, output = await finished(*words, environ=environ, seconds=COMMAND_SECONDS)
+    if status != 0:
+        raise Faulty(f"{_named_short(words)} ended with {status}: {output[-500:]}")
 
 
 def _named_short(words: Iterable[str]) -> str:

@@ -20,7 +20,7 @@ from loadtests.codes import address, unknown
 from loadtests.gameday.day import Day, Fault, NotInTime, Skipped
 from loadtests.gameday.promises import within
 from loadtests.system.http_client import LOOPBACK, Client, NoAnswer, Rotation, request
-from loadtests.system.processes import surroundings
+from loadtests.system.processes import spawned
 from loadtests.system.replicas import Deployment, Replica
 from loadtests.verdict import Row
 
@@ -222,15 +222,8 @@ async def _wrk(replica: Replica, log: Path) -> AsyncIterator[asyncio.subprocess.
     """wrk, asking for codes that nobody has, for as long as it takes or the block runs."""
     argv = ["wrk", "--threads", "1", "--connections", str(CONNECTIONS), "--duration", f"{SECONDS}s", "--timeout", "10s"]
     argv += ["--script", str(load.SCRIPTS / "random.lua"), f"http://{LOOPBACK}:{replica.port}"]
-    with log.open("wb") as output:
-        process = await asyncio.create_subprocess_exec(
-            *(*argv, "--", str(FIRST), str(COUNT), "24"),
-            env={**surroundings(), "LUA_PATH": f"{load.SCRIPTS}/?.lua"},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
+    codes, script = ("--", str(FIRST), str(COUNT), "24"), {"LUA_PATH": f"{load.SCRIPTS}/?.lua"}
+    process = await spawned(*argv, *codes, log=log, environ=script)
     try:
         yield process
     finally:
