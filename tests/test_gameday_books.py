@@ -330,7 +330,6 @@ def test_acknowledgement_of_something_else_is_wrong(office: Office) -> None:
 
 def test_nobody_moves_what_is_not_known_for_sure(office: Office) -> None:
     office.begin(40.0, "withdrawn")
-    assert office.books.under_way(CODE)
     assert (office.books.current(CODE), office.books.status(CODE)) == (3, "completed")
     with pytest.raises(ValueError, match="has not been acknowledged"):
         office.books.move("key", CODE, "completed")
@@ -383,26 +382,6 @@ def test_struck_dossier_is_not_there_once_it_is_buried(office: Office) -> None:
     office.books.bury()
     assert office.judge(missing(), 43.0).outcome == "good"
     assert office.judge(shown(3, "completed"), 43.0).outcome == "wrong"
-
-
-def test_what_may_have_been_lost_may_be_there_or_not_until_that_is_known(office: Office) -> None:
-    office.receive(40.0, 41.0, OTHER)
-    office.judge(shown(1, "received", code=OTHER), 41.5, code=OTHER)
-    office.judge(shown(3, "completed"), 41.5)
-    office.clock.now = 50.0
-    office.books.doubt(30.5)
-    assert office.judge(missing(), 51.0, code=OTHER).outcome == "good"
-    assert office.judge(shown(1, "received", code=OTHER), 51.5, code=OTHER).outcome == "good"
-    assert office.judge(shown(2, "processing"), 52.0).outcome == "good"
-    assert office.judge(missing(), 52.5).outcome == "wrong"
-    assert office.judge(shown(2, "completed"), 53.0).outcome == "wrong"
-    office.clock.now = 60.0
-    office.books.strike([(OTHER, 1)])
-    assert office.judge(missing(), 61.0, code=OTHER).outcome == "good"
-    assert office.judge(missing(), 61.0).outcome == "wrong"
-    assert office.judge(shown(3, "completed"), 62.0).outcome == "good"
-    assert office.judge(shown(2, "processing"), 63.0).outcome == "wrong"
-    assert office.books.acknowledged() == {CODE: 3}
 
 
 # -- the log ----------------------------------------------------------------------------------------------------------

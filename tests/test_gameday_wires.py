@@ -182,19 +182,6 @@ async def test_half_open_connection_is_reset_when_it_is_used_after_all_is_well(w
         assert await wire.connections() == 1
 
 
-async def test_refused_until_it_is_passed_on_again(wire: Wire) -> None:
-    async with calling(wire) as before:
-        await before.say(b"first")
-        await wire.refuse()
-        with pytest.raises(ConnectionResetError):
-            await before.hear(1)
-    with pytest.raises(ConnectionRefusedError):
-        await asyncio.open_connection(LOOPBACK, wire.port)
-    await wire.pass_on()
-    async with calling(wire) as since:
-        assert await since.say(b"second") == b"second"
-
-
 async def test_where_nobody_listens_clients_are_refused_until_somebody_does(wires: Wires) -> None:
     echo = Echo()
     port = free_port()

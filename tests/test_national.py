@@ -4,23 +4,24 @@ import asyncio
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 
 from loadtests.bench import dossiers
-from loadtests.national import cost, findings, measures, parts, results
+from loadtests.national import cost, country, findings, measures, parts, results
 from loadtests.national.__main__ import read_options
 from loadtests.national.cost import Explained
 from loadtests.national.country import Country, Plan
-from loadtests.national.estimate import PASSING, Rate, estimate, rate
-from loadtests.national.findings import Balance, Cost, Loading, Relation, Run, Step, Timing, Vacuum
+from loadtests.national.findings import Cost, Loading, Relation, Run, Step, Timing, Vacuum
 from loadtests.national.parts import Attempt, Parts, Year
 from loadtests.system.installation import House, production
 from loadtests.system.processes import CannotMeasure, end
@@ -50,7 +51,6 @@ def step(number: int, *, buffers: float = 6.0, **changes: Any) -> Step:
         ),
         database_bytes=3000 * number,
         relations={"dossier": relation, "event": relation},
-        balance=Balance(16, number // 17, number // 15, 60 * number, 70 * number),
         vacuum=Vacuum(1.5, 0, 3, 100, 90, 100_000, 100, 0.5),
         cost=Cost(100, buffers, 5, 7, buffers - 3, 2.5, 0),
         from_memory=Timing(0.05, 0.1, 1.0, 0.0),
@@ -63,27 +63,6 @@ def step(number: int, *, buffers: float = 6.0, **changes: Any) -> Step:
 
 
 # -- before anything is loaded ---------------------------------------------------------------------------------
-
-
-def test_estimate_is_of_the_step_before() -> None:
-    known = rate([step(1000), step(2000, database_bytes=8_000_000)], [step(9_000_000)])
-    assert known is not None
-    assert (known.bytes, known.per_second) == (4000, 5000)
-    expected = estimate(known, 10_000, free=10**12, reserve=0)
-    assert (expected.bytes, expected.seconds, expected.fits, expected.all_fit) == (40_000_000, 2.0, 10_000, True)
-
-
-def test_first_estimate_is_of_what_was_published() -> None:
-    known = rate([], [step(1000)])
-    assert known is not None
-    assert known.source.startswith("the published figures")
-    assert rate([], []) is None
-
-
-def test_reserve_is_left_free() -> None:
-    expected = estimate(Rate(1000.0, 1.0, ""), 5000, free=PASSING + 7_000_000, reserve=3_000_000)
-    assert (expected.fits, expected.all_fit) == (4000, False)
-    assert estimate(Rate(1000.0, 1.0, ""), 5000, free=PASSING, reserve=1).fits == 0
 
 
 @pytest.mark.parametrize("arguments", [["--dossiers", "150000"], ["--dossiers", "200000,100000"], ["--seconds", "0.5"]])
@@ -192,8 +171,8 @@ def test_cost_is_a_mean() -> None:
     assert cost.timing(singly).disk_bytes == 4096
 
 
-async def test_sizes_balance_and_vacuum_are_of_what_is_there(filled: House, owner: Any) -> None:
-    relations, balance = await in_thread(lambda: measures.counted(filled))
+async def test_sizes_are_of_what_is_there(filled: House, owner: Any) -> None:
+    relations = await in_thread(lambda: measures.counted(filled))
     assert relations["dossier"].rows == FEW
     assert relations["event"].rows == 0
     total = await owner.fetchval(
@@ -204,8 +183,6 @@ async def test_sizes_balance_and_vacuum_are_of_what_is_there(filled: House, owne
     assert set(relations["event"].indexes) == {
         "event_in_commit_order", "event_pkey", "source_event_is_recorded_once",
     }  # fmt: skip
-    counts = [row["count"] for row in await owner.fetch("SELECT count(*) FROM dossier GROUP BY tableoid")]
-    assert (balance.partitions, balance.fewest, balance.most) == (16, min(counts), max(counts))
 
 
 async def test_moved_dossiers_are_dead_rows_until_the_vacuum(filled: House, owner: Any) -> None:
@@ -303,6 +280,32 @@ def test_whole_run_without_load() -> None:
         assert page.read_text("utf-8") == results.text([found])
         assert "400 dossiers: done before." in said_by(command)
         assert findings.read(folder / "measured.json") == [found]
+
+
+def test_disk_is_filled_no_further_than_the_reserve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(country, "data_directory", lambda _: tmp_path)
+    begun: list[int] = []
+
+    def loaded(first: int, last: int, _: Any, __: Any) -> Iterator[int]:
+        for number in range(first, last):
+            begun.append(number)
+            yield number + 1
+
+    def load(*left: int) -> int:
+        begun.clear()
+        disk = iter(left)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=next(disk)))
+        made = Country(Plan(tmp_path, (400,), Year(100), 10**9, 0.0, tmp_path / "RESULTS.md"), lambda _: None)
+        made._memory.pending = country.Pending(measures.Log(0, 0, 0), 0)
+        monkeypatch.setattr(measures, "log", lambda _: measures.Log(1, 1, 1))
+        monkeypatch.setattr(country, "of_servers", lambda _: {"postgres": 0.0})
+        parts: Any = SimpleNamespace(done=lambda: 0, load=loaded)
+        nothing: Any = None
+        return made._load(nothing, parts, 4)
+
+    enough, little = 10**9 + country.MARGIN, 10**9 + country.MARGIN - 1
+    assert (load(enough, enough, little), begun) == (2, [0, 1])
+    assert (load(little), begun) == (0, [])
 
 
 def test_a_folder_keeps_to_its_parts(tmp_path: Path) -> None:

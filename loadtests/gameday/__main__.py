@@ -16,7 +16,7 @@ from rich.console import Console
 from loadtests.gameday import report
 from loadtests.gameday.books import Books
 from loadtests.gameday.day import Day, Fault, NotInTime, Outcome, Restarts, play
-from loadtests.gameday.display import displayed, spelled_out
+from loadtests.gameday.display import line, spelled_out
 from loadtests.gameday.faults import FAULTS
 from loadtests.gameday.people import Crowd
 from loadtests.gameday.reckoning import reckoning
@@ -77,6 +77,10 @@ def main(
     """
     leave_on_signals()
     console = Console(stderr=True)
+
+    def say(what: str) -> None:
+        console.print(what, style="dim", highlight=False, markup=False)
+
     place = Path(tempfile.mkdtemp(prefix="hoso24-gameday-"))
     place.chmod(0o755)  # started as root, the servers run as somebody else, who has to get in
     try:
@@ -84,10 +88,8 @@ def main(
         faults = chosen(short=short, only=only)
         logging.basicConfig(filename=folder / "gameday.log", filemode="w", format="%(asctime)s %(name)s %(message)s")
         kind = "part" if only else "short" if short else "full"
-        system = staged(
-            place, lambda what: console.print(what, style="dim", highlight=False), haproxy=front == "haproxy"
-        )
-        how = {"judge_times": not untimed, "restarts": Restarts(lookups, Order(order))}
+        system = staged(place, say, haproxy=front == "haproxy")
+        how = {"tell": say, "judge_times": not untimed, "restarts": Restarts(lookups, Order(order))}
         day = game_day(system, folder, faults, kind=kind, rate=rate, console=console, **how)
         outcomes = asyncio.run(until_told_to_stop(day))
         leave_on_signals()  # the loop had handlers of its own
@@ -135,8 +137,7 @@ async def game_day(
         day = Day(stage, record, books, crowd, **how)
         await crowd.come()
         try:
-            with displayed(console, len(faults)) as display:
-                outcomes = await play(day, faults, display)
+            outcomes = await play(day, faults, lambda outcome: console.print(line(outcome), highlight=False))
         finally:
             await crowd.leave()
         outcomes.append(await reckoning(day))

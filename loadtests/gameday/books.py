@@ -138,8 +138,6 @@ class Books:
         """Per code what was made and then undone."""
         self._buried: dict[str, float] = {}
         """Since when none of that may be shown any more; infinity until bury() is called."""
-        self._doubted: dict[str, float] = {}
-        """Codes of which something may be undone, and the moment from which on."""
 
     # -- what is written down --------------------------------------------------------------------------------
 
@@ -192,11 +190,6 @@ class Books:
         """The status that was last acknowledged. Raises KeyError for a dossier nobody knows."""
         return self._lives[code][self.current(code) - 1].status
 
-    def under_way(self, code: str) -> bool:
-        """Whether a change of this dossier has not been acknowledged."""
-        life = self._lives.get(code, [])
-        return any(math.isinf(change.acknowledged) for change in life[-1:])
-
     def codes(self) -> list[str]:
         """Dossiers acknowledged by submission, oldest first."""
         return [change.code for change in self._submissions if not math.isinf(change.acknowledged)]
@@ -219,28 +212,12 @@ class Books:
 
     # -- when Postgres goes back in time -----------------------------------------------------------------------
 
-    def doubt(self, since: float) -> None:
-        """Postgres is about to go back to some moment after `since` (monotonic).
-
-        Until strike() says what was lost, whatever was acknowledged later than that may be there or not.
-        """
-        for code, life in self._lives.items():
-            if life[-1].acknowledged >= since:
-                self._struck.setdefault(code, [])
-                self._buried[code] = math.inf
-                self._doubted[code] = since
-
     def strike(self, lost: Iterable[tuple[str, int]]) -> None:
         """These versions, and what was made on top of them, were undone: Postgres has gone back in time.
 
         From now on what was undone may be shown and what the log has as well, until bury() is called. What is made
-        anew under the same code and version counts as new; lost() does not miss what was struck. Nothing else is in
-        doubt any more.
+        anew under the same code and version counts as new; lost() does not miss what was struck.
         """
-        for code in self._doubted:
-            self._buried[code] = self._monotonic()
-            self._forget(code)
-        self._doubted.clear()
         for code, version in lost:
             life = self._lives.get(code, [])
             undone = life[version - 1 :]
@@ -339,8 +316,6 @@ class Books:
         if not life:
             return
         code = life[0].code
-        if self._may_be_undone(code, asked_at) and life[0].acknowledged >= self._doubted.get(code, math.inf):
-            return
         if asked.at_least and any(c.acknowledged < asked_at for c in life[asked.at_least - 1 :]):
             raise Wrong("asked for a version that there is, it was told of no dossier", code)
         shown = self._shown.get(process, {}).get(code) if process else None

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -99,8 +99,8 @@ class Day:
     judge_times: bool = True
     restarts: Restarts = Restarts()
     started: float = field(default_factory=time.monotonic)
-    doing: str = "starting"
-    """What is being done now, for whoever watches."""
+    tell: Callable[[str], None] = lambda _: None
+    """Called with what is being done now."""
 
     @property
     def deployments(self) -> tuple[Deployment, ...]:
@@ -108,8 +108,8 @@ class Day:
         return self.stage.deployments
 
     def say(self, doing: str) -> None:
-        """Tell whoever watches what is being done."""
-        self.doing = doing
+        """Tell what is being done, and how lookups fare."""
+        self.tell(f"{doing} ({told(self.record.window(time.monotonic() - 2.0), 2.0)})")
 
     @contextlib.contextmanager
     def mark(self, name: str) -> Iterator[None]:
@@ -283,49 +283,33 @@ class Day:
 # -- the runner -----------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Played:
-    """How far the day is, for whoever watches: the fault's place among how many, and what has come of those before."""
-
-    day: Day
-    faults: Sequence[Fault]
-    number: int = 0
-    fault: Fault | None = None
-    outcomes: list[Outcome] = field(default_factory=list)
-
-    @property
-    def seen_now(self) -> str:
-        """What the people have seen in the last two seconds."""
-        return told(self.day.record.window(time.monotonic() - 2.0), 2.0)
-
-
 def told(window: Window, seconds: float) -> str:
     """One line about a stretch of time."""
     longest = f", longest {window.longest * 1000:.0f} ms" if window.total else ""
     return f"{window.total / seconds:.0f}/s, {window.failed} failed, {window.stale} stale{longest}"
 
 
-async def play(day: Day, faults: Sequence[Fault], show: Callable[[Played], None]) -> list[Outcome]:
-    """All of them in this order, and what became of each. Raises NotInTime if the system is not well to begin with.
+async def play(day: Day, faults: Sequence[Fault], over: Callable[[Outcome], None]) -> list[Outcome]:
+    """All of them in this order, and what became of each; `over` is told of each when it is over. Raises NotInTime if
+    the system is not well to begin with.
 
     When it is not well again after one, those that follow are not played, and each is a promise not kept.
     """
-    played = Played(day, faults)
-    async with _watched(day, played, show):
-        await day.settled()
-        well = True
-        for number, fault in enumerate(faults, 1):
-            played.number, played.fault = number, fault
-            outcome = Outcome(fault, time.monotonic())
-            if well:
-                await _suffer(day, outcome)
-                well = not any(row.sli == WELL_AGAIN and not row.kept for row in outcome.rows)
-            else:
-                outcome.rows.append(Row("took place", "no: the system was not well before it", "yes", kept=False))
-            outcome.ended = time.monotonic()
-            played.outcomes.append(outcome)
-            show(played)
-    return played.outcomes
+    outcomes: list[Outcome] = []
+    await day.settled()
+    well = True
+    for number, fault in enumerate(faults, 1):
+        outcome = Outcome(fault, time.monotonic())
+        day.say(f"{number} of {len(faults)}: {fault.title}")
+        if well:
+            await _suffer(day, outcome)
+            well = not any(row.sli == WELL_AGAIN and not row.kept for row in outcome.rows)
+        else:
+            outcome.rows.append(Row("took place", "no: the system was not well before it", "yes", kept=False))
+        outcome.ended = time.monotonic()
+        outcomes.append(outcome)
+        over(outcome)
+    return outcomes
 
 
 WELL_AGAIN = "well again"
@@ -360,18 +344,3 @@ async def _well_again(day: Day) -> Row:
         log.exception("Not well again.")
         return Row(WELL_AGAIN, str(error) or type(error).__name__, due, kept=False)
     return Row(WELL_AGAIN, f"after {seconds:.1f} s", due, kept=True)
-
-
-@contextlib.asynccontextmanager
-async def _watched(day: Day, played: Played, show: Callable[[Played], None]) -> AsyncIterator[None]:
-    async def go_on_showing() -> None:
-        while True:
-            show(played)
-            await asyncio.sleep(0.25)
-
-    showing = asyncio.create_task(go_on_showing())
-    try:
-        yield
-    finally:
-        showing.cancel()
-        await asyncio.gather(showing, return_exceptions=True)

@@ -1,51 +1,9 @@
-"""What is shown of a day meanwhile: a line that is drawn anew, and one that stays for each fault that is over."""
+"""A fault in words: one line for each that is over, and a table of its promises at the end."""
 
-import contextlib
-from collections.abc import Iterator
-
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from loadtests.gameday.day import Outcome, Played
+from loadtests.gameday.day import Outcome
 from loadtests.verdict import table
-
-COLUMNS = (
-    TextColumn("[bold]{task.description}"),
-    BarColumn(bar_width=20),
-    MofNCompleteColumn(),
-    TimeElapsedColumn(),
-    TextColumn("{task.fields[doing]} [dim]{task.fields[seen]}"),
-)
-
-
-class Display:
-    """Shows how far the day is."""
-
-    def __init__(self, progress: Progress, faults: int) -> None:
-        self._progress = progress
-        self._task: TaskID = progress.add_task("settling", total=faults, doing="", seen="")
-        self._told = 0
-
-    def __call__(self, played: Played) -> None:
-        """Draw it anew."""
-        for outcome in played.outcomes[self._told :]:
-            self._progress.console.print(line(outcome), highlight=False)
-        self._told = len(played.outcomes)
-        self._progress.update(
-            self._task,
-            completed=self._told,
-            description=escape(played.fault.title if played.fault else "before the first fault"),
-            doing=escape(played.day.doing),
-            seen=escape(played.seen_now),
-        )
-
-
-@contextlib.contextmanager
-def displayed(console: Console, faults: int) -> Iterator[Display]:
-    """A display for as long as the block runs."""
-    with Progress(*COLUMNS, console=console) as progress:
-        yield Display(progress, faults)
 
 
 def line(outcome: Outcome) -> str:

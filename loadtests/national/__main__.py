@@ -41,7 +41,7 @@ def main() -> None:
     except CannotMeasure as why:
         print(why, file=sys.stderr)
         sys.exit(2)
-    results.show(steps)
+    print(results.text(steps))
     if faults := results.faults(steps):
         print("\n".join(faults), file=sys.stderr)
         sys.exit(1)

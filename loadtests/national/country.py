@@ -1,5 +1,6 @@
 """The steps, one after the other, and what is remembered between them."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,14 +9,11 @@ from pathlib import Path
 
 import msgspec
 import psutil
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from loadtests.bench.servers import ours
 from loadtests.machine import commit, processor
-from loadtests.national import cost, findings, measures, results
-from loadtests.national.estimate import estimate, free, rate
-from loadtests.national.findings import Balance, Cost, Loading, Relation, Run, Step, Timing, Vacuum
+from loadtests.national import cost, measures, results
+from loadtests.national.findings import Cost, Loading, Relation, Run, Step, Timing, Vacuum
 from loadtests.national.measures import Activity, Log
 from loadtests.national.parts import DAYS, Attempt, Parts, Year
 from loadtests.national.throughput import FROM_DISK, Stand, of_servers
@@ -79,7 +77,6 @@ class Counted:
 
     data: Path
     relations: dict[str, Relation]
-    balance: Balance
     database_bytes: int
 
 
@@ -123,10 +120,10 @@ class Country:
         size = self._memory.year.size
         with self._house() as house:
             if self._memory.besides is None:
-                self._memory.besides = measures.counted(house)[0]["dossier"].rows
+                self._memory.besides = measures.counted(house)["dossier"].rows
                 self._remember()
             parts = Parts(house, self._memory.year)
-            number = self._load(house, parts, self._fitting(house, dossiers // size, parts.done()))
+            number = self._load(house, parts, dossiers // size)
             if not number or self._done(number * size):
                 self._say(f"{dossiers:,} dossiers: the disk has no room for more than there are.")
                 return False
@@ -137,23 +134,6 @@ class Country:
         self._remember()
         results.write(self._plan.results, self._plan.figures, self._memory.steps)
         return True
-
-    def _fitting(self, house: House, wanted: int, done: int) -> int:
-        """How many parts there can be, of those that are wanted; said together with the estimate."""
-        size, left = self._memory.year.size, free(data_directory(house))
-        known = rate(self._memory.steps, findings.read(self._plan.figures))
-        more = (wanted - done) * size
-        if known is None or more <= 0:
-            self._say(f"{wanted * size:,} dossiers: {more:,} to load; {left / GB:,.0f} GB are free.")
-            return wanted
-        expected = estimate(known, more, left, self._plan.reserve)
-        self._say(
-            f"{wanted * size:,} dossiers: {more:,} to load, about {expected.bytes / GB:,.1f} GB and "
-            f"{expected.seconds / 60:,.0f} minutes by {known.source}; {left / GB:,.0f} GB are free."
-        )
-        if not expected.all_fit:
-            self._say(f"Only {expected.fits:,} of them fit with {self._plan.reserve / GB:g} GB left free.")
-        return done + expected.fits // size if not expected.all_fit else wanted
 
     def _load(self, house: House, parts: Parts, wanted: int) -> int:
         """Bring in what is missing; the number of parts there are then."""
@@ -178,17 +158,25 @@ class Country:
             self._remember()
 
         size, before = self._memory.year.size, pending.from_parts
-        with _progress() as progress:
-            bar = progress.add_task("dossiers", total=wanted * size, completed=parts.lines())
-            for number in parts.load(done, wanted, lambda lines: progress.update(bar, completed=lines), note):
-                done = number
-                if number < wanted and free(data_directory(house)) < self._plan.reserve + MARGIN:
-                    progress.console.print(f"The disk is as full as it may be: {number * size:,} dossiers.")
-                    break
+        self._say(f"{wanted * size:,} dossiers: {(wanted - done) * size:,} to load.")
+        if self._is_full(house):
+            return done
+        for number in parts.load(done, wanted, lambda _: None, note):
+            done = number
+            self._say(f"{number * size:,} dossiers are in.")
+            if number < wanted and self._is_full(house):
+                break
         if done > before:
             pending.ended = measures.log(house)
             self._remember()
         return done
+
+    def _is_full(self, house: House) -> bool:
+        """Whether one more part might not leave the reserve free."""
+        full = shutil.disk_usage(data_directory(house)).free < self._plan.reserve + MARGIN
+        if full:
+            self._say(f"The disk is as full as it may be with {self._plan.reserve / GB:g} GB left free.")
+        return full
 
     def _vacuum(self, house: House) -> None:
         """The vacuum after the load, once."""
@@ -202,12 +190,12 @@ class Country:
     def _counted(self, house: House, dossiers: int) -> Counted:
         """What there is to count. Raises CannotMeasure if those are not the dossiers that were loaded."""
         self._say("Counting …")
-        relations, balance = measures.counted(house)
+        relations = measures.counted(house)
         if relations["dossier"].rows != (self._memory.besides or 0) + dossiers:
             raise CannotMeasure(
                 f"There are {relations['dossier'].rows:,} dossiers and not {self._memory.besides:,} + {dossiers:,}."
             )
-        return Counted(data_directory(house), relations, balance, measures.database_bytes(house))
+        return Counted(data_directory(house), relations, measures.database_bytes(house))
 
     def _measured(self, number: int, counted: Counted) -> Step:
         """All that is to be found with so many parts in."""
@@ -245,7 +233,6 @@ class Country:
             ),
             database_bytes=counted.database_bytes,
             relations=counted.relations,
-            balance=counted.balance,
             vacuum=vacuum,
             cost=explained.cost,
             from_memory=explained.from_memory,
@@ -309,14 +296,3 @@ class Country:
     def _house(self, *, pinned: bool = False) -> Iterator[House]:
         with running(self._plan.folder, production(), pinned=pinned) as house:
             yield house
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )

@@ -39,17 +39,6 @@ class Relation(msgspec.Struct, frozen=True):
         return self.heap + self.rest + sum(self.indexes.values())
 
 
-class Balance(msgspec.Struct, frozen=True):
-    """How evenly the dossiers are spread over the partitions."""
-
-    partitions: int
-    fewest: int
-    most: int
-    smallest_bytes: int
-    largest_bytes: int
-    """Of a partition with its indexes."""
-
-
 class Vacuum(msgspec.Struct, frozen=True):
     """A VACUUM (ANALYZE) of both tables, twice: after the load, and after some of the dossiers have moved on."""
 
@@ -118,7 +107,6 @@ class Step(msgspec.Struct, frozen=True):
     loading: Loading
     database_bytes: int
     relations: dict[str, Relation]
-    balance: Balance
     vacuum: Vacuum
     cost: Cost
     from_memory: Timing

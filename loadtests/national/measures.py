@@ -1,10 +1,10 @@
-"""What Postgres itself says: sizes, how even the partitions are, how much log was written, what a vacuum takes."""
+"""What Postgres itself says: sizes, how much log was written, what a vacuum takes."""
 
 import time
 from dataclasses import dataclass
 from typing import Any
 
-from loadtests.national.findings import Balance, Relation, Vacuum
+from loadtests.national.findings import Relation, Vacuum
 from loadtests.system.installation import CHECKPOINT_SECONDS, House
 
 TABLES = ("dossier", "event")
@@ -37,14 +37,6 @@ SELECT coalesce(whole.inhparent, each.indexrelid)::regclass::text AS name,
   LEFT JOIN pg_inherits AS whole ON whole.inhrelid = each.indexrelid
  GROUP BY 1
  ORDER BY 1
-"""
-
-ROWS = "SELECT tableoid, count(*) AS rows FROM {table} GROUP BY 1"
-
-EACH = f"""
-WITH leaf AS ({LEAVES})
-SELECT pg_total_relation_size(relid) AS bytes
-  FROM leaf
 """
 
 LOG = """
@@ -93,20 +85,17 @@ def database_bytes(house: House) -> int:
     return int(house.ask("admin", lambda admin: admin.fetchval("SELECT pg_database_size(current_database())")))
 
 
-def counted(house: House) -> tuple[dict[str, Relation], Balance]:
-    """The tables that grow, each with its partitions, and how even those of the dossiers are: no estimates."""
+def counted(house: House) -> dict[str, Relation]:
+    """The tables that grow, each with its partitions: no estimates."""
 
-    async def work(owner: Any) -> tuple[dict[str, Relation], Balance]:
-        found, rows = {}, {}
+    async def work(owner: Any) -> dict[str, Relation]:
+        found = {}
         for table in TABLES:
             sizes = await owner.fetchrow(SIZES, table)
             indexes = {row["name"]: row["bytes"] for row in await owner.fetch(INDEXES, table)}
-            rows[table] = [row["rows"] for row in await owner.fetch(ROWS.format(table=table), timeout=VACUUM_SECONDS)]
-            found[table] = Relation(sum(rows[table]), sizes["heap"], sizes["rest"], indexes)
-        bytes_each = [row["bytes"] for row in await owner.fetch(EACH, "dossier")]
-        # A partition without any is none of the rows.
-        each = [*rows["dossier"], *[0] * (len(bytes_each) - len(rows["dossier"]))]
-        return found, Balance(len(each), min(each), max(each), min(bytes_each), max(bytes_each))
+            rows = await owner.fetchval(f"SELECT count(*) FROM {table}", timeout=VACUUM_SECONDS)
+            found[table] = Relation(rows, sizes["heap"], sizes["rest"], indexes)
+        return found
 
     return house.ask("owner", work)
 

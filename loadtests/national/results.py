@@ -1,11 +1,7 @@
-"""The one table: a line for each thing measured, a column for each step; printed, and written as RESULTS.md."""
+"""The one table: a line for each thing measured, a column for each step, written as RESULTS.md."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from loadtests.national import findings
 from loadtests.national.findings import Step
@@ -13,7 +9,6 @@ from loadtests.national.throughput import NAMES
 
 MOST_BUFFERS = 1.3
 """How many times the buffers of the first step a cold lookup may touch."""
-WIDTH = 150
 
 HEAD = """\
 # A year of the whole country
@@ -43,19 +38,6 @@ def faults(steps: Sequence[Step]) -> list[str]:
             found.append(f"{step.dossiers:,}: {step.cost.sequential} statements read a whole partition.")
         found += [f"{step.dossiers:,}: {run.errors:,} errors, {name}." for name, run in step.runs.items() if run.errors]
     return found
-
-
-def show(steps: Sequence[Step]) -> None:
-    """Print the table."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH)
-    table = Table(box=box.SIMPLE)
-    for number, column in enumerate(_columns(steps)):
-        table.add_column(column, justify="right" if number else "left")
-    for row in _rows(steps):
-        table.add_row(*row)
-    console.print(table)
 
 
 def write(page: Path, figures: Path, steps: Sequence[Step]) -> None:
@@ -122,7 +104,6 @@ def _lines(steps: Sequence[Step]) -> Iterator[Line]:
     yield "bytes for each dossier", lambda step: f"{step.database_bytes / step.dossiers:,.0f}"
     for name in dict.fromkeys(name for step in steps for name in step.relations):
         yield from _of_relation(name, list(dict.fromkeys(i for step in steps for i in step.relations[name].indexes)))
-    yield "**partitions**: fewest and most dossiers, of the mean", _balance
     yield "**vacuum** after the load, seconds", lambda step: f"{step.vacuum.after_load_seconds:,.1f}"
     yield "dead rows found then", lambda step: f"{step.vacuum.after_load_dead:,}"
     yield "autovacuums so far", lambda step: f"{step.vacuum.autovacuums:,}"
@@ -187,11 +168,6 @@ def _of_runs(name: str) -> Iterator[Line]:
 
 def _run(step: Step, name: str, value: Callable[[findings.Run], str]) -> str:
     return value(step.runs[name]) if name in step.runs else "–"
-
-
-def _balance(step: Step) -> str:
-    mean = step.relations["dossier"].rows / step.balance.partitions
-    return f"{step.balance.fewest / mean:.1%} – {step.balance.most / mean:.1%}"
 
 
 def size(count: float) -> str:

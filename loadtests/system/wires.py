@@ -67,12 +67,8 @@ class Wire:
         """
         await self._wires.tell(wire=self.port, order="half_open", peers_too=peers_too)
 
-    async def refuse(self, *, peers_too: bool = False) -> None:
-        """Every connection there is gets a RST, and nobody listens until pass_on(): for everybody, peers included."""
-        await self._wires.tell(wire=self.port, order="refuse", peers_too=peers_too)
-
     async def pass_on(self) -> None:
-        """No delay, no stall, no refusal: what was held back goes on its way."""
+        """No delay and no stall: what was held back goes on its way."""
         await self._wires.tell(wire=self.port, order="pass_on")
 
     async def connections(self, *, peers_too: bool = False) -> int:
@@ -156,7 +152,6 @@ class _Proxy:
         self.port = port
         self.fault = _Fault()
         self.lines: set[_Line] = set()
-        self._refusing = False
         self._listening: asyncio.Server | None = None
         self._waiting: asyncio.Task[None] | None = None
 
@@ -174,7 +169,7 @@ class _Proxy:
 
     async def listen(self) -> None:
         """Take connections, if there is nothing against it. Raises OSError."""
-        if self._listening is None and self._waiting is None and not self._refusing:
+        if self._listening is None and self._waiting is None:
             self._listening = await asyncio.get_running_loop().create_server(
                 lambda: _Line(self).client, LOOPBACK, self.port, backlog=1024
             )
@@ -199,13 +194,8 @@ class _Proxy:
             case "reset_all":
                 for line in self.meant(peers_too):
                     line.reset()
-            case "refuse":
-                self._refusing = True
-                self._stop_listening()
-                for line in self.meant(peers_too):
-                    line.reset()
             case "pass_on":
-                self.fault, self._refusing = _Fault(), False
+                self.fault = _Fault()
                 await self.listen()
         for line in list(self.lines):
             line.flow()

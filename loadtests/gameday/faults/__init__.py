@@ -3,29 +3,24 @@
 from loadtests.gameday.day import Fault
 from loadtests.gameday.faults import clock, curve, disk, network, postgres, processes, redis, restore, spike
 
-ORDER = (
-    "lookup-killed",
-    "rolling-restart",
-    "redis-killed",
-    "redis-woken",
-    "redis-stopped",
-    "redis-emptied",
-    "redis-full",
-    "postgres-killed",
-    "standby-lagging",
-    "standby-stopped",
-    "postgres-restored",
-    "postgres-gone",
-    "both-gone",
-    "network",
-    "disk-full",
-    "clock-stepped",
-    "relay-stopped",
-    "spike",
-    "day-curve",
+FAULTS: tuple[Fault, ...] = (
+    processes.KILLED,
+    processes.ROLLED,
+    redis.KILLED,
+    redis.WOKEN,
+    redis.STOPPED,
+    redis.EMPTIED,
+    redis.FULL,
+    postgres.PRIMARY_KILLED,
+    postgres.STANDBY_LAGS,
+    postgres.UNCONFIRMED,
+    restore.RESTORED,
+    postgres.POSTGRES_GONE,
+    postgres.BOTH_GONE_TOGETHER,
+    network.TROUBLED,
+    disk.DISK_FULL,
+    clock.STEPPED,
+    processes.RELAY_STOPPED,
+    spike.SPIKE,
+    curve.CURVE,
 )
-
-_MODULES = (clock, curve, disk, network, postgres, processes, redis, restore, spike)
-_BY_NAME = {fault.name: fault for module in _MODULES for fault in module.FAULTS}
-
-FAULTS: tuple[Fault, ...] = tuple(_BY_NAME[name] for name in ORDER)

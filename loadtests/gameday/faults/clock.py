@@ -189,5 +189,3 @@ STEPPED = Fault(
     "no eternal or zero ages",
     _set_the_clock,
 )
-
-FAULTS = (STEPPED,)

@@ -84,5 +84,3 @@ CURVE = Fault(
     "memory, descriptors, tasks, connections flat",
     _live_through_a_day,
 )
-
-FAULTS = (CURVE,)

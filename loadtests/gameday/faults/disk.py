@@ -230,4 +230,3 @@ DISK_FULL = Fault(
     "caches and standby answer; intake 503; the server recovers once there is space",
     disk_full,
 )
-FAULTS = (DISK_FULL,)

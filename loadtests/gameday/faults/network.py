@@ -150,5 +150,3 @@ TROUBLED = Fault(
     "bounded latency, no leak, recovery without restart",
     _trouble_everywhere,
 )
-
-FAULTS = (TROUBLED,)

@@ -527,4 +527,3 @@ BOTH_GONE_TOGETHER = Fault(
     f"codes in memory answered, the rest 503 within {WITHIN * 1000:g} ms",
     both_gone,
 )
-FAULTS = (PRIMARY_KILLED, STANDBY_LAGS, UNCONFIRMED, POSTGRES_GONE, BOTH_GONE_TOGETHER)

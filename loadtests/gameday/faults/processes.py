@@ -310,5 +310,3 @@ RELAY_STOPPED = Fault(
     _stop_the_leader,
     short=True,
 )
-
-FAULTS = (KILLED, ROLLED, RELAY_STOPPED)

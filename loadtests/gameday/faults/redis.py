@@ -384,5 +384,3 @@ EMPTIED = Fault(
     short=True,
 )
 FULL = Fault("redis-full", "Redis full, noeviction", "lookups unharmed, the condition of the alert visible", _fill_up)
-
-FAULTS = (KILLED, WOKEN, STOPPED, EMPTIED, FULL)

@@ -378,4 +378,3 @@ RESTORED = Fault(
     "the relay stops with an alarm; after `hoso24 cache renew` nothing of the lost future is served; time told",
     restore,
 )
-FAULTS = (RESTORED,)

@@ -264,5 +264,3 @@ SPIKE = Fault(
     "sheds in the order of the contract, recovers within 5 s",
     _flood,
 )
-
-FAULTS = (SPIKE,)
