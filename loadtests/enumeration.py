@@ -42,7 +42,7 @@ class Enumerator(Visitor):
     @task
     def read_off(self) -> None:
         """The next code, whether there is such a dossier or not."""
-        url = f"{self.shared.house.lookup}/api/v1/dossiers/{next(self.walk)}"
+        url = f"/api/v1/dossiers/{next(self.walk)}"
         if self.ask("GET", url, _read_off, name="/api/v1/dossiers/{code} counted up") is None:
             gevent.sleep(0.5)
 

@@ -40,7 +40,7 @@ class LinkFollower(Visitor):
         page = PAGES[speaks]
         moved = self.ask(
             "GET",
-            f"{self.shared.house.lookup}{page}/{quote(_in_a_path(spelled(dossier.code)))}",
+            f"{page}/{quote(_in_a_path(spelled(dossier.code)))}",
             partial(answers.one_page, code=dossier.code, language=speaks, location=f"{page}/{dossier.path}"),
             name=f"{page}/{{code}} freely linked",
         )
@@ -55,7 +55,7 @@ class LinkFollower(Visitor):
         page = f"{PAGES[speaks]}/{dossier.path}"
         if self.ask(
             "GET",
-            f"{self.shared.house.lookup}{page}?key={quote(dossier.key)}",
+            f"{page}?key={quote(dossier.key)}",
             partial(answers.moved, status=303, location=page),
             name=f"{PAGES[speaks]}/{{code}}?key=",
         ):

@@ -93,8 +93,12 @@ class Visitor(FastHttpUser):
         return {WHO: self.who}
 
     def ask(self, method: str, url: str, check: Callable[[Answer], T], *, name: str, **request: Any) -> T | None:
-        """What `check` makes of the answer; None when it was not good, which is then a failure of that name."""
+        """What `check` makes of the answer; None when it was not good, which is then a failure of that name.
+
+        A `url` that begins with a slash is the lookup's.
+        """
         headers = {addresses.HEADER: self.address} | request.pop("headers", {})
+        url = f"{self.shared.house.lookup}{url}" if url.startswith("/") else url
         with self.client.request(
             method, url, name=name, headers=headers, catch_response=True, allow_redirects=False, **request
         ) as response:
@@ -114,7 +118,7 @@ class Visitor(FastHttpUser):
         """The dossier's JSON, for anyone or for its holder. `watching`: one of many, for what it will show."""
         return self.ask(
             "GET",
-            f"{self.shared.house.lookup}/api/v1/dossiers/{dossier.path}",
+            f"/api/v1/dossiers/{dossier.path}",
             lambda answer: self.seen.note(answers.record(answer, dossier.code, self.shared.statuses, holder=holder)),
             name=f"{name} + key" if holder else name,
             headers={"Hoso24-Key": dossier.key} if holder else {},
@@ -125,7 +129,7 @@ class Visitor(FastHttpUser):
         """The same once more, sending the ETag of what is already here."""
         return self.ask(
             "GET",
-            f"{self.shared.house.lookup}/api/v1/dossiers/{address(shown.code)}",
+            f"/api/v1/dossiers/{address(shown.code)}",
             lambda answer: self.seen.note(answers.asked_again(answer, shown, self.shared.statuses)),
             name=f"{DOSSIER} + If-None-Match",
             headers={"If-None-Match": shown.etag},
@@ -135,7 +139,7 @@ class Visitor(FastHttpUser):
         """The dossier's page under its own address."""
         self.ask(
             "GET",
-            f"{self.shared.house.lookup}{PAGES[language]}/{dossier.path}",
+            f"{PAGES[language]}/{dossier.path}",
             lambda answer: answers.page(answer, dossier.code, language, holder=holder),
             name=f"{PAGES[language]}/{{code}}{' + cookie' if holder else ''}",
         )
@@ -182,7 +186,7 @@ class Citizen(Visitor):
         form = PAGES[language]
         typed = self.ask(
             "GET",
-            f"{self.shared.house.lookup}{form}?{FIELDS[language]}={quote(spelled(dossier.code))}",
+            f"{form}?{FIELDS[language]}={quote(spelled(dossier.code))}",
             partial(answers.moved, status=301, location=f"{form}/{dossier.path}"),
             name=f"{form}?{FIELDS[language]}=",
         )
@@ -209,7 +213,7 @@ class Citizen(Visitor):
         page = f"{PAGES[language]}/{dossier.path}"
         remembered = self.ask(
             "GET",
-            f"{self.shared.house.lookup}{page}?key={quote(dossier.key)}",
+            f"{page}?key={quote(dossier.key)}",
             partial(answers.moved, status=303, location=page),
             name=f"{PAGES[language]}/{{code}}?key=",
         )
@@ -222,37 +226,23 @@ class Citizen(Visitor):
         """A code that could be one and is not: 404."""
         code, language = unknown(), pick_language()
         if random.random() < 0.5:
-            path, name = f"{PAGES[language]}/{code}", f"{PAGES[language]}/{{code}} unknown"
-            self.ask(
-                "GET",
-                self.shared.house.lookup + path,
-                partial(answers.problem_page, status=404, language=language),
-                name=name,
-            )
+            check = partial(answers.problem_page, status=404, language=language)
+            self.ask("GET", f"{PAGES[language]}/{code}", check, name=f"{PAGES[language]}/{{code}} unknown")
         else:
-            path, name = f"/api/v1/dossiers/{code}", f"{DOSSIER} unknown"
-            check = partial(answers.problem, status=404, code="dossier_not_found")
-            self.ask("GET", self.shared.house.lookup + path, check, name=name)
+            problem = partial(answers.problem, status=404, code="dossier_not_found")
+            self.ask("GET", f"/api/v1/dossiers/{code}", problem, name=f"{DOSSIER} unknown")
 
     @task(1)
     def mistype(self) -> None:
         """What cannot be a code: 400."""
         typed, language = quote(random.choice(MISTYPED)), pick_language()
         if random.random() < 0.5:
-            path, name = (
-                f"{PAGES[language]}?{FIELDS[language]}={typed}",
-                f"{PAGES[language]}?{FIELDS[language]}= mistyped",
-            )
-            self.ask(
-                "GET",
-                self.shared.house.lookup + path,
-                partial(answers.problem_page, status=400, language=language),
-                name=name,
-            )
+            check = partial(answers.problem_page, status=400, language=language)
+            form = f"{PAGES[language]}?{FIELDS[language]}="
+            self.ask("GET", f"{form}{typed}", check, name=f"{form} mistyped")
         else:
-            path, name = f"/api/v1/dossiers/{typed}", f"{DOSSIER} mistyped"
-            check = partial(answers.problem, status=400, code="malformed_code")
-            self.ask("GET", self.shared.house.lookup + path, check, name=name)
+            problem = partial(answers.problem, status=400, code="malformed_code")
+            self.ask("GET", f"/api/v1/dossiers/{typed}", problem, name=f"{DOSSIER} mistyped")
 
 
 class SlowPhone(Visitor):
@@ -308,7 +298,7 @@ class Portal(Visitor):
         items = [{"code": each.sent} | ({"key": each.key} if each.key else {}) for each in asked]
         self.ask(
             "POST",
-            f"{self.shared.house.lookup}/api/v1/lookups",
+            "/api/v1/lookups",
             lambda answer: [self.seen.note(shown) for shown in answers.batch(answer, asked, self.shared.statuses)],
             name="/api/v1/lookups",
             json={"dossiers": items},
@@ -342,7 +332,7 @@ class Portal(Visitor):
         dossier = self.shared.shelf.pick()
         self.ask(
             "GET",
-            f"{self.shared.house.lookup}/api/v1/dossiers/{quote(' ' + dossier.code.lower())}",
+            f"/api/v1/dossiers/{quote(' ' + dossier.code.lower())}",
             partial(answers.moved, status=308, location=f"/api/v1/dossiers/{dossier.path}"),
             name=f"{DOSSIER} freely spelled",
         )
@@ -448,7 +438,7 @@ class Office(Visitor):
         if self._see_through(dossier):
             self.ask(
                 "GET",
-                f"{self.shared.house.lookup}/api/v1/dossiers/{address(answer['official_number'])}",
+                f"/api/v1/dossiers/{address(answer['official_number'])}",
                 lambda answer: self.seen.note(answers.record(answer, dossier.code, self.shared.statuses)),
                 name="/api/v1/dossiers/{number}",
             )
@@ -507,14 +497,14 @@ class Office(Visitor):
             shown = answers.new(answer, dossier.code, self.shared.statuses)
             return self.seen.note(shown) if shown else None
 
-        url = f"{self.shared.house.lookup}/api/v1/dossiers/{dossier.path}"
+        url = f"/api/v1/dossiers/{dossier.path}"
         return self.ask("GET", url, check, name=WATCHED, context={WATCHING: True})
 
     def _ask_for_exactly(self, dossier: Dossier) -> bool:
         """Nothing to wait for: whoever names the version gets it, or 503."""
         shown = self.ask(
             "GET",
-            f"{self.shared.house.lookup}/api/v1/dossiers/{dossier.path}?at_least={dossier.version}",
+            f"/api/v1/dossiers/{dossier.path}?at_least={dossier.version}",
             lambda answer: self.seen.note(
                 answers.exact(answer, dossier.code, self.shared.statuses, least=dossier.version)
             ),

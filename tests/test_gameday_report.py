@@ -12,6 +12,7 @@ import pytest
 
 from loadtests.gameday import charts, report
 from loadtests.gameday.charts import Span, drawn, steps
+from loadtests.gameday.citizens import Pace
 from loadtests.gameday.day import Fault, Outcome
 from loadtests.gameday.record import CHANGES, LOOKUPS, Mark, Record, Seen
 from loadtests.verdict import Row
@@ -28,7 +29,7 @@ def day(record: Record, **more: Any) -> Any:
     """A day that never was."""
     stage = SimpleNamespace(front=SimpleNamespace(kind="haproxy"))
     usual = {"marks": [], "figures": {}, "judge_times": True, "started": 0.0}
-    crowd = SimpleNamespace(rate=200.0, changes_rate=8.0)
+    crowd = SimpleNamespace(pace=Pace(200.0), desk_pace=Pace(8.0))
     return SimpleNamespace(record=record, stage=stage, crowd=crowd, **usual | more)
 
 

@@ -6,15 +6,17 @@ temporary directory and stops it again.
 """
 
 import argparse
-import json
 import os
 import resource
 import subprocess
-import sys
-import tempfile
 import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from loadtests.system.installation import House, with_samples
+from loadtests.system.processes import HOSO24
 
 TABLES = ("dossier", "event")
 
@@ -25,46 +27,25 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=100_000, help="dossiers (100000)")
     parser.add_argument("--broken", type=float, default=0.01, help="share of broken lines (0.01)")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="hoso24-bench-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        house = subprocess.Popen([*HOSO24, "up"], cwd=folder, stdout=subprocess.PIPE, text=True)
-        try:
-            owner = wait_until_up(house, folder)
-            compare(folder, owner, options.n, options.broken)
-        finally:
-            house.terminate()
-            house.communicate()
+    with with_samples() as house:
+        compare(house, options.n, options.broken)
 
 
-HOSO24 = [sys.executable, "-m", "hoso24"]
-
-
-def wait_until_up(house: "subprocess.Popen[str]", folder: Path) -> str:
-    """The owner's URL once everything runs."""
-    assert house.stdout is not None
-    for line in house.stdout:
-        if line.startswith("Watch one move"):
-            return str(json.loads((folder / ".hoso24" / "up.json").read_text("utf-8"))["postgres"]["owner"])
-    raise SystemExit("hoso24 up did not start")
-
-
-def compare(folder: Path, owner: str, n: int, broken: float) -> None:
+def compare(house: House, n: int, broken: float) -> None:
     """Import, take the rows out, empty the tables, \\copy them in again; print both."""
-    subprocess.run([*HOSO24, "sample", "--n", str(n), "--broken", str(broken), "-o", "file"], cwd=folder, check=True)
-    imported = timed([*HOSO24, "import", "file"], folder)
+    sample = [*HOSO24, "sample", "--n", str(n), "--broken", str(broken), "-o", "file"]
+    subprocess.run(sample, cwd=house.folder, check=True)
+    imported = timed(lambda: subprocess.run([*HOSO24, "import", "file"], cwd=house.folder, check=True))
     memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    rows = {table: int(psql(owner, folder, f"SELECT count(*) FROM {table}")) for table in TABLES}
+    rows = {table: int(psql(house, f"SELECT count(*) FROM {table}")) for table in TABLES}
+    columns = {table: psql(house, COLUMNS.format(table=table)) for table in TABLES}
     for table in TABLES:
-        columns = psql(owner, folder, COLUMNS.format(table=table))
-        psql(owner, folder, f"\\copy (SELECT {columns} FROM {table}) TO '{table}.copy'")
-        (folder / f"{table}.columns").write_text(columns, "utf-8")
-    psql(owner, folder, "TRUNCATE dossier, event, dossier_number")
-    began = time.perf_counter()
-    for table in TABLES:
-        columns = (folder / f"{table}.columns").read_text("utf-8")
-        psql(owner, folder, f"\\copy {table} ({columns}) FROM '{table}.copy'")
-    copied = time.perf_counter() - began
+        psql(house, f"\\copy (SELECT {columns[table]} FROM {table}) TO '{table}.copy'")
+    psql(house, "TRUNCATE dossier, event, dossier_number")
+    copied = sum(
+        timed(lambda table=table: psql(house, f"\\copy {table} ({columns[table]}) FROM '{table}.copy'"))  # type: ignore[misc]
+        for table in TABLES
+    )
     total = sum(rows.values())
     print(f"\n{rows['dossier']:,} dossiers and {rows['event']:,} events of {n:,} lines\n")
     print(f"{'':<16}{'seconds':>10}{'rows/s':>12}{'dossiers/s':>12}{'ratio':>8}")
@@ -80,18 +61,22 @@ SELECT string_agg(attname, ', ' ORDER BY attnum) FROM pg_attribute
 """
 
 
-def timed(command: list[str], folder: Path) -> float:
+def timed(work: Callable[[], object]) -> float:
+    """The seconds it takes."""
     began = time.perf_counter()
-    subprocess.run(command, cwd=folder, check=True)
+    work()
     return time.perf_counter() - began
 
 
-def psql(owner: str, folder: Path, statement: str) -> str:
+def psql(house: House, statement: str) -> str:
     """The one value the statement returns, if any. The psql is the embedded server's own."""
+    url = urlsplit(house.postgres["owner"])
+    # As libpq's variables, so that no password is on a command line.
+    environ = {"PGUSER": url.username, "PGPASSWORD": url.password, "PGHOST": url.hostname, "PGPORT": str(url.port)}
     done = subprocess.run(
         [psql_path(), "--no-psqlrc", "-qAt", "-v", "ON_ERROR_STOP=1", "-c", " ".join(statement.split("\n"))],
-        cwd=folder,
-        env={**os.environ, **pg_environ(owner)},
+        cwd=house.folder,
+        env={**os.environ, **{k: v or "" for k, v in environ.items()}, "PGDATABASE": url.path.lstrip("/")},
         check=True,
         stdout=subprocess.PIPE,
         text=True,
@@ -104,15 +89,6 @@ def psql_path() -> str:
     assert spec is not None
     assert spec.origin is not None
     return str(Path(spec.origin).parent / "pginstall18" / "bin" / "psql")
-
-
-def pg_environ(url: str) -> dict[str, str]:
-    """The URL as libpq's variables, so that no password is on a command line."""
-    user, _, rest = url.removeprefix("postgresql://").partition(":")
-    password, _, rest = rest.partition("@")
-    host, _, rest = rest.partition(":")
-    port, _, database = rest.partition("/")
-    return {"PGUSER": user, "PGPASSWORD": password, "PGHOST": host, "PGPORT": port, "PGDATABASE": database}
 
 
 if __name__ == "__main__":

@@ -1,12 +1,8 @@
-"""The tables: printed with rich, and written to RESULTS.md as Markdown."""
+"""The tables, in Markdown: printed, and written to RESULTS.md."""
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from loadtests.bench.cases import CASES
 from loadtests.bench.rig import Judged, Outcome, Series
@@ -25,8 +21,6 @@ MEASURED = (
     "errors",
 )
 NUMBERS = frozenset(MEASURED[2:-1]) | {"figure"}
-WIDTH = 150
-"""Of the tables where there is no terminal to ask."""
 
 HEAD = """\
 # Side by side
@@ -44,16 +38,8 @@ other one: where the first is not full, load or database were the limit, and the
 
 def show(outcomes: Sequence[Outcome]) -> None:
     """Print both tables."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH)
     for title, columns, rows in _tables(outcomes):
-        table = Table(title=title, title_justify="left", box=box.SIMPLE)
-        for column in columns:
-            table.add_column(column, justify="right" if column in NUMBERS else "left")
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
+        print(f"\n{title}\n", *_markdown(columns, rows), sep="\n")
 
 
 def write(path: Path, outcomes: Sequence[Outcome], conditions: Mapping[str, str]) -> None:

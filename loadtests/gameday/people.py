@@ -33,7 +33,7 @@ LAG_EVERY = 0.05
 
 
 class Crowd:
-    """Citizens, desks and imports against a front. `rate` and `changes_rate`, a second, may be set meanwhile.
+    """Citizens, desks and imports against a front. `pace.rate` and `desk_pace.rate`, a second, may be set meanwhile.
 
     What they see goes into the record, what they hand in into the books. Nothing that the service does ends them.
     """
@@ -50,7 +50,7 @@ class Crowd:
         seed: int = 24,
     ) -> None:
         self._stage, self._record, self._books = stage, record, books
-        self._pace, self._desk_pace = Pace(rate), Pace(changes_rate)
+        self.pace, self.desk_pace = Pace(rate), Pace(changes_rate)
         self._import_every = import_every
         self._shelf = Shelf(room=KNOWN)
         self._changing = changing = deque[str](maxlen=CHANGING)
@@ -64,24 +64,6 @@ class Crowd:
         self._desks: list[asyncio.Task[None]] = []
         self._others: list[asyncio.Task[None]] = []
 
-    @property
-    def rate(self) -> float:
-        """Lookups a second."""
-        return self._pace.rate
-
-    @rate.setter
-    def rate(self, rate: float) -> None:
-        self._pace.rate = rate
-
-    @property
-    def changes_rate(self) -> float:
-        """Dossiers taken in and moved, a second."""
-        return self._desk_pace.rate
-
-    @changes_rate.setter
-    def changes_rate(self, rate: float) -> None:
-        self._desk_pace.rate = rate
-
     async def come(self) -> None:
         """Take the first dossiers in, and let everybody come. Raises NotTaken or NoAnswer when nobody is there."""
         self._books.statuses = await self._statuses()
@@ -89,9 +71,9 @@ class Crowd:
         for _ in range(FIRST_DOSSIERS):
             await desk.move(await desk.submit())
         desk.leave()
-        self._desks = [asyncio.create_task(Desk(self._office).work(self._desk_pace)) for _ in range(DESKS)]
+        self._desks = [asyncio.create_task(Desk(self._office).work(self.desk_pace)) for _ in range(DESKS)]
         self._others = [
-            asyncio.create_task(self._citizens.come(self._pace)),
+            asyncio.create_task(self._citizens.come(self.pace)),
             asyncio.create_task(self._imports.go_on(self._import_every)),
             asyncio.create_task(self._watch_lag()),
         ]

@@ -134,6 +134,16 @@ class House:
 
 
 @contextmanager
+def with_samples() -> Iterator[House]:
+    """One with the sample catalogue and dossiers, on all cores, for as long as the block runs."""
+    with tempfile.TemporaryDirectory(prefix="hoso24-bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # started as root, Postgres runs as somebody else, who has to get in
+        with _up(folder, core=None) as house:
+            yield house
+
+
+@contextmanager
 def furnished(count: int, say: Callable[[str], None]) -> Iterator[House]:
     """A house with `count` dossiers, for as long as the block runs."""
     with tempfile.TemporaryDirectory(prefix="hoso24-bench-") as name:

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
-import uvloop
 from aiohttp import web
 
 from loadtests.bench.peers.answer import FIND, answer
+from loadtests.bench.peers.serving import serve
 
 POOL: web.AppKey[Any] = web.AppKey("POOL")
 
@@ -26,20 +26,5 @@ async def connections(app: web.Application) -> AsyncIterator[None]:
         yield
 
 
-def main() -> None:
-    app = web.Application()
-    app.cleanup_ctx.append(connections)
-    app.router.add_get("/api/v1/dossiers/{code}", dossier)
-    web.run_app(
-        app,
-        host="127.0.0.1",
-        port=int(os.environ["PEER_PORT"]),
-        backlog=1024,
-        access_log=None,
-        print=None,
-        loop=uvloop.new_event_loop(),
-    )
-
-
 if __name__ == "__main__":
-    main()
+    serve(dossier, connections)

@@ -4,10 +4,10 @@ import os
 from collections.abc import AsyncIterator
 
 import redis.asyncio
-import uvloop
 from aiohttp import web
 
 from loadtests.bench.peers.answer import key
+from loadtests.bench.peers.serving import serve
 
 CLIENT = web.AppKey("CLIENT", redis.asyncio.Redis)
 
@@ -27,20 +27,5 @@ async def connections(app: web.Application) -> AsyncIterator[None]:
     await app[CLIENT].aclose()
 
 
-def main() -> None:
-    app = web.Application()
-    app.cleanup_ctx.append(connections)
-    app.router.add_get("/api/v1/dossiers/{code}", dossier)
-    web.run_app(
-        app,
-        host="127.0.0.1",
-        port=int(os.environ["PEER_PORT"]),
-        backlog=1024,
-        access_log=None,
-        print=None,
-        loop=uvloop.new_event_loop(),
-    )
-
-
 if __name__ == "__main__":
-    main()
+    serve(dossier, connections)

@@ -31,17 +31,17 @@ GROWTH, GROWN_BYTES = 1.25, 24 * 2**20
 
 
 async def _live_through_a_day(day: Day) -> list[Row]:
-    usual, usual_changes = day.crowd.rate, day.crowd.changes_rate
+    usual, usual_changes = day.crowd.pace.rate, day.crowd.desk_pace.rate
     began = asyncio.get_running_loop().time()
     looks: list[dict[str, Usage]] = []
     try:
         for hour, share in enumerate(HOURS):
             day.say(f"{hour} o'clock, {PEAK * share:.0f} lookups a second")
-            day.crowd.rate, day.crowd.changes_rate = max(1.0, PEAK * share), max(0.5, CHANGES * share)
+            day.crowd.pace.rate, day.crowd.desk_pace.rate = max(1.0, PEAK * share), max(0.5, CHANGES * share)
             await asyncio.sleep(HOUR_SECONDS)
             looks.append(await usage(day))
     finally:
-        day.crowd.rate, day.crowd.changes_rate = usual, usual_changes
+        day.crowd.pace.rate, day.crowd.desk_pace.rate = usual, usual_changes
     seen = await day.judged(began)
     night, evening = looks[BEFORE], looks[AFTER]
     return [

@@ -46,7 +46,7 @@ async def _kill_a_lookup(day: Day) -> list[Row]:
     back = time.monotonic()
     seen = await day.judged(began)
     again = seen.retried + await day.stage.front.retries() - by_front
-    due = connections + day.crowd.rate * NOTICE_SECONDS / len(lookups.replicas)
+    due = connections + day.crowd.pace.rate * NOTICE_SECONDS / len(lookups.replicas)
     day.figure("lookup-killed", "replaced_s", back - began)
     return [
         nobody_failed(seen),
@@ -237,7 +237,15 @@ async def _hand_over(day: Day, *, sent: bool) -> Handover:
         leader.thaw()
     day.say("the old leader has to stand by")
     await day.until(lambda: _stands_by(day, leader), TAKEOVER_SECONDS, "the old leader stands by")
-    return Handover(took, made, reached, await stream(group, await group.primary(), end))
+    handover = Handover(took, made, reached, await stream(group, await group.primary(), end))
+
+    async def all_delivered() -> bool:
+        handover.delivered = await stream(group, await group.primary(), end)
+        return not handover.missing
+
+    with contextlib.suppress(NotInTime):  # a lookup may show what it has read from Postgres and not heard of yet
+        await day.until(all_delivered, VISIBLE_SECONDS, "what waited is delivered")
+    return handover
 
 
 async def _reached(day: Day, primary: Member, end: str) -> bool:

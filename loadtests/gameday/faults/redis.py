@@ -265,9 +265,9 @@ async def _watched_load(day: Day) -> AsyncIterator[Load]:
 
 
 async def _empty(day: Day) -> list[Row]:
-    group, usual = day.stage.redis, day.crowd.rate
+    group, usual = day.stage.redis, day.crowd.pace.rate
     primary = await group.primary()
-    day.crowd.rate = max(usual, PEAK)
+    day.crowd.pace.rate = max(usual, PEAK)
     try:
         day.say("the peak begins")
         await asyncio.sleep(PEAK_SECONDS)
@@ -280,7 +280,7 @@ async def _empty(day: Day) -> list[Row]:
         seen = await day.judged(began)
         asked = await asked_of_postgres(day) - asked_before
     finally:
-        day.crowd.rate = usual
+        day.crowd.pace.rate = usual
     bound = queries(day.stage.lookups) * len(day.stage.lookups.replicas)
     return [
         nobody_failed(seen),

@@ -174,13 +174,13 @@ async def _some_dossiers(day: Day) -> list[str]:
         codes = day.books.codes()[:-8]
         return codes if len(codes) >= COLD else []
 
-    usual = day.crowd.changes_rate
+    usual = day.crowd.desk_pace.rate
     day.say(f"{COLD} dossiers have to be there")
-    day.crowd.changes_rate = max(usual, 20.0)
+    day.crowd.desk_pace.rate = max(usual, 20.0)
     try:
         codes = await day.until(enough, 2 * LONGEST_SECONDS, f"{COLD} dossiers")
     finally:
-        day.crowd.changes_rate = usual
+        day.crowd.desk_pace.rate = usual
     return codes[-3 * COLD :]
 
 
