@@ -24,6 +24,7 @@ from redis.asyncio import Redis
 
 from loadtests import addresses, answers, curves, phones
 from loadtests.answers import Answer, Asked, Limited, Shown, Status, Unavailable, Wrong
+from loadtests.bench.servers import UNCOUNTED
 from loadtests.codes import MISTYPED, Dossier, Seen, Shelf, address, new_number, spelled, unknown
 from loadtests.cold import make_cold
 from loadtests.phones import Line
@@ -55,6 +56,7 @@ from ops.process_settings import PRIVATE_NETWORKS
 from tests.house import House as RunningHouse
 from tests.house import until
 from tests.lookup import views
+from tests.test_layers import imported, sources
 
 ROOT = Path(__file__).parent.parent
 CODE = "G99.01.02-261008-0975"
@@ -838,3 +840,45 @@ async def test_without_a_house_one_sentence_says_what_to_run(tmp_path: Path) -> 
 
 def test_locust_is_not_imported_into_the_tests() -> None:
     assert not {"locust", "gevent"} & sys.modules.keys()
+
+
+# -- what the load may know of the inside -----------------------------------------------------------------------------
+
+INSIDE = {"asyncpg", "redis", "psutil", "ops"}
+NAMES_A_MODULE = re.compile(r"^\s*(?:from|import) ((?:lookup|intake)\.[\w.]+)", re.MULTILINE)
+
+
+def of_locust() -> set[Path]:
+    """The files that Locust loads: locustfile.py and what that imports of loadtests, and so on."""
+    found, waiting = set(), [ROOT / "loadtests" / "locustfile.py"]
+    while waiting:
+        path = waiting.pop()
+        if path not in found and path.is_file():
+            found.add(path)
+            waiting += [ROOT / f"{name.replace('.', '/')}.py" for _, name in imported(path)]
+    return {path for path in found if "loadtests" in path.parts}
+
+
+def test_locust_users_know_urls_and_nothing_of_the_inside_but_for_a_cold_start() -> None:
+    files = of_locust()
+    assert len(files) > 10
+    inside = {path.name for path in files for _, name in imported(path) if name.partition(".")[0] in INSIDE}
+    assert inside == {"cold.py"}
+
+
+def test_one_string_of_the_load_names_a_module_of_the_service_and_that_is_there() -> None:
+    named = {
+        (str(path.relative_to(ROOT)), name)
+        for path in sources("loadtests")
+        for name in NAMES_A_MODULE.findall(path.read_text("utf-8"))
+    }
+    assert named == {("loadtests/bench/servers.py", "lookup.web.tally")}
+
+
+async def test_lookup_without_counting_is_the_command_with_its_counting_cut_out() -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", UNCOUNTED, "--help"), cwd=ROOT, stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await process.communicate()
+    assert process.returncode == 0
+    assert b"Usage:" in said
