@@ -78,7 +78,7 @@ class Shelf:
         return self._dossiers[-1 - int(len(self._dossiers) * random.random() ** (1 / (1 - ZIPF)))]
 
 
-class Seen:
+class ShownVersions:
     """The versions one visitor has been shown, so that going back in time is noticed. Bounded."""
 
     def __init__(self, *, room: int = 1000) -> None:

@@ -26,9 +26,20 @@ from loadtests.enumeration import Enumerator, Neighbour
 from loadtests.profiles import PROFILES, Profile
 from loadtests.results_day import Announcer, Expectant
 from loadtests.storm import LinkFollower
-from loadtests.target import House, NoHouse
+from loadtests.target import NoTarget, Target
 from loadtests.verdict import BUDGET_FILE, DEFAULT_BUDGET, Budget, Counts, Row, judge, passed, table
-from loadtests.visitors import CHANGE, FROM_A_CACHE, WATCHING, WHO, Citizen, Office, Portal, Run, SlowPhone, Visitor
+from loadtests.visitors import (
+    CHANGE,
+    FROM_A_CACHE,
+    WATCHING,
+    WHO,
+    Citizen,
+    LocustRun,
+    Office,
+    Portal,
+    SlowPhone,
+    Visitor,
+)
 
 __all__ = [
     "Announcer",
@@ -112,14 +123,14 @@ def set_defaults(parser: LocustArgumentParser) -> None:
 
 @on(events.init)
 def find_house(environment: Environment, **_: Any) -> None:
-    """Nothing begins without a house that answers."""
+    """Nothing begins without a service that answers."""
     try:
-        house = House.from_environ(os.environ)
-        statuses = house.statuses()
-    except NoHouse as problem:
+        target = Target.from_environ(os.environ)
+        statuses = target.statuses()
+    except NoTarget as problem:
         _give_up(problem)
-    environment.host = house.lookup
-    Visitor.shared = Run(house, statuses, Shelf(house.samples), visible_within=budget.freshness_ms / 1000)
+    environment.host = target.lookup
+    Visitor.shared = LocustRun(target, statuses, Shelf(target.samples), visible_within=budget.freshness_ms / 1000)
     _runner(environment).register_message(HAND_OUT, take_dossiers)
     _runner(environment).register_message(NINE, strike_nine)
     if not isinstance(_runner(environment), MasterRunner):
@@ -132,16 +143,16 @@ def find_house(environment: Environment, **_: Any) -> None:
 
 @on(events.test_start)
 def prepare(environment: Environment, **_: Any) -> None:
-    """Dossiers are handed in for visitors to ask for, which is not counted, and the house made cold if that is due."""
+    """Hand in dossiers for visitors to ask for, which is not counted, and make the service cold if that is due."""
     counts.take()
     if isinstance(_runner(environment), WorkerRunner):
         return
-    profile, house = _profile(environment), Visitor.shared.house
+    profile, target = _profile(environment), Visitor.shared.target
     try:
-        dossiers = _handed_in(house, int(os.environ.get(DOSSIERS) or profile.dossiers))
+        dossiers = _handed_in(target, int(os.environ.get(DOSSIERS) or profile.dossiers))
         if profile.cold:
-            make_cold(house, os.environ)
-    except (NoHouse, ValueError) as problem:
+            make_cold(target, os.environ)
+    except (NoTarget, ValueError) as problem:
         _give_up(problem)
     walked = Enumerator in profile.visitors
     _runner(environment).send_message(HAND_OUT, {"dossiers": [asdict(each) for each in dossiers], "walked": walked})
@@ -153,7 +164,7 @@ def take_dossiers(environment: Environment, msg: Any) -> None:
     shared = Visitor.shared
     shared.walked = msg.data["walked"]
     shared.nine.clear()
-    shared.shelf = Shelf([*shared.house.samples, *handed_in])
+    shared.shelf = Shelf([*shared.target.samples, *handed_in])
     Announcer.waiting = list(handed_in)
     if offered := list(shared.shelf):
         Expectant.expect(handed_in or offered)
@@ -233,7 +244,7 @@ def _profile(environment: Environment) -> Profile:
     """The one asked for; in the web interface, that may be another one for each test."""
     name = _options(environment).profile or DEFAULTS["profile"]
     if name not in PROFILES:
-        _give_up(NoHouse(f"There is no profile {name}; there are {', '.join(PROFILES)}."))
+        _give_up(NoTarget(f"There is no profile {name}; there are {', '.join(PROFILES)}."))
     return PROFILES[name]
 
 
@@ -257,23 +268,23 @@ def _invite(environment: Environment) -> None:
     environment.user_classes = list(visitors)
 
 
-def _handed_in(house: House, count: int) -> list[Dossier]:
+def _handed_in(target: Target, count: int) -> list[Dossier]:
     """So many new dossiers, handed in over several connections."""
     shares = [len(range(first, count, AT_ONCE)) for first in range(AT_ONCE)]
-    tasks = [gevent.spawn(_share, house, share) for share in shares]
+    tasks = [gevent.spawn(_share, target, share) for share in shares]
     found: list[Dossier] = []
     for dossiers in (task.get() for task in tasks):
-        if isinstance(dossiers, NoHouse):
+        if isinstance(dossiers, NoTarget):
             raise dossiers
         found += dossiers
     return found
 
 
-def _share(house: House, count: int) -> list[Dossier] | NoHouse:
+def _share(target: Target, count: int) -> list[Dossier] | NoTarget:
     """What came of it, a failure included: gevent prints one that is raised."""
     try:
-        return list(house.hand_in(count))
-    except NoHouse as problem:
+        return list(target.hand_in(count))
+    except NoTarget as problem:
         return problem
 
 

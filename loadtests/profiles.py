@@ -1,4 +1,4 @@
-"""The kinds of day a house can have: who comes, how many of them when, for how long, and what is judged besides."""
+"""The kinds of day a service can have: who comes, how many of them when, for how long, and what is judged besides."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ class Profile:
     nine_at: float | None = None
     """The part of the run after which it is nine o'clock; None where that means nothing."""
     cold: bool = False
-    """Whether the house is made cold before it begins."""
+    """Whether the service is made cold before it begins."""
     uncounted: frozenset[str] = field(default=frozenset())
     """Those whose answers are no service of ours to anybody: the SLIs are the others'."""
     judge: Judge = _nothing_more

@@ -1,4 +1,4 @@
-"""Where the load goes: what a running house says of itself in `up.json`, and the first dossiers handed in there.
+"""Where the load goes: what a running service says of itself in `up.json`, and the first dossiers handed in there.
 
 Only this machine is ever spoken to, unless HOSO24_LOAD_HOSTS names another host.
 """
@@ -27,12 +27,12 @@ SERVICES = tuple(f"S.{number:03d}" for number in range(1, 15))
 """From the sample catalogue, which `make up` installs; all of it is fictitious."""
 
 
-class NoHouse(Exception):
+class NoTarget(Exception):
     """There is nothing to put load on, in one sentence for whoever asked."""
 
 
 @dataclass(frozen=True)
-class House:
+class Target:
     """A running service: two base URLs, a token for the intake, and dossiers it already has, the newest last.
 
     `lookup_admin` and `redis` are known of `make up` only, and asked for a cold start only.
@@ -46,34 +46,34 @@ class House:
     redis: str | None = None
 
     @classmethod
-    def from_environ(cls, environ: Mapping[str, str]) -> "House":
-        """The house that up.json describes. Raises NoHouse."""
+    def from_environ(cls, environ: Mapping[str, str]) -> "Target":
+        """The service that up.json describes. Raises NoTarget."""
         path = Path(environ.get(UP_FILE) or ".hoso24/up.json")
         try:
             up = json.loads(path.read_text("utf-8"))
             samples = tuple(Dossier(each["code"], each["key"], each["status"]) for each in up["samples"])
             urls = (up["lookup"].rstrip("/"), up["intake"].rstrip("/"))
-            house = cls(*urls, up["token"], samples, up.get("lookup_admin"), up.get("redis"))
+            target = cls(*urls, up["token"], samples, up.get("lookup_admin"), up.get("redis"))
         except FileNotFoundError:
-            raise NoHouse(f"There is no {path}: run `make up` in another terminal first.") from None
+            raise NoTarget(f"There is no {path}: run `make up` in another terminal first.") from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise NoHouse(f"{path} cannot be read: {type(error).__name__}: {error}.") from None
-        for url in (house.lookup, house.intake):
+            raise NoTarget(f"{path} cannot be read: {type(error).__name__}: {error}.") from None
+        for url in (target.lookup, target.intake):
             refuse_strangers(url, environ.get(MORE_HOSTS, ""))
         if keys := environ.get(KEYS_FILE):
-            return replace(house, samples=(*_imported(Path(keys)), *house.samples))
-        return house
+            return replace(target, samples=(*_imported(Path(keys)), *target.samples))
+        return target
 
     def statuses(self) -> dict[str, Status]:
-        """The statuses the lookup publishes. Raises NoHouse when it does not."""
+        """The statuses the lookup publishes. Raises NoTarget when it does not."""
         try:
             with Connection(self.lookup) as lookup:
                 return answers.statuses(lookup.send("GET", "/api/v1/statuses"))
         except (OSError, http.client.HTTPException, Failure, LookupError, TypeError, ValueError) as error:
-            raise NoHouse(f"{self.lookup} does not answer ({error!r}): is `make up` still running?") from None
+            raise NoTarget(f"{self.lookup} does not answer ({error!r}): is `make up` still running?") from None
 
     def hand_in(self, count: int) -> Iterator[Dossier]:
-        """Hand in that many new dossiers, one after the other. Raises NoHouse when one is not taken."""
+        """Hand in that many new dossiers, one after the other. Raises NoTarget when one is not taken."""
         try:
             with Connection(self.intake) as intake:
                 for _ in range(count):
@@ -82,7 +82,7 @@ class House:
                     yield Dossier(receipt["code"], receipt["lookup_key"], receipt["status"], receipt["version"])
         except (OSError, http.client.HTTPException, Failure, LookupError, TypeError, ValueError) as error:
             detail = getattr(error, "detail", "")
-            raise NoHouse(f"{self.intake} does not take dossiers in ({error!r}) {detail}".rstrip()) from None
+            raise NoTarget(f"{self.intake} does not take dossiers in ({error!r}) {detail}".rstrip()) from None
 
     @property
     def authorization(self) -> dict[str, str]:
@@ -106,17 +106,17 @@ def _imported(path: Path) -> Iterator[Dossier]:
         lines = path.read_text("utf-8").splitlines()
         yield from (Dossier(each["code"], each["lookup_key"], "") for each in map(json.loads, lines))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise NoHouse(f"{path} cannot be read: {type(error).__name__}: {error}.") from None
+        raise NoTarget(f"{path} cannot be read: {type(error).__name__}: {error}.") from None
 
 
 def refuse_strangers(url: str, more_hosts: str, *, schemes: tuple[str, ...] = ("http", "https")) -> None:
-    """Raise NoHouse unless that address is this machine's, or its host is named among `more_hosts`."""
+    """Raise NoTarget unless that address is this machine's, or its host is named among `more_hosts`."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     if parts.scheme not in schemes or not host:
-        raise NoHouse(f"{host or url} is not the address of a service.")
+        raise NoTarget(f"{host or url} is not the address of a service.")
     if not _is_loopback(host) and host not in more_hosts.replace(",", " ").split():
-        raise NoHouse(f"{host} is not this machine: to put load on it all the same, set {MORE_HOSTS}={host}.")
+        raise NoTarget(f"{host} is not this machine: to put load on it all the same, set {MORE_HOSTS}={host}.")
 
 
 def _is_loopback(host: str) -> bool:

@@ -185,7 +185,7 @@ class Warmth:
     """How many of the public's lookups of each second found a copy in a cache: in process memory or in Redis."""
 
     OF = 0.9
-    """The share of lookups that has to find one, in a house that is warm."""
+    """The share of lookups that has to find one, of a service that is warm."""
     OVER = 5
     """Seconds over which that share is taken."""
 

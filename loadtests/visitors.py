@@ -17,10 +17,10 @@ import gevent.event
 from locust import FastHttpUser, between, task
 from locust.contrib.fasthttp import FAILURE_EXCEPTIONS
 
-from loadtests import addresses, answers, phones
+from loadtests import addresses, answers, slow_line
 from loadtests.answers import Answer, Asked, Failure, Late, Shown, Status, Unavailable, Wrong
-from loadtests.codes import MISTYPED, Dossier, Seen, Shelf, address, new_number, spelled, unknown
-from loadtests.target import House, submission
+from loadtests.codes import MISTYPED, Dossier, Shelf, ShownVersions, address, new_number, spelled, unknown
+from loadtests.target import Target, submission
 from loadtests.verdict import INTAKE, OFFICES
 
 log = logging.getLogger(__name__)
@@ -52,10 +52,10 @@ EXPLAINED = 10
 
 
 @dataclass
-class Run:
+class LocustRun:
     """What all visitors of a run share. Bounded, however long the run."""
 
-    house: House
+    target: Target
     statuses: Mapping[str, Status]
     shelf: Shelf
     visible_within: float
@@ -75,12 +75,12 @@ class Visitor(FastHttpUser):
     host = "http://127.0.0.1"  # Locust wants one; every request names its own
     network_timeout = 10.0  # the service's own deadlines end before
     connection_timeout = 5.0
-    shared: ClassVar[Run]  # set when a test starts
+    shared: ClassVar[LocustRun]  # set when a test starts
     who = "citizens"
 
     def on_start(self) -> None:
         """Begin with nothing seen, and not all at the same moment."""
-        self.seen = Seen()
+        self.seen = ShownVersions()
         self.address = self.find_address()
         gevent.sleep(random.uniform(0, 1))
 
@@ -98,7 +98,7 @@ class Visitor(FastHttpUser):
         A `url` that begins with a slash is the lookup's.
         """
         headers = {addresses.HEADER: self.address} | request.pop("headers", {})
-        url = f"{self.shared.house.lookup}{url}" if url.startswith("/") else url
+        url = f"{self.shared.target.lookup}{url}" if url.startswith("/") else url
         with self.client.request(
             method, url, name=name, headers=headers, catch_response=True, allow_redirects=False, **request
         ) as response:
@@ -255,19 +255,19 @@ class SlowPhone(Visitor):
     @task(2)
     def read_slowly(self) -> None:
         """A page, two kilobytes at a time."""
-        self._open(phones.SLOW_READER, "read slowly")
+        self._open(slow_line.SLOW_READER, "read slowly")
 
     @task(1)
     def send_slowly(self) -> None:
         """A page, asked for in small pieces."""
-        self._open(phones.SLOW_SENDER, "asked for slowly")
+        self._open(slow_line.SLOW_SENDER, "asked for slowly")
 
-    def _open(self, line: phones.Line, how: str) -> None:
+    def _open(self, line: slow_line.Line, how: str) -> None:
         dossier, language, began = self.shared.shelf.pick(), pick_language(), time.perf_counter()
-        url = f"{self.shared.house.lookup}{PAGES[language]}/{dossier.path}"
+        url = f"{self.shared.target.lookup}{PAGES[language]}/{dossier.path}"
         failure: Failure | None = None
         try:
-            reply = phones.get(url, {addresses.HEADER: self.address}, line)
+            reply = slow_line.get(url, {addresses.HEADER: self.address}, line)
             seconds = reply.seconds
             _checked(lambda: answers.page(reply.answer, dossier.code, language))
         except Failure as problem:
@@ -372,7 +372,7 @@ class Office(Visitor):
         if len(self.desk) >= ON_A_DESK:
             self.desk.pop(0)
         content, key = submission(), _idempotency_key()
-        url = f"{self.shared.house.intake}/api/v1/dossiers"
+        url = f"{self.shared.target.intake}/api/v1/dossiers"
         receipt = self._send("POST", url, content, key, answers.receipt, name="/api/v1/dossiers")
         if receipt is None:
             return
@@ -513,12 +513,12 @@ class Office(Visitor):
         return shown is not None
 
     def _url(self, dossier: Dossier, what: str) -> str:
-        return f"{self.shared.house.intake}/api/v1/dossiers/{dossier.path}/{what}"
+        return f"{self.shared.target.intake}/api/v1/dossiers/{dossier.path}/{what}"
 
     def _send(
         self, method: str, url: str, content: Mapping[str, Any], key: str, check: Callable[[Answer], T], *, name: str
     ) -> T | None:
-        headers = self.shared.house.authorization | {"Idempotency-Key": f'"{key}"'}
+        headers = self.shared.target.authorization | {"Idempotency-Key": f'"{key}"'}
         context = {WHO: INTAKE}
         return self.ask(method, url, check, name=f"intake {name}", json=content, headers=headers, context=context)
 

@@ -15,13 +15,13 @@ import asyncpg
 import psutil
 import pytest
 
-from loadtests.bench import conditions, dossiers, flood, load, prober, resident, results, side_by_side
+from loadtests.bench import computed_dossiers, conditions, flood, load, prober, resident, results, side_by_side
 from loadtests.bench.arrivals import Arrivals, Flood, Report, Requests, percentile
 from loadtests.bench.cases import CASES, memory, overload, visible
 from loadtests.bench.load import Figures
 from loadtests.bench.peers.answer import STATUSES, answer
-from loadtests.bench.probe import Probe, Seen, Sightings
-from loadtests.bench.rig import Judged, Outcome, Run, Series, ratio
+from loadtests.bench.probe import ChangesSeen, Probe, Sightings
+from loadtests.bench.rig import CaseOutcome, Judged, Run, Series, ratio
 from loadtests.bench.side_by_side import read_options
 from loadtests.bench.usage import Usage
 from loadtests.system.processes import CannotMeasure
@@ -45,38 +45,38 @@ def test_peers_know_the_same_statuses() -> None:
     assert {status.value: (status.slug, status.final, status.completion) for status in Status} == STATUSES
 
 
-@pytest.mark.parametrize("n", [0, 9_999, 10_000, 250_000, 999_999, dossiers.MOST - 1])
+@pytest.mark.parametrize("n", [0, 9_999, 10_000, 250_000, 999_999, computed_dossiers.MOST - 1])
 def test_computed_codes_are_canonical(n: int) -> None:
-    code = codes.parse(dossiers.code(n))
-    assert (code.text, code.scheme) == (dossiers.code(n), codes.Scheme.B)
+    code = codes.parse(computed_dossiers.code(n))
+    assert (code.text, code.scheme) == (computed_dossiers.code(n), codes.Scheme.B)
 
 
 async def test_rows_written_have_the_computed_codes(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dossiers, "SPARE", 20)
+    monkeypatch.setattr(computed_dossiers, "SPARE", 20)
     owner: Any = await asyncpg.connect(database.owner_url)
     try:
-        await dossiers.write(owner, 12_000)
+        await computed_dossiers.write(owner, 12_000)
         written = {row["code"] for row in await owner.fetch("SELECT code FROM dossier")}
         one = await owner.fetchrow(
-            "SELECT code, version, status, due_at FROM dossier WHERE code = $1", dossiers.code(5)
+            "SELECT code, version, status, due_at FROM dossier WHERE code = $1", computed_dossiers.code(5)
         )
     finally:
         await owner.close()
-    assert written == {dossiers.code(n) for n in range(12_020)}
+    assert written == {computed_dossiers.code(n) for n in range(12_020)}
     assert b'"status":"supplement_required","status_number":5,' in answer(one)
 
 
 async def test_moved_dossier_is_as_the_intake_would_have_moved_it(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dossiers, "SPARE", 1)
+    monkeypatch.setattr(computed_dossiers, "SPARE", 1)
     owner: Any = await asyncpg.connect(database.owner_url)
     writer: Any = await asyncpg.connect(database.writer_url)
     try:
-        await dossiers.write(owner, 4)
-        assert [await dossiers.move(writer, 4, name) for name in ("one", "two")] == [4, 5]
+        await computed_dossiers.write(owner, 4)
+        assert [await computed_dossiers.move(writer, 4, name) for name in ("one", "two")] == [4, 5]
         dossier = await owner.fetchrow(
-            "SELECT version, status, timeline FROM dossier WHERE code = $1", dossiers.code(4)
+            "SELECT version, status, timeline FROM dossier WHERE code = $1", computed_dossiers.code(4)
         )
         events = await owner.fetch("SELECT code, version, kind, status, department, bulk FROM event ORDER BY version")
     finally:
@@ -88,8 +88,8 @@ async def test_moved_dossier_is_as_the_intake_would_have_moved_it(
     # By Vietnam's clock, as all steps are.
     assert abs((datetime.fromisoformat(last["at"]) - datetime.now(UTC)).total_seconds()) < 60
     assert [tuple(event) for event in events] == [
-        (dossiers.code(4), 4, "moved", 4, "one", False),
-        (dossiers.code(4), 5, "moved", 4, "two", False),
+        (computed_dossiers.code(4), 4, "moved", 4, "one", False),
+        (computed_dossiers.code(4), 5, "moved", 4, "two", False),
     ]
 
 
@@ -104,7 +104,7 @@ def test_ratio_below_its_goal_is_short() -> None:
 
 
 def test_errors_of_a_run_are_counted_and_written(tmp_path: Path) -> None:
-    outcome = Outcome([Series("hot", "ours", 64, [run(100), run(100, refused=3)])], [])
+    outcome = CaseOutcome([Series("hot", "ours", 64, [run(100), run(100, refused=3)])], [])
     assert outcome.errors == 3
     results.write(tmp_path / "results.md", [outcome], {"date": "today"})
     assert "| 3 not 2xx |" in (tmp_path / "results.md").read_text("utf-8")
@@ -204,9 +204,9 @@ def test_percentile_is_a_value_that_was_there(share: float, value: float) -> Non
 def test_requests_are_for_distinct_canonical_codes_until_all_were_asked() -> None:
     requests = Requests(first=9_990, count=40, seed=3)
     asked = [requests.nth(n).split()[1].rpartition(b"/")[2].decode() for n in range(80)]
-    assert sorted(asked[:40]) == sorted(asked[40:]) == sorted(dossiers.code(n) for n in range(9_990, 10_030))
+    assert sorted(asked[:40]) == sorted(asked[40:]) == sorted(computed_dossiers.code(n) for n in range(9_990, 10_030))
     head, _, client = requests.about(5).partition(b" HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Forwarded-For: ")
-    assert head == b"GET /api/v1/dossiers/" + dossiers.code(5).encode()
+    assert head == b"GET /api/v1/dossiers/" + computed_dossiers.code(5).encode()
     assert 64 <= int(client.split(b".")[1]) <= 127
     assert client.endswith(b"\r\n\r\n")
 
@@ -247,7 +247,7 @@ def test_overload_is_judged(good: int, last: int, alive: bool, reached: list[boo
     assert "20,000 turned away by the queue" in judged[6].figure
 
 
-def sightings(*took: float, missed: int = 0) -> Seen:
+def sightings(*took: float, missed: int = 0) -> ChangesSeen:
     notes = Sightings(2)
     for n, seconds in enumerate(took):
         notes.changed(n / 200)
@@ -268,9 +268,9 @@ def sightings(*took: float, missed: int = 0) -> Seen:
         (sightings(), [False, False, False, False]),
     ],
 )
-def test_visible_is_judged(seen: Seen, reached: list[bool]) -> None:
+def test_visible_is_judged(seen: ChangesSeen, reached: list[bool]) -> None:
     report = Report(1000, 1000, 1000, {}, 0, 0, 0, 1.0, 1.0, 2.0)
-    assert verdicts(visible.judge(Seen.of(dataclasses.asdict(seen)), report)) == [*reached, None]
+    assert verdicts(visible.judge(ChangesSeen.of(dataclasses.asdict(seen)), report)) == [*reached, None]
 
 
 def test_changes_a_second_are_over_the_time_until_the_last_was_made() -> None:
@@ -295,7 +295,7 @@ def test_gauges_are_read_from_the_metrics() -> None:
 
 
 def test_case_without_a_series_is_written(tmp_path: Path) -> None:
-    outcome = Outcome([], [Judged("memory", "what", "1")], broken=2, usages=[Usage(1, 1, 0.5)])
+    outcome = CaseOutcome([], [Judged("memory", "what", "1")], broken=2, usages=[Usage(1, 1, 0.5)])
     results.write(tmp_path / "results.md", [outcome], {})
     written = (tmp_path / "results.md").read_text("utf-8")
     assert "| memory | what | 1 | – | – |" in written
@@ -389,17 +389,17 @@ def test_what_was_measured_is_written_though_a_later_case_cannot_be(
     def furnished(*_: Any) -> Any:
         yield None
 
-    def fails(_: Any) -> Outcome:
+    def fails(_: Any) -> CaseOutcome:
         raise CannotMeasure("Nothing to be had.")
 
-    written = Outcome([], [Judged("hot", "ours ÷ a peer", "2.50")])
+    written = CaseOutcome([], [Judged("hot", "ours ÷ a peer", "2.50")])
     cases = {
         "hot": dataclasses.replace(CASES["hot"], measure=lambda _: written),
         "memory": dataclasses.replace(CASES["memory"], measure=fails),
     }
     monkeypatch.setattr(side_by_side, "CASES", cases)
     monkeypatch.setattr(side_by_side, "furnished", furnished)
-    monkeypatch.setattr(side_by_side, "conditions", lambda house, outcomes, options: {"runs": options})
+    monkeypatch.setattr(side_by_side, "conditions", lambda system, outcomes, options: {"runs": options})
     options = read_options(["--cases", "hot,memory", "--results", str(tmp_path / "results.md")])
     with pytest.raises(CannotMeasure):
         side_by_side.measure(options)
@@ -448,7 +448,7 @@ async def test_prober_watches_each_change_until_both_lookups_have_it(monkeypatch
     looks: dict[bytes, int] = {}
 
     async def move(writer: Any, number: int, department: str) -> int:
-        version = versions[dossiers.code(number).encode()] = 4
+        version = versions[computed_dossiers.code(number).encode()] = 4
         return version
 
     def asked(request: bytes) -> bytes:
@@ -457,7 +457,7 @@ async def test_prober_watches_each_change_until_both_lookups_have_it(monkeypatch
     def slow(request: bytes) -> bytes:
         code = asked(request)
         looks[code] = looks.get(code, 0) + 1
-        late = code == dossiers.code(8).encode() or looks[code] < 4  # asked once before the change
+        late = code == computed_dossiers.code(8).encode() or looks[code] < 4  # asked once before the change
         return http(200, b'{"version":%d}' % (3 if late else versions.get(code, 3)))
 
     def quick(request: bytes) -> bytes:

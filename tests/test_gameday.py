@@ -20,10 +20,10 @@ from loadtests.gameday.faults import FAULTS
 from loadtests.gameday.faults.clock import Ages
 from loadtests.gameday.faults.processes import Rolled
 from loadtests.gameday.faults.redis import Delivered, out_of_order
-from loadtests.gameday.faults.spike import Asked, _became
+from loadtests.gameday.faults.spike import AskedRounds, _became
 from loadtests.gameday.promises import nobody_failed, nothing_wrong, quick
 from loadtests.gameday.record import Record, Seen
-from loadtests.gameday.usage import Usage, grown
+from loadtests.gameday.usage import HeldResources, grown
 from loadtests.system.processes import CannotMeasure
 from loadtests.verdict import Row
 
@@ -272,8 +272,8 @@ def test_each_promise_of_a_rolling_restart_is_broken_alone(spoilt: dict[str, Any
 )
 def test_what_may_wait_has_to_be_refused_first(refused: tuple[str, ...], in_order: bool) -> None:
     of_one = {kind: "refused" if kind in refused else "answered" for kind in ("batch", "unknown", "cold", "memory")}
-    assert Asked([of_one] * 5).in_order() is in_order
-    assert not Asked([of_one] * 4).in_order(), "too few to tell"
+    assert AskedRounds([of_one] * 5).in_order() is in_order
+    assert not AskedRounds([of_one] * 4).in_order(), "too few to tell"
 
 
 def test_batch_that_was_let_in_counts_as_refused_when_one_of_its_dossiers_was() -> None:
@@ -289,13 +289,13 @@ def test_one_round_may_be_out_of_order_and_no_two() -> None:
         return {kind: "refused" if kind in refused else "answered" for kind in ("batch", "unknown", "cold", "memory")}
 
     usual, upside_down = of("batch", "unknown"), of("unknown")
-    assert Asked([usual] * 9 + [upside_down, of("batch")]).in_order()
-    assert not Asked([usual] * 9 + [upside_down] * 2 + [of("batch")] * 2).in_order()
-    assert not Asked([usual] * 9 + [upside_down]).in_order(), "more unknown ones than batches in all"
+    assert AskedRounds([usual] * 9 + [upside_down, of("batch")]).in_order()
+    assert not AskedRounds([usual] * 9 + [upside_down] * 2 + [of("batch")] * 2).in_order()
+    assert not AskedRounds([usual] * 9 + [upside_down]).in_order(), "more unknown ones than batches in all"
 
 
 def test_what_is_neither_answered_nor_refused_is_told() -> None:
-    assert Asked([{"batch": "refused", "unknown": "answered 404", "cold": "answered"}]).otherwise == [
+    assert AskedRounds([{"batch": "refused", "unknown": "answered 404", "cold": "answered"}]).otherwise == [
         "unknown: answered 404"
     ]
 
@@ -306,8 +306,10 @@ def test_ages_are_compared_pair_by_pair() -> None:
 
 
 def test_what_a_process_holds_on_to_is_noticed() -> None:
-    before = {"lookup 1": Usage(20, 3, 10, 0)}
-    assert grown(before, {"lookup 1": Usage(30, 3, 12, 0)}, allowance=10) == []
-    assert grown(before, {"lookup 1": Usage(31, 3, 10, 0)}, allowance=10) == ["lookup 1: 31 descriptors, 20 before"]
-    assert grown(before, {"lookup 1": Usage(0, 0, 0, 0)}, allowance=10) == ["lookup 1 does not answer"]
-    assert grown(before, {"lookup 2": Usage(20, 3, 10, 0)}, allowance=10) == ["lookup 1 is not there any more"]
+    before = {"lookup 1": HeldResources(20, 3, 10, 0)}
+    assert grown(before, {"lookup 1": HeldResources(30, 3, 12, 0)}, allowance=10) == []
+    assert grown(before, {"lookup 1": HeldResources(31, 3, 10, 0)}, allowance=10) == [
+        "lookup 1: 31 descriptors, 20 before"
+    ]
+    assert grown(before, {"lookup 1": HeldResources(0, 0, 0, 0)}, allowance=10) == ["lookup 1 does not answer"]
+    assert grown(before, {"lookup 2": HeldResources(20, 3, 10, 0)}, allowance=10) == ["lookup 1 is not there any more"]

@@ -18,7 +18,7 @@ import pytest_asyncio
 from loadtests.answers import Answer
 from loadtests.system.front import HAProxy
 from loadtests.system.http_client import Client, get, request
-from loadtests.system.stage import Stage, staged
+from loadtests.system.stage import StagedSystem, staged
 from ops.local import reaper
 from tests import programs
 from tests.house import submission, until
@@ -37,13 +37,13 @@ def folder() -> Iterator[Path]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stage(folder: Path) -> AsyncIterator[Stage]:
+async def stage(folder: Path) -> AsyncIterator[StagedSystem]:
     programs.program("haproxy")
     async with staged(folder, print, lookups=2, intakes=1, relays=1, settings={"HOSO24_DRAIN_SECONDS": "1"}) as stage:
         yield stage
 
 
-async def hand_in(stage: Stage) -> dict[str, Any]:
+async def hand_in(stage: StagedSystem) -> dict[str, Any]:
     """A new dossier by way of the front: what the intake answered, however often it took under one key."""
     headers = {"Authorization": f"Bearer {stage.token}", "Idempotency-Key": os.urandom(8).hex()}
     body = json.dumps(submission()).encode()
@@ -61,7 +61,7 @@ async def hand_in(stage: Stage) -> dict[str, Any]:
     return receipt
 
 
-async def look_up(stage: Stage, code: str) -> Answer:
+async def look_up(stage: StagedSystem, code: str) -> Answer:
     client = Client(stage.front.lookup)
     try:
         return await client.ask(request("GET", f"/api/v1/dossiers/{code}", {}))
@@ -69,7 +69,7 @@ async def look_up(stage: Stage, code: str) -> Answer:
         client.hang_up()
 
 
-async def shown_by(stage: Stage, code: str) -> set[str]:
+async def shown_by(stage: StagedSystem, code: str) -> set[str]:
     """Once every lookup has shown the dossier through the front: who has answered."""
     due = {replica.label for replica in stage.lookups.replicas}
     seen: set[str] = set()
@@ -85,14 +85,14 @@ async def shown_by(stage: Stage, code: str) -> set[str]:
 
 
 @on_the_stage
-async def test_what_is_handed_in_at_the_front_is_shown_by_every_lookup(stage: Stage) -> None:
+async def test_what_is_handed_in_at_the_front_is_shown_by_every_lookup(stage: StagedSystem) -> None:
     receipt = await hand_in(stage)
     assert await shown_by(stage, receipt["code"]) == {"lookup-1", "lookup-2"}
     assert stage.front.kind == "haproxy"
 
 
 @on_the_stage
-async def test_processes_know_every_node_and_reach_each_by_its_wire(stage: Stage) -> None:
+async def test_processes_know_every_node_and_reach_each_by_its_wire(stage: StagedSystem) -> None:
     lookup = stage.lookups.replicas[0]
     health = json.loads((await get(lookup.admin_port, "/health")).body)
     assert sorted(role for name, role in _hosts(health)) == ["primary", "standby", "standby"]
@@ -115,7 +115,7 @@ def _hosts(health: Any) -> list[tuple[str, str]]:
 
 
 @on_the_stage
-async def test_lookup_that_is_killed_costs_no_citizen_an_error(stage: Stage) -> None:
+async def test_lookup_that_is_killed_costs_no_citizen_an_error(stage: StagedSystem) -> None:
     code = (await hand_in(stage))["code"]
     await shown_by(stage, code)
     answers: list[Answer] = []
@@ -161,7 +161,7 @@ async def _some(answers: list[Answer], count: int) -> bool:
 
 
 @on_the_stage
-async def test_delayed_standby_receives_and_does_not_replay(stage: Stage) -> None:
+async def test_delayed_standby_receives_and_does_not_replay(stage: StagedSystem) -> None:
     cluster = stage.postgres
     standby, other = cluster.standbys
     await cluster.delay(standby, 3600)
@@ -179,7 +179,7 @@ async def test_delayed_standby_receives_and_does_not_replay(stage: Stage) -> Non
 
 
 @on_the_stage
-async def test_without_any_standby_nothing_is_acknowledged(stage: Stage) -> None:
+async def test_without_any_standby_nothing_is_acknowledged(stage: StagedSystem) -> None:
     cluster = stage.postgres
     connection = await cluster.connect("admin")
     for node in cluster.standbys:
@@ -198,7 +198,7 @@ async def test_without_any_standby_nothing_is_acknowledged(stage: Stage) -> None
 
 
 @on_the_stage
-async def test_standby_that_received_more_is_promoted_and_nothing_acknowledged_is_lost(stage: Stage) -> None:
+async def test_standby_that_received_more_is_promoted_and_nothing_acknowledged_is_lost(stage: StagedSystem) -> None:
     cluster = stage.postgres
     former, (behind, ahead) = cluster.primary, cluster.standbys
     kept = [(await hand_in(stage))["code"]]
@@ -217,7 +217,7 @@ async def test_standby_that_received_more_is_promoted_and_nothing_acknowledged_i
 
 
 @on_the_stage
-async def test_former_primary_gives_up_what_no_other_node_has(stage: Stage) -> None:
+async def test_former_primary_gives_up_what_no_other_node_has(stage: StagedSystem) -> None:
     """Its log goes on where the others' has ended: pg_rewind takes that back."""
     cluster = stage.postgres
     former, standbys = cluster.primary, cluster.standbys
@@ -238,7 +238,7 @@ async def test_former_primary_gives_up_what_no_other_node_has(stage: Stage) -> N
 
 
 @on_the_stage
-async def test_sentinels_promote_the_replica_and_the_processes_follow(stage: Stage) -> None:
+async def test_sentinels_promote_the_replica_and_the_processes_follow(stage: StagedSystem) -> None:
     group = stage.redis
     former = await group.primary()
     (other,) = [member for member in group.members if member is not former]

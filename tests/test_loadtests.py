@@ -22,13 +22,13 @@ import aiohttp
 import pytest
 from redis.asyncio import Redis
 
-from loadtests import addresses, answers, curves, phones
+from loadtests import addresses, answers, curves, slow_line
 from loadtests.answers import Answer, Asked, Limited, Shown, Status, Unavailable, Wrong
 from loadtests.bench.servers import UNCOUNTED
-from loadtests.codes import MISTYPED, Dossier, Seen, Shelf, address, new_number, spelled, unknown
+from loadtests.codes import MISTYPED, Dossier, Shelf, ShownVersions, address, new_number, spelled, unknown
 from loadtests.cold import make_cold
-from loadtests.phones import Line
-from loadtests.target import House, NoHouse
+from loadtests.slow_line import Line
+from loadtests.target import NoTarget, Target
 from loadtests.verdict import (
     ATTACKERS,
     INTAKE,
@@ -373,7 +373,7 @@ def test_new_dossier_may_be_nobody_s_for_a_moment_and_only_in_those_words() -> N
 
 
 def test_version_that_goes_backwards_is_noticed_unless_marked_stale() -> None:
-    seen = Seen()
+    seen = ShownVersions()
     seen.note(Shown(CODE, 3, "processing", stale=False))
     seen.note(Shown(CODE, 2, "processing", stale=True))
     with pytest.raises(Wrong, match="backwards"):
@@ -381,7 +381,7 @@ def test_version_that_goes_backwards_is_noticed_unless_marked_stale() -> None:
 
 
 def test_visitor_remembers_no_more_than_there_is_room_for() -> None:
-    seen = Seen(room=2)
+    seen = ShownVersions(room=2)
     for code in ("a", "b", "c"):
         seen.note(Shown(code, 5, "processing", stale=False))
     seen.note(Shown("a", 1, "processing", stale=False))
@@ -531,9 +531,9 @@ def test_addresses_are_nobody_s_and_tell_attackers_from_strangers() -> None:
 async def test_slow_phone_gets_its_page(house: RunningHouse, line: Line) -> None:
     receipt = await house.receive()
     url = f"{house.lookup_url}/tra-cuu/{address(receipt['code'])}"
-    reply = await asyncio.to_thread(phones.get, url, {addresses.HEADER: addresses.CARRIERS[1]}, line)
+    reply = await asyncio.to_thread(slow_line.get, url, {addresses.HEADER: addresses.CARRIERS[1]}, line)
     answers.page(reply.answer, receipt["code"], "vi")
-    assert 0 < reply.seconds < phones.LONGEST
+    assert 0 < reply.seconds < slow_line.LONGEST
 
 
 @pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"], ids=["nothing", "half"])
@@ -547,11 +547,11 @@ async def test_answer_that_does_not_come_whole_is_no_answer(sent: bytes) -> None
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
         with pytest.raises(Unavailable):
-            await asyncio.to_thread(phones.get, url, {}, Line())
+            await asyncio.to_thread(slow_line.get, url, {}, Line())
 
 
 async def test_phone_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(phones, "LONGEST", 0.1)
+    monkeypatch.setattr(slow_line, "LONGEST", 0.1)
     came = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -562,7 +562,7 @@ async def test_phone_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
         with pytest.raises(Unavailable):
-            await asyncio.to_thread(phones.get, url, {}, Line())
+            await asyncio.to_thread(slow_line.get, url, {}, Line())
         async with asyncio.timeout(10):
             await came.wait()
 
@@ -579,22 +579,22 @@ def up_file(folder: Path, lookup: str, intake: str, token: str | None = None, sa
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "localhost", "[::1]"])
 def test_this_machine_may_be_put_under_load(tmp_path: Path, host: str) -> None:
     up = up_file(tmp_path, f"http://{host}:8080/", f"http://{host}:8090")
-    assert House.from_environ({"HOSO24_LOAD_UP": up}).lookup == f"http://{host}:8080"
+    assert Target.from_environ({"HOSO24_LOAD_UP": up}).lookup == f"http://{host}:8080"
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "lookup.example", "127.0.0.1.example", "128.0.0.1", "[2001:db8::1]"])
 def test_another_machine_only_if_it_is_named(tmp_path: Path, host: str) -> None:
     up = up_file(tmp_path, "http://127.0.0.1:8080", f"http://{host}:8090")
-    with pytest.raises(NoHouse, match="not this machine"):
-        House.from_environ({"HOSO24_LOAD_UP": up, "HOSO24_LOAD_HOSTS": "other.example"})
+    with pytest.raises(NoTarget, match="not this machine"):
+        Target.from_environ({"HOSO24_LOAD_UP": up, "HOSO24_LOAD_HOSTS": "other.example"})
     named = f"other.example, {host.strip('[]')}"
-    assert House.from_environ({"HOSO24_LOAD_UP": up, "HOSO24_LOAD_HOSTS": named}).intake == f"http://{host}:8090"
+    assert Target.from_environ({"HOSO24_LOAD_UP": up, "HOSO24_LOAD_HOSTS": named}).intake == f"http://{host}:8090"
 
 
 def test_file_of_another_shape_is_refused_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "up.json").write_text('{"lookup": "http://127.0.0.1:8080"}')
-    with pytest.raises(NoHouse, match="cannot be read"):
-        House.from_environ({"HOSO24_LOAD_UP": str(tmp_path / "up.json")})
+    with pytest.raises(NoTarget, match="cannot be read"):
+        Target.from_environ({"HOSO24_LOAD_UP": str(tmp_path / "up.json")})
 
 
 def test_imported_dossiers_lie_below_the_samples(tmp_path: Path) -> None:
@@ -603,11 +603,11 @@ def test_imported_dossiers_lie_below_the_samples(tmp_path: Path) -> None:
     up = up_file(
         tmp_path, "http://127.0.0.1:1", "http://127.0.0.1:2", samples=[{"code": CODE, "key": "", "status": ""}]
     )
-    house = House.from_environ({"HOSO24_LOAD_UP": up, "HOSO24_LOAD_KEYS": str(keys)})
+    house = Target.from_environ({"HOSO24_LOAD_UP": up, "HOSO24_LOAD_KEYS": str(keys)})
     assert house.samples == (Dossier("G99.01.02-261008-0001", "0-KEY", ""), Dossier(CODE, "", ""))
     keys.write_text('{"code": "G99.01.02-261008-0001"}\n')
-    with pytest.raises(NoHouse, match="cannot be read"):
-        House.from_environ({"HOSO24_LOAD_UP": up, "HOSO24_LOAD_KEYS": str(keys)})
+    with pytest.raises(NoTarget, match="cannot be read"):
+        Target.from_environ({"HOSO24_LOAD_UP": up, "HOSO24_LOAD_KEYS": str(keys)})
 
 
 # -- a cold start -----------------------------------------------------------------------------------------------------
@@ -668,7 +668,7 @@ async def test_cold_house_has_a_new_lookup_and_an_empty_redis(redis_url: str) ->
         url = f"http://127.0.0.1:{port}"
         async with kept_up(port, "hoso24", "lookup") as pids:
             await until(lambda: answering(url), within=60)
-            await asyncio.to_thread(make_cold, House(url, url, "", (), url, redis_url), {})
+            await asyncio.to_thread(make_cold, Target(url, url, "", (), url, redis_url), {})
             assert len(pids) == 2
         assert await redis.dbsize() == 0
 
@@ -678,18 +678,18 @@ async def test_nothing_but_a_lookup_of_ours_is_ended(redis_url: str) -> None:
     url = f"http://127.0.0.1:{port}"
     async with kept_up(port, "somebody", "else") as pids:
         await until(lambda: answering(url), within=60)
-        with pytest.raises(NoHouse, match="No lookup of this machine"):
-            await asyncio.to_thread(make_cold, House(url, url, "", (), url, redis_url), {})
+        with pytest.raises(NoTarget, match="No lookup of this machine"):
+            await asyncio.to_thread(make_cold, Target(url, url, "", (), url, redis_url), {})
         assert len(pids) == 1
         assert await answering(url)
 
 
 @pytest.mark.parametrize(
-    ("redis", "problem"), [(None, "needs a house of `make up`"), ("redis://192.0.2.1:6379/0", "not this machine")]
+    ("redis", "problem"), [(None, "needs a service of `make up`"), ("redis://192.0.2.1:6379/0", "not this machine")]
 )
 def test_another_house_is_not_made_cold(redis: str | None, problem: str) -> None:
-    house = House("http://127.0.0.1:1", "http://127.0.0.1:1", "", (), "http://127.0.0.1:1", redis)
-    with pytest.raises(NoHouse, match=problem):
+    house = Target("http://127.0.0.1:1", "http://127.0.0.1:1", "", (), "http://127.0.0.1:1", redis)
+    with pytest.raises(NoTarget, match=problem):
         make_cold(house, {})
 
 

@@ -16,14 +16,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from loadtests.bench import dossiers
+from loadtests.bench import computed_dossiers
 from loadtests.national import cost, country, findings, measures, parts, results
 from loadtests.national.__main__ import read_options
 from loadtests.national.cost import Explained
-from loadtests.national.country import Country, Plan
-from loadtests.national.findings import Cost, Loading, Relation, Run, Step, Timing, Vacuum
+from loadtests.national.country import Country, NationalPlan
+from loadtests.national.findings import Cost, Loading, Relation, Step, Timing, Vacuum, WrkRun
 from loadtests.national.parts import Attempt, Parts, Year
-from loadtests.system.installation import House, production
+from loadtests.system.installation import Installation, production
 from loadtests.system.processes import CannotMeasure, end
 from lookup.reading import store
 from tests.conftest import KEY_SECRETS, Database
@@ -55,7 +55,9 @@ def step(number: int, *, buffers: float = 6.0, **changes: Any) -> Step:
         cost=Cost(100, buffers, 5, 7, buffers - 3, 2.5, 0),
         from_memory=Timing(0.05, 0.1, 1.0, 0.0),
         from_disk=Timing(0.5, 1.0, 9.0, 16_384.0),
-        runs={"cold, data in memory": Run(64, 9000, 2.0, 5.0, 9.0, 0, {"lookup": 170, "postgres": 60, "redis": 20}, 0)},
+        runs={
+            "cold, data in memory": WrkRun(64, 9000, 2.0, 5.0, 9.0, 0, {"lookup": 170, "postgres": 60, "redis": 20}, 0)
+        },
         redis_bytes=600.0,
         conditions={"date": "today"},
     )
@@ -113,23 +115,23 @@ def test_errors_and_scans_of_whole_partitions_are_faults() -> None:
 
 
 @pytest.fixture
-async def house(database: Database, redis_url: str, tmp_path: Path) -> House:
-    """The tests' own servers, as a house with nothing running in it."""
+async def system(database: Database, redis_url: str, tmp_path: Path) -> Installation:
+    """The tests' own servers, as a system with nothing running in it."""
     roles = {role: database.url(f"hoso24_{role}") for role in ("owner", "writer", "relay", "reader")}
     admin = database.admin_url.rpartition("/")[0] + f"/{database.name}"
     environ = {
         "HOSO24_PG_WRITER_URL": roles["writer"],
         "HOSO24_LOOKUP_KEY_SECRETS": KEY_SECRETS,
     }
-    return House(tmp_path, os.getpid(), "", {**roles, "admin": admin}, redis_url, environ)
+    return Installation(tmp_path, os.getpid(), "", {**roles, "admin": admin}, redis_url, environ)
 
 
 @pytest.fixture
-async def filled(house: House, owner: Any, monkeypatch: pytest.MonkeyPatch) -> House:
+async def filled(system: Installation, owner: Any, monkeypatch: pytest.MonkeyPatch) -> Installation:
     """With FEW dossiers, whose codes can be computed."""
-    monkeypatch.setattr(dossiers, "SPARE", 0)
-    await dossiers.write(owner, FEW)
-    return house
+    monkeypatch.setattr(computed_dossiers, "SPARE", 0)
+    await computed_dossiers.write(owner, FEW)
+    return system
 
 
 async def in_thread(work: Callable[[], Any]) -> Any:
@@ -137,8 +139,8 @@ async def in_thread(work: Callable[[], Any]) -> Any:
     return await asyncio.to_thread(work)
 
 
-async def test_buffers_of_the_readers_own_statement(filled: House) -> None:
-    codes = [dossiers.code(n) for n in range(0, FEW, 15)]
+async def test_buffers_of_the_readers_own_statement(filled: Installation) -> None:
+    codes = [computed_dossiers.code(n) for n in range(0, FEW, 15)]
     singly = await in_thread(lambda: cost.explained(filled, store.DOSSIERS, codes))
     batches = await in_thread(lambda: cost.explained(filled, store.DOSSIERS, codes, batch=cost.BATCH))
     assert (len(singly), len(batches)) == (100, 2)
@@ -151,16 +153,16 @@ async def test_buffers_of_the_readers_own_statement(filled: House) -> None:
     assert 0 < cost.timing(singly).median <= cost.timing(singly).p99 <= cost.timing(singly).longest
 
 
-async def test_a_scan_of_a_whole_partition_is_seen(filled: House) -> None:
+async def test_a_scan_of_a_whole_partition_is_seen(filled: Installation) -> None:
     scanning = store.DOSSIERS.replace("dossier.code = wanted.code", "dossier.code || '' = wanted.code")
     assert scanning != store.DOSSIERS
-    (seen,) = await in_thread(lambda: cost.explained(filled, scanning, [dossiers.code(1)]))
+    (seen,) = await in_thread(lambda: cost.explained(filled, scanning, [computed_dossiers.code(1)]))
     assert seen.sequential
 
 
-async def test_a_statement_that_reads_no_dossier_is_no_measurement(filled: House) -> None:
+async def test_a_statement_that_reads_no_dossier_is_no_measurement(filled: Installation) -> None:
     with pytest.raises(CannotMeasure):
-        await in_thread(lambda: cost.explained(filled, "SELECT unnest($1::text[])", [dossiers.code(1)]))
+        await in_thread(lambda: cost.explained(filled, "SELECT unnest($1::text[])", [computed_dossiers.code(1)]))
 
 
 def test_cost_is_a_mean() -> None:
@@ -171,7 +173,7 @@ def test_cost_is_a_mean() -> None:
     assert cost.timing(singly).disk_bytes == 4096
 
 
-async def test_sizes_are_of_what_is_there(filled: House, owner: Any) -> None:
+async def test_sizes_are_of_what_is_there(filled: Installation, owner: Any) -> None:
     relations = await in_thread(lambda: measures.counted(filled))
     assert relations["dossier"].rows == FEW
     assert relations["event"].rows == 0
@@ -185,8 +187,8 @@ async def test_sizes_are_of_what_is_there(filled: House, owner: Any) -> None:
     }  # fmt: skip
 
 
-async def test_moved_dossiers_are_dead_rows_until_the_vacuum(filled: House, owner: Any) -> None:
-    codes = [dossiers.code(n) for n in range(300)]
+async def test_moved_dossiers_are_dead_rows_until_the_vacuum(filled: Installation, owner: Any) -> None:
+    codes = [computed_dossiers.code(n) for n in range(300)]
     before = await in_thread(lambda: measures.activity(filled))
     vacuum = await in_thread(lambda: measures.after_changes(filled, codes, (before, 0.0)))
     assert (vacuum.changed, vacuum.dead) == (300, 300)
@@ -199,12 +201,12 @@ async def test_moved_dossiers_are_dead_rows_until_the_vacuum(filled: House, owne
 # -- parts -----------------------------------------------------------------------------------------------------
 
 
-def load(house: House, year: Year, first: int, last: int, notes: list[Attempt]) -> list[int]:
-    return list(Parts(house, year).load(first, last, lambda _: None, notes.append))
+def load(system: Installation, year: Year, first: int, last: int, notes: list[Attempt]) -> list[int]:
+    return list(Parts(system, year).load(first, last, lambda _: None, notes.append))
 
 
 async def test_parts_go_on_where_they_were_cut_off_and_do_not_meet(
-    house: House, owner: Any, monkeypatch: pytest.MonkeyPatch
+    system: Installation, owner: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parts, "LOOK_SECONDS", 0.01)
     notes: list[Attempt] = []
@@ -215,14 +217,14 @@ async def test_parts_go_on_where_they_were_cut_off_and_do_not_meet(
 
     def interrupted() -> None:
         with pytest.raises(KeyboardInterrupt):
-            list(Parts(house, YEAR).load(0, 2, cut_off, notes.append))
+            list(Parts(system, YEAR).load(0, 2, cut_off, notes.append))
 
     await in_thread(interrupted)
     run = await owner.fetchrow("SELECT line, finished_at FROM import_run")
     assert 0 < run["line"] < YEAR.size
     assert run["finished_at"] is None
-    assert await in_thread(Parts(house, YEAR).done) == 0
-    assert await in_thread(lambda: load(house, YEAR, 0, 2, notes)) == [1, 2]
+    assert await in_thread(Parts(system, YEAR).done) == 0
+    assert await in_thread(lambda: load(system, YEAR, 0, 2, notes)) == [1, 2]
     assert [(note.finished, note.file_bytes > YEAR.size * 1000) for note in notes] == [
         (False, False),
         (True, True),
@@ -231,18 +233,18 @@ async def test_parts_go_on_where_they_were_cut_off_and_do_not_meet(
     # Not begun anew: what was in before was passed over, and not found "already here".
     assert await owner.fetchval("SELECT sum(already_here) FROM import_run") == 0
     assert await owner.fetchval("SELECT count(*) FROM dossier") == 2 * YEAR.size
-    done = Parts(house, YEAR)
+    done = Parts(system, YEAR)
     assert await in_thread(done.done) == 2
     assert await in_thread(done.lines) == 2 * YEAR.size
-    assert list((house.folder / "parts").iterdir()) == []
+    assert list((system.folder / "parts").iterdir()) == []
     codes = done.codes(2, 30)
     assert len(set(codes)) == 30
     assert await owner.fetchval("SELECT count(*) FROM dossier WHERE code = ANY ($1)", codes) == 30
 
 
-async def test_a_part_whose_lines_were_not_all_taken_is_no_measurement(house: House) -> None:
-    begun = Parts(house, YEAR)
-    (house.folder / "parts" / "part-0000.ndjson").write_text("{}\n", "utf-8")  # it is there, so it is not made
+async def test_a_part_whose_lines_were_not_all_taken_is_no_measurement(system: Installation) -> None:
+    begun = Parts(system, YEAR)
+    (system.folder / "parts" / "part-0000.ndjson").write_text("{}\n", "utf-8")  # it is there, so it is not made
     with pytest.raises(CannotMeasure, match="Not every line"):
         await in_thread(lambda: list(begun.load(0, 1, lambda _: None, lambda _: None)))
 
@@ -295,7 +297,7 @@ def test_disk_is_filled_no_further_than_the_reserve(tmp_path: Path, monkeypatch:
         begun.clear()
         disk = iter(left)
         monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=next(disk)))
-        made = Country(Plan(tmp_path, (400,), Year(100), 10**9, 0.0, tmp_path / "RESULTS.md"), lambda _: None)
+        made = Country(NationalPlan(tmp_path, (400,), Year(100), 10**9, 0.0, tmp_path / "RESULTS.md"), lambda _: None)
         made._memory.pending = country.Pending(measures.Log(0, 0, 0), 0)
         monkeypatch.setattr(measures, "log", lambda _: measures.Log(1, 1, 1))
         monkeypatch.setattr(country, "of_servers", lambda _: {"postgres": 0.0})
@@ -309,7 +311,7 @@ def test_disk_is_filled_no_further_than_the_reserve(tmp_path: Path, monkeypatch:
 
 
 def test_a_folder_keeps_to_its_parts(tmp_path: Path) -> None:
-    plan = Plan(tmp_path, (200,), Year(200), 0, 0.0, tmp_path / "RESULTS.md")
+    plan = NationalPlan(tmp_path, (200,), Year(200), 0, 0.0, tmp_path / "RESULTS.md")
     memory = {"year": dataclasses.asdict(Year(100)), "besides": 0}
     (tmp_path / "national.json").write_text(json.dumps(memory), "utf-8")
     with pytest.raises(CannotMeasure, match="parts of 100"):

@@ -1,7 +1,7 @@
 """How fast `hoso24 import` is beside `psql \\copy` of the same rows, in one run on the same server.
 
 The import reads the national form, checks it, chains hashes and commits every fifty milliseconds; \\copy loads the
-finished rows in one transaction a table. The ratio says what all that costs. Starts a house of its own in a
+finished rows in one transaction a table. The ratio says what all that costs. Starts a system of its own in a
 temporary directory and stops it again.
 """
 
@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from loadtests.system.installation import House, with_samples
+from loadtests.system.installation import Installation, with_samples
 from loadtests.system.processes import HOSO24
 
 TABLES = ("dossier", "event")
@@ -27,23 +27,23 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=100_000, help="dossiers (100000)")
     parser.add_argument("--broken", type=float, default=0.01, help="share of broken lines (0.01)")
     options = parser.parse_args()
-    with with_samples() as house:
-        compare(house, options.n, options.broken)
+    with with_samples() as system:
+        compare(system, options.n, options.broken)
 
 
-def compare(house: House, n: int, broken: float) -> None:
+def compare(system: Installation, n: int, broken: float) -> None:
     """Import, take the rows out, empty the tables, \\copy them in again; print both."""
     sample = [*HOSO24, "sample", "--n", str(n), "--broken", str(broken), "-o", "file"]
-    subprocess.run(sample, cwd=house.folder, check=True)
-    imported = timed(lambda: subprocess.run([*HOSO24, "import", "file"], cwd=house.folder, check=True))
+    subprocess.run(sample, cwd=system.folder, check=True)
+    imported = timed(lambda: subprocess.run([*HOSO24, "import", "file"], cwd=system.folder, check=True))
     memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    rows = {table: int(psql(house, f"SELECT count(*) FROM {table}")) for table in TABLES}
-    columns = {table: psql(house, COLUMNS.format(table=table)) for table in TABLES}
+    rows = {table: int(psql(system, f"SELECT count(*) FROM {table}")) for table in TABLES}
+    columns = {table: psql(system, COLUMNS.format(table=table)) for table in TABLES}
     for table in TABLES:
-        psql(house, f"\\copy (SELECT {columns[table]} FROM {table}) TO '{table}.copy'")
-    psql(house, "TRUNCATE dossier, event, dossier_number")
+        psql(system, f"\\copy (SELECT {columns[table]} FROM {table}) TO '{table}.copy'")
+    psql(system, "TRUNCATE dossier, event, dossier_number")
     copied = sum(
-        timed(lambda table=table: psql(house, f"\\copy {table} ({columns[table]}) FROM '{table}.copy'"))  # type: ignore[misc]
+        timed(lambda table=table: psql(system, f"\\copy {table} ({columns[table]}) FROM '{table}.copy'"))  # type: ignore[misc]
         for table in TABLES
     )
     total = sum(rows.values())
@@ -68,14 +68,14 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def psql(house: House, statement: str) -> str:
+def psql(system: Installation, statement: str) -> str:
     """The one value the statement returns, if any. The psql is the embedded server's own."""
-    url = urlsplit(house.postgres["owner"])
+    url = urlsplit(system.postgres["owner"])
     # As libpq's variables, so that no password is on a command line.
     environ = {"PGUSER": url.username, "PGPASSWORD": url.password, "PGHOST": url.hostname, "PGPORT": str(url.port)}
     done = subprocess.run(
         [psql_path(), "--no-psqlrc", "-qAt", "-v", "ON_ERROR_STOP=1", "-c", " ".join(statement.split("\n"))],
-        cwd=house.folder,
+        cwd=system.folder,
         env={**os.environ, **{k: v or "" for k, v in environ.items()}, "PGDATABASE": url.path.lstrip("/")},
         check=True,
         stdout=subprocess.PIPE,

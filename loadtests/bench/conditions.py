@@ -13,15 +13,15 @@ from pathlib import Path
 import psutil
 import redis
 
-from loadtests.bench.rig import Outcome
+from loadtests.bench.rig import CaseOutcome
 from loadtests.bench.usage import DISTURBED
 from loadtests.machine import commit, processor
-from loadtests.system.installation import House
+from loadtests.system.installation import Installation
 
 PACKAGES = ("aiohttp", "uvloop", "asyncpg", "redis", "hiredis", "msgspec", "fastapi", "uvicorn", "httptools")
 
 
-def conditions(house: House, outcomes: Sequence[Outcome], options: str) -> dict[str, str]:
+def conditions(system: Installation, outcomes: Sequence[CaseOutcome], options: str) -> dict[str, str]:
     """What to know about the machine, the versions and the runs, in the order to print it."""
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
@@ -31,7 +31,7 @@ def conditions(house: House, outcomes: Sequence[Outcome], options: str) -> dict[
         "cores": "the server under test alone on one; wrk, Postgres, Redis, relay and bench together on the other",
         "Python": f"{sys.version} built with {platform.python_compiler()}, {_optimised()}; the same for ours and peers",
         "packages": ", ".join(f"{name} {version(name)}" for name in PACKAGES),
-        "servers": "; ".join((_postgres(house), _redis(house), _program("nginx"), _program("wrk"))),
+        "servers": "; ".join((_postgres(system), _redis(system), _program("nginx"), _program("wrk"))),
         "runs": options,
         "others": others(outcomes),
     }
@@ -45,12 +45,12 @@ def _optimised() -> str:
     return "not profile-guided (no --enable-optimizations)"
 
 
-def _postgres(house: House) -> str:
-    return f"PostgreSQL {house.ask('reader', lambda reader: reader.fetchval('SHOW server_version'))}"
+def _postgres(system: Installation) -> str:
+    return f"PostgreSQL {system.ask('reader', lambda reader: reader.fetchval('SHOW server_version'))}"
 
 
-def _redis(house: House) -> str:
-    with redis.Redis.from_url(house.redis) as client:
+def _redis(system: Installation) -> str:
+    with redis.Redis.from_url(system.redis) as client:
         server = client.info("server")
     valkey = server.get("valkey_version")
     return f"Valkey {valkey}" if valkey else f"Redis {server['redis_version']}"
@@ -63,7 +63,7 @@ def _program(program: str) -> str:
     return f"{program} {found[0] if found else 'of an unknown version'}"
 
 
-def others(outcomes: Sequence[Outcome]) -> str:
+def others(outcomes: Sequence[CaseOutcome]) -> str:
     """How much of the machine somebody else had, in one sentence."""
     every = [series for outcome in outcomes for series in outcome.series]
     usages = [run.usage for series in every for run in series.runs]

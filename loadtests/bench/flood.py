@@ -15,7 +15,7 @@ import time
 import uvloop
 
 from loadtests.bench.arrivals import Arrivals, Flood, Report, Requests
-from loadtests.bench.wire import Pool, Wire
+from loadtests.bench.wire import KeptConnection, Pool
 
 TICK_SECONDS = 0.002
 CONNECT_SECONDS = 20.0
@@ -53,7 +53,7 @@ class Ingress:
             await asyncio.sleep(TICK_SECONDS)
         return self._arrivals.report(lag, (time.process_time() - worked) / self._now())
 
-    def _send_next(self, wire: Wire) -> bool:
+    def _send_next(self, wire: KeptConnection) -> bool:
         n = self._arrivals.take(self._now()) if self._began else None
         if n is None:
             return False

@@ -20,7 +20,7 @@ PATIENCE = 30.0
 
 
 @dataclass(frozen=True)
-class Load:
+class WrkLoad:
     """What is asked for, on how many connections and for how long at the most.
 
     `constant` asks for the first of `codes` all the time, `random` draws from them, `once` asks for each once and
@@ -33,7 +33,7 @@ class Load:
     seconds: float
     seed: int = 1
 
-    def turn(self, seed: int) -> "Load":
+    def turn(self, seed: int) -> "WrkLoad":
         """The same load in another order."""
         return replace(self, seed=seed)
 
@@ -71,7 +71,7 @@ class Figures:
         return ", ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
 
 
-def put(load: Load, url: str, code: str, folder: Path, *, listed: Path | None = None) -> Figures:
+def put(load: WrkLoad, url: str, code: str, folder: Path, *, listed: Path | None = None) -> Figures:
     """Put the load on the server at `url`; `code` is the first of the load's codes.
 
     `listed`: a file with one code a line, as they stand in URLs; the load's numbers are then lines of it, from 0 on.

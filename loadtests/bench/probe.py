@@ -38,7 +38,7 @@ class Sighted:
 
 
 @dataclass(frozen=True)
-class Seen:
+class ChangesSeen:
     """What became of `changes` changes: how many were made, and when each lookup had them."""
 
     changes: int
@@ -48,7 +48,7 @@ class Seen:
     lookups: Sequence[Sighted]
 
     @classmethod
-    def of(cls, report: Mapping[str, Any]) -> "Seen":
+    def of(cls, report: Mapping[str, Any]) -> "ChangesSeen":
         """As the generator printed it."""
         return cls(**{**report, "lookups": [Sighted(**each) for each in report["lookups"]]})
 
@@ -80,7 +80,7 @@ class Sightings:
         """This lookup has not."""
         self._missed[lookup] += 1
 
-    def seen(self, changes: int, seconds: float) -> Seen:
+    def seen(self, changes: int, seconds: float) -> ChangesSeen:
         """All of it, of so many changes that were to come within so many seconds."""
         lookups = [
             Sighted(
@@ -92,4 +92,4 @@ class Sightings:
             )
             for took, missed in zip(self._took, self._missed, strict=True)
         ]
-        return Seen(changes, self.made, max(seconds, self._last), lookups)
+        return ChangesSeen(changes, self.made, max(seconds, self._last), lookups)

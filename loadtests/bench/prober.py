@@ -22,9 +22,9 @@ import asyncpg
 import uvloop
 
 from loadtests.bench.arrivals import OK, Requests
-from loadtests.bench.dossiers import move
-from loadtests.bench.probe import POSTGRES, Probe, Seen, Sightings
-from loadtests.bench.wire import Pool, Told, Wire
+from loadtests.bench.computed_dossiers import move
+from loadtests.bench.probe import POSTGRES, ChangesSeen, Probe, Sightings
+from loadtests.bench.wire import KeptConnection, Pool, Told
 
 TICK_SECONDS = 0.004
 PRIME_SECONDS = 0.5
@@ -44,7 +44,7 @@ class Lookup:
         self._waiting.append((request, told, about))
         self.pool.offer()
 
-    def _send_next(self, wire: Wire) -> bool:
+    def _send_next(self, wire: KeptConnection) -> bool:
         if not self._waiting:
             return False
         wire.ask(*self._waiting.popleft())
@@ -92,7 +92,7 @@ class Prober:
         for lookup in self._lookups:
             await lookup.pool.close()
 
-    async def run(self) -> Seen:
+    async def run(self) -> ChangesSeen:
         """Make all changes, and watch the last until it is seen or nobody believes in it any more.
 
         Raises what kept a change from being made.
@@ -163,7 +163,7 @@ def _ignore(_: object, status: int, body: bytes) -> None:
     """The answer has done what it was for when it is there."""
 
 
-async def _run(probe: Probe, postgres: str) -> Seen:
+async def _run(probe: Probe, postgres: str) -> ChangesSeen:
     size = WRITER_CONNECTIONS
     async with asyncpg.create_pool(postgres, min_size=size, max_size=size) as writers:
         prober = Prober(probe, writers)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from loadtests.bench.cases import CASES
-from loadtests.bench.rig import Judged, Outcome, Series
+from loadtests.bench.rig import CaseOutcome, Judged, Series
 
 RATIOS = ("case", "what", "figure", "goal", "verdict")
 MEASURED = (
@@ -36,13 +36,13 @@ other one: where the first is not full, load or database were the limit, and the
 """
 
 
-def show(outcomes: Sequence[Outcome]) -> None:
+def show(outcomes: Sequence[CaseOutcome]) -> None:
     """Print both tables."""
     for title, columns, rows in _tables(outcomes):
         print(f"\n{title}\n", *_markdown(columns, rows), sep="\n")
 
 
-def write(path: Path, outcomes: Sequence[Outcome], conditions: Mapping[str, str]) -> None:
+def write(path: Path, outcomes: Sequence[CaseOutcome], conditions: Mapping[str, str]) -> None:
     """Write both tables, what the cases are, and the conditions."""
     text = HEAD
     for title, columns, rows in _tables(outcomes):
@@ -55,7 +55,7 @@ def write(path: Path, outcomes: Sequence[Outcome], conditions: Mapping[str, str]
     path.write_text(text, "utf-8")
 
 
-def _tables(outcomes: Sequence[Outcome]) -> list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
+def _tables(outcomes: Sequence[CaseOutcome]) -> list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
     ratios = [_ratio(judged) for outcome in outcomes for judged in outcome.judged]
     measured = [_measured(series) for outcome in outcomes for series in outcome.series]
     return [table for table in (("Ratios", RATIOS, ratios), ("Measured", MEASURED, measured)) if table[2]]

@@ -1,6 +1,6 @@
-"""What a case has at hand: a house full of dossiers, and a way to measure servers side by side.
+"""What a case has at hand: a system full of dossiers, and a way to measure servers side by side.
 
-Every run begins with a server just started, alone on its core, whose answers have been compared with the house's own
+Every run begins with a server just started, alone on its core, whose answers have been compared with the system's own
 and which has been warmed up. Rounds are interleaved (A B C A B C …), so that whatever drifts on the machine meets all
 of them.
 """
@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from loadtests.bench import load as wrk
-from loadtests.bench.dossiers import SPARE, code
-from loadtests.bench.load import Figures, Load
-from loadtests.bench.servers import OURS, Contestant, Server
+from loadtests.bench.computed_dossiers import SPARE, code
+from loadtests.bench.load import Figures, WrkLoad
+from loadtests.bench.servers import OURS, BenchServer, Contestant
 from loadtests.bench.usage import DISTURBED, Meter, Patience, Usage
 from loadtests.system.http_client import fetch
-from loadtests.system.installation import House
+from loadtests.system.installation import Installation
 from loadtests.system.processes import CannotMeasure
 
 MANY = 100_000
@@ -101,7 +101,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CaseOutcome:
     """What a case hands in: what was measured, and what that means. Both may be empty.
 
     `broken` and `usages`: errors and how busy the cores were where something was measured that is no series.
@@ -122,7 +122,7 @@ class Outcome:
 class Rig:
     """`seconds` a run, `repeats` runs of each server; `dossiers` in the database, and spare ones behind them."""
 
-    house: House
+    system: Installation
     dossiers: int
     seconds: float
     repeats: int
@@ -148,9 +148,9 @@ class Rig:
         self,
         case: str,
         contestants: Sequence[Contestant],
-        load: Load,
+        load: WrkLoad,
         *,
-        warm_up: Load,
+        warm_up: WrkLoad,
         checked: range,
         before: Callable[[], None] = lambda: None,
         attempts: int = ATTEMPTS,
@@ -169,7 +169,7 @@ class Rig:
                     before()
                     with contestant.start() as server:
                         self._compare(contestant.name, server, checked)
-                        self.patience.wait_for_quiet((self.house.pid, server.pid))
+                        self.patience.wait_for_quiet((self.system.pid, server.pid))
                         self.put(server, warm_up)
                         tries.append(self.measure(server, load.turn(turn)))
                     self._tell(case, contestant.name, load, turn, tries[-1])
@@ -178,17 +178,17 @@ class Rig:
                 own.discarded += len(tries) - 1
         return series
 
-    def measure(self, server: Server, load: Load) -> Run:
+    def measure(self, server: BenchServer, load: WrkLoad) -> Run:
         """One run."""
-        meter = Meter((self.house.pid, server.pid))
+        meter = Meter((self.system.pid, server.pid))
         figures = self.put(server, load)
         return Run(figures, meter.read())
 
-    def put(self, server: Server, load: Load) -> Figures:
+    def put(self, server: BenchServer, load: WrkLoad) -> Figures:
         """The load, put on that server; nobody looks at how busy the cores are."""
-        return wrk.put(load, server.url, code(load.codes.start), self.house.folder)
+        return wrk.put(load, server.url, code(load.codes.start), self.system.folder)
 
-    def warming(self, load: Load) -> Load:
+    def warming(self, load: WrkLoad) -> WrkLoad:
         """A short load of the same kind."""
         return replace(load, seconds=min(WARM_UP_SECONDS, self.seconds), seed=0)
 
@@ -196,9 +196,9 @@ class Rig:
         last = tries[-1]
         return last.disturbed and not last.figures.errors and len(tries) < attempts and self.patience.left > 0
 
-    def _compare(self, name: str, server: Server, checked: range) -> None:
+    def _compare(self, name: str, server: BenchServer, checked: range) -> None:
         for each in map(code, checked[:CHECKED]):
-            expected = json.loads(self.house.expected(each))
+            expected = json.loads(self.system.expected(each))
             answer = fetch(server.address(each))
             if answer.status != OK or json.loads(answer.body) != expected:
                 raise CannotMeasure(
@@ -206,7 +206,7 @@ class Rig:
                     f"{answer.status} {answer.body.decode(errors='replace')}, and the lookup {json.dumps(expected)}."
                 )
 
-    def _tell(self, case: str, name: str, load: Load, turn: int, run: Run) -> None:
+    def _tell(self, case: str, name: str, load: WrkLoad, turn: int, run: Run) -> None:
         figures = run.figures
         trouble = f"; {figures.trouble}" if figures.errors else ""
         if run.disturbed:

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from loadtests.system.http_client import fetch
-from loadtests.system.installation import House
+from loadtests.system.installation import Installation
 from loadtests.system.processes import HOSO24, ROOT, SERVER_CORE, CannotMeasure, free_port, started, wait_until
 
 NGINX_CONF = Path(__file__).with_name("peers") / "nginx.conf"
@@ -32,7 +32,7 @@ APPLICATION = "bench"
 
 
 @dataclass(frozen=True)
-class Server:
+class BenchServer:
     """A running server: where it answers, and its process. `admin`: where ours has its metrics."""
 
     url: str
@@ -54,70 +54,70 @@ class Contestant:
     """A server that can be started afresh for every run, under the name it has in the tables."""
 
     name: str
-    start: Callable[[], AbstractContextManager[Server]]
+    start: Callable[[], AbstractContextManager[BenchServer]]
 
 
-def ours(house: House, *, program: str = "", **settings: str) -> Contestant:
-    """`hoso24 lookup` with the house's settings and these besides; `program` is run in the place of `hoso24`."""
+def ours(system: Installation, *, program: str = "", **settings: str) -> Contestant:
+    """`hoso24 lookup` with the system's settings and these besides; `program` is run in the place of `hoso24`."""
     command = (sys.executable, "-c", program) if program else HOSO24
 
     @contextmanager
-    def start() -> Iterator[Server]:
+    def start() -> Iterator[BenchServer]:
         port, admin = free_port(), free_port()
         environ = {
-            **house.environ,
-            "HOSO24_PG_READER_URL": f"{house.postgres['reader']}?application_name={APPLICATION}",
+            **system.environ,
+            "HOSO24_PG_READER_URL": f"{system.postgres['reader']}?application_name={APPLICATION}",
             "HOSO24_LOOKUP_PORT": str(port),
             "HOSO24_LOOKUP_ADMIN_PORT": str(admin),
             "HOSO24_DRAIN_SECONDS": "0",
             "HOSO24_TRUSTED_PROXIES": "127.0.0.1",  # the load comes from one address and speaks for many
             **settings,
         }
-        log = house.folder / "lookup.log"
-        with started([*command, "lookup"], core=SERVER_CORE, cwd=house.folder, log=log, environ=environ) as process:
+        log = system.folder / "lookup.log"
+        with started([*command, "lookup"], core=SERVER_CORE, cwd=system.folder, log=log, environ=environ) as process:
             wait_until(
                 _answers(f"http://127.0.0.1:{admin}/readyz"), OURS, seconds=READY_SECONDS, process=process, log=log
             )
-            yield Server(f"http://127.0.0.1:{port}", process.pid, f"http://127.0.0.1:{admin}")
+            yield BenchServer(f"http://127.0.0.1:{port}", process.pid, f"http://127.0.0.1:{admin}")
 
     return Contestant(OURS, start)
 
 
-def peer(house: House, name: str, module: str, answer: bytes = b"") -> Contestant:
+def peer(system: Installation, name: str, module: str, answer: bytes = b"") -> Contestant:
     """One of the modules in `peers`; `answer` is for those that return a constant."""
 
     @contextmanager
-    def start() -> Iterator[Server]:
+    def start() -> Iterator[BenchServer]:
         port = free_port()
         environ = {
             "PEER_PORT": str(port),
-            "PEER_POSTGRES_URL": house.postgres["reader"],
-            "PEER_REDIS_URL": house.redis,
+            "PEER_POSTGRES_URL": system.postgres["reader"],
+            "PEER_REDIS_URL": system.redis,
             "PEER_ANSWER": answer.decode(),
         }
         argv = [sys.executable, "-m", f"loadtests.bench.peers.{module}"]
-        log = house.folder / f"{module}.log"
+        log = system.folder / f"{module}.log"
         with started(argv, core=SERVER_CORE, cwd=ROOT, log=log, environ=environ) as process:
             wait_until(_answers(f"http://127.0.0.1:{port}/"), name, seconds=READY_SECONDS, process=process, log=log)
-            yield Server(f"http://127.0.0.1:{port}", process.pid)
+            yield BenchServer(f"http://127.0.0.1:{port}", process.pid)
 
     return Contestant(name, start)
 
 
-def nginx(house: House, answer: bytes) -> Contestant:
+def nginx(system: Installation, answer: bytes) -> Contestant:
     """nginx, returning a constant."""
     name = "nginx, a constant"
 
     @contextmanager
-    def start() -> Iterator[Server]:
-        port, folder = free_port(), house.folder / "nginx"
+    def start() -> Iterator[BenchServer]:
+        port, folder = free_port(), system.folder / "nginx"
         folder.mkdir(exist_ok=True)
         conf, log = folder / "nginx.conf", folder / "log"
         conf.write_text(_nginx_conf(folder, port, answer.decode()), "utf-8")
         argv = ["nginx", "-p", str(folder), "-e", "stderr", "-c", str(conf)]
         with started(argv, core=SERVER_CORE, cwd=folder, log=log) as process:
             wait_until(_answers(f"http://127.0.0.1:{port}/"), name, seconds=READY_SECONDS, process=process, log=log)
-            yield Server(f"http://127.0.0.1:{port}", process.pid)
+            yield BenchServer(f"http://127.0.0.1:{port}", process.pid)
 
     return Contestant(name, start)
 

@@ -1,6 +1,6 @@
 """Ours beside peers that do the same work, in one go on the same servers: `make bench`.
 
-Starts a house of its own in a temporary directory and ends everything again, also after a Ctrl-C or a failure. The
+Starts a system of its own in a temporary directory and ends everything again, also after a Ctrl-C or a failure. The
 server under test has core 0 to itself; wrk, Postgres and Redis share core 1. Exit status: 0, 1 if an answer in a
 measured run was an error, 2 if nothing could be measured.
 """
@@ -16,9 +16,9 @@ from pathlib import Path
 
 from loadtests.bench import results
 from loadtests.bench.cases import CASES
+from loadtests.bench.computed_dossiers import MOST
 from loadtests.bench.conditions import conditions
-from loadtests.bench.dossiers import MOST
-from loadtests.bench.rig import Outcome, Rig
+from loadtests.bench.rig import CaseOutcome, Rig
 from loadtests.bench.usage import Patience
 from loadtests.system.installation import furnished
 from loadtests.system.processes import OTHER_CORE, SERVER_CORE, CannotMeasure, leave_on_signals
@@ -42,7 +42,7 @@ def main() -> None:
         sys.exit(1)
 
 
-def measure(options: argparse.Namespace) -> list[Outcome]:
+def measure(options: argparse.Namespace) -> list[CaseOutcome]:
     """Run the cases and hand the tables out."""
     began = time.monotonic()
 
@@ -50,19 +50,19 @@ def measure(options: argparse.Namespace) -> list[Outcome]:
         passed = time.monotonic() - began
         print(f"[{passed // 60:3.0f}:{passed % 60:02.0f}] {text}", flush=True)
 
-    say("Starting a house of the bench's own …")
-    with furnished(options.dossiers, say) as house:
+    say("Starting a system of the bench's own …")
+    with furnished(options.dossiers, say) as system:
         patience = Patience(60 * options.patience)
-        rig = Rig(house, options.dossiers, options.seconds, options.repeats, patience, say)
+        rig = Rig(system, options.dossiers, options.seconds, options.repeats, patience, say)
         cases = {name: CASES[name] for name in options.cases}
         say(f"Measuring takes about {minutes(sum(case.seconds(rig) for case in cases.values()))}.")
-        outcomes: list[Outcome] = []
+        outcomes: list[CaseOutcome] = []
         sizes = f"{options.repeats} of each, {options.seconds:g} s each; {options.dossiers:,} dossiers"
         for count, (name, case) in enumerate(cases.items(), 1):
             say(f"{name}: {case.title} (about {minutes(case.seconds(rig))})")
             outcomes.append(case.measure(rig))
             # After each, so that one that cannot be measured does not take with it what was.
-            written = conditions(house, outcomes, f"{sizes}; cases {', '.join(list(cases)[:count])}")
+            written = conditions(system, outcomes, f"{sizes}; cases {', '.join(list(cases)[:count])}")
             results.write(options.results, outcomes, written)
     results.show(outcomes)
     say(f"Written to {os.path.relpath(options.results)}.")

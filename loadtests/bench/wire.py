@@ -21,7 +21,7 @@ Told = Callable[[Any, int, bytes], None]
 """Called with whatever was handed over with the request, with status and body."""
 
 
-class Wire(asyncio.Protocol):
+class KeptConnection(asyncio.Protocol):
     """One connection with at most one request under way."""
 
     __slots__ = ("_about", "_body", "_parser", "_pool", "_told", "_transport", "lost")
@@ -84,12 +84,12 @@ class Pool:
     `ready` is called with each that has become free and returns whether it has a use for it.
     """
 
-    def __init__(self, ports: Sequence[int], size: int, ready: Callable[[Wire], bool]) -> None:
+    def __init__(self, ports: Sequence[int], size: int, ready: Callable[[KeptConnection], bool]) -> None:
         self._ports = deque(ports)
         self._size = size
         self._ready = ready
-        self._free: deque[Wire] = deque()
-        self._wires: set[Wire] = set()
+        self._free: deque[KeptConnection] = deque()
+        self._wires: set[KeptConnection] = set()
         self._opening: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -111,17 +111,17 @@ class Pool:
         while self._free and (self._free[0].lost or self._ready(self._free[0])):
             self._free.popleft()
 
-    def freed(self, wire: Wire) -> None:
+    def freed(self, wire: KeptConnection) -> None:
         """This one is free."""
         if not self._ready(wire):
             self._free.append(wire)
 
-    def opened(self, wire: Wire) -> None:
+    def opened(self, wire: KeptConnection) -> None:
         """This one is there, and free."""
         self._wires.add(wire)
         self.freed(wire)
 
-    def lost(self, wire: Wire) -> None:
+    def lost(self, wire: KeptConnection) -> None:
         """This one is there no more."""
         self._wires.discard(wire)
         if self._closed:
@@ -132,7 +132,7 @@ class Pool:
 
     async def _open(self) -> None:
         self._ports.rotate()
-        await asyncio.get_running_loop().create_connection(lambda: Wire(self), "127.0.0.1", self._ports[0])
+        await asyncio.get_running_loop().create_connection(lambda: KeptConnection(self), "127.0.0.1", self._ports[0])
 
     async def _open_at_last(self) -> None:
         while not self._closed:

@@ -14,16 +14,16 @@ import click
 from rich.console import Console
 
 from loadtests.gameday import report
-from loadtests.gameday.books import Books
+from loadtests.gameday.crowd import Crowd
 from loadtests.gameday.day import Day, Fault, NotInTime, Outcome, Restarts, play
 from loadtests.gameday.display import line, spelled_out
+from loadtests.gameday.expected import Expected
 from loadtests.gameday.faults import FAULTS
-from loadtests.gameday.people import Crowd
 from loadtests.gameday.reckoning import reckoning
 from loadtests.gameday.record import Record
 from loadtests.system.processes import CannotMeasure, leave_on_signals, until_told_to_stop
 from loadtests.system.replicas import Faulty, Order
-from loadtests.system.stage import Stage, staged
+from loadtests.system.stage import StagedSystem, staged
 from ops.local.cannot_start import CannotStart
 
 NAMES = [fault.name for fault in FAULTS]
@@ -117,7 +117,7 @@ def chosen(*, short: bool, only: str | None) -> Sequence[Fault]:
 
 
 async def game_day(
-    system: AbstractAsyncContextManager[Stage],
+    system: AbstractAsyncContextManager[StagedSystem],
     folder: Path,
     faults: Sequence[Fault],
     *,
@@ -132,9 +132,9 @@ async def game_day(
     Raises CannotStart, Faulty or NotInTime when the system cannot be started, or is not well before the first fault.
     """
     async with system as stage:
-        record, books = Record(), Books()
-        crowd = Crowd(stage, record, books, rate=rate)
-        day = Day(stage, record, books, crowd, **how)
+        record, expected = Record(), Expected()
+        crowd = Crowd(stage, record, expected, rate=rate)
+        day = Day(stage, record, expected, crowd, **how)
         await crowd.come()
         try:
             outcomes = await play(day, faults, lambda outcome: console.print(line(outcome), highlight=False))

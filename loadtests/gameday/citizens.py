@@ -10,7 +10,7 @@ from collections import deque
 
 from loadtests.answers import Answer
 from loadtests.codes import Shelf, unknown
-from loadtests.gameday.books import Books, Question
+from loadtests.gameday.expected import Expected, Question
 from loadtests.gameday.record import Record, Seen
 from loadtests.system.http_client import Client, ClosedBeforeAnyByte, NoAnswer, Rotation, request
 
@@ -49,12 +49,12 @@ class Citizens:
         self,
         rotation: Rotation,
         record: Record,
-        books: Books,
+        expected: Expected,
         shelf: Shelf,
         changing: deque[str],
         chance: random.Random,
     ) -> None:
-        self._rotation, self._record, self._books = rotation, record, books
+        self._rotation, self._record, self._expected = rotation, record, expected
         self._shelf, self._changing, self._chance = shelf, changing, chance
         self._free: list[Client] = []
         self._under_way: dict[asyncio.Task[None], float] = {}
@@ -72,7 +72,7 @@ class Citizens:
             return Question(kind, unknown(), None)
         if kind in ("changing", "at_least") and self._changing:
             code = self._changing[-1 - int(len(self._changing) * self._chance.random() ** 2)]
-            return Question(kind, code, code, self._books.current(code) if kind == "at_least" else 0)
+            return Question(kind, code, code, self._expected.current(code) if kind == "at_least" else 0)
         code = self._shelf.pick().code
         if kind == "page":
             return Question(kind, code, code, language=self._chance.choice(LANGUAGES))
@@ -136,7 +136,7 @@ class Citizens:
     def _note(self, question: Question, answer: Answer, asked_at: float, port: str, *, retried: bool) -> None:
         answered_at = time.monotonic()
         process = answer.headers.get("x-served-by") or port
-        outcome, why, age = self._books.judge(question, answer, asked_at, answered_at, process)
+        outcome, why, age = self._expected.judge(question, answer, asked_at, answered_at, process)
         seconds, source = answered_at - asked_at, source_of(answer)
         self._record.note(Seen(asked_at, seconds, question.kind, outcome, why, process, source, age, retried))
 

@@ -16,12 +16,12 @@ from typing import TypeVar
 from prometheus_client.parser import text_string_to_metric_families
 
 from loadtests.codes import address
-from loadtests.gameday.books import Books
-from loadtests.gameday.people import Crowd
+from loadtests.gameday.crowd import Crowd
+from loadtests.gameday.expected import Expected
 from loadtests.gameday.record import LOOKUPS, Mark, Record, Window
 from loadtests.system.http_client import Client, NoAnswer, Rotation, request
 from loadtests.system.replicas import Deployment, Order, Replica
-from loadtests.system.stage import Stage
+from loadtests.system.stage import StagedSystem
 from loadtests.verdict import Row
 
 T = TypeVar("T")
@@ -89,9 +89,9 @@ class Restarts:
 class Day:
     """The system, the people, what they have seen, and how it stands with each process."""
 
-    stage: Stage
+    stage: StagedSystem
     record: Record
-    books: Books
+    expected: Expected
     crowd: Crowd
     marks: list[Mark] = field(default_factory=list)
     figures: dict[str, dict[str, float]] = field(default_factory=dict)

@@ -9,8 +9,8 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from loadtests.codes import Dossier, Shelf
-from loadtests.gameday.books import Books
-from loadtests.gameday.desks import GIVE_UP, Gate
+from loadtests.gameday.expected import Expected
+from loadtests.gameday.offices import GIVE_UP, Gate
 from loadtests.gameday.record import Record, Seen
 from loadtests.system.processes import HOSO24, finished
 from loadtests.target import AGENCIES, SERVICES
@@ -34,13 +34,13 @@ class Imports:
         folder: Path,
         environ: Mapping[str, str],
         record: Record,
-        books: Books,
+        expected: Expected,
         shelf: Shelf,
         gate: Gate,
         chance: random.Random,
     ) -> None:
         self._folder, self._environ = folder, environ
-        self._record, self._books, self._shelf, self._gate = record, books, shelf, gate
+        self._record, self._expected, self._shelf, self._gate = record, expected, shelf, gate
         self._chance = chance
         self._done = 0
 
@@ -63,7 +63,7 @@ class Imports:
         outcome, why = await self._repeat(path)
         if outcome in ("good", "refused"):
             for code, statuses in lives.items():
-                self._books.imported(code, statuses, began)
+                self._expected.imported(code, statuses, began)
                 self._shelf.put(Dossier(code, "", statuses[-1], len(statuses)))
         self._record.note(Seen(began, time.monotonic() - began, "import", outcome, why))
         for suffix in ("", ".rejected.ndjson", ".keys.ndjson"):

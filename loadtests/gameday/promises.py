@@ -11,7 +11,7 @@ REASONS = 3
 
 
 def nobody_failed(window: Window) -> Row:
-    """Every lookup got an answer, and none that contradicts the books."""
+    """Every lookup got an answer, and none that contradicts what is expected."""
     asked = _lookups(window)
     return Row(
         "lookups",
@@ -22,11 +22,12 @@ def nobody_failed(window: Window) -> Row:
 
 
 def nothing_wrong(window: Window) -> Row:
-    """No answer contradicts the books: no older version unmarked, nothing that was never so, no false 404."""
+    """No answer contradicts what is expected: no older version unmarked, nothing that was never so, no false 404."""
     wrong = [seen for seen in window if seen.outcome == "wrong"]
     return Row(
         "truth",
-        f"{len(wrong)} of {window.total:,} answers contradict the books{_told(Counter(seen.why for seen in wrong))}",
+        f"{len(wrong)} of {window.total:,} answers contradict what is expected"
+        f"{_told(Counter(seen.why for seen in wrong))}",
         "0",
         kept=window.total > 0 and not wrong,
     )

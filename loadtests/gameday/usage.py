@@ -9,7 +9,7 @@ from loadtests.system.replicas import Replica
 
 
 @dataclass(frozen=True)
-class Usage:
+class HeldResources:
     """One process at one moment. `memory` in bytes, the copies of dossiers in it left out: those are meant to be there.
 
     One that does not answer has nothing at all.
@@ -23,18 +23,18 @@ class Usage:
     COUNTED: ClassVar[tuple[str, ...]] = ("descriptors", "connections", "tasks")
 
 
-async def usage(day: Day) -> dict[str, Usage]:
+async def usage(day: Day) -> dict[str, HeldResources]:
     """Of every process, by name."""
     replicas = [replica for deployment in day.deployments for replica in deployment.replicas]
     found = await asyncio.gather(*(_of(day, replica) for replica in replicas))
     return {replica.name: each for replica, each in zip(replicas, found, strict=True)}
 
 
-async def _of(day: Day, replica: Replica) -> Usage:
+async def _of(day: Day, replica: Replica) -> HeldResources:
     totals: dict[str, float] = {}
     for name, _, value in await day.metrics(replica):
         totals[name] = totals.get(name, 0.0) + value
-    return Usage(
+    return HeldResources(
         descriptors=int(totals.get("process_open_fds", 0)),
         connections=int(totals.get("hoso24_connections", 0)),
         tasks=int(totals.get("hoso24_tasks", 0)),
@@ -42,11 +42,11 @@ async def _of(day: Day, replica: Replica) -> Usage:
     )
 
 
-def grown(before: dict[str, Usage], after: dict[str, Usage], allowance: int) -> list[str]:
+def grown(before: dict[str, HeldResources], after: dict[str, HeldResources], allowance: int) -> list[str]:
     """What has grown by more than the allowance, or belongs to a process that is another one now; one sentence each."""
     found = [f"{name} is not there any more" for name in before.keys() - after.keys()]
     for name in before.keys() & after.keys():
-        for what in Usage.COUNTED:
+        for what in HeldResources.COUNTED:
             was, now = getattr(before[name], what), getattr(after[name], what)
             if now == 0 and what == "descriptors":
                 found.append(f"{name} does not answer")

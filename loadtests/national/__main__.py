@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loadtests.national import results
-from loadtests.national.country import Country, Plan
+from loadtests.national.country import Country, NationalPlan
 from loadtests.national.parts import Year
 from loadtests.system.processes import OTHER_CORE, SERVER_CORE, CannotMeasure, leave_on_signals
 
@@ -58,9 +58,9 @@ def check_machine(options: argparse.Namespace) -> None:
         raise CannotMeasure(f"{folder} is somebody else's; name another with --folder.")
 
 
-def plan(options: argparse.Namespace) -> Plan:
+def plan(options: argparse.Namespace) -> NationalPlan:
     """What was asked for."""
-    return Plan(
+    return NationalPlan(
         folder=options.folder.resolve(),
         steps=tuple(options.dossiers),
         year=Year(options.part),

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from loadtests.bench.arrivals import percentile
-from loadtests.bench.servers import APPLICATION, Server
+from loadtests.bench.servers import APPLICATION, BenchServer
 from loadtests.national.findings import Cost, Timing
 from loadtests.system.http_client import fetch
-from loadtests.system.installation import House
+from loadtests.system.installation import Installation
 from loadtests.system.processes import CannotMeasure
 
 LATEST = """
@@ -42,7 +42,7 @@ class Explained:
     disk_bytes: int
 
 
-def caught(house: House, server: Server, codes: Sequence[str]) -> str:
+def caught(system: Installation, server: BenchServer, codes: Sequence[str]) -> str:
     """The statement that this lookup reads dossiers with. Raises CannotMeasure if it is never seen to send one.
 
     A probe may have used the same session since, so it may take several codes that it does not know yet.
@@ -52,7 +52,7 @@ def caught(house: House, server: Server, codes: Sequence[str]) -> str:
         status = fetch(server.address(code)).status
         if status != 200:
             raise CannotMeasure(f"The lookup answers {status or 'nothing'} for {code}, which is in the database.")
-        statement = house.ask("admin", lambda admin: admin.fetchval(LATEST, APPLICATION))
+        statement = system.ask("admin", lambda admin: admin.fetchval(LATEST, APPLICATION))
         if statement:
             return str(statement)
         if time.monotonic() > deadline:
@@ -60,7 +60,7 @@ def caught(house: House, server: Server, codes: Sequence[str]) -> str:
     raise CannotMeasure("The lookup was never seen to read a dossier from Postgres.")
 
 
-def explained(house: House, statement: str, codes: Sequence[str], batch: int = 1) -> list[Explained]:
+def explained(system: Installation, statement: str, codes: Sequence[str], batch: int = 1) -> list[Explained]:
     """The statement run once for each `batch` of these codes, as the reader, on one session."""
 
     async def run(reader: Any) -> list[Explained]:
@@ -74,7 +74,7 @@ def explained(house: House, statement: str, codes: Sequence[str], batch: int = 1
             seen.append(_explained(plan, device() - before))
         return seen
 
-    return house.ask("reader", run)
+    return system.ask("reader", run)
 
 
 def cost(singly: Sequence[Explained], batches: Sequence[Explained], codes: int) -> Cost:

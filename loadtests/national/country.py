@@ -13,11 +13,11 @@ import psutil
 from loadtests.bench.servers import ours
 from loadtests.machine import commit, processor
 from loadtests.national import cost, measures, results
-from loadtests.national.findings import Cost, Loading, Relation, Run, Step, Timing, Vacuum
+from loadtests.national.findings import Cost, Loading, Relation, Step, Timing, Vacuum, WrkRun
 from loadtests.national.measures import Activity, Log
 from loadtests.national.parts import DAYS, Attempt, Parts, Year
 from loadtests.national.throughput import FROM_DISK, Stand, of_servers
-from loadtests.system.installation import House, data_directory, forget, production, relaying, running
+from loadtests.system.installation import Installation, data_directory, forget, production, relaying, running
 from loadtests.system.processes import CannotMeasure
 
 SAMPLED = 2000
@@ -32,7 +32,7 @@ MARGIN = 2 * GB
 
 
 @dataclass(frozen=True)
-class Plan:
+class NationalPlan:
     """What is to be done. `reserve`: bytes of the disk that stay free; `seconds` a run of wrk, 0 for none."""
 
     folder: Path
@@ -62,7 +62,7 @@ class Pending(msgspec.Struct):
     emptied: tuple[Activity, float] | None = None
 
 
-class Memory(msgspec.Struct):
+class FolderMemory(msgspec.Struct):
     """What the folder knows. `besides`: dossiers that were there before the first part; None before anything is."""
 
     year: Year
@@ -90,13 +90,13 @@ class Explanation:
 
 
 class Country:
-    """One folder with its house. `go` does what is left to do of the plan."""
+    """One folder with its system. `go` does what is left to do of the plan."""
 
-    def __init__(self, plan: Plan, say: Callable[[str], None]) -> None:
+    def __init__(self, plan: NationalPlan, say: Callable[[str], None]) -> None:
         self._plan = plan
         self._say = say
         self._path = plan.folder / "national.json"
-        self._memory = Memory(plan.year)
+        self._memory = FolderMemory(plan.year)
 
     def go(self) -> list[Step]:
         """Every step that is not done yet; all that are. Raises CannotMeasure, and goes on from there the next time."""
@@ -118,38 +118,38 @@ class Country:
     def _step(self, dossiers: int) -> bool:
         """Load, measure and publish as many as fit on the disk; whether those are more than before."""
         size = self._memory.year.size
-        with self._house() as house:
+        with self._house() as system:
             if self._memory.besides is None:
-                self._memory.besides = measures.counted(house)["dossier"].rows
+                self._memory.besides = measures.counted(system)["dossier"].rows
                 self._remember()
-            parts = Parts(house, self._memory.year)
-            number = self._load(house, parts, dossiers // size)
+            parts = Parts(system, self._memory.year)
+            number = self._load(system, parts, dossiers // size)
             if not number or self._done(number * size):
                 self._say(f"{dossiers:,} dossiers: the disk has no room for more than there are.")
                 return False
-            self._vacuum(house)
-            counted = self._counted(house, number * size)
+            self._vacuum(system)
+            counted = self._counted(system, number * size)
         self._memory.steps.append(self._measured(number, counted))
         self._memory.pending = None
         self._remember()
         results.write(self._plan.results, self._plan.figures, self._memory.steps)
         return True
 
-    def _load(self, house: House, parts: Parts, wanted: int) -> int:
+    def _load(self, system: Installation, parts: Parts, wanted: int) -> int:
         """Bring in what is missing; the number of parts there are then."""
         done = parts.done()
         pending = self._memory.pending
         if pending is None:
-            pending = self._memory.pending = Pending(measures.log(house), done)
+            pending = self._memory.pending = Pending(measures.log(system), done)
             self._remember()
         if pending.ended is not None:
             return done
 
-        used = of_servers(house)["postgres"]
+        used = of_servers(system)["postgres"]
 
         def note(attempt: Attempt) -> None:
             nonlocal used
-            before, used = used, of_servers(house)["postgres"]
+            before, used = used, of_servers(system)["postgres"]
             pending.cpu["import"] = pending.cpu.get("import", 0.0) + attempt.cpu
             pending.cpu["postgres"] = pending.cpu.get("postgres", 0.0) + used - before
             pending.seconds += attempt.seconds
@@ -159,65 +159,65 @@ class Country:
 
         size, before = self._memory.year.size, pending.from_parts
         self._say(f"{wanted * size:,} dossiers: {(wanted - done) * size:,} to load.")
-        if self._is_full(house):
+        if self._is_full(system):
             return done
         for number in parts.load(done, wanted, lambda _: None, note):
             done = number
             self._say(f"{number * size:,} dossiers are in.")
-            if number < wanted and self._is_full(house):
+            if number < wanted and self._is_full(system):
                 break
         if done > before:
-            pending.ended = measures.log(house)
+            pending.ended = measures.log(system)
             self._remember()
         return done
 
-    def _is_full(self, house: House) -> bool:
+    def _is_full(self, system: Installation) -> bool:
         """Whether one more part might not leave the reserve free."""
-        full = shutil.disk_usage(data_directory(house)).free < self._plan.reserve + MARGIN
+        full = shutil.disk_usage(data_directory(system)).free < self._plan.reserve + MARGIN
         if full:
             self._say(f"The disk is as full as it may be with {self._plan.reserve / GB:g} GB left free.")
         return full
 
-    def _vacuum(self, house: House) -> None:
+    def _vacuum(self, system: Installation) -> None:
         """The vacuum after the load, once."""
         pending = self._pending
         if pending.emptied is None:
             self._say("Vacuum after the load …")
-            found = measures.activity(house)
-            pending.emptied = found, measures.vacuum(house)
+            found = measures.activity(system)
+            pending.emptied = found, measures.vacuum(system)
             self._remember()
 
-    def _counted(self, house: House, dossiers: int) -> Counted:
+    def _counted(self, system: Installation, dossiers: int) -> Counted:
         """What there is to count. Raises CannotMeasure if those are not the dossiers that were loaded."""
         self._say("Counting …")
-        relations = measures.counted(house)
+        relations = measures.counted(system)
         if relations["dossier"].rows != (self._memory.besides or 0) + dossiers:
             raise CannotMeasure(
                 f"There are {relations['dossier'].rows:,} dossiers and not {self._memory.besides:,} + {dossiers:,}."
             )
-        return Counted(data_directory(house), relations, measures.database_bytes(house))
+        return Counted(data_directory(system), relations, measures.database_bytes(system))
 
     def _measured(self, number: int, counted: Counted) -> Step:
         """All that is to be found with so many parts in."""
         pending, size = self._pending, self._memory.year.size
         assert pending.ended is not None
         forget(counted.data)
-        with self._house(pinned=True) as house, relaying(house) as relay:
-            codes = Parts(house, self._memory.year).codes(number, SAMPLED + ASKED)
+        with self._house(pinned=True) as system, relaying(system) as relay:
+            codes = Parts(system, self._memory.year).codes(number, SAMPLED + ASKED)
             sample, asked = codes[: min(SAMPLED, len(codes) // 2)], codes[min(SAMPLED, len(codes) // 2) :]
-            explained = self._explained(house, sample, asked)
+            explained = self._explained(system, sample, asked)
             if not self._plan.seconds:
-                vacuum, conditions = self._moved_on(house, number * size), self._conditions(house, {})
-        runs: dict[str, Run] = {}
+                vacuum, conditions = self._moved_on(system, number * size), self._conditions(system, {})
+        runs: dict[str, WrkRun] = {}
         redis_bytes = 0.0
         if self._plan.seconds:
             forget(counted.data)
-            with self._house(pinned=True) as house, relaying(house) as relay:
-                stand = Stand(house, relay, asked, self._plan.seconds, self._say)
+            with self._house(pinned=True) as system, relaying(system) as relay:
+                stand = Stand(system, relay, asked, self._plan.seconds, self._say)
                 runs[FROM_DISK] = stand.from_disk()
                 redis_bytes = stand.redis_bytes()
                 runs |= stand.from_memory()
-                vacuum, conditions = self._moved_on(house, number * size), self._conditions(house, runs)
+                vacuum, conditions = self._moved_on(system, number * size), self._conditions(system, runs)
         return Step(
             dossiers=number * size,
             events=counted.relations["event"].rows,
@@ -242,34 +242,34 @@ class Country:
             conditions=conditions,
         )
 
-    def _explained(self, house: House, sample: list[str], others: list[str]) -> Explanation:
+    def _explained(self, system: Installation, sample: list[str], others: list[str]) -> Explanation:
         """The lookup's statement over the sample: first with nothing in memory, then with all that it takes."""
         self._say(f"Explaining {len(sample):,} lookups …")
-        with ours(house).start() as server:
-            statement = cost.caught(house, server, others)
-        from_disk = cost.explained(house, statement, sample)
-        from_memory = cost.explained(house, statement, sample)
-        batches = cost.explained(house, statement, sample, batch=cost.BATCH)
+        with ours(system).start() as server:
+            statement = cost.caught(system, server, others)
+        from_disk = cost.explained(system, statement, sample)
+        from_memory = cost.explained(system, statement, sample)
+        batches = cost.explained(system, statement, sample, batch=cost.BATCH)
         return Explanation(
             cost.cost(from_memory, batches, len(sample)), cost.timing(from_memory), cost.timing(from_disk)
         )
 
-    def _moved_on(self, house: House, dossiers: int) -> Vacuum:
+    def _moved_on(self, system: Installation, dossiers: int) -> Vacuum:
         """Some dossiers moved on, and the vacuum after that."""
         assert self._pending.emptied is not None
         count = min(CHANGED, dossiers // 50)
         self._say(f"Moving {count:,} dossiers on, and vacuum …")
-        codes = Parts(house, self._memory.year).codes(dossiers // self._memory.year.size, count, seed=2)
-        return measures.after_changes(house, codes, self._pending.emptied)
+        codes = Parts(system, self._memory.year).codes(dossiers // self._memory.year.size, count, seed=2)
+        return measures.after_changes(system, codes, self._pending.emptied)
 
-    def _conditions(self, house: House, runs: dict[str, Run]) -> dict[str, str]:
+    def _conditions(self, system: Installation, runs: dict[str, WrkRun]) -> dict[str, str]:
         told = ", ".join(f"{name} {value}" for name, value in production().items())
         most = max((run.strangers for run in runs.values()), default=0.0)
         return {
             "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
             "hoso24": commit(*map(str, (self._plan.results, self._plan.figures))),
             "machine": f"{processor()}, {psutil.virtual_memory().total / 2**30:.0f} GiB",
-            "PostgreSQL": f"{house.ask('reader', lambda reader: reader.fetchval('SHOW server_version'))}; {told}",
+            "PostgreSQL": f"{system.ask('reader', lambda reader: reader.fetchval('SHOW server_version'))}; {told}",
             "parts": f"{self._memory.year.size:,} dossiers each, all of {DAYS} days up to {self._memory.year.until}",
             "others": f"took at most {most:.0%} of a core during a run of wrk" if runs else "no run of wrk",
         }
@@ -280,9 +280,9 @@ class Country:
             raise CannotMeasure(f"{self._path} knows of no step under way, though there is one; begin in a new folder.")
         return self._memory.pending
 
-    def _remembered(self) -> Memory:
+    def _remembered(self) -> FolderMemory:
         """What is known of the folder. Raises CannotMeasure if its parts are of another size."""
-        memory = msgspec.json.decode(self._path.read_bytes(), type=Memory)
+        memory = msgspec.json.decode(self._path.read_bytes(), type=FolderMemory)
         if memory.year.size != self._plan.year.size:
             raise CannotMeasure(f"{self._plan.folder} has parts of {memory.year.size:,} dossiers; say --part.")
         return memory
@@ -293,6 +293,6 @@ class Country:
         fresh.rename(self._path)
 
     @contextmanager
-    def _house(self, *, pinned: bool = False) -> Iterator[House]:
-        with running(self._plan.folder, production(), pinned=pinned) as house:
-            yield house
+    def _house(self, *, pinned: bool = False) -> Iterator[Installation]:
+        with running(self._plan.folder, production(), pinned=pinned) as system:
+            yield system

@@ -1,7 +1,7 @@
 """What one step has found: counts, bytes and seconds, kept as JSON between steps and runs.
 
-Bytes, counts and buffers do not depend on what else the machine does; times and rates do, and `Run.strangers` says how
-much of a core others had meanwhile.
+Bytes, counts and buffers do not depend on what else the machine does; times and rates do, and `WrkRun.strangers` says
+how much of a core others had meanwhile.
 """
 
 from pathlib import Path
@@ -80,7 +80,7 @@ class Timing(msgspec.Struct, frozen=True):
     """For each lookup, as the kernel counts what the session read from the device."""
 
 
-class Run(msgspec.Struct, frozen=True):
+class WrkRun(msgspec.Struct, frozen=True):
     """wrk on one running lookup."""
 
     connections: int
@@ -111,7 +111,7 @@ class Step(msgspec.Struct, frozen=True):
     cost: Cost
     from_memory: Timing
     from_disk: Timing
-    runs: dict[str, Run]
+    runs: dict[str, WrkRun]
     redis_bytes: float
     """What one dossier takes in Redis, key included."""
     conditions: dict[str, str]

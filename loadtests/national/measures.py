@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from loadtests.national.findings import Relation, Vacuum
-from loadtests.system.installation import CHECKPOINT_SECONDS, House
+from loadtests.system.installation import CHECKPOINT_SECONDS, Installation
 
 TABLES = ("dossier", "event")
 VACUUM_SECONDS = 4 * 3600.0
@@ -75,17 +75,17 @@ class Log:
     full_pages: int
 
 
-def log(house: House) -> Log:
+def log(system: Installation) -> Log:
     """Where the log is now."""
-    return Log(**house.ask("admin", lambda admin: admin.fetchrow(LOG)))
+    return Log(**system.ask("admin", lambda admin: admin.fetchrow(LOG)))
 
 
-def database_bytes(house: House) -> int:
+def database_bytes(system: Installation) -> int:
     """All of the database, without its log."""
-    return int(house.ask("admin", lambda admin: admin.fetchval("SELECT pg_database_size(current_database())")))
+    return int(system.ask("admin", lambda admin: admin.fetchval("SELECT pg_database_size(current_database())")))
 
 
-def counted(house: House) -> dict[str, Relation]:
+def counted(system: Installation) -> dict[str, Relation]:
     """The tables that grow, each with its partitions: no estimates."""
 
     async def work(owner: Any) -> dict[str, Relation]:
@@ -97,7 +97,7 @@ def counted(house: House) -> dict[str, Relation]:
             found[table] = Relation(rows, sizes["heap"], sizes["rest"], indexes)
         return found
 
-    return house.ask("owner", work)
+    return system.ask("owner", work)
 
 
 @dataclass(frozen=True)
@@ -110,16 +110,16 @@ class Activity:
     autovacuums: int
 
 
-def activity(house: House) -> Activity:
+def activity(system: Installation) -> Activity:
     """Of both tables."""
 
     async def read(owner: Any) -> Activity:
         return Activity(**await owner.fetchrow(ACTIVITY, list(TABLES)))
 
-    return house.ask("owner", read)
+    return system.ask("owner", read)
 
 
-def vacuum(house: House) -> float:
+def vacuum(system: Installation) -> float:
     """Vacuum and analyse both tables; the seconds that took."""
 
     async def work(owner: Any) -> float:
@@ -128,10 +128,10 @@ def vacuum(house: House) -> float:
             await owner.execute(f"VACUUM (ANALYZE) {table}", timeout=VACUUM_SECONDS)
         return time.monotonic() - began
 
-    return house.ask("owner", work)
+    return system.ask("owner", work)
 
 
-def after_changes(house: House, codes: list[str], loaded: tuple[Activity, float]) -> Vacuum:
+def after_changes(system: Installation, codes: list[str], loaded: tuple[Activity, float]) -> Vacuum:
     """Move these dossiers on and vacuum after that. `loaded`: what was found before the vacuum after the load, and how
     long that took."""
 
@@ -143,9 +143,9 @@ def after_changes(house: House, codes: list[str], loaded: tuple[Activity, float]
         await writer.execute("SELECT pg_stat_force_next_flush()")
         return count
 
-    before, began = activity(house), log(house)
-    changed = house.ask("writer", change)
-    after, ended = activity(house), log(house)
+    before, began = activity(system), log(system)
+    changed = system.ask("writer", change)
+    after, ended = activity(system), log(system)
     return Vacuum(
         after_load_seconds=loaded[1],
         after_load_dead=loaded[0].dead,
@@ -154,5 +154,5 @@ def after_changes(house: House, codes: list[str], loaded: tuple[Activity, float]
         in_place=after.in_place - before.in_place,
         change_wal_bytes=ended.bytes - began.bytes,
         dead=after.dead,
-        seconds=vacuum(house),
+        seconds=vacuum(system),
     )

@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from loadtests.system.installation import House
+from loadtests.system.installation import Installation
 from loadtests.system.processes import HOSO24, CannotMeasure, end, started
 
 FIRST = 100_001
@@ -57,13 +57,13 @@ class Attempt:
 
 
 class Parts:
-    """The parts of one year, in one house."""
+    """The parts of one year, in one system."""
 
-    def __init__(self, house: House, year: Year) -> None:
-        self._house = house
+    def __init__(self, system: Installation, year: Year) -> None:
+        self._house = system
         self._year = year
-        self._files = house.folder / "parts"
-        self._codes = house.folder / "codes"
+        self._files = system.folder / "parts"
+        self._codes = system.folder / "codes"
         for folder in (self._files, self._codes):
             folder.mkdir(exist_ok=True)
 
@@ -161,8 +161,8 @@ class Parts:
             path.unlink()
 
     def _started(self, command: Sequence[str]) -> AbstractContextManager["subprocess.Popen[str]"]:
-        house = self._house
-        return started(command, core=None, log=self._log, environ=house.environ, cwd=house.folder)
+        system = self._house
+        return started(command, core=None, log=self._log, environ=system.environ, cwd=system.folder)
 
     def _runs(self) -> dict[str, Any]:
         rows = self._house.ask("writer", lambda writer: writer.fetch(RUNS))

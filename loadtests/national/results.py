@@ -166,7 +166,7 @@ def _of_runs(name: str) -> Iterator[Line]:
     )
 
 
-def _run(step: Step, name: str, value: Callable[[findings.Run], str]) -> str:
+def _run(step: Step, name: str, value: Callable[[findings.WrkRun], str]) -> str:
     return value(step.runs[name]) if name in step.runs else "–"
 
 

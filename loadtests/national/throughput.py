@@ -11,12 +11,12 @@ import psutil
 import redis
 
 from loadtests.bench import load as wrk
-from loadtests.bench.load import Figures, Load
-from loadtests.bench.servers import Contestant, Server, ours
+from loadtests.bench.load import Figures, WrkLoad
+from loadtests.bench.servers import BenchServer, Contestant, ours
 from loadtests.bench.usage import Meter
 from loadtests.codes import address
-from loadtests.national.findings import Run
-from loadtests.system.installation import House
+from loadtests.national.findings import WrkRun
+from loadtests.system.installation import Installation
 from loadtests.system.processes import CannotMeasure
 
 CONNECTIONS = 64
@@ -27,7 +27,7 @@ LONGEST = 6.0
 """How many times as long a run may take that is over when every code was asked for."""
 NO_MEMORY = {"HOSO24_MEMORY_BYTES": "0"}
 SERVERS = {"postgres": "postgres", "valkey-server": "redis"}
-"""Name of a process → what it is called in `Run.cpu`."""
+"""Name of a process → what it is called in `WrkRun.cpu`."""
 
 FROM_DISK, FROM_MEMORY, FROM_REDIS, HOT = (
     "cold, data on disk",
@@ -40,9 +40,9 @@ NAMES = (FROM_DISK, FROM_MEMORY, FROM_REDIS, HOT)
 
 @dataclass(frozen=True)
 class Stand:
-    """One house with its relay, the codes to ask it for, and how long a run takes, in seconds."""
+    """One system with its relay, the codes to ask it for, and how long a run takes, in seconds."""
 
-    house: House
+    system: Installation
     relay: int
     codes: Sequence[str]
     seconds: float
@@ -53,39 +53,39 @@ class Stand:
         """The codes of measured runs, by their place in the list."""
         return range(min(SPARE, len(self.codes) // 10), len(self.codes))
 
-    def from_disk(self) -> Run:
+    def from_disk(self) -> WrkRun:
         """Each code once, by a Postgres just started on files that the kernel has forgotten."""
-        return self._run(FROM_DISK, ours(self.house, **NO_MEMORY), self._once(1))
+        return self._run(FROM_DISK, ours(self.system, **NO_MEMORY), self._once(1))
 
-    def from_memory(self) -> dict[str, Run]:
+    def from_memory(self) -> dict[str, WrkRun]:
         """Each code once, when what it takes is in memory already; then, at random, from Redis and from the process."""
         return {
-            FROM_MEMORY: self._run(FROM_MEMORY, ours(self.house, **NO_MEMORY), self._once(LONGEST)),
-            FROM_REDIS: self._run(FROM_REDIS, ours(self.house, **NO_MEMORY), self._random(), filled=True),
-            HOT: self._run(HOT, ours(self.house), self._random(), filled=True),
+            FROM_MEMORY: self._run(FROM_MEMORY, ours(self.system, **NO_MEMORY), self._once(LONGEST)),
+            FROM_REDIS: self._run(FROM_REDIS, ours(self.system, **NO_MEMORY), self._random(), filled=True),
+            HOT: self._run(HOT, ours(self.system), self._random(), filled=True),
         }
 
     def redis_bytes(self) -> float:
         """What one dossier takes in Redis, with its key: the growth of Redis while all were asked for."""
-        self.house.empty_redis()
-        with redis.Redis.from_url(self.house.redis) as client:
+        self.system.empty_redis()
+        with redis.Redis.from_url(self.system.redis) as client:
             before, keys = int(client.info("memory")["used_memory"]), client.dbsize()
-            with ours(self.house, **NO_MEMORY).start() as server:
+            with ours(self.system, **NO_MEMORY).start() as server:
                 self._fill(server)
             return (int(client.info("memory")["used_memory"]) - before) / int(client.dbsize() - keys)
 
-    def _run(self, name: str, contestant: Contestant, load: Load, *, filled: bool = False) -> Run:
+    def _run(self, name: str, contestant: Contestant, load: WrkLoad, *, filled: bool = False) -> WrkRun:
         if not filled:
-            self.house.empty_redis()
+            self.system.empty_redis()
         with contestant.start() as server:
             if filled:
                 self._fill(server)
-            self._put(server, Load("once", range(self.asked.start), CONNECTIONS, WARM_UP_SECONDS, seed=0))
-            meter, before = Meter((self.house.pid, self.relay, server.pid)), self._processor_seconds(server)
+            self._put(server, WrkLoad("once", range(self.asked.start), CONNECTIONS, WARM_UP_SECONDS, seed=0))
+            meter, before = Meter((self.system.pid, self.relay, server.pid)), self._processor_seconds(server)
             figures = self._put(server, load)
             usage, after = meter.read(), self._processor_seconds(server)
         answers = max(1, figures.answers)
-        run = Run(
+        run = WrkRun(
             connections=load.connections,
             answers=figures.answers,
             seconds=figures.seconds,
@@ -99,7 +99,7 @@ class Stand:
         self.say(f"{name}: {run.rate:,.0f}/s, median {run.median:.1f} ms, p99 {run.p99:.1f} ms; {trouble}")
         return run
 
-    def _fill(self, server: Server) -> None:
+    def _fill(self, server: BenchServer) -> None:
         """Have this lookup asked for every code of the measured runs: then Redis has them, and it, if it keeps any."""
         figures = self._put(server, self._once(10 * LONGEST))
         if figures.errors or figures.answers < len(self.asked):
@@ -107,26 +107,26 @@ class Stand:
                 f"Of {len(self.asked):,} codes asked for {figures.answers:,} were answered; {figures.trouble}."
             )
 
-    def _once(self, longest: float) -> Load:
-        return Load("once", self.asked, CONNECTIONS, longest * self.seconds)
+    def _once(self, longest: float) -> WrkLoad:
+        return WrkLoad("once", self.asked, CONNECTIONS, longest * self.seconds)
 
-    def _random(self) -> Load:
-        return Load("random", self.asked, CONNECTIONS, self.seconds)
+    def _random(self) -> WrkLoad:
+        return WrkLoad("random", self.asked, CONNECTIONS, self.seconds)
 
-    def _put(self, server: Server, load: Load) -> Figures:
-        listed = self.house.folder / "asked.txt"
+    def _put(self, server: BenchServer, load: WrkLoad) -> Figures:
+        listed = self.system.folder / "asked.txt"
         listed.write_text("".join(f"{address(code)}\n" for code in self.codes), "utf-8")
-        return wrk.put(load, server.url, address(self.codes[load.codes.start]), self.house.folder, listed=listed)
+        return wrk.put(load, server.url, address(self.codes[load.codes.start]), self.system.folder, listed=listed)
 
-    def _processor_seconds(self, server: Server) -> dict[str, float]:
+    def _processor_seconds(self, server: BenchServer) -> dict[str, float]:
         """What each part has used so far."""
-        return {"lookup": _seconds(psutil.Process(server.pid)), **of_servers(self.house)}
+        return {"lookup": _seconds(psutil.Process(server.pid)), **of_servers(self.system)}
 
 
-def of_servers(house: House) -> dict[str, float]:
+def of_servers(system: Installation) -> dict[str, float]:
     """Seconds of processor time of Postgres and Redis since they were started, sessions that have ended included."""
     seconds = dict.fromkeys(SERVERS.values(), 0.0)
-    for process in psutil.Process(house.pid).children(recursive=True):
+    for process in psutil.Process(system.pid).children(recursive=True):
         try:
             part = SERVERS.get(process.name())
             if part is not None:

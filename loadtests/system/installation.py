@@ -21,7 +21,7 @@ import asyncpg
 import redis
 import yaml
 
-from loadtests.bench import dossiers
+from loadtests.bench import computed_dossiers
 from loadtests.bench.peers.answer import answer, key
 from loadtests.system.http_client import fetch
 from loadtests.system.processes import (
@@ -73,8 +73,8 @@ SELECT EXISTS (SELECT
 
 
 @dataclass(frozen=True)
-class House:
-    """A running house. `environ` is what its processes run with."""
+class Installation:
+    """A running system. `environ` is what its processes run with."""
 
     folder: Path
     pid: int
@@ -124,7 +124,7 @@ class House:
         self.ask("reader", put)
 
     def expected(self, code: str) -> bytes:
-        """What this house's own lookup answers."""
+        """What this system's own lookup answers."""
         answer = fetch(f"{self.lookup}/api/v1/dossiers/{code}")
         if answer.status != 200:
             raise CannotMeasure(
@@ -134,29 +134,29 @@ class House:
 
 
 @contextmanager
-def with_samples() -> Iterator[House]:
+def with_samples() -> Iterator[Installation]:
     """One with the sample catalogue and dossiers, on all cores, for as long as the block runs."""
     with tempfile.TemporaryDirectory(prefix="hoso24-bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)  # started as root, Postgres runs as somebody else, who has to get in
-        with _up(folder, core=None) as house:
-            yield house
+        with _up(folder, core=None) as system:
+            yield system
 
 
 @contextmanager
-def furnished(count: int, say: Callable[[str], None]) -> Iterator[House]:
-    """A house with `count` dossiers, for as long as the block runs."""
+def furnished(count: int, say: Callable[[str], None]) -> Iterator[Installation]:
+    """A system with `count` dossiers, for as long as the block runs."""
     with tempfile.TemporaryDirectory(prefix="hoso24-bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)  # started as root, Postgres runs as somebody else, who has to get in
-        with _up(folder, "--no-samples") as house:
+        with _up(folder, "--no-samples") as system:
             say(f"Writing {count:,} dossiers into Postgres (about {count / 15_000:.0f} s) …")
-            house.ask("owner", lambda owner: dossiers.write(owner, count))
+            system.ask("owner", lambda owner: computed_dossiers.write(owner, count))
         # CHECKPOINT is not the owner's to ask for; stopping Postgres makes one, and leaves nothing to write later.
         say("Starting Postgres once more, which leaves it nothing to write …")
-        with _up(folder, "--no-samples") as house:
-            house.empty_redis()
-            yield house
+        with _up(folder, "--no-samples") as system:
+            system.empty_redis()
+            yield system
 
 
 def production() -> dict[str, str]:
@@ -167,7 +167,7 @@ def production() -> dict[str, str]:
 
 
 @contextmanager
-def running(folder: Path, settings: Mapping[str, str], *, pinned: bool = False) -> Iterator[House]:
+def running(folder: Path, settings: Mapping[str, str], *, pinned: bool = False) -> Iterator[Installation]:
     """The servers on what is in `folder`, made if there is nothing, for as long as the block runs.
 
     `pinned`: on the second core only, the first being for a lookup under test. They are left with nothing to write, so
@@ -176,26 +176,26 @@ def running(folder: Path, settings: Mapping[str, str], *, pinned: bool = False) 
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o755)  # started as root, Postgres runs as somebody else, who has to get in
 
-    def up() -> AbstractContextManager[House]:
+    def up() -> AbstractContextManager[Installation]:
         return _up(folder, "--servers-only", core=OTHER_CORE if pinned else None, seconds=RECOVERY_SECONDS)
 
     with ExitStack() as undo:
-        house = undo.enter_context(up())
-        if house.ask("admin", lambda admin: _tell(admin, {**settings, **OUR_OWN})):
+        system = undo.enter_context(up())
+        if system.ask("admin", lambda admin: _tell(admin, {**settings, **OUR_OWN})):
             undo.close()
-            house = undo.enter_context(up())
-        undo.callback(checkpoint, house)
-        yield house
+            system = undo.enter_context(up())
+        undo.callback(checkpoint, system)
+        yield system
 
 
-def checkpoint(house: House) -> None:
+def checkpoint(system: Installation) -> None:
     """Have everything written that is only in memory."""
-    house.ask("admin", lambda admin: admin.execute("CHECKPOINT", timeout=CHECKPOINT_SECONDS))
+    system.ask("admin", lambda admin: admin.execute("CHECKPOINT", timeout=CHECKPOINT_SECONDS))
 
 
-def data_directory(house: House) -> Path:
+def data_directory(system: Installation) -> Path:
     """Where Postgres keeps its data; not always below the folder (ops/local/servers.py says when)."""
-    return Path(house.ask("admin", lambda admin: admin.fetchval("SHOW data_directory")))
+    return Path(system.ask("admin", lambda admin: admin.fetchval("SHOW data_directory")))
 
 
 def forget(data: Path) -> None:
@@ -210,19 +210,21 @@ def forget(data: Path) -> None:
 
 
 @contextmanager
-def relaying(house: House) -> Iterator[int]:
+def relaying(system: Installation) -> Iterator[int]:
     """A relay beside the servers, for lookups that follow; its pid."""
     port = free_port()
-    log = house.folder / "relay.log"
-    environ = {**house.environ, "HOSO24_RELAY_ADMIN_PORT": str(port)}
-    with started([*HOSO24, "relay"], core=OTHER_CORE, cwd=house.folder, log=log, environ=environ) as process:
+    log = system.folder / "relay.log"
+    environ = {**system.environ, "HOSO24_RELAY_ADMIN_PORT": str(port)}
+    with started([*HOSO24, "relay"], core=OTHER_CORE, cwd=system.folder, log=log, environ=environ) as process:
         ready = f"http://127.0.0.1:{port}/readyz"
         wait_until(lambda: fetch(ready).status == 200, "the relay", seconds=READY_SECONDS, process=process, log=log)
         yield process.pid
 
 
 @contextmanager
-def _up(folder: Path, *options: str, core: int | None = OTHER_CORE, seconds: float = START_SECONDS) -> Iterator[House]:
+def _up(
+    folder: Path, *options: str, core: int | None = OTHER_CORE, seconds: float = START_SECONDS
+) -> Iterator[Installation]:
     log, there = folder / "up.log", folder / ".hoso24"
     with started([*HOSO24, "up", *options], core=core, cwd=folder, log=log) as process:
         wait_until((there / "up.json").exists, "hoso24 up", seconds=seconds, process=process, log=log)
@@ -232,7 +234,7 @@ def _up(folder: Path, *options: str, core: int | None = OTHER_CORE, seconds: flo
         postgres = dict(up["postgres"])
         if admin := environ.pop("HOSO24_PG_ADMIN_URL", None):
             postgres["admin"] = _of_database(admin, postgres["owner"])
-        yield House(folder, process.pid, up.get("lookup", ""), postgres, up["redis"], environ)
+        yield Installation(folder, process.pid, up.get("lookup", ""), postgres, up["redis"], environ)
 
 
 def _of_database(admin: str, owner: str) -> str:

@@ -30,12 +30,12 @@ POLL_SECONDS = 0.05
 SETTINGS: Mapping[str, str] = {
     "HOSO24_HOST": "127.0.0.1",
     "HOSO24_DRAIN_SECONDS": "2",  # the front has noticed within one
-    "HOSO24_PARTNERS": "127.0.0.0/8",  # whoever goes over the books, and no citizen: those have addresses of their own
+    "HOSO24_PARTNERS": "127.0.0.0/8",  # for our own checks; citizens have other addresses
 }
 
 
 @dataclass
-class Stage:
+class StagedSystem:
     """Everything that runs, and how to reach it."""
 
     folder: Path
@@ -88,7 +88,7 @@ async def staged(
     postgres_settings: Mapping[str, str] = NOTHING_MORE,
     redis_settings: Mapping[str, str] = NOTHING_MORE,
     haproxy: bool = True,
-) -> AsyncIterator[Stage]:
+) -> AsyncIterator[StagedSystem]:
     """Up, migrated, the sample catalogue in, all in step and ready; ended with the block, whatever happened in it.
 
     `settings` are for the processes. Without `haproxy`, or where that is not installed, clients balance themselves.
@@ -118,7 +118,7 @@ async def staged(
             )
             environ = {**_environ(cluster, group, door), **SETTINGS, **keys, **settings}
             logs = folder / "logs"
-            stage = Stage(
+            stage = StagedSystem(
                 folder,
                 cluster,
                 group,

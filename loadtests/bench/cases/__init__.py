@@ -1,6 +1,6 @@
 """The cases, in the order in which they are run: each a module with `TITLE`, `seconds` and `measure`.
 
-To add one, write a module and name it here. `measure` gets the rig and returns an Outcome; whether it uses
+To add one, write a module and name it here. `measure` gets the rig and returns an CaseOutcome; whether it uses
 `side_by_side` is its own affair.
 """
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from loadtests.bench.cases import cold, crowd, hot, memory, observability, overload, visible, warm
-from loadtests.bench.rig import Outcome, Rig
+from loadtests.bench.rig import CaseOutcome, Rig
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Case:
 
     title: str
     seconds: Callable[[Rig], float]
-    measure: Callable[[Rig], Outcome]
+    measure: Callable[[Rig], CaseOutcome]
 
 
 CASES: Mapping[str, Case] = {

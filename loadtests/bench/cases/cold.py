@@ -5,9 +5,9 @@ A run lasts until all have been asked for, or four times as long as other runs.
 
 from typing import Any
 
-from loadtests.bench.dossiers import code
-from loadtests.bench.load import Load
-from loadtests.bench.rig import Outcome, Rig, ratio
+from loadtests.bench.computed_dossiers import code
+from loadtests.bench.load import WrkLoad
+from loadtests.bench.rig import CaseOutcome, Rig, ratio
 from loadtests.bench.servers import ours, peer
 
 TITLE = "100,000 codes, each once, Redis empty, 64 connections"
@@ -21,17 +21,17 @@ def seconds(rig: Rig) -> float:
     return rig.repeats * 2 * (min(rig.longest, len(rig.many) / 6000) + 7)
 
 
-def measure(rig: Rig) -> Outcome:
-    rig.house.ask("owner", lambda owner: _read(owner, code(rig.many.start), code(rig.many.stop - 1)))
+def measure(rig: Rig) -> CaseOutcome:
+    rig.system.ask("owner", lambda owner: _read(owner, code(rig.many.start), code(rig.many.stop - 1)))
     series = rig.side_by_side(
         "cold",
-        [ours(rig.house), peer(rig.house, FETCHROW, "aiohttp_postgres")],
-        Load("once", rig.many, connections=64, seconds=rig.longest),
-        warm_up=rig.warming(Load("once", rig.spare, connections=64, seconds=rig.seconds)),
+        [ours(rig.system), peer(rig.system, FETCHROW, "aiohttp_postgres")],
+        WrkLoad("once", rig.many, connections=64, seconds=rig.longest),
+        warm_up=rig.warming(WrkLoad("once", rig.spare, connections=64, seconds=rig.seconds)),
         checked=rig.spare,
-        before=rig.house.empty_redis,
+        before=rig.system.empty_redis,
     )
-    return Outcome(list(series.values()), [ratio(series, FETCHROW, 2.5)])
+    return CaseOutcome(list(series.values()), [ratio(series, FETCHROW, 2.5)])
 
 
 async def _read(owner: Any, first: str, last: str) -> None:

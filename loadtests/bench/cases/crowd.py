@@ -3,8 +3,8 @@
 Ours only. Postgres must not feel how many come, nobody may be refused, and nobody may wait much longer than others.
 """
 
-from loadtests.bench.load import Load
-from loadtests.bench.rig import Judged, Outcome, Rig
+from loadtests.bench.load import WrkLoad
+from loadtests.bench.rig import CaseOutcome, Judged, Rig
 from loadtests.bench.servers import APPLICATION, ours
 from loadtests.system.samplers import Sampler, queries_of
 
@@ -21,16 +21,16 @@ def seconds(rig: Rig) -> float:
     return rig.repeats * (rig.dossiers / 6000 + 8)
 
 
-def measure(rig: Rig) -> Outcome:
-    load = Load("once", range(rig.dossiers), CONNECTIONS, LONGEST_SECONDS)
-    with Sampler(queries_of(APPLICATION, rig.house.postgres["reader"]), LOOK_SECONDS) as in_flight:
+def measure(rig: Rig) -> CaseOutcome:
+    load = WrkLoad("once", range(rig.dossiers), CONNECTIONS, LONGEST_SECONDS)
+    with Sampler(queries_of(APPLICATION, rig.system.postgres["reader"]), LOOK_SECONDS) as in_flight:
         series = rig.side_by_side(
             "crowd",
-            [ours(rig.house, HOSO24_PG_READER_QUERIES=str(QUERIES))],
+            [ours(rig.system, HOSO24_PG_READER_QUERIES=str(QUERIES))],
             load,
-            warm_up=rig.warming(Load("once", rig.spare, connections=64, seconds=rig.seconds)),
+            warm_up=rig.warming(WrkLoad("once", rig.spare, connections=64, seconds=rig.seconds)),
             checked=rig.spare,
-            before=rig.house.empty_redis,
+            before=rig.system.empty_redis,
             attempts=1,  # minutes long, and judged by itself: a disturbance can only make it look worse
         )
     (own,) = series.values()
@@ -61,4 +61,4 @@ def measure(rig: Rig) -> Outcome:
             unevenness < P99_OVER_MEDIAN,
         ),
     ]
-    return Outcome([own], judged)
+    return CaseOutcome([own], judged)

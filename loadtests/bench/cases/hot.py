@@ -1,8 +1,8 @@
 """One dossier everybody asks for: what an answer costs when nothing has to be looked up."""
 
-from loadtests.bench.dossiers import code
-from loadtests.bench.load import Load
-from loadtests.bench.rig import Outcome, Rig, ratio
+from loadtests.bench.computed_dossiers import code
+from loadtests.bench.load import WrkLoad
+from loadtests.bench.rig import CaseOutcome, Rig, ratio
 from loadtests.bench.servers import nginx, ours, peer
 
 TITLE = "one code, 64 connections; peers with a constant, or with a warm Redis"
@@ -14,20 +14,20 @@ def seconds(rig: Rig) -> float:
     return rig.repeats * 4 * (rig.seconds + 6)
 
 
-def measure(rig: Rig) -> Outcome:
+def measure(rig: Rig) -> CaseOutcome:
     # One of the spare dossiers, and the only one asked for: the constants are right for no other.
     hot = rig.spare[:1]
-    answer = rig.house.expected(code(hot.start))
+    answer = rig.system.expected(code(hot.start))
     contestants = [
-        ours(rig.house),
-        peer(rig.house, BARE, "bare_aiohttp", answer),
-        nginx(rig.house, answer),
-        peer(rig.house, CACHE_ASIDE, "fastapi_cache_aside"),
+        ours(rig.system),
+        peer(rig.system, BARE, "bare_aiohttp", answer),
+        nginx(rig.system, answer),
+        peer(rig.system, CACHE_ASIDE, "fastapi_cache_aside"),
     ]
-    rig.house.put_answers([code(hot.start)])
-    load = Load("constant", hot, connections=64, seconds=rig.seconds)
+    rig.system.put_answers([code(hot.start)])
+    load = WrkLoad("constant", hot, connections=64, seconds=rig.seconds)
     series = rig.side_by_side("hot", contestants, load, warm_up=rig.warming(load), checked=hot)
-    return Outcome(
+    return CaseOutcome(
         list(series.values()),
         [ratio(series, BARE, 2.0), ratio(series, CONSTANT, 0.55), ratio(series, CACHE_ASIDE, 20)],
     )

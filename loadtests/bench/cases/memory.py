@@ -7,10 +7,10 @@ import re
 import time
 from dataclasses import dataclass
 
-from loadtests.bench.load import Load
+from loadtests.bench.load import WrkLoad
 from loadtests.bench.resident import MEGABYTE, resident
-from loadtests.bench.rig import Judged, Outcome, Rig, Run, Series
-from loadtests.bench.servers import OURS, Server, ours
+from loadtests.bench.rig import CaseOutcome, Judged, Rig, Run, Series
+from loadtests.bench.servers import OURS, BenchServer, ours
 from loadtests.system.http_client import fetch
 from loadtests.system.processes import POLL_SECONDS, CannotMeasure
 
@@ -37,12 +37,12 @@ def seconds(rig: Rig) -> float:
     return min(ENTRIES, rig.dossiers) * (1 / 6000 + 1 / 15_000) + 15
 
 
-def measure(rig: Rig) -> Outcome:
-    rig.house.empty_redis()
+def measure(rig: Rig) -> CaseOutcome:
+    rig.system.empty_redis()
     codes = range(min(ENTRIES, rig.dossiers))
-    once = Load("once", codes, CONNECTIONS, seconds=len(codes) / 500)
-    with ours(rig.house, **ENOUGH).start() as server:
-        rig.put(server, rig.warming(Load("constant", codes[:1], CONNECTIONS, rig.seconds)))
+    once = WrkLoad("once", codes, CONNECTIONS, seconds=len(codes) / 500)
+    with ours(rig.system, **ENOUGH).start() as server:
+        rig.put(server, rig.warming(WrkLoad("constant", codes[:1], CONNECTIONS, rig.seconds)))
         empty = _level(server, copies=1)
         first = rig.measure(server, once)
         held = _level(server, copies=len(codes))
@@ -50,14 +50,14 @@ def measure(rig: Rig) -> Outcome:
         rendered = _level(server, copies=len(codes))
     judged = judge(empty, held, rendered)
     rig.say(f"memory: {'; '.join(f'{each.what}: {each.figure}' for each in judged)}")
-    return Outcome([_series("each once", first), _series("each once more", second)], judged)
+    return CaseOutcome([_series("each once", first), _series("each once more", second)], judged)
 
 
 def _series(what: str, run: Run) -> Series:
     return Series("memory", f"{OURS}, {what}", CONNECTIONS, [run])
 
 
-def _level(server: Server, copies: int) -> Level:
+def _level(server: BenchServer, copies: int) -> Level:
     """The level once the service says that it has so many copies. Raises CannotMeasure when it does not say so."""
     time.sleep(TOLD_SECONDS / 2)  # what it said before may have been said before the last answers
     deadline = time.monotonic() + TOLD_SECONDS

@@ -7,8 +7,8 @@ and nobody else's. The traces go to a collector in this process, on the other co
 from dataclasses import replace
 
 from loadtests.bench.collector import collecting
-from loadtests.bench.load import Load
-from loadtests.bench.rig import Judged, Outcome, Rig, Series
+from loadtests.bench.load import WrkLoad
+from loadtests.bench.rig import CaseOutcome, Judged, Rig, Series
 from loadtests.bench.servers import UNCOUNTED, Contestant, ours
 from loadtests.system.processes import CannotMeasure
 
@@ -27,24 +27,24 @@ def seconds(rig: Rig) -> float:
     return rig.repeats * 4 * (rig.seconds + 6)
 
 
-def measure(rig: Rig) -> Outcome:
+def measure(rig: Rig) -> CaseOutcome:
     hot = rig.spare[:1]
-    load = Load("constant", hot, connections=64, seconds=rig.seconds)
+    load = WrkLoad("constant", hot, connections=64, seconds=rig.seconds)
     with collecting() as collector:
         traced = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
         contestants = [
-            replace(ours(rig.house, program=UNCOUNTED, HOSO24_ACCESS_LOG_SHARE="0"), name=UNSEEN),
-            replace(ours(rig.house), name=UNTRACED),
-            replace(ours(rig.house, **traced, OTEL_TRACES_SAMPLER_ARG="0"), name=NONE),
-            replace(ours(rig.house, **traced, OTEL_TRACES_SAMPLER_ARG="0.01"), name=SOME),
+            replace(ours(rig.system, program=UNCOUNTED, HOSO24_ACCESS_LOG_SHARE="0"), name=UNSEEN),
+            replace(ours(rig.system), name=UNTRACED),
+            replace(ours(rig.system, **traced, OTEL_TRACES_SAMPLER_ARG="0"), name=NONE),
+            replace(ours(rig.system, **traced, OTEL_TRACES_SAMPLER_ARG="0.01"), name=SOME),
         ]
         series = _side_by_side(rig, contestants, load, hot)
         if not collector.taken:
             raise CannotMeasure("No trace has left the lookup that samples one in a hundred.")
-    return Outcome(list(series.values()), judge(series))
+    return CaseOutcome(list(series.values()), judge(series))
 
 
-def _side_by_side(rig: Rig, contestants: list[Contestant], load: Load, hot: range) -> dict[str, Series]:
+def _side_by_side(rig: Rig, contestants: list[Contestant], load: WrkLoad, hot: range) -> dict[str, Series]:
     return rig.side_by_side("observability", contestants, load, warm_up=rig.warming(load), checked=hot)
 
 

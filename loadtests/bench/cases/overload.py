@@ -15,9 +15,9 @@ import psutil
 
 from loadtests.bench.arrivals import Flood, Report
 from loadtests.bench.generators import flooded
-from loadtests.bench.load import Load
+from loadtests.bench.load import WrkLoad
 from loadtests.bench.resident import EVERY_SECONDS, MEGABYTE, growth, level
-from loadtests.bench.rig import Judged, Outcome, Rig
+from loadtests.bench.rig import CaseOutcome, Judged, Rig
 from loadtests.bench.servers import Contestant, ours
 from loadtests.bench.usage import Meter, Usage
 from loadtests.system.samplers import Sampler, is_alive, memory_of
@@ -53,35 +53,35 @@ def seconds(rig: Rig) -> float:
     return rig.repeats * (rig.seconds + 8) + 2 * (TIMES * rig.seconds + 12)
 
 
-def measure(rig: Rig) -> Outcome:
-    server = ours(rig.house, **SMALL_MEMORY)
-    warm_up = rig.warming(Load("once", rig.spare, connections=64, seconds=rig.seconds))
+def measure(rig: Rig) -> CaseOutcome:
+    server = ours(rig.system, **SMALL_MEMORY)
+    warm_up = rig.warming(WrkLoad("once", rig.spare, connections=64, seconds=rig.seconds))
     (peak,) = rig.side_by_side(
         "overload",
         [server],
-        Load("random", range(rig.dossiers), connections=64, seconds=rig.seconds),
+        WrkLoad("random", range(rig.dossiers), connections=64, seconds=rig.seconds),
         warm_up=warm_up,
         checked=rig.spare,
-        before=rig.house.empty_redis,
+        before=rig.system.empty_redis,
     ).values()
     endless = _flood(rig, server, warm_up, TIMES * peak.rate, queue=None)
     short = _flood(rig, server, warm_up, TIMES * peak.rate, queue=QUEUE)
     judged = judge(peak.rate, endless, short)
-    return Outcome(
+    return CaseOutcome(
         [peak], judged, broken=endless.report.broken + short.report.broken, usages=[endless.usage, short.usage]
     )
 
 
-def _flood(rig: Rig, server: Contestant, warm_up: Load, rate: float, queue: int | None) -> Flooded:
-    rig.house.empty_redis()
+def _flood(rig: Rig, server: Contestant, warm_up: WrkLoad, rate: float, queue: int | None) -> Flooded:
+    rig.system.empty_redis()
     with server.start() as running:
         rig.put(running, warm_up)
-        rig.patience.wait_for_quiet((rig.house.pid, running.pid))
+        rig.patience.wait_for_quiet((rig.system.pid, running.pid))
         flood = Flood([running.port], 0, rig.dossiers, rate, TIMES * rig.seconds, CONNECTIONS, queue)
-        meter = Meter((rig.house.pid, running.pid))
+        meter = Meter((rig.system.pid, running.pid))
         process = psutil.Process(running.pid)
         sampled = Sampler(memory_of(process), EVERY_SECONDS)
-        with flooded(flood, rig.house.folder) as reported, sampled:
+        with flooded(flood, rig.system.folder) as reported, sampled:
             report = reported()
         done = Flooded(report, is_alive(process), sampled.looks, meter.read())
     waiting = "without end" if queue is None else f"of {queue:,}"

@@ -1,18 +1,18 @@
 """Two hundred changes a second while everybody looks: how soon two lookup processes answer with them.
 
 Ours only. The lookups have all that is asked for in memory, and every code is asked of both just before it is changed:
-each change has two copies to be rid of. It is written past the intake (prober.py says why) and delivered by the house's
-relay. The load does not wait for answers, and is a third of what one of the lookups answered on the whole core.
+each change has two copies to be rid of. It is written past the intake (prober.py says why) and delivered by the
+system's relay. The load does not wait for answers, and is a third of what one lookup answered on the whole core.
 """
 
 from dataclasses import asdict
 
 from loadtests.bench.arrivals import Flood, Report
 from loadtests.bench.generators import flooded, running
-from loadtests.bench.load import Load
-from loadtests.bench.probe import POSTGRES, Probe, Seen
-from loadtests.bench.rig import Judged, Outcome, Rig, Series
-from loadtests.bench.servers import OURS, Server, ours
+from loadtests.bench.load import WrkLoad
+from loadtests.bench.probe import POSTGRES, ChangesSeen, Probe
+from loadtests.bench.rig import CaseOutcome, Judged, Rig, Series
+from loadtests.bench.servers import OURS, BenchServer, ours
 from loadtests.bench.usage import Meter, Usage
 from loadtests.system.processes import CannotMeasure
 
@@ -33,12 +33,12 @@ def seconds(rig: Rig) -> float:
     return 2 * len(rig.many) / 6000 + 3 * rig.seconds + 20
 
 
-def measure(rig: Rig) -> Outcome:
-    rig.house.empty_redis()
-    with ours(rig.house).start() as one, ours(rig.house).start() as two:
+def measure(rig: Rig) -> CaseOutcome:
+    rig.system.empty_redis()
+    with ours(rig.system).start() as one, ours(rig.system).start() as two:
         _fill(rig, one, two)
-        rig.patience.wait_for_quiet((rig.house.pid, one.pid, two.pid))
-        peak = rig.measure(one, Load("random", rig.many, CONNECTIONS, rig.seconds))
+        rig.patience.wait_for_quiet((rig.system.pid, one.pid, two.pid))
+        peak = rig.measure(one, WrkLoad("random", rig.many, CONNECTIONS, rig.seconds))
         report, seen, usage = _probe(rig, (one, two), peak.figures.rate * SHARE)
     judged = judge(seen, report)
     rig.say(
@@ -46,33 +46,33 @@ def measure(rig: Rig) -> Outcome:
         f"{usage.server_core:.0%} busy, the other {usage.other_core:.0%}; others took {usage.strangers:.0%} of a core"
     )
     series = Series("visible", f"{OURS}, without changes", CONNECTIONS, [peak])
-    return Outcome([series], judged, broken=report.broken, usages=[usage])
+    return CaseOutcome([series], judged, broken=report.broken, usages=[usage])
 
 
-def _fill(rig: Rig, *servers: Server) -> None:
+def _fill(rig: Rig, *servers: BenchServer) -> None:
     for server in servers:
-        figures = rig.put(server, Load("once", rig.many, connections=64, seconds=len(rig.many) / 500))
+        figures = rig.put(server, WrkLoad("once", rig.many, connections=64, seconds=len(rig.many) / 500))
         if figures.errors or figures.answers != len(rig.many):
             raise CannotMeasure(f"Of {len(rig.many):,} codes {figures.answers:,} were answered: {figures.trouble}.")
 
 
-def _probe(rig: Rig, servers: tuple[Server, Server], rate: float) -> tuple[Report, Seen, Usage]:
+def _probe(rig: Rig, servers: tuple[BenchServer, BenchServer], rate: float) -> tuple[Report, ChangesSeen, Usage]:
     ports = [server.port for server in servers]
     lasting = 2 * rig.seconds
     first = rig.spare.start + -rig.spare.start % TURNS
     probe = Probe(ports, first, rig.spare.stop - first, TURNS, CHANGES, lasting)
     flood = Flood(ports, rig.many.start, len(rig.many), rate, lasting + MARGIN_SECONDS, CONNECTIONS)
-    meter = Meter((rig.house.pid, *(server.pid for server in servers)))
-    with flooded(flood, rig.house.folder) as reported:
-        environ = {POSTGRES: rig.house.postgres["writer"]}
+    meter = Meter((rig.system.pid, *(server.pid for server in servers)))
+    with flooded(flood, rig.system.folder) as reported:
+        environ = {POSTGRES: rig.system.postgres["writer"]}
         lasting += probe.patience
-        with running("prober", asdict(probe), rig.house.folder, seconds=lasting, environ=environ) as seen:
-            result = Seen.of(seen())
+        with running("prober", asdict(probe), rig.system.folder, seconds=lasting, environ=environ) as seen:
+            result = ChangesSeen.of(seen())
         report = reported()
     return report, result, meter.read()  # the generators have ended: their time is known to be ours
 
 
-def judge(seen: Seen, report: Report) -> list[Judged]:
+def judge(seen: ChangesSeen, report: Report) -> list[Judged]:
     """What was seen, and what load there was meanwhile."""
     judged = [
         Judged(

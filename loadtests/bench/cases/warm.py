@@ -3,9 +3,9 @@
 Our process memory is off, or it would answer most of them.
 """
 
-from loadtests.bench.dossiers import code
-from loadtests.bench.load import Load
-from loadtests.bench.rig import Judged, Outcome, Rig, Series, ratio
+from loadtests.bench.computed_dossiers import code
+from loadtests.bench.load import WrkLoad
+from loadtests.bench.rig import CaseOutcome, Judged, Rig, Series, ratio
 from loadtests.bench.servers import ours, peer
 from loadtests.system.processes import CannotMeasure
 
@@ -20,37 +20,37 @@ def seconds(rig: Rig) -> float:
     return 30 + len(CONNECTIONS) * rig.repeats * 3 * (rig.seconds + 6)
 
 
-def measure(rig: Rig) -> Outcome:
+def measure(rig: Rig) -> CaseOutcome:
     _warm(rig)
     contestants = [
-        ours(rig.house, **NO_MEMORY),
-        peer(rig.house, GET, "aiohttp_redis"),
-        peer(rig.house, CACHE_ASIDE, "fastapi_cache_aside"),
+        ours(rig.system, **NO_MEMORY),
+        peer(rig.system, GET, "aiohttp_redis"),
+        peer(rig.system, CACHE_ASIDE, "fastapi_cache_aside"),
     ]
     all_series: list[Series] = []
     judged: list[Judged] = []
     for connections in CONNECTIONS:
-        load = Load("random", rig.many, connections, rig.seconds)
+        load = WrkLoad("random", rig.many, connections, rig.seconds)
         series = rig.side_by_side("warm", contestants, load, warm_up=rig.warming(load), checked=rig.many)
         all_series += series.values()
         # The goals are for 64; 256 shows what becomes of the ratios when more people come.
         few = connections == CONNECTIONS[0]
         judged += [ratio(series, GET, 2.0 if few else None), ratio(series, CACHE_ASIDE, 5 if few else None)]
-    return Outcome(all_series, judged)
+    return CaseOutcome(all_series, judged)
 
 
 def _warm(rig: Rig) -> None:
     """Every code asked for once through ours, and the peers' answers written beside them."""
     rig.say("Filling Redis through our lookup, and with the peers' answers …")
-    rig.house.empty_redis()
-    evicted = rig.house.evicted()
-    with ours(rig.house, **NO_MEMORY).start() as server:
-        figures = rig.put(server, Load("once", rig.many, connections=64, seconds=len(rig.many) / 500))
+    rig.system.empty_redis()
+    evicted = rig.system.evicted()
+    with ours(rig.system, **NO_MEMORY).start() as server:
+        figures = rig.put(server, WrkLoad("once", rig.many, connections=64, seconds=len(rig.many) / 500))
     if figures.errors or figures.answers != len(rig.many):
         raise CannotMeasure(
             f"Redis is not warm: of {len(rig.many):,} codes asked for {figures.answers:,} were answered, "
             f"{figures.errors:,} of them wrongly."
         )
-    rig.house.put_answers([code(n) for n in rig.many])
-    if rig.house.evicted() > evicted:
+    rig.system.put_answers([code(n) for n in rig.many])
+    if rig.system.evicted() > evicted:
         raise CannotMeasure("Redis is not warm: it has not the memory to hold all of what was put into it.")

@@ -20,7 +20,7 @@ VIETNAM = timezone(timedelta(hours=7))
 SECONDS_KEPT = 60
 
 
-class Status(NamedTuple):
+class PeerStatus(NamedTuple):
     """A national status as the anonymous view describes it."""
 
     slug: str
@@ -29,16 +29,16 @@ class Status(NamedTuple):
 
 
 STATUSES = {
-    1: Status("submitted", False, 0.1),
-    2: Status("received", False, 0.25),
-    3: Status("rejected", True, 1.0),
-    4: Status("processing", False, 0.5),
-    5: Status("supplement_required", False, 0.4),
-    6: Status("payment_required", False, 0.6),
-    7: Status("withdrawn", True, 1.0),
-    8: Status("suspended", False, 0.5),
-    9: Status("completed", False, 0.9),
-    10: Status("returned", True, 1.0),
+    1: PeerStatus("submitted", False, 0.1),
+    2: PeerStatus("received", False, 0.25),
+    3: PeerStatus("rejected", True, 1.0),
+    4: PeerStatus("processing", False, 0.5),
+    5: PeerStatus("supplement_required", False, 0.4),
+    6: PeerStatus("payment_required", False, 0.6),
+    7: PeerStatus("withdrawn", True, 1.0),
+    8: PeerStatus("suspended", False, 0.5),
+    9: PeerStatus("completed", False, 0.9),
+    10: PeerStatus("returned", True, 1.0),
 }
 
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
-from loadtests.gameday.books import Question
 from loadtests.gameday.day import Day, Fault
+from loadtests.gameday.expected import Question
 from loadtests.gameday.faults.processes import NOTICE_SECONDS
 from loadtests.gameday.promises import nobody_failed, nothing_wrong
 from loadtests.system.http_client import Client, Rotation, request
@@ -95,7 +95,7 @@ async def _set_the_clock(day: Day) -> list[Row]:
         nothing_wrong(seen),
         Row(
             "its answers",
-            f"{len(ages.wrong)} of {len(ages.pairs)} contradict the books, {ages.stale} marked stale"
+            f"{len(ages.wrong)} of {len(ages.pairs)} contradict what is expected, {ages.stale} marked stale"
             + "".join(f"; {why}" for why in ages.wrong[:2]),
             "0 and 0",
             kept=bool(ages.pairs) and not ages.wrong and not ages.stale,
@@ -171,7 +171,7 @@ async def _compare(day: Day, replica: Replica, code: str, ages: Ages, seconds: f
                 asked_at = time.monotonic()
                 question = Question("known", code, code)
                 answer = await client.ask(request("GET", question.path, {}))
-                verdict = day.books.judge(question, answer, asked_at, time.monotonic(), name)
+                verdict = day.expected.judge(question, answer, asked_at, time.monotonic(), name)
                 if verdict.outcome != "good" and client is off:
                     ages.stale += verdict.outcome == "stale"
                     ages.wrong += [verdict.why] if verdict.outcome != "stale" else []

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from loadtests.gameday.day import Day, Fault
 from loadtests.gameday.promises import changes_acknowledged, nobody_failed, nothing_wrong
-from loadtests.gameday.usage import Usage, grown, usage
+from loadtests.gameday.usage import HeldResources, grown, usage
 from loadtests.verdict import Row
 
 HOUR_SECONDS = 60.0
@@ -33,7 +33,7 @@ GROWTH, GROWN_BYTES = 1.25, 24 * 2**20
 async def _live_through_a_day(day: Day) -> list[Row]:
     usual, usual_changes = day.crowd.pace.rate, day.crowd.desk_pace.rate
     began = asyncio.get_running_loop().time()
-    looks: list[dict[str, Usage]] = []
+    looks: list[dict[str, HeldResources]] = []
     try:
         for hour, share in enumerate(HOURS):
             day.say(f"{hour} o'clock, {PEAK * share:.0f} lookups a second")
@@ -48,19 +48,19 @@ async def _live_through_a_day(day: Day) -> list[Row]:
         nobody_failed(seen),
         nothing_wrong(seen),
         changes_acknowledged(seen),
-        *(_flat(what, night, evening) for what in Usage.COUNTED),
+        *(_flat(what, night, evening) for what in HeldResources.COUNTED),
         _memory(night, evening),
     ]
 
 
-def _flat(what: str, night: Mapping[str, Usage], evening: Mapping[str, Usage]) -> Row:
+def _flat(what: str, night: Mapping[str, HeldResources], evening: Mapping[str, HeldResources]) -> Row:
     faults = [fault for fault in grown(dict(night), dict(evening), ALLOWANCE) if what in fault or "not" in fault]
     was, now = (sum(getattr(each, what) for each in look.values()) for look in (night, evening))
     told = f"{was} in all processes at {BEFORE} o'clock, {now} at {AFTER}"
     return Row(what, "; ".join([told, *faults[:3]]), f"at most {ALLOWANCE} more in each process", kept=not faults)
 
 
-def _memory(night: Mapping[str, Usage], evening: Mapping[str, Usage]) -> Row:
+def _memory(night: Mapping[str, HeldResources], evening: Mapping[str, HeldResources]) -> Row:
     told, faults = [], []
     for name, was in sorted(night.items()):
         now = evening.get(name)

@@ -22,7 +22,7 @@ from loadtests.gameday.day import Day, Fault, Skipped
 from loadtests.gameday.faults.postgres import (
     KNOWN,
     UNTIL_HEALED,
-    Submission,
+    RepeatedSubmission,
     changes_kept,
     first_acknowledged,
     left_to_the_primary,
@@ -168,7 +168,7 @@ async def disk_full(day: Day) -> list[Row]:
         state = await day.until(written_to_the_end, UNTIL_HEALED, "the server stops")
         ended = time.monotonic()
         day.say("no space")
-        handed_in = Submission(day)
+        handed_in = RepeatedSubmission(day)
         status = (await handed_in.send()).status
         await asyncio.sleep(max(0.0, ended + FULL - time.monotonic()))  # this is the fault
         without_space = stopped(primary.server, log_start)

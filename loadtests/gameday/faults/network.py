@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from loadtests.gameday.day import Day, Fault, NotInTime
 from loadtests.gameday.promises import changes_acknowledged, nobody_failed, none_longer, nothing_wrong, within
-from loadtests.gameday.usage import Usage, grown, usage
+from loadtests.gameday.usage import HeldResources, grown, usage
 from loadtests.system.replicas import Replica
 from loadtests.system.wires import Wire
 from loadtests.verdict import Row
@@ -124,7 +124,7 @@ async def _lasting(trouble: Trouble, wires: Sequence[Wire]) -> AsyncIterator[Non
             await wire.pass_on()
 
 
-async def _let_go(day: Day, before: dict[str, Usage]) -> list[str]:
+async def _let_go(day: Day, before: dict[str, HeldResources]) -> list[str]:
     """What every process still holds on to in the end that it did not before."""
     found: list[str] = []
 

@@ -84,10 +84,10 @@ async def changes_kept(day: Day) -> Row:
     """That the log of the present primary holds every acknowledged change, and once."""
     connection = await day.stage.postgres.connect("owner")
     try:
-        lost = await day.books.lost(connection)
+        lost = await day.expected.lost(connection)
     finally:
         connection.terminate()
-    acknowledged = sum(day.books.acknowledged().values())
+    acknowledged = sum(day.expected.acknowledged().values())
     named = f": {'; '.join(lost[:3])}" if lost else ""
     return Row(
         "acknowledged changes",
@@ -225,14 +225,14 @@ async def _until_behind(day: Day, node: Node) -> float:
 # -- nobody confirms --------------------------------------------------------------------------------------------
 
 
-class Submission:
-    """One submission and its repeats, under one key, over one connection at a time; the books know of it."""
+class RepeatedSubmission:
+    """One submission and its repeats, under one key, over one connection at a time; it is among what is expected."""
 
     def __init__(self, day: Day) -> None:
         self.key = f"gameday-{uuid.uuid4()}"
         self.statuses: list[int] = []
-        self._books = day.books
-        self._change = day.books.submit(self.key)
+        self._expected = day.expected
+        self._change = day.expected.submit(self.key)
         self._client = Client(day.stage.front.intake)
         headers = {"Authorization": f"Bearer {day.stage.token}", "Idempotency-Key": self.key}
         self._request = request("POST", "/api/v1/dossiers", headers, json.dumps(submission()).encode())
@@ -245,7 +245,7 @@ class Submission:
             answer = Answer(0, {})
         self.statuses.append(answer.status)
         if answer.status == 201 and not self._change.code:
-            self._books.acknowledge(self._change, answer.json())
+            self._expected.acknowledge(self._change, answer.json())
         return answer
 
     async def until_acknowledged(self, within: float) -> Answer:
@@ -266,7 +266,7 @@ async def unconfirmed(day: Day) -> list[Row]:
     """
     cluster = day.stage.postgres
     old, standbys = cluster.primary, list(cluster.standbys)
-    handed_in = Submission(day)
+    handed_in = RepeatedSubmission(day)
     async with day.crowd.changes_held():
         await warm(day)  # from the kill until the standbys are found again there is nobody to read from
     began = time.monotonic()

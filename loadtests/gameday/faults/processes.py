@@ -131,7 +131,7 @@ async def _roll(day: Day) -> list[Row]:
     day.figure("rolling-restart", "seconds", time.monotonic() - began)
     async with day.crowd.changes_held():
         day.say("every change has to be shown, and the last ones are repeated")
-        changed, not_shown = day.books.changed_since(began), ""
+        changed, not_shown = day.expected.changed_since(began), ""
         try:
             await day.shown(changed, SHOWN_SECONDS)
         except NotInTime as late:
@@ -284,7 +284,7 @@ async def _pile_up(day: Day) -> set[tuple[str, int]]:
     async def life() -> list[tuple[str, int]]:
         code = await day.crowd.submit()
         made = [(code, 1)]
-        while len(made) < PILED_UP // AT_ONCE and not day.books.statuses[day.books.status(code)].final:
+        while len(made) < PILED_UP // AT_ONCE and not day.expected.statuses[day.expected.status(code)].final:
             made.append((code, await day.crowd.move(code)))
         return made
 

@@ -228,7 +228,7 @@ async def _stop_all(day: Day) -> list[Row]:
 
 
 @dataclass
-class Load:
+class PostgresLoad:
     """The most queries that lookups were seen to have under way in all Postgres servers together, and the most
     connections to one of them.
     """
@@ -249,8 +249,8 @@ class Load:
 
 
 @contextlib.asynccontextmanager
-async def _watched_load(day: Day) -> AsyncIterator[Load]:
-    load, cluster = Load(), day.stage.postgres
+async def _watched_load(day: Day) -> AsyncIterator[PostgresLoad]:
+    load, cluster = PostgresLoad(), day.stage.postgres
     async with contextlib.AsyncExitStack() as stack:
         for node in cluster.nodes:
             connection: asyncpg.Connection = await cluster.connect("admin", node)

@@ -95,7 +95,7 @@ async def restore(day: Day) -> list[Row]:
         done.began = time.monotonic()
         await _keep_the_intake_away(day)
         # From here on the log no longer has them, and the caches still do: both are right until these are renewed.
-        day.books.strike((code, left + 1) for code, (left, _) in done.lost.items())
+        day.expected.strike((code, left + 1) for code, (left, _) in done.lost.items())
         await _put_back(day, primary, backup, target)
         done.restored, done.left_over = time.monotonic(), await _not_gone(day, done.lost)
         await _until_alarmed(day)
@@ -316,7 +316,7 @@ async def _renew(day: Day, done: Restore, target: datetime) -> None:
 
     await day.until(changed_over, CHANGES_OVER, "every lookup has changed over")
     done.renewed = time.monotonic()
-    day.books.bury()
+    day.expected.bury()
     day.crowd.forget({code for code, (left, _) in done.lost.items() if not left})
     day.say("each lost change is asked of each lookup")
     found = await asyncio.gather(*(_not_as_logged(each, done.lost) for each in lookups))

@@ -51,7 +51,7 @@ Round = dict[str, str]
 
 
 @dataclass
-class Asked:
+class AskedRounds:
     """What became of each round of questions, one of each kind at the same time."""
 
     rounds: list[Round] = field(default_factory=list)
@@ -87,7 +87,7 @@ def _in_order(each: Round) -> bool:
     return refused == sorted(refused, reverse=True)
 
 
-class Visitor:
+class FloodVisitor:
     """Asks the flooded lookup for one kind of thing after the other."""
 
     def __init__(self, replica: Replica, memory: str, cold: list[str]) -> None:
@@ -138,7 +138,7 @@ async def _flood(day: Day) -> list[Row]:
         raise Skipped("wrk is not installed (Debian: apt-get install wrk)")
     codes = await _some_dossiers(day)
     async with _one_more(day) as replica:
-        visitor, during = Visitor(replica, codes.pop(), codes), Asked()
+        visitor, during = FloodVisitor(replica, codes.pop(), codes), AskedRounds()
         await _know_one_by_heart(day, visitor)
         shed_before = await day.metric(replica, "lookup_shed_total", load="unknown")
         day.say(f"wrk floods {replica.name} for {SECONDS} s")
@@ -171,7 +171,7 @@ async def _some_dossiers(day: Day) -> list[str]:
     """Codes of dossiers that have been delivered, so that Redis has a copy of each."""
 
     async def enough() -> list[str]:
-        codes = day.books.codes()[:-8]
+        codes = day.expected.codes()[:-8]
         return codes if len(codes) >= COLD else []
 
     usual = day.crowd.desk_pace.rate
@@ -207,7 +207,7 @@ async def _one_more(day: Day) -> AsyncIterator[Replica]:
         await deployment.close()
 
 
-async def _know_one_by_heart(day: Day, visitor: Visitor) -> None:
+async def _know_one_by_heart(day: Day, visitor: FloodVisitor) -> None:
     """Return once the one dossier is in its memory."""
 
     async def answered() -> bool:
@@ -232,7 +232,7 @@ async def _wrk(replica: Replica, log: Path) -> AsyncIterator[asyncio.subprocess.
         await process.wait()
 
 
-async def _ask_on(visitor: Visitor, asked: Asked, flooding: asyncio.subprocess.Process) -> None:
+async def _ask_on(visitor: FloodVisitor, asked: AskedRounds, flooding: asyncio.subprocess.Process) -> None:
     """Ask for one thing of each kind again and again, until the flood is over."""
 
     over = asyncio.create_task(flooding.wait())
@@ -245,7 +245,7 @@ async def _ask_on(visitor: Visitor, asked: Asked, flooding: asyncio.subprocess.P
         over.cancel()
 
 
-async def _recovered(day: Day, visitor: Visitor, since: float) -> float:
+async def _recovered(day: Day, visitor: FloodVisitor, since: float) -> float:
     """Seconds from that moment until one thing of each kind is answered in the same round."""
 
     async def all_answered() -> bool:

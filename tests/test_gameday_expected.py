@@ -1,4 +1,4 @@
-"""The books of a game day: every kind of wrong answer is found, and nothing that is right is called wrong."""
+"""What a game day expects: every kind of wrong answer is found, and nothing that is right is called wrong."""
 
 import itertools
 import json
@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loadtests.answers import Answer, Status
-from loadtests.gameday.books import Books, Change, Question, Verdict
+from loadtests.gameday.expected import Expected, ExpectedChange, Judgement, Question
 
 CODE, OTHER = "G99.01.01-261126-0001", "G99.01.01-261126-0002"
 SOFT, HARD, NEGATIVE = 60.0, 3600.0, 5.0
@@ -43,32 +43,32 @@ class Clock:
 
 @dataclass
 class Office:
-    """The books, and what happens at which moment."""
+    """The expected, and what happens at which moment."""
 
     clock: Clock = field(default_factory=Clock)
     keys: Iterator[int] = field(default_factory=itertools.count)
-    pending: Change | None = None
+    pending: ExpectedChange | None = None
 
     def __post_init__(self) -> None:
         clock = self.clock
         bounds = {"soft_age": SOFT, "hard_age": HARD, "negative": NEGATIVE}
-        self.books = Books(STATUSES, **bounds, monotonic=clock.monotonic, wall=clock.wall)
+        self.expected = Expected(STATUSES, **bounds, monotonic=clock.monotonic, wall=clock.wall)
 
     def receive(self, began: float, acknowledged: float, code: str = CODE) -> str:
         self.clock.now = began
-        change = self.books.submit(f"key {next(self.keys)}")
+        change = self.expected.submit(f"key {next(self.keys)}")
         self.clock.now = acknowledged
-        return self.books.acknowledge(change, {"code": code, "version": 1, "status": "received"})
+        return self.expected.acknowledge(change, {"code": code, "version": 1, "status": "received"})
 
-    def begin(self, began: float, status: str, code: str = CODE) -> Change:
+    def begin(self, began: float, status: str, code: str = CODE) -> ExpectedChange:
         self.clock.now = began
-        self.pending = self.books.move(f"key {next(self.keys)}", code, status)
+        self.pending = self.expected.move(f"key {next(self.keys)}", code, status)
         return self.pending
 
     def move(self, began: float, acknowledged: float, status: str, code: str = CODE) -> str:
         change = self.begin(began, status, code)
         self.clock.now = acknowledged
-        return self.books.acknowledge(change, {"code": code, "version": change.version, "status": status})
+        return self.expected.acknowledge(change, {"code": code, "version": change.version, "status": status})
 
     def judge(
         self,
@@ -80,11 +80,11 @@ class Office:
         code: str | None = CODE,
         at_least: int = 0,
         language: str = "",
-    ) -> Verdict:
+    ) -> Judgement:
         """At the moment when it was answered."""
         self.clock.now = asked + seconds
         question = Question("known", code or "Z99.99.99-261126-0001", code, at_least, language)
-        return self.books.judge(question, answer, asked, asked + seconds, process)
+        return self.expected.judge(question, answer, asked, asked + seconds, process)
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def page(completion: float | None, as_of: float, *, marked: bool = False, code: 
 
 # -- what is wrong ----------------------------------------------------------------------------------------------------
 
-Say = Callable[[Office], Verdict]
+Say = Callable[[Office], Judgement]
 
 WRONG: Sequence[tuple[str, Say]] = [
     ("a version that nobody has made", lambda o: o.judge(shown(4, "completed"), 40)),
@@ -203,7 +203,7 @@ def test_wrong_answer_is_found(office: Office, why: str, say: Say) -> None:
     verdict = say(office)
     assert verdict.outcome == "wrong"
     assert why in verdict.why
-    assert office.books.wrong == 1
+    assert office.expected.wrong == 1
 
 
 def test_process_that_goes_back_is_found(office: Office) -> None:
@@ -232,7 +232,7 @@ def test_process_that_knows_no_more_of_what_it_has_shown_is_found(office: Office
 def test_dossier_that_somebody_was_shown_is_there_though_nobody_was_told(office: Office) -> None:
     office.receive(40.0, 50.0, OTHER)
     office.clock.now = 42.0
-    office.books._lives[OTHER][0].acknowledged = math.inf  # the acknowledgement is still on its way
+    office.expected._lives[OTHER][0].acknowledged = math.inf  # the acknowledgement is still on its way
     assert office.judge(shown(1, "received", code=OTHER), 42.0, code=OTHER).outcome == "good"
     assert office.judge(missing(), 46.0, code=OTHER, process="lookup-2").outcome == "good"
     assert office.judge(missing(), 48.0, code=OTHER, process="lookup-2").outcome == "wrong"
@@ -263,7 +263,7 @@ RIGHT: Sequence[tuple[str, Say]] = [
 @pytest.mark.parametrize(("outcome", "say"), RIGHT)
 def test_right_answer_is_right(office: Office, outcome: str, say: Say) -> None:
     verdict = say(office)
-    assert (verdict.outcome, office.books.wrong) == (outcome, 0), verdict.why
+    assert (verdict.outcome, office.expected.wrong) == (outcome, 0), verdict.why
     assert bool(verdict.why) is (outcome in ("unavailable", "limited"))
 
 
@@ -300,7 +300,7 @@ def test_no_answer_of_an_honest_lookup_is_called_wrong(data: st.DataObject) -> N
         else:
             office.move(began, late, data.draw(st.sampled_from(["processing", "completed"])))
         now = late
-    statuses = [change.status for change in office.books._lives[CODE]]
+    statuses = [change.status for change in office.expected._lives[CODE]]
     last = {"a": 0.0, "b": 0.0}
     for _ in range(data.draw(st.integers(1, 12))):
         now += data.draw(st.floats(0.0, 40.0))
@@ -324,22 +324,22 @@ def test_no_answer_of_an_honest_lookup_is_called_wrong(data: st.DataObject) -> N
 
 def test_acknowledgement_of_something_else_is_wrong(office: Office) -> None:
     change = office.begin(40.0, "withdrawn")
-    assert "another change" in office.books.acknowledge(change, {"code": CODE, "version": 5, "status": "withdrawn"})
+    assert "another change" in office.expected.acknowledge(change, {"code": CODE, "version": 5, "status": "withdrawn"})
     assert "the code of another one" in office.receive(50.0, 51.0, CODE)
 
 
 def test_nobody_moves_what_is_not_known_for_sure(office: Office) -> None:
     office.begin(40.0, "withdrawn")
-    assert (office.books.current(CODE), office.books.status(CODE)) == (3, "completed")
+    assert (office.expected.current(CODE), office.expected.status(CODE)) == (3, "completed")
     with pytest.raises(ValueError, match="has not been acknowledged"):
-        office.books.move("key", CODE, "completed")
+        office.expected.move("key", CODE, "completed")
 
 
 def test_import_is_there_from_its_end_on(office: Office) -> None:
     office.clock.now = 50.0
-    office.books.imported(OTHER, ["received", "processing"], 45.0)
-    assert office.books.acknowledged() == {CODE: 3, OTHER: 2}
-    assert office.books.codes() == [CODE]
+    office.expected.imported(OTHER, ["received", "processing"], 45.0)
+    assert office.expected.acknowledged() == {CODE: 3, OTHER: 2}
+    assert office.expected.codes() == [CODE]
     assert office.judge(shown(2, "processing", code=OTHER), 51, code=OTHER).outcome == "good"
     assert office.judge(missing(), 56, code=OTHER).outcome == "wrong"
 
@@ -350,13 +350,13 @@ def test_import_is_there_from_its_end_on(office: Office) -> None:
 def test_struck_version_may_be_shown_until_it_is_buried(office: Office) -> None:
     office.judge(shown(3, "completed"), 40.0)
     office.clock.now = 41.0
-    office.books.strike([(CODE, 3)])
-    assert office.books.current(CODE) == 2
+    office.expected.strike([(CODE, 3)])
+    assert office.expected.current(CODE) == 2
     for answer in (shown(3, "completed"), shown(2, "processing"), shown(3, "completed", age=30)):
         assert office.judge(answer, 42.0).outcome == "good"
     assert office.judge(shown(3, "processing"), 42.0).outcome == "wrong"
     office.clock.now = 50.0
-    office.books.bury()
+    office.expected.bury()
     assert office.judge(shown(3, "completed"), 49.9, seconds=1).outcome == "good"
     assert office.judge(shown(2, "processing"), 51.0).outcome == "good"
     assert office.judge(shown(3, "completed"), 52.0).outcome == "wrong"
@@ -366,20 +366,20 @@ def test_struck_version_may_be_shown_until_it_is_buried(office: Office) -> None:
 
 def test_struck_version_may_be_made_anew_as_another_one(office: Office) -> None:
     office.clock.now = 41.0
-    office.books.strike([(CODE, 3)])
+    office.expected.strike([(CODE, 3)])
     office.move(42.0, 43.0, "processing")
-    office.books.bury()
+    office.expected.bury()
     assert office.judge(shown(3, "processing"), 44.0).outcome == "good"
     assert office.judge(shown(3, "completed"), 45.0).outcome == "wrong"
 
 
 def test_struck_dossier_is_not_there_once_it_is_buried(office: Office) -> None:
     office.clock.now = 41.0
-    office.books.strike([(CODE, 1)])
-    assert office.books.acknowledged() == {}
+    office.expected.strike([(CODE, 1)])
+    assert office.expected.acknowledged() == {}
     assert office.judge(missing(), 42.0).outcome == "good"
     assert office.judge(shown(3, "completed"), 42.5).outcome == "good"
-    office.books.bury()
+    office.expected.bury()
     assert office.judge(missing(), 43.0).outcome == "good"
     assert office.judge(shown(3, "completed"), 43.0).outcome == "wrong"
 
@@ -414,15 +414,15 @@ def log(office: Office) -> Log:
                 "source": "gameday",
                 "source_event_id": change.key,
             }
-            for change in office.books._lives[CODE]
+            for change in office.expected._lives[CODE]
         ]
     )
 
 
 async def test_nothing_is_lost_where_the_log_has_it_all(office: Office, log: Log) -> None:
-    assert await office.books.lost(log) == []
+    assert await office.expected.lost(log) == []
     office.begin(40.0, "withdrawn")
-    assert await office.books.lost(log) == []
+    assert await office.expected.lost(log) == []
 
 
 def drop_the_last(log: Log) -> None:
@@ -459,17 +459,17 @@ async def test_whatever_the_log_has_otherwise_is_found(
     office: Office, log: Log, spoil: Callable[[Log], None], said: str
 ) -> None:
     spoil(log)
-    assert await office.books.lost(log) == [said]
+    assert await office.expected.lost(log) == [said]
 
 
 async def test_change_that_was_given_up_may_be_in_the_log_or_not(office: Office, log: Log) -> None:
     change = office.begin(40.0, "withdrawn")
-    assert await office.books.lost(log) == []
+    assert await office.expected.lost(log) == []
     log.rows.append(log.rows[2] | {"version": 4, "status": 7, "source_event_id": change.key})
-    assert await office.books.lost(log) == []
+    assert await office.expected.lost(log) == []
 
 
 async def test_what_was_struck_is_not_missed(office: Office, log: Log) -> None:
-    office.books.strike([(CODE, 3)])
+    office.expected.strike([(CODE, 3)])
     log.rows.pop()
-    assert await office.books.lost(log) == []
+    assert await office.expected.lost(log) == []

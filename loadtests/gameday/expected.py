@@ -1,5 +1,5 @@
-"""The books: every change that was asked for and every one that was acknowledged, and the judge who holds them beside
-an answer. Knows HTTP answers and no network.
+"""What is expected: every change that was asked for and every one that was acknowledged, and a judge that compares an
+answer with them. Knows HTTP answers and no network.
 
 A version may be shown from the moment it was asked for; from the soft age after its acknowledgement on nothing older
 may be, unless it is marked. In between both are right.
@@ -70,7 +70,7 @@ class Question:
 
 
 @dataclass(slots=True, eq=False)
-class Change:
+class ExpectedChange:
     """One version of a dossier: asked for, and perhaps acknowledged. Moments on the monotonic clock."""
 
     key: str
@@ -84,7 +84,7 @@ class Change:
     acknowledged: float = math.inf
 
 
-class Verdict(NamedTuple):
+class Judgement(NamedTuple):
     """What an answer is worth, why it is not good if it is not, and how old it says it is, in seconds."""
 
     outcome: str
@@ -104,7 +104,7 @@ class _Shown(NamedTuple):
     """The earliest moment it may mean, on the monotonic clock."""
 
 
-class Books:
+class Expected:
     """Every change, and what each process has shown. Judges at once; grows by some hundred bytes a change.
 
     `soft_age`, `hard_age` and `negative` are the service's bounds in seconds: nothing older than the first goes out
@@ -124,30 +124,30 @@ class Books:
         self.statuses = dict(statuses or {})
         """By name, as the lookup publishes them; without them no answer can be judged."""
         self.wrong = 0
-        """Answers that contradicted the books so far."""
+        """Wrong answers so far."""
         self._soft, self._hard, self._negative = soft_age, hard_age, negative
         self._monotonic, self._wall = monotonic, wall
-        self._lives: dict[str, list[Change]] = {}
+        self._lives: dict[str, list[ExpectedChange]] = {}
         """Per code its versions, the first being the reception."""
-        self._submissions: list[Change] = []
+        self._submissions: list[ExpectedChange] = []
         self._shown: OrderedDict[str, dict[str, list[tuple[int, float]]]] = OrderedDict()
         """Per process and code the versions it has shown unmarked, rising, and when each was first shown."""
         self._seen: dict[str, float] = {}
         """Per code when it was first shown to anybody."""
-        self._struck: dict[str, list[Change]] = {}
+        self._struck: dict[str, list[ExpectedChange]] = {}
         """Per code what was made and then undone."""
         self._buried: dict[str, float] = {}
         """Since when none of that may be shown any more; infinity until bury() is called."""
 
     # -- what is written down --------------------------------------------------------------------------------
 
-    def submit(self, key: str) -> Change:
+    def submit(self, key: str) -> ExpectedChange:
         """A submission is about to be sent, under that Idempotency-Key."""
-        change = Change(key, "", 1, "", self._monotonic())
+        change = ExpectedChange(key, "", 1, "", self._monotonic())
         self._submissions.append(change)
         return change
 
-    def move(self, key: str, code: str, status: str) -> Change:
+    def move(self, key: str, code: str, status: str) -> ExpectedChange:
         """A move to that status is about to be sent: the next version of a dossier whose last one is known for sure.
 
         Raises ValueError when it is not: whoever may have made a version and does not know moves nothing any more.
@@ -155,11 +155,11 @@ class Books:
         life = self._lives[code]
         if math.isinf(life[-1].acknowledged):
             raise ValueError(f"{code}: version {life[-1].version} has not been acknowledged")
-        change = Change(key, code, life[-1].version + 1, status, self._monotonic())
+        change = ExpectedChange(key, code, life[-1].version + 1, status, self._monotonic())
         life.append(change)
         return change
 
-    def acknowledge(self, change: Change, answer: Mapping[str, Any]) -> str:
+    def acknowledge(self, change: ExpectedChange, answer: Mapping[str, Any]) -> str:
         """The intake's answer to a change: code, version and status. Returns what is wrong with it, or nothing."""
         code, version, status = str(answer["code"]), int(answer["version"]), str(answer["status"])
         why = ""
@@ -179,7 +179,7 @@ class Books:
     def imported(self, code: str, statuses: Sequence[str], began: float) -> None:
         """An import that began at that moment has brought this dossier along, with these statuses in that order."""
         now = self._monotonic()
-        life = [Change("", code, n, status, began, now) for n, status in enumerate(statuses, 1)]
+        life = [ExpectedChange("", code, n, status, began, now) for n, status in enumerate(statuses, 1)]
         self._lives[code] = life
 
     def current(self, code: str) -> int:
@@ -250,7 +250,7 @@ class Books:
 
     def judge(
         self, question: Question, answer: Answer, asked_at: float, answered_at: float, process: str = ""
-    ) -> Verdict:
+    ) -> Judgement:
         """What this answer is worth: good, stale, limited, unavailable or wrong.
 
         `process` is who answered, under a name that no process started later has; "" where that is not known.
@@ -258,20 +258,20 @@ class Books:
         try:
             verdict = self._judged(question, answer, asked_at, answered_at, process)
         except Limited as limited:
-            verdict = Verdict("limited", str(limited))
+            verdict = Judgement("limited", str(limited))
         except Unavailable as away:
-            verdict = Verdict("unavailable", str(away))
+            verdict = Judgement("unavailable", str(away))
         except Failure as wrong:
-            verdict = Verdict("wrong", f"{wrong} ({wrong.detail})" if wrong.detail else str(wrong))
+            verdict = Judgement("wrong", f"{wrong} ({wrong.detail})" if wrong.detail else str(wrong))
         except (ValueError, LookupError, TypeError, AttributeError) as error:
-            verdict = Verdict("wrong", f"cannot be read ({type(error).__name__}: {error})")
+            verdict = Judgement("wrong", f"cannot be read ({type(error).__name__}: {error})")
         self.wrong += verdict.outcome == "wrong"
         return verdict
 
-    def _judged(self, asked: Question, answer: Answer, asked_at: float, answered_at: float, process: str) -> Verdict:
+    def _judged(self, asked: Question, answer: Answer, asked_at: float, answered_at: float, process: str) -> Judgement:
         if answer.status == 404:
             self._judge_missing(asked, answer, asked_at, process)
-            return Verdict("good")
+            return Judgement("good")
         if answer.status in (502, 503, 504) and "x-request-id" not in answer.headers:
             raise Unavailable(f"answered {answer.status} by whoever stands in front")
         if asked.code is None:
@@ -280,7 +280,7 @@ class Books:
         code = asked.code or ""
         if self._may_be_undone(code, asked_at):
             self._judge_undone(code, shown)
-            return Verdict("stale" if shown.marked else "good", "", shown.age)
+            return Judgement("stale" if shown.marked else "good", "", shown.age)
         if shown.as_of > answered_at + 1:
             raise Wrong("as of a moment to come", f"{code}: in {shown.as_of - answered_at:.1f} s")
         if shown.marked:
@@ -296,7 +296,7 @@ class Books:
         else:
             self._judge_page(code, shown, asked_at, answered_at)
         self._seen.setdefault(code, answered_at)
-        return Verdict("stale" if shown.marked else "good", "", shown.age)
+        return Judgement("stale" if shown.marked else "good", "", shown.age)
 
     def _judge_undone(self, code: str, shown: _Shown) -> None:
         """What was struck and has not been buried is as right as what the log has, however old and in any order."""
@@ -366,7 +366,7 @@ class Books:
             known.append((version, answered_at))
 
     @staticmethod
-    def _superseded(life: Sequence[Change], version: int) -> float:
+    def _superseded(life: Sequence[ExpectedChange], version: int) -> float:
         """From when on this version was certainly not the truth any more; infinity while it may be."""
         return min((change.acknowledged for change in life[version:]), default=math.inf)
 
@@ -421,7 +421,7 @@ class Books:
                 await asyncio.sleep(0)  # the load goes on in this loop
         return found + await self._for_nobody(connection, log)
 
-    def _compare(self, life: Sequence[Change], log: Sequence[Any], asked_at: float) -> Iterable[str]:
+    def _compare(self, life: Sequence[ExpectedChange], log: Sequence[Any], asked_at: float) -> Iterable[str]:
         for change in life:
             row = log[change.version - 1] if change.version <= len(log) else None
             said = f"{change.code}: version {change.version} ({change.status})"

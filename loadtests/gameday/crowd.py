@@ -9,13 +9,13 @@ from contextlib import AbstractAsyncContextManager
 
 from loadtests import answers
 from loadtests.codes import Shelf
-from loadtests.gameday.books import Books
 from loadtests.gameday.citizens import Citizens, Pace
-from loadtests.gameday.desks import Desk, NotTaken, Office
+from loadtests.gameday.expected import Expected
 from loadtests.gameday.imports import Imports
+from loadtests.gameday.offices import DayOffice, Desk, NotTaken
 from loadtests.gameday.record import Record
 from loadtests.system.http_client import Client, request
-from loadtests.system.stage import Stage
+from loadtests.system.stage import StagedSystem
 
 __all__ = ["Crowd", "NotTaken"]
 
@@ -35,38 +35,38 @@ LAG_EVERY = 0.05
 class Crowd:
     """Citizens, desks and imports against a front. `pace.rate` and `desk_pace.rate`, a second, may be set meanwhile.
 
-    What they see goes into the record, what they hand in into the books. Nothing that the service does ends them.
+    What is seen goes into the record; what is handed in is expected from then on. The service cannot end them.
     """
 
     def __init__(
         self,
-        stage: Stage,
+        stage: StagedSystem,
         record: Record,
-        books: Books,
+        expected: Expected,
         *,
         rate: float = 200.0,
         changes_rate: float = 8.0,
         import_every: float = IMPORT_EVERY,
         seed: int = 24,
     ) -> None:
-        self._stage, self._record, self._books = stage, record, books
+        self._stage, self._record, self._expected = stage, record, expected
         self.pace, self.desk_pace = Pace(rate), Pace(changes_rate)
         self._import_every = import_every
         self._shelf = Shelf(room=KNOWN)
         self._changing = changing = deque[str](maxlen=CHANGING)
         chance = random.Random(seed)
         front = stage.front
-        self._citizens = Citizens(front.lookup, record, books, self._shelf, changing, chance)
-        self._office = Office(front.intake, stage.token, record, books, self._shelf, changing, chance)
+        self._citizens = Citizens(front.lookup, record, expected, self._shelf, changing, chance)
+        self._office = DayOffice(front.intake, stage.token, record, expected, self._shelf, changing, chance)
         self._imports = Imports(
-            stage.folder / "imports", stage.environ, record, books, self._shelf, self._office.gate, chance
+            stage.folder / "imports", stage.environ, record, expected, self._shelf, self._office.gate, chance
         )
         self._desks: list[asyncio.Task[None]] = []
         self._others: list[asyncio.Task[None]] = []
 
     async def come(self) -> None:
         """Take the first dossiers in, and let everybody come. Raises NotTaken or NoAnswer when nobody is there."""
-        self._books.statuses = await self._statuses()
+        self._expected.statuses = await self._statuses()
         desk = Desk(self._office)
         for _ in range(FIRST_DOSSIERS):
             await desk.move(await desk.submit())

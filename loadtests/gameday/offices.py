@@ -14,8 +14,8 @@ from typing import Any
 
 from loadtests.answers import Answer, Failure
 from loadtests.codes import Dossier, Shelf, address
-from loadtests.gameday.books import Books, Change
 from loadtests.gameday.citizens import Pace
+from loadtests.gameday.expected import Expected, ExpectedChange
 from loadtests.gameday.record import Record, Seen
 from loadtests.system.http_client import Client, NoAnswer, Rotation, request
 from loadtests.target import submission
@@ -76,21 +76,21 @@ class Gate:
             self._open.set()
 
 
-class Office:
-    """What all desks share: the way in, the books, what they have made, and which of it is still being worked on."""
+class DayOffice:
+    """What all desks share: the way in, what is expected, what they have made, and what is still worked on."""
 
     def __init__(
         self,
         rotation: Rotation,
         token: str,
         record: Record,
-        books: Books,
+        expected: Expected,
         shelf: Shelf,
         changing: deque[str],
         chance: random.Random,
     ) -> None:
         self.rotation, self.token = rotation, token
-        self.record, self.books = record, books
+        self.record, self.expected = record, expected
         self.shelf, self.changing, self.chance = shelf, changing, chance
         self.gate = Gate()
         self.answered = deque[tuple[bytes, bytes]](maxlen=REMEMBERED)
@@ -102,8 +102,8 @@ class Office:
 class Desk:
     """One desk with one connection. What it has given up is left as it is, by everybody."""
 
-    def __init__(self, office: Office) -> None:
-        self._office, self._books, self._chance = office, office.books, office.chance
+    def __init__(self, office: DayOffice) -> None:
+        self._office, self._expected, self._chance = office, office.expected, office.chance
         self._client = Client(office.rotation)
         self._hand: list[str] = []
 
@@ -124,7 +124,7 @@ class Desk:
 
     async def submit(self) -> str:
         """A new dossier; its code. Raises NotTaken."""
-        change = self._books.submit(str(uuid.uuid4()))
+        change = self._expected.submit(str(uuid.uuid4()))
         await self._hand_in("submit", change, "/api/v1/dossiers", submission())
         self._office.shelf.put(Dossier(change.code, "", change.status, 1))
         return change.code
@@ -132,7 +132,7 @@ class Desk:
     async def move(self, code: str) -> int:
         """One move of a dossier that nobody else moves; the version it made. Raises NotTaken."""
         try:
-            change = self._books.move(str(uuid.uuid4()), code, self._way_on(code))
+            change = self._expected.move(str(uuid.uuid4()), code, self._way_on(code))
         except (KeyError, ValueError) as cannot:
             raise NotTaken(str(cannot)) from None
         content = {"to": change.status, "expected_version": change.version - 1}
@@ -149,7 +149,7 @@ class Desk:
         return answer.status in (200, 201) and bool(json.loads(answer.body) == json.loads(first))
 
     async def _do_something(self) -> None:
-        self._hand = [code for code in self._hand if self._books.current(code)]  # the others have been lost
+        self._hand = [code for code in self._hand if self._expected.current(code)]  # the others have been lost
         if not self._hand or (len(self._hand) < IN_HAND and self._chance.random() < SUBMISSIONS):
             self._hand.append(await self.submit())
             return
@@ -160,19 +160,22 @@ class Desk:
             self._hand.append(code)
 
     def _at_its_end(self, code: str) -> bool:
-        return self._books.current(code) >= ENOUGH_VERSIONS or self._books.statuses[self._books.status(code)].final
+        return (
+            self._expected.current(code) >= ENOUGH_VERSIONS
+            or self._expected.statuses[self._expected.status(code)].final
+        )
 
     def _way_on(self, code: str) -> str:
         """A status that may follow. Raises KeyError or ValueError when there is none."""
-        statuses = self._books.statuses
-        ways = list(statuses[self._books.status(code)].next)
+        statuses = self._expected.statuses
+        ways = list(statuses[self._expected.status(code)].next)
         if self._chance.random() >= FINAL:
             ways = [way for way in ways if not statuses[way].final] or ways
         if not ways:
             raise ValueError(f"{code} is at its end")
         return self._chance.choice(ways)
 
-    async def _hand_in(self, kind: str, change: Change, path: str, content: Mapping[str, Any]) -> None:
+    async def _hand_in(self, kind: str, change: ExpectedChange, path: str, content: Mapping[str, Any]) -> None:
         """Until it is acknowledged, under its key. Raises NotTaken."""
         headers = {"Authorization": f"Bearer {self._office.token}", "Idempotency-Key": change.key}
         sent = request("POST", path, headers, json.dumps(content).encode())
@@ -184,7 +187,7 @@ class Desk:
         if outcome not in ("good", "refused"):
             raise NotTaken(why)
 
-    async def _repeat(self, change: Change, sent: bytes) -> tuple[str, str]:
+    async def _repeat(self, change: ExpectedChange, sent: bytes) -> tuple[str, str]:
         """good, refused (taken in the end), unavailable (given up) or wrong; and why, the first reason there was."""
         began, first = time.monotonic(), ""
         while True:
@@ -198,7 +201,7 @@ class Desk:
                 return "unavailable", first
             await asyncio.sleep(PAUSE)
 
-    async def _attempt(self, change: Change, sent: bytes) -> tuple[str, str]:
+    async def _attempt(self, change: ExpectedChange, sent: bytes) -> tuple[str, str]:
         """good, again or wrong; and why."""
         try:
             answer = await self._client.ask_any(sent)
@@ -206,7 +209,7 @@ class Desk:
             return "again", str(none)
         if answer.status in (200, 201):
             try:
-                wrong = self._books.acknowledge(change, answer.json())
+                wrong = self._expected.acknowledge(change, answer.json())
             except (Failure, ValueError, LookupError, TypeError) as error:
                 wrong = f"an acknowledgement that cannot be read ({error!r})"
             if wrong:

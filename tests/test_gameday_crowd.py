@@ -18,11 +18,11 @@ import pytest
 
 from loadtests.answers import Status
 from loadtests.codes import Dossier, Shelf
-from loadtests.gameday import citizens, desks
-from loadtests.gameday.books import Books, Question
+from loadtests.gameday import citizens, offices
 from loadtests.gameday.citizens import MIX, Citizens
-from loadtests.gameday.desks import Desk, NotTaken, Office
-from loadtests.gameday.people import Crowd
+from loadtests.gameday.crowd import Crowd
+from loadtests.gameday.expected import Expected, Question
+from loadtests.gameday.offices import DayOffice, Desk, NotTaken
 from loadtests.gameday.record import Record, Seen
 from loadtests.system.http_client import Rotation
 from tests.conftest import KEY_SECRETS, Database
@@ -40,7 +40,7 @@ STATUSES = {
 
 @contextlib.asynccontextmanager
 async def crowded(
-    database: Database, redis_url: str, folder: Path, books: Books, **how: Any
+    database: Database, redis_url: str, folder: Path, expected: Expected, **how: Any
 ) -> AsyncIterator[tuple[Crowd, Record]]:
     """A small house with people in it."""
     token = await new_token(database)
@@ -56,7 +56,7 @@ async def crowded(
             environ={"HOSO24_PG_WRITER_URL": database.writer_url, "HOSO24_LOOKUP_KEY_SECRETS": KEY_SECRETS},
         )
         record = Record()
-        crowd = Crowd(stage, record, books, **how)
+        crowd = Crowd(stage, record, expected, **how)
         await crowd.come()
         try:
             yield crowd, record
@@ -67,8 +67,8 @@ async def crowded(
 async def test_house_that_is_well_gives_no_wrong_answer_and_loses_nothing(
     database: Database, redis_url: str, tmp_path: Path
 ) -> None:
-    books = Books()
-    async with crowded(database, redis_url, tmp_path, books, rate=120.0, changes_rate=15.0, import_every=0.5) as (
+    expected = Expected()
+    async with crowded(database, redis_url, tmp_path, expected, rate=120.0, changes_rate=15.0, import_every=0.5) as (
         crowd,
         record,
     ):
@@ -83,27 +83,27 @@ async def test_house_that_is_well_gives_no_wrong_answer_and_loses_nothing(
         assert await crowd.move(code) == 2
         assert code in crowd.codes()
         async with crowd.changes_held():
-            acknowledged = books.changes()
+            acknowledged = expected.changes()
             began = time.monotonic()
 
             async def asked_meanwhile() -> bool:
                 return record.window(began, None, "known").count("good") > 0
 
             await until(asked_meanwhile)
-            assert books.changes() == acknowledged
+            assert expected.changes() == acknowledged
     window = record.window(0.0)
     # On a machine that is busy with other things some are answered 503 for want of time; none may be wrong.
     assert window.count("wrong") == 0, window.whys()
     assert all(any(seen.outcome == "good" for seen in record.window(0.0, None, kind)) for kind in MIX)
     assert window.oldest_age < 60
     assert record.lags
-    assert books.changes() == window.of_kind("submit", "move")
+    assert expected.changes() == window.of_kind("submit", "move")
     owner = await asyncpg.connect(database.owner_url)
     try:
-        assert await books.lost(owner) == []
+        assert await expected.lost(owner) == []
         await owner.execute("DELETE FROM event WHERE code = $1 AND version = 2", code)
-        assert await books.lost(owner) == [
-            f"{code}: version 2 ({books.status(code)}) was acknowledged and is not in the log"
+        assert await expected.lost(owner) == [
+            f"{code}: version 2 ({expected.status(code)}) was acknowledged and is not in the log"
         ]
     finally:
         await owner.close()
@@ -171,16 +171,16 @@ def closed_port() -> int:
 
 
 @pytest.fixture
-def books() -> Books:
-    books = Books(STATUSES)
-    books.acknowledge(books.submit("key"), {"code": CODE, "version": 1, "status": "received"})
-    return books
+def expected() -> Expected:
+    known = Expected(STATUSES)
+    known.acknowledge(known.submit("key"), {"code": CODE, "version": 1, "status": "received"})
+    return known
 
 
-async def asked(books: Books, ports: list[int], times: int = 1) -> list[Seen]:
+async def asked(expected: Expected, ports: list[int], times: int = 1) -> list[Seen]:
     """What citizens have seen who asked one after the other."""
     record, rotation = Record(), Rotation(ports)
-    crowd = Citizens(rotation, record, books, Shelf(), deque(), random.Random(24))
+    crowd = Citizens(rotation, record, expected, Shelf(), deque(), random.Random(24))
     for _ in range(times):
         crowd.send(Question("known", CODE, CODE))
         await crowd.answered(float("inf"))
@@ -188,18 +188,18 @@ async def asked(books: Books, ports: list[int], times: int = 1) -> list[Seen]:
     return list(record.window(0.0))
 
 
-async def test_answer_is_noted_with_who_gave_it_from_where_and_how_old(books: Books) -> None:
+async def test_answer_is_noted_with_who_gave_it_from_where_and_how_old(expected: Expected) -> None:
     async with scripted([shown(1, "X-Served-By: lookup-7"), shown(1)]) as (port, heads):
-        first, second = await asked(books, [port], 2)
+        first, second = await asked(expected, [port], 2)
     assert (first.outcome, first.process, first.source, first.age) == ("good", "lookup-7", "cache", 3.0)
     assert second.process == str(port)
     assert len(heads) == 2
 
 
-async def test_answer_that_contradicts_the_books_is_noted_as_wrong(books: Books) -> None:
+async def test_answer_that_contradicts_the_books_is_noted_as_wrong(expected: Expected) -> None:
     async with scripted([shown(2)]) as (port, _):
-        (seen,) = await asked(books, [port])
-    assert (seen.outcome, books.wrong) == ("wrong", 1)
+        (seen,) = await asked(expected, [port])
+    assert (seen.outcome, expected.wrong) == ("wrong", 1)
     assert "a version that nobody has made" in seen.why
 
 
@@ -215,38 +215,40 @@ async def test_answer_that_contradicts_the_books_is_noted_as_wrong(books: Books)
     ids=["closed once", "closed twice", "cut short", "refused", "limited"],
 )
 async def test_lookup_is_asked_twice_only_if_closed_before_any_byte(
-    books: Books, script: Script, outcome: str, retried: bool, why: str
+    expected: Expected, script: Script, outcome: str, retried: bool, why: str
 ) -> None:
     async with scripted(script) as (port, _):
-        (seen,) = await asked(books, [port])
+        (seen,) = await asked(expected, [port])
     assert (seen.outcome, seen.retried) == (outcome, retried)
     assert why in seen.why
     assert script == []
 
 
-async def test_where_nobody_listens_the_next_one_is_asked(books: Books) -> None:
+async def test_where_nobody_listens_the_next_one_is_asked(expected: Expected) -> None:
     nobody = await asyncio.to_thread(closed_port)
     async with scripted([shown(1), shown(1)]) as (port, _):
-        seen = await asked(books, [nobody, port], 2)
+        seen = await asked(expected, [nobody, port], 2)
     assert [(each.outcome, each.process) for each in seen] == [("good", str(port))] * 2
-    (nothing,) = await asked(books, [nobody])
+    (nothing,) = await asked(expected, [nobody])
     assert nothing.outcome == "unavailable"
     assert "refused" in nothing.why
 
 
-async def test_connections_that_a_process_in_rotation_does_not_take_are_counted(books: Books) -> None:
+async def test_connections_that_a_process_in_rotation_does_not_take_are_counted(expected: Expected) -> None:
     rotation = Rotation([await asyncio.to_thread(closed_port)])
-    crowd = Citizens(rotation, Record(), books, Shelf(), deque(), random.Random(24))
+    crowd = Citizens(rotation, Record(), expected, Shelf(), deque(), random.Random(24))
     crowd.send(Question("known", CODE, CODE))
     await crowd.answered(float("inf"))
     assert rotation.refused == 1
 
 
-async def test_whoever_comes_while_too_many_wait_is_turned_away(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_whoever_comes_while_too_many_wait_is_turned_away(
+    expected: Expected, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(citizens, "MOST_UNDER_WAY", 2)
     record = Record()
     async with scripted([shown(1), shown(1)]) as (port, _):
-        crowd = Citizens(Rotation([port]), record, books, Shelf(), deque(), random.Random(24))
+        crowd = Citizens(Rotation([port]), record, expected, Shelf(), deque(), random.Random(24))
         for _ in range(5):
             crowd.send(Question("known", CODE, CODE))
         await crowd.answered(float("inf"))
@@ -254,11 +256,11 @@ async def test_whoever_comes_while_too_many_wait_is_turned_away(books: Books, mo
     assert (record.window(0.0).total, record.window(0.0).turned_away) == (2, 3)
 
 
-async def test_every_lookup_is_somebody_elses(books: Books) -> None:
+async def test_every_lookup_is_somebody_elses(expected: Expected) -> None:
     """Rates apply per client; addresses are those documentation is for."""
     times = 40
     async with scripted([shown(1)] * times) as (port, heads):
-        await asked(books, [port], times)
+        await asked(expected, [port], times)
     given = [ipaddress.ip_address(re.search(rb"X-Forwarded-For: (\S+)", head)[1].decode()) for head in heads]  # type: ignore[index]
     networks = [ipaddress.ip_network(n) for n in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")]
     assert all(any(address in network for network in networks) for address in given)
@@ -266,9 +268,9 @@ async def test_every_lookup_is_somebody_elses(books: Books) -> None:
     assert len(set(given)) > times / 2
 
 
-def test_citizens_ask_for_everything_in_its_share(books: Books) -> None:
+def test_citizens_ask_for_everything_in_its_share(expected: Expected) -> None:
     shelf, changing = Shelf([Dossier(CODE, "", "received", 1)]), deque([CODE])
-    crowd = Citizens(Rotation(), Record(), books, shelf, changing, random.Random(24))
+    crowd = Citizens(Rotation(), Record(), expected, shelf, changing, random.Random(24))
     questions = [crowd.question() for _ in range(5000)]
     for kind, share in MIX.items():
         assert sum(question.kind == kind for question in questions) == pytest.approx(50 * share, rel=0.2)
@@ -281,11 +283,11 @@ def test_citizens_ask_for_everything_in_its_share(books: Books) -> None:
 
 
 @contextlib.asynccontextmanager
-async def desk(script: Script, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Desk, Office, list[bytes]]]:
+async def desk(script: Script, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Desk, DayOffice, list[bytes]]]:
     """A desk, its office, and the heads of what it has sent."""
-    monkeypatch.setattr(desks, "PAUSE", 0.0)
+    monkeypatch.setattr(offices, "PAUSE", 0.0)
     async with scripted(script) as (port, heads):
-        office = Office(Rotation([port]), "token", Record(), Books(STATUSES), Shelf(), deque(), random.Random(24))
+        office = DayOffice(Rotation([port]), "token", Record(), Expected(STATUSES), Shelf(), deque(), random.Random(24))
         desk = Desk(office)
         yield desk, office, heads
         desk.leave()
@@ -296,10 +298,10 @@ MOVED = said(200, {"code": CODE, "version": 2, "status": "processing"})
 AGAIN = [None, said(503, {"code": "outcome_unknown"}), said(409, {"code": "still_running"}), said(502, {})]
 
 
-def test_nobody_asks_for_what_was_lost(books: Books, tmp_path: Path) -> None:
+def test_nobody_asks_for_what_was_lost(expected: Expected, tmp_path: Path) -> None:
     nobody = SimpleNamespace(lookup=Rotation([1]), intake=Rotation([1]))
     stage: Any = SimpleNamespace(front=nobody, folder=tmp_path, environ={}, token="")
-    crowd = Crowd(stage, Record(), books)
+    crowd = Crowd(stage, Record(), expected)
     for code in ("a", "b", "c"):
         crowd._shelf.put(Dossier(code, "", "received"))
         crowd._changing.append(code)
@@ -320,7 +322,7 @@ async def test_change_is_repeated_under_its_key_until_it_is_acknowledged(monkeyp
     assert (submitted.kind, submitted.outcome) == ("submit", "refused")
     assert submitted.why
     assert (moved.kind, moved.outcome, moved.why) == ("move", "good", "")
-    assert office.books.current(CODE) == 2
+    assert office.expected.current(CODE) == 2
     assert list(office.changing) == [CODE]
 
 
@@ -347,7 +349,7 @@ async def test_refusal_that_cannot_be_is_wrong_and_not_repeated(
 
 
 async def test_change_that_is_given_up_may_still_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(desks, "GIVE_UP", 0.0)
+    monkeypatch.setattr(offices, "GIVE_UP", 0.0)
     async with desk([RECEIVED, said(503, {"code": "outcome_unknown"})], monkeypatch) as (clerk, office, _):
         await clerk.submit()
         with pytest.raises(NotTaken, match="outcome_unknown"):
@@ -367,7 +369,7 @@ async def test_repeat_that_is_answered_otherwise_is_noticed(monkeypatch: pytest.
 
 
 async def test_gate_waits_for_what_is_under_way_and_lets_nobody_in() -> None:
-    gate, held, enough = desks.Gate(), asyncio.Event(), asyncio.Event()
+    gate, held, enough = offices.Gate(), asyncio.Event(), asyncio.Event()
 
     async def hold() -> None:
         async with gate.held():
