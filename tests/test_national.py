@@ -21,7 +21,7 @@ from loadtests.national import cost, country, findings, measures, parts, results
 from loadtests.national.__main__ import read_options
 from loadtests.national.cost import Explained
 from loadtests.national.country import Country, NationalPlan
-from loadtests.national.findings import Cost, Loading, Relation, Step, Timing, Vacuum, WrkRun
+from loadtests.national.findings import Cost, Loading, Relation, Step, Timing, WrkRun
 from loadtests.national.parts import Attempt, Parts, Year
 from loadtests.system.installation import Installation, production
 from loadtests.system.processes import CannotMeasure, end
@@ -51,7 +51,6 @@ def step(number: int, *, buffers: float = 6.0, **changes: Any) -> Step:
         ),
         database_bytes=3000 * number,
         relations={"dossier": relation, "event": relation},
-        vacuum=Vacuum(1.5, 0, 3, 100, 90, 100_000, 100, 0.5),
         cost=Cost(100, buffers, 5, 7, buffers - 3, 2.5, 0),
         from_memory=Timing(0.05, 0.1, 1.0, 0.0),
         from_disk=Timing(0.5, 1.0, 9.0, 16_384.0),
@@ -187,17 +186,6 @@ async def test_sizes_are_of_what_is_there(filled: Installation, owner: Any) -> N
     }  # fmt: skip
 
 
-async def test_moved_dossiers_are_dead_rows_until_the_vacuum(filled: Installation, owner: Any) -> None:
-    codes = [computed_dossiers.code(n) for n in range(300)]
-    before = await in_thread(lambda: measures.activity(filled))
-    vacuum = await in_thread(lambda: measures.after_changes(filled, codes, (before, 0.0)))
-    assert (vacuum.changed, vacuum.dead) == (300, 300)
-    assert 0 < vacuum.in_place <= 300  # there is room on the page for the next of some at least
-    assert vacuum.change_wal_bytes > 300 * 100
-    assert (await in_thread(lambda: measures.activity(filled))).dead == 0
-    assert await owner.fetchval("SELECT count(*) FROM dossier WHERE version = 4") == 300
-
-
 # -- parts -----------------------------------------------------------------------------------------------------
 
 
@@ -278,7 +266,6 @@ def test_whole_run_without_load() -> None:
         assert all(seconds > 0 for seconds in found.loading.cpu.values())
         assert found.loading.cpu.keys() == {"import", "postgres"}
         assert found.cost.sequential == 0
-        assert found.vacuum.changed == 400 // 50
         assert page.read_text("utf-8") == results.text([found])
         assert "400 dossiers: done before." in said_by(command)
         assert findings.read(folder / "measured.json") == [found]

@@ -13,8 +13,8 @@ import psutil
 from loadtests.bench.servers import ours
 from loadtests.machine import commit, processor
 from loadtests.national import cost, measures, results
-from loadtests.national.findings import Cost, Loading, Relation, Step, Timing, Vacuum, WrkRun
-from loadtests.national.measures import Activity, Log
+from loadtests.national.findings import Cost, Loading, Relation, Step, Timing, WrkRun
+from loadtests.national.measures import Log
 from loadtests.national.parts import DAYS, Attempt, Parts, Year
 from loadtests.national.throughput import FROM_DISK, Stand, of_servers
 from loadtests.system.installation import Installation, data_directory, forget, production, relaying, running
@@ -24,8 +24,6 @@ SAMPLED = 2000
 """Codes whose lookup is explained, each alone and then in batches."""
 ASKED = 100_000
 """Codes that wrk asks for."""
-CHANGED = 20_000
-"""Dossiers that are moved on before the second vacuum, or a fiftieth of all where that is less."""
 GB = 10**9
 MARGIN = 2 * GB
 """What a part may take at the most, its file and the next one's included."""
@@ -49,8 +47,8 @@ class NationalPlan:
 
 
 class Pending(msgspec.Struct):
-    """A step under way. `began` and `ended`: how far the log had come; `emptied`: dead rows and vacuums found after the
-    load, and the seconds of the vacuum then."""
+    """A step under way. `began` and `ended`: how far the log had come; `emptied`: whether the vacuum
+    after the load was run."""
 
     began: Log
     from_parts: int
@@ -59,7 +57,7 @@ class Pending(msgspec.Struct):
     attempts: int = 0
     cpu: dict[str, float] = {}
     ended: Log | None = None
-    emptied: tuple[Activity, float] | None = None
+    emptied: bool = False
 
 
 class FolderMemory(msgspec.Struct):
@@ -181,10 +179,10 @@ class Country:
     def _vacuum(self, system: Installation) -> None:
         """The vacuum after the load, once."""
         pending = self._pending
-        if pending.emptied is None:
+        if not pending.emptied:
             self._say("Vacuum after the load …")
-            found = measures.activity(system)
-            pending.emptied = found, measures.vacuum(system)
+            measures.vacuum(system)
+            pending.emptied = True
             self._remember()
 
     def _counted(self, system: Installation, dossiers: int) -> Counted:
@@ -207,7 +205,7 @@ class Country:
             sample, asked = codes[: min(SAMPLED, len(codes) // 2)], codes[min(SAMPLED, len(codes) // 2) :]
             explained = self._explained(system, sample, asked)
             if not self._plan.seconds:
-                vacuum, conditions = self._moved_on(system, number * size), self._conditions(system, {})
+                conditions = self._conditions(system, {})
         runs: dict[str, WrkRun] = {}
         redis_bytes = 0.0
         if self._plan.seconds:
@@ -217,7 +215,7 @@ class Country:
                 runs[FROM_DISK] = stand.from_disk()
                 redis_bytes = stand.redis_bytes()
                 runs |= stand.from_memory()
-                vacuum, conditions = self._moved_on(system, number * size), self._conditions(system, runs)
+                conditions = self._conditions(system, runs)
         return Step(
             dossiers=number * size,
             events=counted.relations["event"].rows,
@@ -233,7 +231,6 @@ class Country:
             ),
             database_bytes=counted.database_bytes,
             relations=counted.relations,
-            vacuum=vacuum,
             cost=explained.cost,
             from_memory=explained.from_memory,
             from_disk=explained.from_disk,
@@ -253,14 +250,6 @@ class Country:
         return Explanation(
             cost.cost(from_memory, batches, len(sample)), cost.timing(from_memory), cost.timing(from_disk)
         )
-
-    def _moved_on(self, system: Installation, dossiers: int) -> Vacuum:
-        """Some dossiers moved on, and the vacuum after that."""
-        assert self._pending.emptied is not None
-        count = min(CHANGED, dossiers // 50)
-        self._say(f"Moving {count:,} dossiers on, and vacuum …")
-        codes = Parts(system, self._memory.year).codes(dossiers // self._memory.year.size, count, seed=2)
-        return measures.after_changes(system, codes, self._pending.emptied)
 
     def _conditions(self, system: Installation, runs: dict[str, WrkRun]) -> dict[str, str]:
         told = ", ".join(f"{name} {value}" for name, value in production().items())

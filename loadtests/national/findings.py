@@ -39,22 +39,6 @@ class Relation(msgspec.Struct, frozen=True):
         return self.heap + self.rest + sum(self.indexes.values())
 
 
-class Vacuum(msgspec.Struct, frozen=True):
-    """A VACUUM (ANALYZE) of both tables, twice: after the load, and after some of the dossiers have moved on."""
-
-    after_load_seconds: float
-    after_load_dead: int
-    autovacuums: int
-    """Of either table since the database was made, up to then."""
-    changed: int
-    """Dossiers that were moved on, each in place of its former row."""
-    in_place: int
-    """Of them, those whose new row stands on the same page, so that no index was touched (HOT)."""
-    change_wal_bytes: int
-    dead: int
-    seconds: float
-
-
 class Cost(msgspec.Struct, frozen=True):
     """Buffers that the reader's own statement touches for one code, over a sample of random ones."""
 
@@ -107,7 +91,6 @@ class Step(msgspec.Struct, frozen=True):
     loading: Loading
     database_bytes: int
     relations: dict[str, Relation]
-    vacuum: Vacuum
     cost: Cost
     from_memory: Timing
     from_disk: Timing

@@ -104,19 +104,6 @@ def _lines(steps: Sequence[Step]) -> Iterator[Line]:
     yield "bytes for each dossier", lambda step: f"{step.database_bytes / step.dossiers:,.0f}"
     for name in dict.fromkeys(name for step in steps for name in step.relations):
         yield from _of_relation(name, list(dict.fromkeys(i for step in steps for i in step.relations[name].indexes)))
-    yield "**vacuum** after the load, seconds", lambda step: f"{step.vacuum.after_load_seconds:,.1f}"
-    yield "dead rows found then", lambda step: f"{step.vacuum.after_load_dead:,}"
-    yield "autovacuums so far", lambda step: f"{step.vacuum.autovacuums:,}"
-    yield (
-        "dossiers moved on, without touching an index",
-        lambda step: f"{step.vacuum.changed:,}, {step.vacuum.in_place / max(1, step.vacuum.changed):.0%}",
-    )
-    yield (
-        "log for each of those moves, bytes",
-        lambda step: f"{step.vacuum.change_wal_bytes / max(1, step.vacuum.changed):,.0f}",
-    )
-    yield "dead rows after that", lambda step: f"{step.vacuum.dead:,}"
-    yield "vacuum after that, seconds", lambda step: f"{step.vacuum.seconds:,.1f}"
     yield "**a cold lookup**: buffers touched, mean", lambda step: f"{step.cost.mean:.2f}"
     yield "of the first step", lambda step: f"{step.cost.mean / steps[0].cost.mean:.2f}"
     yield "least and most", lambda step: f"{step.cost.least} – {step.cost.most}"

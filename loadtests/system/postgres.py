@@ -218,19 +218,18 @@ async def running(
     wires: Wires,
     guardian: Guardian,
     prepare: Callable[[Cluster], Awaitable[None]],
-    settings: Mapping[str, str],
 ) -> AsyncIterator[Cluster]:
     """A cluster in step, for as long as the block runs. Raises CannotStart.
 
     `prepare` is called while there is only the primary, whose data the standbys then begin with. Every node archives
-    its log in `folder`/archive while it is the primary. `settings` are added to those of every node.
+    its log in `folder`/archive while it is the primary.
     """
     archive = folder / "archive"
     passwords = {role: secrets.token_hex(16) for role in ROLES}
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(name: str, primary: PostgresServer | None) -> Node:
-            own = {"cluster_name": name, "archive_command": _archive_command(archive), **SETTINGS, **settings}
+            own = {"cluster_name": name, "archive_command": _archive_command(archive), **SETTINGS}
             options: dict[str, Any] = {"port": free_port(), "settings": own, "guardian": guardian}
             if primary is None:
                 server = await asyncio.to_thread(PostgresServer.start, folder / name, **options)

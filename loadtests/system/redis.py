@@ -161,8 +161,8 @@ async def _call(port: int, password: str | None, *words: Any) -> Any:
 
 
 @contextlib.asynccontextmanager
-async def running(folder: Path, wires: Wires, guardian: Guardian, settings: Mapping[str, str]) -> AsyncIterator[Group]:
-    """A group in step, for as long as the block runs; `settings` are added to those of each member."""
+async def running(folder: Path, wires: Wires, guardian: Guardian) -> AsyncIterator[Group]:
+    """A group in step, for as long as the block runs."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(kind: type[T], name: str, port: int, own: Mapping[str, str]) -> T:
@@ -173,7 +173,7 @@ async def running(folder: Path, wires: Wires, guardian: Guardian, settings: Mapp
         async def member(name: str, primary: Member | None) -> Member:
             wire = await wires.lay(free_port())
             follows = {"replicaof": f"{LOOPBACK} {primary.wire.port}"} if primary is not None else {}
-            own = {**SETTINGS, **settings, **follows, "replica-announce-port": str(wire.port)}
+            own = {**SETTINGS, **follows, "replica-announce-port": str(wire.port)}
             started = await start(Member, name, wire.target, own)
             started.wire, started.label = wire, name
             return started

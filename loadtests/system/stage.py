@@ -85,8 +85,6 @@ async def staged(
     intakes: int = 2,
     relays: int = 2,
     settings: Mapping[str, str] = NOTHING_MORE,
-    postgres_settings: Mapping[str, str] = NOTHING_MORE,
-    redis_settings: Mapping[str, str] = NOTHING_MORE,
     haproxy: bool = True,
 ) -> AsyncIterator[StagedSystem]:
     """Up, migrated, the sample catalogue in, all in step and ready; ended with the block, whatever happened in it.
@@ -108,11 +106,9 @@ async def staged(
         stack.push_async_callback(wires.close)
         try:
             say("Starting PostgreSQL …")
-            cluster = await stack.enter_async_context(
-                postgres.running(folder / "postgres", wires, guardian, prepare, postgres_settings)
-            )
+            cluster = await stack.enter_async_context(postgres.running(folder / "postgres", wires, guardian, prepare))
             say("Starting Valkey and its Sentinels …")
-            group = await stack.enter_async_context(redis.running(folder / "redis", wires, guardian, redis_settings))
+            group = await stack.enter_async_context(redis.running(folder / "redis", wires, guardian))
             door = await stack.enter_async_context(
                 front.running(folder / "front", guardian, front.program() if haproxy else None)
             )

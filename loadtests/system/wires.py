@@ -4,7 +4,7 @@ All wires of a stage are in one process, `python -m loadtests.system.wires`, so 
 It obeys one order a line, in JSON, and ends with its standard input, in whatever way its owner has ended.
 
 A wire spares its peers: connections that servers make among each other (replication, a Sentinel's watch) come from
-PEERS, and are only disturbed when that is asked for. So clients can be cut off from a server that is well.
+PEERS, and are never disturbed. So clients can be cut off from a server that is well.
 """
 
 import asyncio
@@ -40,40 +40,40 @@ class WiresGone(Exception):
 class Wire:
     """One proxy. `port` leads to the server's port; every order holds from the moment it has returned.
 
-    `peers_too`: whether connections of other servers are meant as well.
+    Connections that servers make among each other are spared.
     """
 
     port: int
     target: int
     _wires: "Wires"
 
-    async def delay(self, seconds: float, *, peers_too: bool = False) -> None:
+    async def delay(self, seconds: float) -> None:
         """From now on every answer of the server arrives so much later; the order of bytes is kept. 0 ends it."""
-        await self._wires.tell(wire=self.port, order="delay", seconds=seconds, peers_too=peers_too)
+        await self._wires.tell(wire=self.port, order="delay", seconds=seconds)
 
-    async def stall(self, *, peers_too: bool = False) -> None:
+    async def stall(self) -> None:
         """Connections stay and new ones are taken, and not a byte passes until pass_on(). Nothing is lost."""
-        await self._wires.tell(wire=self.port, order="stall", peers_too=peers_too)
+        await self._wires.tell(wire=self.port, order="stall")
 
-    async def reset_all(self, *, peers_too: bool = False) -> None:
+    async def reset_all(self) -> None:
         """Every connection there is gets a RST, at both ends. New ones are not affected."""
-        await self._wires.tell(wire=self.port, order="reset_all", peers_too=peers_too)
+        await self._wires.tell(wire=self.port, order="reset_all")
 
-    async def half_open(self, *, peers_too: bool = False) -> None:
+    async def half_open(self) -> None:
         """The server's ends are gone without a word to the clients, whose bytes are taken and never answered.
 
         So it is with new connections too. After pass_on() the old ones stay as they are until their client sends
         something or hangs up: then they are reset, as by a host that was started again.
         """
-        await self._wires.tell(wire=self.port, order="half_open", peers_too=peers_too)
+        await self._wires.tell(wire=self.port, order="half_open")
 
     async def pass_on(self) -> None:
         """No delay and no stall: what was held back goes on its way."""
         await self._wires.tell(wire=self.port, order="pass_on")
 
-    async def connections(self, *, peers_too: bool = False) -> int:
+    async def connections(self) -> int:
         """How many clients are connected now."""
-        count = await self._wires.tell(wire=self.port, order="count", peers_too=peers_too)
+        count = await self._wires.tell(wire=self.port, order="count")
         return int(count)
 
 
@@ -141,7 +141,6 @@ class _Fault:
     delay: float = 0.0
     stalled: bool = False
     half_open: bool = False
-    peers_too: bool = False
 
 
 class _Proxy:
@@ -174,25 +173,25 @@ class _Proxy:
                 lambda: _Line(self).client, LOOPBACK, self.port, backlog=1024
             )
 
-    def meant(self, peers_too: bool) -> Iterator["_Line"]:
+    def meant(self) -> Iterator["_Line"]:
         """The connections an order is about."""
-        yield from [line for line in self.lines if peers_too or not line.of_peer]
+        yield from [line for line in self.lines if not line.of_peer]
 
-    async def obey(self, order: str, *, seconds: float = 0.0, peers_too: bool = False) -> int:
+    async def obey(self, order: str, *, seconds: float = 0.0) -> int:
         """Do it; the number is an answer to `count` alone."""
         match order:
             case "count":
-                return len(list(self.meant(peers_too)))
+                return len(list(self.meant()))
             case "delay":
-                self.fault = _Fault(delay=seconds, peers_too=peers_too)
+                self.fault = _Fault(delay=seconds)
             case "stall":
-                self.fault = _Fault(stalled=True, peers_too=peers_too)
+                self.fault = _Fault(stalled=True)
             case "half_open":
-                self.fault = _Fault(half_open=True, peers_too=peers_too)
-                for line in self.meant(peers_too):
+                self.fault = _Fault(half_open=True)
+                for line in self.meant():
                     line.lose_server()
             case "reset_all":
-                for line in self.meant(peers_too):
+                for line in self.meant():
                     line.reset()
             case "pass_on":
                 self.fault = _Fault()
@@ -223,7 +222,7 @@ class _Line:
     @property
     def fault(self) -> _Fault:
         """What is done to this one."""
-        return self.proxy.fault if self.proxy.fault.peers_too or not self.of_peer else _NO_FAULT
+        return _NO_FAULT if self.of_peer else self.proxy.fault
 
     def begin(self) -> None:
         """The client is there."""
