@@ -134,12 +134,6 @@ def test_who_was_turned_away_is_counted(record: Record) -> None:
     assert record.window(0.0, 5.0).turned_away == 1
 
 
-def test_a_row_takes_twenty_four_bytes(record: Record) -> None:
-    for n in range(100):
-        note(record, float(n), why="answered 503", process="lookup-1")
-    assert len(record._rows) == 100 * 24
-
-
 def test_reasons_beyond_measure_become_one(record: Record) -> None:
     for n in range(3 * records.WORDS):
         note(record, 1.0, outcome="wrong", why=f"reason {n}")
