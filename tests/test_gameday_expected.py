@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from loadtests.answers import Answer, Status
 from loadtests.gameday.expected import Expected, ExpectedChange, Judgement, Question
+from tests.clocks import Clock
 
 CODE, OTHER = "G99.01.01-261126-0001", "G99.01.01-261126-0002"
 SOFT, HARD, NEGATIVE = 60.0, 3600.0, 5.0
@@ -28,14 +29,8 @@ STATUSES = {
 HANOI = timezone(timedelta(hours=7))
 
 
-@dataclass
-class Clock:
-    """Both clocks; set by hand."""
-
-    now: float = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
+class BothClocks(Clock):
+    """The wall's goes with the monotonic one."""
 
     def wall(self) -> float:
         return WALL + self.now
@@ -45,7 +40,7 @@ class Clock:
 class Office:
     """The expected, and what happens at which moment."""
 
-    clock: Clock = field(default_factory=Clock)
+    clock: BothClocks = field(default_factory=lambda: BothClocks(0.0))
     keys: Iterator[int] = field(default_factory=itertools.count)
     pending: ExpectedChange | None = None
 

@@ -9,34 +9,29 @@ import pytest
 from lookup.reading import batching
 from lookup.reading.batching import ENOUGH, FIRST_PACE, SMALLEST, BatchQueue, Permits
 from ops.observe.logs import request_id
+from tests.clocks import Clock
 
 
-class Clock:
-    """What queues and the loop's timers go by. It stands still unless it is moved on."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
+class MovedOn(Clock):
+    """What queues and the loop's timers go by."""
 
     async def move(self, seconds: float) -> None:
         """So much later, whatever was due by then has happened."""
-        self.now += seconds
+        self.pass_by(seconds)
         await turns()
 
 
 class Ferry:
     """Records the batches it takes along. Each comes back when it is let go, `seconds` later by the clock."""
 
-    def __init__(self, clock: Clock | None = None, *, open_: bool = False) -> None:
+    def __init__(self, clock: MovedOn | None = None, *, open_: bool = False) -> None:
         self.batches: list[list[str]] = []
         self.under_way = 0
         self.most_under_way = 0
         self.seconds = 0.0
         self.error: Exception | None = None
         """What becomes of the batches that are begun from now on."""
-        self._clock = clock or Clock()
+        self._clock = clock or MovedOn()
         self._gate = asyncio.Event()
         if open_:
             self._gate.set()
@@ -66,8 +61,8 @@ class Ferry:
 
 
 @pytest.fixture
-async def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
+async def clock(monkeypatch: pytest.MonkeyPatch) -> MovedOn:
+    clock = MovedOn()
     monkeypatch.setattr(batching, "time", clock)
     monkeypatch.setattr(asyncio.get_running_loop(), "time", clock.monotonic)
     return clock
@@ -162,7 +157,7 @@ async def test_enough_who_wait_are_taken_along_beside_a_batch_under_way_and_fewe
     assert ferry.batches == [["first"], [*names(enough - 1), "last"]]
 
 
-async def test_who_waits_is_taken_along_beside_a_batch_that_is_slow_and_not_before(clock: Clock) -> None:
+async def test_who_waits_is_taken_along_beside_a_batch_that_is_slow_and_not_before(clock: MovedOn) -> None:
     ferry = Ferry()
     queue = queue_of(ferry, permits=3, target=1.0)
     await arrive(queue, "a")
@@ -178,7 +173,7 @@ async def test_who_waits_is_taken_along_beside_a_batch_that_is_slow_and_not_befo
     assert ferry.batches == [["a"], ["b"], ["c"]]
 
 
-async def test_who_comes_when_the_batch_under_way_is_slow_already_does_not_wait(clock: Clock) -> None:
+async def test_who_comes_when_the_batch_under_way_is_slow_already_does_not_wait(clock: MovedOn) -> None:
     ferry = Ferry()
     queue = queue_of(ferry, permits=2, target=1.0)
     await arrive(queue, "a")
@@ -187,7 +182,7 @@ async def test_who_comes_when_the_batch_under_way_is_slow_already_does_not_wait(
     assert ferry.batches == [["a"], ["b"]]
 
 
-async def test_batch_is_not_called_slow_by_the_time_of_the_one_before(clock: Clock) -> None:
+async def test_batch_is_not_called_slow_by_the_time_of_the_one_before(clock: MovedOn) -> None:
     ferry = Ferry(open_=True)
     queue = queue_of(ferry, permits=2, target=1.0)
     await arrive(queue, "a")
@@ -308,7 +303,7 @@ def test_loop_that_closes_in_mid_run_leaves_no_warning(caplog: pytest.LogCapture
     assert caplog.messages == []
 
 
-async def test_nothing_is_left_behind(clock: Clock) -> None:
+async def test_nothing_is_left_behind(clock: MovedOn) -> None:
     ferry = Ferry(clock, open_=True)
     permits = Permits(2)
     queue = queue_of(ferry, permits=permits, largest=2, wanted=lambda item: item not in "bcd", target=1.0)
@@ -360,7 +355,7 @@ async def test_stages_that_share_places_take_turns() -> None:
 # -- how large, and how long it takes --------------------------------------------------------------------------
 
 
-async def test_batches_shrink_while_they_are_slow_and_grow_again_while_they_are_quick(clock: Clock) -> None:
+async def test_batches_shrink_while_they_are_slow_and_grow_again_while_they_are_quick(clock: MovedOn) -> None:
     ferry = Ferry(clock, open_=True)
     queue = queue_of(ferry, largest=64, target=1.0)
     ferry.seconds = 1.1
@@ -380,7 +375,7 @@ async def test_batches_shrink_while_they_are_slow_and_grow_again_while_they_are_
     assert full == sorted(full)
 
 
-async def test_few_who_were_slow_were_too_many_already(clock: Clock) -> None:
+async def test_few_who_were_slow_were_too_many_already(clock: MovedOn) -> None:
     ferry = Ferry(clock, open_=True)
     queue = queue_of(ferry, largest=64, target=1.0)
     ferry.seconds = 1.1
@@ -395,7 +390,9 @@ async def test_few_who_were_slow_were_too_many_already(clock: Clock) -> None:
     [(0.7, SMALLEST), (0.1, SMALLEST - 1)],
     ids=["neither slow nor quick", "quick and not full"],
 )
-async def test_batches_that_are_not_both_quick_and_full_do_not_grow(clock: Clock, seconds: float, at_once: int) -> None:
+async def test_batches_that_are_not_both_quick_and_full_do_not_grow(
+    clock: MovedOn, seconds: float, at_once: int
+) -> None:
     ferry = Ferry(clock, open_=True)
     queue = queue_of(ferry, largest=64, target=1.0)
     ferry.seconds = 1.1
@@ -408,7 +405,7 @@ async def test_batches_that_are_not_both_quick_and_full_do_not_grow(clock: Clock
     assert ferry.sizes[0] == SMALLEST
 
 
-async def test_fewer_are_enough_where_batches_have_shrunk(clock: Clock) -> None:
+async def test_fewer_are_enough_where_batches_have_shrunk(clock: MovedOn) -> None:
     ferry = Ferry(clock, open_=True)
     queue = queue_of(ferry, permits=2, largest=64, target=1.0)
     ferry.seconds = 1.1
@@ -421,7 +418,7 @@ async def test_fewer_are_enough_where_batches_have_shrunk(clock: Clock) -> None:
     assert ferry.under_way == 2
 
 
-async def test_wait_is_expected_by_the_pace_at_which_others_were_taken_along(clock: Clock) -> None:
+async def test_wait_is_expected_by_the_pace_at_which_others_were_taken_along(clock: MovedOn) -> None:
     ferry = Ferry(clock, open_=True)
     queue = queue_of(ferry, permits=2, largest=10, target=10.0)
     assert queue.expected_wait == 0.0
@@ -438,13 +435,13 @@ async def test_wait_is_expected_by_the_pace_at_which_others_were_taken_along(clo
     assert (queue.waiting, queue.expected_wait) == (0, 0.0)
 
 
-async def test_stage_that_has_not_been_at_work_is_thought_to_be_quick(clock: Clock) -> None:
+async def test_stage_that_has_not_been_at_work_is_thought_to_be_quick(clock: MovedOn) -> None:
     queue = queue_of(Ferry(clock), largest=10)
     await arrive(queue, *names(260))
     assert queue.expected_wait == pytest.approx(250 / FIRST_PACE)
 
 
-async def test_pace_is_not_learned_from_a_stage_that_has_little_to_do(clock: Clock) -> None:
+async def test_pace_is_not_learned_from_a_stage_that_has_little_to_do(clock: MovedOn) -> None:
     ferry = Ferry(clock, open_=True)
     queue = queue_of(ferry, largest=10)
     for name in names(100):
@@ -455,14 +452,14 @@ async def test_pace_is_not_learned_from_a_stage_that_has_little_to_do(clock: Clo
     assert queue.expected_wait == pytest.approx(250 / FIRST_PACE)
 
 
-async def test_nobody_expects_to_be_taken_along_sooner_than_anybody_has_been(clock: Clock) -> None:
+async def test_nobody_expects_to_be_taken_along_sooner_than_anybody_has_been(clock: MovedOn) -> None:
     queue = queue_of(Ferry(clock), largest=10)
     await arrive(queue, *names(11))
     await clock.move(7.0)
     assert queue.expected_wait == pytest.approx(7.0)
 
 
-async def test_first_to_come_after_a_quiet_hour_expects_no_wait(clock: Clock) -> None:
+async def test_first_to_come_after_a_quiet_hour_expects_no_wait(clock: MovedOn) -> None:
     """Many may come in one turn of the loop, and be asked about before any can be taken along."""
     ferry = Ferry(clock, open_=True)
     queue = queue_of(ferry)
@@ -472,7 +469,7 @@ async def test_first_to_come_after_a_quiet_hour_expects_no_wait(clock: Clock) ->
     assert queue.expected_wait == pytest.approx(1 / FIRST_PACE)
 
 
-async def test_batches_do_not_shrink_for_what_the_loop_itself_was_late(clock: Clock) -> None:
+async def test_batches_do_not_shrink_for_what_the_loop_itself_was_late(clock: MovedOn) -> None:
     ferry = Ferry(clock, open_=True)
     ferry.seconds = 0.8
     queue = BatchQueue(ferry.run, permits=Permits(1), largest=64, target=0.1, lateness=lambda _: 0.75)

@@ -7,32 +7,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lookup.clock import DatabaseClock, microseconds, moment
+from tests.clocks import Clock
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 MILLISECOND = 1_000
 
 
-class Monotonic:
-    """A clock that moves when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+@pytest.fixture
+def monotonic() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
-def monotonic() -> Monotonic:
-    return Monotonic()
-
-
-@pytest.fixture
-def clock(monotonic: Monotonic) -> DatabaseClock:
+def clock(monotonic: Clock) -> DatabaseClock:
     return DatabaseClock(monotonic)
 
 
-def learn(clock: DatabaseClock, monotonic: Monotonic, stamp: datetime, *, took: float) -> None:
+def learn(clock: DatabaseClock, monotonic: Clock, stamp: datetime, *, took: float) -> None:
     """Take in a stamp whose query has just come back after `took` seconds."""
     asked_at = monotonic.now
     monotonic.now += took
@@ -49,32 +40,32 @@ def test_before_postgres_has_answered_the_wall_clock_stands_in() -> None:
     assert abs(DatabaseClock().now() - microseconds(datetime.now(UTC))) < 10_000 * MILLISECOND
 
 
-def test_present_is_the_stamp_carried_forward(clock: DatabaseClock, monotonic: Monotonic) -> None:
+def test_present_is_the_stamp_carried_forward(clock: DatabaseClock, monotonic: Clock) -> None:
     learn(clock, monotonic, NOON, took=0)
     monotonic.now += 90
     assert abs(clock.now() - microseconds(NOON + timedelta(seconds=90))) <= 1
 
 
-def test_present_is_never_earlier_than_postgres_says(clock: DatabaseClock, monotonic: Monotonic) -> None:
+def test_present_is_never_earlier_than_postgres_says(clock: DatabaseClock, monotonic: Clock) -> None:
     # Stamped right after the question was sent, so Postgres's clock is the whole round trip further by now.
     learn(clock, monotonic, NOON, took=0.2)
     assert clock.now() >= microseconds(NOON + timedelta(seconds=0.2)) - 1
 
 
-def test_slow_answer_does_not_spoil_a_good_one(clock: DatabaseClock, monotonic: Monotonic) -> None:
+def test_slow_answer_does_not_spoil_a_good_one(clock: DatabaseClock, monotonic: Clock) -> None:
     learn(clock, monotonic, NOON, took=0.001)
     learn(clock, monotonic, NOON + timedelta(seconds=0.801), took=0.8)  # stamped at the very end of its wait
     assert abs(clock.now() - microseconds(NOON + timedelta(seconds=0.801))) <= 2 * MILLISECOND
 
 
-def test_slow_answer_is_better_than_an_old_one(clock: DatabaseClock, monotonic: Monotonic) -> None:
+def test_slow_answer_is_better_than_an_old_one(clock: DatabaseClock, monotonic: Clock) -> None:
     learn(clock, monotonic, NOON, took=0.001)
     monotonic.now += 60
     learn(clock, monotonic, NOON + timedelta(hours=1), took=0.8)  # Postgres's clock was set forward meanwhile
     assert clock.now() >= microseconds(NOON + timedelta(hours=1))
 
 
-def test_step_of_postgres_clock_is_followed(clock: DatabaseClock, monotonic: Monotonic) -> None:
+def test_step_of_postgres_clock_is_followed(clock: DatabaseClock, monotonic: Clock) -> None:
     learn(clock, monotonic, NOON, took=0.001)
     learn(clock, monotonic, NOON - timedelta(hours=1), took=0.001)
     assert abs(clock.now() - microseconds(NOON - timedelta(hours=1))) <= 2 * MILLISECOND

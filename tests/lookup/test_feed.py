@@ -12,24 +12,15 @@ from lookup.reading.feed import REMEMBERED, Feed, Floors, Follower
 from lookup.reading.freshness import SECOND, Freshness
 from lookup.reading.memory import Copy, Memory
 from ops.stores.redis import Redis
+from tests.clocks import Clock
 from tests.house import until
 
 CODE = "G99.01.01-261120-0001"
 
 
-class Monotonic:
-    """A clock that moves when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def monotonic() -> Monotonic:
-    return Monotonic()
+def monotonic() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
@@ -38,7 +29,7 @@ def memory() -> Memory:
 
 
 @pytest.fixture
-def feed(monotonic: Monotonic, memory: Memory) -> Feed:
+def feed(monotonic: Clock, memory: Memory) -> Feed:
     clock = DatabaseClock(monotonic)
     feed = Feed(clock, memory, Freshness(soft=60, silent=5))
     feed.join(StreamEnd("10-0", clock.now(), b"10-0"))
@@ -60,13 +51,13 @@ def beat(feed: Feed, xid: int, prev: str, stream_name: bytes = b"10-0") -> Heard
     return Heard(f"{xid}-0", prev, at=now(feed), stream_name=stream_name)
 
 
-def test_copies_are_trusted_no_longer_than_half_the_soft_age(monotonic: Monotonic, memory: Memory) -> None:
+def test_copies_are_trusted_no_longer_than_half_the_soft_age(monotonic: Clock, memory: Memory) -> None:
     feed = Feed(DatabaseClock(monotonic), memory, Freshness(soft=3, silent=5))
     feed.join(StreamEnd("10-0", now(feed), b"10-0"))
     assert now(feed) < feed.trusted_until <= now(feed) + 1.5 * SECOND
 
 
-def test_heartbeat_carries_a_copy_that_leans_forward(feed: Feed, memory: Memory, monotonic: Monotonic) -> None:
+def test_heartbeat_carries_a_copy_that_leans_forward(feed: Feed, memory: Memory, monotonic: Clock) -> None:
     leaning = keep(feed, memory)
     monotonic.now += 100
     assert now(feed) - feed.as_of(leaning) == 100 * SECOND
@@ -76,14 +67,14 @@ def test_heartbeat_carries_a_copy_that_leans_forward(feed: Feed, memory: Memory,
     assert now(feed) < feed.trusted_until <= now(feed) + 5 * SECOND
 
 
-def test_copy_that_does_not_lean_ages_by_itself(feed: Feed, memory: Memory, monotonic: Monotonic) -> None:
+def test_copy_that_does_not_lean_ages_by_itself(feed: Feed, memory: Memory, monotonic: Clock) -> None:
     own = keep(feed, memory, leans=False)
     monotonic.now += 100
     feed.hear(beat(feed, 11, "10-0"))
     assert now(feed) - feed.as_of(own) == 100 * SECOND
 
 
-def test_change_distrusts_the_older_copy_and_leaves_it_there(feed: Feed, memory: Memory, monotonic: Monotonic) -> None:
+def test_change_distrusts_the_older_copy_and_leaves_it_there(feed: Feed, memory: Memory, monotonic: Clock) -> None:
     old = keep(feed, memory, 1)
     monotonic.now += 1
     feed.hear(beat(feed, 11, "10-0"))
@@ -161,7 +152,7 @@ def test_reply_is_trusted_only_if_nothing_can_have_been_missed_since_the_questio
     assert not feed.trusts(asked, at, b"10-0")
 
 
-def test_feed_is_silent_once_it_has_said_nothing_for_five_seconds(feed: Feed, monotonic: Monotonic) -> None:
+def test_feed_is_silent_once_it_has_said_nothing_for_five_seconds(feed: Feed, monotonic: Clock) -> None:
     joined = monotonic.now
     for seconds, silent in ((4.999, False), (5.001, True)):
         monotonic.now = joined + seconds
@@ -170,7 +161,7 @@ def test_feed_is_silent_once_it_has_said_nothing_for_five_seconds(feed: Feed, mo
     assert not feed.silent
 
 
-def test_old_redis_does_not_make_the_feed_younger(feed: Feed, monotonic: Monotonic) -> None:
+def test_old_redis_does_not_make_the_feed_younger(feed: Feed, monotonic: Clock) -> None:
     at = feed.at
     monotonic.now += 1
     feed.join(StreamEnd("9-0", at - 30 * SECOND, b"10-0"))
@@ -189,7 +180,7 @@ def test_new_epoch_forgets_everything(feed: Feed, memory: Memory) -> None:
     assert feed.epoch == 2
 
 
-def test_copy_that_had_to_go_leaves_its_version_as_a_floor_while_it_is_young(monotonic: Monotonic) -> None:
+def test_copy_that_had_to_go_leaves_its_version_as_a_floor_while_it_is_young(monotonic: Clock) -> None:
     memory = Memory(1000, finished=0)
     feed = Feed(DatabaseClock(monotonic), memory, Freshness(silent=5))
     memory.keep("young", Copy(7, now(feed), b"", generation=1, trusted=0))
@@ -200,7 +191,7 @@ def test_copy_that_had_to_go_leaves_its_version_as_a_floor_while_it_is_young(mon
     assert feed.floors.of("other") == 0
 
 
-def test_floors_only_rise_and_are_forgotten_when_nothing_older_can_come_in(monotonic: Monotonic) -> None:
+def test_floors_only_rise_and_are_forgotten_when_nothing_older_can_come_in(monotonic: Clock) -> None:
     floors = Floors(DatabaseClock(monotonic), lifetime=120)
     floors.hear("a", 3)
     floors.hear("a", 2)
@@ -217,7 +208,7 @@ def test_floors_only_rise_and_are_forgotten_when_nothing_older_can_come_in(monot
 
 @pytest.mark.parametrize("hear", [Floors.hear, Floors.hear_removed], ids=["changed", "removed"])
 def test_what_is_remembered_of_codes_is_bounded_and_the_newest_of_it(
-    monotonic: Monotonic, hear: Callable[[Floors, str, int], None]
+    monotonic: Clock, hear: Callable[[Floors, str, int], None]
 ) -> None:
     floors = Floors(DatabaseClock(monotonic), lifetime=120)
     for number in range(REMEMBERED + 1000):
@@ -227,7 +218,7 @@ def test_what_is_remembered_of_codes_is_bounded_and_the_newest_of_it(
     assert floors.of("code-1000") == floors.of(f"code-{REMEMBERED + 999}") == 7
 
 
-def test_code_that_changes_without_end_takes_no_more_room_than_any(monotonic: Monotonic) -> None:
+def test_code_that_changes_without_end_takes_no_more_room_than_any(monotonic: Clock) -> None:
     floors = Floors(DatabaseClock(monotonic), lifetime=120)
     for version in range(1, REMEMBERED + 1000):
         floors.hear("a", version)
@@ -235,7 +226,7 @@ def test_code_that_changes_without_end_takes_no_more_room_than_any(monotonic: Mo
     assert len(floors._ages) == REMEMBERED
 
 
-def test_removal_is_remembered_when_floors_are_forgotten(monotonic: Monotonic) -> None:
+def test_removal_is_remembered_when_floors_are_forgotten(monotonic: Clock) -> None:
     floors = Floors(DatabaseClock(monotonic), lifetime=120)
     floors.hear("gone", 2)
     floors.hear_removed("gone", 3)
@@ -246,7 +237,7 @@ def test_removal_is_remembered_when_floors_are_forgotten(monotonic: Monotonic) -
 
 
 def test_where_a_generation_ended_is_remembered_for_a_thousand_of_them(
-    feed: Feed, memory: Memory, monotonic: Monotonic
+    feed: Feed, memory: Memory, monotonic: Clock
 ) -> None:
     copy = keep(feed, memory)
     monotonic.now += 1

@@ -7,17 +7,10 @@ from prometheus_client import REGISTRY
 
 from lookup import code as codes
 from lookup.reading.limits import HELD_BACK, LONGEST_WAIT, REMEMBERED, Limits, Rate, TooManyRequests
+from tests.clocks import Clock
 
 CARRIER = b"\xcb\x00\x71\x07"
 OTHER = b"\xcb\x00\x71\x08"
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -6,14 +6,7 @@ import pytest
 
 from ops.errors import OurOwnDelay, Unavailable
 from ops.stores.breaker import Breaker
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.clocks import Clock
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from ops.http import early_answers, server
 from ops.http.early_answers import LATER, Answer, EarlyAnswers
 from ops.http.server import Running, Server, start
 from ops.http.writes_together import WritesTogether
+from tests.clocks import Clock
 from tests.house import until
 
 KINDS = ("now", "later", "normal")
@@ -244,19 +245,6 @@ async def test_what_the_parser_refuses_is_refused_behind_what_was_answered(clien
 @pytest.fixture
 def short_lived(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(server._CONNECTION, "keepalive_timeout", 0.3)
-
-
-class Clock:
-    """A loop's time, which passes only when it is told to."""
-
-    def __init__(self, now: float) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
-
-    def pass_by(self, seconds: float) -> None:
-        self.now += seconds
 
 
 @contextlib.contextmanager
