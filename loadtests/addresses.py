@@ -1,7 +1,7 @@
 """Whose address people have. No I/O.
 
 Behind a proxy that the service trusts, as this machine is by default, X-Forwarded-For says it. All of these are set
-aside for documentation and benchmarks (RFC 5737, RFC 2544): nobody has them.
+aside for documentation and benchmarks (RFC 5737, RFC 2544): no client has them.
 """
 
 import random
@@ -17,7 +17,7 @@ _BEHIND_A_CARRIER = 0.6
 
 
 def citizen() -> str:
-    """That of somebody at home, in an office, or under way."""
+    """That of a citizen at home, in an office, or under way."""
     if random.random() < _BEHIND_A_CARRIER:
         return random.choice(CARRIERS[1:])
     return f"198.{random.randint(18, 19)}.{random.randint(0, 255)}.{random.randint(1, 254)}"

@@ -115,7 +115,7 @@ class Shown(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """One item of a batch: what is sent, and the code it stands for (None: nobody's)."""
+    """One item of a batch: what is sent, and the code it stands for (None: for no dossier)."""
 
     sent: str
     code: str | None
@@ -245,7 +245,7 @@ def page(answer: Answer, code: str, language: str, *, holder: bool = False) -> N
 
 
 def problem_page(answer: Answer, status: int, language: str) -> bool:
-    """A refusal in words, for whoever asked for a page."""
+    """A refusal as a page."""
     _html(answer.expect(status), language)
     return True
 

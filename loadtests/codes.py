@@ -22,7 +22,7 @@ MISTYPED = (
 
 @dataclass
 class Dossier:
-    """A dossier that the load test knows of; `version` 0 when it was made by somebody else."""
+    """A dossier that the load test knows of; `version` 0 when another program made it."""
 
     code: str
     key: str
@@ -64,13 +64,13 @@ class Shelf:
         return iter(self._dossiers)
 
     def forget(self, codes: Collection[str]) -> None:
-        """Nobody asks for these any more."""
+        """These are not asked for any more."""
         kept = [dossier for dossier in self._dossiers if dossier.code not in codes]
         self._dossiers.clear()
         self._dossiers.extend(kept)
 
     def pick(self) -> Dossier:
-        """One that somebody asks for: half the time one of the newest eighth, and any at times (ZIPF).
+        """One to ask for: half the time one of the newest eighth, and any at times (ZIPF).
 
         The k-th newest of n is asked for in proportion to k to the power of -ZIPF, so that the newest k have (k/n) to
         the power of 1-ZIPF of all questions; this is that turned round.
@@ -103,7 +103,7 @@ def spelled(code: str) -> str:
 
 
 def unknown() -> str:
-    """A well-formed code that nobody has ever issued: no catalogue has the agency Z99.99.99."""
+    """A well-formed code that was never issued: no catalogue has the agency Z99.99.99."""
     day = f"{random.randint(20, 29)}{random.randint(1, 12):02d}{random.randint(1, 28):02d}"
     return f"Z99.99.99-{day}-{random.randint(1, 9999):04d}"
 

@@ -24,7 +24,7 @@ def ordinary_day(over: float) -> float:
 
 
 def results_day(over: float) -> float:
-    """A few before nine; everybody at nine, within a second or two; from the middle on they leave, by thirds."""
+    """A few before nine; all at nine, within a second or two; from the middle on they leave, by thirds."""
     if over < NINE:
         return 0.1
     return 1.0 if over < 0.6 else 0.66 if over < 0.8 else 0.33

@@ -1,4 +1,4 @@
-"""Who comes during an attack: somebody who reads dossiers off by counting codes up, and those of the same address."""
+"""Who comes during an attack: a client that reads dossiers off by counting codes up, and others of its address."""
 
 import itertools
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ class Enumerator(Visitor):
     """One pair of hands of the attacker: takes the next code, asks at once, and never waits for anything but answers.
 
     The lookup holds answers back before it refuses any, a hundred of one address; so more hands than that are needed
-    to be refused, however many citizens there are. Whoever is refused lets a moment go by: the attacker's own machine
+    to be refused, however many citizens there are. One that is refused lets a moment go by: the attacker's own machine
     is not to be what is measured.
     """
 
@@ -50,7 +50,7 @@ class Enumerator(Visitor):
 class Neighbour(Citizen):
     """A citizen behind the attacker's address, who does what citizens do.
 
-    Two kinds of questions are counted apart, because nothing tells them from the attacker's: those for nobody's
+    Two kinds of questions are counted apart, because nothing tells them from the attacker's: those for no
     dossier, and those without a key for a dossier of the very agency and day that is being counted up.
     """
 
@@ -62,7 +62,7 @@ class Neighbour(Citizen):
         return addresses.SHARED_WITH_ATTACKERS
 
     def ask(self, method: str, url: str, check: Any, *, name: str, **request: Any) -> Any:
-        """As everybody, but noting which questions are of those two kinds."""
+        """As all do, but noting which questions are of those two kinds."""
         who = asked_as(name, url, Enumerator.prefix)
         request["context"] = request.get("context", {}) | {WHO: who}
         return super().ask(method, url, check, name=name, **request)

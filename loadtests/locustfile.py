@@ -67,7 +67,7 @@ DEFAULTS = {
 """Where neither the command line nor LOCUST_… says otherwise. A slow phone may take twenty seconds to hang up."""
 
 HAND_OUT, NINE = "dossiers", "nine"
-"""Messages to whoever sends visitors: what there is to ask for, and that it is nine o'clock."""
+"""Messages to the processes that send visitors: what there is to ask for, and that it is nine o'clock."""
 
 # Seconds for which a worker may be silent. Three, as Locust has it, are too few for one short of processor time, whose
 # visitors would then be sent once more from elsewhere.
@@ -249,7 +249,7 @@ def _profile(environment: Environment) -> Profile:
 
 
 def _fill_in(environment: Environment) -> None:
-    """What the profile has and nobody has set."""
+    """What the profile has and neither command line nor environment has set."""
     profile, options = _profile(environment), _options(environment)
     options.num_users = options.num_users or profile.users
     options.spawn_rate = options.spawn_rate or profile.spawn_rate

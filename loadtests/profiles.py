@@ -39,7 +39,7 @@ class Profile:
     cold: bool = False
     """Whether the service is made cold before it begins."""
     uncounted: frozenset[str] = field(default=frozenset())
-    """Those whose answers are no service of ours to anybody: the SLIs are the others'."""
+    """Those whose answers count for no SLI: the SLIs are the others'."""
     judge: Judge = _nothing_more
 
 
@@ -60,7 +60,7 @@ PROFILES = {
         ),
         Profile(
             "results-day",
-            "everybody at nine o'clock, each for a dossier that changes then",
+            "all at nine o'clock, each for a dossier that changes then",
             {Expectant: 14, SlowPhone: 1, Citizen: 2, Portal: 1, Announcer: 1, Office: 1},
             users=200,
             seconds=80,
@@ -81,7 +81,7 @@ PROFILES = {
         ),
         Profile(
             "enumeration",
-            "somebody counts codes up, beside citizens, some of whom have the same address",
+            "a client counts codes up, beside citizens, some of whom have the same address",
             {Enumerator: 1, Neighbour: 3, Citizen: 4, SlowPhone: 1, Office: 2},
             users=200,
             seconds=60,
@@ -91,7 +91,7 @@ PROFILES = {
         ),
         Profile(
             "cold-start",
-            "everybody is there, and neither memory nor Redis holds anything",
+            "all are there, and neither memory nor Redis holds anything",
             EVERYBODY,
             users=100,
             seconds=120,

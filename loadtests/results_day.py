@@ -1,4 +1,4 @@
-"""Who comes on results day: everybody whose result is announced at nine, and the one office that announces them."""
+"""Who comes on results day: those whose results are announced at nine, and the one office that announces them."""
 
 import itertools
 import random
@@ -18,7 +18,7 @@ TOWARDS = (ANNOUNCED, "processing", "received")
 
 
 class Expectant(Visitor):
-    """Somebody whose result comes today: asks for one dossier, and again, until it is there. Then the next one comes.
+    """One whose result comes today: asks for one dossier, and again, until it is there. Then the next one comes.
 
     Everyone has a dossier of their own. What is asked for is spread evenly over the day's dossiers, which is as bad as
     it gets for a cache, and all of them change at nine.

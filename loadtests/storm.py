@@ -18,7 +18,7 @@ class LinkFollower(Visitor):
     wait_time = between(1, 5)
 
     def arrive(self) -> None:
-        """Somebody else, with nothing from before."""
+        """Another person, with nothing from before."""
         self.client.client.close()
         self.client.cookiejar.clear()
         self.address = self.find_address()

@@ -28,7 +28,7 @@ SERVICES = tuple(f"S.{number:03d}" for number in range(1, 15))
 
 
 class NoTarget(Exception):
-    """There is nothing to put load on, in one sentence for whoever asked."""
+    """There is nothing to put load on, in one sentence."""
 
 
 @dataclass(frozen=True)

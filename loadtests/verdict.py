@@ -1,4 +1,4 @@
-"""A run's counts against its budget. Knows nothing of Locust, so that whoever only judges need not import it."""
+"""A run's counts against its budget. Knows nothing of Locust, so that judging does not import it."""
 
 import math
 import tomllib
@@ -18,10 +18,10 @@ OBJECTIVES = Path(__file__).parent.parent / "k8s" / "components" / "monitoring" 
 OFFICES = "offices"
 """Who looks at what they have just changed, or names its version: that need not be answered from a cache."""
 INTAKE = "intake"
-"""Whose answers are counted apart, whoever asked: the intake has an objective of its own."""
+"""Whose answers are counted apart from the lookup's: the intake has an objective of its own."""
 ATTACKERS = "attackers"
 NEIGHBOURS = "neighbours"
-NEIGHBOURS_MISSES = "neighbours who asked for nobody's dossier"
+NEIGHBOURS_MISSES = "neighbours who asked for no dossier"
 NEIGHBOURS_WALKED = "neighbours who asked, without a key, where codes are counted up"
 
 

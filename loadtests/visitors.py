@@ -61,7 +61,7 @@ class LocustRun:
     visible_within: float
     """Seconds a change may take to be visible."""
     walked: bool = False
-    """Whether somebody counts codes up, and so asks for the next one before it is given out."""
+    """Whether codes are counted up, so that a client asks for the next one before it is given out."""
     nine: gevent.event.Event = field(default_factory=gevent.event.Event)
     """Set when it is nine o'clock on results day."""
     explained: Counter[str] = field(default_factory=Counter)
@@ -69,7 +69,7 @@ class LocustRun:
 
 
 class Visitor(FastHttpUser):
-    """Anybody: sends requests, and has each answer judged before going on."""
+    """Any visitor: sends requests, and has each answer judged before going on."""
 
     abstract = True
     host = "http://127.0.0.1"  # Locust wants one; every request names its own
@@ -89,7 +89,7 @@ class Visitor(FastHttpUser):
         return addresses.citizen()
 
     def context(self) -> dict[str, Any]:
-        """What Locust hands on to whoever counts."""
+        """What Locust hands on to the counting."""
         return {WHO: self.who}
 
     def ask(self, method: str, url: str, check: Callable[[Answer], T], *, name: str, **request: Any) -> T | None:
@@ -287,13 +287,13 @@ class Portal(Visitor):
         return addresses.portal()
 
     def on_start(self) -> None:
-        """Begin following nobody."""
+        """Begin following none."""
         super().on_start()
         self.followed: OrderedDict[str, Shown] = OrderedDict()
 
     @task(4)
     def look_many_up(self) -> None:
-        """A batch, some with their keys, some spelled as people do, some nobody's."""
+        """A batch, some with their keys, some spelled as people do, some of no dossier."""
         asked = [self._item() for _ in range(random.randint(20, 100))]
         items = [{"code": each.sent} | ({"key": each.key} if each.key else {}) for each in asked]
         self.ask(
@@ -318,7 +318,7 @@ class Portal(Visitor):
 
     @task(4)
     def ask_whether_changed(self) -> None:
-        """A conditional request for one of those followed; who follows nobody yet begins to."""
+        """A conditional request for one of those followed; one that follows none yet begins to."""
         if not self.followed:
             self.follow_one_more()
             return
@@ -359,7 +359,7 @@ class Office(Visitor):
     who = OFFICES
 
     def on_start(self) -> None:
-        """Begin with one dossier on the desk, moved on once. What lies there is nobody else's to move."""
+        """Begin with one dossier on the desk, moved on once. No other office moves what lies there."""
         super().on_start()
         self.desk: list[Dossier] = []
         self.changes = 0
@@ -368,7 +368,7 @@ class Office(Visitor):
 
     @task(3)
     def take_in(self) -> None:
-        """A new dossier: everybody finds it with the receipt there; where codes are counted up, only its holder."""
+        """A new dossier: all find it with the receipt there; where codes are counted up, only its holder."""
         if len(self.desk) >= ON_A_DESK:
             self.desk.pop(0)
         content, key = submission(), _idempotency_key()
@@ -445,7 +445,7 @@ class Office(Visitor):
 
     @task(1)
     def move_wrongly(self) -> None:
-        """A move nobody may make, or one from a version long gone: refused, and nothing changes."""
+        """A move that is not allowed, or one from a version long gone: refused, and nothing changes."""
         if not self.desk:
             return
         dossier = random.choice(self.desk)
@@ -501,7 +501,7 @@ class Office(Visitor):
         return self.ask("GET", url, check, name=WATCHED, context={WATCHING: True})
 
     def _ask_for_exactly(self, dossier: Dossier) -> bool:
-        """Nothing to wait for: whoever names the version gets it, or 503."""
+        """Nothing to wait for: a request that names the version gets it, or 503."""
         shown = self.ask(
             "GET",
             f"/api/v1/dossiers/{dossier.path}?at_least={dossier.version}",
@@ -556,7 +556,7 @@ def _idempotency_key() -> str:
 
 
 def pick_language() -> str:
-    """The language somebody reads."""
+    """The language of one visitor."""
     return "vi" if random.random() < 0.85 else "en"
 
 

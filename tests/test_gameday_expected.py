@@ -155,10 +155,10 @@ def page(completion: float | None, as_of: float, *, marked: bool = False, code: 
 Say = Callable[[Office], Judgement]
 
 WRONG: Sequence[tuple[str, Say]] = [
-    ("a version that nobody has made", lambda o: o.judge(shown(4, "completed"), 40)),
-    ("a version that nobody has made", lambda o: o.judge(shown(0, "received"), 40)),
-    ("a version that nobody has made", lambda o: o.judge(shown(1, "received", code=OTHER), 40, code=OTHER)),
-    ("a version that nobody has made", lambda o: o.judge(shown(4, "completed", as_of=39), 40)),
+    ("a version that was never made", lambda o: o.judge(shown(4, "completed"), 40)),
+    ("a version that was never made", lambda o: o.judge(shown(0, "received"), 40)),
+    ("a version that was never made", lambda o: o.judge(shown(1, "received", code=OTHER), 40, code=OTHER)),
+    ("a version that was never made", lambda o: o.judge(shown(4, "completed", as_of=39), 40)),
     ("a status that is not that version's", lambda o: o.judge(shown(3, "processing"), 40)),
     ("a status that is not that version's", lambda o: o.judge(shown(2, "completed", as_of=25), 40)),
     ("older than the soft age and not marked", lambda o: o.judge(shown(2, "processing"), 92)),
@@ -446,8 +446,8 @@ def move_twice(log: Log) -> None:
         (drop_the_last, f"{CODE}: version 3 (completed) was acknowledged and is not in the log"),
         (change_the_status, f"{CODE}: version 2 (processing) is completed in the log, by gameday"),
         (change_the_key, f"{CODE}: version 2 (processing) is processing in the log, by gameday"),
-        (take_in_twice, f"{OTHER}: taken in, and nobody asked for it"),
-        (move_twice, f"{CODE}: nobody asked for version 4 (completed)"),
+        (take_in_twice, f"{OTHER}: taken in, and was not asked for"),
+        (move_twice, f"{CODE}: version 4 (completed) was not asked for"),
     ],
 )
 async def test_whatever_the_log_has_otherwise_is_found(

@@ -59,7 +59,7 @@ def test_failures_and_times_are_those_of_lookups(record: Record) -> None:
     note(record, 1.0)
     note(record, 1.1, outcome="stale", age=70.0)
     note(record, 1.2, outcome="unavailable", why="answered 503", seconds=0.5)
-    note(record, 1.4, "page", "wrong", "a version that nobody has made")
+    note(record, 1.4, "page", "wrong", "a version that was never made")
     note(record, 1.5, outcome="limited", why="answered 429", seconds=3.0)
     note(record, 1.6, "submit", "refused", "answered 503", seconds=20.0)
     note(record, 1.7, "move", "unavailable", "no answer", seconds=300.0)

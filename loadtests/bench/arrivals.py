@@ -1,7 +1,7 @@
 """Who arrives when, asks for what, and what becomes of it: the arithmetic of an open loop, without a socket.
 
 Arrivals come at a fixed rate whatever became of those before them. They are numbered in their order, so that a number
-says when somebody came, and nothing else has to be kept.
+says when it came, and nothing else has to be kept.
 """
 
 import math
@@ -22,7 +22,7 @@ GOLDEN = 0.6180339887
 class Flood:
     """What comes: `rate` a second for `seconds`, for `count` dossiers beginning with number `first`.
 
-    Whoever arrives takes the next free of `connections`, which go round the `ports` of this machine, or waits for one
+    An arrival takes the next free of `connections`, which go round the `ports` of this machine, or waits for one
     with at most `queue` others; and leaves `patience` seconds after the arrival, answered or not.
     """
 
@@ -48,7 +48,7 @@ class Report:
     sent: int
     good: int
     refused: dict[str, int]
-    """By status; somebody refused in time."""
+    """By status; refused in time."""
     broken: int
     """Connections lost before the answer, and answers of any other status."""
     turned_away: int
@@ -89,7 +89,7 @@ class Arrivals:
         self._last_good = flood.seconds
 
     def take(self, now: float) -> int | None:
-        """Whoever has waited longest and has not given up yet; None when nobody waits."""
+        """The one that has waited longest and has not given up yet; None when none waits."""
         self._let_go(now)
         come = min(self.count, int(now * self._rate) + 1)
         if come > self._next:
@@ -125,12 +125,12 @@ class Arrivals:
 
     @property
     def over(self) -> bool:
-        """Whether nobody waits, nobody comes any more, and everybody who was sent has been answered."""
+        """Whether none waits, none comes any more, and all that were sent have been answered."""
         settled = len(self._good) + sum(self._refused.values()) + self._broken + self._late
         return self._next == self.count and not self._queue and settled == self._sent
 
     def report(self, lag: float, busy: float) -> Report:
-        """What became of them. Whoever has had no answer yet has given up."""
+        """What became of them. Those without an answer yet have given up."""
         refused = sum(self._refused.values())
         return Report(
             arrivals=self.count,

@@ -35,7 +35,7 @@ class _Swallower(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nobody wants to read it."""
+        """It is not read."""
 
 
 @contextmanager

@@ -64,7 +64,7 @@ def _program(program: str) -> str:
 
 
 def others(outcomes: Sequence[CaseOutcome]) -> str:
-    """How much of the machine somebody else had, in one sentence."""
+    """How much of the machine others had, in one sentence."""
     every = [series for outcome in outcomes for series in outcome.series]
     usages = [run.usage for series in every for run in series.runs]
     usages += [usage for outcome in outcomes for usage in outcome.usages]

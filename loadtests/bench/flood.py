@@ -1,8 +1,8 @@
 """An open loop of lookups: `python -m loadtests.bench.flood` with a Flood as JSON.
 
 Unlike wrk it does not wait for answers before it asks for more: people come whatever becomes of those before them.
-Between them and the server stands a pool of connections, as an ingress has it: whoever finds none free waits in a
-queue. Prints BEGUN once they begin to come, and REPORT with one line of JSON at the end.
+Between them and the server stands a pool of connections, as an ingress has it: an arrival that finds none free waits in
+a queue. Prints BEGUN once they begin to come, and REPORT with one line of JSON at the end.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ CONNECT_SECONDS = 20.0
 
 
 class Ingress:
-    """Everybody who arrives, and the connections they share."""
+    """All arrivals, and the connections they share."""
 
     def __init__(self, flood: Flood) -> None:
         self._flood = flood
@@ -32,12 +32,12 @@ class Ingress:
         self._began = 0.0
 
     async def open(self) -> None:
-        """Open the connections, before anybody comes. Raises OSError."""
+        """Open the connections, before the first arrival. Raises OSError."""
         async with asyncio.timeout(CONNECT_SECONDS):
             await self._pool.open()
 
     async def close(self) -> None:
-        """Close them, whoever still waits."""
+        """Close them, whatever still waits."""
         await self._pool.close()
 
     async def run(self) -> Report:

@@ -14,7 +14,7 @@ from loadtests.system.processes import OTHER_CORE, CannotMeasure, started
 
 SCRIPTS = Path(__file__).with_name("wrk")
 TIMEOUT_SECONDS = 30
-"""An answer that takes longer is an error, and in no percentile: hence far more than anybody should wait."""
+"""An answer that takes longer is an error, and in no percentile: hence far more than any answer should take."""
 PATIENCE = 30.0
 """How much longer than it was told to wrk may take."""
 

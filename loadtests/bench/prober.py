@@ -33,7 +33,7 @@ DEPARTMENTS = ("Phòng Chế độ (hư cấu)", "Phòng Kế hoạch (hư cấu
 
 
 class Lookup:
-    """A lookup, and whoever waits for one of the connections to it."""
+    """A lookup, and the requests that wait for a connection to it."""
 
     def __init__(self, port: int, connections: int) -> None:
         self.pool = Pool([port], connections, self._send_next)
@@ -85,7 +85,7 @@ class Prober:
             await lookup.pool.open()
 
     async def close(self) -> None:
-        """Close them, whoever is still looking."""
+        """Close them, whatever is under way."""
         for task in self._changes:
             task.cancel()
         await asyncio.gather(*self._changes, return_exceptions=True)
@@ -93,7 +93,7 @@ class Prober:
             await lookup.pool.close()
 
     async def run(self) -> ChangesSeen:
-        """Make all changes, and watch the last until it is seen or nobody believes in it any more.
+        """Make all changes, and watch the last until it is seen or given up.
 
         Raises what kept a change from being made.
         """

@@ -173,7 +173,7 @@ class Rig:
                         self.put(server, warm_up)
                         tries.append(self.measure(server, load.turn(turn)))
                     self._tell(case, contestant.name, load, turn, tries[-1])
-                # An error is never left out, whoever was busy meanwhile.
+                # An error is never left out, however busy others were.
                 own.runs.append(min(tries, key=lambda run: (not run.figures.errors, run.usage.strangers)))
                 own.discarded += len(tries) - 1
         return series
@@ -185,7 +185,7 @@ class Rig:
         return Run(figures, meter.read())
 
     def put(self, server: BenchServer, load: WrkLoad) -> Figures:
-        """The load, put on that server; nobody looks at how busy the cores are."""
+        """The load, put on that server; how busy the cores are is not looked at."""
         return wrk.put(load, server.url, code(load.codes.start), self.system.folder)
 
     def warming(self, load: WrkLoad) -> WrkLoad:

@@ -1,4 +1,4 @@
-"""The servers under test, ours and the peers: each started alone on the server core, with nobody beside it."""
+"""The servers under test, ours and the peers: each started alone on the server core."""
 
 import os
 import pwd
@@ -123,14 +123,14 @@ def nginx(system: Installation, answer: bytes) -> Contestant:
 
 
 def _answers(url: str) -> Callable[[], bool]:
-    """Whether anybody answers there, and does not say that it is not ready."""
+    """Whether a server answers there, and does not say that it is not ready."""
     return lambda: fetch(url).status not in (0, 503)
 
 
 def _nginx_conf(folder: Path, port: int, answer: str) -> str:
     if set("'\\$") & set(answer):
         raise CannotMeasure(f"nginx cannot be made to return this as a constant: {answer}")
-    # Started as root, nginx would run its worker as somebody else.
+    # Started as root, nginx would run its worker under another account.
     user = f"user {pwd.getpwuid(os.geteuid()).pw_name};" if os.geteuid() == 0 else ""
     template = string.Template(NGINX_CONF.read_text("utf-8"))
     return template.substitute(folder=folder, port=port, answer=answer, user=user)

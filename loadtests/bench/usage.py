@@ -1,4 +1,4 @@
-"""How busy the two cores were during a run, and how much of that was nobody's of ours.
+"""How busy the two cores were during a run, and how much of that was none of ours.
 
 A benchmark on a machine that does something else as well measures that, too. This says so.
 """
@@ -36,14 +36,14 @@ class Patience:
         self.left = seconds
 
     def wait_for_quiet(self, roots: Iterable[int]) -> None:
-        """Returns as soon as nobody else has been busy for a second, or when there is no patience left."""
+        """Returns as soon as no other process has been busy for a second, or when there is no patience left."""
         began = time.monotonic()
         disturbed = True
         while disturbed and time.monotonic() - began < self.left:
             meter = Meter(roots)
             time.sleep(LOOK_SECONDS)
             disturbed = meter.read().strangers > DISTURBED
-        waited = max(0.0, time.monotonic() - began - LOOK_SECONDS)  # the first look is everybody's
+        waited = max(0.0, time.monotonic() - began - LOOK_SECONDS)  # the first look does not count
         self.left = max(0.0, self.left - waited)
 
 
@@ -82,5 +82,5 @@ def _idle(core: Any) -> float:
 
 
 def _taken(core: Any) -> float:
-    """What processes took, without interrupts, which are nobody's."""
+    """What processes took, without interrupts, which belong to none."""
     return float(core.user + core.nice + core.system + core.steal)

@@ -94,7 +94,7 @@ class Pool:
         self._closed = False
 
     async def open(self) -> None:
-        """Open all of them. Raises OSError when nobody is there."""
+        """Open all of them. Raises OSError when nothing listens."""
         for start in range(0, self._size, AT_ONCE):
             await asyncio.gather(*(self._open() for _ in range(min(AT_ONCE, self._size - start))))
 

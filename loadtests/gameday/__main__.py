@@ -82,7 +82,7 @@ def main(
         console.print(what, style="dim", highlight=False, markup=False)
 
     place = Path(tempfile.mkdtemp(prefix="hoso24-gameday-"))
-    place.chmod(0o755)  # started as root, the servers run as somebody else, who has to get in
+    place.chmod(0o755)  # started as root, the servers run under another account, which has to get in
     try:
         folder.mkdir(parents=True, exist_ok=True)
         faults = chosen(short=short, only=only)

@@ -19,7 +19,7 @@ MIX = {"known": 45, "changing": 30, "page": 12, "unknown": 8, "at_least": 5}
 MOST_UNDER_WAY = 600
 """Lookups that wait for an answer at the most; who comes then is turned away and counted."""
 LEAVE = 0.02
-"""Share of answers after which somebody hangs up: a process that is new gets its part of those who call anew."""
+"""Share of answers after which the connection is closed: a new process gets its part of the new ones."""
 LANGUAGES = ("vi", "vi", "en")
 _KINDS, _WEIGHTS = list(MIX), list(MIX.values())
 
@@ -150,7 +150,7 @@ def source_of(answer: Answer) -> str:
 
 
 def address_of_a_client(chance: random.Random) -> str:
-    """Somebody else's each time, since rates apply per client: from the networks that documentation is for (RFC 5737,
+    """Another one each time, since rates apply per client: from the networks that documentation is for (RFC 5737,
     RFC 3849). A client is an IPv4 address, or a /64.
     """
     if chance.random() < 0.5:

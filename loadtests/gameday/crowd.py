@@ -1,4 +1,4 @@
-"""The crowd: everybody who asks and hands in all day long, and what they are watched by."""
+"""All load of a day: citizens, desks and imports, and how late the load's own loop is."""
 
 import asyncio
 import random
@@ -27,7 +27,7 @@ CHANGING = 400
 KNOWN = 20_000
 """Dossiers that citizens know of; those taken in first are forgotten first."""
 FINISH = 30.0
-"""Seconds that what is under way gets when everybody leaves."""
+"""Seconds that what is under way gets at the end."""
 IMPORT_EVERY = 20.0
 LAG_EVERY = 0.05
 
@@ -65,7 +65,7 @@ class Crowd:
         self._others: list[asyncio.Task[None]] = []
 
     async def come(self) -> None:
-        """Take the first dossiers in, and let everybody come. Raises NotTaken or NoAnswer when nobody is there."""
+        """Take the first dossiers in, and begin. Raises NotTaken or NoAnswer when nothing answers."""
         self._expected.statuses = await self._statuses()
         desk = Desk(self._office)
         for _ in range(FIRST_DOSSIERS):
@@ -79,7 +79,7 @@ class Crowd:
         ]
 
     async def leave(self) -> None:
-        """Let nobody come any more; return when what was under way has been answered, or after half a minute.
+        """Begin nothing more; return when what was under way has been answered, or after half a minute.
 
         Raises what has ended one of them before its time, if that has happened: it is a fault of the load's own.
         """
@@ -111,7 +111,7 @@ class Crowd:
         return [dossier.code for dossier in self._shelf]
 
     def forget(self, codes: Collection[str]) -> None:
-        """Nobody asks for these dossiers any more: they were lost, and whoever knew of them has been told."""
+        """No citizen asks for these dossiers any more: they were lost."""
         self._shelf.forget(codes)
         kept = [code for code in self._changing if code not in codes]
         self._changing.clear()
@@ -128,7 +128,7 @@ class Crowd:
             desk.leave()
 
     async def submit(self) -> str:
-        """A new dossier, its code once acknowledged. It is nobody else's to move. Raises NotTaken."""
+        """A new dossier, its code once acknowledged. No desk moves it. Raises NotTaken."""
         desk = Desk(self._office)
         try:
             return await desk.submit()

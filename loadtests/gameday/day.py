@@ -147,7 +147,7 @@ class Day:
             ("the standbys are in step", self.stage.postgres.in_step),
             ("Redis's replica is in step", self.stage.redis.in_step),
             ("a relay leads", self._somebody_leads),
-            ("nobody takes a dependency for gone", lambda: self.trusted(within)),
+            ("no process takes a dependency for gone", lambda: self.trusted(within)),
         ):
             self.say(f"settling: {what}")
             try:
@@ -232,7 +232,7 @@ class Day:
 
     @staticmethod
     async def shows(client: Client, code: str, version: int) -> bool:
-        """Whether whoever the client is connected to shows this version, or a later one, unmarked."""
+        """Whether the process at the other end shows this version, or a later one, unmarked."""
         try:
             answer = await client.ask(request("GET", f"/api/v1/dossiers/{address(code)}", {}))
         except NoAnswer:
@@ -257,7 +257,7 @@ class Day:
         return next((relay for relay, one in zip(relays, leads, strict=True) if one == 1.0), None)
 
     async def metric(self, replica: Replica, name: str, **labels: str) -> float:
-        """The sum of this metric's samples that have these labels; 0.0 where there are none or nobody answers."""
+        """The sum of this metric's samples that have these labels; 0.0 where there are none, or no answer."""
         found = await self.metrics(replica)
         return sum(
             value for sample, own, value in found if sample == name and all(own.get(k) == v for k, v in labels.items())

@@ -26,8 +26,8 @@ SELECT code, version, status, source, source_event_id
  ORDER BY code, version
 """
 
-# The numbers of a day are given out in the transaction that takes a dossier in: one that nobody was told of was taken
-# in twice, or for nobody.
+# The numbers of a day are given out in the transaction that takes a dossier in: one that no answer has told of
+# was taken in twice, or without a request.
 FOR_NOBODY = """
 SELECT code, source_event_id
   FROM event
@@ -51,7 +51,7 @@ _MARKED = '<div class="notice" id="stale">'
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a citizen asks for. `code` None stands for nobody's: `text` is asked for all the same."""
+    """What a citizen asks for. `code` is None where there is no such dossier: `text` is asked for all the same."""
 
     kind: str
     """known, changing, unknown, page or at_least."""
@@ -133,7 +133,7 @@ class Expected:
         self._shown: OrderedDict[str, dict[str, list[tuple[int, float]]]] = OrderedDict()
         """Per process and code the versions it has shown unmarked, rising, and when each was first shown."""
         self._seen: dict[str, float] = {}
-        """Per code when it was first shown to anybody."""
+        """Per code when it was first shown."""
         self._struck: dict[str, list[ExpectedChange]] = {}
         """Per code what was made and then undone."""
         self._buried: dict[str, float] = {}
@@ -150,7 +150,7 @@ class Expected:
     def move(self, key: str, code: str, status: str) -> ExpectedChange:
         """A move to that status is about to be sent: the next version of a dossier whose last one is known for sure.
 
-        Raises ValueError when it is not: whoever may have made a version and does not know moves nothing any more.
+        Raises ValueError when it is not: after a change whose outcome is unknown nothing is moved.
         """
         life = self._lives[code]
         if math.isinf(life[-1].acknowledged):
@@ -187,7 +187,7 @@ class Expected:
         return next((c.version for c in reversed(self._lives.get(code, ())) if not math.isinf(c.acknowledged)), 0)
 
     def status(self, code: str) -> str:
-        """The status that was last acknowledged. Raises KeyError for a dossier nobody knows."""
+        """The status that was last acknowledged. Raises KeyError for a dossier that is not known."""
         return self._lives[code][self.current(code) - 1].status
 
     def codes(self) -> list[str]:
@@ -273,7 +273,7 @@ class Expected:
             self._judge_missing(asked, answer, asked_at, process)
             return Judgement("good")
         if answer.status in (502, 503, 504) and "x-request-id" not in answer.headers:
-            raise Unavailable(f"answered {answer.status} by whoever stands in front")
+            raise Unavailable(f"answered {answer.status} by what stands in front")
         if asked.code is None:
             answer.expect(404)
         shown = self._read(asked, answer, asked_at)
@@ -303,7 +303,7 @@ class Expected:
         possible = [*self._struck[code], *self._lives.get(code, ())]
         if shown.version is not None:
             if not any((c.version, c.status) == (shown.version, shown.status) for c in possible):
-                raise Wrong("a version that nobody has made", f"{code}: {shown.version}, {shown.status}")
+                raise Wrong("a version that was never made", f"{code}: {shown.version}, {shown.status}")
         elif not any(self._completion(c.status) == shown.completion for c in possible):
             raise Wrong("a page with the status of no version it may show", f"{code}: {shown.completion}")
 
@@ -321,14 +321,14 @@ class Expected:
         shown = self._shown.get(process, {}).get(code) if process else None
         if shown is not None and shown[0][1] < asked_at:
             raise Wrong("a process says of a dossier it had shown that there is none", f"{code}: {process}")
-        # Whoever has seen it knows as well as whoever was told that it has been committed.
+        # What was shown once was committed, as was what was acknowledged.
         if min(life[0].acknowledged, self._seen.get(code, math.inf)) < asked_at - self._negative - CLOCKS:
             raise Wrong("a dossier that had long been there is said not to exist", code)
 
     def _judge_version(self, code: str, shown: _Shown, version: int, asked_at: float, answered_at: float) -> None:
         life = self._lives.get(code, [])
         if not 1 <= version <= len(life) or life[version - 1].began > answered_at:
-            raise Wrong("a version that nobody has made", f"{code}: {version} of {len(life)}")
+            raise Wrong("a version that was never made", f"{code}: {version} of {len(life)}")
         if life[version - 1].status != shown.status:
             due = life[version - 1].status
             raise Wrong("a status that is not that version's", f"{code}: {version} is {due}, {shown.status} was shown")
@@ -409,7 +409,7 @@ class Expected:
     # -- at the end ------------------------------------------------------------------------------------------
 
     async def lost(self, connection: Any) -> list[str]:
-        """What the log does not hold of what was acknowledged, and what it holds that nobody asked for, one sentence
+        """What the log does not hold of what was acknowledged, and what it holds that was not asked for, one sentence
         each. `connection` (asyncpg) may read the events. Changes may go on meanwhile.
         """
         asked_at = self._monotonic()
@@ -431,7 +431,7 @@ class Expected:
             elif self._name(row["status"]) != change.status or (change.key and row["source_event_id"] != change.key):
                 yield f"{said} is {self._name(row['status'])} in the log, by {row['source']}"
         for row in log[len(life) :]:
-            yield f"{life[0].code}: nobody asked for version {row['version']} ({self._name(row['status'])})"
+            yield f"{life[0].code}: version {row['version']} ({self._name(row['status'])}) was not asked for"
 
     async def _for_nobody(self, connection: Any, log: Mapping[str, Sequence[Any]]) -> list[str]:
         sources = {rows[0]["source"] for code in self.codes() if (rows := log.get(code))}
@@ -440,7 +440,7 @@ class Expected:
             rows = await connection.fetch(FOR_NOBODY, source, [change.key for change in self._submissions])
             asked_for = {change.key for change in self._submissions}  # more than when the log was read, perhaps
             strange = [row["code"] for row in rows if row["source_event_id"] not in asked_for]
-            found += [f"{code}: taken in, and nobody asked for it" for code in strange]
+            found += [f"{code}: taken in, and was not asked for" for code in strange]
         return found
 
     async def _log(self, connection: Any) -> dict[str, list[Any]]:

@@ -21,7 +21,7 @@ AT_MOST = 120.0
 PAUSE = 1.0
 """Seconds between two attempts."""
 FIRST_DAY = date(2020, 1, 1)
-"""Each file is of another day, long past, so that its codes are nobody else's."""
+"""Each file is of another day, long past, so that its codes do not meet others."""
 AGENCY = AGENCIES[-1]
 WAYS = (("received",), ("received", "processing"), ("received", "processing", "completed", "returned"))
 

@@ -100,7 +100,7 @@ class DayOffice:
 
 
 class Desk:
-    """One desk with one connection. What it has given up is left as it is, by everybody."""
+    """One desk with one connection. What it has given up is left as it is."""
 
     def __init__(self, office: DayOffice) -> None:
         self._office, self._expected, self._chance = office, office.expected, office.chance
@@ -130,7 +130,7 @@ class Desk:
         return change.code
 
     async def move(self, code: str) -> int:
-        """One move of a dossier that nobody else moves; the version it made. Raises NotTaken."""
+        """One move of a dossier that no other desk moves; the version it made. Raises NotTaken."""
         try:
             change = self._expected.move(str(uuid.uuid4()), code, self._way_on(code))
         except (KeyError, ValueError) as cannot:

@@ -55,7 +55,7 @@ def check_machine(options: argparse.Namespace) -> None:
         raise CannotMeasure("Two cores are needed, 0 and 1, and Linux to keep processes on them.")
     folder: Path = options.folder
     if folder.exists() and folder.stat().st_uid != os.geteuid():
-        raise CannotMeasure(f"{folder} is somebody else's; name another with --folder.")
+        raise CannotMeasure(f"{folder} belongs to another account; name another with --folder.")
 
 
 def plan(options: argparse.Namespace) -> NationalPlan:

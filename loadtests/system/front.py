@@ -102,7 +102,7 @@ class Front:
 
 
 class ClientSide(Front):
-    """No process in between: clients go to whoever is ready, as far as was seen a moment ago."""
+    """No process in between: clients go to a process that is ready, as far as was seen a moment ago."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -169,7 +169,7 @@ class HAProxy(Front):
         name = f"{_kind(replica)}s/{replica.label}"
         await self._tell(f"disable server {name}")
         await self._tell(f"shutdown sessions server {name}")
-        # It may refuse that for the sake of idle connections; a disabled one harms nobody.
+        # It may refuse that for the sake of idle connections; a disabled one does no harm.
         await self._ask(f"del server {name}")
 
     async def retries(self) -> int:

@@ -34,7 +34,7 @@ class ClosedBeforeAnyByte(NoAnswer):
 
 
 class Refused(NoAnswer):
-    """Nobody listens there: nothing was sent, and another may be asked."""
+    """No server listens there: nothing was sent, and another may be asked."""
 
 
 @dataclass
@@ -55,9 +55,9 @@ class Rotation:
         self.ports.remove(port)
 
     def next(self) -> int:
-        """Where the next connection goes. Raises NoAnswer when there is nobody."""
+        """Where the next connection goes. Raises NoAnswer when there is none."""
         if not self.ports:
-            raise NoAnswer("nobody in rotation")
+            raise NoAnswer("no process in rotation")
         self._turn += 1
         return self.ports[self._turn % len(self.ports)]
 
@@ -125,7 +125,7 @@ class Client:
             self._reader, self._writer = await asyncio.open_connection(LOOPBACK, self.port)
         except OSError as refused:
             self._rotation.refused += 1
-            # Not a closed connection, but none at all: somebody was in rotation and did not take it.
+            # Not a closed connection, but none at all: a process was in rotation and did not take it.
             raise Refused(f"connection refused ({refused.strerror or refused})") from refused
 
 
@@ -170,7 +170,7 @@ def request(method: str, path: str, headers: Mapping[str, str], body: bytes = b"
 
 
 async def get(port: int, path: str) -> Answer:
-    """One GET on a connection of its own; status 0 when nobody answers."""
+    """One GET on a connection of its own; status 0 when there is no answer."""
     client = Client(Rotation([port]))
     try:
         return await client.ask(request("GET", path, {}))

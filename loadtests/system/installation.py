@@ -138,7 +138,7 @@ def with_samples() -> Iterator[Installation]:
     """One with the sample catalogue and dossiers, on all cores, for as long as the block runs."""
     with tempfile.TemporaryDirectory(prefix="hoso24-bench-") as name:
         folder = Path(name)
-        folder.chmod(0o755)  # started as root, Postgres runs as somebody else, who has to get in
+        folder.chmod(0o755)  # started as root, Postgres runs under another account, which has to get in
         with _up(folder, core=None) as system:
             yield system
 
@@ -148,7 +148,7 @@ def furnished(count: int, say: Callable[[str], None]) -> Iterator[Installation]:
     """A system with `count` dossiers, for as long as the block runs."""
     with tempfile.TemporaryDirectory(prefix="hoso24-bench-") as name:
         folder = Path(name)
-        folder.chmod(0o755)  # started as root, Postgres runs as somebody else, who has to get in
+        folder.chmod(0o755)  # started as root, Postgres runs under another account, which has to get in
         with _up(folder, "--no-samples") as system:
             say(f"Writing {count:,} dossiers into Postgres (about {count / 15_000:.0f} s) …")
             system.ask("owner", lambda owner: computed_dossiers.write(owner, count))
@@ -174,7 +174,7 @@ def running(folder: Path, settings: Mapping[str, str], *, pinned: bool = False) 
     that they stop at once and the next start has nothing to replay. Raises CannotMeasure.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o755)  # started as root, Postgres runs as somebody else, who has to get in
+    folder.chmod(0o755)  # started as root, Postgres runs under another account, which has to get in
 
     def up() -> AbstractContextManager[Installation]:
         return _up(folder, "--servers-only", core=OTHER_CORE if pinned else None, seconds=RECOVERY_SECONDS)

@@ -1,7 +1,7 @@
 """Three Postgres servers: a primary and two standbys, either of which has to have a commit before it is acknowledged.
 
 fsync is off: a process that is killed loses nothing it has handed to the system, and no fault here takes the system
-away. Replication goes from server to server; whoever speaks SQL goes by way of a node's wire, or directly to look.
+away. Replication goes from server to server; SQL goes by way of a node's wire, or directly to look.
 """
 
 import asyncio
@@ -118,7 +118,7 @@ class Cluster:
         """The standby that has received most becomes the primary; of those that live and answer. Raises Faulty.
 
         Before it takes its first commit it knows that it has to wait for another node, and the others that live
-        follow it. The former primary has to be gone, or cut off: nobody here sees to that.
+        follow it. The former primary has to be gone, or cut off: this does not see to that.
         """
         received = await self._received()
         if not received:
@@ -154,7 +154,7 @@ class Cluster:
 
         Raises Faulty after a minute.
         """
-        # Not the insert position: what nobody waits for is written within seconds only, when the system is quiet.
+        # Not the insert position: what no commit waits for is written within seconds only, when the system is quiet.
         written = await self.ask("SELECT pg_current_wal_lsn()::text")
         living = {node.name for node in self.standbys if node.server.alive}
         await self._until_replayed(living, written, STEP_SECONDS)

@@ -34,7 +34,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class CannotMeasure(Exception):
-    """Why there is nothing to measure, in one sentence for whoever asked."""
+    """Why there is nothing to measure, in one sentence."""
 
 
 class _Stop:
@@ -127,7 +127,7 @@ def end(process: "subprocess.Popen[str]") -> None:
 
 
 def surroundings() -> dict[str, str]:
-    """Our environment without what would aim at servers of somebody else's, or trace to them."""
+    """Our environment without what would aim at other servers, or trace to them."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("HOSO24_", "OTEL_", "PEER_"))}
 
 
@@ -194,7 +194,7 @@ def wait_until(
 
 
 def free_port() -> int:
-    """A port of the loopback address that nobody has at the moment, and that nobody was given before.
+    """A port of the loopback address that is free at the moment, and was not given out before.
 
     It is none of those the system hands out, or some connection might have it before the server that it is for.
     """

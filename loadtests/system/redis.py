@@ -1,6 +1,6 @@
 """A Redis primary, its replica, and three Sentinels that promote the replica when the primary does not answer.
 
-Everybody knows a member by its wire's port, because that is what Sentinels hand out: clients, the Sentinels themselves,
+All know a member by its wire's port, because that is what Sentinels hand out: clients, the Sentinels themselves,
 and the replication. The servers' own connections come from PEERS, which wires spare unless told otherwise.
 """
 
@@ -83,7 +83,7 @@ class Group:
         return f"redis+sentinel://:{PASSWORD}@{places}/{NAME}/0"
 
     async def primary(self) -> Member:
-        """Whom they name, asked until they name somebody. Raises Faulty after a minute."""
+        """Whom they name, asked until they name one. Raises Faulty after a minute."""
         deadline = time.monotonic() + STEP_SECONDS
         while (member := await self.named()) is None:
             if time.monotonic() > deadline:
@@ -92,7 +92,7 @@ class Group:
         return member
 
     async def named(self) -> Member | None:
-        """Whom most of the Sentinels name that answer within a second; None when none does, or it is nobody we know."""
+        """The member that most Sentinels name which answer within a second; None if they name none of them."""
         ports = Counter(port for port in await asyncio.gather(*map(self._named, self.sentinels)) if port)
         most = [port for port, _ in ports.most_common(1)]
         return next((member for member in self.members if [member.wire.port] == most), None)
@@ -154,7 +154,7 @@ class Group:
 
 
 async def _call(port: int, password: str | None, *words: Any) -> Any:
-    # No socket_timeout: under one, redis-py sends with asyncio.wait_for, and whoever is cancelled then may go on.
+    # No socket_timeout: under one, redis-py sends with asyncio.wait_for, and a call cancelled then may go on.
     client: Any = redis.asyncio.Redis(port=port, password=password, protocol=2, socket_timeout=None)
     async with asyncio.timeout(ANSWER_SECONDS), client:
         return await client.execute_command(*words)

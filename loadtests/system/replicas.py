@@ -213,7 +213,7 @@ class Deployment:
     async def _welcome(self, replica: Replica) -> None:
         try:
             await replica.until_ready()
-        except Faulty:  # nobody has been told of it, and nobody would end it
+        except Faulty:  # nothing else knows of it, or would end it
             with contextlib.suppress(ProcessLookupError):
                 replica.kill()
             await replica.process.wait()

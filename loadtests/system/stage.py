@@ -138,7 +138,7 @@ def _laid_out(folder: Path) -> Path:
     folder = folder.resolve()
     for part in ("postgres", "redis", "front", "prepare", "logs"):
         (folder / part).mkdir(parents=True, exist_ok=True)
-    # Started as root, the servers run as somebody else, who has to get in.
+    # Started as root, the servers run under another account, which has to get in.
     folder.chmod(folder.stat().st_mode | 0o711)
     return folder
 

@@ -25,7 +25,7 @@ PEERS = "127.0.0.2"
 """Where servers that talk to each other by way of a wire come from."""
 STOP_SECONDS = 5.0
 LOOK_EVERY = 0.05
-"""Seconds between two looks at whether somebody listens again where nobody did."""
+"""Seconds between two looks at whether a server listens again where none did."""
 _RESET = struct.pack("ii", 1, 0)  # l_onoff, l_linger: close() throws away what is unsent and says RST
 
 
@@ -33,7 +33,7 @@ class WiresGone(Exception):
     """The process that holds the wires has ended."""
 
 
-# -- whoever tells them -----------------------------------------------------------------------------------
+# -- telling them -----------------------------------------------------------------------------------
 
 
 @dataclass
@@ -103,7 +103,7 @@ class Wires:
     async def lay(self, target: int) -> Wire:
         """A wire to that port of the loopback address, on a free port."""
         while not await self.tell(target=target, port=(port := free_port())):
-            pass  # somebody else was quicker
+            pass  # another process was quicker
         return Wire(port, target, self)
 
     async def close(self) -> None:
@@ -155,7 +155,7 @@ class _Proxy:
         self._waiting: asyncio.Task[None] | None = None
 
     def nobody_listens(self) -> None:
-        """Refuse connections as the server's host does, until somebody listens there again."""
+        """Refuse connections as the server's host does, until a server listens there again."""
         if self._waiting is None:
             self._stop_listening()
             self._waiting = asyncio.ensure_future(self._until_somebody_listens())
@@ -390,7 +390,7 @@ _NO_FAULT = _Fault()
 
 
 async def listens(port: int) -> bool:
-    """Whether somebody takes connections at that port of the loopback address."""
+    """Whether a server takes connections at that port of the loopback address."""
     try:
         _, writer = await asyncio.open_connection(LOOPBACK, port)
     except OSError:

@@ -13,7 +13,7 @@ from loadtests.bench.rig import CaseOutcome, Rig
 
 @dataclass(frozen=True)
 class Case:
-    """`seconds` says from the rig's sizes how long it takes, roughly, so that whoever waits knows."""
+    """`seconds` says from the rig's sizes how long it takes, roughly."""
 
     title: str
     seconds: Callable[[Rig], float]

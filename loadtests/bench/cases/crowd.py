@@ -1,6 +1,6 @@
 """Two thousand connections, every dossier asked for once, nothing cached: the day on which all look at once.
 
-Ours only. Postgres must not feel how many come, nobody may be refused, and nobody may wait much longer than others.
+Ours only. Postgres must not feel how many come, none may be refused, and none may wait much longer than others.
 """
 
 from loadtests.bench.load import WrkLoad

@@ -1,4 +1,4 @@
-"""One dossier everybody asks for: what an answer costs when nothing has to be looked up."""
+"""One dossier that all ask for: what an answer costs when nothing has to be looked up."""
 
 from loadtests.bench.computed_dossiers import code
 from loadtests.bench.load import WrkLoad

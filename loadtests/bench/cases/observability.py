@@ -1,7 +1,7 @@
 """What it costs to be seen: ours with metrics, log and traces, beside ours without any of them.
 
 Without any is nothing that can be set: the counting is cut out of the lookup as it starts, which is the bench's doing
-and nobody else's. The traces go to a collector in this process, on the other core, that throws them away.
+alone. The traces go to a collector in this process, on the other core, that throws them away.
 """
 
 from dataclasses import replace

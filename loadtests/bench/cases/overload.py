@@ -4,7 +4,7 @@ Ours only. The peak is a closed loop's, so that all of it is answered; the flood
 becomes of it. Process memory is small, so that it is full early and what grows after that is no copy of a dossier.
 
 Who finds no connection free waits in the ingress, first come, first served. With a queue without end that is the
-hardest there is: while it grows, whoever's turn comes is about to give up, so nothing but answering *everybody*, if
+hardest there is: while it grows, the one whose turn comes is about to give up, so nothing but answering *all*, if
 only with a refusal, keeps goodput. The same with a queue of the length that an ingress has is measured beside it.
 """
 

@@ -1,4 +1,4 @@
-"""Two hundred changes a second while everybody looks: how soon two lookup processes answer with them.
+"""Two hundred changes a second under load: how soon two lookup processes answer with them.
 
 Ours only. The lookups have all that is asked for in memory, and every code is asked of both just before it is changed:
 each change has two copies to be rid of. It is written past the intake (prober.py says why) and delivered by the

@@ -2,7 +2,7 @@
 -- Arguments: first, count, seed, connections.
 --
 -- When all have been asked for, a connection that comes for more gets an empty request and falls silent. As soon as
--- the last has, every answer is here: the script says EXHAUSTED, and whoever started wrk interrupts it.
+-- the last has, every answer is here: the script says EXHAUSTED, and the program that started wrk interrupts it.
 
 require("report")
 local codes = require("codes")

@@ -29,7 +29,7 @@ STEP = 300
 SET_SECONDS = 30.0
 """Longest it is waited for that the process sees its new time."""
 SILENT_SECONDS = 8.0
-"""How long nobody delivers, so that ages have something to grow by."""
+"""How long nothing is delivered, so that ages have something to grow by."""
 EVERY = 0.25
 APART = 2.0
 """Seconds by which the ages of two lookups may differ: the header has whole ones, and they are not asked at once."""
@@ -130,7 +130,7 @@ async def _one_more(day: Day) -> AsyncIterator[tuple[Replica, Path]]:
 
 
 def set_to(clock: Path, seconds: int) -> None:
-    """Whoever reads the file finds either what was in it or this."""
+    """A reader of the file finds either what was in it or this."""
     new = clock.with_suffix(".new")
     new.write_text(str(seconds))
     new.replace(clock)

@@ -1,4 +1,4 @@
-"""The disk under the Postgres primary's log is full: the server stops altogether, and nobody is promoted.
+"""The disk under the Postgres primary's log is full: the server stops altogether, and no standby is promoted.
 
 The log is put on a small file system of its own for this, which takes root. A server whose log cannot be written ends
 by itself, every time it is started, until there is space.
@@ -37,7 +37,7 @@ from ops.local.postgres import PostgresServer
 SPARE = 48 * 1024 * 1024
 """What is left beside the log at first: three of its pieces."""
 FULL = 15.0
-"""For how long nobody makes any space, in seconds."""
+"""For how long there is no space, in seconds."""
 ANSWER_SECONDS = 5.0
 AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 WRITE_ON = "SELECT pg_logical_emit_message(true, 'gameday', 'x'), pg_switch_wal()"
@@ -211,7 +211,7 @@ def stopped(server: PostgresServer, log_start: int) -> str:
     told = server.log_path.read_bytes()[log_start:].decode(errors="replace")
     if not server.alive:
         return "ended by itself" if NO_SPACE in told else ""
-    return "refuses everybody" if RECOVERY_FAILED.search(told) else ""
+    return "refuses all connections" if RECOVERY_FAILED.search(told) else ""
 
 
 async def write_on(url: str) -> None:

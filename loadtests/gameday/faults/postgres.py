@@ -1,8 +1,8 @@
 """What can happen to Postgres: killed, behind, unconfirmed, gone, and gone together with Redis.
 
-What was acknowledged is asked of the log of whoever is the primary afterwards; what citizens got, of the record.
-Without a primary nobody can say "no such dossier", nor that there is a version asked for with `at_least` which memory
-and Redis have not got: these are answered 503 for as long as there is none, and are counted apart.
+What was acknowledged is asked of the log of the primary afterwards; what citizens got, of the record.
+Without a primary no process can say "no such dossier", nor answer `at_least` with a version that memory and Redis have
+not got: these are answered 503 for as long as there is none, and are counted apart.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from loadtests.verdict import Row
 KNOWN = ("known", "changing", "page")
 """Lookups that can be answered out of memory, Redis or a standby."""
 ONLY_THE_PRIMARY = ("unknown", "at_least")
-"""Lookups whose answer may need the primary: that there is none, and a version nobody else has."""
+"""Lookups whose answer may need the primary: that there is none, and a version that nothing else has."""
 
 SOFT_AGE = 60.0
 """Oldest answer that may go out unmarked, in seconds (HOSO24_SOFT_AGE)."""
@@ -45,7 +45,7 @@ FINDS_OUT = 3.0
 UNTIL_HEALED = 60.0
 """Longest anything here is waited for once its cause is gone, in seconds."""
 LONGEST_CHANGE = 10.0
-"""When an intake gives up a transaction of its own that does not end, in seconds; whoever waited was told before."""
+"""When an intake gives up a transaction of its own that does not end, in seconds; the caller was answered before."""
 NOT_FOUND = "dossier_not_found"
 BATCH = 100
 """Dossiers in one batch of lookups at the most."""
@@ -103,7 +103,7 @@ def first_acknowledged(day: Day, after: float) -> float | None:
 
 
 async def restarted(node: Node) -> None:
-    """The server again on its data, as whoever is on call would start it. Raises CannotStart."""
+    """The server again on its data, as an operator would start it. Raises CannotStart."""
     await asyncio.to_thread(node.server.restart)
 
 
@@ -116,7 +116,7 @@ def _figures(day: Day, fault: str, **seconds: float) -> None:
 
 
 async def kill_primary(day: Day) -> list[Row]:
-    """The standby that has received more is promoted at once; the time somebody needs to notice comes on top."""
+    """The standby that has received more is promoted at once; an operator's time to notice comes on top."""
     cluster = day.stage.postgres
     old, began = cluster.primary, time.monotonic()
     await asyncio.to_thread(old.server.kill)
@@ -222,7 +222,7 @@ async def _until_behind(day: Day, node: Node) -> float:
     return await day.until(lag, LAG + UNTIL_HEALED, f"{node.name} is {LAG:g} s behind")
 
 
-# -- nobody confirms --------------------------------------------------------------------------------------------
+# -- unconfirmed --------------------------------------------------------------------------------------------
 
 
 class RepeatedSubmission:
@@ -262,21 +262,21 @@ class RepeatedSubmission:
 
 async def unconfirmed(day: Day) -> list[Row]:
     """The standbys are stopped, so nothing is confirmed; a submission times out and is repeated; the primary is killed
-    before anybody could confirm it, and only then do the standbys go on.
+    before a standby could confirm it, and only then do the standbys go on.
     """
     cluster = day.stage.postgres
     old, standbys = cluster.primary, list(cluster.standbys)
     handed_in = RepeatedSubmission(day)
     async with day.crowd.changes_held():
-        await warm(day)  # from the kill until the standbys are found again there is nobody to read from
+        await warm(day)  # from the kill until the standbys are found again there is nothing to read from
     began = time.monotonic()
     try:
         for node in standbys:
             await asyncio.to_thread(node.server.pause)
         stopped = time.monotonic()
-        day.say("a submission that nobody confirms, and its repeats")
+        day.say("a submission that no standby confirms, and its repeats")
         await handed_in.send()
-        # Longer than an intake keeps a transaction of its own: what it then does must not let anybody see it.
+        # Longer than an intake keeps a transaction of its own: what it then does must not make it visible.
         while time.monotonic() < stopped + LONGEST_CHANGE + LOOKS_ON:
             await handed_in.send()
             await asyncio.sleep(PAUSE)
@@ -327,7 +327,7 @@ async def unconfirmed(day: Day) -> list[Row]:
 
 
 async def _events(day: Day, node: Node, key: str) -> int:
-    """How many events of that key anybody can see there."""
+    """How many events of that key are visible there."""
     return int(await day.stage.postgres.ask(EVENTS_OF_KEY, key, node=node))
 
 
@@ -335,9 +335,9 @@ async def _events(day: Day, node: Node, key: str) -> int:
 
 
 async def warm(day: Day) -> None:
-    """Each lookup is asked for every dossier once, so that it holds them: what nobody has read, nobody knows.
+    """Each lookup is asked for every dossier once, so that it holds them in memory.
 
-    Meanwhile nobody should hand in anything, or there is more of it afterwards.
+    Changes should be held meanwhile, or there is more to hold afterwards.
     """
     day.say("every lookup is asked for every dossier")
     codes = day.crowd.codes()
@@ -370,7 +370,7 @@ async def _unread(client: Client, codes: Sequence[str]) -> list[str]:
 
 
 async def postgres_gone(day: Day) -> list[Row]:
-    """All three servers killed, and started again a minute later; nobody is promoted."""
+    """All three servers killed, and started again a minute later; no standby is promoted."""
     cluster = day.stage.postgres
     async with day.crowd.changes_held():
         await warm(day)
@@ -407,7 +407,7 @@ async def _started_again(day: Day, back: float) -> tuple[float, float]:
 
 
 def marked(day: Day, gone: float, back: float) -> Row:
-    """That answers are marked once nobody can confirm them, and at the latest when they are older than the soft age."""
+    """That answers are marked once they cannot be confirmed, at the latest when older than the soft age."""
     asked = list(of_kinds(day, gone, back, *KNOWN))
     stale = [seen for seen in asked if seen.outcome == "stale"]
     oldest = max((seen.age or 0.0 for seen in asked if seen.outcome == "good"), default=0.0)
@@ -415,13 +415,13 @@ def marked(day: Day, gone: float, back: float) -> Row:
     return Row(
         "marked stale",
         f"{len(stale):,} of {len(asked):,}{first}; oldest unmarked {oldest:.0f} s",
-        f"what nobody can confirm, and all that is older than {SOFT_AGE:g} s",
+        f"what cannot be confirmed, and all that is older than {SOFT_AGE:g} s",
         kept=bool(stale) and oldest <= SOFT_AGE,
     )
 
 
 def unknown_unanswered(day: Day, gone: float, back: float) -> Row:
-    """That nobody says "no such dossier" while nobody can know."""
+    """That no process says "no such dossier" while none can know."""
     asked = list(of_kinds(day, gone + NEGATIVE_AGE, back - 1, "unknown"))
     unanswered = sum(seen.outcome == "unavailable" for seen in asked)
     return Row(
@@ -477,8 +477,8 @@ def known_answered(day: Day, began: float, back: float, fresh: float) -> Row:
 
 
 def refused_in_time(day: Day, gone: float, back: float) -> Timed:
-    """That whoever cannot be answered is told so at once; beside it how many answers out of memory took as long, which
-    have nothing to wait for but the machine.
+    """That a request that cannot be answered is refused at once. Answers out of memory that took as long are counted
+    beside it: they wait for the machine only.
     """
     asked = [seen for seen in of_kinds(day, gone, back, *LOOKUPS) if seen.answered_at < back]
     refused = [seen for seen in asked if seen.outcome == "unavailable"]

@@ -213,7 +213,7 @@ async def _hand_over(day: Day, *, sent: bool) -> Handover:
     group = day.stage.redis
     primary, leader = await group.primary(), await day.leader()
     if leader is None:
-        raise NotInTime("nobody leads")
+        raise NotInTime("no relay leads")
     end = await stream_end(group, primary)
     day.say("changes pile up")
     async with _delivery_held_up(day):
@@ -223,7 +223,7 @@ async def _hand_over(day: Day, *, sent: bool) -> Handover:
     stopped = time.monotonic()
     try:
         if sent:
-            await asyncio.sleep(SENT_SECONDS)  # nobody says that it is on its way, and it is given up soon
+            await asyncio.sleep(SENT_SECONDS)  # nothing tells when it is on its way, and it is given up soon
         leader.freeze()
     finally:
         await primary.wire.pass_on()
@@ -249,7 +249,7 @@ async def _hand_over(day: Day, *, sent: bool) -> Handover:
 
 
 async def _reached(day: Day, primary: Member, end: str) -> bool:
-    """Whether the stream goes on behind this entry, though nobody leads."""
+    """Whether the stream goes on behind this entry, though no relay leads."""
 
     async def moved() -> bool:
         return await stream_end(day.stage.redis, primary) != end

@@ -1,7 +1,7 @@
 """Postgres is restored to two minutes ago: the steps of docs/runbooks/restore.md, under load.
 
 What was acknowledged in these two minutes is lost on purpose. The promise is that `hoso24 cache lost` names it, and
-that nobody is served any of it once the caches are renewed.
+that none of it is served once the caches are renewed.
 """
 
 import asyncio
@@ -82,7 +82,7 @@ async def restore(day: Day) -> list[Row]:
     """All three servers go back; the standbys are made anew from the restored primary."""
     primary, intakes = day.stage.postgres.primary, len(day.stage.intakes.replicas)
     backup = await _base_backup(day, primary)
-    async with day.crowd.changes_held():  # so that everybody knows which changes lie before that moment
+    async with day.crowd.changes_held():  # so that it is known which changes lie before that moment
         target, had_then = await _now(day), await _versions(day)
     watched = time.monotonic()
     day.say(f"{GONE_BACK:g} s that are going to be lost")
@@ -227,7 +227,7 @@ def _replace_data(node: Node, backup: Path, archive: Path, target: datetime) -> 
     with (data / "postgresql.auto.conf").open("a") as file:
         file.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
     (data / "recovery.signal").touch()
-    for path in (data, *data.rglob("*")):  # started as root, the server runs as somebody else
+    for path in (data, *data.rglob("*")):  # started as root, the server runs under another account
         os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
     data.chmod(0o700)
 

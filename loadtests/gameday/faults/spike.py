@@ -1,7 +1,7 @@
-"""More lookups than can be answered: wrk asks one lookup for codes that nobody has, as fast as it can.
+"""More lookups than can be answered: wrk asks one lookup for codes that do not exist, as fast as it can.
 
 That lookup is one more than those in front. It may have few queries under way, and Postgres seems slow to it: the point
-is what a process does with more than it can do, not how much that is. Beside the flood somebody asks it again and again
+is what a process does with more than it can do, not how much that is. Beside the flood a client asks it again and again
 for a batch, an unknown code, a dossier that only Redis has a copy of, and one that is in its memory.
 """
 
@@ -31,7 +31,7 @@ QUERIES = 2
 DELAY = 0.05
 """Seconds that Postgres seems to take longer, to the flooded lookup alone: so it can do little, on any machine."""
 FIRST, COUNT = 2_000_000, 900_000
-"""Which of the codes that wrk's script knows are asked for: none of them is anybody's."""
+"""Which of the codes that wrk's script knows are asked for: none of them exists."""
 EVERY = 0.4
 """Seconds between two rounds of questions."""
 FEW = 5
@@ -219,7 +219,7 @@ async def _know_one_by_heart(day: Day, visitor: FloodVisitor) -> None:
 
 @contextlib.asynccontextmanager
 async def _wrk(replica: Replica, log: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    """wrk, asking for codes that nobody has, for as long as it takes or the block runs."""
+    """wrk, asking for codes that do not exist, for as long as it takes or the block runs."""
     argv = ["wrk", "--threads", "1", "--connections", str(CONNECTIONS), "--duration", f"{SECONDS}s", "--timeout", "10s"]
     argv += ["--script", str(load.SCRIPTS / "random.lua"), f"http://{LOOPBACK}:{replica.port}"]
     codes, script = ("--", str(FIRST), str(COUNT), "24"), {"LUA_PATH": f"{load.SCRIPTS}/?.lua"}
