@@ -43,16 +43,16 @@ class Profile:
     judge: Judge = _nothing_more
 
 
-EVERYBODY: Visitors = {Citizen: 6, SlowPhone: 1, Portal: 1, Office: 2}
+ON_ANY_DAY: Visitors = {Citizen: 6, SlowPhone: 1, Portal: 1, Office: 2}
 
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("steady", "the same all the time", EVERYBODY, users=60, seconds=30),
+        Profile("steady", "the same all the time", ON_ANY_DAY, users=60, seconds=30),
         Profile(
             "ordinary-day",
             "twenty-four hours of an ordinary day, in minutes",
-            EVERYBODY,
+            ON_ANY_DAY,
             users=100,
             seconds=240,
             curve=curves.ordinary_day,
@@ -92,7 +92,7 @@ PROFILES = {
         Profile(
             "cold-start",
             "all are there, and neither memory nor Redis holds anything",
-            EVERYBODY,
+            ON_ANY_DAY,
             users=100,
             seconds=120,
             dossiers=500,

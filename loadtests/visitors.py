@@ -222,7 +222,7 @@ class Citizen(Visitor):
         self.client.cookiejar.clear()
 
     @task(1)
-    def ask_for_nobodys(self) -> None:
+    def ask_for_none(self) -> None:
         """A code that could be one and is not: 404."""
         code, language = unknown(), pick_language()
         if random.random() < 0.5:

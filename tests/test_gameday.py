@@ -21,7 +21,7 @@ from loadtests.gameday.faults.clock import Ages
 from loadtests.gameday.faults.processes import Rolled
 from loadtests.gameday.faults.redis import Delivered, out_of_order
 from loadtests.gameday.faults.spike import AskedRounds, _became
-from loadtests.gameday.promises import nobody_failed, nothing_wrong, quick
+from loadtests.gameday.promises import none_failed, nothing_wrong, quick
 from loadtests.gameday.record import Record, Seen
 from loadtests.gameday.usage import HeldResources, grown
 from loadtests.system.processes import CannotMeasure
@@ -202,8 +202,8 @@ ANSWERED = ("known", "good", 0.01)
 @pytest.mark.parametrize(
     ("promise", "spoilt_by"),
     [
-        (nobody_failed, ("known", "unavailable", 0.1)),
-        (nobody_failed, ("page", "wrong", 0.1)),
+        (none_failed, ("known", "unavailable", 0.1)),
+        (none_failed, ("page", "wrong", 0.1)),
         (nothing_wrong, ("unknown", "wrong", 0.1)),
         (nothing_wrong, ("move", "wrong", 0.1)),
         (lambda seen: quick(seen, 0.99, 0.25), ("known", "good", 0.3)),

@@ -141,21 +141,20 @@ class Day:
         replica in step, a relay in the lead, no breaker open anywhere, and a change made now visible in every lookup.
         Raises NotInTime.
         """
+        self.say("settling")
         began = time.monotonic()
         for what, reached in (
             ("every process is ready", self._all_ready),
             ("the standbys are in step", self.stage.postgres.in_step),
             ("Redis's replica is in step", self.stage.redis.in_step),
-            ("a relay leads", self._somebody_leads),
+            ("a relay leads", self._a_relay_leads),
             ("no process takes a dependency for gone", lambda: self.trusted(within)),
         ):
-            self.say(f"settling: {what}")
             try:
                 async with asyncio.timeout(max(1.0, began + within - time.monotonic())):
                     await reached()
             except TimeoutError:
                 raise NotInTime(f"not within {within:g} s: {what}") from None
-        self.say("settling: a change is visible everywhere")
         await self.visible(max(1.0, began + within - time.monotonic()))
         return time.monotonic() - began
 
@@ -165,7 +164,7 @@ class Day:
             for replica in deployment.replicas:
                 await replica.until_ready()
 
-    async def _somebody_leads(self) -> None:
+    async def _a_relay_leads(self) -> None:
         await self.until(self.leader, SETTLED_SECONDS, "a relay leads")
 
     async def trusted(self, within: float) -> None:
@@ -175,7 +174,7 @@ class Day:
         """
         distrust: list[str] = []
 
-        async def nobody_distrusts() -> bool:
+        async def none_distrusts() -> bool:
             distrust[:] = [
                 f"{replica.name} of {labels.get('dependency', '')}"
                 for deployment in self.deployments
@@ -186,7 +185,7 @@ class Day:
             return not distrust
 
         try:
-            await self.until(nobody_distrusts, within, "no breaker is open")
+            await self.until(none_distrusts, within, "no breaker is open")
         except NotInTime as late:
             raise NotInTime(f"{late} ({'; '.join(distrust[:3])})") from None
 

@@ -28,7 +28,7 @@ SELECT code, version, status, source, source_event_id
 
 # The numbers of a day are given out in the transaction that takes a dossier in: one that no answer has told of
 # was taken in twice, or without a request.
-FOR_NOBODY = """
+NOT_ASKED_FOR = """
 SELECT code, source_event_id
   FROM event
  WHERE version = 1 AND source = $1 AND source_event_id <> ALL($2::text[])
@@ -419,7 +419,7 @@ class Expected:
             found += self._compare(life, log.get(code, []), asked_at)
             if number % AT_ONCE == 0:
                 await asyncio.sleep(0)  # the load goes on in this loop
-        return found + await self._for_nobody(connection, log)
+        return found + await self._not_asked_for(connection, log)
 
     def _compare(self, life: Sequence[ExpectedChange], log: Sequence[Any], asked_at: float) -> Iterable[str]:
         for change in life:
@@ -433,11 +433,11 @@ class Expected:
         for row in log[len(life) :]:
             yield f"{life[0].code}: version {row['version']} ({self._name(row['status'])}) was not asked for"
 
-    async def _for_nobody(self, connection: Any, log: Mapping[str, Sequence[Any]]) -> list[str]:
+    async def _not_asked_for(self, connection: Any, log: Mapping[str, Sequence[Any]]) -> list[str]:
         sources = {rows[0]["source"] for code in self.codes() if (rows := log.get(code))}
         found: list[str] = []
         for source in sorted(sources):
-            rows = await connection.fetch(FOR_NOBODY, source, [change.key for change in self._submissions])
+            rows = await connection.fetch(NOT_ASKED_FOR, source, [change.key for change in self._submissions])
             asked_for = {change.key for change in self._submissions}  # more than when the log was read, perhaps
             strange = [row["code"] for row in rows if row["source_event_id"] not in asked_for]
             found += [f"{code}: taken in, and was not asked for" for code in strange]

@@ -44,9 +44,9 @@ class Gate:
     """What all changes pass through, so that they can be held."""
 
     def __init__(self) -> None:
-        self._open, self._nobody = asyncio.Event(), asyncio.Event()
+        self._open, self._empty = asyncio.Event(), asyncio.Event()
         self._open.set()
-        self._nobody.set()
+        self._empty.set()
         self._inside = 0
 
     async def until_open(self) -> None:
@@ -57,20 +57,20 @@ class Gate:
     def passed(self) -> Iterator[None]:
         """A change is under way for as long as the block runs."""
         self._inside += 1
-        self._nobody.clear()
+        self._empty.clear()
         try:
             yield
         finally:
             self._inside -= 1
             if not self._inside:
-                self._nobody.set()
+                self._empty.set()
 
     @contextlib.asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
         """Desks begin nothing for as long as the block runs; what was under way is waited for before."""
         self._open.clear()
         try:
-            await self._nobody.wait()
+            await self._empty.wait()
             yield
         finally:
             self._open.set()

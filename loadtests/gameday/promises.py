@@ -10,7 +10,7 @@ REASONS = 3
 """Of those that failed, so many reasons are told."""
 
 
-def nobody_failed(window: Window) -> Row:
+def none_failed(window: Window) -> Row:
     """Every lookup got an answer, and none that contradicts what is expected."""
     asked = _lookups(window)
     return Row(

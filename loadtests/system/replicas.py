@@ -120,7 +120,7 @@ class Replica:
         self.process.send_signal(signal.SIGCONT)
 
 
-async def _nobody_else(_: Replica) -> None:
+async def _nothing_in_front(_: Replica) -> None:
     """Nothing stands in front."""
 
 
@@ -133,9 +133,9 @@ class Deployment:
     logs: Path
     guardian: Guardian | None = None
     """Ends them if we cannot."""
-    came: Callable[[Replica], Awaitable[None]] = _nobody_else
+    came: Callable[[Replica], Awaitable[None]] = _nothing_in_front
     """Called when one is ready."""
-    went: Callable[[Replica], Awaitable[None]] = _nobody_else
+    went: Callable[[Replica], Awaitable[None]] = _nothing_in_front
     """Called when one has ended."""
     replicas: list[Replica] = field(default_factory=list)
     replaced: int = 0

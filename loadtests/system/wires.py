@@ -154,13 +154,13 @@ class _Proxy:
         self._listening: asyncio.Server | None = None
         self._waiting: asyncio.Task[None] | None = None
 
-    def nobody_listens(self) -> None:
+    def refuse_until_listening(self) -> None:
         """Refuse connections as the server's host does, until a server listens there again."""
         if self._waiting is None:
             self._stop_listening()
-            self._waiting = asyncio.ensure_future(self._until_somebody_listens())
+            self._waiting = asyncio.ensure_future(self._until_listening())
 
-    async def _until_somebody_listens(self) -> None:
+    async def _until_listening(self) -> None:
         while not await listens(self.target):  # noqa: ASYNC110 - another process has to begin
             await asyncio.sleep(LOOK_EVERY)
         self._waiting = None
@@ -286,7 +286,7 @@ class _Line:
             await loop.create_connection(lambda: self.server, LOOPBACK, self.proxy.target, local_addr=source)
         except OSError:
             self._leave(self.client)  # who was the first to notice is told as soon as can be
-            self.proxy.nobody_listens()
+            self.proxy.refuse_until_listening()
             return
         if self.dead or self.client.transport is None:
             self._leave(self.server)

@@ -19,7 +19,7 @@ from pathlib import Path
 from loadtests.gameday.day import Day, Fault
 from loadtests.gameday.expected import Question
 from loadtests.gameday.faults.processes import NOTICE_SECONDS
-from loadtests.gameday.promises import nobody_failed, nothing_wrong
+from loadtests.gameday.promises import none_failed, nothing_wrong
 from loadtests.system.http_client import Client, Rotation, request
 from loadtests.system.replicas import Replica
 from loadtests.verdict import Row
@@ -86,12 +86,12 @@ async def _set_the_clock(day: Day) -> list[Row]:
             code = await day.crowd.submit()
             await day.shown({code: 1}, SET_SECONDS)
             await _compare(day, replica, code, ages, 2 * EVERY)
-            with _nobody_delivers(day):
+            with _nothing_delivered(day):
                 await _compare(day, replica, code, ages, SILENT_SECONDS)
             await day.visible(SET_SECONDS)
     seen = await day.judged(began)
     return [
-        nobody_failed(seen),
+        none_failed(seen),
         nothing_wrong(seen),
         Row(
             "its answers",
@@ -147,7 +147,7 @@ async def _is_off(replica: Replica, seconds: int) -> bool:
 
 
 @contextlib.contextmanager
-def _nobody_delivers(day: Day) -> Iterator[None]:
+def _nothing_delivered(day: Day) -> Iterator[None]:
     """Every relay is stopped for as long as the block runs."""
     relays = list(day.stage.relays.replicas)
     for relay in relays:

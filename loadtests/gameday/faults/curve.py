@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Mapping
 
 from loadtests.gameday.day import Day, Fault
-from loadtests.gameday.promises import changes_acknowledged, nobody_failed, nothing_wrong
+from loadtests.gameday.promises import changes_acknowledged, none_failed, nothing_wrong
 from loadtests.gameday.usage import HeldResources, grown, usage
 from loadtests.verdict import Row
 
@@ -45,7 +45,7 @@ async def _live_through_a_day(day: Day) -> list[Row]:
     seen = await day.judged(began)
     night, evening = looks[BEFORE], looks[AFTER]
     return [
-        nobody_failed(seen),
+        none_failed(seen),
         nothing_wrong(seen),
         changes_acknowledged(seen),
         *(_flat(what, night, evening) for what in HeldResources.COUNTED),

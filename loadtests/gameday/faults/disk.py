@@ -29,7 +29,7 @@ from loadtests.gameday.faults.postgres import (
     recovered,
     restarted,
 )
-from loadtests.gameday.promises import changes_acknowledged, nobody_failed, nothing_wrong
+from loadtests.gameday.promises import changes_acknowledged, none_failed, nothing_wrong
 from loadtests.system.postgres import Node
 from loadtests.verdict import Row
 from ops.local.postgres import PostgresServer
@@ -193,7 +193,7 @@ async def disk_full(day: Day) -> list[Row]:
             kept=bool(without_space),
         ),
         Row("intake while full", f"answered {status}", "503", status == 503),
-        nobody_failed(day.record.window(began, fresh, *KNOWN)),
+        none_failed(day.record.window(began, fresh, *KNOWN)),
         left_to_the_primary(day, began, fresh, began, write),
         nothing_wrong(day.record.window(began, fresh)),
         await changes_kept(day),

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from loadtests.gameday.day import Day, Fault, NotInTime
-from loadtests.gameday.promises import changes_acknowledged, nobody_failed, none_longer, nothing_wrong, within
+from loadtests.gameday.promises import changes_acknowledged, none_failed, none_longer, nothing_wrong, within
 from loadtests.gameday.usage import HeldResources, grown, usage
 from loadtests.system.replicas import Replica
 from loadtests.system.wires import Wire
@@ -84,7 +84,7 @@ async def _suffer(day: Day, trouble: Trouble, where: str) -> list[Row]:
     leaks = await _let_go(day, before)
     day.figure("network", f"{trouble.name}_{where.rpartition(' ')[2].lower()}_recovered_s", recovered)
     rows = [
-        nobody_failed(known)._replace(sli="known codes"),
+        none_failed(known)._replace(sli="known codes"),
         nothing_wrong(seen),
         none_longer(seen, LONGEST),
         changes_acknowledged(seen),

@@ -16,7 +16,7 @@ import asyncpg
 
 from loadtests.answers import Answer
 from loadtests.gameday.day import Day, Fault, Timed
-from loadtests.gameday.promises import changes_acknowledged, nobody_failed, nothing_wrong
+from loadtests.gameday.promises import changes_acknowledged, none_failed, nothing_wrong
 from loadtests.gameday.record import LOOKUPS, Seen
 from loadtests.system.http_client import Client, NoAnswer, Rotation, request
 from loadtests.system.postgres import Node
@@ -134,7 +134,7 @@ async def kill_primary(day: Day) -> list[Row]:
     await day.crowd.answered(time.monotonic())
     _figures(day, PRIMARY_KILLED.name, promoted=promoted - killed, first_write=write - killed, fresh=fresh - killed)
     return [
-        nobody_failed(day.record.window(began, None, *KNOWN)),
+        none_failed(day.record.window(began, None, *KNOWN)),
         left_to_the_primary(day, began, time.monotonic(), killed, promoted),
         nothing_wrong(day.record.window(began)),
         await changes_kept(day),
@@ -180,7 +180,7 @@ async def lagging(day: Day) -> list[Row]:
     exact = day.record.window(began, ended, "at_least")
     return [
         Row("lag", f"{min(lags):.0f} s, by the standbys' heartbeats", f"{LAG:g} s", kept=min(lags) >= LAG - 1),
-        nobody_failed(day.record.window(began, ended, *KNOWN, "unknown")),
+        none_failed(day.record.window(began, ended, *KNOWN, "unknown")),
         nothing_wrong(day.record.window(began, ended)),
         Row(
             "age",
@@ -318,7 +318,7 @@ async def unconfirmed(day: Day) -> list[Row]:
             kept=held == 1 and repeat.body == answer.body,
         ),
         await changes_kept(day),
-        nobody_failed(day.record.window(began, None, *KNOWN)),
+        none_failed(day.record.window(began, None, *KNOWN)),
         left_to_the_primary(day, began, time.monotonic(), killed, promoted),
         nothing_wrong(day.record.window(began)),
         changes_acknowledged(day.record.window(began)),
@@ -383,7 +383,7 @@ async def postgres_gone(day: Day) -> list[Row]:
     write, fresh = await _started_again(day, back)
     _figures(day, POSTGRES_GONE.name, first_write=write - back, fresh=fresh - back)
     return [
-        nobody_failed(day.record.window(began, None, *KNOWN)),
+        none_failed(day.record.window(began, None, *KNOWN)),
         marked(day, gone, back),
         unknown_unanswered(day, gone, back),
         nothing_wrong(day.record.window(began)),

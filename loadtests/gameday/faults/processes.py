@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from loadtests.gameday.day import Day, Fault, NotInTime
 from loadtests.gameday.faults.postgres import changes_kept
 from loadtests.gameday.faults.redis import Delivered, out_of_order, stream, stream_end
-from loadtests.gameday.promises import changes_acknowledged, nobody_failed, nothing_wrong, within
+from loadtests.gameday.promises import changes_acknowledged, none_failed, nothing_wrong, within
 from loadtests.gameday.record import LOOKUPS
 from loadtests.system.redis import Member
 from loadtests.system.replicas import Replica
@@ -25,7 +25,7 @@ PILED_UP = 40
 """Changes that wait to be delivered when the leading relay is stopped."""
 AT_ONCE = 8
 """Of these, so many are handed in at the same time."""
-NOBODY_LEADS_SECONDS = 1.0
+NO_LEADER_SECONDS = 1.0
 """A leader that is stopped keeps the lock for longer than this: for three seconds."""
 SENT_SECONDS = 0.06
 """Until a relay has read what is there and sent it to Redis: two of its rounds. It gives Redis up after 0.1 s."""
@@ -49,7 +49,7 @@ async def _kill_a_lookup(day: Day) -> list[Row]:
     due = connections + day.crowd.pace.rate * NOTICE_SECONDS / len(lookups.replicas)
     day.figure("lookup-killed", "replaced_s", back - began)
     return [
-        nobody_failed(seen),
+        none_failed(seen),
         nothing_wrong(seen),
         Row(
             "asked again",
@@ -152,7 +152,7 @@ async def _roll(day: Day) -> list[Row]:
         changed=len(changed),
         not_shown=not_shown,
     )
-    promises = [nobody_failed(seen), nothing_wrong(seen), changes_acknowledged(seen), await changes_kept(day)]
+    promises = [none_failed(seen), nothing_wrong(seen), changes_acknowledged(seen), await changes_kept(day)]
     return [*promises, *rolled.rows()]
 
 
@@ -186,7 +186,7 @@ async def _stop_the_leader(day: Day) -> list[Row]:
     slowest = max(each.took for each in handovers)
     day.figure("relay-stopped", "taken_over_s", slowest)
     return [
-        nobody_failed(seen),
+        none_failed(seen),
         nothing_wrong(seen),
         Row(
             "delivered",
@@ -255,7 +255,7 @@ async def _reached(day: Day, primary: Member, end: str) -> bool:
         return await stream_end(day.stage.redis, primary) != end
 
     try:
-        return await day.until(moved, NOBODY_LEADS_SECONDS, "the batch reaches Redis")
+        return await day.until(moved, NO_LEADER_SECONDS, "the batch reaches Redis")
     except NotInTime:
         return False
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from loadtests.gameday.day import Day, Fault, NotInTime
-from loadtests.gameday.promises import changes_acknowledged, nobody_failed, nothing_wrong, quick, within
+from loadtests.gameday.promises import changes_acknowledged, none_failed, nothing_wrong, quick, within
 from loadtests.system.redis import Group, Member
 from loadtests.system.replicas import Deployment
 from loadtests.verdict import Row
@@ -119,7 +119,7 @@ async def _kill_the_primary(day: Day) -> list[Row]:
     day.figure("redis-killed", "promoted_s", promoted - began)
     day.figure("redis-killed", "fresh_s", fresh - began)
     return [
-        nobody_failed(seen),
+        none_failed(seen),
         nothing_wrong(seen),
         changes_acknowledged(seen),
         within(
@@ -146,7 +146,7 @@ async def _wake_the_old_primary(day: Day) -> list[Row]:
     seen = await day.judged(began)
     day.figure("redis-woken", "promoted_s", promoted - began)
     return [
-        nobody_failed(seen),
+        none_failed(seen),
         nothing_wrong(seen),
         Row(
             "delivered again",
@@ -216,7 +216,7 @@ async def _stop_all(day: Day) -> list[Row]:
     fresh = await day.visible(VISIBLE_SECONDS)
     day.figure("redis-stopped", "fresh_s", time.monotonic() - healed)
     return [
-        nobody_failed(seen),
+        none_failed(seen),
         nothing_wrong(seen),
         quick(seen, 0.99, 0.25),
         changes_acknowledged(seen),
@@ -283,7 +283,7 @@ async def _empty(day: Day) -> list[Row]:
         day.crowd.pace.rate = usual
     bound = queries(day.stage.lookups) * len(day.stage.lookups.replicas)
     return [
-        nobody_failed(seen),
+        none_failed(seen),
         nothing_wrong(seen),
         Row(
             "Postgres",
@@ -350,7 +350,7 @@ async def _fill_up(day: Day) -> list[Row]:
     fresh = await day.visible(VISIBLE_SECONDS)
     rate = refused / (healed - began)
     return [
-        nobody_failed(seen),
+        none_failed(seen),
         nothing_wrong(seen),
         Row(
             "visible",

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from loadtests.gameday.day import Day, Fault
 from loadtests.gameday.faults.postgres import BATCH, KNOWN, NOT_FOUND, UNTIL_HEALED, changes_kept, restarted, warm
-from loadtests.gameday.promises import nobody_failed, nothing_wrong
+from loadtests.gameday.promises import none_failed, nothing_wrong
 from loadtests.system.http_client import Client, NoAnswer, Rotation, request
 from loadtests.system.postgres import SUPERUSER, Node
 from loadtests.system.processes import HOSO24, finished
@@ -110,7 +110,7 @@ async def restore(day: Day) -> list[Row]:
     await day.crowd.answered(done.fresh)
     return [
         *_judged(day, done),
-        nobody_failed(day.record.window(watched, None, *KNOWN)),
+        none_failed(day.record.window(watched, None, *KNOWN)),
         nothing_wrong(day.record.window(watched)),
         await changes_kept(day),
     ]
