@@ -1,8 +1,7 @@
 """What prober.py is asked to do, and the arithmetic of what it saw, without a socket."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from loadtests.bench.arrivals import MILLISECONDS, percentile
 
@@ -26,70 +25,30 @@ class Probe:
     patience: float = 5.0
 
 
-@dataclass(frozen=True)
-class Sighted:
-    """How soon one lookup answered with the changes, in milliseconds since the commit was known."""
-
-    seen: int
-    missed: int
-    median: float
-    p99: float
-    longest: float
-
-
-@dataclass(frozen=True)
+@dataclass
 class ChangesSeen:
-    """What became of `changes` changes: how many were made, and when each lookup had them."""
+    """What became of changes: how many were made, and how soon each lookup answered with them."""
 
-    changes: int
-    made: int
-    seconds: float
-    """Until the last was made, and at least for as long as they were to come."""
-    lookups: Sequence[Sighted]
-
-    @classmethod
-    def of(cls, report: Mapping[str, Any]) -> "ChangesSeen":
-        """As the generator printed it."""
-        return cls(**{**report, "lookups": [Sighted(**each) for each in report["lookups"]]})
-
-    @property
-    def rate(self) -> float:
-        """Changes made a second."""
-        return self.made / self.seconds
-
-
-class Sightings:
-    """Notes of changes and of who saw them when."""
-
-    def __init__(self, lookups: int) -> None:
-        self.made = 0
-        self._last = 0.0
-        self._took: list[list[float]] = [[] for _ in range(lookups)]
-        self._missed = [0] * lookups
+    lasting: float
+    """Seconds for which they were to come."""
+    took: list[list[float]]
+    """Per lookup, seconds since each commit was known."""
+    missed: list[int]
+    """Per lookup, changes that it did not answer with."""
+    made: int = 0
+    last: float = 0.0
+    """When the last was made, in seconds after the first was to come."""
 
     def changed(self, now: float) -> None:
         """One has been made, `now` seconds after the first was to come."""
         self.made += 1
-        self._last = max(self._last, now)
+        self.last = max(self.last, now)
 
-    def saw(self, lookup: int, took: float) -> None:
-        """This lookup has answered with a change after so many seconds."""
-        self._took[lookup].append(took)
+    @property
+    def rate(self) -> float:
+        """Changes made a second, until the last was made, and at least for as long as they were to come."""
+        return self.made / max(self.lasting, self.last)
 
-    def missed(self, lookup: int) -> None:
-        """This lookup has not."""
-        self._missed[lookup] += 1
-
-    def seen(self, changes: int, seconds: float) -> ChangesSeen:
-        """All of it, of so many changes that were to come within so many seconds."""
-        lookups = [
-            Sighted(
-                seen=len(took),
-                missed=missed,
-                median=percentile(took, 0.5) * MILLISECONDS,
-                p99=percentile(took, 0.99) * MILLISECONDS,
-                longest=max(took, default=0.0) * MILLISECONDS,
-            )
-            for took, missed in zip(self._took, self._missed, strict=True)
-        ]
-        return ChangesSeen(changes, self.made, max(seconds, self._last), lookups)
+    def milliseconds(self, lookup: int, share: float) -> float:
+        """Within how many milliseconds that lookup answered with that share of them; 0 for none."""
+        return percentile(self.took[lookup], share) * MILLISECONDS

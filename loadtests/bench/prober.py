@@ -23,7 +23,7 @@ import uvloop
 
 from loadtests.bench.arrivals import OK, Requests
 from loadtests.bench.computed_dossiers import move
-from loadtests.bench.probe import POSTGRES, ChangesSeen, Probe, Sightings
+from loadtests.bench.probe import POSTGRES, ChangesSeen, Probe
 from loadtests.bench.wire import KeptConnection, Pool, Told
 
 TICK_SECONDS = 0.004
@@ -75,7 +75,7 @@ class Prober:
         self._lookups = [Lookup(port, LOOKUP_CONNECTIONS) for port in probe.lookups]
         self._changes: set[asyncio.Task[None]] = set()
         self._watches: set[Watch] = set()
-        self._sightings = Sightings(len(probe.lookups))
+        self._seen = ChangesSeen(probe.seconds, [[] for _ in probe.lookups], [0] * len(probe.lookups))
         self._primed = self._sent = 0
         self._began = 0.0
 
@@ -100,7 +100,7 @@ class Prober:
         self._began = time.perf_counter()
         total = int(self._probe.rate * self._probe.seconds)
         end = PRIME_SECONDS + self._probe.seconds + self._probe.patience
-        while self._watches or self._sightings.made < total:
+        while self._watches or self._seen.made < total:
             now = self._now()
             if now > end and not self._watches:
                 break  # Postgres is behind; the rest has not been made
@@ -115,7 +115,7 @@ class Prober:
                 change.result()
             self._look_again(now)
             await asyncio.sleep(TICK_SECONDS)
-        return self._sightings.seen(total, self._probe.seconds)
+        return self._seen
 
     def _number(self, n: int) -> int:
         return self._numbers[n % len(self._numbers)]
@@ -131,7 +131,7 @@ class Prober:
         async with self._writers.acquire() as writer:
             version = await move(writer, number, department)
             now = self._now()
-        self._sightings.changed(now - PRIME_SECONDS)
+        self._seen.changed(now - PRIME_SECONDS)
         for lookup in range(len(self._lookups)):
             watch = Watch(lookup, number, version, now)
             self._watches.add(watch)
@@ -141,7 +141,7 @@ class Prober:
         for watch in [each for each in self._watches if not each.asking or now - each.since > self._probe.patience]:
             if now - watch.since > self._probe.patience:
                 self._watches.discard(watch)
-                self._sightings.missed(watch.lookup)
+                self._seen.missed[watch.lookup] += 1
             else:
                 self._look(watch)
 
@@ -153,7 +153,7 @@ class Prober:
         watch.asking = False
         if status == OK and watch in self._watches and json.loads(body)["version"] >= watch.version:
             self._watches.discard(watch)
-            self._sightings.saw(watch.lookup, self._now() - watch.since)
+            self._seen.took[watch.lookup].append(self._now() - watch.since)
 
     def _now(self) -> float:
         return time.perf_counter() - self._began

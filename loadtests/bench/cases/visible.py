@@ -67,24 +67,26 @@ def _probe(rig: Rig, servers: tuple[BenchServer, BenchServer], rate: float) -> t
         environ = {POSTGRES: rig.system.postgres["writer"]}
         lasting += probe.patience
         with running("prober", asdict(probe), rig.system.folder, seconds=lasting, environ=environ) as seen:
-            result = ChangesSeen.of(seen())
+            result = ChangesSeen(**seen())
         report = reported()
     return report, result, meter.read()  # the generators have ended: their time is known to be ours
 
 
 def judge(seen: ChangesSeen, report: Report) -> list[Judged]:
     """What was seen, and what load there was meanwhile."""
-    judged = [
-        Judged(
-            "visible",
-            f"commit to answer, p99, lookup {n}; median {each.median:.0f} ms, longest {each.longest:,.0f} ms",
-            f"{each.p99:.0f} ms",
-            f"below {P99_MILLISECONDS:.0f} ms",
-            bool(each.seen) and each.p99 < P99_MILLISECONDS,
+    judged = []
+    for n, took in enumerate(seen.took):
+        median, p99, longest = (seen.milliseconds(n, share) for share in (0.5, 0.99, 1.0))
+        judged.append(
+            Judged(
+                "visible",
+                f"commit to answer, p99, lookup {n + 1}; median {median:.0f} ms, longest {longest:,.0f} ms",
+                f"{p99:.0f} ms",
+                f"below {P99_MILLISECONDS:.0f} ms",
+                bool(took) and p99 < P99_MILLISECONDS,
+            )
         )
-        for n, each in enumerate(seen.lookups, 1)
-    ]
-    missed = sum(each.missed for each in seen.lookups)
+    missed = sum(seen.missed)
     return [
         *judged,
         Judged("visible", "changes not seen within 5 s", f"{missed:,}", "none", not missed and bool(seen.made)),
