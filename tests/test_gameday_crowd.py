@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import ipaddress
 import json
-import random
 import re
 import time
 from collections import deque
@@ -19,7 +18,7 @@ import pytest
 from loadtests.answers import Status
 from loadtests.codes import Dossier, Shelf
 from loadtests.gameday import citizens, offices
-from loadtests.gameday.citizens import MIX, Citizens
+from loadtests.gameday.citizens import MIX, Citizens, Town
 from loadtests.gameday.crowd import Crowd
 from loadtests.gameday.expected import Expected, Question
 from loadtests.gameday.offices import DayOffice, Desk, NotTaken
@@ -180,7 +179,7 @@ def expected() -> Expected:
 async def asked(expected: Expected, ports: list[int], times: int = 1) -> list[Seen]:
     """What citizens have seen who asked one after the other."""
     record, rotation = Record(), Rotation(ports)
-    crowd = Citizens(rotation, record, expected, Shelf(), deque(), random.Random(24))
+    crowd = Citizens(rotation, Town(record, expected))
     for _ in range(times):
         crowd.send(Question("known", CODE, CODE))
         await crowd.answered(float("inf"))
@@ -236,7 +235,7 @@ async def test_where_nobody_listens_the_next_one_is_asked(expected: Expected) ->
 
 async def test_connections_that_a_process_in_rotation_does_not_take_are_counted(expected: Expected) -> None:
     rotation = Rotation([await asyncio.to_thread(closed_port)])
-    crowd = Citizens(rotation, Record(), expected, Shelf(), deque(), random.Random(24))
+    crowd = Citizens(rotation, Town(Record(), expected))
     crowd.send(Question("known", CODE, CODE))
     await crowd.answered(float("inf"))
     assert rotation.refused == 1
@@ -248,7 +247,7 @@ async def test_whoever_comes_while_too_many_wait_is_turned_away(
     monkeypatch.setattr(citizens, "MOST_UNDER_WAY", 2)
     record = Record()
     async with scripted([shown(1), shown(1)]) as (port, _):
-        crowd = Citizens(Rotation([port]), record, expected, Shelf(), deque(), random.Random(24))
+        crowd = Citizens(Rotation([port]), Town(record, expected))
         for _ in range(5):
             crowd.send(Question("known", CODE, CODE))
         await crowd.answered(float("inf"))
@@ -270,7 +269,7 @@ async def test_every_lookup_is_somebody_elses(expected: Expected) -> None:
 
 def test_citizens_ask_for_everything_in_its_share(expected: Expected) -> None:
     shelf, changing = Shelf([Dossier(CODE, "", "received", 1)]), deque([CODE])
-    crowd = Citizens(Rotation(), Record(), expected, shelf, changing, random.Random(24))
+    crowd = Citizens(Rotation(), Town(Record(), expected, shelf, changing))
     questions = [crowd.question() for _ in range(5000)]
     for kind, share in MIX.items():
         assert sum(question.kind == kind for question in questions) == pytest.approx(50 * share, rel=0.2)
@@ -287,7 +286,7 @@ async def desk(script: Script, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     """A desk, its office, and the heads of what it has sent."""
     monkeypatch.setattr(offices, "PAUSE", 0.0)
     async with scripted(script) as (port, heads):
-        office = DayOffice(Rotation([port]), "token", Record(), Expected(STATUSES), Shelf(), deque(), random.Random(24))
+        office = DayOffice(Rotation([port]), "token", Town(Record(), Expected(STATUSES)))
         desk = Desk(office)
         yield desk, office, heads
         desk.leave()
@@ -303,8 +302,8 @@ def test_nobody_asks_for_what_was_lost(expected: Expected, tmp_path: Path) -> No
     stage: Any = SimpleNamespace(front=nobody, folder=tmp_path, environ={}, token="")
     crowd = Crowd(stage, Record(), expected)
     for code in ("a", "b", "c"):
-        crowd._shelf.put(Dossier(code, "", "received"))
-        crowd._changing.append(code)
+        crowd._town.shelf.put(Dossier(code, "", "received"))
+        crowd._town.changing.append(code)
     crowd.forget({"b"})
     assert crowd.codes() == ["a", "c"]
     asked = {crowd._citizens.question().code for _ in range(400)} - {None}
@@ -318,12 +317,12 @@ async def test_change_is_repeated_under_its_key_until_it_is_acknowledged(monkeyp
     keys = [re.search(rb"Idempotency-Key: (\S+)", head)[1] for head in heads]  # type: ignore[index]
     assert len(set(keys[:5])) == 1
     assert keys[5] != keys[0]
-    submitted, moved = office.record.window(0.0)
+    submitted, moved = office.town.record.window(0.0)
     assert (submitted.kind, submitted.outcome) == ("submit", "refused")
     assert submitted.why
     assert (moved.kind, moved.outcome, moved.why) == ("move", "good", "")
-    assert office.expected.current(CODE) == 2
-    assert list(office.changing) == [CODE]
+    assert office.town.expected.current(CODE) == 2
+    assert list(office.town.changing) == [CODE]
 
 
 @pytest.mark.parametrize(
@@ -343,9 +342,9 @@ async def test_refusal_that_cannot_be_is_wrong_and_not_repeated(
         await clerk.submit()
         with pytest.raises(NotTaken, match=why):
             await clerk.move(CODE)
-    *_, seen = office.record.window(0.0)
+    *_, seen = office.town.record.window(0.0)
     assert (seen.kind, seen.outcome) == ("move", "wrong")
-    assert office.record.window(0.0).count("wrong") == 1
+    assert office.town.record.window(0.0).count("wrong") == 1
 
 
 async def test_change_that_is_given_up_may_still_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -356,7 +355,7 @@ async def test_change_that_is_given_up_may_still_be_made(monkeypatch: pytest.Mon
             await clerk.move(CODE)
         with pytest.raises(NotTaken, match="has not been acknowledged"):
             await clerk.move(CODE)
-    assert office.record.window(0.0).count("unavailable") == 1
+    assert office.town.record.window(0.0).count("unavailable") == 1
 
 
 async def test_repeat_that_is_answered_otherwise_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import asyncio
 import random
 import time
 from collections import deque
+from dataclasses import dataclass, field
 
 from loadtests.answers import Answer
 from loadtests.codes import Shelf, unknown
@@ -39,23 +40,24 @@ class Pace:
             await asyncio.sleep(self._next - now)
 
 
+@dataclass
+class Town:
+    """What citizens, desks and imports of one day share."""
+
+    record: Record
+    expected: Expected
+    shelf: Shelf = field(default_factory=Shelf)
+    """The dossiers that citizens ask for."""
+    changing: deque[str] = field(default_factory=deque)
+    """Codes that were changed lately, newest last."""
+    chance: random.Random = field(default_factory=lambda: random.Random(24))
+
+
 class Citizens:
-    """Lookups under way, each on a connection of its own that is used again afterwards.
+    """Lookups under way, each on a connection of its own that is used again afterwards."""
 
-    `shelf` is what they ask for, `changing` the codes that were changed lately, newest last.
-    """
-
-    def __init__(
-        self,
-        rotation: Rotation,
-        record: Record,
-        expected: Expected,
-        shelf: Shelf,
-        changing: deque[str],
-        chance: random.Random,
-    ) -> None:
-        self._rotation, self._record, self._expected = rotation, record, expected
-        self._shelf, self._changing, self._chance = shelf, changing, chance
+    def __init__(self, rotation: Rotation, town: Town) -> None:
+        self._rotation, self._town = rotation, town
         self._free: list[Client] = []
         self._under_way: dict[asyncio.Task[None], float] = {}
 
@@ -67,22 +69,22 @@ class Citizens:
 
     def question(self) -> Question:
         """What the next one asks for."""
-        kind = self._chance.choices(_KINDS, _WEIGHTS)[0]
+        kind = self._town.chance.choices(_KINDS, _WEIGHTS)[0]
         if kind == "unknown":
             return Question(kind, unknown(), None)
-        if kind in ("changing", "at_least") and self._changing:
-            code = self._changing[-1 - int(len(self._changing) * self._chance.random() ** 2)]
-            return Question(kind, code, code, self._expected.current(code) if kind == "at_least" else 0)
-        code = self._shelf.pick().code
+        if kind in ("changing", "at_least") and self._town.changing:
+            code = self._town.changing[-1 - int(len(self._town.changing) * self._town.chance.random() ** 2)]
+            return Question(kind, code, code, self._town.expected.current(code) if kind == "at_least" else 0)
+        code = self._town.shelf.pick().code
         if kind == "page":
-            return Question(kind, code, code, language=self._chance.choice(LANGUAGES))
+            return Question(kind, code, code, language=self._town.chance.choice(LANGUAGES))
         return Question("known", code, code)
 
     def send(self, question: Question) -> None:
         """One comes and asks this."""
         now = time.monotonic()
         if len(self._under_way) >= MOST_UNDER_WAY:
-            self._record.turned_away.append(now)
+            self._town.record.turned_away.append(now)
             return
         task = asyncio.create_task(self._ask(question, now))
         self._under_way[task] = now
@@ -111,7 +113,7 @@ class Citizens:
             asyncio.get_running_loop().call_exception_handler(context)
 
     async def _ask(self, question: Question, asked_at: float) -> None:
-        sent = request("GET", question.path, {"X-Forwarded-For": address_of_a_client(self._chance)})
+        sent = request("GET", question.path, {"X-Forwarded-For": address_of_a_client(self._town.chance)})
         client = self._free.pop() if self._free else Client(self._rotation)
         retried = False
         try:
@@ -123,12 +125,12 @@ class Citizens:
         except (NoAnswer, OSError) as none:
             client.hang_up()
             seconds = time.monotonic() - asked_at
-            self._record.note(Seen(asked_at, seconds, question.kind, "unavailable", str(none), retried=retried))
+            self._town.record.note(Seen(asked_at, seconds, question.kind, "unavailable", str(none), retried=retried))
             return
         except BaseException:
             client.hang_up()
             raise
-        if self._chance.random() < LEAVE:
+        if self._town.chance.random() < LEAVE:
             client.hang_up()
         self._free.append(client)
         self._note(question, answer, asked_at, str(client.port), retried=retried)
@@ -136,9 +138,9 @@ class Citizens:
     def _note(self, question: Question, answer: Answer, asked_at: float, port: str, *, retried: bool) -> None:
         answered_at = time.monotonic()
         process = answer.headers.get("x-served-by") or port
-        outcome, why, age = self._expected.judge(question, answer, asked_at, answered_at, process)
+        outcome, why, age = self._town.expected.judge(question, answer, asked_at, answered_at, process)
         seconds, source = answered_at - asked_at, source_of(answer)
-        self._record.note(Seen(asked_at, seconds, question.kind, outcome, why, process, source, age, retried))
+        self._town.record.note(Seen(asked_at, seconds, question.kind, outcome, why, process, source, age, retried))
 
 
 def source_of(answer: Answer) -> str:

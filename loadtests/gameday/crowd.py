@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 
 from loadtests import answers
 from loadtests.codes import Shelf
-from loadtests.gameday.citizens import Citizens, Pace
+from loadtests.gameday.citizens import Citizens, Pace, Town
 from loadtests.gameday.expected import Expected
 from loadtests.gameday.imports import Imports
 from loadtests.gameday.offices import DayOffice, Desk, NotTaken
@@ -49,24 +49,18 @@ class Crowd:
         import_every: float = IMPORT_EVERY,
         seed: int = 24,
     ) -> None:
-        self._stage, self._record, self._expected = stage, record, expected
+        self._stage, self._import_every = stage, import_every
         self.pace, self.desk_pace = Pace(rate), Pace(changes_rate)
-        self._import_every = import_every
-        self._shelf = Shelf(room=KNOWN)
-        self._changing = changing = deque[str](maxlen=CHANGING)
-        chance = random.Random(seed)
-        front = stage.front
-        self._citizens = Citizens(front.lookup, record, expected, self._shelf, changing, chance)
-        self._office = DayOffice(front.intake, stage.token, record, expected, self._shelf, changing, chance)
-        self._imports = Imports(
-            stage.folder / "imports", stage.environ, record, expected, self._shelf, self._office.gate, chance
-        )
+        self._town = town = Town(record, expected, Shelf(room=KNOWN), deque(maxlen=CHANGING), random.Random(seed))
+        self._citizens = Citizens(stage.front.lookup, town)
+        self._office = DayOffice(stage.front.intake, stage.token, town)
+        self._imports = Imports(stage.folder / "imports", stage.environ, town, self._office.gate)
         self._desks: list[asyncio.Task[None]] = []
         self._others: list[asyncio.Task[None]] = []
 
     async def come(self) -> None:
         """Take the first dossiers in, and begin. Raises NotTaken or NoAnswer when nothing answers."""
-        self._expected.statuses = await self._statuses()
+        self._town.expected.statuses = await self._statuses()
         desk = Desk(self._office)
         for _ in range(FIRST_DOSSIERS):
             await desk.move(await desk.submit())
@@ -108,14 +102,14 @@ class Crowd:
 
     def codes(self) -> list[str]:
         """Every dossier that citizens ask for."""
-        return [dossier.code for dossier in self._shelf]
+        return [dossier.code for dossier in self._town.shelf]
 
     def forget(self, codes: Collection[str]) -> None:
         """No citizen asks for these dossiers any more: they were lost."""
-        self._shelf.forget(codes)
-        kept = [code for code in self._changing if code not in codes]
-        self._changing.clear()
-        self._changing.extend(kept)
+        self._town.shelf.forget(codes)
+        kept = [code for code in self._town.changing if code not in codes]
+        self._town.changing.clear()
+        self._town.changing.extend(kept)
 
     async def repeat_the_last(self) -> tuple[int, int]:
         """Send the changes that were answered last once more, each under its key: how many, and how many of them were
@@ -156,4 +150,4 @@ class Crowd:
         while True:
             due = time.monotonic() + LAG_EVERY
             await asyncio.sleep(LAG_EVERY)
-            self._record.note_lag(due, max(0.0, time.monotonic() - due))
+            self._town.record.note_lag(due, max(0.0, time.monotonic() - due))

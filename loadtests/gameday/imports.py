@@ -2,16 +2,15 @@
 
 import asyncio
 import json
-import random
 import time
 from collections.abc import Mapping
 from datetime import date, timedelta
 from pathlib import Path
 
-from loadtests.codes import Dossier, Shelf
-from loadtests.gameday.expected import Expected
+from loadtests.codes import Dossier
+from loadtests.gameday.citizens import Town
 from loadtests.gameday.offices import GIVE_UP, Gate
-from loadtests.gameday.record import Record, Seen
+from loadtests.gameday.record import Seen
 from loadtests.system.processes import HOSO24, finished
 from loadtests.target import AGENCIES, SERVICES
 
@@ -29,19 +28,8 @@ WAYS = (("received",), ("received", "processing"), ("received", "processing", "c
 class Imports:
     """One import after the other into the database that `environ` names, by files in `folder`."""
 
-    def __init__(
-        self,
-        folder: Path,
-        environ: Mapping[str, str],
-        record: Record,
-        expected: Expected,
-        shelf: Shelf,
-        gate: Gate,
-        chance: random.Random,
-    ) -> None:
-        self._folder, self._environ = folder, environ
-        self._record, self._expected, self._shelf, self._gate = record, expected, shelf, gate
-        self._chance = chance
+    def __init__(self, folder: Path, environ: Mapping[str, str], town: Town, gate: Gate) -> None:
+        self._folder, self._environ, self._town, self._gate = folder, environ, town, gate
         self._done = 0
 
     async def go_on(self, every: float) -> None:
@@ -63,9 +51,9 @@ class Imports:
         outcome, why = await self._repeat(path)
         if outcome in ("good", "refused"):
             for code, statuses in lives.items():
-                self._expected.imported(code, statuses, began)
-                self._shelf.put(Dossier(code, "", statuses[-1], len(statuses)))
-        self._record.note(Seen(began, time.monotonic() - began, "import", outcome, why))
+                self._town.expected.imported(code, statuses, began)
+                self._town.shelf.put(Dossier(code, "", statuses[-1], len(statuses)))
+        self._town.record.note(Seen(began, time.monotonic() - began, "import", outcome, why))
         for suffix in ("", ".rejected.ndjson", ".keys.ndjson"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
 
@@ -94,7 +82,7 @@ class Imports:
     def _lives(self) -> dict[str, tuple[str, ...]]:
         """The codes of the next file, each with the statuses it has had."""
         day = FIRST_DAY + timedelta(days=self._done)
-        return {f"{AGENCY}-{day:%y%m%d}-{n:04d}": self._chance.choice(WAYS) for n in range(1, LINES + 1)}
+        return {f"{AGENCY}-{day:%y%m%d}-{n:04d}": self._town.chance.choice(WAYS) for n in range(1, LINES + 1)}
 
 
 def _line(code: str, statuses: tuple[str, ...]) -> str:

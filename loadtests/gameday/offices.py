@@ -5,7 +5,6 @@ they know what became of it.
 import asyncio
 import contextlib
 import json
-import random
 import time
 import uuid
 from collections import deque
@@ -13,10 +12,10 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 from loadtests.answers import Answer, Failure
-from loadtests.codes import Dossier, Shelf, address
-from loadtests.gameday.citizens import Pace
-from loadtests.gameday.expected import Expected, ExpectedChange
-from loadtests.gameday.record import Record, Seen
+from loadtests.codes import Dossier, address
+from loadtests.gameday.citizens import Pace, Town
+from loadtests.gameday.expected import ExpectedChange
+from loadtests.gameday.record import Seen
 from loadtests.system.http_client import Client, NoAnswer, Rotation, request
 from loadtests.target import submission
 
@@ -77,21 +76,10 @@ class Gate:
 
 
 class DayOffice:
-    """What all desks share: the way in, what is expected, what they have made, and what is still worked on."""
+    """What all desks share: the way in, a gate, and what they were answered last."""
 
-    def __init__(
-        self,
-        rotation: Rotation,
-        token: str,
-        record: Record,
-        expected: Expected,
-        shelf: Shelf,
-        changing: deque[str],
-        chance: random.Random,
-    ) -> None:
-        self.rotation, self.token = rotation, token
-        self.record, self.expected = record, expected
-        self.shelf, self.changing, self.chance = shelf, changing, chance
+    def __init__(self, rotation: Rotation, token: str, town: Town) -> None:
+        self.rotation, self.token, self.town = rotation, token, town
         self.gate = Gate()
         self.answered = deque[tuple[bytes, bytes]](maxlen=REMEMBERED)
         """Requests and the bodies they were acknowledged with, newest last."""
@@ -103,7 +91,7 @@ class Desk:
     """One desk with one connection. What it has given up is left as it is."""
 
     def __init__(self, office: DayOffice) -> None:
-        self._office, self._expected, self._chance = office, office.expected, office.chance
+        self._office, self._town = office, office.town
         self._client = Client(office.rotation)
         self._hand: list[str] = []
 
@@ -124,20 +112,20 @@ class Desk:
 
     async def submit(self) -> str:
         """A new dossier; its code. Raises NotTaken."""
-        change = self._expected.submit(str(uuid.uuid4()))
+        change = self._town.expected.submit(str(uuid.uuid4()))
         await self._hand_in("submit", change, "/api/v1/dossiers", submission())
-        self._office.shelf.put(Dossier(change.code, "", change.status, 1))
+        self._town.shelf.put(Dossier(change.code, "", change.status, 1))
         return change.code
 
     async def move(self, code: str) -> int:
         """One move of a dossier that no other desk moves; the version it made. Raises NotTaken."""
         try:
-            change = self._expected.move(str(uuid.uuid4()), code, self._way_on(code))
+            change = self._town.expected.move(str(uuid.uuid4()), code, self._way_on(code))
         except (KeyError, ValueError) as cannot:
             raise NotTaken(str(cannot)) from None
         content = {"to": change.status, "expected_version": change.version - 1}
         await self._hand_in("move", change, f"/api/v1/dossiers/{address(code)}/transitions", content)
-        self._office.changing.append(code)
+        self._town.changing.append(code)
         return change.version
 
     async def is_answered_again(self, sent: bytes, first: bytes) -> bool:
@@ -149,31 +137,31 @@ class Desk:
         return answer.status in (200, 201) and bool(json.loads(answer.body) == json.loads(first))
 
     async def _do_something(self) -> None:
-        self._hand = [code for code in self._hand if self._expected.current(code)]  # the others have been lost
-        if not self._hand or (len(self._hand) < IN_HAND and self._chance.random() < SUBMISSIONS):
+        self._hand = [code for code in self._hand if self._town.expected.current(code)]  # the others have been lost
+        if not self._hand or (len(self._hand) < IN_HAND and self._town.chance.random() < SUBMISSIONS):
             self._hand.append(await self.submit())
             return
-        code = self._hand.pop(self._chance.randrange(len(self._hand)))
+        code = self._hand.pop(self._town.chance.randrange(len(self._hand)))
         await self.move(code)
-        full = len(self._hand) + 1 == IN_HAND and self._chance.random() < SUBMISSIONS
+        full = len(self._hand) + 1 == IN_HAND and self._town.chance.random() < SUBMISSIONS
         if not (full or self._at_its_end(code)):
             self._hand.append(code)
 
     def _at_its_end(self, code: str) -> bool:
         return (
-            self._expected.current(code) >= ENOUGH_VERSIONS
-            or self._expected.statuses[self._expected.status(code)].final
+            self._town.expected.current(code) >= ENOUGH_VERSIONS
+            or self._town.expected.statuses[self._town.expected.status(code)].final
         )
 
     def _way_on(self, code: str) -> str:
         """A status that may follow. Raises KeyError or ValueError when there is none."""
-        statuses = self._expected.statuses
-        ways = list(statuses[self._expected.status(code)].next)
-        if self._chance.random() >= FINAL:
+        statuses = self._town.expected.statuses
+        ways = list(statuses[self._town.expected.status(code)].next)
+        if self._town.chance.random() >= FINAL:
             ways = [way for way in ways if not statuses[way].final] or ways
         if not ways:
             raise ValueError(f"{code} is at its end")
-        return self._chance.choice(ways)
+        return self._town.chance.choice(ways)
 
     async def _hand_in(self, kind: str, change: ExpectedChange, path: str, content: Mapping[str, Any]) -> None:
         """Until it is acknowledged, under its key. Raises NotTaken."""
@@ -183,7 +171,7 @@ class Desk:
         with self._office.gate.passed():
             outcome, why = await self._repeat(change, sent)
         process = str(self._client.port)
-        self._office.record.note(Seen(began, time.monotonic() - began, kind, outcome, why, process))
+        self._town.record.note(Seen(began, time.monotonic() - began, kind, outcome, why, process))
         if outcome not in ("good", "refused"):
             raise NotTaken(why)
 
@@ -209,7 +197,7 @@ class Desk:
             return "again", str(none)
         if answer.status in (200, 201):
             try:
-                wrong = self._expected.acknowledge(change, answer.json())
+                wrong = self._town.expected.acknowledge(change, answer.json())
             except (Failure, ValueError, LookupError, TypeError) as error:
                 wrong = f"an acknowledgement that cannot be read ({error!r})"
             if wrong:
