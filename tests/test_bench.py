@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import os
+import subprocess
 import sys
 import unittest.mock
 from collections.abc import AsyncIterator, Callable
@@ -309,13 +311,17 @@ async def test_queries_in_flight_are_seen_and_so_is_a_sampler_that_cannot_look(d
         pass
 
 
-async def test_process_that_has_ended_is_not_alive_and_holds_nothing() -> None:
-    ended = await asyncio.create_subprocess_exec(sys.executable, "-c", "input()", stdin=asyncio.subprocess.PIPE)
-    process = psutil.Process(ended.pid)
-    with memory_of(process) as look:
-        assert (is_alive(process), look() > 0) == (True, True)
-        await ended.communicate(b"\n")
-        assert (is_alive(process), look()) == (False, 0)
+def test_process_that_has_ended_is_not_alive_and_holds_nothing() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as ended:
+        process = psutil.Process(ended.pid)
+        with memory_of(process) as look:
+            assert (is_alive(process), look() > 0) == (True, True)
+            assert ended.stdin is not None
+            ended.stdin.close()
+            os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+            assert (is_alive(process), look()) == (False, 0), "its parent has not asked how it ended"
+        ended.wait()
+        assert not is_alive(process)
 
 
 # -- the generators, on a server of the test's own ---------------------------------------------------------------

@@ -339,6 +339,13 @@ def test_import_is_there_from_its_end_on(office: Office) -> None:
     assert office.judge(missing(), 56, code=OTHER).outcome == "wrong"
 
 
+def test_what_was_changed_since_a_moment_has_its_last_version_and_is_no_import(office: Office) -> None:
+    office.clock.now = 50.0
+    office.expected.imported(OTHER, ["received"], 45.0)
+    assert office.expected.changed_since(31.0) == {CODE: 3}
+    assert office.expected.changed_since(31.1) == {}
+
+
 # -- what a restore undoes --------------------------------------------------------------------------------------------
 
 

@@ -55,6 +55,12 @@ def test_window_finds_what_was_asked_in_it_and_answered_long_after(record: Recor
     assert record.window(9.75).total == 2
 
 
+def test_row_noted_just_before_one_that_was_answered_earlier_is_found(record: Record) -> None:
+    note(record, 21.04, seconds=0.005)
+    note(record, 21.0, seconds=0.02)
+    assert [seen.at for seen in record.window(21.04)] == [21.04]
+
+
 def test_failures_and_times_are_those_of_lookups(record: Record) -> None:
     note(record, 1.0)
     note(record, 1.1, outcome="stale", age=70.0)
