@@ -1,7 +1,7 @@
-"""How a service says no: a closed set of kinds, and one exception class per reason.
+"""Refusals: a closed set of kinds, and one exception class per reason.
 
-A Refusal is an answer, not an accident. Its code is a promise to clients and never changes; what goes
-out is what its raiser put in, so nothing about a person or a secret gets there by itself.
+A Refusal is an expected answer, not a bug. Its code never changes, because clients depend on it. An answer contains
+only what the raiser passed, so that no personal data or secret is sent by accident.
 """
 
 import enum
@@ -9,7 +9,7 @@ from typing import ClassVar
 
 
 class Kind(enum.Enum):
-    """Every way of saying no. ops/http/problems.py alone knows which HTTP status each kind has."""
+    """All kinds of refusals. Only ops/http/problems.py maps them to HTTP statuses."""
 
     INVALID = "invalid"
     UNAUTHENTICATED = "unauthenticated"
@@ -27,10 +27,11 @@ class Kind(enum.Enum):
 
 
 class Refusal(Exception):
-    """A request that is answered with no.
+    """A refused request.
 
-    `detail` says what was wrong this time. `retry_after` is in seconds. Everything else given by name
-    becomes a member of the problem document, `allowed=["withdrawn"]` for example.
+    `detail` states what was wrong in this request. `retry_after` is in seconds. Any other named argument becomes a
+    member of the problem document, for example `allowed=["withdrawn"]`. `title` and `title_vi` are one sentence each:
+    the problem document's title, and the sentence on a page that shows the refusal.
     """
 
     kind: ClassVar[Kind]
@@ -59,7 +60,7 @@ class Malformed(Refusal):
 
 
 class NoSuchPath(Refusal):
-    """Nothing lives at this address."""
+    """No resource has this address."""
 
     kind = Kind.NOT_FOUND
     code = "not_found"
@@ -68,7 +69,7 @@ class NoSuchPath(Refusal):
 
 
 class MethodNotAllowed(Refusal):
-    """The address exists, but not for this method."""
+    """The resource does not support this method."""
 
     kind = Kind.METHOD
     code = "method_not_allowed"
@@ -77,7 +78,7 @@ class MethodNotAllowed(Refusal):
 
 
 class TooLarge(Refusal):
-    """The body is larger than what is read."""
+    """The body exceeds the size limit."""
 
     kind = Kind.TOO_LARGE
     code = "too_large"
@@ -86,7 +87,7 @@ class TooLarge(Refusal):
 
 
 class Unavailable(Refusal):
-    """Something this answer needs cannot be reached now, or did not answer in time."""
+    """A dependency cannot be reached now, or did not answer in time."""
 
     kind = Kind.UNAVAILABLE
     code = "unavailable"
@@ -97,7 +98,7 @@ class Unavailable(Refusal):
     def __init__(
         self, detail: str = "", *, reason: str = "", retry_after: int | None = None, **members: object
     ) -> None:
-        """`reason` is for the log and for /health, and may name hosts and files; it never goes out to a client."""
+        """`reason` is for the log and /health, and may name hosts and files; it is never sent to a client."""
         super().__init__(detail, retry_after=retry_after, **members)
         self.reason = reason
 
@@ -106,11 +107,11 @@ class Unavailable(Refusal):
 
 
 class OurOwnDelay(Unavailable):
-    """No answer in time, but this process was late itself: it says nothing about whoever was asked."""
+    """A timeout while this process was late itself: it does not show that the dependency failed."""
 
 
 class Internal(Refusal):
-    """A fault of ours. What it was stands in the log, under the request id, and nowhere else."""
+    """An unexpected error. Only the log contains it, under the request id."""
 
     kind = Kind.INTERNAL
     code = "internal"

@@ -59,7 +59,7 @@ def free_port(preferred: int, host: str = LOOPBACK, *, avoid: Collection[int] = 
             if _is_free(host, port):
                 return port
             _claims.give_back(port)
-    raise CannotStart(f"No port from {preferred} to 65535 is free on {host}.")
+    raise CannotStart(f"No port from {preferred} up is free on {host}.")
 
 
 def give_ports_back() -> None:

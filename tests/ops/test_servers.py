@@ -494,7 +494,7 @@ except CannotStart as error:
 def test_half_made_data_are_removed(start: Starter, place: Path) -> None:
     limited = run_python(LIMITED, str(place / "pg"))
     # Its data, or before that the programs, where the account cannot reach those of the checkout.
-    assert re.search("data could not be made|programs could not be copied", limited.communicate()[0])
+    assert re.search("data could not be created|programs could not be copied", limited.communicate()[0])
     assert [path.name for path in (place / "pg").iterdir() if path.is_dir()] == []
     start.postgres(place / "pg")
 
