@@ -28,8 +28,8 @@ class MalformedCode(Malformed):
     """The text is no spelling of a dossier code."""
 
     code = "malformed_code"
-    title = "This is not a dossier code."
-    title_vi = "Đây không phải là mã hồ sơ."
+    title = "This does not look like a dossier code. Compare it with the receipt."
+    title_vi = "Mã vừa nhập chưa đúng dạng mã hồ sơ. Xin so lại với giấy tiếp nhận."
 
 
 class Scheme(Enum):

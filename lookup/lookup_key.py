@@ -26,8 +26,8 @@ class MalformedKey(Malformed):
     """The text cannot be a printed key: wrong length, or a wrong check character."""
 
     code = "malformed_key"
-    title = "This lookup key is mistyped."
-    title_vi = "Mã tra cứu bị gõ sai."
+    title = "This does not look like a lookup key. Compare every letter and digit with the receipt."
+    title_vi = "Mã vừa nhập chưa đúng dạng mã tra cứu. Xin so lại từng chữ, từng số với giấy tiếp nhận."
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ class DossierOrKeyNotFound(Refusal):
 
     kind = Kind.NOT_FOUND
     code = "dossier_or_key_not_found"
-    title = "There is no dossier with this code and this lookup key."
+    title = "No dossier matches this code and this lookup key together."
     title_vi = "Không có hồ sơ nào khớp với mã hồ sơ và mã tra cứu này."
 
 

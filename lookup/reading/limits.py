@@ -37,8 +37,8 @@ class TooManyRequests(Refusal):
 
     kind = Kind.LIMITED
     code = "too_many_requests"
-    title = "Too many requests from your network. Please try again later, or use the lookup key on your receipt."
-    title_vi = "Mạng của bạn gửi quá nhiều lượt tra cứu. Vui lòng thử lại sau hoặc dùng mã tra cứu trên giấy hẹn."
+    title = "This network connection has made too many lookups in a short time. Several people may be sharing it."
+    title_vi = "Kết nối mạng này đã tra cứu quá nhiều lần trong thời gian ngắn, có thể do nhiều người dùng chung."
     usual_retry_after = 10
 
 

@@ -45,8 +45,8 @@ class StatusUnavailable(Unavailable):
     """PostgreSQL is unreachable and no copy may be served. Never means "no such dossier"."""
 
     code = "status_unavailable"
-    title = "The status cannot be read at the moment. Please try again shortly."
-    title_vi = "Hiện chưa đọc được trạng thái hồ sơ. Vui lòng thử lại sau ít phút."
+    title = "Something is out of order, so the dossier cannot be looked up yet."
+    title_vi = "Hệ thống đang gặp sự cố nên chưa trả lời được về hồ sơ này."
 
 
 class Answer(NamedTuple):

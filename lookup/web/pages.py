@@ -116,7 +116,7 @@ class _Pages:
             await self._policy.find(code, key, client=self._policy.client(request.remote, request.headers))
         except MalformedKey as problem:
             found = await self._policy.find(code, client=self._policy.client(request.remote, request.headers))
-            words = problem_words(problem.code, language(request))
+            words = problem_words(problem.code, language(request), problem)
             return self._dossier(request, found, holder=False, key_problem=words.sentence, status=400)
         return self._remember(code, key, FORMS[language(request)])
 
@@ -223,7 +223,7 @@ def render_problem(request: web.Request, refusal: Refusal) -> web.Response | Non
     if request.path.startswith("/api/"):
         return None
     lang = language(request)
-    words = problem_words(_word_for(refusal), lang)
+    words = problem_words(_word_for(refusal), lang, refusal)
     context: dict[str, Any] = {"title": words.title, "sentence": words.sentence, "advice": words.advice}
     if refusal.code == "dossier_not_found" or isinstance(refusal, MalformedCode):
         context["typed"] = request.match_info.get("code")
@@ -252,13 +252,13 @@ def _malformed(
     request: web.Request, problem: MalformedCode, typed: str, maintenance: dict[str, Any] | None
 ) -> web.Response:
     empty = not typed.strip()
-    words = problem_words("empty_code" if empty else problem.code, language(request))
+    words = problem_words("empty_code" if empty else problem.code, language(request), problem)
     context = {"typed": typed[: codes.LONGEST], "problem": words.sentence, "maintenance": maintenance}
     return _page(request, "form.html", context, HTTP_STATUS[problem.kind])
 
 
 def _word_for(refusal: Refusal) -> str:
-    """The code under which phrases holds a refusal's words: its own, or its kind's."""
+    """The code under which phrases holds a refusal's title and advice for a page: its own, or its kind's."""
     if f"problem.{refusal.code}.title" in PHRASES["vi"]:
         return refusal.code
     by_kind = {

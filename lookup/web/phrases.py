@@ -1,14 +1,17 @@
 """All texts of the citizen's pages, in Vietnamese and in English, as data.
 
 Keys read `page.part`; `status.<slug>.name`, `.explained` and `.next` exist for every status,
-`problem.<code>.title`, `.sentence` and `.advice` for every problem (each line of an advice is one item), and
-`part.<part>.name`, `.working` and one sentence for each reason for every part of the service.
+`problem.<code>.title` and `.advice` for every problem (each line of an advice is one item), and `part.<part>.name`,
+`.working` and one sentence for each reason for every part of the service. A problem's sentence is the refusal's own
+title; `problem.<code>.sentence` exists only where there is no refusal (empty_code) or its title is for programs.
 The Vietnamese text is the original and the names of statuses in it are official; the English one follows.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+
+from ops.errors import Refusal
 
 _VI: dict[str, str] = {
     "site.name": "Hồ sơ 24",
@@ -191,39 +194,29 @@ _VI: dict[str, str] = {
     "problem.empty_code.sentence": "Xin nhập mã hồ sơ.",
     "problem.empty_code.advice": "Mã in ở phần đầu giấy tiếp nhận, bên cạnh mã QR.",
     "problem.malformed_code.title": "Mã hồ sơ chưa đúng",
-    "problem.malformed_code.sentence": "Mã vừa nhập chưa đúng dạng mã hồ sơ. Xin so lại với giấy tiếp nhận.",
     "problem.malformed_code.advice": (
         "Nhập đủ mã hồ sơ, cả phần đầu và phần cuối.\n"
         "Mã hồ sơ khác với mã tra cứu: mã tra cứu chỉ dùng để xem thông tin chi tiết."
     ),
     "problem.dossier_not_found.title": "Không tìm thấy hồ sơ",
-    "problem.dossier_not_found.sentence": "Không có hồ sơ nào mang mã này.",
     "problem.dossier_not_found.advice": (
         "Nếu vừa nộp hồ sơ, xin đợi vài phút rồi tra cứu lại.\n"
         "So từng chữ, từng số với giấy tiếp nhận; số 0 và chữ O, số 1 và chữ I rất dễ nhầm.\n"
         "Nếu vẫn không thấy, xin hỏi nơi đã nộp và mang theo giấy tiếp nhận."
     ),
     "problem.dossier_or_key_not_found.title": "Mã hồ sơ hoặc mã tra cứu không đúng",
-    "problem.dossier_or_key_not_found.sentence": "Không có hồ sơ nào khớp với mã hồ sơ và mã tra cứu này.",
     "problem.dossier_or_key_not_found.advice": (
         "So lại cả hai mã với giấy tiếp nhận.\n"
         "Nếu giấy tiếp nhận đã được cấp lại, xin dùng mã tra cứu trên bản mới nhất.\n"
         "Không có mã tra cứu thì vẫn xem được tình trạng chung bằng mã hồ sơ."
     ),
     "problem.malformed_key.title": "Mã tra cứu chưa đúng",
-    "problem.malformed_key.sentence": (
-        "Mã vừa nhập chưa đúng dạng mã tra cứu. Xin so lại từng chữ, từng số với giấy tiếp nhận."
-    ),
     "problem.malformed_key.advice": "Mã tra cứu gồm 15 chữ và số, chia thành ba nhóm.",
     "problem.unavailable.title": "Tạm thời chưa tra cứu được",
-    "problem.unavailable.sentence": "Hệ thống đang gặp sự cố nên chưa trả lời được về hồ sơ này.",
     "problem.unavailable.advice": (
         "Xin thử lại sau ít phút.\nHồ sơ đã nộp vẫn được lưu giữ; sự cố chỉ ảnh hưởng đến việc tra cứu."
     ),
     "problem.too_many_requests.title": "Quá nhiều lượt tra cứu",
-    "problem.too_many_requests.sentence": (
-        "Kết nối mạng này đã tra cứu quá nhiều lần trong thời gian ngắn, có thể do nhiều người dùng chung."
-    ),
     "problem.too_many_requests.advice": "Xin đợi một phút rồi thử lại.",
     "problem.not_found.title": "Không có trang này",
     "problem.not_found.sentence": "Địa chỉ vừa mở không dẫn đến trang nào.",
@@ -412,39 +405,29 @@ _EN: dict[str, str] = {
     "problem.empty_code.sentence": "Enter a dossier code.",
     "problem.empty_code.advice": "The code is at the top of the receipt, beside the QR code.",
     "problem.malformed_code.title": "This is not a dossier code",
-    "problem.malformed_code.sentence": "This does not look like a dossier code. Compare it with the receipt.",
     "problem.malformed_code.advice": (
         "Enter the whole code, from its first part to its last.\n"
         "The dossier code is not the lookup key: the key only opens the details."
     ),
     "problem.dossier_not_found.title": "Dossier not found",
-    "problem.dossier_not_found.sentence": "There is no dossier with this code.",
     "problem.dossier_not_found.advice": (
         "If it was submitted just now, wait a few minutes and check again.\n"
         "Compare every letter and digit with the receipt; 0 and O, 1 and I are easily confused.\n"
         "If it still cannot be found, ask the office where it was submitted and bring the receipt."
     ),
     "problem.dossier_or_key_not_found.title": "The dossier code or the lookup key is wrong",
-    "problem.dossier_or_key_not_found.sentence": "No dossier matches this code and this lookup key together.",
     "problem.dossier_or_key_not_found.advice": (
         "Compare both with the receipt.\n"
         "If the receipt was issued again, use the lookup key on the newest one.\n"
         "Without a lookup key, the dossier code alone still shows the general status."
     ),
     "problem.malformed_key.title": "This is not a lookup key",
-    "problem.malformed_key.sentence": (
-        "This does not look like a lookup key. Compare every letter and digit with the receipt."
-    ),
     "problem.malformed_key.advice": "A lookup key has 15 letters and digits in three groups.",
     "problem.unavailable.title": "The status cannot be checked right now",
-    "problem.unavailable.sentence": "Something is out of order, so the dossier cannot be looked up yet.",
     "problem.unavailable.advice": (
         "Please try again in a few minutes.\nThe dossier itself is safe; only looking it up is affected."
     ),
     "problem.too_many_requests.title": "Too many lookups",
-    "problem.too_many_requests.sentence": (
-        "This network connection has made too many lookups in a short time. Several people may be sharing it."
-    ),
     "problem.too_many_requests.advice": "Please wait a minute and try again.",
     "problem.not_found.title": "Page not found",
     "problem.not_found.sentence": "This address does not lead to a page.",
@@ -487,11 +470,14 @@ def status_words(slug: str, lang: str) -> StatusWords:
     return StatusWords(words[f"{key}.name"], words[f"{key}.explained"], words[f"{key}.next"])
 
 
-def problem_words(code: str, lang: str) -> ProblemWords:
-    """The words for a problem; KeyError for an unknown code or language."""
+def problem_words(code: str, lang: str, refusal: Refusal) -> ProblemWords:
+    """The words for a refusal: title and advice under `code`; the sentence under it, or else the refusal's own title.
+
+    Raises KeyError for an unknown code or language.
+    """
     words, key = PHRASES[lang], f"problem.{code}"
-    advice = tuple(words[f"{key}.advice"].splitlines())
-    return ProblemWords(words[f"{key}.title"], words[f"{key}.sentence"], advice)
+    sentence = words.get(f"{key}.sentence", refusal.title_vi if lang == "vi" else refusal.title)
+    return ProblemWords(words[f"{key}.title"], sentence, tuple(words[f"{key}.advice"].splitlines()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,15 @@ from string import Formatter
 import pytest
 
 import lookup
+from lookup.code import MalformedCode
+from lookup.lookup_key import MalformedKey
+from lookup.reading.access import DossierNotFound, DossierOrKeyNotFound
+from lookup.reading.limits import TooManyRequests
+from lookup.reading.read_through import StatusUnavailable
+from lookup.reading.shedding import Overloaded
 from lookup.status import Status
 from lookup.web.phrases import PHRASES, due_phrase, problem_words, span_phrase, status_words
+from ops.errors import Internal, NoSuchPath, Refusal
 from tests.pages.lines import VIETNAMESE
 
 LANGUAGES = ("vi", "en")
@@ -25,17 +32,19 @@ OFFICIAL_NAMES = {
     Status.COMPLETED: "Đã xử lý xong",
     Status.RETURNED: "Đã trả kết quả",
 }
-PROBLEMS = (
-    "empty_code",
-    "malformed_code",
-    "dossier_not_found",
-    "dossier_or_key_not_found",
-    "malformed_key",
-    "unavailable",
-    "too_many_requests",
-    "not_found",
-    "internal",
-)
+PROBLEMS: dict[str, Refusal] = {
+    "empty_code": MalformedCode(),
+    "malformed_code": MalformedCode(),
+    "dossier_not_found": DossierNotFound(),
+    "dossier_or_key_not_found": DossierOrKeyNotFound(),
+    "malformed_key": MalformedKey(),
+    "unavailable": StatusUnavailable(),
+    "too_many_requests": TooManyRequests(),
+    "not_found": NoSuchPath(),
+    "internal": Internal(),
+}
+SENTENCES_OF_PAGES = {"empty_code", "not_found", "internal"}
+"""Problems whose sentence on a page is not the refusal's title."""
 
 
 def placeholders(text: str) -> set[str | None]:
@@ -94,15 +103,31 @@ def test_every_phrase_about_a_status_belongs_to_one(lang: str) -> None:
 @pytest.mark.parametrize("lang", LANGUAGES)
 @pytest.mark.parametrize("code", PROBLEMS)
 def test_every_problem_says_what_happened_and_what_to_do(code: str, lang: str) -> None:
-    words = problem_words(code, lang)
+    words = problem_words(code, lang, PROBLEMS[code])
     assert not words.title.endswith(".")
     assert words.sentence.endswith(".")
     assert words.advice
     assert all(line.endswith(".") for line in words.advice)
 
 
+@pytest.mark.parametrize("code", sorted(PROBLEMS.keys() - SENTENCES_OF_PAGES))
+def test_page_and_problem_document_say_the_same_sentence(code: str) -> None:
+    refusal = PROBLEMS[code]
+    assert problem_words(code, "en", refusal).sentence == refusal.title
+    assert problem_words(code, "vi", refusal).sentence == refusal.title_vi
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_no_sentence_of_a_refusal_stands_among_the_phrases_too(lang: str) -> None:
+    assert {key.split(".")[1] for key in PHRASES[lang] if key.endswith(".sentence")} == SENTENCES_OF_PAGES
+
+
+def test_overload_is_called_by_its_name_on_a_page() -> None:
+    assert "quá nhiều lượt tra cứu" in problem_words("unavailable", "vi", Overloaded()).sentence
+
+
 def test_a_missing_dossier_has_more_than_one_explanation() -> None:
-    assert len(problem_words("dossier_not_found", "vi").advice) == 3
+    assert len(problem_words("dossier_not_found", "vi", DossierNotFound()).advice) == 3
 
 
 @pytest.mark.parametrize(
@@ -131,7 +156,7 @@ def test_words_for_something_unknown_are_an_error() -> None:
     with pytest.raises(KeyError):
         status_words("lost", "vi")
     with pytest.raises(KeyError):
-        problem_words("dossier_not_found", "fr")
+        problem_words("dossier_not_found", "fr", DossierNotFound())
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
