@@ -142,7 +142,7 @@ class Hosts:
                     return rows
             raise away
         finally:
-            del away  # or this frame would hold what holds it by its traceback, until the garbage collector comes
+            del away  # its traceback holds this frame: a cycle
 
     async def fetch(self, sql: str, *arguments: object) -> list[Any]:
         """The rows of any statement. Raises Unavailable when no host answers."""
