@@ -185,6 +185,35 @@ def test_number_of_another_shape_is_refused(number: Any) -> None:
         read(body({"number": number}), OfficialNumber)
 
 
+@pytest.mark.parametrize(
+    ("field", "shortest", "longest"),
+    [("agency", 1, 64), ("department", 1, 300), ("officer", 1, 300), ("subject", 0, 1000)],
+)
+def test_text_of_a_submission_is_taken_at_both_ends_of_its_length(field: str, shortest: int, longest: int) -> None:
+    for length in (shortest, longest):
+        assert getattr(read(body(submission(**{field: "x" * length})), Submission), field) == "x" * length
+
+
+@pytest.mark.parametrize(("field", "ends"), [("name", ("x", "x" * 300)), ("kind", (1, 4)), ("phone", ("0", "0" * 64))])
+def test_applicant_is_taken_at_both_ends_of_each_limit(field: str, ends: tuple[Any, Any]) -> None:
+    for end in ends:
+        taken = read(body(submission(applicant={"name": "Người Mẫu"} | {field: end})), Submission)
+        assert getattr(taken.applicant, field) == end
+
+
+@pytest.mark.parametrize(
+    ("field", "ends"), [("note", ("x", "x" * 4000)), ("agency", ("G", "G" * 64)), ("expected_version", (1, 2**31 - 1))]
+)
+def test_transition_is_taken_at_both_ends_of_each_limit(field: str, ends: tuple[Any, Any]) -> None:
+    for end in ends:
+        assert getattr(transition(**{field: end}), field) == end
+
+
+def test_official_number_is_taken_at_both_ends_of_its_length() -> None:
+    for number in ("1", "1" * 64):
+        assert read(body({"number": number, "expected_version": 1}), OfficialNumber).number == number
+
+
 def test_note_may_have_several_lines() -> None:
     assert transition(note="Bổ sung:\n1. Giấy khai sinh\n\t2. Sổ").note == "Bổ sung:\n1. Giấy khai sinh\n\t2. Sổ"
 

@@ -6,6 +6,7 @@ dictionary, Redis is the one of tests/lookup/world.py, and time stands still unt
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from lookup import app as lookup_app
+from lookup import metrics
 from lookup.cache import Change, Heard
 from lookup.code import DossierCode, parse
 from lookup.dossier import Record, pack
@@ -69,6 +71,8 @@ class Store:
     horizon: int = 10**9
     """Above every entry of the stream: each load has seen all that was delivered."""
     reachable = True
+    away = False
+    """Whether every load fails."""
     beat_at = 0
 
     async def dossiers(self, codes: Sequence[str], /, *, primary: bool = False) -> Loaded:
@@ -81,6 +85,8 @@ class Store:
 
     def _loaded(self, names: Sequence[str], found: dict[str, tuple[int, bytes]]) -> Loaded:
         self.asked += names
+        if self.away:
+            raise Unavailable("it is away")
         return Loaded(self.clock.now(), self.epoch, found, self.horizon)
 
     # what a lookup asks of its hosts besides
@@ -170,6 +176,7 @@ class Alone:
     """Requests taken behind the parser so far."""
     feed: Feed = field(init=False)
     memory: Memory = field(init=False)
+    hotpath: HotPath = field(init=False)
 
     async def ask(
         self,
@@ -190,6 +197,13 @@ class Alone:
         url = URL(self.url + path, encoded=True)
         async with self.http.request(method, url, headers=headers, data=data, allow_redirects=False) as response:
             return Answer(response.status, response.headers, await response.read(), self.early > before)
+
+    def lookups(self) -> Counter[tuple[str, str]]:
+        """How often each pair of source and outcome has been counted in this process."""
+        self.hotpath._tally.flush()
+        (counter,) = metrics.ANSWERS.collect()
+        samples = [sample for sample in counter.samples if sample.name.endswith("_total")]
+        return Counter({(s.labels["source"], s.labels["outcome"]): int(s.value) for s in samples})
 
     def begin_epoch(self, number: int) -> None:
         """From now on the lookup reads in this epoch and follows its stream."""
@@ -235,6 +249,10 @@ async def _built(alone: Alone, settings: dict[str, Any]) -> server.Running:
         return alone.memory
 
     class Noted(HotPath):
+        def __init__(self, *of: Any, **settings: Any) -> None:
+            super().__init__(*of, **settings)
+            alone.hotpath = self
+
         def offer(self, *request: Any) -> Any:
             taken = super().offer(*request)
             alone.early += taken is not None
