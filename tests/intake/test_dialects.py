@@ -301,6 +301,21 @@ def test_date_nobody_can_mean_is_refused(form: dict[str, Any]) -> None:
     assert reason(line(form)) == "bad_date"
 
 
+@pytest.mark.parametrize(
+    ("first", "last"), [("19900101000000", "20991231235959"), ("19900101000000", "19900101000000")]
+)
+def test_date_of_a_dossier_is_from_1990_to_2099(first: str, last: str) -> None:
+    step = {"ThoiDiemXuLy": first, "TrangThai": 4}
+    history = read_line(line(national(NgayNopHoSo=first, NgayTiepNhan=first, NgayHenTra=last, TienTrinh=[step])))
+    assert (history.submitted_at, history.due_at) == (at(first), at(last))
+
+
+@pytest.mark.parametrize("stamp", ["19891231235959", "21000101000000"])
+def test_date_of_a_dossier_is_no_other(stamp: str) -> None:
+    step = {"ThoiDiemXuLy": stamp, "TrangThai": 4}
+    assert reason(line(national(TienTrinh=[step]))) == "bad_date"
+
+
 def test_history_that_breaks_the_moves_is_taken_and_marked() -> None:
     steps = [{"ThoiDiemXuLy": "20261008083000", "TrangThai": status} for status in (1, 9, 4)]
     assert read_line(line(national(TienTrinh=steps))).irregular

@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner
@@ -211,6 +211,20 @@ async def test_alarm_is_repeated_now_and_then_and_not_every_second(
                 return len(caplog.records) >= 2
 
             await until(twice)
+
+
+def test_halted_relay_says_so_again_once_a_minute(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    halted = relay.Relay(lambda: "", cast(Cache, None), record_ttl=1)
+    said = []
+    for seconds in (0.0, 59.9, 0.1, 59.9, 0.1):
+        now += seconds
+        halted._halt(relay.WentBackInTimeError("what was lost"))
+        said.append(len(caplog.messages))
+    assert said == [1, 1, 2, 2, 3]
 
 
 async def test_command_names_what_was_lost_and_keeps_it(

@@ -7,7 +7,7 @@ dictionary, Redis is the one of tests/lookup/world.py, and time stands still unt
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -188,9 +188,10 @@ class Alone:
         held: str | None = None,
         cookie: str | None = None,
         data: Any = None,
+        more: Mapping[str, str] | None = None,
     ) -> Answer:
         """One request. `held`: the If-None-Match; `key`: the header of the API, `cookie`: that of a page."""
-        headers = {"X-Forwarded-For": client}
+        headers = {"X-Forwarded-For": client} | dict(more or {})
         given = {"Hoso24-Key": key, "If-None-Match": held, "Cookie": cookie and f"hoso24-key={cookie}"}
         headers |= {name: value for name, value in given.items() if value is not None}
         before = self.early

@@ -119,6 +119,7 @@ def mangled(draw: st.DrawFn, code: DossierCode) -> str:
     ("text", "scheme", "agency"),
     [
         (A, Scheme.A, "000.00.01.G22"),
+        ("000.G22-200316-0001", Scheme.A, "000.G22"),
         (B, Scheme.B, "G99.01.02"),
         ("H15.50.05.13-261008-0975", Scheme.B, "H15.50.05.13"),
         ("G99-261008-0975", Scheme.B, "G99"),
@@ -370,6 +371,12 @@ def test_letter_o_stays_a_letter_where_a_letter_can_stand() -> None:
 def test_overlong_input_is_refused_before_it_is_looked_at(typed: str) -> None:
     with pytest.raises(MalformedCode, match=f"{LONGEST} characters"):
         parse(typed)
+
+
+def test_code_with_blanks_has_64_characters_at_the_most() -> None:
+    assert parse(B.ljust(64)).text == B
+    with pytest.raises(MalformedCode):
+        parse(B.ljust(65))
 
 
 def test_longest_code_of_any_scheme_fits() -> None:

@@ -27,6 +27,24 @@ def test_verdict_follows_from_age(seconds: int, verdict: FreshnessVerdict) -> No
     assert {FRESHNESS.judge(1, seconds * SECOND) for _ in range(50)} == {verdict}
 
 
+@pytest.mark.parametrize(
+    ("age", "verdict"),
+    [
+        (30 * SECOND, Verdict.SERVE),
+        (30 * SECOND + 1, Verdict.SERVE_AND_REFRESH),
+        (60 * SECOND, Verdict.SERVE_AND_REFRESH),
+        (60 * SECOND + 1, Verdict.REFRESH),
+        (86_400 * SECOND, Verdict.REFRESH),
+        (86_400 * SECOND + 1, Verdict.DISCARD),
+    ],
+)
+def test_bounds_themselves_are_within_when_chance_shortens_nothing(
+    age: int, verdict: Verdict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("random.uniform", lambda _, most: most)
+    assert FRESHNESS.judge(1, age) is verdict
+
+
 @given(st.integers(1, 2**31 - 1), ages)
 def test_what_is_served_unasked_needs_no_mark(version: int, age: int) -> None:
     if FRESHNESS.judge(version, age) in YOUNG:
@@ -43,6 +61,10 @@ def test_copies_filled_together_do_not_expire_together() -> None:
         FreshnessVerdict.SERVE_AND_REFRESH,
         FreshnessVerdict.REFRESH,
     }
+
+
+def test_bound_itself_needs_no_mark() -> None:
+    assert [FRESHNESS.is_stale(age) for age in (60 * SECOND, 60 * SECOND + 1)] == [False, True]
 
 
 def test_age_from_the_future_counts_as_young() -> None:

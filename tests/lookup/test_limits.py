@@ -41,6 +41,28 @@ def test_burst_is_free_and_what_follows_waits_longer_and_longer_up_to_a_bound(li
     assert over[-1] == LONGEST_WAIT
 
 
+@pytest.mark.parametrize(
+    ("rate", "word"),
+    [
+        (Rate.MISSING, "missing"),
+        (Rate.WRONG_KEY, "wrong_key"),
+        (Rate.PRIMARY, "primary"),
+        (Rate.FOUND, "found"),
+        (Rate.PREFIX, "prefix"),
+    ],
+)
+def test_what_has_to_wait_is_counted_under_its_rate(limits: Limits, rate: Rate, word: str) -> None:
+    def slowed() -> float:
+        return REGISTRY.get_sample_value("lookup_slowed_total", {"rate": word}) or 0.0
+
+    before, burst = slowed(), round(rate.tolerance / rate.interval)
+    for _ in range(burst):
+        limits.probed(CARRIER, rate)
+    assert slowed() == before
+    limits.probed(CARRIER, rate)
+    assert slowed() == before + 1
+
+
 def test_rate_recovers_with_time_however_far_it_was_overdrawn(limits: Limits, clock: Clock) -> None:
     waits(limits, Rate.MISSING, 100_000)
     clock.now += LONGEST_WAIT + 2 * Rate.MISSING.interval

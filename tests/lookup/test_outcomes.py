@@ -16,7 +16,7 @@ from tests.lookup.alone import CITIZEN, Alone, Answer, lookup_alone
 KNOWN, UNKNOWN = parse("G99.01.01-261120-0001"), parse("G99.01.01-261120-0002")
 NUMBER = parse("00077/2026/99901")
 KEYS = KeyRing.from_text(KEY_SECRETS)
-WAYS = {}
+WAYS: dict[str, "Way"] = {}
 Way = Callable[[Alone, str], Awaitable[Answer]]
 
 
@@ -93,7 +93,7 @@ async def test_missing_and_unavailable_are_told_apart(way: Way) -> None:
 
 @ways
 async def test_each_lookup_is_charged_by_what_it_costs(way: Way) -> None:
-    """A dossier in memory costs nothing; one read is charged to the client and its prefix; one there is not, as that."""
+    """A dossier in memory costs nothing; one that is read is charged by client and prefix, and one there is not as that."""
     async with lookup_alone() as alone:
         alone.put(KNOWN.text)
         for path, rates in ((KNOWN.path, [Rate.PREFIX, Rate.FOUND]), (KNOWN.path, []), (UNKNOWN.path, [Rate.MISSING])):

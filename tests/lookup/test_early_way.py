@@ -1,0 +1,127 @@
+"""A plain lookup has the same answer behind the parser as on the normal way; here without servers.
+
+tests/lookup/test_hotpath.py compares the bytes of many more requests, on real servers.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from lookup.code import parse
+from lookup.reading.freshness import SECOND
+from tests.lookup.alone import Alone, Answer, lookup_alone
+
+KNOWN, UNKNOWN, NUMBER = parse("G99.01.01-261120-0001"), parse("G99.01.01-261120-0002"), parse("00077/2026/99901")
+API = "/api/v1/dossiers/"
+NORMAL = {"If-Modified-Since": "Sun, 22 Nov 2026 00:00:00 GMT"}
+"""A header that takes a request the normal way and changes nothing there."""
+
+
+def comparable(answer: Answer) -> tuple[int, dict[str, str], bytes]:
+    headers = dict(answer.headers)
+    assert headers.pop("Date")
+    return answer.status, headers, answer.body
+
+
+async def the_same(alone: Alone, path: str, method: str = "GET", *, held: str | None = None, **more: str) -> Answer:
+    """Ask both ways for what is in memory or nowhere; the early answer."""
+    more |= {"X-Request-Id": "as-it-was-given"}
+    early = await alone.ask(path, method, held=held, more=more)
+    normal = await alone.ask(path, method, held=held, more=more | NORMAL)
+    assert (early.early, normal.early) == (True, False)
+    assert comparable(early) == comparable(normal)
+    assert early.headers["X-Request-Id"] == "as-it-was-given"
+    assert early.headers["X-Content-Type-Options"] == "nosniff"
+    return early
+
+
+def grown_old(alone: Alone) -> None:
+    alone.store.away = True
+    alone.clock.at += 2 * SECOND
+
+
+SITUATIONS: dict[str, tuple[str, Callable[[Alone], None], int]] = {
+    "fresh": (KNOWN.path, lambda _: None, 200),
+    "stale": (KNOWN.path, grown_old, 200),
+    "by official number": (NUMBER.path, lambda _: None, 200),
+    "by official number, stale": (NUMBER.path, grown_old, 200),
+    "there is none": (UNKNOWN.path, lambda _: None, 404),
+    "nothing can be read": ("G99.01.01-261120-0003", grown_old, 503),
+}
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("language", ["vi", "en"])
+@pytest.mark.parametrize(("path", "happens", "status"), SITUATIONS.values(), ids=SITUATIONS)
+async def test_answer_is_the_same_both_ways(
+    method: str, language: str, path: str, happens: Callable[[Alone], None], status: int
+) -> None:
+    async with lookup_alone(soft_age=1.0) as alone:
+        alone.put(KNOWN.text)
+        alone.store.numbers_of[NUMBER.text] = KNOWN.text
+        for known in (KNOWN, NUMBER, UNKNOWN):
+            await alone.ask(API + known.path)
+        happens(alone)
+        answer = await the_same(alone, API + path, method, **{"Accept-Language": language})
+        assert answer.status == status
+        assert (b'"stale":true' in answer.body) is (happens is grown_old and status == 200 and method == "GET")
+        assert bool(answer.body) is (method == "GET")
+        if answer.tag is not None:
+            again = await the_same(alone, API + path, method, held=answer.tag)
+            assert (again.status, again.body, again.tag) == (304, b"", answer.tag)
+
+
+@pytest.mark.parametrize("seconds", [0, 1, 99, 119, 120, 150, 400])
+async def test_age_is_told_in_whole_seconds(seconds: int) -> None:
+    async with lookup_alone(soft_age=1000.0) as alone:
+        alone.put(KNOWN.text)
+        await alone.ask(API + KNOWN.path)
+        alone.clock.at += (seconds + 1) * SECOND - 10
+        answer = await the_same(alone, API + KNOWN.path)
+        assert answer.headers["Age"] == str(seconds)
+
+
+async def test_age_is_never_below_nothing() -> None:
+    """The clock of a process may be set back when it hears the database's."""
+    async with lookup_alone() as alone:
+        alone.put(KNOWN.text)
+        await alone.ask(API + KNOWN.path)
+        alone.clock.at -= 5 * SECOND
+        assert (await the_same(alone, API + KNOWN.path)).headers["Age"] == "0"
+
+
+@pytest.mark.parametrize("held", ['"', '""', '"a', 'a"', 'W/"1.1-json-1"', '"1.1-json-1", "other"', '"a"b"c"', "*"])
+async def test_what_is_not_one_strong_tag_is_no_tag_to_the_early_way(held: str) -> None:
+    async with lookup_alone() as alone:
+        alone.put(KNOWN.text)
+        await alone.ask(API + KNOWN.path)
+        answer = await alone.ask(API + KNOWN.path, held=held)
+        assert answer.early is (held == '""')
+        assert answer.status == (304 if "1.1-json-1" in held or held == "*" else 200)
+
+
+async def test_answer_over_its_rate_is_held_back_and_then_the_same() -> None:
+    async with lookup_alone() as alone:
+        codes = [alone.put(f"G99.01.01-261120-{n:04d}") for n in range(201)]
+        for code in codes[:200]:
+            assert (await alone.ask(API + code.path)).status == 200
+        assert alone.charges.held_back == []
+        answer = await alone.ask(API + codes[200].path)
+        assert (answer.early, answer.status) == (True, 200)
+        ((client, seconds),) = alone.charges.held_back
+        assert client is not None
+        assert seconds > 0
+        assert answer.tag == (await alone.ask(API + codes[0].path)).tag
+        alone.charges.full = True
+        alone.put("G99.01.01-261120-0999")
+        answer = await alone.ask(API + "G99.01.01-261120-0999")
+        assert (answer.early, answer.status, answer.headers["Retry-After"]) == (True, 429, "10")
+
+
+async def test_miss_over_its_rate_is_held_back_and_then_a_miss() -> None:
+    async with lookup_alone() as alone:
+        paths = [f"G99.01.01-261120-{n:04d}" for n in range(101)]
+        answers = await asyncio.gather(*(alone.ask(API + path) for path in paths))
+        assert {answer.status for answer in answers} == {404}
+        assert len(alone.charges.held_back) == 1
