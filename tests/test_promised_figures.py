@@ -23,9 +23,9 @@ from lookup.reading.freshness import SECOND, Freshness
 from lookup.reading.hosts import LARGEST_LAG
 from lookup.reading.limits import HELD_BACK, LONGEST_WAIT, Rate, TooManyRequests
 from lookup.reading.limits import REMEMBERED as CLIENTS_REMEMBERED
-from lookup.reading.memory import Memory
+from lookup.reading.memory import FINISHED_BYTES, Memory
 from lookup.reading.read_through import LARGEST_BATCH as NAMES_IN_A_QUERY
-from lookup.reading.read_through import PRIMARY_ROUNDS, REDIS_ROUND_TRIPS
+from lookup.reading.read_through import PRIMARY_ROUNDS, REDIS_ROUND_TRIPS, ReadThrough
 from lookup.reading.shedding import LATE, REFUSED_AFTER, WAIT, Load, Overloaded
 from lookup.schema import ATTEMPTS, LOCK_TIMEOUT
 from lookup.settings import LookupSettings
@@ -77,6 +77,7 @@ AGES = {
     "a standby that is more than ten seconds behind is asked only when no other host answers": (LARGEST_LAG, 10),
     "the primary is asked three times for one lookup at the most": (PRIMARY_ROUNDS, 3),
     "the heartbeat comes once a second": (default(Relay, "beat_every"), 1),
+    "the relay looks for changes forty times a second": (default(Relay, "poll_every"), 0.025),
     "a heartbeat more than a second late makes its slice of ten seconds a late one": (
         (BEAT_LATE, SLICE),
         (SECOND, 10),
@@ -119,7 +120,14 @@ LOAD = {
         (REFUSED_AFTER, Overloaded().retry_after),
         (1, 2),
     ),
-    "a lookup is answered within 2.5 s, or 503": (SETTINGS["lookup_deadline"], 2.5),
+    "a lookup is answered within 2.5 s, or 503": (
+        (SETTINGS["lookup_deadline"], default(ReadThrough, "deadline")),
+        (2.5, 2.5),
+    ),
+    "finished answers take 8 MiB of the memory, or an eighth where that is less": (
+        (FINISHED_BYTES, Memory(1 << 30)._finished_size, Memory(1 << 20)._finished_size),
+        (8 << 20, 8 << 20, 1 << 17),
+    ),
     "a command to Redis takes 0.1 s at the most, a read from PostgreSQL one second": (
         (SETTINGS["redis_deadline"], SETTINGS["pg_deadline"]),
         (0.1, 1),

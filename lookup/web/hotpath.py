@@ -111,7 +111,7 @@ class HotPath:
     """Receives every request from the connections; `run` adds the counts to the metrics."""
 
     def __init__(
-        self, policy: AccessPolicy, answers: Answers, memory: Memory, state: State, *, log_share: float = 1.0
+        self, policy: AccessPolicy, answers: Answers, memory: Memory, state: State, *, log_share: float
     ) -> None:
         self._policy = policy
         self._answers = answers

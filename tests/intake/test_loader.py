@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from datetime import date
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from intake.books import audit
 from intake.bulk.dialects import REASONS
-from intake.bulk.loader import LONGEST_LINE, Import, ImportTally
+from intake.bulk.loader import LONGEST_LINE, Import, ImportTally, _fingerprint, _next_size
 from intake.local import sample
 from lookup import code as codes
 from lookup.lookup_key import KeyRing
@@ -75,6 +76,31 @@ async def state(connection: Any) -> list[Any]:
         await connection.fetch("SELECT * FROM dossier ORDER BY code"),
         await connection.fetch("SELECT code, version, hash FROM event ORDER BY code, version"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("size", "seconds", "following"),
+    [
+        (100, 0.0, 200),  # at most twice as many
+        (100, 0.04, 125),
+        (100, 0.05, 100),
+        (100, 0.08, 62),
+        (100, 60.0, 50),  # at least half as many
+        (15, 60.0, 10),
+        (1000, 0.0, 1000),
+    ],
+)
+def test_next_transaction_has_as_many_lines_as_fit_fifty_milliseconds(
+    size: int, seconds: float, following: int
+) -> None:
+    assert _next_size(size, seconds) == following
+
+
+def test_file_of_an_import_that_another_release_began_is_known_again() -> None:
+    assert (
+        _fingerprint(BytesIO(b"x" * 100_000)).hex()
+        == "e50a3852a815ba3ea16839949c138c4149a87ef69671b54d42ad56a2eab57560"
+    )
 
 
 async def test_good_lines_go_in_and_bad_ones_are_named(writer: Any, tmp_path: Path) -> None:

@@ -227,6 +227,21 @@ def test_halted_relay_says_so_again_once_a_minute(
     assert said == [1, 1, 2, 2, 3]
 
 
+async def test_new_leader_asks_the_stream_where_it_stands_and_does_not_rely_on_what_it_knew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    led_before = relay.Relay(lambda: "", cast(Cache, None), record_ttl=1)
+    led_before._position = relay.Position(11, 1, "11-1")
+
+    async def lost(_: Any) -> None:
+        raise ConnectionError
+
+    monkeypatch.setattr(led_before, "_beat", lost)
+    with pytest.raises(ConnectionError):
+        await led_before._lead(None)
+    assert (vars(led_before)["_position"], led_before._why) == (None, "leader")
+
+
 async def test_command_names_what_was_lost_and_keeps_it(
     database: Database,
     redis_url: str,

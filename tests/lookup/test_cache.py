@@ -306,6 +306,18 @@ async def test_follower_joins_at_the_end_and_hears_what_comes_after(cache: Cache
     assert await cache.follow(1, last, wait=0.01) == []
 
 
+async def test_follower_joins_at_one_moment(cache: Cache, raw: Any) -> None:
+    """The stream's end and the heartbeat are read in one transaction: nothing comes between the two."""
+
+    async def transactions() -> int:
+        said = await raw.info("commandstats")
+        return int(said.get("cmdstat_exec", {"calls": 0})["calls"])
+
+    before = await transactions()
+    await cache.join(1)
+    assert await transactions() == before + 1
+
+
 async def test_follower_of_an_empty_stream_hears_its_first_entry(cache: Cache) -> None:
     await cache.append(1, "", [beat(10)], [], NOON)
     assert await cache.follow(1, "", wait=1.0) == [Heard("10-0", "", at=NOON, stream_name=b"10-0")]

@@ -7,9 +7,11 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from yarl import URL
 
 from lookup.code import parse
 from lookup.reading.freshness import SECOND
+from ops.observe.metrics import HTTP_IN_FLIGHT
 from tests.lookup.alone import Alone, Answer, lookup_alone
 
 KNOWN, UNKNOWN, NUMBER = parse("G99.01.01-261120-0001"), parse("G99.01.01-261120-0002"), parse("00077/2026/99901")
@@ -70,6 +72,66 @@ async def test_answer_is_the_same_both_ways(
         if answer.tag is not None:
             again = await the_same(alone, API + path, method, held=answer.tag)
             assert (again.status, again.body, again.tag) == (304, b"", answer.tag)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Hoso24-Key: 00000-00000-00000",
+        "Expect: 100-continue",
+        'If-Match: "1.1-json-1"',
+        "If-Modified-Since: Sun, 22 Nov 2026 00:00:00 GMT",
+        'If-Range: "1.1-json-1"',
+        "If-Unmodified-Since: Sun, 22 Nov 2026 00:00:00 GMT",
+        "Range: bytes=0-3",
+        "Connection: close",
+    ],
+)
+async def test_what_is_more_than_a_plain_lookup_goes_the_normal_way(header: str) -> None:
+    async with lookup_alone() as alone:
+        alone.put(KNOWN.text)
+        for usual in (
+            "Accept: */*",
+            'If-None-Match: "another"',
+            "Cookie: hoso24-key=x",
+            "X-Forwarded-For: 203.0.113.7",
+        ):
+            assert (await written_out(alone, usual))[0]
+        early, answer = await written_out(alone, header)
+        assert not early
+        assert answer.startswith(b"HTTP/1.1 ")
+
+
+async def test_request_id_in_no_known_writing_is_not_given_back_and_disturbs_nothing() -> None:
+    async with lookup_alone() as alone:
+        alone.put(KNOWN.text)
+        early, answer = await written_out(alone, "X-Request-Id: \udcff\udcfe")
+        assert early
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"\xff" not in answer
+
+
+async def written_out(alone: Alone, *headers: str) -> tuple[bool, bytes]:
+    """Ask on a connection of its own; whether it went the early way, and what came first of the answer."""
+    before, port = alone.early, URL(alone.url).port
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    request = "\r\n".join([f"GET {API}{KNOWN.path} HTTP/1.1", "Host: x", *headers, "", ""])
+    writer.write(request.encode("utf-8", "surrogateescape"))
+    answer = await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+    return alone.early > before, answer
+
+
+async def test_requests_under_way_are_none_when_all_are_answered() -> None:
+    async with lookup_alone() as alone:
+        under_way = HTTP_IN_FLIGHT.labels("lookup")._value
+        before = under_way.get()
+        code = alone.put(KNOWN.text)
+        alone.store.numbers_of[NUMBER.text] = KNOWN.text
+        for path in (code.path, code.path, NUMBER.path, UNKNOWN.path):
+            await alone.ask(API + path)
+            alone.lookups()
+            assert under_way.get() == before
 
 
 @pytest.mark.parametrize("seconds", [0, 1, 99, 119, 120, 150, 400])

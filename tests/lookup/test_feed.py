@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from lookup import metrics
 from lookup.cache import Cache, Change, Heard, StreamEnd, Value, dossier_key, stream_key
 from lookup.clock import DatabaseClock
 from lookup.reading.feed import REMEMBERED, Feed, Floors, Follower
@@ -139,6 +140,34 @@ def test_lost_connection_ends_trust_at_once_and_joining_again_begins_anew(feed: 
     feed.join(StreamEnd("10-0", at, b"10-0"))
     assert feed.generation == left + 1
     assert copy.trusted != feed.generation
+
+
+@pytest.mark.parametrize(
+    ("reason", "happens"),
+    [
+        ("join", lambda feed: feed.join(StreamEnd("10-0", feed.at, b"10-0"))),
+        ("lost", lambda feed: feed.leave()),
+        ("gap", lambda feed: feed.hear(Heard("12-1", "11-5", CODE, 2))),
+        ("stream", lambda feed: feed.hear(Heard("11-0", "10-0", at=1, stream_name=b"9-0"))),
+        ("epoch", lambda feed: feed.enter(2)),
+    ],
+)
+def test_why_copies_are_distrusted_is_counted(feed: Feed, reason: str, happens: Callable[[Feed], None]) -> None:
+    def distrusted() -> dict[str, float]:
+        (counter,) = metrics.DISTRUSTS.collect()
+        return {s.labels["reason"]: s.value for s in counter.samples if s.name.endswith("_total")}
+
+    before = distrusted()
+    happens(feed)
+    assert {why: n - before.get(why, 0) for why, n in distrusted().items() if n != before.get(why, 0)} == {reason: 1}
+
+
+def test_feed_vouches_for_its_own_copies_until_its_word_runs_out(feed: Feed, memory: Memory) -> None:
+    own, other, aging = keep(feed, memory), keep(feed, memory), keep(feed, memory, leans=False)
+    other.trusted -= 1
+    last = feed.trusted_until - 1
+    assert [feed.vouches_for(copy, last) for copy in (own, other, aging)] == [True, False, False]
+    assert not feed.vouches_for(own, last + 1)
 
 
 def test_reply_is_trusted_only_if_nothing_can_have_been_missed_since_the_question(feed: Feed) -> None:
