@@ -121,6 +121,12 @@ def mentions(name: str) -> dict[str, frozenset[int]]:
     return {path: frozenset(numbers) for path, numbers in found.items()}
 
 
+@cache
+def names_one(file: str, *names: str) -> bool:
+    """Whether one of these names stands in the file."""
+    return any(name and re.search(rf"\b{name}\b", (ROOT / file).read_text()) for name in names)
+
+
 class Workers:
     """Processes that do jobs; the next job is chosen when one is free."""
 
@@ -311,19 +317,23 @@ class Run:
     def _tests(self, fault: Fault) -> list[str]:
         """Those that execute it, the likeliest to notice first.
 
-        What importing executes is reached by its name, and after that by all that executes anything of its module.
+        What importing executes is reached by its name, in the core or in a test that needs no server, and after that by
+        all that executes anything of its module.
         """
         stem = module_key(fault.path).partition(":")[2]
         files = set(core()[fault.path])
+        naming: set[str] = set()
         ways = [{fault.path: fault.lines}]
         if not fault.lines:
             ways = [mentions(fault.name), {fault.path: frozenset(range(10_000))}]
+            naming = {file for file in files if names_one(file, fault.name, fault.function.partition(".")[0])}
         found: dict[str, Any] = {}
         for way, reached in enumerate(ways):
             for test, about in self._recorded.tests.items():
                 file = test.partition("::")[0]
                 lines = about["lines"]
-                if file in files and any(lines.get(path, NONE) & numbers for path, numbers in reached.items()):
+                named = file in naming and not about["server"]
+                if named or (file in files and any(lines.get(path, NONE) & nos for path, nos in reached.items())):
                     kills, own = self._kills[fault.key[0], test], Path(file).stem == f"test_{stem}"
                     found.setdefault(test, (way, -kills, about["server"], not own, about["seconds"]))
         return sorted(found, key=found.__getitem__)
