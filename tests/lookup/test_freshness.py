@@ -30,16 +30,16 @@ def test_verdict_follows_from_age(seconds: int, verdict: FreshnessVerdict) -> No
 @pytest.mark.parametrize(
     ("age", "verdict"),
     [
-        (30 * SECOND, Verdict.SERVE),
-        (30 * SECOND + 1, Verdict.SERVE_AND_REFRESH),
-        (60 * SECOND, Verdict.SERVE_AND_REFRESH),
-        (60 * SECOND + 1, Verdict.REFRESH),
-        (86_400 * SECOND, Verdict.REFRESH),
-        (86_400 * SECOND + 1, Verdict.DISCARD),
+        (30 * SECOND, FreshnessVerdict.SERVE),
+        (30 * SECOND + 1, FreshnessVerdict.SERVE_AND_REFRESH),
+        (60 * SECOND, FreshnessVerdict.SERVE_AND_REFRESH),
+        (60 * SECOND + 1, FreshnessVerdict.REFRESH),
+        (86_400 * SECOND, FreshnessVerdict.REFRESH),
+        (86_400 * SECOND + 1, FreshnessVerdict.DISCARD),
     ],
 )
 def test_bounds_themselves_are_within_when_chance_shortens_nothing(
-    age: int, verdict: Verdict, monkeypatch: pytest.MonkeyPatch
+    age: int, verdict: FreshnessVerdict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("random.uniform", lambda _, most: most)
     assert FRESHNESS.judge(1, age) is verdict
