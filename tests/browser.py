@@ -17,7 +17,7 @@ from typing import Any
 
 import aiohttp
 
-from ops.local.reaper import Guardian
+from ops.local.reaper import Reaper
 from tests.programs import program
 
 PATIENCE = 60.0
@@ -69,7 +69,7 @@ class Browser:
 
 
 @contextlib.contextmanager
-def chromium(guardian: Guardian) -> Iterator[str]:
+def chromium(reaper: Reaper) -> Iterator[str]:
     """One with a profile of its own, gone at the end; where its DevTools listen."""
     command = [
         program("chromium"),
@@ -88,14 +88,14 @@ def chromium(guardian: Guardian) -> Iterator[str]:
             process = subprocess.Popen(
                 [*command, f"--user-data-dir={profile}", "about:blank"], stderr=output, start_new_session=True
             )
-        guardian.watch(process.pid, signal.SIGKILL)
+        reaper.watch(process.pid, signal.SIGKILL)
         try:
             yield f"http://127.0.0.1:{_listening(process, Path(profile), log)}"
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            guardian.forget(process.pid)
+            reaper.forget(process.pid)
 
 
 def _listening(process: "subprocess.Popen[bytes]", profile: Path, log: Path) -> int:

@@ -21,7 +21,7 @@ from lookup import catalogue, schema
 from lookup.reading import shedding
 from lookup.reading.shedding import Load
 from ops.local.postgres import PostgresServer
-from ops.local.reaper import Guardian
+from ops.local.reaper import Reaper
 from ops.local.valkey import ValkeyServer
 from tests import programs
 from tests.programs import pytest_runtest_makereport, pytest_terminal_summary  # noqa: F401 - pytest's hooks
@@ -48,7 +48,7 @@ LONGEST = ("test_coherence.py", "test_up.py", "test_gameday.py", "test_restore.p
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "guardian" in getattr(item, "fixturenames", ()):  # whatever starts a server has it ended by the guardian
+        if "reaper" in getattr(item, "fixturenames", ()):  # whatever starts a server has it ended by the reaper
             item.add_marker("servers")
     items.sort(key=lambda item: item.path.name not in LONGEST)
 
@@ -122,10 +122,10 @@ async def prepare(admin_url: str, name: str) -> Database:
 
 
 @pytest.fixture(scope="session")
-def guardian() -> Iterator[Guardian]:
+def reaper() -> Iterator[Reaper]:
     """Ends the session's servers even if the tests are killed."""
-    with Guardian() as guardian:
-        yield guardian
+    with Reaper() as reaper:
+        yield reaper
 
 
 @pytest.fixture(scope="session")
@@ -137,14 +137,14 @@ def server_directory() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(server_directory: Path, guardian: Guardian) -> Iterator[PostgresServer]:
-    with PostgresServer.start(server_directory / "postgres", settings=FAST, guardian=guardian) as server:
+def postgres_server(server_directory: Path, reaper: Reaper) -> Iterator[PostgresServer]:
+    with PostgresServer.start(server_directory / "postgres", settings=FAST, reaper=reaper) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def redis_server(server_directory: Path, guardian: Guardian) -> Iterator[ValkeyServer]:
-    with ValkeyServer.start(server_directory / "redis", guardian=guardian) as server:
+def redis_server(server_directory: Path, reaper: Reaper) -> Iterator[ValkeyServer]:
+    with ValkeyServer.start(server_directory / "redis", reaper=reaper) as server:
         yield server
 
 
@@ -190,7 +190,7 @@ async def writer(database: Database) -> AsyncIterator[Any]:
 
 
 @pytest.fixture
-def fragile(guardian: Guardian) -> Iterator[Callable[..., Any]]:
+def fragile(reaper: Reaper) -> Iterator[Callable[..., Any]]:
     """Servers of this test's own, to be stopped, killed and paused: `postgres, redis = fragile()`."""
     directory = Path(tempfile.mkdtemp(prefix="hoso24-fragile-"))
     directory.chmod(0o755)
@@ -198,8 +198,8 @@ def fragile(guardian: Guardian) -> Iterator[Callable[..., Any]]:
 
     def start(**redis_settings: str) -> tuple[PostgresServer, ValkeyServer]:
         # Commits are synchronous: what a killed server has acknowledged must be there when it is back.
-        started.append(PostgresServer.start(directory / "postgres", settings=NO_FSYNC, guardian=guardian))
-        started.append(ValkeyServer.start(directory / "redis", settings=redis_settings, guardian=guardian))
+        started.append(PostgresServer.start(directory / "postgres", settings=NO_FSYNC, reaper=reaper))
+        started.append(ValkeyServer.start(directory / "redis", settings=redis_settings, reaper=reaper))
         return started[0], started[1]
 
     yield start

@@ -22,7 +22,7 @@ from ops.local import servers
 from ops.local.accounts import Account, write_private
 from ops.local.ports import LOOPBACK, free_port
 from ops.local.postgres import PostgresServer
-from ops.local.reaper import Guardian
+from ops.local.reaper import Reaper
 from ops.local.sentinel_group import PASSWORD, GroupMember, Sentinel, sentinel_ids, sentinel_settings
 from ops.local.valkey import ValkeyServer
 from tests.programs import program
@@ -208,12 +208,12 @@ class Place:
     """A directory that the servers' account can enter, and whatever is started in it."""
 
     path: Path
-    guardian: Guardian
+    reaper: Reaper
     stack: ExitStack
 
     def start(self, kind: type[servers.LocalServer], name: str, **options: Any) -> Any:
         """A server that is stopped when the place is left."""
-        return self.stack.enter_context(kind.start(self.path / name, guardian=self.guardian, **options))
+        return self.stack.enter_context(kind.start(self.path / name, reaper=self.reaper, **options))
 
     def hand_over(self, certificate: Certificate) -> Certificate:
         """A copy that the servers can read; it replaces the one before."""
@@ -224,13 +224,13 @@ class Place:
 
 
 @contextmanager
-def place(guardian: Guardian) -> Iterator[Place]:
+def place(reaper: Reaper) -> Iterator[Place]:
     """A place of its own for a test's servers; they and it are gone afterwards."""
     directory = Path(tempfile.mkdtemp(prefix="hoso24-debian-"))
     directory.chmod(0o755)
     try:
         with ExitStack() as stack:
-            yield Place(directory, guardian, stack)
+            yield Place(directory, reaper, stack)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

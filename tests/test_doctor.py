@@ -28,7 +28,7 @@ from ops.doctor import postgres_checks, redis_checks
 from ops.doctor.findings import NOT_EXAMINED, Finding, Verdict, exit_status
 from ops.http import early_answers
 from ops.local.postgres import PostgresServer
-from ops.local.reaper import Guardian
+from ops.local.reaper import Reaper
 from ops.local.valkey import ValkeyServer
 from ops.settings import Secret
 from ops.stores.redis import Redis
@@ -112,17 +112,17 @@ async def test_early_answers_that_are_off_are_told_with_what_is_missing(
 
 
 @pytest.fixture
-def healthy(guardian: Guardian) -> Iterator[tuple[PostgresServer, PostgresServer, ValkeyServer]]:
+def healthy(reaper: Reaper) -> Iterator[tuple[PostgresServer, PostgresServer, ValkeyServer]]:
     """A primary, its standby and a Valkey."""
     directory = Path(tempfile.mkdtemp(prefix="hoso24-healthy-"))
     directory.chmod(0o755)
     own = NO_FSYNC | {"max_prepared_transactions": "2"}
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        primary = stack.enter_context(PostgresServer.start(directory / "one", settings=own, guardian=guardian))
-        second = PostgresServer.start_standby(directory / "two", primary, settings=own, guardian=guardian)
+        primary = stack.enter_context(PostgresServer.start(directory / "one", settings=own, reaper=reaper))
+        second = PostgresServer.start_standby(directory / "two", primary, settings=own, reaper=reaper)
         standby = stack.enter_context(second)
-        valkey = stack.enter_context(ValkeyServer.start(directory / "valkey", guardian=guardian))
+        valkey = stack.enter_context(ValkeyServer.start(directory / "valkey", reaper=reaper))
         yield primary, standby, valkey
 
 
@@ -443,11 +443,11 @@ REDIS_SETTINGS = (
 
 
 @pytest.fixture
-def own_valkey(guardian: Guardian) -> Iterator[str]:
+def own_valkey(reaper: Reaper) -> Iterator[str]:
     """A Valkey of this test's own."""
     directory = Path(tempfile.mkdtemp(prefix="hoso24-valkey-"))
     directory.chmod(0o755)
-    with ValkeyServer.start(directory / "valkey", guardian=guardian) as server:
+    with ValkeyServer.start(directory / "valkey", reaper=reaper) as server:
         yield server.url
     shutil.rmtree(directory, ignore_errors=True)
 

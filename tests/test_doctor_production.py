@@ -19,7 +19,7 @@ from ops.doctor import redis_checks
 from ops.doctor.findings import NOT_EXAMINED, Finding, Verdict
 from ops.local.accounts import Account, write_private
 from ops.local.postgres import PostgresServer
-from ops.local.reaper import Guardian
+from ops.local.reaper import Reaper
 from ops.local.sentinel_group import PASSWORD
 from ops.stores.sentinels import SentinelAnswer
 from ops.stores.urls import Place, redis_address
@@ -100,10 +100,10 @@ class Secured:
 
 
 @pytest.fixture(scope="module")
-def secured(guardian: Guardian) -> Iterator[Secured]:
+def secured(reaper: Reaper) -> Iterator[Secured]:
     for needed in ("openssl", "redis-server"):
         programs.program(needed)
-    with debian.place(guardian) as place:
+    with debian.place(reaper) as place:
         yield Secured(place)
 
 
@@ -207,9 +207,9 @@ async def test_every_process_can_be_examined_with_what_it_has(database: Database
 
 
 @pytest.fixture(scope="module")
-def bouncer(postgres_server: PostgresServer, guardian: Guardian) -> Iterator[PgBouncer]:
+def bouncer(postgres_server: PostgresServer, reaper: Reaper) -> Iterator[PgBouncer]:
     programs.program("pgbouncer")
-    with debian.place(guardian) as place:
+    with debian.place(reaper) as place:
         settings = {role: role for role in ROLES} | {"port": str(postgres_server.port)}
         yield place.start(PgBouncer, "pgbouncer", settings=settings)
 
@@ -239,8 +239,8 @@ async def test_pooler_that_was_not_said_is_found_and_one_that_was_is_examined_th
 
 
 @pytest.fixture(scope="module")
-def watched(guardian: Guardian) -> Iterator[Watched]:
-    with debian.place(guardian) as place:
+def watched(reaper: Reaper) -> Iterator[Watched]:
+    with debian.place(reaper) as place:
         yield debian.watched(place)
 
 

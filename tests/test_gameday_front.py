@@ -12,7 +12,7 @@ from loadtests.system.front import SERVED_BY, Front
 from loadtests.system.http_client import Client, request
 from loadtests.system.processes import free_port
 from loadtests.system.replicas import Replica
-from ops.local.reaper import Guardian
+from ops.local.reaper import Reaper
 from tests import programs
 from tests.house import until
 
@@ -61,10 +61,10 @@ class Puppet:
 
 
 @contextlib.asynccontextmanager
-async def before(folder: Path, guardian: Guardian, program: str | None, *puppets: Puppet) -> AsyncIterator[Front]:
+async def before(folder: Path, reaper: Reaper, program: str | None, *puppets: Puppet) -> AsyncIterator[Front]:
     """A front, told of these."""
     async with contextlib.AsyncExitStack() as stack:
-        door = await stack.enter_async_context(front.running(folder, guardian, program))
+        door = await stack.enter_async_context(front.running(folder, reaper, program))
         for puppet in puppets:
             await stack.enter_async_context(puppet.running())
             await door.came(puppet.replica)
@@ -80,20 +80,18 @@ async def asked(door: Front, times: int = 1, method: str = "GET") -> list[tuple[
 
 
 async def test_haproxy_asks_everybody_over_connections_that_stay_and_says_who_answered(
-    tmp_path: Path, guardian: Guardian
+    tmp_path: Path, reaper: Reaper
 ) -> None:
     one, two = Puppet(1), Puppet(2)
-    async with before(tmp_path, guardian, programs.program("haproxy"), one, two) as door:
+    async with before(tmp_path, reaper, programs.program("haproxy"), one, two) as door:
         assert sorted(await asked(door, 8)) == [(200, "lookup-1")] * 4 + [(200, "lookup-2")] * 4
         assert (one.connections, two.connections) == (1, 1)
         assert await door.retries() == 0
 
 
-async def test_haproxy_asks_another_one_for_a_get_and_sends_nothing_else_twice(
-    tmp_path: Path, guardian: Guardian
-) -> None:
+async def test_haproxy_asks_another_one_for_a_get_and_sends_nothing_else_twice(tmp_path: Path, reaper: Reaper) -> None:
     one, two = Puppet(1), Puppet(2, silent=True)
-    async with before(tmp_path, guardian, programs.program("haproxy"), one, two) as door:
+    async with before(tmp_path, reaper, programs.program("haproxy"), one, two) as door:
         assert await asked(door, 6) == [(200, "lookup-1")] * 6
         assert await door.retries() == len(two.asked) > 0
         sent = len(two.asked)
@@ -102,9 +100,9 @@ async def test_haproxy_asks_another_one_for_a_get_and_sends_nothing_else_twice(
         assert len(two.asked) == sent + 2
 
 
-async def test_haproxy_notices_who_is_not_ready_and_forgets_who_went(tmp_path: Path, guardian: Guardian) -> None:
+async def test_haproxy_notices_who_is_not_ready_and_forgets_who_went(tmp_path: Path, reaper: Reaper) -> None:
     one, two = Puppet(1), Puppet(2)
-    async with before(tmp_path, guardian, programs.program("haproxy"), one, two) as door:
+    async with before(tmp_path, reaper, programs.program("haproxy"), one, two) as door:
         assert isinstance(door, front.HAProxy)
 
         async def states(*due: str) -> bool:
@@ -120,9 +118,9 @@ async def test_haproxy_notices_who_is_not_ready_and_forgets_who_went(tmp_path: P
         assert {name for _, name in await asked(door, 6)} == {"lookup-2"}
 
 
-async def test_without_haproxy_clients_go_to_whoever_is_ready(tmp_path: Path, guardian: Guardian) -> None:
+async def test_without_haproxy_clients_go_to_whoever_is_ready(tmp_path: Path, reaper: Reaper) -> None:
     one, two = Puppet(1), Puppet(2)
-    async with before(tmp_path, guardian, None, one, two) as door:
+    async with before(tmp_path, reaper, None, one, two) as door:
 
         async def leads_to(*puppets: Puppet) -> bool:
             return sorted(door.lookup.ports) == sorted(puppet.port for puppet in puppets)

@@ -16,7 +16,7 @@ from loadtests.gameday.faults.restore import RUNBOOK, Restore, numbers_left_out
 from loadtests.gameday.record import Record, Seen
 from loadtests.system.postgres import Node
 from ops.local.postgres import PostgresServer
-from ops.local.reaper import Guardian
+from ops.local.reaper import Reaper
 from tests.conftest import NO_FSYNC
 from tests.programs import leave_out
 
@@ -118,11 +118,11 @@ def test_the_runbook_has_the_statement_that_leaves_numbers_out() -> None:
 
 
 @pytest.fixture
-def node(guardian: Guardian) -> Iterator[Node]:
+def node(reaper: Reaper) -> Iterator[Node]:
     directory = Path(tempfile.mkdtemp(prefix="hoso24-full-"))
     directory.chmod(0o755)
     try:
-        with PostgresServer.start(directory / "pg1", settings=NO_FSYNC, guardian=guardian) as server:
+        with PostgresServer.start(directory / "pg1", settings=NO_FSYNC, reaper=reaper) as server:
             yield Node("pg1", server, None)  # type: ignore[arg-type]  # nobody comes by wire
     finally:
         shutil.rmtree(directory, ignore_errors=True)

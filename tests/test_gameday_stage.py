@@ -19,7 +19,7 @@ from loadtests.answers import Answer
 from loadtests.system.front import HAProxy
 from loadtests.system.http_client import Client, get, request
 from loadtests.system.stage import StagedSystem, staged
-from ops.local import reaper
+from ops.local import reaper as processes
 from tests import programs
 from tests.house import submission, until
 
@@ -266,7 +266,7 @@ from pathlib import Path
 from loadtests.system import front
 from loadtests.system.wires import Wires
 from loadtests.system.replicas import Deployment
-from ops.local.reaper import Guardian
+from ops.local.reaper import Reaper
 
 NOWHERE = {
     "HOSO24_PG_READER_URL": "postgresql://hoso24_reader:x@127.0.0.1:1/hoso24",
@@ -276,11 +276,11 @@ NOWHERE = {
 }
 
 async def main(folder):
-    with Guardian() as guardian:
-        async with front.running(folder, guardian, front.program()) as door:
-            lookups = Deployment("lookup", NOWHERE, folder, guardian, door.came, door.went)
+    with Reaper() as reaper:
+        async with front.running(folder, reaper, front.program()) as door:
+            lookups = Deployment("lookup", NOWHERE, folder, reaper, door.came, door.went)
             wires = await Wires.start()
-            print(wires.pid, door.pid, (await lookups.add()).pid, guardian.pid, flush=True)
+            print(wires.pid, door.pid, (await lookups.add()).pid, reaper.pid, flush=True)
             await asyncio.Event().wait()
 
 asyncio.run(main(Path(sys.argv[1])))
@@ -295,13 +295,13 @@ def test_processes_front_and_wires_are_ended_when_the_game_day_itself_is_killed(
     assert crashing.stdout is not None
     try:
         pids = crashing.stdout.readline().split()
-        started = [process for process in (reaper.look(int(pid)) for pid in pids) if process is not None]
+        started = [process for process in (processes.look(int(pid)) for pid in pids) if process is not None]
         assert len(started) == 4
     finally:
         crashing.kill()
         crashing.wait()
         crashing.stdout.close()
     deadline = time.monotonic() + 30
-    while left := [process for process in started if reaper.is_alive(process)]:
+    while left := [process for process in started if processes.is_alive(process)]:
         assert time.monotonic() < deadline, left
         time.sleep(0.05)

@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from loadtests.system.processes import free_port
 from loadtests.system.wires import PEERS, Wire, Wires
-from ops.local import reaper
+from ops.local import reaper as processes
 from tests.house import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -221,7 +221,7 @@ async def test_other_servers_are_spared(wire: Wire) -> None:
 async def test_process_ends_when_its_owner_is_gone() -> None:
     """Its standard input is closed then, however the owner has ended."""
     wires = await Wires.start()
-    process = reaper.look(wires.pid)
+    process = processes.look(wires.pid)
     assert process is not None
     await wires.close()
-    assert not reaper.is_alive(process)
+    assert not processes.is_alive(process)

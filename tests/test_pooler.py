@@ -21,7 +21,7 @@ from lookup.reading.hosts import Hosts, Role
 from lookup.reading.store import DOSSIERS
 from ops.errors import Unavailable
 from ops.local.postgres import PostgresServer
-from ops.local.reaper import Guardian
+from ops.local.reaper import Reaper
 from ops.settings import Secret
 from ops.stores.postgres import BehindPooler, Postgres, connect_directly
 from tests import debian, programs
@@ -43,9 +43,9 @@ STATEMENTS = {"SELECT $1::int4 + 1": 41, "SELECT length($1::text)": "forty-two",
 
 
 @pytest.fixture(scope="module")
-def bouncer(postgres_server: PostgresServer, guardian: Guardian) -> Iterator[PgBouncer]:
+def bouncer(postgres_server: PostgresServer, reaper: Reaper) -> Iterator[PgBouncer]:
     programs.program("pgbouncer")
-    with debian.place(guardian) as place:
+    with debian.place(reaper) as place:
         settings = {role: role for role in ROLES} | {"port": str(postgres_server.port)}
         yield place.start(PgBouncer, "pgbouncer", settings=settings)
 

@@ -28,7 +28,7 @@ import redis.exceptions
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from ops.local.reaper import Guardian
+from ops.local.reaper import Reaper
 from ops.local.valkey import ValkeyServer
 from ops.stores.redis import Redis
 from tests import programs
@@ -88,7 +88,7 @@ class Pods:
 
     directory: Path
     network: str
-    guardian: Guardian
+    reaper: Reaper
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     certificate: Path | None = None
     """The authority's, where there is TLS."""
@@ -118,7 +118,7 @@ class Pods:
             process = subprocess.Popen(
                 command, env=self._environment(pod), stdout=log, stderr=log, start_new_session=True
             )
-        self.guardian.watch(process.pid, signal.SIGKILL)
+        self.reaper.watch(process.pid, signal.SIGKILL)
         self.running[pod] = process
 
     def _environment(self, pod: str) -> dict[str, str]:
@@ -141,7 +141,7 @@ class Pods:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        self.guardian.forget(process.pid)
+        self.reaper.forget(process.pid)
 
     def forget(self, pod: str) -> None:
         """What a new pod finds in its emptyDir."""
@@ -183,17 +183,17 @@ class Pods:
 
 
 @pytest.fixture(scope="module")
-def pods(guardian: Guardian) -> Iterator[Pods]:
-    with made(guardian) as pods:
+def pods(reaper: Reaper) -> Iterator[Pods]:
+    with made(reaper) as pods:
         yield pods
 
 
 @contextlib.contextmanager
-def made(guardian: Guardian) -> Iterator[Pods]:
+def made(reaper: Reaper) -> Iterator[Pods]:
     """What pods are started in, and what is stood in for; none of them runs afterwards."""
     directory = Path(tempfile.mkdtemp(prefix="hoso24-pods-"))
     network = f"127.{random.randint(1, 254)}.{random.randint(1, 254)}"
-    pods = Pods(directory, network, guardian)
+    pods = Pods(directory, network, reaper)
     shutil.copytree(EXAMPLE, directory / "etc-auth")
     for line in (EXAMPLE / "kustomization.yaml").read_text("utf-8").splitlines():
         name, _, password = line.strip(" -").partition("=")
@@ -289,10 +289,10 @@ async def test_nobody_may_do_more_than_he_has_to_and_passwords_change_without_a_
 
 
 @pytest.fixture
-def encrypted(guardian: Guardian) -> Iterator[Pods]:
+def encrypted(reaper: Reaper) -> Iterator[Pods]:
     """The same with a certificate mounted, as components/redis-tls does it."""
     servers = {name: programs.program(name) for name in ("openssl", "redis-server", "redis-cli")}
-    with made(guardian) as pods:
+    with made(reaper) as pods:
         (pods.directory / "bin/valkey-server").unlink()
         (pods.directory / "bin/valkey-server").symlink_to(servers["redis-server"])
         write_program(pods.directory / "bin/valkey-cli", f"#!{sys.executable} -IS\n{REDIS_CLI}")

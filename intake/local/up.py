@@ -128,7 +128,7 @@ def _servers(stack: Supervisor, directory: Path, own: Secrets, *, archive: bool)
         _say("Using the Redis of HOSO24_REDIS_URL.")
     else:
         _say("Starting Valkey …")
-        server = stack.add(ValkeyServer.start(directory / "redis", guardian=stack.guardian))
+        server = stack.add(ValkeyServer.start(directory / "redis", reaper=stack.reaper))
         for note in server.notes:
             _say(note)
         redis = server.url
@@ -156,7 +156,7 @@ def _postgres(
         directory / "postgres",
         port=_port_of_last_time(directory / "postgres-port"),
         settings={"archive_mode": "on"} if archive else {},
-        guardian=stack.guardian,
+        reaper=stack.reaper,
     )
     stack.add(server)
     write_private(directory / "postgres-port", f"{server.port}\n")

@@ -18,7 +18,7 @@ from loadtests.system.http_client import Rotation
 from loadtests.system.processes import free_port, spawned, stopped
 from loadtests.system.replicas import Faulty, Replica
 from loadtests.system.wires import LOOPBACK, listens
-from ops.local.reaper import Guardian
+from ops.local.reaper import Reaper
 
 KINDS = ("lookup", "intake")
 SERVED_BY = "X-Served-By"
@@ -210,7 +210,7 @@ def program() -> str | None:
 
 
 @contextlib.asynccontextmanager
-async def running(folder: Path, guardian: Guardian, haproxy: str | None) -> AsyncIterator[Front]:
+async def running(folder: Path, reaper: Reaper, haproxy: str | None) -> AsyncIterator[Front]:
     """A front without processes behind it. `haproxy`: the program, None for a rotation. Raises Faulty."""
     if haproxy is None:
         front = ClientSide()
@@ -221,12 +221,12 @@ async def running(folder: Path, guardian: Guardian, haproxy: str | None) -> Asyn
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
         return
-    async with _haproxy(folder, guardian, haproxy) as proxy:
+    async with _haproxy(folder, reaper, haproxy) as proxy:
         yield proxy
 
 
 @contextlib.asynccontextmanager
-async def _haproxy(folder: Path, guardian: Guardian, program: str) -> AsyncIterator[HAProxy]:
+async def _haproxy(folder: Path, reaper: Reaper, program: str) -> AsyncIterator[HAProxy]:
     front = HAProxy(folder / "socket")
     front.lookup.add(free_port())
     front.intake.add(free_port())
@@ -235,13 +235,13 @@ async def _haproxy(folder: Path, guardian: Guardian, program: str) -> AsyncItera
     configuration.write_text(_configuration(folder / "socket", ports))
     process = await spawned(program, "-db", "-f", str(configuration), log=log)
     front.pid = process.pid
-    guardian.watch(process.pid, signal.SIGTERM)
+    reaper.watch(process.pid, signal.SIGTERM)
     try:
         await _until_listening(process, [*ports.values()], log)
         yield front
     finally:
         await stopped(process, STOP_SECONDS)
-        guardian.forget(process.pid)
+        reaper.forget(process.pid)
 
 
 def _configuration(socket: Path, ports: "dict[str, int]") -> str:

@@ -24,7 +24,7 @@ from loadtests.system.wires import LOOPBACK, Wire, Wires
 from ops.local.accounts import Account
 from ops.local.cannot_start import CannotStart
 from ops.local.postgres import PostgresServer
-from ops.local.reaper import Guardian
+from ops.local.reaper import Reaper
 
 NODES = ("pg1", "pg2", "pg3")
 """Each node's cluster_name, by which the primary knows it as a standby."""
@@ -216,7 +216,7 @@ def _conninfo(primary: Node) -> str:
 async def running(
     folder: Path,
     wires: Wires,
-    guardian: Guardian,
+    reaper: Reaper,
     prepare: Callable[[Cluster], Awaitable[None]],
 ) -> AsyncIterator[Cluster]:
     """A cluster in step, for as long as the block runs. Raises CannotStart.
@@ -230,7 +230,7 @@ async def running(
 
         async def start(name: str, primary: PostgresServer | None) -> Node:
             own = {"cluster_name": name, "archive_command": _archive_command(archive), **SETTINGS}
-            options: dict[str, Any] = {"port": free_port(), "settings": own, "guardian": guardian}
+            options: dict[str, Any] = {"port": free_port(), "settings": own, "reaper": reaper}
             if primary is None:
                 server = await asyncio.to_thread(PostgresServer.start, folder / name, **options)
             else:

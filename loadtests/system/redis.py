@@ -19,7 +19,7 @@ from loadtests.system.processes import free_port
 from loadtests.system.replicas import Faulty
 from loadtests.system.wires import LOOPBACK, PEERS, Wire, Wires
 from ops.local import sentinel_group
-from ops.local.reaper import Guardian
+from ops.local.reaper import Reaper
 from ops.local.sentinel_group import PASSWORD, Sentinel, sentinel_ids, sentinel_settings
 from ops.local.valkey import ValkeyServer
 
@@ -161,12 +161,12 @@ async def _call(port: int, password: str | None, *words: Any) -> Any:
 
 
 @contextlib.asynccontextmanager
-async def running(folder: Path, wires: Wires, guardian: Guardian) -> AsyncIterator[Group]:
+async def running(folder: Path, wires: Wires, reaper: Reaper) -> AsyncIterator[Group]:
     """A group in step, for as long as the block runs."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(kind: type[T], name: str, port: int, own: Mapping[str, str]) -> T:
-            server = await asyncio.to_thread(kind.start, folder / name, port=port, settings=own, guardian=guardian)
+            server = await asyncio.to_thread(kind.start, folder / name, port=port, settings=own, reaper=reaper)
             stack.push_async_callback(asyncio.to_thread, server.stop)
             return server
 

@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 from loadtests.system.http_client import get
 from loadtests.system.processes import HOSO24, free_port, spawned, stopped
-from ops.local.reaper import Guardian
+from ops.local.reaper import Reaper
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 60.0
@@ -131,7 +131,7 @@ class Deployment:
     kind: str
     environ: Mapping[str, str]
     logs: Path
-    guardian: Guardian | None = None
+    reaper: Reaper | None = None
     """Ends them if we cannot."""
     came: Callable[[Replica], Awaitable[None]] = _nothing_in_front
     """Called when one is ready."""
@@ -194,8 +194,8 @@ class Deployment:
                 replica.thaw()  # or it would not hear it
         for replica in self.replicas:
             await stopped(replica.process, STOP_SECONDS / 2)
-            if self.guardian is not None:
-                self.guardian.forget(replica.pid)
+            if self.reaper is not None:
+                self.reaper.forget(replica.pid)
 
     async def _start(self, more: Mapping[str, str] = NOTHING_MORE) -> Replica:
         public, admin = PORTS[self.kind]
@@ -206,8 +206,8 @@ class Deployment:
         process = await spawned(*HOSO24, self.kind, log=log, environ=environ)
         replica = Replica(f"{self.kind} {self._started}", ports.get(public, 0), ports[admin], process, log)
         self.replicas.append(replica)
-        if self.guardian is not None:
-            self.guardian.watch(replica.pid, signal.SIGTERM)
+        if self.reaper is not None:
+            self.reaper.watch(replica.pid, signal.SIGTERM)
         return replica
 
     async def _welcome(self, replica: Replica) -> None:
@@ -239,8 +239,8 @@ class Deployment:
 
     def _forget(self, replica: Replica) -> None:
         self.replicas.remove(replica)
-        if self.guardian is not None:
-            self.guardian.forget(replica.pid)
+        if self.reaper is not None:
+            self.reaper.forget(replica.pid)
 
     async def _handed_over(self, leaver: Replica, told: float) -> None:
         others = [replica for replica in self.replicas if replica is not leaver]

@@ -1,7 +1,7 @@
 """The system of a game day on one machine: servers as in production, processes behind a front, wires in between.
 
 Whatever happens in the block that uses it, everything is ended with it; a game day that is killed itself leaves that to
-the guardian.
+the reaper.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from loadtests.system.redis import Group
 from loadtests.system.replicas import NOTHING_MORE, Deployment, Faulty
 from loadtests.system.wires import Wire, Wires
 from ops.local.cannot_start import CannotStart
-from ops.local.reaper import Guardian
+from ops.local.reaper import Reaper
 
 Say = Callable[[str], None]
 
@@ -101,16 +101,16 @@ async def staged(
         token = await _furnished(folder / "prepare", cluster, keys)
 
     async with contextlib.AsyncExitStack() as stack:
-        guardian = stack.enter_context(Guardian())
+        reaper = stack.enter_context(Reaper())
         wires = await Wires.start()
         stack.push_async_callback(wires.close)
         try:
             say("Starting PostgreSQL …")
-            cluster = await stack.enter_async_context(postgres.running(folder / "postgres", wires, guardian, prepare))
+            cluster = await stack.enter_async_context(postgres.running(folder / "postgres", wires, reaper, prepare))
             say("Starting Valkey and its Sentinels …")
-            group = await stack.enter_async_context(redis.running(folder / "redis", wires, guardian))
+            group = await stack.enter_async_context(redis.running(folder / "redis", wires, reaper))
             door = await stack.enter_async_context(
-                front.running(folder / "front", guardian, front.program() if haproxy else None)
+                front.running(folder / "front", reaper, front.program() if haproxy else None)
             )
             environ = {**_environ(cluster, group, door), **SETTINGS, **keys, **settings}
             logs = folder / "logs"
@@ -118,9 +118,9 @@ async def staged(
                 folder,
                 cluster,
                 group,
-                Deployment("lookup", environ, logs, guardian, door.came, door.went),
-                Deployment("intake", environ, logs, guardian, door.came, door.went),
-                Deployment("relay", environ, logs, guardian),
+                Deployment("lookup", environ, logs, reaper, door.came, door.went),
+                Deployment("intake", environ, logs, reaper, door.came, door.went),
+                Deployment("relay", environ, logs, reaper),
                 door,
                 wires,
                 token,

@@ -86,7 +86,7 @@ class Wires:
 
     @classmethod
     async def start(cls) -> "Wires":
-        """Without a wire yet. It needs no guardian: only we hold the other end of its standard input."""
+        """Without a wire yet. It needs no reaper: only we hold the other end of its standard input."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "loadtests.system.wires"),
             env=surroundings(),

@@ -15,7 +15,7 @@ from typing import Self
 
 from ops.local.accounts import ENVIRONMENT, identity, private, write_private
 from ops.local.cannot_start import CannotStart, sentences
-from ops.local.reaper import Guardian
+from ops.local.reaper import Reaper
 from ops.local.servers import NO_SETTINGS, LocalServer, tail
 from ops.local.wheels import Wheel, made_whole
 
@@ -61,14 +61,14 @@ class PostgresServer(LocalServer):
         *,
         port: int | None = None,
         settings: Mapping[str, str] = NO_SETTINGS,
-        guardian: Guardian | None = None,
+        reaper: Reaper | None = None,
     ) -> Self:
         """A hot standby with streaming replication from the primary, created from a base backup at its first start."""
 
         def follow(standby: Self) -> None:
             standby._primary = primary
 
-        return cls._started(directory, port, settings, guardian, follow)
+        return cls._started(directory, port, settings, reaper, follow)
 
     @property
     def bin_directory(self) -> Path:

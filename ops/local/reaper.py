@@ -1,8 +1,8 @@
 """Ends the processes that a process started, however that process itself ends.
 
-A guardian is a small second process at the reading end of a pipe. Only its owner has the writing end, so the pipe
-closes when the owner ends, also by `kill -9`, and then the guardian ends all processes on its list. This file is also
-the guardian's program: it needs only the standard library.
+A reaper is a small second process at the reading end of a pipe. Only its owner has the writing end, so the pipe
+closes when the owner ends, also by `kill -9`, and then the reaper ends all processes on its list. This file is also
+the reaper's program: it needs only the standard library.
 """
 
 import os
@@ -19,7 +19,7 @@ POLL_SECONDS = 0.02
 KILL_SECONDS = 5.0
 NO_LONGER_ALIVE = "ZX"
 HELD = "TtZX"
-# Only the owner handles these; the guardian ends after its owner.
+# Only the owner handles these; the reaper ends after its owner.
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -32,14 +32,14 @@ class Process(NamedTuple):
     started: str
 
 
-class Guardian:
+class Reaper:
     """The owner's end of the pipe. Leaving its block ends all watched processes, like the owner's death."""
 
     def __init__(self, *, patience: float = 10.0, keep: Sequence[int] = ()) -> None:
         """`keep`: file descriptors, such as a lock's, that stay open until all watched processes have ended."""
         self._patience = patience
         reading, self._pipe = os.pipe()
-        # The guardian inherits the mask, so it ignores these signals from its start.
+        # The reaper inherits the mask, so it ignores these signals from its start.
         unmasked = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)
         try:
             self._process = subprocess.Popen(
@@ -64,11 +64,11 @@ class Guardian:
         return self._process.pid
 
     def watch(self, pid: int, number: signal.Signals) -> None:
-        """Send `pid` this signal when the owner has ended. Raises BrokenPipeError if the guardian has ended."""
+        """Send `pid` this signal when the owner has ended. Raises BrokenPipeError if the reaper has ended."""
         os.write(self._pipe, b"watch %d %d\n" % (pid, number))
 
     def forget(self, pid: int) -> None:
-        """Stop watching `pid`. Safe to call twice, and after the guardian has ended."""
+        """Stop watching `pid`. Safe to call twice, and after the reaper has ended."""
         with suppress(OSError):
             os.write(self._pipe, b"forget %d\n" % pid)
 
@@ -210,7 +210,7 @@ def _ask_ps(*which: str) -> list[Process]:
 
 
 def keep_watch(orders: Iterable[bytes], patience: float) -> None:
-    """The guardian's program: reads orders until they end, then ends the processes on its list."""
+    """The reaper's program: reads orders until they end, then ends the processes on its list."""
     watched: dict[int, tuple[Process, signal.Signals]] = {}
     for order in orders:
         verb, pid, *number = order.split()

@@ -29,7 +29,7 @@ from ops.local import reaper as processes
 from ops.local.accounts import ENVIRONMENT, Account, identity, name_of, private, write_private
 from ops.local.cannot_start import CannotStart, sentences
 from ops.local.ports import LOOPBACK, _is_free, free_port
-from ops.local.reaper import Guardian, Process
+from ops.local.reaper import Process, Reaper
 from ops.local.wheels import Wheel
 
 POLL_SECONDS = 0.01
@@ -123,11 +123,11 @@ class LocalServer(ABC):
     usual_settings: ClassVar[Mapping[str, str]]
     stop_signal: ClassVar[signal.Signals]
 
-    def __init__(self, directory: Path, port: int, settings: Mapping[str, str], guardian: Guardian | None) -> None:
+    def __init__(self, directory: Path, port: int, settings: Mapping[str, str], reaper: Reaper | None) -> None:
         self.host = LOOPBACK
         self.port = port
         self.settings = {**self.usual_settings, **settings}
-        self._guardian = guardian
+        self._reaper = reaper
         self._account = Account.unprivileged()
         packages = self.wheel.find()
         if packages is None:
@@ -151,10 +151,10 @@ class LocalServer(ABC):
         *,
         port: int | None = None,
         settings: Mapping[str, str] = NO_SETTINGS,
-        guardian: Guardian | None = None,
+        reaper: Reaper | None = None,
     ) -> Self:
         """Returns when the server accepts connections. Raises CannotStart. Without `port` a free one is chosen."""
-        return cls._started(directory, port, settings, guardian)
+        return cls._started(directory, port, settings, reaper)
 
     @classmethod
     def _started(
@@ -162,14 +162,14 @@ class LocalServer(ABC):
         directory: Path,
         port: int | None,
         settings: Mapping[str, str],
-        guardian: Guardian | None,
+        reaper: Reaper | None,
         before_launch: Callable[[Self], None] = lambda _: None,
     ) -> Self:
         directory = directory.resolve()
         with sentences(cls.name, directory):
             # Below the range of outgoing connections' ports, or restart() might find it taken.
             chosen = free_port(20_000 + secrets.randbelow(10_000)) if port is None else port
-            server = cls(directory, chosen, settings, guardian)
+            server = cls(directory, chosen, settings, reaper)
             before_launch(server)
             server._launch()
         return server
@@ -246,8 +246,8 @@ class LocalServer(ABC):
             lock.close()
         self._process, self._seen = process, processes.look(process.pid)
         try:
-            if self._guardian is not None:
-                self._guardian.watch(process.pid, self.stop_signal)
+            if self._reaper is not None:
+                self._reaper.watch(process.pid, self.stop_signal)
             self._wait_until_ready(process, log_start)
         except BaseException:
             self.kill()
@@ -287,8 +287,8 @@ class LocalServer(ABC):
     def _collect(self) -> None:
         if self._process is not None:
             self._process.wait()
-            if self._guardian is not None:
-                self._guardian.forget(self._process.pid)
+            if self._reaper is not None:
+                self._reaper.forget(self._process.pid)
         self._process = self._seen = None
 
     def _within_reach(self, packages: Path) -> Path:

@@ -1,7 +1,7 @@
 """Supervises the servers and processes of a local run: lock, start, restart and stop.
 
 A Supervisor is used in a `with` statement and stops its members in reverse order, however the block ends. After
-`kill -9` the guardian stops them.
+`kill -9` the reaper stops them.
 """
 
 import http.client
@@ -24,7 +24,7 @@ from ops.local import reaper as processes
 from ops.local.accounts import private, write_private
 from ops.local.cannot_start import CannotStart, sentences
 from ops.local.ports import give_ports_back
-from ops.local.reaper import Guardian
+from ops.local.reaper import Reaper
 from ops.local.servers import Lock, last_lines
 
 Say = Callable[[str], None]
@@ -79,11 +79,11 @@ class Supervised:
 class RunningService:
     """A service's process. It has its own session, so that Ctrl-C reaches only its supervisor."""
 
-    def __init__(self, service: Supervised, guardian: Guardian, check: Callable[[], None]) -> None:
+    def __init__(self, service: Supervised, reaper: Reaper, check: Callable[[], None]) -> None:
         self.name = service.name
         self.log_path = service.log_path
         self._service = service
-        self._guardian = guardian
+        self._reaper = reaper
         self._check = check
         self._log_start = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -106,7 +106,7 @@ class RunningService:
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
                 )
-            self._guardian.watch(self._process.pid, signal.SIGTERM)
+            self._reaper.watch(self._process.pid, signal.SIGTERM)
 
     def wait_until_ready(self) -> None:
         deadline = time.monotonic() + READY_SECONDS
@@ -131,7 +131,7 @@ class RunningService:
         if self.alive and (seen := processes.look(self._process.pid)) is not None:
             processes.end({seen: signal.SIGTERM}, STOP_SECONDS)
         self._process.wait()
-        self._guardian.forget(self._process.pid)
+        self._reaper.forget(self._process.pid)
         self._process = None
 
     def _last_lines(self) -> str:
@@ -168,7 +168,7 @@ class Supervisor:
         self._members: list[Supervisable] = []
         self._restarts: defaultdict[str, _Restarts] = defaultdict(_Restarts)
         self._undo = ExitStack()
-        self.guardian: Guardian
+        self.reaper: Reaper
 
     def __enter__(self) -> Self:
         """Raises CannotStart if another run holds the directory; waits for the remains of a killed one."""
@@ -176,8 +176,8 @@ class Supervisor:
             lock = undo.enter_context(_held(self._directory))
             undo.callback((self._directory / "up.json").unlink, missing_ok=True)
             undo.enter_context(self._signals_noted())
-            # The guardian inherits the lock: after `kill -9` it is held until the last process has ended.
-            self.guardian = undo.enter_context(Guardian(keep=[lock.descriptor]))
+            # The reaper inherits the lock: after `kill -9` it is held until the last process has ended.
+            self.reaper = undo.enter_context(Reaper(keep=[lock.descriptor]))
             self._undo = undo.pop_all()
         return self
 
@@ -200,7 +200,7 @@ class Supervisor:
 
     def start(self, *services: Supervised) -> None:
         """Starts the services concurrently and returns when all are ready. Raises CannotStart."""
-        running = [self.add(RunningService(service, self.guardian, self.check)) for service in services]
+        running = [self.add(RunningService(service, self.reaper, self.check)) for service in services]
         for service in running:
             service.launch()
         for service in running:

@@ -315,7 +315,7 @@ def start_relay(database: Database, redis_url: str, log: Path) -> "subprocess.Po
 
 
 async def test_every_event_reaches_the_stream_whatever_happens(
-    fragile: Callable[..., Any], guardian: Any, tmp_path: Path
+    fragile: Callable[..., Any], reaper: Any, tmp_path: Path
 ) -> None:
     """Writers that pause inside their transactions; relays killed and stopped; Redis emptied, and set back."""
     postgres, valkey = fragile()
@@ -323,7 +323,7 @@ async def test_every_event_reaches_the_stream_whatever_happens(
     seen = _Watcher(valkey.url)
     relays = [start_relay(database, valkey.url, tmp_path / f"relay{n}.log") for n in range(2)]
     for relay in relays:
-        guardian.watch(relay.pid, signal.SIGKILL)
+        reaper.watch(relay.pid, signal.SIGKILL)
     written: dict[str, int] = {}
     loop = asyncio.get_running_loop()
     end = loop.time() + SECONDS
@@ -362,7 +362,7 @@ async def test_every_event_reaches_the_stream_whatever_happens(
             relay.send_signal(signal.SIGCONT)
             relay.kill()
             relay.wait()
-            guardian.forget(relay.pid)
+            reaper.forget(relay.pid)
         await seen.close()
     assert len(written) > WRITERS
     assert seen.went_backwards == []

@@ -16,7 +16,7 @@ from lookup.maintenance import Part
 from lookup.reading.freshness import SECOND
 from lookup.upkeep.service_status import Condition, PartState, Reason, View
 from lookup.web import pages, service_pages
-from ops.local.reaper import Guardian
+from ops.local.reaper import Reaper
 from tests.browser import Browser, chromium, tab
 from tests.house import House
 from tests.lookup.test_service_status import NOON, notice
@@ -33,8 +33,8 @@ def axe() -> str:
 
 
 @pytest.fixture(scope="module")
-def devtools(axe: str, guardian: Guardian) -> Iterator[str]:
-    with chromium(guardian) as listening:
+def devtools(axe: str, reaper: Reaper) -> Iterator[str]:
+    with chromium(reaper) as listening:
         yield listening
 
 

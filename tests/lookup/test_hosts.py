@@ -16,7 +16,7 @@ from lookup.reading.hosts import Hosts, Role
 from lookup.reading.store import Store
 from ops.errors import Unavailable
 from ops.local.postgres import PostgresServer
-from ops.local.reaper import Guardian
+from ops.local.reaper import Reaper
 from ops.stores.postgres import Postgres
 from ops.stores.urls import each_host
 from tests.conftest import NO_FSYNC, Database, prepare
@@ -76,17 +76,17 @@ async def run(url: str, sql: str) -> Any:
 
 
 @pytest.fixture
-def two_servers(guardian: Guardian) -> Iterator[tuple[PostgresServer, PostgresServer]]:
+def two_servers(reaper: Reaper) -> Iterator[tuple[PostgresServer, PostgresServer]]:
     directory = Path(tempfile.mkdtemp(prefix="hoso24-pair-"))
     directory.chmod(0o755)
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        primary = stack.enter_context(PostgresServer.start(directory / "primary", settings=NO_FSYNC, guardian=guardian))
+        primary = stack.enter_context(PostgresServer.start(directory / "primary", settings=NO_FSYNC, reaper=reaper))
         asyncio.run(prepare(primary.admin_url, "hoso24"))
         yield (
             primary,
             stack.enter_context(
-                PostgresServer.start_standby(directory / "standby", primary, settings=NO_FSYNC, guardian=guardian)
+                PostgresServer.start_standby(directory / "standby", primary, settings=NO_FSYNC, reaper=reaper)
             ),
         )
 

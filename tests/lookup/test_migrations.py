@@ -22,7 +22,7 @@ import redis.asyncio
 from lookup import catalogue, schema
 from lookup.schema import Migration
 from ops.local.ports import free_port
-from ops.local.reaper import Guardian
+from ops.local.reaper import Reaper
 from tests.conftest import KEY_SECRETS, ROLES, Database
 from tests.house import PATIENT_ENVIRON, House, new_token, open_house, submission, until
 from tests.lookup.migration_rules import BASELINE, statements, violations
@@ -445,7 +445,7 @@ def yesterday(tmp_path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def running(code: Path, environ: dict[str, str], guardian: Guardian, log: Path) -> Iterator[None]:
+def running(code: Path, environ: dict[str, str], reaper: Reaper, log: Path) -> Iterator[None]:
     """Lookup, intake and relay of that code, each a process; all of them have to end well."""
     processes = []
     try:
@@ -458,7 +458,7 @@ def running(code: Path, environ: dict[str, str], guardian: Guardian, log: Path) 
                     stdout=output,
                     stderr=output,
                 )
-            guardian.watch(process.pid, signal.SIGKILL)
+            reaper.watch(process.pid, signal.SIGKILL)
             processes.append(process)
         yield
         for process in processes:
@@ -468,11 +468,11 @@ def running(code: Path, environ: dict[str, str], guardian: Guardian, log: Path) 
         for process in processes:
             process.kill()
             process.wait()
-            guardian.forget(process.pid)
+            reaper.forget(process.pid)
 
 
 async def test_yesterdays_code_works_on_todays_schema_and_what_comes_next(
-    database: Database, redis_url: str, yesterday: Path, guardian: Guardian, tmp_path: Path, more: Any, owner: Any
+    database: Database, redis_url: str, yesterday: Path, reaper: Reaper, tmp_path: Path, more: Any, owner: Any
 ) -> None:
     """What a rollout needs, and a rollback: the processes of an older release, on a schema that has gone ahead.
 
@@ -481,7 +481,7 @@ async def test_yesterdays_code_works_on_todays_schema_and_what_comes_next(
     more("ALTER TABLE dossier ADD COLUMN colour text; ALTER TABLE event ADD COLUMN colour text DEFAULT 'blue';")
     assert await schema.migrate(database.owner_url) == 1
     environ = environ_for(database, redis_url)
-    with running(yesterday, environ, guardian, tmp_path / "log"):
+    with running(yesterday, environ, reaper, tmp_path / "log"):
         async with aiohttp.ClientSession() as http:
             lookup, intake = (f"http://127.0.0.1:{environ[f'HOSO24_{kind}_PORT']}" for kind in ("LOOKUP", "INTAKE"))
             house = House(lookup, intake, http, await new_token(database))

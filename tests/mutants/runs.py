@@ -123,7 +123,7 @@ class Plugin:
             self._say({"test": nodeid, "seconds": seconds, "failed": self._failed, "lines": lines})
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
-        if self._core and "guardian" in getattr(item, "fixturenames", ()):  # all servers are watched by it
+        if self._core and "reaper" in getattr(item, "fixturenames", ()):  # all servers are watched by it
             self._say({"needs_server": item.nodeid})
 
     def _tracer(self) -> Any:
@@ -185,13 +185,13 @@ def work(pipe: Connection, root: Path) -> None:
 @contextlib.contextmanager
 def _servers(directory: Path) -> Iterator[dict[str, Any]]:
     from ops.local.postgres import PostgresServer
-    from ops.local.reaper import Guardian
+    from ops.local.reaper import Reaper
     from ops.local.valkey import ValkeyServer
 
     with (
-        Guardian() as guardian,
-        PostgresServer.start(directory / "postgres", settings=SETTINGS, guardian=guardian) as postgres,
-        ValkeyServer.start(directory / "redis", guardian=guardian) as redis,
+        Reaper() as reaper,
+        PostgresServer.start(directory / "postgres", settings=SETTINGS, reaper=reaper) as postgres,
+        ValkeyServer.start(directory / "redis", reaper=reaper) as redis,
     ):
         yield {"postgres_server": postgres, "redis_server": redis}
 

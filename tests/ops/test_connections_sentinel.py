@@ -9,7 +9,7 @@ import pytest
 import redis.asyncio
 
 from ops.errors import Unavailable
-from ops.local.reaper import Guardian
+from ops.local.reaper import Reaper
 from ops.local.sentinel_group import PASSWORD, GroupMember, Sentinel
 from ops.stores import sentinels
 from ops.stores.redis import Redis
@@ -31,8 +31,8 @@ WRITE: dict[str, Ask] = {
 
 
 @pytest.fixture(scope="module")
-def place(guardian: Guardian) -> Iterator[debian.Place]:
-    with debian.place(guardian) as place:
+def place(reaper: Reaper) -> Iterator[debian.Place]:
+    with debian.place(reaper) as place:
         yield place
 
 
@@ -203,7 +203,7 @@ def pair(place: debian.Place) -> list[GroupMember]:
 def alone(place: debian.Place, pair: list[GroupMember], request: pytest.FixtureRequest) -> Iterator[Sentinel]:
     """A Sentinel with nobody beside it, which names the first of the pair."""
     settings = {"sentinel monitor": f"dossiers {pair[0].host} {pair[0].port} 1"}
-    with Sentinel.start(place.path / request.node.name, settings=settings, guardian=place.guardian) as sentinel:
+    with Sentinel.start(place.path / request.node.name, settings=settings, reaper=place.reaper) as sentinel:
         yield sentinel
 
 

@@ -11,7 +11,7 @@ import redis.asyncio
 
 from ops.errors import Unavailable
 from ops.local.accounts import Account, write_private
-from ops.local.reaper import Guardian
+from ops.local.reaper import Reaper
 from ops.local.sentinel_group import PASSWORD
 from ops.stores import calls
 from ops.stores.postgres import Postgres
@@ -55,10 +55,10 @@ class Secured:
 
 
 @pytest.fixture(scope="module")
-def secured(guardian: Guardian) -> Iterator[Secured]:
+def secured(reaper: Reaper) -> Iterator[Secured]:
     for needed in ("openssl", "redis-server"):
         programs.program(needed)
-    with debian.place(guardian) as place:
+    with debian.place(reaper) as place:
         authority, other = (Authority(place.path, name) for name in ("authority", "other"))
         shown = place.hand_over(authority.issue("first"))
         server = place.start(

@@ -10,20 +10,20 @@ from typing import Any
 
 import pytest
 
-from ops.local.reaper import Guardian, Process, end, family, freeze, is_alive, keep_watch, kill, look, thaw
+from ops.local.reaper import Process, Reaper, end, family, freeze, is_alive, keep_watch, kill, look, thaw
 
 DEADLINE = 20.0
 
 # An owner that starts one child and then waits to be killed. What it is to do besides comes in {extra}.
 OWNER = """
 import os, signal, subprocess, sys, time
-from ops.local.reaper import Guardian
-guardian = Guardian(patience=float(sys.argv[1]))
+from ops.local.reaper import Reaper
+reaper = Reaper(patience=float(sys.argv[1]))
 child = subprocess.Popen([sys.executable, "-c", sys.argv[2]], start_new_session=True, stdout=subprocess.PIPE)
 child.stdout.readline()
-guardian.watch(child.pid, signal.SIGINT)
+reaper.watch(child.pid, signal.SIGINT)
 {extra}
-print(child.pid, guardian.pid, flush=True)
+print(child.pid, reaper.pid, flush=True)
 time.sleep(60)
 """
 OBEDIENT = "import time; print(flush=True); time.sleep(60)"
@@ -61,7 +61,7 @@ def seen(pid: int) -> Process:
 
 
 class Owner:
-    """An owner in a process of its own, its watched child and its guardian."""
+    """An owner in a process of its own, its watched child and its reaper."""
 
     def __init__(self, directory: Path, child: str, extra: str, patience: float) -> None:
         root = Path(__file__).parents[2]
@@ -74,7 +74,7 @@ class Owner:
         )
         assert self.process.stdout is not None
         pids = self.process.stdout.readline().split()
-        self.child, self.guardian = (seen(int(pid)) for pid in pids)
+        self.child, self.reaper = (seen(int(pid)) for pid in pids)
 
     def die(self) -> None:
         self.process.kill()
@@ -95,7 +95,7 @@ def owner(tmp_path: Path) -> Iterator[Callable[..., Owner]]:
         assert one.process.stdout is not None
         one.process.stdout.close()
         kill(one.child)
-        until(lambda one=one: not is_alive(one.guardian))  # type: ignore[misc]
+        until(lambda one=one: not is_alive(one.reaper))  # type: ignore[misc]
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_killed_owner_takes_its_child_along(owner: Callable[..., Owner]) -> None
     assert is_alive(victim.child)
     victim.die()
     until(lambda: not is_alive(victim.child))
-    until(lambda: not is_alive(victim.guardian))
+    until(lambda: not is_alive(victim.reaper))
 
 
 def test_child_hears_the_signal_it_was_promised(owner: Callable[..., Owner], tmp_path: Path) -> None:
@@ -138,17 +138,17 @@ def test_stopped_child_hears_its_signal_all_the_same(owner: Callable[..., Owner]
 
 
 def test_forgotten_child_is_left_alone(owner: Callable[..., Owner]) -> None:
-    victim = owner(extra="guardian.forget(child.pid); guardian.forget(child.pid)")
+    victim = owner(extra="reaper.forget(child.pid); reaper.forget(child.pid)")
     victim.die()
-    until(lambda: not is_alive(victim.guardian))
+    until(lambda: not is_alive(victim.reaper))
     assert is_alive(victim.child)
 
 
-def test_guardian_is_deaf_to_signals_meant_for_its_owner(owner: Callable[..., Owner]) -> None:
+def test_reaper_is_deaf_to_signals_meant_for_its_owner(owner: Callable[..., Owner]) -> None:
     victim = owner()
-    assert os.getsid(victim.guardian.pid) != os.getsid(victim.process.pid)
+    assert os.getsid(victim.reaper.pid) != os.getsid(victim.process.pid)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        os.kill(victim.guardian.pid, number)
+        os.kill(victim.reaper.pid, number)
     victim.die()
     until(lambda: not is_alive(victim.child))
 
@@ -163,7 +163,7 @@ def test_guardian_is_deaf_to_signals_meant_for_its_owner(owner: Callable[..., Ow
 )
 def test_other_children_do_not_keep_the_owner_alive(owner: Callable[..., Owner], survivor: str) -> None:
     victim = owner(extra=survivor)
-    others = [p for p in family(seen(victim.process.pid))[1:] if p.pid not in (victim.child.pid, victim.guardian.pid)]
+    others = [p for p in family(seen(victim.process.pid))[1:] if p.pid not in (victim.child.pid, victim.reaper.pid)]
     assert others
     victim.die()
     until(lambda: not is_alive(victim.child))
@@ -171,22 +171,22 @@ def test_other_children_do_not_keep_the_owner_alive(owner: Callable[..., Owner],
     end(dict.fromkeys(others, signal.SIGKILL), DEADLINE)
 
 
-def test_leaving_the_guardian_ends_what_is_still_watched(sleeper: subprocess.Popen[bytes]) -> None:
-    with Guardian() as guardian:
-        guardian.watch(sleeper.pid, signal.SIGTERM)
+def test_leaving_the_reaper_ends_what_is_still_watched(sleeper: subprocess.Popen[bytes]) -> None:
+    with Reaper() as reaper:
+        reaper.watch(sleeper.pid, signal.SIGTERM)
         assert sleeper.poll() is None
     assert sleeper.wait(DEADLINE) == -signal.SIGTERM
-    guardian.close()
-    guardian.forget(sleeper.pid)
+    reaper.close()
+    reaper.forget(sleeper.pid)
 
 
-def test_watching_without_a_guardian_is_an_error(sleeper: subprocess.Popen[bytes]) -> None:
-    with Guardian() as guardian:
-        os.kill(guardian.pid, signal.SIGKILL)
-        until(lambda: look(guardian.pid) is None)
+def test_watching_without_a_reaper_is_an_error(sleeper: subprocess.Popen[bytes]) -> None:
+    with Reaper() as reaper:
+        os.kill(reaper.pid, signal.SIGKILL)
+        until(lambda: look(reaper.pid) is None)
         with pytest.raises(BrokenPipeError):
-            guardian.watch(sleeper.pid, signal.SIGTERM)
-        guardian.forget(sleeper.pid)
+            reaper.watch(sleeper.pid, signal.SIGTERM)
+        reaper.forget(sleeper.pid)
 
 
 def test_pid_that_was_given_out_again_is_spared(sleeper: subprocess.Popen[bytes]) -> None:
@@ -210,13 +210,13 @@ def test_kept_descriptor_stays_open_until_the_last_process_has_ended(
 import fcntl
 lock = os.open("lock", os.O_RDWR | os.O_CREAT, 0o600)
 fcntl.flock(lock, fcntl.LOCK_EX)
-keeper = Guardian(keep=[lock], patience=60)
+keeper = Reaper(keep=[lock], patience=60)
 keeper.watch(child.pid, signal.SIGHUP)
-guardian.forget(child.pid)
+reaper.forget(child.pid)
 """
     victim = owner("import signal; signal.signal(1, signal.SIG_IGN);" + OBEDIENT, extra=extra)
     victim.die()
-    until(lambda: not is_alive(victim.guardian))
+    until(lambda: not is_alive(victim.reaper))
     with open(tmp_path / "lock", "rb") as lock:
         with pytest.raises(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

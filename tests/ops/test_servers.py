@@ -29,7 +29,7 @@ from ops.local.accounts import Account, write_private
 from ops.local.cannot_start import CannotStart
 from ops.local.ports import free_port
 from ops.local.postgres import PostgresServer
-from ops.local.reaper import Guardian, Process, end, family, is_alive, kill, look
+from ops.local.reaper import Process, Reaper, end, family, is_alive, kill, look
 from ops.local.servers import LocalServer, Lock
 from ops.local.valkey import ValkeyServer
 from tests.programs import as_root, leave_out
@@ -302,15 +302,15 @@ OWNER = """
 import sys, time
 from pathlib import Path
 from ops.local.postgres import PostgresServer
-from ops.local.reaper import Guardian
+from ops.local.reaper import Reaper
 from ops.local.valkey import ValkeyServer
-guardian = Guardian()
+reaper = Reaper()
 place = Path(sys.argv[1])
-postgres = PostgresServer.start(place / "pg", settings={"fsync": "off"}, guardian=guardian)
-redis = ValkeyServer.start(place / "redis", guardian=guardian)
+postgres = PostgresServer.start(place / "pg", settings={"fsync": "off"}, reaper=reaper)
+redis = ValkeyServer.start(place / "redis", reaper=reaper)
 if sys.argv[2] == "paused":
     postgres.pause(), redis.pause()
-print(postgres.pid, redis.pid, guardian.pid, flush=True)
+print(postgres.pid, redis.pid, reaper.pid, flush=True)
 time.sleep(60)
 """
 
@@ -320,8 +320,8 @@ def test_killed_owner_takes_its_servers_along(condition: str, start: Starter, pl
     owner = run_python(OWNER, str(place), condition)
     assert owner.stdout is not None
     with owner.stdout:
-        postgres, valkey, guardian = (seen(int(pid)) for pid in owner.stdout.readline().split())
-    members = [*family(postgres), *family(valkey), guardian]
+        postgres, valkey, reaper = (seen(int(pid)) for pid in owner.stdout.readline().split())
+    members = [*family(postgres), *family(valkey), reaper]
     assert len(members) > 3
     owner.kill()
     owner.wait()
@@ -453,10 +453,10 @@ def test_start_that_fails_says_why_and_leaves_no_process(kind: type[LocalServer]
 def test_server_that_cannot_be_guarded_is_not_left_running(server: LocalServer) -> None:
     directory = server.home
     server.stop()
-    with Guardian() as guardian:
-        os.kill(guardian.pid, signal.SIGKILL)
-        until(lambda: look(guardian.pid) is None)
-        assert "Broken pipe" in refusal(type(server), directory, guardian=guardian)
+    with Reaper() as reaper:
+        os.kill(reaper.pid, signal.SIGKILL)
+        until(lambda: look(reaper.pid) is None)
+        assert "Broken pipe" in refusal(type(server), directory, reaper=reaper)
     lock = Lock(directory / "lock")
     assert lock.take(0), "a process is left that holds it"
     lock.close()

@@ -345,7 +345,7 @@ def test_embedded_server_is_looked_after_like_a_service(said: list[str], monkeyp
             os.kill(os.getpid(), signal.SIGTERM)
 
     with Supervisor(directory, say) as supervisor:
-        valkey = supervisor.add(ValkeyServer.start(directory / "redis", guardian=supervisor.guardian))
+        valkey = supervisor.add(ValkeyServer.start(directory / "redis", reaper=supervisor.reaper))
         os.kill(valkey.pid, signal.SIGKILL)
         supervisor.run()
         assert valkey.alive
@@ -376,7 +376,7 @@ def test_remains_of_a_killed_stack_are_waited_for(supervise: Callable[..., InAPr
     supervisor.process.wait()
     until(lambda: not is_alive(supervisor.services[1]))
     lock = Lock(tmp_path / "run" / "lock")
-    assert not lock.take(0), "the guardian has not finished"
+    assert not lock.take(0), "the reaper has not finished"
     lock.close()
     os.kill(stubborn.pid, signal.SIGKILL)
     with Supervisor(tmp_path / "run", print):

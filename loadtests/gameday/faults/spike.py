@@ -199,7 +199,7 @@ async def _one_more(day: Day) -> AsyncIterator[Replica]:
     }
     logs = lookups.logs / "flooded"
     logs.mkdir(exist_ok=True)
-    deployment = Deployment("lookup", {**lookups.environ, **settings}, logs, lookups.guardian)
+    deployment = Deployment("lookup", {**lookups.environ, **settings}, logs, lookups.reaper)
     try:
         await deployment.scale(1)
         yield deployment.replicas[0]
