@@ -1,11 +1,13 @@
 """Every figure that README, DECISIONS, docs or runbooks promise, beside the constant that keeps it.
 
-A figure that is changed on purpose is changed here too, and on the pages where the promise stands.
+A figure that is changed on purpose is changed here too, and on the pages where the promise stands. On the pages only the
+soft age is looked for: a dozen of them tell it in words.
 """
 
 import inspect
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from intake.books.relay import Relay
 from intake.rules.requests import TOLERANCE
 from intake.sign_of_life import EVERY as SIGN_OF_LIFE_EVERY
+from loadtests import answers
 from lookup.cache import STREAM_LENGTH
 from lookup.clock import DatabaseClock
 from lookup.lookup_key import _MAC_CHARACTERS, HIGHEST_SERIAL
@@ -24,8 +27,7 @@ from lookup.reading.hosts import LARGEST_LAG
 from lookup.reading.limits import HELD_BACK, LONGEST_WAIT, Rate, TooManyRequests
 from lookup.reading.limits import REMEMBERED as CLIENTS_REMEMBERED
 from lookup.reading.memory import FINISHED_BYTES, Memory
-from lookup.reading.read_through import LARGEST_BATCH as NAMES_IN_A_QUERY
-from lookup.reading.read_through import PRIMARY_ROUNDS, REDIS_ROUND_TRIPS, ReadThrough
+from lookup.reading.read_through import NAMES_IN_A_QUERY, PRIMARY_ROUNDS, REDIS_ROUND_TRIPS, ReadThrough
 from lookup.reading.shedding import LATE, REFUSED_AFTER, WAIT, Load, Overloaded
 from lookup.schema import ATTEMPTS, LOCK_TIMEOUT
 from lookup.settings import LookupSettings
@@ -35,7 +37,7 @@ from lookup.upkeep.pulse import AWAY_EVERY
 from lookup.upkeep.pulse import EVERY as PULSE_EVERY
 from lookup.upkeep.service_status import SILENT_AFTER
 from lookup.web.answers import SPELT_OTHERWISE
-from lookup.web.api import LARGEST_BATCH as DOSSIERS_IN_A_BATCH
+from lookup.web.api import DOSSIERS_IN_A_REQUEST
 from lookup.web.pages import COOKIE_SECONDS, SOON_DAYS
 from ops.http.access import BAD_LINES, DRAWN_LINES
 from ops.http.bodies import BODY_SECONDS
@@ -44,6 +46,7 @@ from ops.http.connection_limit import MOST
 from ops.observe.tracing import DRAWN_TRACES, USUAL_RATIO
 from ops.stores.postgres import NEXT_HOST_AFTER
 
+ROOT = Path(__file__).resolve().parent.parent
 SECONDS_A_DAY = 24 * 60 * 60
 SETTINGS = {name: field.default for name, field in LookupSettings.__dataclass_fields__.items()}
 FRESHNESS = Freshness()
@@ -144,7 +147,7 @@ LOAD = {
         (ENOUGH, default(BatchQueue, "target")),
         (32, 0.025),
     ),
-    "up to a hundred dossiers in one batch of the API": (DOSSIERS_IN_A_BATCH, 100),
+    "up to a hundred dossiers in one batch of the API": (DOSSIERS_IN_A_REQUEST, 100),
     "20 s for a head, 10 s for a body, 60 s for taking answers, 10,000 connections": (
         (HEAD_SECONDS, BODY_SECONDS, UNREAD_SECONDS, MOST),
         (20, 10, 60, 10_000),
@@ -184,3 +187,26 @@ PROMISES = AGES | RATES | LOAD | REPAIR | PAGES
 def test_promise_is_what_its_constant_says(promise: str) -> None:
     constant, promised = PROMISES[promise]
     assert constant == promised
+
+
+SOFT_AGE_IN_WORDS = {
+    "README.md": "the soft age (60 s)",
+    "lookup/reading/reader.py": "the soft age (60 s)",
+    "lookup/web/phrases.py": "có thể sau khoảng một phút",
+    "docs/runbooks/DeliveryLate.md": "up to a minute",
+    "docs/runbooks/LookupFreshnessBurn.md": "up to a minute",
+    "docs/runbooks/RedisAway.md": "up to a minute",
+    "docs/runbooks/RedisRefuses.md": "up to a minute",
+    "docs/runbooks/RelayAbsent.md": "up to a minute",
+    "docs/runbooks/RelayHalted.md": "up to a minute",
+    "docs/runbooks/RelayWithoutLeader.md": "up to a minute",
+    "docs/runbooks/WriterHoldsDeliveryUp.md": "up to a minute",
+    "loadtests/README.md": "nothing older than a minute unmarked",
+}
+
+
+def test_pages_and_load_tests_tell_the_soft_age_there_is() -> None:
+    told = {page for page, words in SOFT_AGE_IN_WORDS.items() if words in (ROOT / page).read_text("utf-8")}
+    assert set(SOFT_AGE_IN_WORDS) - told == set(), "a page says it in other words: correct them here"
+    assert FRESHNESS.soft == 60, f"these pages still tell of a minute: {sorted(told)}"
+    assert FRESHNESS.soft == answers.SOFT_AGE, "the load tests judge by another soft age (loadtests/answers.py)"

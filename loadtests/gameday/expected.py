@@ -16,7 +16,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple
 
 from loadtests import answers
-from loadtests.answers import Answer, Failure, Limited, Status, Unavailable, Wrong
+from loadtests.answers import SOFT_AGE, Answer, Failure, Limited, Status, Unavailable, Wrong
 from loadtests.codes import address
 
 LOG = """
@@ -115,7 +115,7 @@ class Expected:
         self,
         statuses: Mapping[str, Status] | None = None,
         *,
-        soft_age: float = 60.0,
+        soft_age: float = SOFT_AGE,
         hard_age: float = 86_400.0,
         negative: float = 5.0,
         monotonic: Callable[[], float] = time.monotonic,

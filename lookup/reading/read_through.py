@@ -28,7 +28,7 @@ REDIS_ROUND_TRIPS = 4
 """Concurrent round trips to Redis, per process and kind of entry."""
 
 
-LARGEST_BATCH = 256
+NAMES_IN_A_QUERY = 256
 
 
 PRIMARY_ROUNDS = 3
@@ -320,7 +320,7 @@ class ReadThrough:
         return BatchQueue(
             run,
             permits=permits,
-            largest=LARGEST_BATCH,
+            largest=NAMES_IN_A_QUERY,
             wanted=self._is_wanted,
             failed=self._gave_up,
             lateness=self._vitals.lateness,

@@ -16,7 +16,7 @@ from lookup.web.answers import KEY_HEADER, PATH, SPELT_OTHERWISE, Answers, json_
 from ops.errors import Malformed, Refusal
 from ops.http.bodies import read_body
 
-LARGEST_BATCH = 100
+DOSSIERS_IN_A_REQUEST = 100
 
 
 class MalformedLookups(Malformed):
@@ -125,6 +125,6 @@ async def _body(request: web.Request) -> Lookups:
         lookups = msgspec.json.decode(await read_body(request), type=Lookups)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedLookups(str(error)) from None
-    if not 1 <= len(lookups.dossiers) <= LARGEST_BATCH:
-        raise MalformedLookups(f"Between 1 and {LARGEST_BATCH} dossiers can be looked up at once.")
+    if not 1 <= len(lookups.dossiers) <= DOSSIERS_IN_A_REQUEST:
+        raise MalformedLookups(f"Between 1 and {DOSSIERS_IN_A_REQUEST} dossiers can be looked up at once.")
     return lookups

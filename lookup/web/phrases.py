@@ -4,7 +4,8 @@ Keys read `page.part`; `status.<slug>.name`, `.explained` and `.next` exist for 
 `problem.<code>.title` and `.advice` for every problem (each line of an advice is one item), and `part.<part>.name`,
 `.working` and one sentence for each reason for every part of the service. A problem's sentence is the refusal's own
 title; `problem.<code>.sentence` exists only where there is no refusal (empty_code) or its title is for programs.
-The Vietnamese text is the original and the names of statuses in it are official; the English one follows.
+The Vietnamese text is the original and the names of statuses in it are official; the English one follows. What each
+page says stands once more, by hand, in tests/pages/situations.toml; `python -m tests.pages` shows where they differ.
 """
 
 from collections.abc import Mapping

@@ -14,7 +14,10 @@ every_reading = pytest.mark.parametrize("reading", READINGS, ids="-".join)
 @every_reading
 @every_situation
 def test_page_says_what_the_table_says(situation: Situation, reading: Reading) -> None:
-    assert "\n".join(lines(situation.html[reading])) == "\n".join(situation.page(reading))
+    says, said = "\n".join(lines(situation.html[reading])), "\n".join(situation.page(reading))
+    assert says == said, (
+        "If the page changed on purpose, write it into tests/pages/situations.toml (python -m tests.pages)"
+    )
 
 
 @every_situation

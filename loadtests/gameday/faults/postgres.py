@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 
 import asyncpg
 
-from loadtests.answers import Answer
+from loadtests.answers import SOFT_AGE, Answer
 from loadtests.gameday.day import Day, Fault, Timed
 from loadtests.gameday.promises import changes_acknowledged, none_failed, nothing_wrong
 from loadtests.gameday.record import LOOKUPS, Seen
@@ -29,8 +29,6 @@ KNOWN = ("known", "changing", "page")
 ONLY_THE_PRIMARY = ("unknown", "at_least")
 """Lookups whose answer may need the primary: that there is none, and a version that nothing else has."""
 
-SOFT_AGE = 60.0
-"""Oldest answer that may go out unmarked, in seconds (HOSO24_SOFT_AGE)."""
 NEGATIVE_AGE = 5.0
 """For how long "no such dossier" may be repeated, in seconds."""
 LAG = 30.0
