@@ -100,7 +100,8 @@ def chromium() -> None:
     home = FETCHED / "chromium"
     for archive in ("al2023", "fonts"):  # libraries that a desktop has, and letters
         with tarfile.open(fileobj=io.BytesIO(unpacked(packed / f"{archive}.tar.br"))) as files:
-            files.extractall(home)  # noqa: S202 - its hash is in the lock; Debian 12's Python has no filters yet
+            files.extraction_filter = getattr(tarfile, "data_filter", None)  # 3.11.2, Debian 12's, has none
+            files.extractall(home)  # noqa: S202 - its hash is in the lock
     (home / "fonts.conf").write_text(FONTS, "utf-8")
     (home / "chromium").write_bytes(unpacked(packed / "chromium.br"))
     (home / "chromium").chmod(0o755)
