@@ -78,6 +78,7 @@ def check() -> None:
 
 def remove(work: Path) -> None:
     """Again if need be: processes of the namespace that have just been killed may still write."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would leave half of it behind
     for _ in range(10):
         if subprocess.run(["rm", "-rf", "--one-file-system", str(work)], check=False).returncode == 0:
             break
