@@ -241,6 +241,6 @@ async def test_mix_of_good_and_bad_ends_at_the_bad_one_wherever_it_is_cut(ways: 
         for way, found in said.items():
             statuses = [status for status, _ in found]
             assert statuses.count(400) >= 1, (cut, way, found)
-            refused = next(n for n, (_, body) in enumerate(found) if b"This is not HTTP" in body)
+            refused = next(n for n, (_, body) in enumerate(found) if b"This is not a valid HTTP" in body)
             assert refused == len(found) - 1, (cut, way, found)
             assert statuses[:refused] == [200, 400, 200][:refused], (cut, way, found)

@@ -261,7 +261,7 @@ async def test_migration_gives_way_and_tries_again(database: Database, owner: An
 
     def say(line: str) -> None:
         said.append(line)
-        if "gave way" in line and f"process {pid} (hoso24_owner)" in line:
+        if "will retry" in line and f"process {pid} (hoso24_owner)" in line:
             gave_way.set()
 
     async with holding(database, READS) as holder:
@@ -296,7 +296,7 @@ async def test_second_migrator_waits_for_the_first(database: Database, more: Any
     said: list[str] = []
 
     async def both_give_way() -> bool:
-        waits = {line.partition(":")[0] for line in said if "gave way" in line}
+        waits = {line.partition(":")[0] for line in said if "will retry" in line}
         return waits == {"the right to migrate", f"migration {schema.LATEST:04d}_example"}
 
     async with holding(database, READS):
