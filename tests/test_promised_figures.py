@@ -1,7 +1,7 @@
 """Every figure that README, DECISIONS, docs or runbooks promise, beside the constant that keeps it.
 
-A figure that is changed on purpose is changed here too, and on the pages where the promise stands. On the pages only the
-soft age is looked for: a dozen of them tell it in words.
+A figure that is changed on purpose is changed here too, and on the pages where the promise stands. On the pages only
+the soft age is looked for: a dozen of them tell it in words.
 """
 
 import inspect
