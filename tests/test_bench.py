@@ -17,7 +17,7 @@ import asyncpg
 import psutil
 import pytest
 
-from loadtests.bench import computed_dossiers, conditions, flood, prober, resident, results, side_by_side
+from loadtests.bench import conditions, flood, prober, resident, results, side_by_side
 from loadtests.bench.arrivals import Arrivals, Flood, Report, Requests, percentile
 from loadtests.bench.cases import CASES, memory, overload, visible
 from loadtests.bench.load import Figures
@@ -26,6 +26,7 @@ from loadtests.bench.probe import ChangesSeen, Probe
 from loadtests.bench.rig import CaseOutcome, Judged, Run, Series, ratio
 from loadtests.bench.side_by_side import read_options
 from loadtests.bench.usage import Usage
+from loadtests.system import computed_dossiers
 from loadtests.system.processes import CannotMeasure
 from loadtests.system.samplers import Sampler, is_alive, memory_of, queries_of
 from lookup import code as codes

@@ -16,13 +16,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from loadtests.bench import computed_dossiers
 from loadtests.national import cost, country, findings, measures, parts, results
 from loadtests.national.__main__ import read_options
 from loadtests.national.cost import Explained
 from loadtests.national.country import Country, NationalPlan
 from loadtests.national.findings import Cost, Loading, Relation, Step, Timing, WrkRun
 from loadtests.national.parts import Attempt, Parts, Year
+from loadtests.system import computed_dossiers
 from loadtests.system.installation import Installation
 from loadtests.system.processes import CannotMeasure, end
 from lookup.reading import store

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from loadtests.bench.computed_dossiers import PER_DAY, code
+from loadtests.system.computed_dossiers import PER_DAY, code
 
 OK = 200
 REFUSALS = (429, 503)

@@ -22,9 +22,9 @@ import asyncpg
 import uvloop
 
 from loadtests.bench.arrivals import OK, Requests
-from loadtests.bench.computed_dossiers import move
 from loadtests.bench.probe import POSTGRES, ChangesSeen, Probe
 from loadtests.bench.wire import KeptConnection, Pool, Told
+from loadtests.system.computed_dossiers import move
 
 TICK_SECONDS = 0.004
 PRIME_SECONDS = 0.5

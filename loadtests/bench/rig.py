@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from loadtests.bench import load as wrk
-from loadtests.bench.computed_dossiers import SPARE, code
 from loadtests.bench.load import Figures, WrkLoad
 from loadtests.bench.servers import OURS, BenchServer, Contestant
 from loadtests.bench.usage import DISTURBED, Meter, Patience, Usage
+from loadtests.system.computed_dossiers import SPARE, code
 from loadtests.system.http_client import fetch
 from loadtests.system.installation import Installation
 from loadtests.system.processes import CannotMeasure

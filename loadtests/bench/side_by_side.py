@@ -16,10 +16,10 @@ from pathlib import Path
 
 from loadtests.bench import results
 from loadtests.bench.cases import CASES
-from loadtests.bench.computed_dossiers import MOST
 from loadtests.bench.conditions import conditions
 from loadtests.bench.rig import CaseOutcome, Rig
 from loadtests.bench.usage import Patience
+from loadtests.system.computed_dossiers import MOST
 from loadtests.system.installation import furnished
 from loadtests.system.processes import OTHER_CORE, SERVER_CORE, CannotMeasure, leave_on_signals
 

@@ -21,8 +21,7 @@ import asyncpg
 import redis
 import yaml
 
-from loadtests.bench import computed_dossiers
-from loadtests.bench.peers.answer import answer, key
+from loadtests.system import computed_dossiers
 from loadtests.system.http_client import fetch
 from loadtests.system.processes import (
     HOSO24,
@@ -110,15 +109,15 @@ class Installation:
         with redis.Redis.from_url(self.redis) as client:
             return int(client.info("stats")["evicted_keys"])
 
-    def put_answers(self, codes: Sequence[str]) -> None:
-        """Put the peers' finished answers into Redis."""
+    def put_answers(self, codes: Sequence[str], entry: Callable[[Any], tuple[str, bytes]]) -> None:
+        """Put finished answers into Redis; `entry` makes key and value of a row: code, version, status, due_at."""
 
         async def put(reader: Any) -> None:
             with redis.Redis.from_url(self.redis) as client:
                 for start in range(0, len(codes), ANSWERS_AT_ONCE):
                     pipeline = client.pipeline(transaction=False)
                     for row in await reader.fetch(FIND_MANY, codes[start : start + ANSWERS_AT_ONCE]):
-                        pipeline.set(key(row["code"]), answer(row), ex=KEPT_SECONDS)
+                        pipeline.set(*entry(row), ex=KEPT_SECONDS)
                     pipeline.execute()
 
         self.ask("reader", put)

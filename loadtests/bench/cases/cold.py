@@ -5,10 +5,10 @@ A run lasts until all have been asked for, or four times as long as other runs.
 
 from typing import Any
 
-from loadtests.bench.computed_dossiers import code
 from loadtests.bench.load import WrkLoad
 from loadtests.bench.rig import CaseOutcome, Rig, ratio
 from loadtests.bench.servers import ours, peer
+from loadtests.system.computed_dossiers import code
 
 TITLE = "100,000 codes, each once, Redis empty, 64 connections"
 

@@ -1,9 +1,10 @@
 """One dossier that all ask for: what an answer costs when nothing has to be looked up."""
 
-from loadtests.bench.computed_dossiers import code
 from loadtests.bench.load import WrkLoad
+from loadtests.bench.peers.answer import entry
 from loadtests.bench.rig import CaseOutcome, Rig, ratio
 from loadtests.bench.servers import nginx, ours, peer
+from loadtests.system.computed_dossiers import code
 
 TITLE = "one code, 64 connections; peers with a constant, or with a warm Redis"
 
@@ -24,7 +25,7 @@ def measure(rig: Rig) -> CaseOutcome:
         nginx(rig.system, answer),
         peer(rig.system, CACHE_ASIDE, "fastapi_cache_aside"),
     ]
-    rig.system.put_answers([code(hot.start)])
+    rig.system.put_answers([code(hot.start)], entry)
     load = WrkLoad("constant", hot, connections=64, seconds=rig.seconds)
     series = rig.side_by_side("hot", contestants, load, warm_up=rig.warming(load), checked=hot)
     return CaseOutcome(

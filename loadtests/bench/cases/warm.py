@@ -3,10 +3,11 @@
 Our process memory is off, or it would answer most of them.
 """
 
-from loadtests.bench.computed_dossiers import code
 from loadtests.bench.load import WrkLoad
+from loadtests.bench.peers.answer import entry
 from loadtests.bench.rig import CaseOutcome, Judged, Rig, Series, ratio
 from loadtests.bench.servers import ours, peer
+from loadtests.system.computed_dossiers import code
 from loadtests.system.processes import CannotMeasure
 
 TITLE = "100,000 codes at random, Redis warm, process memory off"
@@ -51,6 +52,6 @@ def _warm(rig: Rig) -> None:
             f"Redis is not warm: of {len(rig.many):,} codes asked for {figures.answers:,} were answered, "
             f"{figures.errors:,} of them wrongly."
         )
-    rig.system.put_answers([code(n) for n in rig.many])
+    rig.system.put_answers([code(n) for n in rig.many], entry)
     if rig.system.evicted() > evicted:
         raise CannotMeasure("Redis is not warm: it has not the memory to hold all of what was put into it.")

@@ -65,6 +65,11 @@ def answer(row: Any) -> bytes:
     return _encode(View(row["code"], slug, number, final, completion, due_at, row["version"]))
 
 
+def entry(row: Any) -> tuple[str, bytes]:
+    """A finished answer as Redis holds it: its key and its JSON."""
+    return key(row["code"]), answer(row)
+
+
 def key(code: str) -> str:
     """Where Redis holds a peer's finished answer."""
     return f"answer:{code}"
