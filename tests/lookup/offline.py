@@ -57,6 +57,7 @@ class Offline:
         stale: bool = False,
         shows: Iterable[Shows] = (),
         known: Catalogue = CATALOGUE,
+        maintenance: pages.Pointed = lambda: None,
     ) -> None:
         self.code = codes.parse(record.code)
         self.key = KEYS.key(self.code, record.key_serial)
@@ -66,7 +67,7 @@ class Offline:
         self.answers = Answers(lambda: known, frozenset(shows), PUBLIC_URL)
         self._app = web.Application()
         self._app.add_routes(api.routes(policy, self.answers))
-        self._app.add_routes(pages.routes(policy, self.answers, secure=True))
+        self._app.add_routes(pages.routes(policy, self.answers, secure=True, maintenance=maintenance))
 
     async def ask(
         self, path: str, *, method: str = "GET", body: bytes = b"", headers: Mapping[str, str] | None = None

@@ -4,6 +4,7 @@ import html
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from http.cookies import SimpleCookie
 from typing import Any
 
@@ -12,9 +13,13 @@ import pytest
 from multidict import CIMultiDictProxy
 from yarl import URL
 
+from lookup.clock import microseconds
+from lookup.dossier import Record
+from lookup.maintenance import Notice, Part
 from lookup.web.phrases import status_words
 from tests.conftest import Database
 from tests.house import House, intake_at, intake_settings, lookup_at, lookup_settings, new_token, until
+from tests.lookup.offline import Offline
 
 UNKNOWN = "G99.01.01-200101-0001"
 NOWHERE = "postgresql://nobody:nothing@127.0.0.1:1/nowhere"
@@ -135,6 +140,53 @@ async def test_dossier_is_shown_in_both_languages(house: House) -> None:
         assert code in page.text
         assert page.headers["Link"] == f'<{form}/{code}>; rel="canonical"'
         assert page.headers["Cache-Control"] == "private, no-cache"
+
+
+def offline(**given: Any) -> Offline:
+    """The pages over one dossier, without servers."""
+    at = datetime(2026, 11, 20, 2, tzinfo=UTC)
+    record = Record(code=UNKNOWN, version=1, status=2, service="S.004", agency="G99.01.01", submitted_at=at)
+    return Offline(record, microseconds(at), **given)
+
+
+@pytest.mark.parametrize("form", FORMS.values())
+async def test_page_is_kept_only_while_it_is_fresh_and_anyones(form: str) -> None:
+    path = f"{form}/{UNKNOWN}"
+    for stale, kept in ((False, "private, no-cache"), (True, "private, no-store")):
+        lookup = offline(stale=stale)
+        assert (await lookup.ask(path)).headers["Cache-Control"] == kept
+        holder = await lookup.ask(path, headers={"Cookie": f"hoso24-key={lookup.key}"})
+        assert holder.headers["Cache-Control"] == "private, no-store"
+        mistyped = await lookup.ask(path, method="POST", body=b"key=mistyped")
+        assert (mistyped.status, mistyped.headers["Cache-Control"]) == (400, "private, no-store")
+
+
+@pytest.mark.parametrize(
+    ("running", "told"),
+    [
+        (False, {"vi": "Bảo trì theo kế hoạch", "en": "Planned maintenance"}),
+        (True, {"vi": "Đang bảo trì", "en": "Maintenance under way"}),
+    ],
+)
+async def test_form_points_out_the_maintenance_there_is(running: bool, told: dict[str, str]) -> None:
+    begins = datetime(2026, 12, 5, 15, tzinfo=UTC)
+    notice = Notice(
+        number=1,
+        starts_at=begins,
+        ends_at=begins + timedelta(hours=2),
+        shown_from=begins,
+        affects=(Part.LOOKUP,),
+        text_vi="Nâng cấp máy chủ.",
+        text_en="New servers.",
+        announced_at=begins,
+    )
+    lookup = offline(maintenance=lambda: (notice, running))
+    for lang, text in (("vi", "Nâng cấp máy chủ."), ("en", "New servers.")):
+        for path in (FORMS[lang], "/" if lang == "vi" else "/en"):
+            shown = (await lookup.ask(path)).text or ""
+            assert f"<b>{told[lang]}" in shown
+            assert text in shown
+            assert 'id="maintenance"' not in ((await offline().ask(path)).text or "")
 
 
 async def test_pages_obey_a_policy_that_allows_no_script(house: House) -> None:
