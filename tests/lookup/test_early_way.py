@@ -4,6 +4,7 @@ tests/lookup/test_hotpath.py compares the bytes of many more requests, on real s
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 import pytest
@@ -132,6 +133,31 @@ async def test_requests_under_way_are_none_when_all_are_answered() -> None:
             await alone.ask(API + path)
             alone.lookups()
             assert under_way.get() == before
+
+
+async def test_line_in_the_log_is_the_same_both_ways(caplog: pytest.LogCaptureFixture) -> None:
+    """The trace it names is the request's own, or the caller's where that is a proxy of ours."""
+    caplog.set_level(logging.INFO, logger="hoso24.access")
+    caller = "4bf92f3577b34da6a3ce929d0e0e4736"
+    asked = [{}, {"X-Request-Id": "as-it-was-given"}, {"traceparent": f"00-{caller}-00f067aa0ba902b7-00"}]
+    async with lookup_alone(access_log_share=1.0) as alone:
+        alone.put(KNOWN.text)
+        await alone.ask(API + KNOWN.path)
+        for more in asked:
+            said = []
+            for way in (more, more | NORMAL):
+                caplog.clear()
+                answer = await alone.ask(API + KNOWN.path, more=way)
+                assert answer.early is (way is more)
+                (line,) = [record for record in caplog.records if hasattr(record, "code_hash")]
+                fields, request_id = vars(line), answer.headers["X-Request-Id"]
+                assert fields.get("request_id", request_id) == request_id  # the normal way says it at each line
+                own = fields["trace_id"] == request_id.rjust(32, "0")
+                assert len(fields["trace_id"]) == 32
+                said.append([fields[name] for name in ("method", "route", "status", "code_hash")] + [own])
+                assert (fields["trace_id"] == caller) is ("traceparent" in more)
+                assert own is (not more)
+            assert said[0] == said[1]
 
 
 @pytest.mark.parametrize("seconds", [0, 1, 99, 119, 120, 150, 400])
