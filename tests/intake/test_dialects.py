@@ -1,11 +1,14 @@
 """The two forms in which histories come, and every reason for which a line is refused."""
 
+import re
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from intake import bulk
 from intake.bulk.dialects import REASONS, Refused, read_line
 from lookup.clock import VIETNAM
 from lookup.code import Scheme
@@ -242,6 +245,11 @@ def test_plain_ends_are_taken_from_the_last_step_when_they_are_not_said() -> Non
 )
 def test_plain_line_is_refused_for_a_reason(fields: dict[str, Any], expected: str) -> None:
     assert reason(line(plain(**fields))) == expected
+
+
+def test_every_reason_there_is_has_words_and_there_are_no_others() -> None:
+    sources = "\n".join(path.read_text("utf-8") for path in Path(bulk.__file__).parent.rglob("*.py"))
+    assert set(re.findall(r'Refused\(\s*"(\w+)"', sources)) == set(REASONS)
 
 
 # -- either form -------------------------------------------------------------------------------------------

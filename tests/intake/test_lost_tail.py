@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from hoso24 import cli
 from intake.books import lost_tail, relay
 from intake.books.lost_tail import LostTail
-from lookup.cache import Cache, stream_key
+from lookup.cache import Cache, Heard, stream_key
 from ops.stores.redis import Redis
 from tests.conftest import KEY_SECRETS, Database
 from tests.house import until
@@ -240,6 +240,14 @@ async def test_new_leader_asks_the_stream_where_it_stands_and_does_not_rely_on_w
     with pytest.raises(ConnectionError):
         await led_before._lead(None)
     assert (vars(led_before)["_position"], led_before._why) == (None, "leader")
+
+
+@pytest.mark.parametrize("body", [b"", b"in no known form"])
+def test_lost_change_that_redis_has_nothing_of_is_named_all_the_same(body: bytes) -> None:
+    bound = lost_tail._change(Heard("11-1", "10-0", CODE, 2, "01234/2026/99901"), body)
+    assert bound == lost_tail.LostChange(CODE, 2, "11-1", None, None, "01234/2026/99901")
+    moved = lost_tail._change(Heard("11-1", "10-0", CODE, 2), body)
+    assert moved == lost_tail.LostChange(CODE, 2, "11-1", None, None, None)
 
 
 async def test_command_names_what_was_lost_and_keeps_it(

@@ -2,7 +2,9 @@
 
 import pytest
 
+from lookup import metrics
 from lookup.cache import Heard, Value, dossier_key
+from lookup.dossier import pack
 from lookup.reading.freshness import SECOND
 from lookup.reading.memory import Copy
 from tests.lookup.alone import lookup_alone
@@ -77,3 +79,44 @@ async def test_dossier_that_was_removed_is_not_shown_from_a_copy_whatever_is_awa
         alone.feed.hear(Heard("11-1", alone.feed.position, CODE, 2, removed=True))
         alone.store.away = True
         assert (await alone.ask(path + code.path)).status == 404
+
+
+async def test_lookup_under_way_when_an_epoch_begins_starts_over_in_it() -> None:
+    """What it found may be of a time that has been undone."""
+    desk = Desk()
+    desk.commit(CODE)
+    tasks = await desk.ask(CODE)
+    (call,) = desk.network.calls
+    desk.feed.enter(2)
+    desk.postgres.epoch = 2
+    call.answer()
+    await desk.everything_arrives()
+    assert versions(tasks) == [1]
+    assert desk.at_rest
+    assert desk.redis.versions() == {dossier_key(2, CODE): 1}
+
+
+async def test_postgres_in_an_epoch_that_is_over_is_not_believed() -> None:
+    async with lookup_alone() as alone:
+        code = alone.put(CODE)
+        alone.feed.enter(2)
+        assert (await alone.ask(f"/api/v1/dossiers/{code.path}")).status == 503
+        alone.store.epoch = 2
+        assert (await alone.ask(f"/api/v1/dossiers/{code.path}")).status == 200
+
+
+@pytest.mark.parametrize("held", [None, '"one", "another"'], ids=["early", "normal"])
+async def test_copy_in_no_known_form_is_counted_dropped_and_loaded_anew(held: str | None) -> None:
+    def unreadable() -> float:
+        (counter,) = metrics.UNREADABLE.collect()
+        return sum(sample.value for sample in counter.samples if sample.name.endswith("_total"))
+
+    async with lookup_alone() as alone:
+        code = alone.put(CODE)
+        alone.redis.fill(1, [Value(dossier_key(1, CODE), 1, alone.clock.now(), b"rubbish", 86_400)], 10**9)
+        before = unreadable()
+        answer = await alone.ask(f"/api/v1/dossiers/{code.path}", held=held)
+        assert (answer.status, unreadable()) == (200, before + 1)
+        copy = alone.memory.look(CODE)
+        assert copy is not None
+        assert copy.body == pack(alone.store.records[CODE])

@@ -218,6 +218,26 @@ async def test_standbys_that_hang_leave_time_for_the_primary() -> None:
     assert [each.given for each in hung] == [[0.25], [0.25], [1.0, 1.0]]
 
 
+@pytest.mark.parametrize(
+    ("away", "told"),
+    [
+        (Unavailable("It cannot be reached.", reason="db-1:5432 refused"), "db-1:5432 refused"),
+        (Unavailable("It cannot be reached."), "It cannot be reached."),
+    ],
+)
+async def test_why_a_host_could_not_be_asked_is_told_as_exactly_as_it_is_known(away: Unavailable, told: str) -> None:
+    hosts = Hosts(lambda: "postgresql://reader@one/hoso24", DatabaseClock(), size=2, deadline=1.0)
+    (host,) = hosts.all
+
+    async def fetch(*_: object, **__: object) -> list[Any]:
+        raise away
+
+    host.postgres.fetch = fetch  # type: ignore[method-assign]
+    with pytest.raises(Unavailable) as refusal:
+        await hosts.present()
+    assert (host.trouble, refusal.value.reason) == (told, told)
+
+
 async def test_statements_nobody_answers_leave_nothing_to_the_garbage_collector(garbage: Callable[[], int]) -> None:
     """It stops the whole process for as long as it clears away."""
     hosts = Hosts(lambda: "postgresql://reader@one,two/hoso24", DatabaseClock(), size=2, deadline=1.0)

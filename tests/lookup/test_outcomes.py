@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from lookup.cache import dossier_key
 from lookup.code import DossierCode, parse
 from lookup.lookup_key import KeyRing
 from lookup.reading.freshness import SECOND
@@ -80,6 +81,8 @@ async def test_stale_answer_is_counted_as_one(way: Way, code: DossierCode) -> No
         alone.store.away = True
         alone.clock.at += 2 * SECOND
         assert await counted(alone, way(alone, code.path)) == {("redis", "stale"): 1}
+        alone.redis.evict(dossier_key(1, KNOWN.text))
+        assert await counted(alone, way(alone, code.path)) == {("memory", "stale"): 1}
 
 
 @ways

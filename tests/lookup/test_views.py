@@ -11,12 +11,20 @@ import pytest
 from lookup.catalogue import Catalogue
 from lookup.clock import microseconds
 from lookup.dossier import Record, Shows, pack
+from lookup.settings import LookupSettings
 from lookup.status import Status
+from ops import settings
+from tests.conftest import KEY_SECRETS
 from tests.lookup.offline import CATALOGUE, Offline
 from tests.lookup.views import ADDED, ANYONE, HOLDER, KNOWN, LEAST, LEAST_KNOWN, RECORD, SEEN, STALE, only
 
 SWITCHES = [frozenset(some) for n in range(len(Shows) + 1) for some in itertools.combinations(Shows, n)]
 SENSITIVE = "S.008"
+ENVIRON = {
+    "HOSO24_PG_READER_URL": "postgresql://hoso24_reader:x@127.0.0.1/hoso24",
+    "HOSO24_REDIS_URL": "redis://127.0.0.1/0",
+    "HOSO24_LOOKUP_KEY_SECRETS": KEY_SECRETS,
+}
 
 dossiers = pytest.mark.parametrize(("record", "known"), [(RECORD, KNOWN), (LEAST, LEAST_KNOWN)], ids=["full", "least"])
 ages = pytest.mark.parametrize("marked", [(), STALE], ids=["fresh", "stale"])
@@ -29,6 +37,14 @@ def offline(record: Record, *, stale: Iterable[str] = (), shows: Iterable[Shows]
 
 def added(shows: Iterable[Shows]) -> list[str]:
     return [field for switch in shows for field in ADDED[switch]]
+
+
+@pytest.mark.parametrize("words", ["", "dates", "dates,official_number,agency,service"])
+def test_what_is_shown_besides_is_set_in_words_that_are_known(words: str) -> None:
+    known = settings.read(LookupSettings, ENVIRON | {"HOSO24_ANONYMOUS_SHOWS": words})
+    assert known.anonymous_shows == tuple(filter(None, words.split(",")))
+    with pytest.raises(settings.SettingsError, match="unknown name"):
+        settings.read(LookupSettings, ENVIRON | {"HOSO24_ANONYMOUS_SHOWS": f"{words},name".strip(",")})
 
 
 @dossiers

@@ -318,7 +318,7 @@ class Run:
         """Those that execute it, the likeliest to notice first.
 
         What importing executes is reached by its name, in the core or in a test that needs no server, and after that by
-        all that executes anything of its module.
+        all that executes anything of its module; those that need servers come last.
         """
         stem = module_key(fault.path).partition(":")[2]
         files = set(core()[fault.path])
@@ -331,11 +331,11 @@ class Run:
         for way, reached in enumerate(ways):
             for test, about in self._recorded.tests.items():
                 file = test.partition("::")[0]
-                lines = about["lines"]
+                lines, last = about["lines"], about["server"] and not fault.lines
                 named = file in naming and not about["server"]
                 if named or (file in files and any(lines.get(path, NONE) & nos for path, nos in reached.items())):
                     kills, own = self._kills[fault.key[0], test], Path(file).stem == f"test_{stem}"
-                    found.setdefault(test, (way, -kills, about["server"], not own, about["seconds"]))
+                    found.setdefault(test, (last, way, -kills, about["server"], not own, about["seconds"]))
         return sorted(found, key=found.__getitem__)
 
 
