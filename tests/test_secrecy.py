@@ -2,17 +2,22 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import aiohttp
+import pytest
 from yarl import URL
 
+from intake.settings import IntakeSettings, MaintenanceSettings, RelaySettings
 from lookup import code as codes
 from lookup.codes_in_logs import canonical
+from lookup.settings import LookupSettings, MigrateSettings
 from ops.observe.redaction import hashed_by
+from ops.settings import Secret
 from tests.conftest import KEY_SECRETS, Database
 from tests.house import intake_at, intake_settings, new_token, submission
 from tests.processes import Process, process
@@ -58,6 +63,17 @@ hoso24.main()
 """
 
 HASH_KEY = "a key of the tests"
+SETTINGS = [LookupSettings, IntakeSettings, RelaySettings, MigrateSettings, MaintenanceSettings]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: settings.__name__)
+def test_setting_is_declared_a_secret_where_its_value_is_one(settings: type) -> None:
+    """Only what is declared so may come from a file, is shown in no report and quoted in no message."""
+    kinds = get_type_hints(settings)
+    declared = {field.name: field.metadata["secret"] for field in dataclasses.fields(settings)}
+    assert declared == {name: kinds[name] in (Secret, Secret | None) for name in declared}
+
+
 NAME, PHONE, NOTE = "Trần Thị Mẫu (hư cấu)", "0999000111", "bà Mẫu cần bổ sung"
 FAILING = "G99.01.01-261120-7777"
 ODD = "g99.01.01 – 26112O-9OO1"
