@@ -8,7 +8,7 @@ import pytest
 
 from intake.rules.due_dates import Dates, dates_after, due_date
 from lookup.catalogue import Service, TimeLimit
-from lookup.dossier import VIETNAM
+from lookup.clock import VIETNAM
 from lookup.status import MOVES, Status
 
 S = Status

@@ -45,6 +45,13 @@ def test_bounds_themselves_are_within_when_chance_shortens_nothing(
     assert FRESHNESS.judge(1, age) is verdict
 
 
+@pytest.mark.parametrize(
+    ("age", "verdict"), [(5 * SECOND, FreshnessVerdict.SERVE), (5 * SECOND + 1, FreshnessVerdict.DISCARD)]
+)
+def test_none_is_repeated_up_to_its_bound_and_not_after(age: int, verdict: FreshnessVerdict) -> None:
+    assert FRESHNESS.judge(0, age) is verdict
+
+
 @given(st.integers(1, 2**31 - 1), ages)
 def test_what_is_served_unasked_needs_no_mark(version: int, age: int) -> None:
     if FRESHNESS.judge(version, age) in YOUNG:

@@ -263,14 +263,16 @@ class Run:
         return survived, all(self._recorded.tests[test]["server"] for test in self._tests(fault))
 
     def _stages(self, tests: list[str]) -> list[dict[str, Any]]:
-        """The files of the likeliest tests, and then as many of the others as may end in time."""
-        near = {test.partition("::")[0] for test in tests[:NEAR]}
+        """The likeliest tests and what needs no server in their files, then as many others as may end in time."""
+        files_near = {test.partition("::")[0] for test in tests[:NEAR]}
+        near = {t for t in tests if t.partition("::")[0] in files_near and not self._recorded.tests[t]["server"]}
+        near.update(tests[:NEAR])
         stages = []
         left = self._seconds
         for chosen in (True, False):
             names, expected = [], []
             for test in tests:
-                if (test.partition("::")[0] in near) is chosen and left > 0:
+                if (test in near) is chosen and left > 0:
                     names.append(test)
                     expected.append(self._recorded.tests[test]["seconds"])
                     left -= expected[-1]
@@ -325,8 +327,10 @@ class Run:
         naming: set[str] = set()
         ways = [{fault.path: fault.lines}]
         if not fault.lines:
-            ways = [mentions(fault.name), {fault.path: frozenset(range(10_000))}]
-            naming = {file for file in files if names_one(file, fault.name, fault.function.partition(".")[0])}
+            around = fault.function.partition(".")[0]
+            name = around if fault.name.startswith("__") else fault.name
+            ways = [mentions(name), {fault.path: frozenset(range(10_000))}]
+            naming = {file for file in files if names_one(file, name, around)}
         found: dict[str, Any] = {}
         for way, reached in enumerate(ways):
             for test, about in self._recorded.tests.items():
