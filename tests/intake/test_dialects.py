@@ -247,6 +247,17 @@ def test_plain_line_is_refused_for_a_reason(fields: dict[str, Any], expected: st
     assert reason(line(plain(**fields))) == expected
 
 
+@pytest.mark.parametrize(
+    "field", ["NgayNopHoSo", "NgayTiepNhan", "NgayHenTra", "NgayKetThucXuLy", "NgayTra", "NgayTuChoi", "ThoiDiemXuLy"]
+)
+@pytest.mark.parametrize("stamp", ["tomorrow", "20260230080000"])
+def test_date_that_is_none_is_refused_with_the_name_of_its_field(field: str, stamp: str) -> None:
+    fields = {"TienTrinh": [{field: stamp, "TrangThai": 4}]} if field == "ThoiDiemXuLy" else {field: stamp}
+    with pytest.raises(Refused, match=rf"^{field}: ") as refused:
+        read_line(line(national(**fields)))
+    assert refused.value.reason == "bad_date"
+
+
 def test_every_reason_there_is_has_words_and_there_are_no_others() -> None:
     sources = "\n".join(path.read_text("utf-8") for path in Path(bulk.__file__).parent.rglob("*.py"))
     assert set(re.findall(r'Refused\(\s*"(\w+)"', sources)) == set(REASONS)
