@@ -328,6 +328,7 @@ async def test_import_tells_what_became_of_every_line(house: House, tmp_path: Pa
     assert unusual <= rows["taken"]
     assert rows["taken"] == await house.owner.fetchval("SELECT count(*) FROM dossier") - before
     assert (rows["already here"], rows["blank"]) == (0, 2)
+    assert re.search(r"\boutcome\b.*\blines\b", ran.err)
     assert re.search(r"dossiers\.ndjson: 402 lines in [\d.]+ s, [\d,]+ lines/s", ran.err)
     reject_file, key_file = (Path(f"{path}.{kind}.ndjson") for kind in ("rejected", "keys"))
     assert str(reject_file) in ran.err

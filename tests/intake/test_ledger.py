@@ -38,6 +38,7 @@ from ops.errors import Refusal
 from ops.stores.postgres import Postgres
 from tests.conftest import Database
 from tests.house import submission, until
+from tests.intake.test_relay import receive
 
 AGENCIES, SERVICES = catalogue.sample()
 SAMPLE = Catalogue({agency.code: agency for agency in AGENCIES}, {service.code: service for service in SERVICES})
@@ -480,6 +481,18 @@ async def test_number_belongs_to_one_dossier_and_a_dossier_has_one_number(office
         await office.bind(second, "nonsense")
     with pytest.raises(InvalidContent):
         await office.bind(second, first)
+    assert await written(owner) == before
+
+
+async def test_code_of_a_dossier_is_no_other_dossiers_number(office: Office, owner: Any) -> None:
+    """A lookup by that number would be answered with the dossier whose code it is."""
+    coded = "01234/2026/99901"
+    await receive(owner, coded)
+    dossier = (await office.receive())["code"]
+    before = await written(owner)
+    for target in (dossier, coded):
+        with pytest.raises(NumberTaken):
+            await office.bind(target, coded)
     assert await written(owner) == before
 
 

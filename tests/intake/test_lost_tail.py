@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner
+from prometheus_client import REGISTRY
 
 from hoso24 import cli
 from intake.books import lost_tail, relay
@@ -240,6 +241,23 @@ async def test_new_leader_asks_the_stream_where_it_stands_and_does_not_rely_on_w
     with pytest.raises(ConnectionError):
         await led_before._lead(None)
     assert (vars(led_before)["_position"], led_before._why) == (None, "leader")
+
+
+async def test_relay_that_leads_no_more_is_not_called_halted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next leader checks the log again, and says so."""
+    halted = relay.Relay(lambda: "", cast(Cache, None), record_ttl=1)
+    halted._halt(relay.WentBackInTimeError("what was lost"))
+    assert REGISTRY.get_sample_value("relay_halted") == 1
+    lost = asyncio.Event()
+
+    async def fail() -> None:
+        lost.set()
+        raise ConnectionError
+
+    monkeypatch.setattr(halted, "_connect_and_lead", fail)
+    async with relay.leading(halted):
+        await lost.wait()
+    assert (halted.halted, REGISTRY.get_sample_value("relay_halted")) == (False, 0)
 
 
 @pytest.mark.parametrize("body", [b"", b"in no known form"])

@@ -9,15 +9,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import pytest
 import redis.asyncio
 from prometheus_client import REGISTRY
 
-from intake.books.relay import CHANGES, Relay
+from intake.books.relay import CHANGES, Position, Relay
 from lookup.cache import Cache, dossier_key, stream_key
 from lookup.dossier import unpack
 from ops.local.valkey import ValkeyServer
@@ -105,6 +106,27 @@ async def test_change_reaches_stream_and_cache(database: Database, redis_url: st
     value = await stream.client.get(dossier_key(1, "G99.01.01-261120-0001"))
     assert value.startswith(b"1 ")
     assert unpack(value.partition(b"\n")[2]).status == 2
+
+
+@pytest.mark.parametrize(("changes", "beat"), [(0, True), (1, False), (1, True), (3, True)])
+async def test_changes_are_counted_and_heartbeats_are_not(changes: int, beat: bool) -> None:
+    class Taken:
+        async def append(self, *_: object) -> str:
+            return "12-0"
+
+    def counted() -> tuple[float, float, float]:
+        names = ("relay_changes_delivered_total", "relay_batch_changes_count", "relay_batch_changes_sum")
+        delivered, batches, total = (REGISTRY.get_sample_value(name) or 0.0 for name in names)
+        return delivered, batches, total
+
+    now = datetime(2026, 11, 30, tzinfo=UTC)
+    change = {"version": 2, "official_number": None, "removing": False, "at": None, "dossier_version": None}
+    rows: list[Any] = [{"xid": 11, "seq": n, "code": f"code-{n}", "asked_at": now} | change for n in range(changes)]
+    rows += [{"xid": 12, "seq": 0, "code": None, "at": now, "asked_at": now}] if beat else []
+    before = counted()
+    relay = Relay(lambda: "", cast(Cache, Taken()), record_ttl=1)
+    assert await relay._deliver(rows, Position(10, 0, "10-0")) == Position(12, 0, "12-0")
+    assert [b - a for a, b in zip(before, counted(), strict=True)] == [changes, changes > 0, changes]
 
 
 async def test_entries_are_chained_by_prev(database: Database, redis_url: str, stream: Stream, writer: Any) -> None:
