@@ -34,7 +34,7 @@ demo: .venv/ready ## move one dossier through its life, slowly enough to watch o
 
 # Lint, types, and the tests that start no server: within a minute, to be run before every commit.
 check: lint ## lint, types, and every test that needs no server (under a minute)
-	@exec $(BIN)/python -m pytest -q --numprocesses $(TEST_WORKERS) --dist worksteal -m "not servers"
+	@exec $(BIN)/python -m pytest -q --numprocesses $(TEST_WORKERS) --dist worksteal -m "not servers and not long"
 
 # Makes its target only when nothing is missing; tests whose programs are missing are left out and say so.
 .programs/ready: requirements-programs.lock tests/fetch_programs.py $(wildcard .ci/*/package-lock.json) | .venv/ready

@@ -5,8 +5,9 @@ import gc
 import itertools
 import shutil
 import signal
+import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "reaper" in getattr(item, "fixturenames", ()):  # whatever starts a server has it ended by the reaper
             item.add_marker("servers")
     items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
+_start = subprocess.Popen.__init__
+
+
+def _start_unmarked(process: "subprocess.Popen[Any]", command: Any, *others: Any, **more: Any) -> None:
+    if command[0] != "git":  # it answers within milliseconds
+        pytest.fail(f"{command!r:.120} is started by a test that is not marked `servers`, which `make check` would run")
+    _start(process, command, *others, **more)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """A test without the marker `servers` cannot start a process."""
+    with pytest.MonkeyPatch.context() as patch:
+        if item.get_closest_marker("servers") is None:
+            patch.setattr(subprocess.Popen, "__init__", _start_unmarked)
+        return (yield)
 
 
 @pytest.fixture

@@ -418,6 +418,7 @@ def expected(day: Day) -> dict[tuple[str, str], int]:
     return times
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize("day", DAYS, ids=lambda day: day.name)
 def test_exactly_those_are_woken_who_have_to_be(promtool: str, day: Day, tmp_path: Path) -> None:
     (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": GROUPS}))

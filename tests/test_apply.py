@@ -10,6 +10,8 @@ import pytest
 
 from tests.manifests import ROOT
 
+pytestmark = pytest.mark.servers
+
 Apply = Callable[..., tuple[int, list[str]]]
 
 KUBECTL = """#!/bin/sh

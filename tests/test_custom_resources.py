@@ -20,6 +20,8 @@ from ops import settings
 from tests.manifests import CUSTOM, ROOT, Manifests, Object, render
 from tests.programs import npm_packages, program
 
+pytestmark = pytest.mark.servers
+
 OWN_SCHEMAS = {"ObjectStore": ROOT / "k8s/objectstore.schema.json"}
 """Kinds that no package has a schema of: ours, after the documentation."""
 

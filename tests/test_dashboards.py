@@ -25,6 +25,8 @@ from ops.monitoring.objectives import alerts, objectives
 from tests.programs import program
 from tests.system.test_up import get, running, send, wait_for
 
+pytestmark = pytest.mark.servers
+
 EDGE = b"probe_success 1\nprobe_ssl_earliest_cert_expiry 4102444800\n"
 UNKNOWN = "G99.12.01-260101-9999"
 

@@ -23,6 +23,8 @@ from ops.local import reaper as processes
 from tests import programs
 from tests.house import submission, until
 
+pytestmark = pytest.mark.servers
+
 on_the_stage = pytest.mark.asyncio(loop_scope="module")
 
 ROOT = Path(__file__).parent.parent

@@ -14,7 +14,7 @@ from loadtests.system.wires import PEERS, Wire, Wires
 from ops.local import reaper as processes
 from tests.house import until
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.servers, pytest.mark.asyncio(loop_scope="module")]
 
 LOOPBACK = "127.0.0.1"
 NOTHING_SECONDS = 0.2

@@ -18,6 +18,8 @@ import pytest
 
 from tests.manifests import ROOT
 
+pytestmark = pytest.mark.servers
+
 LOCK = (ROOT / "requirements.lock").read_text("utf-8")
 
 

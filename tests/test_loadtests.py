@@ -807,6 +807,7 @@ async def test_run_that_is_answered_wrongly_fails(house: RunningHouse, tmp_path:
     assert output.endswith("Not within budget.\n")
 
 
+@pytest.mark.servers
 async def test_without_a_house_one_sentence_says_what_to_run(tmp_path: Path) -> None:
     status, output = await locust(HOSO24_LOAD_UP=str(tmp_path / "up.json"))
     assert status == 2

@@ -146,6 +146,7 @@ KNOWN = {"name": "bad", "version": "1", "vulns": [{"id": "PYSEC-0000-1", "fix_ve
     ],
     ids=["sound", "vulnerable", "both", "unknown", "none", "unreachable"],
 )
+@pytest.mark.servers
 def test_audit_that_could_not_ask_is_no_success(
     tmp_path: Path, packages: list[object] | None, code: int, said: str
 ) -> None:

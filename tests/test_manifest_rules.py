@@ -16,6 +16,8 @@ import yaml
 
 from tests.manifests import OVERLAYS, ROOT, Manifests, Object, Workload, render
 
+pytestmark = pytest.mark.servers
+
 WAIVERS = ROOT / "k8s/waivers.yaml"
 
 

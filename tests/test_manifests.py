@@ -29,6 +29,8 @@ from tests.manifests import (
     with_secrets,
 )
 
+pytestmark = pytest.mark.servers
+
 KUBERNETES = ["1.27", kubernetes_validate.latest_version()]
 
 SECONDS_FOR_TELEMETRY = 5

@@ -246,6 +246,7 @@ def said_by(command: list[str]) -> str:
     return said
 
 
+@pytest.mark.servers
 def test_whole_run_without_load() -> None:
     with tempfile.TemporaryDirectory(prefix="hoso24-national-test-") as name:
         folder = Path(name)

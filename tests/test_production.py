@@ -29,6 +29,8 @@ from tests.manifests import (
     with_secrets,
 )
 
+pytestmark = pytest.mark.servers
+
 WORST_HOUR = 23_900
 """Lookups a second of distinct codes (design.md §7: 85.95 million insured people within one hour)."""
 OPERATORS_CONNECTIONS = 10

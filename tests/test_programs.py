@@ -45,6 +45,7 @@ def lacking(tmp_path: Path, **environ: str) -> "subprocess.CompletedProcess[str]
     return subprocess.run(command, env=variables, capture_output=True, text=True, check=False, timeout=60)
 
 
+@pytest.mark.servers
 def test_what_was_left_out_is_counted_and_said_at_the_end(tmp_path: Path) -> None:
     done = lacking(tmp_path)
     assert done.returncode == 0, done.stdout
@@ -56,6 +57,7 @@ def test_what_was_left_out_is_counted_and_said_at_the_end(tmp_path: Path) -> Non
     assert "1 passed, 3 skipped" in summary
 
 
+@pytest.mark.servers
 def test_in_ci_what_would_be_left_out_fails_and_says_why(tmp_path: Path) -> None:
     done = lacking(tmp_path, CI="true")
     assert done.returncode == 1, done.stdout
@@ -126,6 +128,7 @@ def test_what_is_fetched_is_asked_for_with_its_version_and_hashes(package: str) 
     assert len(lines) > 1
 
 
+@pytest.mark.servers
 def test_what_cannot_be_fetched_is_said_and_keeps_nothing_else(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

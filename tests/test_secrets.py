@@ -20,6 +20,8 @@ import pytest
 from tests.house import lookup_settings
 from tests.system.test_up import PATIENCE, Up, directory, running, wait_for
 
+pytestmark = pytest.mark.servers
+
 __all__ = ["directory"]
 
 MARK = "Hu5hMark"

@@ -108,6 +108,7 @@ def test_statements_are_put_together_from_constants() -> None:
     )
 
 
+@pytest.mark.servers
 def test_hashes_are_seeded_anew_in_every_process() -> None:
     """Whoever cannot know the seed cannot choose codes that collide; nothing we start fixes it."""
     command = [sys.executable, "-c", "print(hash('G99.01.01-261126-0001'))"]

@@ -745,7 +745,8 @@ def try_out(machine: type[Coherence], examples: int, *, shrink: bool = False) ->
     )
 
 
-@pytest.mark.timeout(900)  # a few thousand take three minutes of one undisturbed core
+@pytest.mark.long
+@pytest.mark.timeout(900)  # two thousand take a minute of one undisturbed core
 def test_every_interleaving_keeps_every_promise() -> None:
     try_out(Coherence, EXAMPLES, shrink=True)
 

@@ -16,6 +16,8 @@ from ops.errors import Unavailable
 from ops.stores.certificates import certificate
 from tests.programs import program
 
+pytestmark = pytest.mark.servers
+
 SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 
 

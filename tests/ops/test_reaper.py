@@ -12,6 +12,8 @@ import pytest
 
 from ops.local.reaper import Process, Reaper, end, family, freeze, is_alive, keep_watch, kill, look, thaw
 
+pytestmark = pytest.mark.servers
+
 DEADLINE = 20.0
 
 # An owner that starts one child and then waits to be killed. What it is to do besides comes in {extra}.

@@ -176,6 +176,7 @@ class Caller:
         return None
 
 
+@pytest.mark.servers
 async def test_drain_loses_no_request() -> None:
     callers = 20
     async with process(drain=5.0) as service, ClientSession() as client:
@@ -205,6 +206,7 @@ async def test_drain_loses_no_request() -> None:
         await asyncio.open_connection("127.0.0.1", port)
 
 
+@pytest.mark.servers
 async def test_idle_connection_survives_the_window_and_is_closed_after_it() -> None:
     async with process(drain=5.0) as service, ClientSession() as client:
         port, admin_port = await service.ports()
@@ -224,6 +226,7 @@ async def test_idle_connection_survives_the_window_and_is_closed_after_it() -> N
         assert (await service.end())[0] == 0
 
 
+@pytest.mark.servers
 async def test_probes_answer_while_the_main_loop_is_blocked(tmp_path: Path) -> None:
     async with process() as service, ClientSession() as client:
         port, admin_port = await service.ports()
@@ -249,6 +252,7 @@ async def test_probes_answer_while_the_main_loop_is_blocked(tmp_path: Path) -> N
         assert float(lag.split()[1]) > 1
 
 
+@pytest.mark.servers
 async def test_main_task_that_crashes_ends_the_process_with_one() -> None:
     async with process("crashing") as service:
         code, _ = await service.end()
@@ -259,12 +263,14 @@ async def test_main_task_that_crashes_ends_the_process_with_one() -> None:
     assert "closed" in "".join(service.seen)
 
 
+@pytest.mark.servers
 async def test_settings_that_cannot_be_used_are_told_without_a_traceback() -> None:
     async with process("unsettled") as service:
         code, errors = await service.end()
     assert (code, errors) == (2, "HOSO24_ONE: is required\nHOSO24_TWO: is required\n")
 
 
+@pytest.mark.servers
 async def test_builder_that_fails_is_logged_in_full() -> None:
     async with process("broken") as service:
         code, errors = await service.end()
@@ -272,11 +278,13 @@ async def test_builder_that_fails_is_logged_in_full() -> None:
     assert [line for line in service.seen if "RuntimeError: wrong schema" in line]
 
 
+@pytest.mark.servers
 async def test_unknown_log_level_is_told() -> None:
     async with process(level="loud") as service:
         assert await service.end() == (2, "'loud' is not a log level.\n")
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize("which", ["port", "admin_port"])
 async def test_taken_port_is_told_in_one_sentence(which: str) -> None:
     with socket.socket() as taken:
@@ -289,6 +297,7 @@ async def test_taken_port_is_told_in_one_sentence(which: str) -> None:
     assert (code, errors) == (2, reason)
 
 
+@pytest.mark.servers
 async def test_signal_while_building_ends_the_process_in_peace() -> None:
     async with process("waiting") as service:
         await service.line("waiting")

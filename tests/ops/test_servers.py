@@ -34,6 +34,8 @@ from ops.local.servers import LocalServer, Lock
 from ops.local.valkey import ValkeyServer
 from tests.programs import as_root, leave_out
 
+pytestmark = pytest.mark.servers
+
 DEADLINE = 30.0
 # Nothing here has to survive a power cut.
 CARELESS = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "16MB"}

@@ -21,6 +21,8 @@ from ops.local.servers import Lock
 from ops.local.supervisor import Supervised, Supervisor, stop_running, write_up_file
 from ops.local.valkey import ValkeyServer
 
+pytestmark = pytest.mark.servers
+
 DEADLINE = 30.0
 
 # A service in one file: its name, its port, and what is odd about it. It leaves its pid behind, and says when it stops.

@@ -370,6 +370,7 @@ def test_standard_switches_turn_tracing_off(monkeypatch: pytest.MonkeyPatch, nam
     assert not tracing.configure("sample").active
 
 
+@pytest.mark.servers
 def test_sdk_is_not_even_imported_without_an_endpoint() -> None:
     program = (
         "import sys, ops.http.server, ops.observe.tracing as t; t.configure('sample'); "

@@ -24,6 +24,8 @@ import psutil
 import pytest
 import redis
 
+pytestmark = pytest.mark.servers
+
 PATIENCE = 240.0
 OF_EVERY_PROCESS = ("hoso24_", "python_", "process_")
 
