@@ -5,6 +5,7 @@ lookup, its catalogue and its schema, and nothing of `reading`, `web` or `upkeep
 """
 
 import ast
+import functools
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,24 +79,29 @@ def sources(package: str) -> list[Path]:
     return sorted((ROOT / package).rglob("*.py"))
 
 
+@functools.cache
+def import_statements(text: str) -> list[tuple[int, int, str, list[str]]]:
+    """Line, dots, module and names of every import of a text; without dots or module, `import a` has names only."""
+    return [
+        (node.lineno, getattr(node, "level", 0), getattr(node, "module", "") or "", [each.name for each in node.names])
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+
+
 def imported(path: Path) -> Iterator[tuple[int, str]]:
     """Every module a file imports and on which line, functions included; `from a import b` gives a.b where that is one.
 
     A relative import counts with the package's name before it.
     """
     package = path.parent.relative_to(ROOT).parts
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            above = package[: len(package) - node.level + 1] if node.level else ()
-            base = ".".join([*above, *([node.module] if node.module else [])])
-            for alias in node.names:
-                below = ROOT / f"{base}.{alias.name}".replace(".", "/")
-                yield (
-                    node.lineno,
-                    f"{base}.{alias.name}" if below.is_dir() or below.with_suffix(".py").is_file() else base,
-                )
+    for line, level, module, names in import_statements(path.read_text("utf-8")):
+        above = package[: len(package) - level + 1] if level else ()
+        base = ".".join([*above, *([module] if module else [])])
+        for name in names:
+            whole = f"{base}.{name}" if base else name
+            below = ROOT / whole.replace(".", "/")
+            yield line, whole if not base or below.is_dir() or below.with_suffix(".py").is_file() else base
 
 
 def broken_walls() -> list[str]:
