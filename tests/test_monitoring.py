@@ -57,10 +57,10 @@ def expressions() -> list[tuple[str, str]]:
     return of_rules + [(panel["title"], target["expr"]) for panel in PANELS for target in panel["targets"]]
 
 
-@pytest.mark.parametrize(("where", "expr"), expressions())
-def test_expression_names_series_there_are(where: str, expr: str) -> None:
-    unknown = set(METRIC.findall(expr)) - names_there_are()
-    assert unknown == set(), where
+def test_expressions_name_series_there_are() -> None:
+    there = names_there_are()
+    asked = {where: set(METRIC.findall(expr)) - there for where, expr in expressions()}
+    assert [f"{where} asks for {unknown}: there is no such series" for where, unknown in asked.items() if unknown] == []
 
 
 def test_every_metric_is_looked_at_somewhere() -> None:
@@ -74,15 +74,18 @@ def test_every_metric_is_looked_at_somewhere() -> None:
     assert unseen == {"hoso24_build"}
 
 
-@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: f"{rule['alert']}-{rule['labels'].get('burn', '')}")
-def test_alert_says_what_to_do(rule: dict[str, Any]) -> None:
-    assert rule["labels"]["severity"] in ("page", "ticket")
-    assert rule["annotations"]["runbook_url"].endswith(f"/{rule['alert']}")
-    assert rule["annotations"]["description"].endswith(".")
-    assert not rule["annotations"]["summary"].endswith(".")
-    text = (RUNBOOKS / f"{rule['alert']}.md").read_text("utf-8")
-    assert re.findall(r"^# (.*)$", text, re.MULTILINE) == [rule["alert"]]
-    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == HEADINGS
+def test_every_alert_leads_to_a_page_of_the_runbook() -> None:
+    found = []
+    for rule in ALERTS:
+        name = rule["alert"]
+        if rule["labels"]["severity"] not in ("page", "ticket"):
+            found.append(f"{name} has severity {rule['labels']['severity']}: nothing routes it")
+        if not rule["annotations"]["runbook_url"].endswith(f"/{name}"):
+            found.append(f"{name} leads to {rule['annotations']['runbook_url']}, not to its own page")
+        headings = re.findall(r"^##? (.*)$", (RUNBOOKS / f"{name}.md").read_text("utf-8"), re.MULTILINE)
+        if headings != [name, *HEADINGS]:
+            found.append(f"{name}.md has the headings {headings}, not {[name, *HEADINGS]}")
+    assert found == []
 
 
 def test_every_page_of_the_runbook_is_an_alerts_own() -> None:
@@ -90,18 +93,26 @@ def test_every_page_of_the_runbook_is_an_alerts_own() -> None:
     assert pages - NO_ALERT == {rule["alert"] for rule in ALERTS}
 
 
-@pytest.mark.parametrize("page", sorted(RUNBOOKS.glob("*.md")), ids=lambda path: path.stem)
-def test_page_names_what_there_is(page: Path) -> None:
-    text = page.read_text("utf-8")
-    assert set(METRIC.findall(text)) - names_there_are() == set()
-    for link in re.findall(r"\]\(([^)#:]+\.md)\)", text):
-        assert (page.parent / link).is_file(), link
+def test_runbook_names_what_there_is() -> None:
+    found = []
+    there = names_there_are()
     titles = {each["title"].removeprefix("hoso24 · ") for each in DASHBOARDS} | {panel["title"] for panel in PANELS}
-    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
-    named = re.findall(r"(?<![*\w])\*([^*\n]+)\*(?!\*)", prose)
-    for title in named:
-        short = title.removeprefix("hoso24 · ")
-        assert any(each.startswith(short) for each in titles) or title in WORDS_IN_ITALICS, title
+    for page in sorted(RUNBOOKS.glob("*.md")):
+        text = page.read_text("utf-8")
+        prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+        found += [f"{page.name} names {each}: there is no such series" for each in set(METRIC.findall(text)) - there]
+        found += [
+            f"{page.name} links {link}: there is no such page"
+            for link in re.findall(r"\]\(([^)#:]+\.md)\)", text)
+            if not (page.parent / link).is_file()
+        ]
+        found += [
+            f"{page.name} names the dashboard or panel {title}: there is none"
+            for title in re.findall(r"(?<![*\w])\*([^*\n]+)\*(?!\*)", prose)
+            if title not in WORDS_IN_ITALICS
+            and not any(each.startswith(title.removeprefix("hoso24 · ")) for each in titles)
+        ]
+    assert found == []
 
 
 EXAMINED = {
@@ -138,15 +149,18 @@ def lines_of_the_doctor() -> set[str]:
     return {text.strip() for text in texts} | {f"postgres as {role}" for role in lookup.upkeep.doctor.PREFERRED}
 
 
-@pytest.mark.parametrize("alert", sorted(EXAMINED))
-def test_page_begins_with_the_doctor_where_it_answers_the_question(alert: str) -> None:
-    text = (RUNBOOKS / f"{alert}.md").read_text("utf-8")
-    (first,) = re.findall(r"^## First look\n\n1\. (.*)$", text, re.MULTILINE)
-    command, *named = re.findall(r"`([^`]+)`", first)
-    assert command == "hoso24 doctor"
-    lines = {each for each in named if not each.startswith("HOSO24_")}
-    assert lines <= lines_of_the_doctor()
-    assert EXAMINED[alert] in lines | {""}
+def test_pages_begin_with_the_doctor_where_it_answers_the_question() -> None:
+    found = []
+    there = lines_of_the_doctor()
+    for alert, line in EXAMINED.items():
+        text = (RUNBOOKS / f"{alert}.md").read_text("utf-8")
+        (first,) = re.findall(r"^## First look\n\n1\. (.*)$", text, re.MULTILINE)
+        command, *named = re.findall(r"`([^`]+)`", first)
+        lines = {each for each in named if not each.startswith("HOSO24_")}
+        if command != "hoso24 doctor" or line not in lines | {""}:
+            found.append(f"{alert}.md does not begin with `hoso24 doctor` and its line `{line}`")
+        found += [f"{alert}.md names `{each}`: the doctor has no such line" for each in lines - there]
+    assert found == []
 
 
 WORDS_IN_ITALICS = {"Rolling back", "fsync"}

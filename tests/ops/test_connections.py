@@ -21,6 +21,7 @@ from ops.stores.redis import Redis
 from tests.conftest import Database
 from tests.house import until
 
+CHANCE = random.Random(24)
 Ask = Callable[[Redis], Awaitable[Any]]
 WAYS: dict[str, Ask] = {
     "run": lambda redis: redis.run(lambda client: client.ping()),
@@ -39,7 +40,7 @@ async def test_cancelled_redis_command_stays_cancelled(redis_url: str, way: str)
 
     for _ in range(300):
         asking = asyncio.create_task(ask_for_ever())
-        await asyncio.sleep(random.uniform(0.0005, 0.008))
+        await asyncio.sleep(CHANCE.uniform(0.0005, 0.008))
         asking.cancel()
         ended, _ = await asyncio.wait({asking}, timeout=5)
         asking.cancel()
@@ -59,7 +60,7 @@ async def test_answer_of_a_cancelled_call_reaches_nobody_else(redis_url: str) ->
 
     for _ in range(100):
         asking = [asyncio.create_task(ask_for_ever()) for _ in range(4)]
-        await asyncio.sleep(random.uniform(0.0005, 0.004))
+        await asyncio.sleep(CHANCE.uniform(0.0005, 0.004))
         asking[0].cancel()
         asking[1].cancel()
         await asyncio.sleep(0.001)
@@ -118,7 +119,7 @@ async def test_cancelled_postgres_statement_stays_cancelled_and_frees_its_connec
 
     for _ in range(50):
         asking = asyncio.create_task(ask_for_ever())
-        await asyncio.sleep(random.uniform(0.001, 0.02))
+        await asyncio.sleep(CHANCE.uniform(0.001, 0.02))
         asking.cancel()
         ended, _ = await asyncio.wait({asking}, timeout=5)
         asking.cancel()
