@@ -18,6 +18,7 @@ import pytest
 import redis.asyncio
 from hypothesis import HealthCheck, settings
 
+from intake.books import ledger
 from lookup import catalogue, schema
 from lookup.reading import shedding
 from lookup.reading.shedding import Load
@@ -92,6 +93,14 @@ def nothing_is_shed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A late loop refuses what it would have to read; here it reads it, however slow the machine is."""
     monkeypatch.setattr(shedding, "LATE", dict.fromkeys(Load, float("inf")))
     monkeypatch.setattr(shedding, "WAIT", dict.fromkeys(Load, float("inf")))
+
+
+@pytest.fixture
+def one_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dossiers are numbered on one day in Vietnam, whatever the clock says meanwhile."""
+    now = ledger.TRY_LOCK.replace("now()", "timestamptz '2026-11-30 05:00Z'")
+    assert now != ledger.TRY_LOCK
+    monkeypatch.setattr(ledger, "TRY_LOCK", now)
 
 
 @dataclass(frozen=True)

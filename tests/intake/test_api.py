@@ -317,6 +317,7 @@ async def test_without_a_key_each_request_is_its_own(house: House) -> None:
 # -- load --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("one_day")
 async def test_two_hundred_desks_at_once_get_two_hundred_codes_without_a_gap(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -153,6 +153,7 @@ async def test_online_dossier_is_submitted_and_due_anew_once_received(office: Of
     assert (await row(owner, answer["code"]))["received_at"] == MONDAY + timedelta(days=1)
 
 
+@pytest.mark.usefixtures("one_day")
 async def test_codes_of_one_agency_and_day_have_no_gap_and_no_twin(office: Office, owner: Any) -> None:
     answers = await asyncio.gather(*(office.receive() for _ in range(200)))
     codes = sorted(answer["code"] for answer in answers)
@@ -161,17 +162,20 @@ async def test_codes_of_one_agency_and_day_have_no_gap_and_no_twin(office: Offic
     assert await owner.fetchval("SELECT count(*) FROM event") == 200
 
 
+@pytest.mark.usefixtures("one_day")
 async def test_agencies_count_apart(office: Office) -> None:
     codes = [(await office.receive(agency=agency))["code"] for agency in ("G99.01.01", "G99.01.02", "G99.01.01")]
     assert [dossier.rpartition("-")[2] for dossier in codes] == ["0001", "0001", "0002"]
 
 
+@pytest.mark.usefixtures("one_day")
 async def test_sequence_goes_on_above_four_digits(office: Office, owner: Any) -> None:
     await office.receive()
     await owner.execute("UPDATE daily_sequence SET last = 9999")
     assert (await office.receive())["code"].endswith("-10000")
 
 
+@pytest.mark.usefixtures("one_day")
 async def test_code_an_import_brought_along_is_passed_over(office: Office, owner: Any) -> None:
     first = (await office.receive())["code"]
     stem = first.removesuffix("1")
@@ -186,6 +190,7 @@ async def test_code_an_import_brought_along_is_passed_over(office: Office, owner
     assert [(await office.receive())["code"] for _ in range(2)] == [f"{stem}4", f"{stem}5"]
 
 
+@pytest.mark.usefixtures("one_day")
 async def test_scheme_d_counts_by_year_and_passes_over_numbers_already_bound(database: Database) -> None:
     async with office_of(database, Scheme.D) as office:
         first = (await office.receive(agency="99901"))["code"]
