@@ -2,7 +2,8 @@
 
 PYTHON ?= python3
 BIN    := .venv/bin
-TEST_WORKERS ?= 2
+# Files of tests that run at a time. On two cores four: each waits for its servers half of the time.
+TEST_WORKERS ?= 4
 
 # The bench has an environment of its own, so that the peers' packages are nobody else's, and so that it can have another
 # interpreter: compare with one that was built with optimisations, as those of the distributions are.
@@ -34,20 +35,20 @@ demo: .venv/ready ## move one dossier through its life, slowly enough to watch o
 
 # Lint, types, and the tests that start no server: within a minute, to be run before every commit.
 check: lint ## lint, types, and every test that needs no server (under a minute)
-	@exec $(BIN)/python -m pytest -q --numprocesses $(TEST_WORKERS) --dist worksteal -m "not servers and not long"
+	@exec $(BIN)/python -m pytest -q --numprocesses 2 --dist worksteal -m "not servers and not long"
 
 # Makes its target only when nothing is missing; tests whose programs are missing are left out and say so.
 .programs/ready: requirements-programs.lock tests/fetch_programs.py $(wildcard .ci/*/package-lock.json) | .venv/ready
 	@$(BIN)/python -m tests.fetch_programs
 
-# Two files of tests at a time: each waits for servers half of the time.
 test: .venv/ready .programs/ready ## run all tests, on servers they start and stop themselves
 	@exec $(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 fresh: ## both commands on a bare Debian 12 made here, as root and as a user (needs root and mmdebstrap; FRESH_TESTS="tests/test_api.py": only these)
 	@exec $(PYTHON) tests/fresh.py
 
-proof: .venv/ready ## try a hundred thousand interleavings of everything that can happen (an hour or so)
+proof: .venv/ready ## try what holds for any input on new examples, and a hundred thousand interleavings (an hour or so)
+	@$(BIN)/python -m pytest -q --numprocesses $(TEST_WORKERS) --dist worksteal -m hypothesis --hypothesis-profile fresh
 	@HOSO24_PROOF_EXAMPLES=$${HOSO24_PROOF_EXAMPLES:-100000} exec $(BIN)/python -m tests.lookup.proof
 
 SEED ?= 1

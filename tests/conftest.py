@@ -35,13 +35,17 @@ KEY_SECRETS = "1:" + "5a" * 32
 _numbers = itertools.count(1)
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     # Whoever starts the tests in the background has SIGINT ignored, and every process they start would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     # How long an example takes says how busy the machine is.
-    settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-    settings.load_profile("patient")
+    fresh = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.register_profile("fresh", fresh, max_examples=2_000)
+    # The same examples each time: a change that fails has failed by itself. `make proof` tries others, and more.
+    settings.register_profile("seeded", fresh, derandomize=True, database=None)
+    if config.getoption("--hypothesis-profile", None) is None:
+        settings.load_profile("seeded")
 
 
 LONGEST = ("test_coherence.py", "test_up.py", "test_gameday.py", "test_restore.py")

@@ -95,6 +95,19 @@ def directory() -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
+@pytest.fixture(scope="module")
+def lived_in() -> Iterator[Path]:
+    """A directory in which a house has run before, and what it was, in `first.json`: a start there makes no data."""
+    directory = Path(tempfile.mkdtemp(prefix="hoso24-up-"))
+    directory.chmod(0o755)
+    with running(directory) as up:
+        first = up.wait_until_ready()
+    assert not (directory / ".hoso24" / "up.json").exists()
+    (directory / "first.json").write_text(json.dumps(first))
+    yield directory
+    shutil.rmtree(directory)
+
+
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
     """One test at a time on this machine: one of them takes a port by force, which another's house may be about to."""
@@ -186,11 +199,9 @@ def test_what_it_prints_works_and_a_dossier_goes_through(directory: Path) -> Non
             assert foreign == [], f"{service} exports {foreign}: a metric belongs to the process that moves it"
 
 
-def test_data_survive_and_the_second_start_says_the_same_token(directory: Path) -> None:
-    with running(directory) as up:
-        first = up.wait_until_ready()
-    assert not (directory / ".hoso24" / "up.json").exists()
-    with running(directory) as up:
+def test_data_survive_and_the_second_start_says_the_same_token(lived_in: Path) -> None:
+    first = json.loads((lived_in / "first.json").read_text())
+    with running(lived_in) as up:
         second = up.wait_until_ready()
         assert "Importing" not in up.printed
         assert second["token"] == first["token"]
@@ -200,8 +211,8 @@ def test_data_survive_and_the_second_start_says_the_same_token(directory: Path) 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGKILL])
-def test_every_process_ends_with_it(directory: Path, number: int) -> None:
-    with running(directory) as up:
+def test_every_process_ends_with_it(lived_in: Path, number: int) -> None:
+    with running(lived_in) as up:
         up.wait_until_ready()
         family = up.family()
         assert len(family) > 6
@@ -217,13 +228,13 @@ subprocess.call([sys.executable, "-m", "hoso24", "up"])
 """
 
 
-def test_closed_terminal_ends_it_though_another_leads_the_session(directory: Path) -> None:
+def test_closed_terminal_ends_it_though_another_leads_the_session(lived_in: Path) -> None:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("HOSO24_")}
     with alone():
         terminal, its_end = os.openpty()
         leader = subprocess.Popen(
             [sys.executable, "-c", LEADER],
-            cwd=directory, env=clean, stdin=its_end, stdout=its_end, stderr=its_end, start_new_session=True,
+            cwd=lived_in, env=clean, stdin=its_end, stdout=its_end, stderr=its_end, start_new_session=True,
         )  # fmt: skip
         os.close(its_end)
         printed = b""
@@ -238,25 +249,13 @@ def test_closed_terminal_ends_it_though_another_leads_the_session(directory: Pat
         wait_for(lambda: nothing_left(family))
 
 
-def test_down_stops_it(directory: Path) -> None:
-    with running(directory) as up:
-        up.wait_until_ready()
-        family = up.family()
-        down = subprocess.run(
-            [sys.executable, "-m", "hoso24", "down"], cwd=directory, capture_output=True, text=True, check=False
-        )
-        assert down.returncode == 0, down.stderr
-        up.wait()
-        assert nothing_left(family)
-
-
-def test_taken_port_is_passed_over_and_said(directory: Path) -> None:
+def test_taken_port_is_passed_over_and_said(lived_in: Path) -> None:
     with socket.socket() as taken, alone():
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         with contextlib.suppress(OSError):  # somebody else's is as good as ours
             taken.bind(("127.0.0.1", 8090))
             taken.listen()
-        up = Up(directory)
+        up = Up(lived_in)
         try:
             house = up.wait_until_ready()
             assert "Port 8090 is taken" in up.printed
@@ -284,13 +283,20 @@ def test_two_started_at_once_have_ports_of_their_own(directory: Path) -> None:
             assert get(house["lookup"] + path, **{"Hoso24-Key": sample["key"]})[0] == 200
 
 
-def test_second_up_in_the_same_directory_says_that_one_runs(directory: Path) -> None:
-    with running(directory) as up:
+def test_second_up_in_the_same_directory_says_that_one_runs_and_down_stops_that(lived_in: Path) -> None:
+    with running(lived_in) as up:
         up.wait_until_ready()
-        second = Up(directory)
+        second = Up(lived_in)
         assert second.wait() != 0
         assert "already running" in second.printed
         assert len(second.printed.strip().splitlines()) == 1
+        family = up.family()
+        down = subprocess.run(
+            [sys.executable, "-m", "hoso24", "down"], cwd=lived_in, capture_output=True, text=True, check=False
+        )
+        assert down.returncode == 0, down.stderr
+        up.wait()
+        assert nothing_left(family)
 
 
 def test_half_of_the_real_servers_named_is_one_clear_sentence(directory: Path) -> None:
