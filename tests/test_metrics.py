@@ -106,7 +106,7 @@ def test_every_metric_says_whose_it_is_what_it_counts_and_in_which_unit() -> Non
             found.append(f"{described.name} is in seconds: its name ends with _seconds")
         if described.name.endswith(("_ms", "_milliseconds", "_minutes")):
             found.append(f"{described.name}: times are in seconds")
-    assert found == []
+    assert not found, "\n".join(found)
     assert {label for _, _, metric in DECLARED for label in metric._labelnames} == FINITE
 
 

@@ -56,7 +56,8 @@ def expressions() -> list[tuple[str, str]]:
 def test_expressions_name_series_there_are() -> None:
     there = names_there_are()
     asked = {where: set(METRIC.findall(expr)) - there for where, expr in expressions()}
-    assert [f"{where} asks for {unknown}: there is no such series" for where, unknown in asked.items() if unknown] == []
+    found = [f"{where} asks for {unknown}: there is no such series" for where, unknown in asked.items() if unknown]
+    assert not found, "\n".join(found)
 
 
 def test_every_metric_is_looked_at_somewhere() -> None:
@@ -81,7 +82,7 @@ def test_every_alert_leads_to_a_page_of_the_runbook() -> None:
         headings = re.findall(r"^##? (.*)$", (RUNBOOKS / f"{name}.md").read_text("utf-8"), re.MULTILINE)
         if headings != [name, *HEADINGS]:
             found.append(f"{name}.md has the headings {headings}, not {[name, *HEADINGS]}")
-    assert found == []
+    assert not found, "\n".join(found)
 
 
 def test_every_page_of_the_runbook_is_an_alerts_own() -> None:
@@ -108,7 +109,7 @@ def test_runbook_names_what_there_is() -> None:
             if title not in WORDS_IN_ITALICS
             and not any(each.startswith(title.removeprefix("hoso24 · ")) for each in titles)
         ]
-    assert found == []
+    assert not found, "\n".join(found)
 
 
 EXAMINED = {
@@ -156,7 +157,7 @@ def test_pages_begin_with_the_doctor_where_it_answers_the_question() -> None:
         if command != "hoso24 doctor" or line not in lines | {""}:
             found.append(f"{alert}.md does not begin with `hoso24 doctor` and its line `{line}`")
         found += [f"{alert}.md names `{each}`: the doctor has no such line" for each in lines - there]
-    assert found == []
+    assert not found, "\n".join(found)
 
 
 WORDS_IN_ITALICS = {"Rolling back", "fsync"}

@@ -46,7 +46,7 @@ def test_every_threat_has_a_control_and_a_test_that_exist() -> None:
                 found.append(f"{threat}: there is no {place}")
         if re.search(r"`[a-z_/]+\.py`", control):
             found.append(f"{threat}: a place in the code is a file and a name in it")
-    assert found == []
+    assert not found, "\n".join(found)
 
 
 def test_threat_model_is_linked() -> None:
