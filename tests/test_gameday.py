@@ -58,6 +58,7 @@ async def game_day(folder: Path, *arguments: str) -> tuple[int | None, str]:
     return process.returncode, printed.decode()
 
 
+@pytest.mark.servers
 async def test_every_promise_is_kept_on_a_short_day(tmp_path: Path) -> None:
     """Promises about times are reported and not judged: the service cannot help how busy this machine is."""
     status, output = await game_day(tmp_path, "--short")
