@@ -312,6 +312,7 @@ async def test_queries_in_flight_are_seen_and_so_is_a_sampler_that_cannot_look(d
         pass
 
 
+@pytest.mark.servers
 def test_process_that_has_ended_is_not_alive_and_holds_nothing() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as ended:
         process = psutil.Process(ended.pid)

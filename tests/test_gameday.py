@@ -72,6 +72,7 @@ async def test_every_promise_is_kept_on_a_short_day(tmp_path: Path) -> None:
     assert "Every promise was kept" in output
 
 
+@pytest.mark.servers
 async def test_rolling_restart_without_a_balancer_and_the_old_process_first(tmp_path: Path) -> None:
     status, output = await game_day(
         tmp_path,

@@ -851,6 +851,7 @@ def test_one_string_of_the_load_names_a_module_of_the_service_and_that_is_there(
     assert named == {("loadtests/bench/servers.py", "lookup.web.tally")}
 
 
+@pytest.mark.servers
 async def test_lookup_without_counting_is_the_command_with_its_counting_cut_out() -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", UNCOUNTED, "--help"), cwd=ROOT, stdout=asyncio.subprocess.PIPE
