@@ -48,8 +48,11 @@ def pytest_configure(config: pytest.Config) -> None:
         settings.load_profile("seeded")
 
 
-LONGEST = ("test_coherence.py", "test_up.py", "test_gameday.py", "test_restore.py")
-"""Files that take a minute or two: where several run at a time these begin, so that none is left over at the end."""
+LONGEST = (
+    *("test_up.py", "test_gameday.py", "test_restore.py", "test_coherence.py", "test_gameday_stage.py"),
+    *("test_secrets.py", "test_dashboards.py", "test_national.py"),
+)
+"""Files that take half a minute or more: where several run at a time these begin, so that none is left for the end."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
