@@ -60,10 +60,10 @@ async def _handshake(host: str, port: int, context: ssl.SSLContext, *, postgres:
         if not postgres or await reader.read(1) == b"S":
             await writer.start_tls(context, server_hostname=host)
             session = writer.get_extra_info("ssl_object")
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
     except BaseException:
-        writer.transport.abort()  # a normal close would wait for the unanswered handshake
+        writer.transport.abort()  # a normal close would wait for the unanswered handshake, or goes on unseen
         raise
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
     return session

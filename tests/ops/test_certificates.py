@@ -2,8 +2,11 @@
 
 import asyncio
 import contextlib
+import os
+import socket
 import ssl
 import subprocess
+import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -138,3 +141,31 @@ async def test_who_talks_no_tls_where_tls_is_expected_was_not_examined() -> None
 )
 def test_near_is_what_no_network_lies_between(host: str, near: bool) -> None:
     assert certificate_checks.is_near(host) is near
+
+
+async def test_examination_that_is_given_up_while_it_hangs_up_leaves_no_connection(tmp_path: Path) -> None:
+    """A server that never says goodbye in TLS would be waited for; the caller's timeout must not leave that open."""
+    loop, told_to_close, ended = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+    tls = context(tmp_path, days=90)
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def silent() -> None:
+        connection, _ = listening.accept()
+        with tls.wrap_socket(connection, server_side=True, suppress_ragged_eofs=True) as session:
+            session.recv(1)  # empty: the client wants to close
+            loop.call_soon_threadsafe(told_to_close.set)
+            with socket.socket(fileno=os.dup(session.fileno())) as line, contextlib.suppress(ConnectionResetError):
+                line.recv(1)
+            loop.call_soon_threadsafe(ended.set)
+
+    thread = threading.Thread(target=silent)
+    thread.start()
+    examination = asyncio.create_task(certificate("127.0.0.1", listening.getsockname()[1]))
+    await told_to_close.wait()
+    assert not examination.done()
+    examination.cancel()
+    await asyncio.gather(examination, return_exceptions=True)
+    async with asyncio.timeout(20):
+        await ended.wait()
+    thread.join()
+    listening.close()
