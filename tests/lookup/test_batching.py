@@ -1,4 +1,4 @@
-"""One round trip per moment, never more of them than there are permits, and nobody is left behind."""
+"""One round trip per moment, never more of them than there are permits, and no item is left behind."""
 
 import asyncio
 import gc
