@@ -167,6 +167,7 @@ class MigrateSettings:
         doc="PostgreSQL as a superuser, only to create the four roles and the database; "
         "their passwords are taken from their URLs.",
         secret=True,
+        check=urls.check_postgres,
     )
     reader_url: Secret | None = optional(ReaderUrl, "pg_url")
     writer_url: Secret | None = optional(WriterUrl, "pg_url")

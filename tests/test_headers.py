@@ -53,6 +53,9 @@ OF_THE_LOOKUP = {
     "page in English": Kind(200, "/en/status/{code}", "private, no-cache", PAGE),
     "page of the holder": Kind(200, "/tra-cuu/{code}", "private, no-store", PAGE, headers=(COOKIE,)),
     "problem page": Kind(404, f"/tra-cuu/{UNKNOWN}", "private, no-store", PAGE),
+    "service status": Kind(200, "/tinh-trang-he-thong", "public, max-age=5", PAGE),
+    "service status in English": Kind(200, "/en/service-status", "public, max-age=5", PAGE),
+    "service status as json": Kind(200, "/api/v1/service-status", "public, max-age=5"),
     "page nowhere": Kind(404, "/nowhere", "private, no-store", PAGE),
     "form's redirect": Kind(301, "/tra-cuu?ma={lower}", FOR_A_DAY),
     "page's redirect": Kind(308, "/tra-cuu/{lower}", FOR_A_DAY),
@@ -104,7 +107,7 @@ def assert_dressed(name: str, kind: Kind, response: aiohttp.ClientResponse) -> N
     assert "Strict-Transport-Security" not in headers, name  # the edge's to send, which has the certificate
     assert "X-Powered-By" not in headers, name
     assert not MADE_WITH.search(str(headers)), name
-    if kind.policy == PAGE and response.status == 200:
+    if kind.policy == PAGE and not 300 <= kind.status < 400:
         assert headers["Content-Type"] == "text/html; charset=utf-8", name
 
 

@@ -12,23 +12,26 @@ from typing import Any
 
 import pytest
 
+from intake.books import lost_tail
 from intake.books.relay import Relay
+from intake.bulk.loader import LONGEST_LINE, MOST_LINES, TRANSACTION_TARGET, _next_size
 from intake.rules.requests import TOLERANCE
+from intake.rules.workdays import HOURS_PER_DAY
 from intake.sign_of_life import EVERY as SIGN_OF_LIFE_EVERY
 from loadtests import answers
 from lookup.cache import STREAM_LENGTH
 from lookup.clock import DatabaseClock
 from lookup.lookup_key import _MAC_CHARACTERS, HIGHEST_SERIAL
-from lookup.reading.batching import ENOUGH, SMALLEST, BatchQueue
+from lookup.reading.batching import ENOUGH, SMALLEST, WINDOW, BatchQueue
+from lookup.reading.feed import REJOIN, Feed
 from lookup.reading.feed import REMEMBERED as FLOORS_REMEMBERED
-from lookup.reading.feed import Feed
 from lookup.reading.freshness import SECOND, Freshness
 from lookup.reading.hosts import LARGEST_LAG
 from lookup.reading.limits import HELD_BACK, LONGEST_WAIT, Rate, TooManyRequests
 from lookup.reading.limits import REMEMBERED as CLIENTS_REMEMBERED
 from lookup.reading.memory import FINISHED_BYTES, Memory
 from lookup.reading.read_through import NAMES_IN_A_QUERY, PRIMARY_ROUNDS, REDIS_ROUND_TRIPS, ReadThrough
-from lookup.reading.shedding import LATE, REFUSED_AFTER, WAIT, Load, Overloaded
+from lookup.reading.shedding import LATE, LOOK_EVERY, REFUSED_AFTER, WAIT, Load, Overloaded
 from lookup.schema import ATTEMPTS, LOCK_TIMEOUT
 from lookup.settings import LookupSettings
 from lookup.upkeep.freshness_sli import LATE as BEAT_LATE
@@ -38,6 +41,7 @@ from lookup.upkeep.pulse import EVERY as PULSE_EVERY
 from lookup.upkeep.service_status import SILENT_AFTER
 from lookup.web.answers import SPELT_OTHERWISE
 from lookup.web.api import DOSSIERS_IN_A_REQUEST
+from lookup.web.hotpath import FLUSH_EVERY, SENT_AWAY_AT_ONCE
 from lookup.web.pages import COOKIE_SECONDS, SOON_DAYS
 from ops.http.access import BAD_LINES, DRAWN_LINES
 from ops.http.bodies import BODY_SECONDS
@@ -180,7 +184,24 @@ PAGES = {
     ),
 }
 
-PROMISES = AGES | RATES | LOAD | REPAIR | PAGES
+WORK = {
+    "a line of an import has a mebibyte at the most": (LONGEST_LINE, 1 << 20),
+    "a transaction of an import has a thousand lines at the most and is open for a twentieth of a second": (
+        (MOST_LINES, TRANSACTION_TARGET, _next_size(1000, 0.1), _next_size(500, 0.01), _next_size(10, 10.0)),
+        (1000, 0.05, 500, 1000, 10),
+    ),
+    "`hoso24 cache lost` waits five seconds for a server, and reads a thousand entries at a time": (
+        (lost_tail.DEADLINE, lost_tail.CHUNK),
+        (5, 1000),
+    ),
+    "metrics of early answers are a tenth of a second old at the most": (FLUSH_EVERY, 0.1),
+    "a hundred refusals leave in one turn of the loop": (SENT_AWAY_AT_ONCE, 100),
+    "overload is measured a hundred times a second, a queue's pace ten times": ((LOOK_EVERY, WINDOW), (0.01, 0.1)),
+    "a lost feed is joined again ten times a second": (REJOIN, 0.1),
+    "an office day has eight hours": (HOURS_PER_DAY, 8),
+}
+
+PROMISES = AGES | RATES | LOAD | REPAIR | PAGES | WORK
 
 
 @pytest.mark.parametrize("promise", PROMISES)

@@ -99,8 +99,9 @@ class AccessPolicy:
         # enumerator asked for the code before it was issued.
         found = await self._reader_find(code, at_least, client, issued=serial is not None)
         if isinstance(found, Missing):
-            rate = Rate.WRONG_KEY if serial is None else Rate.MISSING  # a valid key of a lost dossier is no guess
-            await self.hold_back(client, self._limits.probed(client, rate))
+            if serial is None:
+                await self._wrong_key(client, "forged")
+            await self.hold_back(client, self._limits.probed(client, Rate.MISSING))
             return found
         if found.record.code != code.text:  # asked by official number: the key is the code's
             serial = self._keys.serial(codes.parse(found.record.code), key)

@@ -55,9 +55,7 @@ class Queue(Protocol):
 class Shedding:
     """Decides whether a load is admitted. `lateness`: of the event loop now, in seconds."""
 
-    def __init__(
-        self, lateness: Callable[[], float] = lambda: 0.0, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, lateness: Callable[[], float], monotonic: Callable[[], float] = time.monotonic) -> None:
         self._lateness = lateness
         self._monotonic = monotonic
         self._queues: list[tuple[Load, Queue]] = []

@@ -25,14 +25,14 @@ class Vitals:
         feed: Feed,
         postgres: Reachable,
         redis: Breaker,
-        shedding: Shedding | None = None,
-        lateness: Callable[[float], float] = lambda _: 0.0,
+        shedding: Shedding,
+        lateness: Callable[[float], float],
     ) -> None:
         self.clock = clock
         self.feed = feed
         self.postgres = postgres
         self.redis = redis
-        self.shedding = shedding or Shedding()
+        self.shedding = shedding
         self.lateness = lateness
         """Lateness of the event loop since a moment (monotonic), in seconds."""
 

@@ -122,8 +122,6 @@ class HotPath:
         self._second = 0
         self._date = b""
         self._tally = Tally(log_share, policy.trusts)
-        self._drawn: tuple[bytes, str, str | None] = b"", "", None
-        """Of the last request sampled for a trace: the held tag, the given request id and traceparent."""
         self._held_back: set[asyncio.Task[None]] = set()
         self._turned_away: deque[tuple[float, _Asked, Overloaded]] = deque()
 
@@ -133,7 +131,7 @@ class HotPath:
         try:
             plain = self._plain(message, connection)
             if plain is None:
-                return self._sampled(message, connection, began) if connection.drawn is message else None
+                return None
             held, request_id = plain
             name = message.path[_PREFIX:]
             copy = self._memory.get(name)
@@ -183,39 +181,9 @@ class HotPath:
             else:
                 return None
         if tracing.draw(trace):
-            connection.drawn = message
-            self._drawn = held, given, trace
+            connection.drawn = message  # aiohttp answers it, in spans
             return None
         return held, (identity(given) if given else new_request_id()).encode()
-
-    def _sampled(self, message: RawRequestMessage, connection: EarlyAnswers, began: float) -> bytes | None:
-        """Answer a plain lookup sampled for a trace, if its answer is in memory: its trace has one span only.
-
-        Through aiohttp it would cost ten times as much. A lookup that must be loaded goes there and gets spans.
-        """
-        held, given, trace = self._drawn
-        at_hand = self._at_hand(message.path[_PREFIX:])
-        if at_hand is None:
-            return None
-        rendered, age = at_hand
-        request_id = identity(given) if given else new_request_id()
-        status, answer = self._fresh(message, held, request_id.encode(), rendered, age, _CACHED)
-        own = tracing.of_request(request_id) if request_id != given else None
-        seconds = perf_counter() - began
-        sampled_in = tracing.at_once(message.method, ROUTE, trace, own, status, seconds, source="memory")
-        self._tally.count(message, connection, request_id.encode(), began, status, "memory", "found", age)
-        self._tally.exemplify(sampled_in)
-        return answer
-
-    def _at_hand(self, name: str) -> tuple[Rendered, int] | None:
-        """A finished answer from memory and its age. `offer` has this inline, because a call costs too much there."""
-        copy, now = self._memory.get(name), self._clock.now()
-        if copy is None or not copy.body or not self._feed.vouches_for(copy, now):
-            return None
-        rendered: Rendered | None = self._memory.finished(name)
-        if rendered is None or rendered.view != self._answers.anonymous:
-            rendered = self._render(name, copy)
-        return None if rendered is None else (rendered, now - max(copy.as_of, self._feed.at))
 
     # -- a fresh answer --------------------------------------------------------------------------------------
 

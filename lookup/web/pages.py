@@ -135,7 +135,6 @@ class _Pages:
         """A redirect to the bare address, with the key in a cookie. Raises MalformedKey."""
         key = lookup_key.canonical(typed)
         response = web.Response(status=303, headers={hdrs.LOCATION: f"{form}/{code.path}"})
-        response.headers[hdrs.CACHE_CONTROL] = "no-store"
         for each in FORMS.values():
             response.headers.add(hdrs.SET_COOKIE, self._cookie(f"{each}/{code.path}", key, COOKIE_SECONDS))
         return response

@@ -104,11 +104,6 @@ class Tally:
         fields = {"request_id": request_id, "trace_id": trace, "code_hash": pseudonym(message.path[_PREFIX:])}
         log_access(message.method, ROUTE, status, seconds, failure=failure, **fields)
 
-    def exemplify(self, trace: str | None) -> None:
-        """Add the last counted request to the histogram at once, with its trace as exemplar."""
-        if trace is not None and self._seconds:
-            http_timer(SERVICE, ROUTE).observe(self._seconds.pop(), {"trace_id": trace})
-
     def flush(self) -> None:
         """Add it all to the metrics."""
         self._in_flight.inc(self.promised - self._reported)

@@ -13,7 +13,6 @@ import math
 import os
 import random
 import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
@@ -210,54 +209,18 @@ def server_span(method: str, route: str | None, headers: Mapping[str, str]) -> A
 
 @contextlib.contextmanager
 def _server_span(tracer: Tracer, method: str, route: str | None, headers: Mapping[str, str]) -> Iterator[Span]:
-    server = _begun(tracer, method, route, headers)
-    with _current(server):
-        yield server
-
-
-def _begun(
-    tracer: Tracer, method: str, route: str | None, headers: Mapping[str, str], start_time: int | None = None
-) -> Span:
     drawn = _drawn.set(_ratio <= 1.0)  # a sampler set in the environment decides
     try:
-        return tracer.start_span(
+        server = tracer.start_span(
             f"{method} {route}" if route else method,
             context=_propagator.extract(headers, Context()),
             kind=SpanKind.SERVER,
             attributes={"http.request.method": method} | ({"http.route": route} if route else {}),
-            start_time=start_time,
         )
     finally:
         _drawn.reset(drawn)
-
-
-def at_once(
-    method: str,
-    route: str,
-    traceparent: str | None,
-    trace: str | None,
-    status: int,
-    seconds: float,
-    *,
-    source: str,
-) -> str | None:
-    """Record the whole span of a sampled request that was answered without waiting. Returns its trace id, or None.
-
-    `traceparent` as for `draw`. `trace`: the trace id to use without one; None for a new one. `source`: where the
-    answer came from.
-    """
-    if _tracer is None:
-        return None
-    before = _trace.set(trace)
-    try:
-        headers = {TRACEPARENT: traceparent} if traceparent else {}
-        server = _begun(_tracer, method, route, headers, time.time_ns() - int(seconds * 1e9))
-    finally:
-        _trace.reset(before)
-    server.set_attribute("hoso24.source", source)
-    answered(server, status)
-    server.end()
-    return trace_id(server) if server.get_span_context().trace_flags.sampled else None
+    with _current(server):
+        yield server
 
 
 def untraced() -> AbstractContextManager[Span]:

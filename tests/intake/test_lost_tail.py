@@ -193,6 +193,14 @@ async def test_tail_longer_than_a_chunk_is_found_whole(
     assert "and 2 more" in str(tail)
 
 
+@pytest.mark.parametrize(("lost", "told"), [(20, "x20)"), (21, "x20 and 1 more)")])
+def test_alarm_names_twenty_lost_changes_and_counts_the_rest(lost: int, told: str) -> None:
+    changes = [Heard(f"x{number}", "") for number in range(1, lost + 1)]
+    said = str(LostTail(1, "9-9", 0, changes, "the log ends before the stream"))
+    assert f"changes lost: {lost} (x1, x2, " in said
+    assert said.endswith(told)
+
+
 async def test_alarm_is_repeated_now_and_then_and_not_every_second(
     database: Database,
     redis_url: str,

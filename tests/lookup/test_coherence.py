@@ -73,7 +73,8 @@ class Process:
         store = Store(network, postgres)
         never = 10**9
         unbroken = Breaker("redis", after=never)
-        self.vitals = Vitals(clock, self.feed, store, unbroken, NobodyRefused())  # type: ignore[arg-type]
+        shedding = NobodyRefused(lambda: 0.0)
+        self.vitals = Vitals(clock, self.feed, store, unbroken, shedding, lambda _: 0.0)  # type: ignore[arg-type]
         self.reader = Reader(
             world.Cache(network, redis),  # type: ignore[arg-type]
             store,  # type: ignore[arg-type]

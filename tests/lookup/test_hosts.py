@@ -12,7 +12,8 @@ import asyncpg
 import pytest
 
 from lookup.clock import DatabaseClock
-from lookup.reading.hosts import Hosts, Role
+from lookup.reading.freshness import SECOND
+from lookup.reading.hosts import LARGEST_LAG, Hosts, Role
 from lookup.reading.store import Store
 from ops.errors import Unavailable
 from ops.local.postgres import PostgresServer
@@ -204,8 +205,59 @@ class Hung:
         raise Unavailable("It hangs.")
 
 
+def hosts_of(url: str = "postgresql://reader@one,two,three/hoso24") -> Hosts:
+    return Hosts(lambda: url, DatabaseClock(), size=2, deadline=1.0)
+
+
+@pytest.mark.parametrize(
+    ("url", "called"),
+    [("postgresql://u@one/db", ["postgres"]), ("postgresql://u@a,b/db", ["postgres-1", "postgres-2"])],
+)
+def test_single_host_has_no_number(url: str, called: list[str]) -> None:
+    assert names(hosts_of(url).all) == called
+
+
+S, P, U = Role.STANDBY, Role.PRIMARY, Role.UNKNOWN
+FAR = round(LARGEST_LAG * SECOND)
+"""The largest lag of a standby that is asked before the primary, microseconds."""
+
+
+@pytest.mark.parametrize(
+    ("roles", "beats", "asked"),
+    [
+        ((S, S, P), (10, 20, 20), [2, 1, 3]),
+        ((P, S, S), (FAR + 1, 1, FAR), [3, 2, 1]),
+        ((P, S, S), (FAR + 1, 0, FAR), [3, 1, 2]),
+        ((U, S, U), (0, 5, 0), [2, 1, 3]),
+        ((P, P, U), (5, 6, 0), [2, 3]),
+        ((U, U, U), (0, 0, 0), [1, 2, 3]),
+    ],
+)
+def test_freshest_standby_then_the_primary_then_who_is_far_behind_then_the_unknown(
+    roles: tuple[Role, ...], beats: tuple[int, ...], asked: list[int]
+) -> None:
+    hosts = hosts_of()
+    for host, role, beat_at in zip(hosts.all, roles, beats, strict=True):
+        host.role, host.beat_at = role, beat_at
+    assert names(hosts.readers()) == [f"postgres-{number}" for number in asked]
+
+
+def test_host_whose_breaker_is_open_is_not_asked_and_its_lag_is_not_told() -> None:
+    hosts = hosts_of()
+    now = hosts._clock.now()
+    for host, role in zip(hosts.all, (S, S, P), strict=True):
+        host.role, host.beat_at = role, now - 3 * SECOND
+    for _ in range(2):
+        with contextlib.suppress(Unavailable), hosts.all[0].breaker:
+            raise Unavailable("It hangs.")
+    assert names(hosts.readers()) == ["postgres-2", "postgres-3"]
+    lags = hosts.lags()
+    assert (lags["postgres-1"], lags["postgres-3"]) == (0, 0)
+    assert 3 <= lags["postgres-2"] < 60
+
+
 async def test_standbys_that_hang_leave_time_for_the_primary() -> None:
-    hosts = Hosts(lambda: "postgresql://reader@one,two,three/hoso24", DatabaseClock(), size=2, deadline=1.0)
+    hosts = hosts_of()
     hung = [Hung() for _ in hosts.all]
     roles = (Role.STANDBY, Role.STANDBY, Role.PRIMARY)
     for host, postgres, role in zip(hosts.all, hung, roles, strict=True):

@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import re
-import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -27,7 +26,7 @@ from ops.observe import tracing
 from tests.conftest import KEY_SECRETS, Database
 from tests.house import PATIENT_ENVIRON, House, lookup_at, lookup_settings, open_house, remove, until
 from tests.lookup.views import ANYONE, STALE
-from tests.ops.test_tracing import Collector, attributes, collector
+from tests.ops.test_tracing import TRACE, Collector, attributes, collector
 
 __all__ = ["collector"]
 
@@ -353,70 +352,27 @@ async def test_answer_that_is_held_back_on_purpose_is_counted_and_not_timed(
     assert timed() == before + 2
 
 
-@pytest.fixture
-def the_normal_way(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The methods of the requests that were given a span on the normal way, as they come."""
-    taken: list[str] = []
-    span = tracing.server_span
-
-    def seen(method: str, *others: Any) -> Any:
-        taken.append(method)
-        return span(method, *others)
-
-    monkeypatch.setattr(tracing, "server_span", seen)
-    return taken
-
-
-async def test_request_drawn_for_a_trace_goes_the_normal_way_if_it_has_to_wait(
-    both: BothWays, the_normal_way: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = f"/api/v1/dossiers/{both.code}"
-    draws = iter([True])  # once: the normal way does not draw again
-    monkeypatch.setattr(tracing, "draw", lambda _: next(draws))
-    (answer,) = await both.quick.ask(get(path))
-    assert the_normal_way == ["GET"]
-    assert b'"status":"received"' in answer
-
-
 @pytest.mark.parametrize("tag", ["", TAG], ids=["200", "304"])
-async def test_request_drawn_for_a_trace_is_answered_at_once_from_memory(
-    both: BothWays, the_normal_way: list[str], collector: Collector, monkeypatch: pytest.MonkeyPatch, tag: str
+async def test_request_drawn_for_a_trace_goes_the_normal_way_and_gets_a_span(
+    both: BothWays, collector: Collector, monkeypatch: pytest.MonkeyPatch, tag: str
 ) -> None:
+    """Drawn once: the normal way does not draw again. The client sees no difference."""
     path = f"/api/v1/dossiers/{both.code}"
     header = f"If-None-Match: {tag}" if tag else "Accept: */*"
     untraced = await both.ask(get(path, header))
-    await both.all_counted()
     traces = tracing.configure("lookup")
-    monkeypatch.setattr(tracing, "draw", bool)
-
-    async def answered_at_once() -> tuple[str, dict[str, float]] | None:
-        """The trace of three requests none of which took the normal way, and what had been counted before them."""
-        trace = secrets.token_hex(16)
-        sampled = f"traceparent: 00-{trace}-{CALLER}-01"
-        own = f"GET {path} HTTP/1.1\r\nHost: x\r\n{header}\r\n{sampled}\r\n\r\n".encode()
-        await both.all_counted()
-        before = counts()
-        the_normal_way.clear()
-        (answer,) = await both.quick.ask(get(path, header, sampled))
-        await both.quick.ask(own, own)
-        if the_normal_way:
-            return None
-        assert comparable(answer) == comparable(untraced)
-        return trace, before
-
-    # A copy that was stored just as something was delivered does not lean on the feed, and is answered the normal way
-    # until it is read again, at half the soft age. So is one of before the loop was kept from the heartbeats for long.
-    trace, before = await until(answered_at_once, within=120)
+    draws = iter([True])
+    monkeypatch.setattr(tracing, "draw", lambda _: next(draws))
     await both.all_counted()
+    before = counts()
+    (answer,) = await both.quick.ask(get(path, header, f"traceparent: 00-{TRACE}-{CALLER}-01"))
+    assert comparable(answer) == comparable(untraced)
+    await both.all_counted()
+    assert [sum(gain(before, name).values()) for name in COUNTED] == [1, 1, 1]
     await asyncio.to_thread(traces.shutdown)
-    assert [sum(gain(before, name).values()) for name in COUNTED] == [3, 3, 3]
-    spans = [span for span in collector.spans if span.trace_id.hex() == trace]
-    for span in spans:
-        assert (span.name, span.parent_span_id.hex()) == ("GET /api/v1/dossiers/{code}", CALLER)
-        assert attributes(span)["hoso24.source"] == "memory"
-        assert attributes(span)["http.response.status_code"] == (304 if tag else 200)
-        assert 0 < span.end_time_unix_nano - span.start_time_unix_nano < 10**9
-    assert len(spans) == 3
+    (server,) = [span for span in collector.spans if span.name == "GET /api/v1/dossiers/{code}"]
+    assert (server.trace_id.hex(), server.parent_span_id.hex()) == (TRACE, CALLER)
+    assert attributes(server)["http.response.status_code"] == (304 if tag else 200)
 
 
 async def test_sigterm_under_hot_load_loses_no_request(database: Database, redis_url: str) -> None:

@@ -85,7 +85,8 @@ def reader(
     freshness = freshness or Freshness()
     kept = Memory(memory)
     feed = Feed(database.clock, kept, freshness)
-    vitals = Vitals(database.clock, feed, database, Breaker("redis", after=1, pause=0.05), shedding)
+    shedding = shedding or Shedding(lambda: 0.0)
+    vitals = Vitals(database.clock, feed, database, Breaker("redis", after=1, pause=0.05), shedding, lambda _: 0.0)
     return ReadThrough(
         cache,
         database.load,
@@ -475,7 +476,7 @@ class Level(Shedding):
     """A shedding that is told how bad it is."""
 
     def __init__(self, level: Load) -> None:
-        super().__init__()
+        super().__init__(lambda: 0.0)
         self._fixed = level
 
     @property

@@ -11,6 +11,7 @@ from lookup.reading.feed import Feed
 from lookup.reading.freshness import Freshness
 from lookup.reading.memory import Copy, Memory
 from lookup.reading.read_through import Answer, ReadThrough, StatusUnavailable
+from lookup.reading.shedding import Shedding
 from lookup.reading.store import Loaded
 from lookup.reading.vitals import Vitals
 from ops.errors import Unavailable
@@ -43,7 +44,7 @@ class Desk:
             world.Cache(self.network, self.redis),  # type: ignore[arg-type]
             self._load,
             dossier_key,
-            Vitals(clock, self.feed, self.store, Breaker("redis", after=1)),  # type: ignore[arg-type]
+            Vitals(clock, self.feed, self.store, Breaker("redis", after=1), Shedding(lambda: 0.0), lambda _: 0.0),  # type: ignore[arg-type]
             freshness,
             permits=Permits(4),
             floors=self.feed.floors,

@@ -1,11 +1,13 @@
 """A wrong key is charged once as a wrong key, whatever is wrong with it and whichever door it came through."""
 
 import json
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlencode
 
 import pytest
 
+from lookup import metrics
 from lookup.code import DossierCode, parse
 from lookup.lookup_key import KeyRing
 from lookup.reading.limits import Rate
@@ -96,6 +98,23 @@ async def test_wrong_key_is_charged_once_and_as_a_wrong_key(door: Door, wrong: t
         ((client, rate),) = alone.charges.charged
         assert client is not None
         assert rate is Rate.WRONG_KEY
+
+
+@pytest.mark.parametrize("wrong", WRONG.items(), ids=WRONG)
+async def test_wrong_key_is_counted_once_by_what_is_wrong_with_it(wrong: tuple[str, tuple[DossierCode, str]]) -> None:
+    name, (code, key) = wrong
+    reason = "superseded" if name.startswith(("superseded", "of a serial")) else "forged"
+    async with lookup_alone() as alone:
+        fill(alone)
+        before = wrong_keys()
+        await api(alone, code, key, CITIZEN)
+        assert wrong_keys() - before == Counter([reason])
+
+
+def wrong_keys() -> Counter[str]:
+    """lookup_wrong_keys_total by reason."""
+    (family,) = metrics.WRONG_KEYS.collect()
+    return Counter({each.labels["reason"]: int(each.value) for each in family.samples if each.name.endswith("_total")})
 
 
 @doors
