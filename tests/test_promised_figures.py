@@ -29,7 +29,7 @@ from lookup.reading.freshness import SECOND, Freshness
 from lookup.reading.hosts import LARGEST_LAG
 from lookup.reading.limits import HELD_BACK, LONGEST_WAIT, Rate, TooManyRequests
 from lookup.reading.limits import REMEMBERED as CLIENTS_REMEMBERED
-from lookup.reading.memory import FINISHED_BYTES, Memory
+from lookup.reading.memory import FINISHED_BYTES, OVERHEAD, RENDERED_OVERHEAD, Memory
 from lookup.reading.read_through import NAMES_IN_A_QUERY, PRIMARY_ROUNDS, REDIS_ROUND_TRIPS, ReadThrough
 from lookup.reading.shedding import LATE, LOOK_EVERY, REFUSED_AFTER, WAIT, Load, Overloaded
 from lookup.schema import ATTEMPTS, LOCK_TIMEOUT
@@ -134,6 +134,10 @@ LOAD = {
     "finished answers take 8 MiB of the memory, or an eighth where that is less": (
         (FINISHED_BYTES, Memory(1 << 30)._finished_size, Memory(1 << 20)._finished_size),
         (8 << 20, 8 << 20, 1 << 17),
+    ),
+    "a copy in memory takes 400 bytes beside its body, a finished answer 260": (
+        (OVERHEAD, RENDERED_OVERHEAD),
+        (400, 260),
     ),
     "a command to Redis takes 0.1 s at the most, a read from PostgreSQL one second": (
         (SETTINGS["redis_deadline"], SETTINGS["pg_deadline"]),

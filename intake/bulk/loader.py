@@ -37,7 +37,6 @@ MOST_LINES = 1_000
 """Lines per transaction."""
 TRANSACTION_TARGET = 0.050
 """Seconds that a transaction should be open."""
-READ_SIZE = 1 << 20
 SOURCE = "import"
 
 START = "SELECT now() AS now, (SELECT max(number) FROM epoch) AS epoch"
@@ -396,7 +395,7 @@ def _lines(file: BinaryIO, position: int) -> Iterator[tuple[bytes | None, int]]:
         if line.endswith(b"\n") or len(line) <= LONGEST_LINE:
             yield line, position
             continue
-        while rest := file.readline(READ_SIZE):
+        while rest := file.readline(LONGEST_LINE):
             position += len(rest)
             if rest.endswith(b"\n"):
                 break

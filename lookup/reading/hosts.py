@@ -109,7 +109,7 @@ class Hosts:
         """The hosts to query for records, in order of preference."""
         standbys = [host for host in self.all if host.role is Role.STANDBY and not host.breaker.open]
         standbys.sort(key=lambda host: -host.beat_at)
-        newest = max((host.beat_at for host in self.all), default=0)
+        newest = max(host.beat_at for host in self.all)
         near = [host for host in standbys if newest - host.beat_at <= LARGEST_LAG * SECOND]
         yield from near
         yield from self.primaries()

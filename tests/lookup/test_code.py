@@ -167,6 +167,19 @@ def test_spelling_is_forgiven(typed: str, canonical: str) -> None:
     assert parse(typed).text == canonical
 
 
+@pytest.mark.parametrize(
+    ("day", "there"),
+    [("280229", True), ("260229", False), ("261131", False), ("260001", False), ("261301", False), ("260100", False)],
+)
+def test_day_of_a_code_is_one_of_the_calendar(day: str, there: bool) -> None:
+    typed = f"G99.01.02-{day}-0975"
+    if there:
+        assert parse(typed).text == typed
+    else:
+        with pytest.raises(MalformedCode, match=day):
+            parse(typed)
+
+
 @given(st.data(), codes())
 def test_mangled_code_is_the_same_code(data: st.DataObject, code: DossierCode) -> None:
     assert parse(data.draw(mangled(code))) == code

@@ -71,15 +71,21 @@ def test_it_is_measured_now_and_then_and_not_for_every_lookup(world: World) -> N
     assert world.shedding.level == Load.COLD
 
 
-async def test_what_is_refused_is_counted_and_told_when_to_come_back(
+async def test_refusal_comes_late_is_counted_and_says_when_to_come_back(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shedding, "REFUSED_AFTER", 0.0)
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr("lookup.reading.shedding.asyncio.sleep", sleep)
     world.late = 10.0
     world.now += 1
     before = REGISTRY.get_sample_value("lookup_shed_total", {"load": "unknown"}) or 0.0
     with pytest.raises(Overloaded) as refusal:
         await world.shedding.admit(Load.UNKNOWN)
-    assert refusal.value.retry_after
+    assert refusal.value.retry_after == 2
+    assert slept == [shedding.REFUSED_AFTER]
     assert REGISTRY.get_sample_value("lookup_shed_total", {"load": "unknown"}) == before + 1
     assert REGISTRY.get_sample_value("lookup_shedding_level") == Load.COLD

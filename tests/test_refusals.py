@@ -1,0 +1,70 @@
+"""The closed set of what the service refuses with: programs branch on these codes, so none changes by accident."""
+
+import importlib
+import re
+
+import pytest
+
+from ops.errors import Refusal
+from ops.http.problems import HTTP_STATUS
+
+for service in ("lookup", "intake"):
+    importlib.import_module(f"{service}.app")  # loads all that it may raise
+
+# (code, HTTP status, usual Retry-After in seconds, class)
+REFUSALS = [
+    ("body_too_slow", 400, None, "bodies.BodyTooSlow"),
+    ("malformed", 400, None, "errors.Malformed"),
+    ("malformed_code", 400, None, "code.MalformedCode"),
+    ("malformed_json", 400, None, "requests.MalformedJson"),
+    ("malformed_key", 400, None, "lookup_key.MalformedKey"),
+    ("malformed_lookups", 400, None, "api.MalformedLookups"),
+    ("unauthenticated", 401, None, "clients.Unauthenticated"),
+    ("out_of_scope", 403, None, "clients.OutOfScope"),
+    ("dossier_not_found", 404, None, "access.DossierNotFound"),
+    ("dossier_not_found", 404, None, "refusals.UnknownDossier"),
+    ("dossier_or_key_not_found", 404, None, "access.DossierOrKeyNotFound"),
+    ("not_found", 404, None, "errors.NoSuchPath"),
+    ("method_not_allowed", 405, None, "errors.MethodNotAllowed"),
+    ("move_not_allowed", 409, None, "refusals.MoveNotAllowed"),
+    ("number_taken", 409, None, "refusals.NumberTaken"),
+    ("still_running", 409, None, "refusals.StillRunning"),
+    ("timeline_full", 409, None, "refusals.TimelineFull"),
+    ("version_mismatch", 412, None, "refusals.VersionMismatch"),
+    ("too_large", 413, None, "errors.TooLarge"),
+    ("unsupported_content_coding", 415, None, "bodies.UnsupportedCoding"),
+    ("agency_cannot_number", 422, None, "refusals.CannotNumber"),
+    ("idempotency_key_reused", 422, None, "refusals.KeyReused"),
+    ("invalid_content", 422, None, "requests.InvalidContent"),
+    ("unknown_agency", 422, None, "refusals.UnknownAgency"),
+    ("unknown_service", 422, None, "refusals.UnknownService"),
+    ("unknown_status", 422, None, "requests.UnknownStatus"),
+    ("too_many_requests", 429, 10, "limits.TooManyRequests"),
+    ("internal", 500, None, "errors.Internal"),
+    ("outcome_unknown", 503, 1, "refusals.OutcomeUnknown"),
+    ("overloaded", 503, 2, "shedding.Overloaded"),
+    ("status_unavailable", 503, 1, "read_through.StatusUnavailable"),
+    ("unavailable", 503, 1, "errors.OurOwnDelay"),
+    ("unavailable", 503, 1, "errors.Unavailable"),
+]
+
+
+def every(of: type[Refusal] = Refusal) -> set[type[Refusal]]:
+    """Its subclasses in the product, and theirs."""
+    below = {each for each in of.__subclasses__() if each.__module__.startswith(("lookup.", "intake.", "ops."))}
+    return below | {deeper for each in below for deeper in every(each)}
+
+
+def test_refusals_are_these() -> None:
+    there = {
+        (of.code, HTTP_STATUS[of.kind], of.usual_retry_after, f"{of.__module__.rpartition('.')[2]}.{of.__name__}")
+        for of in every()
+    }
+    assert there == set(REFUSALS)
+
+
+@pytest.mark.parametrize("refusal", sorted(every(), key=str), ids=lambda of: of.__name__)
+def test_refusal_is_titled_with_one_sentence_in_each_language(refusal: type[Refusal]) -> None:
+    for title, ours in ((refusal.title, str.isascii), (refusal.title_vi, lambda text: not text.isascii())):
+        assert ours(title)
+        assert re.fullmatch(r"\w[^.]*\.( \w[^.]*\.)?", title)
