@@ -55,9 +55,9 @@ class Loaded:
     epoch: int
     found: dict[str, tuple[int, bytes]]
     """Requested name → (version, packed body; empty for a removed dossier). A missing dossier is absent."""
-    horizon: int = 0
+    horizon: int
     """The snapshot's xmin: every transaction below it had ended."""
-    standby: bool = False
+    standby: bool
     """Whether a standby answered: an absent dossier may not have been replicated yet."""
 
 

@@ -87,7 +87,7 @@ class Store:
         self.asked += names
         if self.away:
             raise Unavailable("it is away")
-        return Loaded(self.clock.now(), self.epoch, found, self.horizon)
+        return Loaded(self.clock.now(), self.epoch, found, self.horizon, standby=False)
 
     # what a lookup asks of its hosts besides
 
