@@ -19,8 +19,8 @@ import pytest
 
 from loadtests.bench import conditions, flood, prober, resident, results, side_by_side
 from loadtests.bench.arrivals import Arrivals, Flood, Report, Requests, percentile
-from loadtests.bench.cases import CASES, memory, overload, visible
-from loadtests.bench.load import Figures
+from loadtests.bench.cases import CASES, gate, memory, overload, visible
+from loadtests.bench.load import Figures, WrkLoad
 from loadtests.bench.peers.answer import STATUSES, answer
 from loadtests.bench.probe import ChangesSeen, Probe
 from loadtests.bench.rig import CaseOutcome, Judged, Run, Series, ratio
@@ -104,6 +104,20 @@ def test_ratio_is_of_medians() -> None:
 def test_ratio_below_its_goal_is_short() -> None:
     judged = ratio({"ours": series("ours", 199), "peer": series("peer", 100)}, "peer", 2.0)
     assert judged.reached is False
+
+
+@pytest.mark.parametrize(
+    ("ratios", "figure", "reached"),
+    [
+        ([1.0] * 15, "1.000 (1.000 – 1.000)", True),
+        ([1.0] * 4 + [1.2] * 11, "1.200 (1.000 – 1.200)", True),
+        ([1.0] * 3 + [1.2] * 12, "1.200 (1.200 – 1.200)", False),
+    ],
+)
+def test_gate_fails_when_the_whole_interval_lies_beyond_it(ratios: list[float], figure: str, reached: bool) -> None:
+    load = WrkLoad("constant", range(1), 64, 2.0)
+    judged = gate.Gate("hot", load, 1.03, rounds=[(2e-5 * ratio, 2e-5) for ratio in ratios]).judged()
+    assert (judged.figure, judged.goal, judged.reached) == (figure, "at most 1.03", reached)
 
 
 def test_errors_of_a_run_are_counted_and_written(tmp_path: Path) -> None:

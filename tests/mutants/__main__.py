@@ -340,6 +340,12 @@ class Run:
                 if named or (file in files and any(lines.get(path, NONE) & nos for path, nos in reached.items())):
                     kills, own = self._kills[fault.key[0], test], Path(file).stem == f"test_{stem}"
                     found.setdefault(test, (last, way, -kills, about["server"], not own, about["seconds"]))
+        # Cases of one test see much the same: the first of each come first, then the second of each.
+        turns: Counter[str] = Counter()
+        for test in sorted(found, key=found.__getitem__):
+            function = test.partition("[")[0]
+            found[test] = (*found[test][:-1], turns[function], found[test][-1])
+            turns[function] += 1
         return sorted(found, key=found.__getitem__)
 
 
