@@ -51,6 +51,15 @@ def test_key_vanishes(text: str) -> None:
     assert not [group for group in KEY.lower().split("-")[1:] if group in concealed]
 
 
+@pytest.mark.parametrize(("digits", "hidden"), [(1, False), (2, True)])
+def test_word_of_fifteen_letters_is_a_key_if_two_of_them_are_digits(digits: int, hidden: bool) -> None:
+    ring = KeyRing({20: b"\x5a" * 32}, 20)  # secret and serial are letters, too
+    some = (codes.parse(f"G99.05.02-261120-{number}") for number in range(10_000, 99_999))
+    keys = (ring.key(code, 20).replace("-", "") for code in some)
+    key = next(key for key in keys if sum(map(str.isdigit, key)) == digits)
+    assert (conceal(f"<{key}>") == "<…>") is hidden
+
+
 def test_key_beside_its_code_vanishes_whole() -> None:
     assert conceal(f"{NATIONAL} / {KEY}") == f"code_hash={pseudonym(NATIONAL)} / …"
     assert conceal(f"{KEY} {YEARLY}") == f"… code_hash={pseudonym(YEARLY)}"
