@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 SOFT_AGE = 60
 """Seconds: nothing older leaves the lookup unmarked."""
 
-PUBLIC = frozenset({"code", "status", "status_number", "final", "completion", "due_at", "version"})
+PUBLIC = frozenset({"code", "status", "status_number", "final", "completion", "version"})
 SWITCHED_ON = frozenset(
-    {"submitted_at", "received_at", "finished_at", "returned_at", "official_number", "agency", "service"}
+    {"due_on", "submitted_at", "received_at", "finished_at", "returned_at", "official_number", "agency", "service"}
 )
 """What an installation may show anyone besides (HOSO24_ANONYMOUS_SHOWS)."""
-FOR_THE_HOLDER = SWITCHED_ON | {"timeline", "action_needed", "receipt"}
+FOR_THE_HOLDER = SWITCHED_ON - {"due_on"} | {"due_at", "timeline", "action_needed", "receipt"}
 MARKS = frozenset({"stale", "as_of"})
 STEP = frozenset({"at", "status", "agency", "department"})
 LATER = frozenset({"status_unavailable", "overloaded"})

@@ -54,11 +54,6 @@ class Essence(msgspec.Struct, frozen=True, array_like=True, gc=False):
     code: str
     version: int
     status: Annotated[int, msgspec.Meta(ge=1, le=len(Status))]
-    service: msgspec.Raw
-    agency: msgspec.Raw
-    submitted_at: msgspec.Raw
-    received_at: msgspec.Raw
-    due_at: datetime | None
 
 
 class _StoredStep(msgspec.Struct):
@@ -85,8 +80,13 @@ def steps(timeline: str) -> tuple[Step, ...]:
 
 
 class Shows(Enum):
-    """Fields an installation may add to the anonymous view. Off by default."""
+    """Fields an installation may add to the anonymous view. Off by default.
 
+    The number of working days between the date in the code and the due date tells the kind of benefit, often a health
+    matter, and `overdue` tells the due date to whoever looks daily: so DUE is one of them.
+    """
+
+    DUE = "due"
     DATES = "dates"
     OFFICIAL_NUMBER = "official_number"
     AGENCY = "agency"
@@ -101,34 +101,27 @@ class Anonymous(msgspec.Struct, frozen=True):
     status_number: int
     final: bool
     completion: float
-    due_at: datetime | None
     version: int
 
     @classmethod
     def of(cls, record: Record | Essence) -> "Anonymous":
         """The view of this record."""
         slug, final, completion = _STATUSES[record.status]
-        due_at = record.due_at
-        return cls(
-            record.code,
-            slug,
-            record.status,
-            final,
-            completion,
-            due_at and due_at.astimezone(VIETNAM),
-            record.version,
-        )
+        return cls(record.code, slug, record.status, final, completion, record.version)
 
 
 _STATUSES = {status.value: (status.slug, status.final, status.completion) for status in Status}
 
 
 def anonymous_view(record: Record, shows: frozenset[Shows], catalogue: Catalogue) -> dict[str, Any]:
-    """What anyone who has the code may see: status, completion, due date, version (TT 01/2018, art. 16(2)d).
+    """What anyone who has the code may see (TT 01/2018, art. 16(2)d): status, completion and version, and `shows`.
 
-    The name of a sensitive service is never in it, whatever is switched on: it discloses a health matter.
+    A due date is then a day, without the hour: that would be the time of day of the submission. The name of a sensitive
+    service is never in it, whatever is switched on: it discloses a health matter.
     """
     view: dict[str, Any] = msgspec.structs.asdict(Anonymous.of(record))
+    if Shows.DUE in shows:
+        view["due_on"] = record.due_at and record.due_at.astimezone(VIETNAM).date()
     if Shows.DATES in shows:
         view |= _dates(record)
     if Shows.OFFICIAL_NUMBER in shows:
@@ -141,9 +134,9 @@ def anonymous_view(record: Record, shows: frozenset[Shows], catalogue: Catalogue
 
 
 def holder_view(record: Record, catalogue: Catalogue, receipt: Mapping[str, Any]) -> dict[str, Any]:
-    """The anonymous view and what only the holder sees: service, agency, steps by department, what to supply."""
+    """The anonymous view and what only the holder sees: dates, service, agency, steps by department, what to supply."""
     view = anonymous_view(record, frozenset(), catalogue)
-    view |= _dates(record)
+    view |= {"due_at": local(record.due_at)} | _dates(record)
     view["service"] = catalogue.service_view(record.service)
     view["agency"] = catalogue.agency_view(record.agency)
     view["official_number"] = record.official_number

@@ -146,7 +146,8 @@ class LookupSettings(KeySettings, ReceiptSettings, ReaderUrl, CacheSettings, Poo
     anonymous_shows: tuple[str, ...] = setting(
         "HOSO24_ANONYMOUS_SHOWS",
         default=(),
-        doc="Fields added to the anonymous view: dates, official_number, agency, service.",
+        doc="Fields added to the anonymous view: due (the due date, which may tell the kind of benefit), dates, "
+        "official_number, agency, service.",
         check=_check_shows,
     )
 

@@ -61,7 +61,7 @@ async def test_rows_written_have_the_computed_codes(database: Database, monkeypa
         await computed_dossiers.write(owner, 12_000)
         written = {row["code"] for row in await owner.fetch("SELECT code FROM dossier")}
         one = await owner.fetchrow(
-            "SELECT code, version, status, due_at FROM dossier WHERE code = $1", computed_dossiers.code(5)
+            "SELECT code, version, status FROM dossier WHERE code = $1", computed_dossiers.code(5)
         )
     finally:
         await owner.close()

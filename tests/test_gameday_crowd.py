@@ -153,10 +153,9 @@ def shown(version: int, *headers: str) -> bytes:
         "status_number": 2,
         "final": False,
         "completion": 0.25,
-        "due_at": None,
     }
     usual = ("Age: 3", "Cache-Status: hoso24; hit", "Cache-Control: public, no-cache", f'ETag: "{version}"')
-    return said(200, content | {"due_at": None, "version": version}, *usual, *headers)
+    return said(200, content | {"version": version}, *usual, *headers)
 
 
 def closed_port() -> int:

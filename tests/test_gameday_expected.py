@@ -113,7 +113,6 @@ def shown(
         "status_number": number,
         "final": final,
         "completion": completion,
-        "due_at": None,
         "version": version,
     } | fields
     headers = {"content-type": "application/json", "age": str(int(age)), "x-request-id": "1"}

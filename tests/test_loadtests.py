@@ -78,7 +78,6 @@ def record(**changes: Any) -> dict[str, Any]:
         "status_number": 4,
         "final": False,
         "completion": 0.5,
-        "due_at": None,
         "version": 2,
     } | changes
 
@@ -447,7 +446,7 @@ def test_refusal_for_another_reason_is_noticed() -> None:
 
 def test_repeat_must_be_the_first_answer_to_the_letter() -> None:
     with pytest.raises(Wrong, match="repeat"):
-        answers.repeated(answer(record(), status=201), 201, record(due_at="2026-10-20T17:00:00+07:00"))
+        answers.repeated(answer(record(), status=201), 201, record(version=3))
 
 
 def test_change_must_make_the_next_version() -> None:

@@ -37,7 +37,7 @@ from loadtests.system.processes import (
 T = TypeVar("T")
 
 FIND_MANY = """
-SELECT code, version, status, due_at
+SELECT code, version, status
   FROM dossier
  WHERE code = ANY ($1)
 """
@@ -110,7 +110,7 @@ class Installation:
             return int(client.info("stats")["evicted_keys"])
 
     def put_answers(self, codes: Sequence[str], entry: Callable[[Any], tuple[str, bytes]]) -> None:
-        """Put finished answers into Redis; `entry` makes key and value of a row: code, version, status, due_at."""
+        """Put finished answers into Redis; `entry` makes key and value of a row: code, version, status."""
 
         async def put(reader: Any) -> None:
             with redis.Redis.from_url(self.redis) as client:

@@ -14,7 +14,7 @@ from lookup.dossier import Anonymous, Shows, anonymous_view, holder_view, unpack
 from lookup.reading.freshness import SECOND
 from lookup.reading.reader import Found
 
-RENDERING = 1
+RENDERING = 2
 """Part of every ETag: raise it when a release renders the same record differently."""
 
 KEY_HEADER = "Hoso24-Key"
@@ -47,6 +47,11 @@ class Answers:
             self._view_of = self.catalogue
             self._view = f"{self._added}.{self.catalogue.revision}"
         return self._view
+
+    @property
+    def shows_due(self) -> bool:
+        """Whether anyone sees the due date here."""
+        return Shows.DUE in self._shows
 
     @property
     def catalogue(self) -> Catalogue:

@@ -160,14 +160,15 @@ class _Pages:
             "next_step": words.next_step,
             "final": Status(record.status).final,
             "completion": Status(record.status).completion,
-            "due": _date(record.due_at),
-            **_due(record, moment(found.as_of), lang),
+            "due": None,
             "stale": found.stale,
             "as_of": f"{moment(found.as_of).astimezone(VIETNAM):%H:%M:%S %d/%m/%Y}",
             "holder": self._holder(record, lang) if holder else None,
             "key_form_url": f"{FORMS[lang]}/{path}",
             "key_problem": key_problem,
         }
+        if holder or self._answers.shows_due:
+            dossier |= _due(record, moment(found.as_of), lang, hour=holder)
         response = _page(request, "status.html", {"dossier": dossier, "page_url": f"{FORMS[lang]}/{path}"}, status)
         if not holder and not found.stale and status == 200:
             response.headers[hdrs.CACHE_CONTROL] = "private, no-cache"
@@ -310,14 +311,19 @@ def _forget(response: web.Response, code: DossierCode) -> None:
         response.headers.add(hdrs.SET_COOKIE, f"{KEY_COOKIE}=; Path={form}/{code.path}; Max-Age=0; HttpOnly")
 
 
-def _due(record: Record, now: datetime, lang: str) -> dict[str, str | None]:
-    """The due date against now, by day in Vietnam, as on-time is judged; None unless the time limit runs."""
+def _due(record: Record, now: datetime, lang: str, *, hour: bool) -> dict[str, str | None]:
+    """The due date, with its hour or without, and while the time limit runs its distance from now.
+
+    That is counted by day in Vietnam, as on-time is judged.
+    """
+    due = _date(record.due_at)
+    due = due if hour or due is None else due.partition(" ")[2]
     status = Status(record.status)
     if record.due_at is None or record.finished_at is not None or status.final or status.paused:
-        return {"due_state": None, "due_phrase": None}
+        return {"due": due, "due_state": None, "due_phrase": None}
     days = (record.due_at.astimezone(VIETNAM).date() - now.astimezone(VIETNAM).date()).days
     state = "overdue" if days < 0 else "soon" if days <= SOON_DAYS else "on_time"
-    return {"due_state": state, "due_phrase": due_phrase(days, lang)}
+    return {"due": due, "due_state": state, "due_phrase": due_phrase(days, lang)}
 
 
 def _date(at: datetime | None) -> str | None:

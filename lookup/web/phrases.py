@@ -22,7 +22,7 @@ _VI: dict[str, str] = {
     "site.service_status": "Tình trạng hệ thống",
     "site.safety": "Trang này không thu tiền và không hỏi mật khẩu, mã OTP hay số tài khoản ngân hàng.",
     "form.title": "Tra cứu tình trạng hồ sơ",
-    "form.lead": "Xem hồ sơ đang ở bước nào, việc tiếp theo là gì và ngày hẹn trả kết quả.",
+    "form.lead": "Xem hồ sơ đang ở bước nào và việc tiếp theo là gì.",
     "form.code": "Mã hồ sơ",
     "form.examples": "Ví dụ:",
     "form.example_or": "hoặc",
@@ -65,7 +65,7 @@ _VI: dict[str, str] = {
     "holder.private": "Phần này chỉ hiện trên thiết bị đã mở bằng mã tra cứu.",
     "key.title": "Xem thông tin chi tiết",
     "key.lead": (
-        "Nhập mã tra cứu in trên giấy tiếp nhận để xem thủ tục, nơi đang giữ hồ sơ, "
+        "Nhập mã tra cứu in trên giấy tiếp nhận để xem ngày hẹn trả kết quả, thủ tục, nơi đang giữ hồ sơ, "
         "các bước đã qua và giấy tờ cần bổ sung (nếu có)."
     ),
     "key.label": "Mã tra cứu",
@@ -237,7 +237,7 @@ _EN: dict[str, str] = {
     "site.service_status": "Service status",
     "site.safety": "This site takes no payments and never asks for passwords, OTP codes or bank accounts.",
     "form.title": "Check the status of a dossier",
-    "form.lead": "See which step it has reached, what happens next and when the result is due.",
+    "form.lead": "See which step it has reached and what happens next.",
     "form.code": "Dossier code",
     "form.examples": "For example:",
     "form.example_or": "or",
@@ -281,7 +281,7 @@ _EN: dict[str, str] = {
     "holder.private": "Only the device that was opened with the lookup key shows this part.",
     "key.title": "See the details",
     "key.lead": (
-        "Enter the lookup key printed on the receipt to see the service, who holds the dossier, "
+        "Enter the lookup key printed on the receipt to see the due date, the service, who holds the dossier, "
         "the steps so far and any documents still needed."
     ),
     "key.label": "Lookup key",

@@ -32,7 +32,7 @@ async def drawn_for_a_trace(alone: Alone, held: str | None) -> Answer:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tracing, "draw", lambda _: True)
         answer = await alone.ask(API + CODE, held=held)
-    assert answer.early
+    assert not answer.early
     return answer
 
 

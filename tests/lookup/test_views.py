@@ -2,14 +2,16 @@
 
 import itertools
 import json
+import re
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import pytest
 
 from lookup.catalogue import Catalogue
-from lookup.clock import microseconds
+from lookup.clock import VIETNAM, microseconds
 from lookup.dossier import Record, Shows, pack
 from lookup.settings import LookupSettings
 from lookup.status import Status
@@ -119,7 +121,27 @@ async def test_official_number_shows_the_same(marked: tuple[str, ...]) -> None:
 
 
 @ages
-async def test_switches_of_the_json_change_no_page(marked: tuple[str, ...]) -> None:
+async def test_of_all_switches_only_the_due_date_is_on_a_page(marked: tuple[str, ...]) -> None:
     for lang, holder in itertools.product(("vi", "en"), (False, True)):
         plain = await offline(RECORD, stale=marked).page(lang, holder=holder)
-        assert await offline(RECORD, stale=marked, shows=Shows).page(lang, holder=holder) == plain
+        shows = set(Shows) - {Shows.DUE}
+        assert await offline(RECORD, stale=marked, shows=shows).page(lang, holder=holder) == plain
+        with_due = await offline(RECORD, stale=marked, shows={Shows.DUE}).page(lang, holder=holder)
+        assert (with_due == plain) is holder
+
+
+@pytest.mark.parametrize(
+    ("due_at", "told"),
+    [
+        (datetime(2026, 11, 21, 9, 30, tzinfo=UTC), '21/11/2026</b> <span class="left overdue">'),
+        (datetime(2026, 11, 30, 17, 3, tzinfo=UTC), '01/12/2026</b> <span class="left on_time">'),
+    ],
+)
+async def test_due_date_for_anyone_is_a_day_and_only_where_it_is_switched_on(due_at: datetime, told: str) -> None:
+    record = msgspec.structs.replace(RECORD, status=4, finished_at=None, due_at=due_at)
+    for lang in ("vi", "en"):
+        assert told in await offline(record, shows={Shows.DUE}).page(lang, holder=False)
+        closed = await offline(record).page(lang, holder=False)
+        assert not re.search(r"1/1[12]/2026</b>|class=\"(due|left)|overdue", closed)
+    holder = await offline(record).page("vi", holder=True)
+    assert f"{due_at.astimezone(VIETNAM):%H:%M %d/%m/%Y}" in holder

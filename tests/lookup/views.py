@@ -9,12 +9,13 @@ from typing import Any
 
 from lookup.dossier import Record, Shows, Step
 
-ANYONE = ("code", "status", "status_number", "final", "completion", "due_at", "version")
+ANYONE = ("code", "status", "status_number", "final", "completion", "version")
 """What anyone who has the code sees (TT 01/2018, art. 16(2)d)."""
 
 DATES = ("submitted_at", "received_at", "finished_at", "returned_at")
 
 ADDED: Mapping[Shows, tuple[str, ...]] = {
+    Shows.DUE: ("due_on",),
     Shows.DATES: DATES,
     Shows.OFFICIAL_NUMBER: ("official_number",),
     Shows.AGENCY: ("agency",),
@@ -22,7 +23,7 @@ ADDED: Mapping[Shows, tuple[str, ...]] = {
 }
 """What an installation's switches add to that; of a sensitive service nothing."""
 
-HOLDER = (*ANYONE, *DATES, "service", "agency", "official_number", "timeline", "action_needed", "receipt")
+HOLDER = (*ANYONE, "due_at", *DATES, "service", "agency", "official_number", "timeline", "action_needed", "receipt")
 """What the holder of the receipt sees."""
 
 STALE = ("stale", "as_of")
@@ -82,6 +83,7 @@ KNOWN: Mapping[str, Any] = {
     "final": True,
     "completion": 1.0,
     "due_at": "2026-12-01T00:03:00+07:00",
+    "due_on": "2026-12-01",
     "version": 9,
     "submitted_at": "2026-11-09T00:01:00+07:00",
     "received_at": "2026-11-10T00:02:00+07:00",
@@ -123,6 +125,7 @@ LEAST_KNOWN: Mapping[str, Any] = dict(KNOWN) | {
     "completion": 0.1,
     "version": 1,
     "due_at": None,
+    "due_on": None,
     "received_at": None,
     "finished_at": None,
     "returned_at": None,

@@ -132,17 +132,19 @@ def _collected(layer: dict[str, Any], reading: Reading) -> dict[str, Any]:
 
 def _there(template: str, values: dict[str, Any]) -> Iterator[str]:
     """The template's lines on this page: none where its condition does not hold, several for a list."""
+    while condition := _CONDITION.match(template):
+        if condition[1] not in values:
+            return
+        template = template[condition.end() :]
     if template.startswith("*"):
         yield from values.get(template[1:], ())
-    elif not (condition := _CONDITION.match(template)):
+    else:
         yield template
-    elif condition[1] in values:
-        yield template[condition.end() :]
 
 
 def words_of_sheet(lang: str) -> set[str]:
     """Every word a sheet has a use for."""
-    found = re.findall(r"\$([a-z_]+)|^\*([a-z_]+)|^([a-z_]+)\? ", TABLE[lang]["sheet"], re.MULTILINE)
+    found = re.findall(r"\$([a-z_]+)|^\*([a-z_]+)|\b([a-z_]+)\? ", TABLE[lang]["sheet"], re.MULTILINE)
     return {word for words in found for word in words} - {""}
 
 

@@ -4,18 +4,15 @@ The table of statuses stands here once more because nothing of the service may b
 measured every peer's answers are compared with the service's own.
 """
 
-from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple
 
 import msgspec
 
 FIND = """
-SELECT code, version, status, due_at
+SELECT code, version, status
   FROM dossier
  WHERE code = $1 AND NOT removed
 """
-
-VIETNAM = timezone(timedelta(hours=7))
 
 SECONDS_KEPT = 60
 
@@ -50,7 +47,6 @@ class View(msgspec.Struct):
     status_number: int
     final: bool
     completion: float
-    due_at: datetime | None
     version: int
 
 
@@ -59,10 +55,8 @@ _encode = msgspec.json.Encoder().encode
 
 def answer(row: Any) -> bytes:
     """The JSON for a row of FIND."""
-    number, due_at = row["status"], row["due_at"]
-    slug, final, completion = STATUSES[number]
-    due_at = due_at and due_at.astimezone(VIETNAM)
-    return _encode(View(row["code"], slug, number, final, completion, due_at, row["version"]))
+    slug, final, completion = STATUSES[row["status"]]
+    return _encode(View(row["code"], slug, row["status"], final, completion, row["version"]))
 
 
 def entry(row: Any) -> tuple[str, bytes]:
