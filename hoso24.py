@@ -13,14 +13,19 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 T = TypeVar("T")
 
 HERE = Path(".hoso24")
 """Where `hoso24 up` keeps its data, below the directory it is called in."""
+UNBROKEN = 1000
+"""Characters of a line that is read by a program, or copied out of a file."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -55,6 +60,13 @@ def _in_a_checkout() -> Iterator[None]:
         yield
     except CannotStart as error:
         sys.exit(str(error))
+
+
+def screen() -> "Console":
+    """Where commands print for people: as wide as the terminal, and elsewhere so wide that no line is broken."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else UNBROKEN)
 
 
 # -- the processes ---------------------------------------------------------------------------------------
@@ -148,8 +160,6 @@ def cache_renew(reason: str) -> None:
 )
 def cache_lost(epoch: int | None, output: Path | None) -> None:
     """List the changes that were delivered and are missing from the log after PostgreSQL was restored."""
-    from rich.console import Console
-
     from intake.books import lost_tail
     from intake.settings import RelaySettings
     from ops.settings import read
@@ -158,7 +168,7 @@ def cache_lost(epoch: int | None, output: Path | None) -> None:
     if output is not None:
         with _in_words():
             output.write_bytes(b"".join(lost_tail.lines(told)))
-    console = Console(highlight=False, soft_wrap=True)
+    console = screen()
     for part in lost_tail.show(tail, told):
         console.print(part)
 
@@ -174,7 +184,7 @@ def why(code: str, admin: str | None) -> None:
 
     settings = read(LookupSettings, environment())
     admin = admin or f"http://127.0.0.1:{settings.admin_port}"
-    sys.exit(0 if asyncio.run(story.tell(code, admin, settings)) else 1)
+    sys.exit(0 if asyncio.run(story.tell(code, admin, settings, screen())) else 1)
 
 
 @cli.command()
@@ -185,8 +195,6 @@ def doctor(for_programs: bool) -> None:
     Exit status 0 when all is well, 1 with warnings, 2 when something is wrong. An unreachable server is reported like
     any other problem; no check takes longer than 8 s.
     """
-    from rich.console import Console
-
     from ops.doctor import findings as findings_of
 
     # The connections' warnings are findings here; without a handler logging would print them too.
@@ -195,7 +203,7 @@ def doctor(for_programs: bool) -> None:
     if for_programs:
         click.echo(findings_of.as_json(findings))
     else:
-        findings_of.show(findings, Console())
+        findings_of.show(findings, screen())
     sys.exit(findings_of.exit_status(findings))
 
 
@@ -386,8 +394,6 @@ def maintenance_announce(
 @click.option("--all", "everything", is_flag=True, help="Include notices that are over or withdrawn.")
 def maintenance_list(everything: bool) -> None:
     """List the notices."""
-    from rich.console import Console
-
     from intake.maintenance import announced, table
 
     async def work(connection: Any, _: int) -> Any:
@@ -395,7 +401,7 @@ def maintenance_list(everything: bool) -> None:
 
     rows = _about_maintenance(work)
     if rows:
-        Console().print(table(rows), highlight=False, markup=False)
+        screen().print(table(rows), markup=False)
     else:
         click.echo("No maintenance is announced.")
 

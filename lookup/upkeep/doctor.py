@@ -108,8 +108,13 @@ async def _migrations(database: DatabaseServers) -> list[Finding]:
         findings.append(_wrong("migrations", found, step))
     if newest > schema.LATEST:
         found = f"the database is at {applied[newest]}, this program knows {known[schema.LATEST]}"
-        step = "Run the doctor of the release that migrated it; this release works until that one is rolled out."
-        findings.append(Finding("migrations", Verdict.WARNING, found, step))
+        ((asks_for,),) = await database.fetch(schema.ASKS_FOR)
+        if (asks_for or 0) > schema.LATEST:
+            found += f", and migration {asks_for} has taken away what it uses: it does not start"
+            findings.append(_wrong("migrations", found, "Start the release that migrated it, or a newer one."))
+        else:
+            step = "Run the doctor of the release that migrated it; this release works until that one is rolled out."
+            findings.append(Finding("migrations", Verdict.WARNING, found, step))
     return findings or [Finding("migrations", Verdict.OK, f"all {len(known)} applied, up to {known[schema.LATEST]}")]
 
 

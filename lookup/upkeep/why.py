@@ -103,9 +103,8 @@ class Findings:
     """The code's hashes in the log, one for each known key; empty if only a process that did not answer has one."""
 
 
-async def tell(typed: str, admin: str, settings: LookupSettings, console: Console | None = None) -> bool:
+async def tell(typed: str, admin: str, settings: LookupSettings, console: Console) -> bool:
     """Read all sources and print one screen. False when the text is no code, or no source answered."""
-    console = console or Console()
     try:
         code = codes.parse(typed)
     except MalformedCode as problem:

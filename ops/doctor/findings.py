@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from ops.errors import Unavailable
@@ -81,14 +80,15 @@ def exit_status(findings: Iterable[Finding]) -> int:
 
 
 def show(findings: Iterable[Finding], console: Console) -> None:
-    """Print the findings as a table, in their order."""
-    table = Table(title="What was found", title_justify="left", show_lines=True)
-    for column, ratio in (("", 1), ("check", 2), ("found", 5), ("what to do next", 5)):
-        table.add_column(column, overflow="fold", ratio=ratio, min_width=7)
+    """Print each finding on a line, in their order, and below it what to do next.
+
+    No line is broken: a command that is copied, also out of a file or a narrow window, is whole.
+    """
     for finding in findings:
-        verdict = Text(finding.verdict.name.lower(), style=_STYLES[finding.verdict])
-        table.add_row(verdict, *(Text(part) for part in (finding.check, finding.found, finding.next_step)))
-    console.print(table)
+        verdict = (f"{finding.verdict.name.lower():<8}", _STYLES[finding.verdict])
+        console.print(Text.assemble(verdict, (f"{finding.check}: ", "bold"), finding.found), soft_wrap=True)
+        if finding.next_step:
+            console.print(Text(f"        → {finding.next_step}"), soft_wrap=True)
 
 
 def as_json(findings: Sequence[Finding]) -> str:

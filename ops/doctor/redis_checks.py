@@ -15,6 +15,9 @@ from ops.stores.urls import RedisAddress, first, redis_address
 MEMORY_REMARKED = 0.9
 """Share of maxmemory in use above which the verdict is a warning."""
 
+WHERE = "into the server's configuration and restart it, a replica first."
+"""Not CONFIG SET: our accounts may not, and the next start would forget it."""
+
 
 def redis(server: Redis, *, policy: str, oldest: tuple[int, int]) -> Iterator[Check]:
     """Checks of connection, version, role, memory and eviction. `policy`: the required maxmemory-policy."""
@@ -51,18 +54,18 @@ def _policy(told: Mapping[str, Any], wanted: str) -> Finding:
         return Finding("redis policy", Verdict.OK, f"maxmemory-policy {policy}")
     # volatile-* evicts only keys that expire; other policies evict keys that must stay, or refuse writes.
     verdict = Verdict.WARNING if policy.startswith("volatile-") else Verdict.WRONG
-    step = f"Run `redis-cli CONFIG SET maxmemory-policy {wanted}` and write it into redis.conf."
+    step = f"Write `maxmemory-policy {wanted}` {WHERE}"
     return Finding("redis policy", verdict, f"maxmemory-policy {policy}", step)
 
 
 def _memory(told: Mapping[str, Any]) -> Finding:
     used, most = int(told["used_memory"]), int(told.get("maxmemory", 0))
     if not most:
-        step = "Run `redis-cli CONFIG SET maxmemory 2gb`, or another limit, and write it into redis.conf."
+        step = f"Write `maxmemory 2gb`, or another limit, {WHERE}"
         return Finding("redis memory", Verdict.WARNING, f"{used / 2**20:.0f} MiB used, and no maxmemory", step)
     found = f"{used / 2**20:.0f} of {most / 2**20:.0f} MiB used, {told.get('evicted_keys', 0)} keys evicted so far"
     if used > MEMORY_REMARKED * most:
-        step = "Raise it with `redis-cli CONFIG SET maxmemory …`: new records will evict ones still in use."
+        step = f"New records will evict ones still in use: write a larger `maxmemory` {WHERE}"
         return Finding("redis memory", Verdict.WARNING, found, step)
     return Finding("redis memory", Verdict.OK, found)
 

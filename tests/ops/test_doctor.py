@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 
+import pytest
 from rich.console import Console
 
 from ops.doctor.findings import NOT_EXAMINED, Check, Finding, Verdict, as_json, examine, exit_status, reason, show
@@ -90,10 +91,15 @@ def test_programs_get_the_verdict_and_every_finding() -> None:
     ]
 
 
-def test_people_get_one_table_that_takes_brackets_as_they_are() -> None:
+@pytest.mark.parametrize("terminal", [True, False])
+def test_people_get_lines_that_take_brackets_as_they_are_and_break_no_command(terminal: bool) -> None:
     screen = io.StringIO()
-    show([BROKEN, Finding("four", Verdict.OK, "[red]as it is[/red]")], Console(file=screen, width=160))
-    lines = screen.getvalue().splitlines()
-    (broken,) = [line for line in lines if "broken" in line]
-    assert [cell.strip() for cell in broken.split("│")[1:5]] == ["wrong", "three", "broken", "Run `mend`."]
-    assert any("[red]as it is[/red]" in line for line in lines)
+    command = f"Run `mend {'--again ' * 30}now`."
+    findings = [BROKEN, Finding("four", Verdict.WARNING, "[red]as it is[/red]", command)]
+    show(findings, Console(file=screen, width=40, force_terminal=terminal, color_system=None))
+    assert screen.getvalue().splitlines() == [
+        "wrong   three: broken",
+        "        → Run `mend`.",
+        "warning four: [red]as it is[/red]",
+        f"        → {command}",
+    ]
