@@ -71,8 +71,8 @@ class DebianPostgres(PostgresServer):
         type(self).version = self.bin_directory.parent.name
         super()._prepare()
 
-    def _initdb(self, target: Path) -> list[str]:
-        return [option for option in super()._initdb(target) if "locale" not in option] + ["--locale=C.UTF-8"]
+    def _creation(self, target: Path) -> list[str]:
+        return [option for option in super()._creation(target) if "locale" not in option] + ["--locale=C.UTF-8"]
 
 
 class PgBouncer(servers.LocalServer):

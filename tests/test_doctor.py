@@ -20,6 +20,8 @@ import redis.asyncio
 from click.testing import CliRunner
 
 import hoso24
+from loadtests.system.pauses import pause, resume
+from loadtests.system.replicated_postgres import ReplicatedPostgres
 from lookup import schema
 from lookup.schema import grants
 from lookup.upkeep import doctor
@@ -27,7 +29,6 @@ from ops import doctor as checks
 from ops.doctor import postgres_checks, redis_checks
 from ops.doctor.findings import NOT_EXAMINED, Finding, Verdict, exit_status
 from ops.http import early_answers
-from ops.local.postgres import PostgresServer
 from ops.local.reaper import Reaper
 from ops.local.valkey import ValkeyServer
 from ops.settings import Secret
@@ -112,22 +113,22 @@ async def test_early_answers_that_are_off_are_told_with_what_is_missing(
 
 
 @pytest.fixture
-def healthy(reaper: Reaper) -> Iterator[tuple[PostgresServer, PostgresServer, ValkeyServer]]:
+def healthy(reaper: Reaper) -> Iterator[tuple[ReplicatedPostgres, ReplicatedPostgres, ValkeyServer]]:
     """A primary, its standby and a Valkey."""
     directory = Path(tempfile.mkdtemp(prefix="hoso24-healthy-"))
     directory.chmod(0o755)
     own = NO_FSYNC | {"max_prepared_transactions": "2"}
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        primary = stack.enter_context(PostgresServer.start(directory / "one", settings=own, reaper=reaper))
-        second = PostgresServer.start_standby(directory / "two", primary, settings=own, reaper=reaper)
+        primary = stack.enter_context(ReplicatedPostgres.start(directory / "one", settings=own, reaper=reaper))
+        second = ReplicatedPostgres.start_standby(directory / "two", primary, settings=own, reaper=reaper)
         standby = stack.enter_context(second)
         valkey = stack.enter_context(ValkeyServer.start(directory / "valkey", reaper=reaper))
         yield primary, standby, valkey
 
 
 async def test_healthy_house_has_nothing_to_say_and_one_that_hangs_is_told_of(
-    healthy: tuple[PostgresServer, PostgresServer, ValkeyServer], monkeypatch: pytest.MonkeyPatch
+    healthy: tuple[ReplicatedPostgres, ReplicatedPostgres, ValkeyServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     primary, standby, valkey = healthy
     patient = Patient(await prepare(primary.admin_url, "hoso24"), valkey.url)
@@ -161,13 +162,13 @@ async def test_healthy_house_has_nothing_to_say_and_one_that_hangs_is_told_of(
         await patient.mended(finding)
 
     monkeypatch.setattr(checks, "SERVER_DEADLINE", HANGS)
-    primary.pause()
-    valkey.pause()
+    pause(primary)
+    pause(valkey)
     try:
         findings = await patient.examined()
     finally:
-        primary.resume()
-        valkey.resume()
+        resume(primary)
+        resume(valkey)
     assert exit_status(findings) == 2
     by_check = {finding.check: finding for finding in findings}
     for check in ("postgres as reader", "postgres as writer", "postgres as relay", "postgres as owner", "redis"):

@@ -14,6 +14,7 @@ import pytest
 import redis.asyncio
 
 import hoso24
+from loadtests.system.pauses import pause, resume
 from ops import doctor as checks
 from ops.doctor import redis_checks
 from ops.doctor.findings import NOT_EXAMINED, Finding, Verdict
@@ -247,12 +248,12 @@ def watched(reaper: Reaper) -> Iterator[Watched]:
 @contextlib.contextmanager
 def hanging(servers: list[Any]) -> Iterator[None]:
     for each in servers:
-        each.pause()
+        pause(each)
     try:
         yield
     finally:
         for each in servers:
-            each.resume()
+            resume(each)
 
 
 async def test_sentinel_that_is_away_is_found_before_the_majority_is(watched: Watched) -> None:

@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 from prometheus_client import REGISTRY
 
+from loadtests.system.pauses import pause, resume
 from lookup.upkeep import pulse
 from ops.local.postgres import PostgresServer
 from ops.local.valkey import ValkeyServer
@@ -105,11 +106,11 @@ async def test_lookups_answer_quickly_while_redis_is_stopped(
         async with lookups_running(house, codes) as answers:
             await more(answers)
             before, began = waited_for("redis"), time.monotonic()
-            valkey.pause()
+            pause(valkey)
             try:
                 await more(answers, 1000)
             finally:
-                valkey.resume()
+                resume(valkey)
             seconds = time.monotonic() - began
             await more(answers)
     assert set(answers) == {200}
@@ -203,7 +204,7 @@ async def test_postgres_that_hangs_is_waited_for_once(
     postgres, _, _ = servers
     code = (await fragile_house.receive())["code"]
     await until(lambda: found(fragile_house, code))
-    postgres.pause()
+    pause(postgres)
     try:
         before, began = waited_for("postgres"), time.monotonic()
         await until(lambda: stale_view(fragile_house, code), within=60)
@@ -212,7 +213,7 @@ async def test_postgres_that_hangs_is_waited_for_once(
             assert status == 200
         assert 1 <= waited_for("postgres") - before < 10 + 5 * (time.monotonic() - began)
     finally:
-        postgres.resume()
+        resume(postgres)
     await until(lambda: fresh(fragile_house, code), within=60)
 
 

@@ -15,7 +15,7 @@ from loadtests.gameday.faults import disk, postgres
 from loadtests.gameday.faults.restore import RUNBOOK, Restore, numbers_left_out
 from loadtests.gameday.record import Record, Seen
 from loadtests.system.postgres import Node
-from ops.local.postgres import PostgresServer
+from loadtests.system.replicated_postgres import ReplicatedPostgres
 from ops.local.reaper import Reaper
 from tests.conftest import NO_FSYNC
 from tests.programs import leave_out
@@ -122,7 +122,7 @@ def node(reaper: Reaper) -> Iterator[Node]:
     directory = Path(tempfile.mkdtemp(prefix="hoso24-full-"))
     directory.chmod(0o755)
     try:
-        with PostgresServer.start(directory / "pg1", settings=NO_FSYNC, reaper=reaper) as server:
+        with ReplicatedPostgres.start(directory / "pg1", settings=NO_FSYNC, reaper=reaper) as server:
             yield Node("pg1", server, None)  # type: ignore[arg-type]  # nobody comes by wire
     finally:
         shutil.rmtree(directory, ignore_errors=True)

@@ -18,6 +18,7 @@ import pytest_asyncio
 from loadtests.answers import Answer
 from loadtests.system.front import HAProxy
 from loadtests.system.http_client import Client, get, request
+from loadtests.system.pauses import pause, resume
 from loadtests.system.stage import StagedSystem, staged
 from ops.local import reaper as processes
 from tests import programs
@@ -185,14 +186,14 @@ async def test_without_any_standby_nothing_is_acknowledged(stage: StagedSystem) 
     cluster = stage.postgres
     connection = await cluster.connect("admin")
     for node in cluster.standbys:
-        await asyncio.to_thread(node.server.pause)
+        await asyncio.to_thread(pause, node.server)
     try:
         waiting = asyncio.create_task(connection.execute("CREATE TABLE public.waited_for ()"))
         done, _ = await asyncio.wait([waiting], timeout=0.5)
         assert not done
     finally:
         for node in cluster.standbys:
-            await asyncio.to_thread(node.server.resume)
+            await asyncio.to_thread(resume, node.server)
     async with asyncio.timeout(20):
         await waiting
     await connection.execute("DROP TABLE public.waited_for")

@@ -27,6 +27,7 @@ import asyncpg
 import pytest
 import redis.asyncio
 
+from loadtests.system.pauses import pause, resume
 from lookup.cache import Cache, dossier_key
 from lookup.reading.freshness import Freshness
 from lookup.status import Status
@@ -660,11 +661,11 @@ async def test_every_answer_is_the_truth_or_marked_while_the_relay_and_then_post
                 await town.start_relay()
             await asyncio.sleep(SECONDS / 20)
             async with town.outage("postgres"):
-                town.postgres.pause()
+                pause(town.postgres)
                 try:
                     await asyncio.sleep(SOFT + PATIENCE + 1.0)
                 finally:
-                    town.postgres.resume()
+                    resume(town.postgres)
         await asyncio.sleep(SECONDS / 20)
     seen = kinds(town)
     assert min(seen[200], seen[304], seen[404], seen["marked"], seen[503]) > 10, seen

@@ -20,10 +20,10 @@ import asyncpg
 
 from loadtests.system.processes import free_port
 from loadtests.system.replicas import Faulty
+from loadtests.system.replicated_postgres import ReplicatedPostgres
 from loadtests.system.wires import LOOPBACK, Wire, Wires
 from ops.local.accounts import Account
 from ops.local.cannot_start import CannotStart
-from ops.local.postgres import PostgresServer
 from ops.local.reaper import Reaper
 
 NODES = ("pg1", "pg2", "pg3")
@@ -73,7 +73,7 @@ class Node:
     """One server and the wire that leads to it."""
 
     name: str
-    server: PostgresServer
+    server: ReplicatedPostgres
     wire: Wire
 
 
@@ -228,13 +228,13 @@ async def running(
     passwords = {role: secrets.token_hex(16) for role in ROLES}
     async with contextlib.AsyncExitStack() as stack:
 
-        async def start(name: str, primary: PostgresServer | None) -> Node:
+        async def start(name: str, primary: ReplicatedPostgres | None) -> Node:
             own = {"cluster_name": name, "archive_command": _archive_command(archive), **SETTINGS}
             options: dict[str, Any] = {"port": free_port(), "settings": own, "reaper": reaper}
             if primary is None:
-                server = await asyncio.to_thread(PostgresServer.start, folder / name, **options)
+                server = await asyncio.to_thread(ReplicatedPostgres.start, folder / name, **options)
             else:
-                server = await asyncio.to_thread(PostgresServer.start_standby, folder / name, primary, **options)
+                server = await asyncio.to_thread(ReplicatedPostgres.start_standby, folder / name, primary, **options)
             stack.push_async_callback(asyncio.to_thread, server.stop)
             return Node(name, server, await wires.lay(server.port))
 

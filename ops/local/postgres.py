@@ -1,4 +1,4 @@
-"""PostgreSQL 18 from a wheel: a primary or a hot standby, for local runs and tests."""
+"""PostgreSQL 18 from a wheel, for local runs and tests."""
 
 import errno
 import os
@@ -11,12 +11,10 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Self
 
-from ops.local.accounts import ENVIRONMENT, identity, private, write_private
-from ops.local.cannot_start import CannotStart, sentences
-from ops.local.reaper import Reaper
-from ops.local.servers import NO_SETTINGS, LocalServer, tail
+from ops.local.accounts import ENVIRONMENT, identity, write_private
+from ops.local.cannot_start import CannotStart
+from ops.local.servers import LocalServer, tail
 from ops.local.wheels import Wheel, made_whole
 
 
@@ -51,62 +49,12 @@ class PostgresServer(LocalServer):
         }
     )
     version = "18"
-    _primary: "PostgresServer | None" = None
-
-    @classmethod
-    def start_standby(
-        cls,
-        directory: Path,
-        primary: "PostgresServer",
-        *,
-        port: int | None = None,
-        settings: Mapping[str, str] = NO_SETTINGS,
-        reaper: Reaper | None = None,
-    ) -> Self:
-        """A hot standby with streaming replication from the primary, created from a base backup at its first start."""
-
-        def follow(standby: Self) -> None:
-            standby._primary = primary
-
-        return cls._started(directory, port, settings, reaper, follow)
+    _environ: Mapping[str, str] = ENVIRONMENT
+    """The environment of the programs that make the data."""
 
     @property
     def bin_directory(self) -> Path:
         return (self._packages / self.wheel.probe).parent
-
-    def follow(self, primary: "PostgresServer", *, afresh: bool = False) -> None:
-        """Makes this server a hot standby of that primary, on the same port; a running server is stopped first.
-
-        pg_rewind undoes writes that the primary does not have; if it fails, or with `afresh`, a base backup replaces
-        the data. The primary must have made a checkpoint since its promotion. Settings of ALTER SYSTEM are replaced by
-        the primary's.
-        """
-        self.stop()
-        with sentences(self.name, self.home):
-            self._primary = primary
-            if afresh or not self._rewound(primary):
-                shutil.rmtree(self.data_directory)
-            self._launch()
-
-    def _rewound(self, primary: "PostgresServer") -> bool:
-        """Runs pg_rewind against the primary; whether it succeeded."""
-        if not (self.data_directory / "PG_VERSION").exists():
-            return False
-        self._refuse_running_postmaster()
-        write_private(self.home / "postgresql.conf", self._configuration(), self._account)
-        source = f"host={primary.host} port={primary.port} user=postgres dbname=postgres"
-        command = [
-            str(self.bin_directory / "pg_rewind"),
-            f"--target-pgdata={self.data_directory}",
-            f"--source-server={source}",
-            f"--config-file={self.home / 'postgresql.conf'}",
-            "--write-recovery-conf",
-            *(["--no-sync"] if self.settings.get("fsync") == "off" else []),
-        ]
-        outcome = self._run(command, primary._read_password())
-        with open(self.log_path, "ab", opener=private) as log:
-            log.write(outcome.stderr.encode())
-        return outcome.returncode == 0
 
     @property
     def archive_directory(self) -> Path:
@@ -129,7 +77,7 @@ class PostgresServer(LocalServer):
         write_private(self.home / "postgresql.conf", self._configuration(), self._account)
 
     def _command(self) -> list[str]:
-        # A file, not arguments: settings may contain a standby's password, and every user can see arguments.
+        # A file, not arguments: settings may contain a password, and every user can see arguments.
         configuration = f"config_file={self.home / 'postgresql.conf'}"
         return [str(self.bin_directory / "postgres"), "-D", str(self.data_directory), "-c", configuration]
 
@@ -140,28 +88,21 @@ class PostgresServer(LocalServer):
         return connection.recv(1) == b"R"
 
     def _make_cluster(self) -> None:
-        password = ""
-        if self._primary is not None:
-            password = self._primary._read_password()
-            if not (self.home / "password").exists():
-                write_private(self.home / "password", password, self._account)
         self._read_password()
         with made_whole(self.data_directory) as fresh:
             if self._account is not None:
                 os.chown(fresh, self._account.uid, self._account.gid)
-            outcome = self._run(
-                self._initdb(fresh) if self._primary is None else self._base_backup(self._primary, fresh), password
-            )
+            outcome = self._run(self._creation(fresh))
             if outcome.returncode != 0:
                 if os.strerror(errno.ENOSPC) in outcome.stderr:
                     raise CannotStart(f"There is no space left for {self.name}'s data in {self.home}.")
                 raise CannotStart(f"{self.name}'s data could not be created in {self.home}: {tail(outcome.stderr)}")
 
-    def _run(self, command: Sequence[str], password: str) -> "subprocess.CompletedProcess[str]":
+    def _run(self, command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             command,
             cwd=self.home,
-            env={**ENVIRONMENT, "PGPASSWORD": password},
+            env=self._environ,
             capture_output=True,
             text=True,
             errors="replace",
@@ -170,8 +111,8 @@ class PostgresServer(LocalServer):
             **identity(self._account),
         )
 
-    def _initdb(self, target: Path) -> list[str]:
-        no_sync = ["--no-sync"] if self.settings.get("fsync") == "off" else []
+    def _creation(self, target: Path) -> list[str]:
+        """The command that creates the data in `target`."""
         return [
             str(self.bin_directory / "initdb"),
             f"--pgdata={target}",
@@ -184,21 +125,11 @@ class PostgresServer(LocalServer):
             "--builtin-locale=C.UTF-8",
             "--locale=C",
             "--no-instructions",
-            *no_sync,
+            *self._no_sync(),
         ]
 
-    def _base_backup(self, primary: "PostgresServer", target: Path) -> list[str]:
-        return [
-            str(self.bin_directory / "pg_basebackup"),
-            f"--pgdata={target}",
-            f"--host={primary.host}",
-            f"--port={primary.port}",
-            "--username=postgres",
-            "--wal-method=stream",
-            "--checkpoint=fast",
-            "--write-recovery-conf",
-            *(["--no-sync"] if self.settings.get("fsync") == "off" else []),
-        ]
+    def _no_sync(self) -> list[str]:
+        return ["--no-sync"] if self.settings.get("fsync") == "off" else []
 
     def _refuse_other_versions(self) -> None:
         mark = self.data_directory / "PG_VERSION"

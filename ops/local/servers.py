@@ -19,7 +19,7 @@ import subprocess
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -116,16 +116,17 @@ def _trusted(place: Path) -> Path:
 
 
 class LocalServer(ABC):
-    """A server on the loopback address that can be started, stopped, killed, paused and restarted."""
+    """A server on the loopback address that can be started, stopped, killed and restarted."""
 
     name: ClassVar[str]
     wheel: ClassVar[Wheel]
     usual_settings: ClassVar[Mapping[str, str]]
     stop_signal: ClassVar[signal.Signals]
 
-    def __init__(self, directory: Path, port: int, settings: Mapping[str, str], reaper: Reaper | None) -> None:
+    def __init__(self, directory: Path, port: int | None, settings: Mapping[str, str], reaper: Reaper | None) -> None:
         self.host = LOOPBACK
-        self.port = port
+        # Below the range of outgoing connections' ports, or restart() might find it taken.
+        self.port = free_port(20_000 + secrets.randbelow(10_000)) if port is None else port
         self.settings = {**self.usual_settings, **settings}
         self._reaper = reaper
         self._account = Account.unprivileged()
@@ -154,23 +155,9 @@ class LocalServer(ABC):
         reaper: Reaper | None = None,
     ) -> Self:
         """Returns when the server accepts connections. Raises CannotStart. Without `port` a free one is chosen."""
-        return cls._started(directory, port, settings, reaper)
-
-    @classmethod
-    def _started(
-        cls,
-        directory: Path,
-        port: int | None,
-        settings: Mapping[str, str],
-        reaper: Reaper | None,
-        before_launch: Callable[[Self], None] = lambda _: None,
-    ) -> Self:
         directory = directory.resolve()
         with sentences(cls.name, directory):
-            # Below the range of outgoing connections' ports, or restart() might find it taken.
-            chosen = free_port(20_000 + secrets.randbelow(10_000)) if port is None else port
-            server = cls(directory, chosen, settings, reaper)
-            before_launch(server)
+            server = cls(directory, port, settings, reaper)
             server._launch()
         return server
 
@@ -195,15 +182,6 @@ class LocalServer(ABC):
         if self._seen is not None:
             processes.kill(self._seen)
         self._collect()
-
-    def pause(self) -> None:
-        """Stops the processes: connections stay open, the system accepts new ones, and the server does not answer."""
-        if self._seen is not None:
-            processes.freeze(self._seen)
-
-    def resume(self) -> None:
-        if self._seen is not None:
-            processes.thaw(self._seen)
 
     def restart(self) -> None:
         """Restarts on the same port; also after kill() and after a crash."""

@@ -19,6 +19,7 @@ import redis.asyncio
 from prometheus_client import REGISTRY
 
 from intake.books.relay import CHANGES, Position, Relay
+from loadtests.system.pauses import pause, resume
 from lookup.cache import Cache, dossier_key, stream_key
 from lookup.dossier import unpack
 from ops.local.valkey import ValkeyServer
@@ -190,7 +191,7 @@ async def test_backlog_grows_while_redis_is_away(
 ) -> None:
     async with relay_on(database, redis_url):
         await until(stream.entries)
-        redis_server.pause()
+        pause(redis_server)
         try:
             await receive(writer, "G99.01.01-261120-0001")
 
@@ -199,7 +200,7 @@ async def test_backlog_grows_while_redis_is_away(
 
             await until(waits)
         finally:
-            redis_server.resume()
+            resume(redis_server)
 
         async def over() -> bool:
             return gauge("relay_backlog_seconds") == 0

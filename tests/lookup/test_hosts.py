@@ -11,13 +11,15 @@ from typing import Any
 import asyncpg
 import pytest
 
+from loadtests.system.pauses import pause, resume
+from loadtests.system.replicated_postgres import ReplicatedPostgres
 from lookup.clock import DatabaseClock
 from lookup.reading.freshness import SECOND
 from lookup.reading.hosts import LARGEST_LAG, Hosts, Role
 from lookup.reading.store import Store
 from ops.errors import Unavailable
-from ops.local.postgres import PostgresServer
 from ops.local.reaper import Reaper
+from ops.local.servers import LocalServer
 from ops.stores.postgres import Postgres
 from ops.stores.urls import each_host
 from tests.conftest import NO_FSYNC, Database, prepare
@@ -42,7 +44,7 @@ def test_every_host_has_its_own_url(url: str, each: list[str]) -> None:
 class Pair:
     """A primary and its standby, and a database on both."""
 
-    def __init__(self, primary: PostgresServer, standby: PostgresServer, database: Database) -> None:
+    def __init__(self, primary: ReplicatedPostgres, standby: ReplicatedPostgres, database: Database) -> None:
         self.primary = primary
         self.standby = standby
         self.database = database
@@ -77,23 +79,23 @@ async def run(url: str, sql: str) -> Any:
 
 
 @pytest.fixture
-def two_servers(reaper: Reaper) -> Iterator[tuple[PostgresServer, PostgresServer]]:
+def two_servers(reaper: Reaper) -> Iterator[tuple[ReplicatedPostgres, ReplicatedPostgres]]:
     directory = Path(tempfile.mkdtemp(prefix="hoso24-pair-"))
     directory.chmod(0o755)
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        primary = stack.enter_context(PostgresServer.start(directory / "primary", settings=NO_FSYNC, reaper=reaper))
+        primary = stack.enter_context(ReplicatedPostgres.start(directory / "primary", settings=NO_FSYNC, reaper=reaper))
         asyncio.run(prepare(primary.admin_url, "hoso24"))
         yield (
             primary,
             stack.enter_context(
-                PostgresServer.start_standby(directory / "standby", primary, settings=NO_FSYNC, reaper=reaper)
+                ReplicatedPostgres.start_standby(directory / "standby", primary, settings=NO_FSYNC, reaper=reaper)
             ),
         )
 
 
 @pytest.fixture
-async def pair(two_servers: tuple[PostgresServer, PostgresServer]) -> Pair:
+async def pair(two_servers: tuple[ReplicatedPostgres, ReplicatedPostgres]) -> Pair:
     primary, standby = two_servers
     return Pair(primary, standby, Database("hoso24", primary.admin_url))
 
@@ -157,18 +159,18 @@ async def test_standby_far_behind_is_asked_after_the_primary(pair: Pair, hosts: 
     assert (await Store(hosts).dossiers(["x"])).standby
 
 
-@pytest.mark.parametrize("fault", ["kill", "pause"])
-async def test_lost_standby_costs_nobody_an_answer(pair: Pair, hosts: Hosts, fault: str) -> None:
+@pytest.mark.parametrize("fault", [LocalServer.kill, pause])
+async def test_no_answer_is_lost_with_a_standby(pair: Pair, hosts: Hosts, fault: Callable[[LocalServer], None]) -> None:
     store = Store(hosts)
     assert (await store.dossiers(["x"])).standby
-    getattr(pair.standby, fault)()
+    fault(pair.standby)
     try:
         for _ in range(5):
             assert not (await store.dossiers(["x"])).standby
         assert hosts.all[0].breaker.open
         assert hosts.reachable
     finally:
-        pair.standby.resume()
+        resume(pair.standby)
 
 
 async def test_query_that_a_standbys_recovery_cancels_means_that_it_is_away(pair: Pair) -> None:
@@ -334,13 +336,13 @@ async def test_promoted_standby_is_the_primary_within_a_probe(pair: Pair, hosts:
 async def test_of_two_primaries_the_one_whose_heartbeat_goes_on_is_believed(pair: Pair, hosts: Hosts) -> None:
     await beat(pair)
     await pair.arrive()
-    pair.primary.pause()  # it will wake and still call itself the primary
+    pause(pair.primary)  # it will wake and still call itself the primary
     await pair.on_standby("SELECT pg_promote(wait => true)")
     await run(
         pair.database.relay_url.replace(str(pair.primary.port), str(pair.standby.port)),
         "UPDATE heartbeat SET at = now() + interval '1 s', xid = pg_current_xact_id()",
     )
-    pair.primary.resume()
+    resume(pair.primary)
     await hosts.probe()
     assert [host.role for host in hosts.all] == [Role.PRIMARY, Role.PRIMARY]
     assert names(hosts.primaries()) == ["postgres-1"]

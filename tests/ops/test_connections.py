@@ -15,7 +15,9 @@ import pytest
 import redis.exceptions
 import uvloop
 
+from loadtests.system.pauses import pause, resume
 from ops.errors import OurOwnDelay, Unavailable
+from ops.local.servers import LocalServer
 from ops.stores.postgres import Postgres, connect_directly
 from ops.stores.redis import Redis
 from tests.conftest import Database
@@ -128,9 +130,9 @@ async def test_cancelled_postgres_statement_stays_cancelled_and_frees_its_connec
     await connections.close()
 
 
-@pytest.mark.parametrize("fault", ["pause", "kill"])
+@pytest.mark.parametrize("fault", [pause, LocalServer.kill])
 async def test_servers_that_hang_or_are_gone_are_unavailable_and_usable_once_back(
-    fragile: Callable[..., Any], fault: str
+    fragile: Callable[..., Any], fault: Callable[[LocalServer], None]
 ) -> None:
     postgres_server, redis_server = fragile()
     postgres = Postgres("postgres", lambda: postgres_server.admin_url, size=2, deadline=10)
@@ -139,7 +141,7 @@ async def test_servers_that_hang_or_are_gone_are_unavailable_and_usable_once_bac
     for ask in WAYS.values():
         assert await ask(redis)
     for server in (postgres_server, redis_server):
-        getattr(server, fault)()
+        fault(server)
     postgres._deadline, redis._deadline = 0.5, 0.2  # only what cannot be answered has to end soon
     for _ in range(5):  # more often than there are connections: none is lost to a call that timed out
         with pytest.raises(Unavailable):
@@ -148,7 +150,7 @@ async def test_servers_that_hang_or_are_gone_are_unavailable_and_usable_once_bac
             with pytest.raises(Unavailable):
                 await ask(redis)
     for server in (postgres_server, redis_server):
-        server.resume() if fault == "pause" else server.restart()
+        resume(server) if fault is pause else server.restart()
     postgres._deadline = redis._deadline = 10.0
     assert await postgres.fetch("SELECT 1")
     for ask in WAYS.values():
@@ -277,16 +279,16 @@ async def test_timeout_while_our_own_loop_was_late_is_our_own(fragile: Callable[
     redis = Redis("redis", lambda: redis_server.url, size=2, deadline=10, lateness=lambda _: lateness[0])
     await postgres.fetch("SELECT 1")
     await redis.run(lambda client: client.ping())
-    postgres_server.pause()
-    redis_server.pause()
+    pause(postgres_server)
+    pause(redis_server)
     postgres._deadline = redis._deadline = 0.4
     for lateness[0], blamed in ((0.0, Unavailable), (0.3, OurOwnDelay)):
         for ask in (postgres.fetch("SELECT 1"), redis.run(lambda client: client.ping())):
             with pytest.raises(Unavailable) as outcome:
                 await ask
             assert type(outcome.value) is blamed
-    postgres_server.resume()
-    redis_server.resume()
+    resume(postgres_server)
+    resume(redis_server)
     await postgres.close()
     await redis.close()
 

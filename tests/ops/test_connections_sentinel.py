@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import redis.asyncio
 
+from loadtests.system.pauses import pause, resume
 from ops.errors import Unavailable
 from ops.local.reaper import Reaper
 from ops.local.sentinel_group import PASSWORD, GroupMember, Sentinel
@@ -113,7 +114,7 @@ async def test_sentinel_that_hangs_costs_no_answer(watched: Watched) -> None:
     """One of three is not waited for at all: the deadline is longer than this test may take. Two are, for a while."""
     for hanging, deadline in ((watched.sentinels[:1], 600.0), (watched.sentinels[:2], 4.0)):
         for sentinel in hanging:
-            sentinel.pause()
+            pause(sentinel)
         try:
             for way in WHERE:
                 client = Redis("redis", lambda: watched.url, size=1, deadline=deadline)
@@ -122,7 +123,7 @@ async def test_sentinel_that_hangs_costs_no_answer(watched: Watched) -> None:
                 await client.close()
         finally:
             for sentinel in hanging:
-                sentinel.resume()
+                resume(sentinel)
 
 
 async def test_without_any_sentinel_redis_is_unavailable_and_connections_there_are_stay(watched: Watched) -> None:
@@ -130,7 +131,7 @@ async def test_without_any_sentinel_redis_is_unavailable_and_connections_there_a
     port = await port_of(before, "call")
     after = Redis("redis", lambda: watched.url, size=1, deadline=10.0)
     for sentinel in watched.sentinels:
-        sentinel.pause()
+        pause(sentinel)
     try:
         with pytest.raises(Unavailable) as away:
             await after.call("PING")
@@ -142,7 +143,7 @@ async def test_without_any_sentinel_redis_is_unavailable_and_connections_there_a
         assert await port_of(before, "call") == port
     finally:
         for sentinel in watched.sentinels:
-            sentinel.resume()
+            resume(sentinel)
         await before.close()
         await after.close()
 
@@ -171,11 +172,11 @@ async def test_primary_that_hangs_and_wakes_up_is_not_gone_back_to(watched: Watc
     """What lay idle and led to it would still be answered, by what it held when it was stopped."""
     old = await in_step(watched)
     await asyncio.gather(*(client.call("PING") for _ in range(4)))
-    old.pause()
+    pause(old)
     try:
         new = await followed(client, "call", old)
     finally:
-        old.resume()
+        resume(old)
     assert [await port_of(client, way) for way in WHERE for _ in range(6)] == [new] * 12
 
 

@@ -25,6 +25,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 import ops.local.servers
+from loadtests.system.pauses import pause, resume
 from ops.local.accounts import Account, write_private
 from ops.local.cannot_start import CannotStart
 from ops.local.ports import free_port
@@ -85,7 +86,7 @@ def shared_postgres() -> Iterator[PostgresServer]:
 @pytest.fixture
 def postgres(shared_postgres: PostgresServer) -> PostgresServer:
     """Made once and running at the start of every test, whatever the one before has done to it."""
-    shared_postgres.resume()
+    resume(shared_postgres)
     if not shared_postgres.alive:
         shared_postgres.restart()
     return shared_postgres
@@ -262,13 +263,13 @@ async def test_committed_rows_survive_a_kill(postgres: PostgresServer) -> None:
 async def test_paused_postgres_answers_when_resumed(postgres: PostgresServer) -> None:
     connection = await asyncpg.connect(postgres.admin_url)
     members = family(seen(postgres.pid))
-    postgres.pause()
+    pause(postgres)
     assert {p.state for p in family(members[0])} == {"T"}
     assert len(members) > 1
     answer = asyncio.ensure_future(connection.fetchval("SELECT 42"))
     done, _ = await asyncio.wait([answer], timeout=0.2)
     assert not done
-    postgres.resume()
+    resume(postgres)
     async with asyncio.timeout(DEADLINE):
         assert await answer == 42
     await connection.close()
@@ -276,10 +277,10 @@ async def test_paused_postgres_answers_when_resumed(postgres: PostgresServer) ->
 
 def test_paused_redis_answers_when_resumed(start: Starter, place: Path) -> None:
     server = start.redis(place / "redis")
-    server.pause()
+    pause(server)
     with client(server.url, timeout=0.2) as hasty, pytest.raises(redis.TimeoutError):
         hasty.ping()
-    server.resume()
+    resume(server)
     with client(server.url) as connection:
         assert connection.ping()
 
@@ -287,7 +288,7 @@ def test_paused_redis_answers_when_resumed(start: Starter, place: Path) -> None:
 @EITHER
 def test_paused_server_can_be_stopped(server: LocalServer) -> None:
     members = family(seen(server.pid))
-    server.pause()
+    pause(server)
     server.stop()
     server.stop()
     assert [p for p in members if is_alive(p)] == []
@@ -303,6 +304,7 @@ async def test_restart_after_a_death_of_its_own(postgres: PostgresServer) -> Non
 OWNER = """
 import sys, time
 from pathlib import Path
+from loadtests.system.pauses import pause
 from ops.local.postgres import PostgresServer
 from ops.local.reaper import Reaper
 from ops.local.valkey import ValkeyServer
@@ -311,7 +313,7 @@ place = Path(sys.argv[1])
 postgres = PostgresServer.start(place / "pg", settings={"fsync": "off"}, reaper=reaper)
 redis = ValkeyServer.start(place / "redis", reaper=reaper)
 if sys.argv[2] == "paused":
-    postgres.pause(), redis.pause()
+    pause(postgres), pause(redis)
 print(postgres.pid, redis.pid, reaper.pid, flush=True)
 time.sleep(60)
 """

@@ -19,6 +19,7 @@ from loadtests.gameday.day import Day, Fault, Timed
 from loadtests.gameday.promises import changes_acknowledged, none_failed, nothing_wrong
 from loadtests.gameday.record import LOOKUPS, Seen
 from loadtests.system.http_client import Client, NoAnswer, Rotation, request
+from loadtests.system.pauses import pause, resume
 from loadtests.system.postgres import Node
 from loadtests.system.replicas import Faulty, Replica
 from loadtests.target import submission
@@ -270,7 +271,7 @@ async def unconfirmed(day: Day) -> list[Row]:
     began = time.monotonic()
     try:
         for node in standbys:
-            await asyncio.to_thread(node.server.pause)
+            await asyncio.to_thread(pause, node.server)
         stopped = time.monotonic()
         day.say("a submission that no standby confirms, and its repeats")
         await handed_in.send()
@@ -283,7 +284,7 @@ async def unconfirmed(day: Day) -> list[Row]:
         await asyncio.to_thread(old.server.kill)
     finally:
         for node in standbys:
-            await asyncio.to_thread(node.server.resume)
+            await asyncio.to_thread(resume, node.server)
     killed = time.monotonic()
     await cluster.promote()
     promoted = time.monotonic()

@@ -11,6 +11,7 @@ import asyncpg
 
 from loadtests.gameday.day import Day, Fault, NotInTime
 from loadtests.gameday.promises import changes_acknowledged, none_failed, nothing_wrong, quick, within
+from loadtests.system.pauses import pause, resume
 from loadtests.system.redis import Group, Member
 from loadtests.system.replicas import Deployment
 from loadtests.verdict import Row
@@ -139,7 +140,7 @@ async def _wake_the_old_primary(day: Day) -> list[Row]:
     promoted = time.monotonic()
     day.say("what the old primary took has to be delivered again")
     again = await _delivered_again(day, new, taken)
-    await asyncio.to_thread(old.resume)
+    await asyncio.to_thread(resume, old)
     day.say("the old primary has to follow the new one")
     await group.in_step()
     await day.visible(VISIBLE_SECONDS)
@@ -166,7 +167,7 @@ async def _wake_the_old_primary(day: Day) -> list[Row]:
 async def _take_alone(day: Day, primary: Member, replica: Member) -> list[Delivered]:
     """Some changes that the primary takes and its replica never hears of; the primary is stopped when it has them."""
     group = day.stage.redis
-    await asyncio.to_thread(replica.pause)
+    await asyncio.to_thread(pause, replica)
     try:
         await group.call(primary, "CLIENT", "KILL", "TYPE", "replica")  # it cannot come back: it is stopped
         end = await stream_end(group, primary)
@@ -177,9 +178,9 @@ async def _take_alone(day: Day, primary: Member, replica: Member) -> list[Delive
 
         day.say("the primary takes changes alone")
         taken = await day.until(enough, VISIBLE_SECONDS, f"{TAKEN} changes are delivered")
-        await asyncio.to_thread(primary.pause)
+        await asyncio.to_thread(pause, primary)
     finally:
-        await asyncio.to_thread(replica.resume)
+        await asyncio.to_thread(resume, replica)
     return taken
 
 
@@ -204,13 +205,13 @@ async def _stop_all(day: Day) -> list[Row]:
     members = day.stage.redis.members
     began = time.monotonic()
     for member in members:  # else the Sentinels would promote the other, and Redis would not be away
-        await asyncio.to_thread(member.pause)
+        await asyncio.to_thread(pause, member)
     try:
         day.say(f"Redis is stopped for {GONE_SECONDS:g} s")
         await asyncio.sleep(GONE_SECONDS)
     finally:
         for member in members:
-            await asyncio.to_thread(member.resume)
+            await asyncio.to_thread(resume, member)
     healed = time.monotonic()
     seen = await day.judged(began, healed)
     fresh = await day.visible(VISIBLE_SECONDS)
