@@ -5,7 +5,7 @@ BIN    := .venv/bin
 # Files of tests that run at a time. On two cores four: each waits for its servers half of the time.
 TEST_WORKERS ?= 4
 
-# The bench has an environment of its own, so that the peers' packages are nobody else's, and so that it can have another
+# The bench has an environment of its own, so that the peers' packages stay out of .venv, and so that it can have another
 # interpreter: compare with one that was built with optimisations, as those of the distributions are.
 BENCH_PYTHON ?= $(PYTHON)
 

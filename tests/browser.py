@@ -111,7 +111,7 @@ def _listening(process: "subprocess.Popen[bytes]", profile: Path, log: Path) -> 
 
 @contextlib.asynccontextmanager
 async def tab(devtools: str) -> AsyncIterator[Browser]:
-    """A new tab of the Chromium whose DevTools listen there, without anybody's cookies."""
+    """A new tab of the Chromium whose DevTools listen there, without cookies."""
     async with aiohttp.ClientSession() as http:
         async with http.put(f"{devtools}/json/new?about:blank") as answer:
             opened = await answer.json(content_type=None)

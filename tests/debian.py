@@ -116,7 +116,7 @@ max_client_conn = 200
         return [program("pgbouncer"), str(self.data_directory / "pgbouncer.ini")]
 
     def _answers(self, connection: socket.socket) -> bool:
-        parameters = b"user\0nobody\0database\0nothing\0\0"
+        parameters = b"user\0unknown\0database\0unknown\0\0"
         connection.sendall(struct.pack("!II", len(parameters) + 8, 3 << 16) + parameters)
         return connection.recv(1) in (b"R", b"E")
 

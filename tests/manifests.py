@@ -30,7 +30,7 @@ CUSTOM = ("cert-manager.io", "cnpg.io", "gateway.networking.k8s.io", "monitoring
 """How the API groups end that Kubernetes itself does not have."""
 CLUSTER_WIDE = ("Namespace", "PriorityClass")
 MADE_BY_OPERATORS = {"postgres-ca": {"ca.crt"}, "redis-tls": {"ca.crt", "tls.crt", "tls.key"}}
-"""Secrets nobody hands in, and what is in them."""
+"""Secrets that operators make, and what is in them."""
 
 Object = dict[str, Any]
 
@@ -164,6 +164,6 @@ def mounted_secret_files(workload: Workload) -> dict[str, tuple[str, str]]:
 
 
 def default(of: type, field: str) -> Any:
-    """What a setting is when nobody says anything."""
+    """What a setting is by default."""
     (found,) = [each.default for each in fields(of) if each.name == field]
     return found

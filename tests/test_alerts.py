@@ -1,4 +1,4 @@
-"""What fires when: every alert against the days on which it has to, and the days on which nobody may be woken.
+"""What fires when: every alert against the days on which it has to, and the days on which no alert may fire.
 
 promtool evaluates the real rules over series that are made here: a healthy day, a quiet night, and each fault.
 """
@@ -332,7 +332,7 @@ DAYS = [
         {"EnumerationSuspected": "ticket"},
     ),
     Day(
-        "somebody else writes into our Redis",
+        "another program writes into our Redis",
         20,
         {UNREADABLE: count((15, 0), (5, 2))},
         {"UnreadableEntries": "ticket"},
@@ -350,12 +350,12 @@ DAYS = [
         {"EpochsDiffer": "page"},
     ),
     Day(
-        "somebody who opens connections and says nothing",
+        "a client that opens connections and sends nothing",
         20,
         {CUT: count((10, 0), (10, 600))},
         {"ConnectionsFull": "page"},
     ),
-    Day("a log nobody reads", 20, {DROPPED: count((15, 0), (5, 1000))}, {"LogLinesDropped": "ticket"}),
+    Day("a log that is not read", 20, {DROPPED: count((15, 0), (5, 1000))}, {"LogLinesDropped": "ticket"}),
     Day(
         "the edge closed",
         70,

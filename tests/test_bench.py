@@ -144,7 +144,7 @@ def arrivals(rate: float = 10, seconds: float = 1, patience: float = 0.25, queue
     return Arrivals(Flood([1], 0, 1000, rate, seconds, connections=1, queue=queue, patience=patience))
 
 
-def test_nobody_is_taken_before_the_arrival() -> None:
+def test_no_request_is_taken_before_its_arrival() -> None:
     ten = arrivals()
     assert [ten.take(0.0), ten.take(0.05), ten.take(0.1), ten.take(0.1)] == [0, None, 1, None]
 
@@ -161,7 +161,7 @@ def test_whoever_finds_the_queue_full_is_turned_away() -> None:
     assert ten.report(0, 0).turned_away == 4
 
 
-def test_nobody_comes_after_the_last() -> None:
+def test_no_request_comes_after_the_last() -> None:
     ten = arrivals()
     assert [ten.take(1.0) for _ in range(3)] == [8, 9, None]
     assert not ten.over
@@ -447,7 +447,7 @@ async def test_flood_asks_for_each_dossier_once() -> None:
     assert len({request.partition(b" HTTP")[0] for request in requests}) == 100
 
 
-async def test_flood_goes_on_coming_when_nobody_answers() -> None:
+async def test_flood_goes_on_coming_without_answers() -> None:
     report = await flooded(lambda _: b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", connections=3, patience=0.1)
     assert (report.arrivals, report.sent, report.good, report.given_up) == (100, 3, 0, 100)
 

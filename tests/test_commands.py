@@ -410,7 +410,7 @@ async def test_demo_without_a_house_says_what_is_missing(house: House, tmp_path:
     assert "make up" in (await house.run("demo", "--pause", "0", cwd=tmp_path)).refusal
     gone = await demo_place(tmp_path, "http://127.0.0.1:1", "h24_x")
     assert "intake does not answer" in (await house.run("demo", "--pause", "0", cwd=gone)).refusal
-    unknown = await demo_place(tmp_path, house.intake, "h24_nobody_" + "x" * 43)
+    unknown = await demo_place(tmp_path, house.intake, "h24_unknown_" + "x" * 43)
     assert "intake refused" in (await house.run("demo", "--pause", "0", cwd=unknown)).refusal
     nothing = await house.run("down", cwd=tmp_path)
     assert (nothing.status, nothing.out) == (0, "Nothing is running in .hoso24.\n")

@@ -55,7 +55,7 @@ def held_back(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     hold_back = Limits.hold_back
 
     async def noted(self: Limits, client: bytes | None, seconds: float) -> None:
-        ids.append(logs.request_id.get() or "nobody")
+        ids.append(logs.request_id.get() or "none")
         await hold_back(self, client, seconds)
 
     monkeypatch.setattr(Limits, "hold_back", noted)

@@ -135,7 +135,7 @@ async def test_postgres_that_is_back_is_found_though_the_next_ordinary_beat_is_f
     await until(lambda: missing(fragile_house, UNKNOWN), within=60)
 
 
-@pytest.mark.parametrize("away", [False, True], ids=["all is well", "nobody is there"])
+@pytest.mark.parametrize("away", [False, True], ids=["all is well", "both are away"])
 async def test_refusals_leave_nothing_to_the_garbage_collector(
     fragile_house: House, servers: tuple[PostgresServer, ValkeyServer, Database], garbage: Callable[[], int], away: bool
 ) -> None:

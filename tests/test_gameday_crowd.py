@@ -1,4 +1,4 @@
-"""The people of a game day: what they see of a house that is well, and what becomes of it when nobody answers."""
+"""The people of a game day: what they see of a house that is well, and of one that does not answer."""
 
 import asyncio
 import contextlib
@@ -159,7 +159,7 @@ def shown(version: int, *headers: str) -> bytes:
 
 
 def closed_port() -> int:
-    """A port where nobody listens."""
+    """A port on which no server listens."""
     with contextlib.closing(asyncio.new_event_loop()) as loop:
         server = loop.run_until_complete(asyncio.start_server(lambda *_: None, "127.0.0.1", 0))
         port = int(server.sockets[0].getsockname()[1])
@@ -222,12 +222,12 @@ async def test_lookup_is_asked_twice_only_if_closed_before_any_byte(
     assert script == []
 
 
-async def test_where_nobody_listens_the_next_one_is_asked(expected: Expected) -> None:
-    nobody = await asyncio.to_thread(closed_port)
+async def test_where_no_server_listens_the_next_one_is_asked(expected: Expected) -> None:
+    closed = await asyncio.to_thread(closed_port)
     async with scripted([shown(1), shown(1)]) as (port, _):
-        seen = await asked(expected, [nobody, port], 2)
+        seen = await asked(expected, [closed, port], 2)
     assert [(each.outcome, each.process) for each in seen] == [("good", str(port))] * 2
-    (nothing,) = await asked(expected, [nobody])
+    (nothing,) = await asked(expected, [closed])
     assert nothing.outcome == "unavailable"
     assert "refused" in nothing.why
 
@@ -254,7 +254,7 @@ async def test_whoever_comes_while_too_many_wait_is_turned_away(
     assert (record.window(0.0).total, record.window(0.0).turned_away) == (2, 3)
 
 
-async def test_every_lookup_is_somebody_elses(expected: Expected) -> None:
+async def test_every_lookup_is_another_client_s(expected: Expected) -> None:
     """Rates apply per client; addresses are those documentation is for."""
     times = 40
     async with scripted([shown(1)] * times) as (port, heads):
@@ -296,9 +296,9 @@ MOVED = said(200, {"code": CODE, "version": 2, "status": "processing"})
 AGAIN = [None, said(503, {"code": "outcome_unknown"}), said(409, {"code": "still_running"}), said(502, {})]
 
 
-def test_nobody_asks_for_what_was_lost(expected: Expected, tmp_path: Path) -> None:
-    nobody = SimpleNamespace(lookup=Rotation([1]), intake=Rotation([1]))
-    stage: Any = SimpleNamespace(front=nobody, folder=tmp_path, environ={}, token="")
+def test_lost_dossiers_are_not_asked_for(expected: Expected, tmp_path: Path) -> None:
+    front = SimpleNamespace(lookup=Rotation([1]), intake=Rotation([1]))
+    stage: Any = SimpleNamespace(front=front, folder=tmp_path, environ={}, token="")
     crowd = Crowd(stage, Record(), expected)
     for code in ("a", "b", "c"):
         crowd._town.shelf.put(Dossier(code, "", "received"))
@@ -366,7 +366,7 @@ async def test_repeat_that_is_answered_otherwise_is_noticed(monkeypatch: pytest.
     assert len(set(heads)) == 1, "under the same key"
 
 
-async def test_gate_waits_for_what_is_under_way_and_lets_nobody_in() -> None:
+async def test_gate_waits_for_what_is_under_way_and_lets_no_other_in() -> None:
     gate, held, enough = offices.Gate(), asyncio.Event(), asyncio.Event()
 
     async def hold() -> None:

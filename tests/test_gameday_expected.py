@@ -223,7 +223,7 @@ def test_process_that_knows_no_more_of_what_it_has_shown_is_found(office: Office
     assert "that there is none" in office.judge(missing(), 41.3, code=OTHER).why
 
 
-def test_dossier_that_somebody_was_shown_is_there_though_nobody_was_told(office: Office) -> None:
+def test_dossier_that_was_shown_is_there_though_not_yet_acknowledged(office: Office) -> None:
     office.receive(40.0, 50.0, OTHER)
     office.clock.now = 42.0
     office.expected._lives[OTHER][0].acknowledged = math.inf  # the acknowledgement is still on its way
@@ -322,7 +322,7 @@ def test_acknowledgement_of_something_else_is_wrong(office: Office) -> None:
     assert "the code of another one" in office.receive(50.0, 51.0, CODE)
 
 
-def test_nobody_moves_what_is_not_known_for_sure(office: Office) -> None:
+def test_dossier_that_is_not_known_for_sure_is_not_moved(office: Office) -> None:
     office.begin(40.0, "withdrawn")
     assert (office.expected.current(CODE), office.expected.status(CODE)) == (3, "completed")
     with pytest.raises(ValueError, match="has not been acknowledged"):
@@ -435,7 +435,7 @@ def change_the_status(log: Log) -> None:
 
 
 def change_the_key(log: Log) -> None:
-    log.rows[1]["source_event_id"] = "somebody else's"
+    log.rows[1]["source_event_id"] = "another's"
 
 
 def take_in_twice(log: Log) -> None:

@@ -62,7 +62,7 @@ def test_only_without_a_primary_may_what_needs_it_be_unanswered(seen: list[Seen]
         ([asked(103, "good")], False),
     ],
 )
-def test_unknown_codes_are_unanswered_once_nobody_can_remember_them(seen: list[Seen], kept: bool) -> None:
+def test_unknown_codes_are_unanswered_once_no_cache_can_know_them(seen: list[Seen], kept: bool) -> None:
     assert postgres.unknown_unanswered(day(*seen), GONE, BACK).kept is kept
 
 
@@ -74,7 +74,7 @@ def test_unknown_codes_are_unanswered_once_nobody_can_remember_them(seen: list[S
         ([asked(101, "good", kind="known", age=2)], False),
     ],
 )
-def test_what_nobody_can_confirm_has_to_be_marked(seen: list[Seen], kept: bool) -> None:
+def test_answer_that_no_server_can_confirm_has_to_be_marked(seen: list[Seen], kept: bool) -> None:
     assert postgres.marked(day(*seen), GONE, BACK).kept is kept
 
 
@@ -104,7 +104,7 @@ def test_what_was_lost_has_to_be_named_and_nothing_else() -> None:
     assert (done.unnamed, done.wrongly_named) == (set(), set())
     done.named = {("a", 3), ("a", 1), ("c", 5)}
     assert done.unnamed == {("a", 2), ("b", 1)}
-    assert done.wrongly_named == {("a", 1)}  # of c nobody knows what the log has: it was never acknowledged
+    assert done.wrongly_named == {("a", 1)}  # what the log has of c is unknown: it was never acknowledged
 
 
 def test_the_runbook_has_the_statement_that_leaves_numbers_out() -> None:
@@ -123,7 +123,7 @@ def node(reaper: Reaper) -> Iterator[Node]:
     directory.chmod(0o755)
     try:
         with ReplicatedPostgres.start(directory / "pg1", settings=NO_FSYNC, reaper=reaper) as server:
-            yield Node("pg1", server, None)  # type: ignore[arg-type]  # nobody comes by wire
+            yield Node("pg1", server, None)  # type: ignore[arg-type]  # no client comes by wire
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

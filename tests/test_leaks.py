@@ -64,7 +64,7 @@ Client = socket.socket
 
 
 class Holdings(NamedTuple):
-    """What the process holds at a moment when nobody asks for anything.
+    """What the process holds at a moment without requests.
 
     Tests before this one may have left something that goes meanwhile, so less than before is as good as the same.
     """
@@ -203,7 +203,7 @@ def post(path: str, body: str) -> bytes:
 
 @pytest.fixture
 async def door(database: Database, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Door]:
-    for load in Load:  # nobody is refused for being one too many
+    for load in Load:  # no request is shed
         monkeypatch.setitem(shedding.LATE, load, math.inf)
         monkeypatch.setitem(shedding.WAIT, load, math.inf)
     settings = {"partners": ("127.0.0.0/8",), "pg_deadline": 5.0, "lookup_deadline": 10.0}
@@ -334,15 +334,15 @@ async def test_those_who_ask_on_and_on_and_never_read_cost_little_and_leave_noth
         await until(lambda: _as_many(connections, DEAF))
         _keep_little_below(connected())
 
-        async def nobody_is_written_to() -> bool:
+        async def no_client_is_written_to() -> bool:
             for number, client in enumerate(clients):
                 with contextlib.suppress(BlockingIOError):
                     client.send(wanted[number % len(wanted)] * 100)
             return all(connection.writing_paused for connection in connected())
 
-        await until(nobody_is_written_to, within=60)
+        await until(no_client_is_written_to, within=60)
         for _ in range(20):  # and still they ask
-            await nobody_is_written_to()
+            await no_client_is_written_to()
             await asyncio.sleep(0)
         kept = [_unanswered(connection) for connection in connected()]
         assert len(kept) == DEAF

@@ -210,7 +210,7 @@ ATTACKED = {ATTACKERS: Tally(good=100, quick=50, slow=50, not_counted=1), NEIGHB
         (NEIGHBOURS_WALKED, Tally(bad=1, quick=1, errors=1), "contradictions to the others of them"),
     ],
 )
-def test_attack_is_resisted_only_if_nobody_but_the_attackers_notices(who: str, instead: Tally, row: str) -> None:
+def test_attack_is_resisted_only_if_no_other_client_notices(who: str, instead: Tally, row: str) -> None:
     assert passed(resisted(counted(**ATTACKED)))
     rows = resisted(counted(**ATTACKED | {who: instead}))
     assert [each.sli for each in rows if not each.kept] == [row]
@@ -262,7 +262,7 @@ def test_office_that_looks_at_its_own_change_makes_no_house_cold() -> None:
         ([1.0] * 3, None),
         ([], None),
     ],
-    ids=["from the first", "after three", "just enough", "not for good", "never", "too short", "nobody came"],
+    ids=["from the first", "after three", "just enough", "not for good", "never", "too short", "no visitors"],
 )
 def test_house_is_warm_once_it_stays_so(shares: list[float], after: int | None) -> None:
     counts = warmth(*shares)
@@ -347,7 +347,7 @@ def test_503_says_which_it_was() -> None:
         Answer(503, {"content-type": "text/html", "retry-after": "1"}, b"<html>").expect(200)
 
 
-def test_new_dossier_may_be_nobody_s_for_a_moment_and_only_in_those_words() -> None:
+def test_new_dossier_may_be_not_found_for_a_moment_and_only_in_those_words() -> None:
     headers = {"content-type": "application/problem+json", "cache-control": "no-store"}
     none = {"status": 404, "code": "dossier_not_found"}
     assert answers.new(answer(none, headers, 404), CODE, STATUSES) is None
@@ -496,7 +496,7 @@ def test_curve_is_a_share_of_the_most_and_reaches_it() -> None:
         assert (min(shares) > 0, max(shares)) == (True, 1), curve
 
 
-def test_addresses_are_nobody_s_and_tell_attackers_from_strangers() -> None:
+def test_addresses_are_unassigned_and_tell_attackers_from_strangers() -> None:
     found = {addresses.citizen() for _ in range(2000)} | {addresses.portal() for _ in range(100)}
     aside = [ipaddress.ip_network(network) for network in ("198.51.100.0/24", "203.0.113.0/24", "198.18.0.0/15")]
     assert all(any(ipaddress.ip_address(each) in network for network in aside) for each in found)
@@ -657,7 +657,7 @@ async def test_cold_house_has_a_new_lookup_and_an_empty_redis(redis_url: str) ->
 async def test_nothing_but_a_lookup_of_ours_is_ended(redis_url: str) -> None:
     port = free_port(12_000 + os.getpid() % 3000 * 2)
     url = f"http://127.0.0.1:{port}"
-    async with kept_up(port, "somebody", "else") as pids:
+    async with kept_up(port, "another", "program") as pids:
         await until(lambda: answering(url), within=60)
         with pytest.raises(NoTarget, match="No lookup of this machine"):
             await asyncio.to_thread(make_cold, Target(url, url, "", (), url, redis_url), {})

@@ -61,7 +61,7 @@ def test_expressions_name_series_there_are() -> None:
 
 
 def test_every_metric_is_looked_at_somewhere() -> None:
-    """What no rule and no panel shows, nobody will see."""
+    """A metric that no rule and no panel shows is never seen."""
     shown = " ".join(expr for _, expr in expressions())
     unseen = {
         metric.name

@@ -1,4 +1,4 @@
-"""A delay of our own making is held against nobody: neither a late event loop nor our own queue opens a breaker.
+"""A delay of our own making is held against no dependency: neither a late event loop nor our own queue opens a breaker.
 
 That a dependency which really hangs opens one is in tests/test_faults.py.
 """
@@ -72,7 +72,7 @@ class Lookup:
 
     @property
     def own_delays(self) -> Counter[str]:
-        """Calls that ended without an answer and were held against nobody, by dependency."""
+        """Calls that ended without an answer and were not held against the dependency, by dependency."""
         return self._ended(own=True)
 
     @property
@@ -120,7 +120,7 @@ def _reports_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def nobody_finds_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pulse does not beat again, so a breaker that has opened stays open."""
     monkeypatch.setattr(pulse, "EVERY", 3600.0)
     monkeypatch.setattr(pulse, "AWAY_EVERY", 3600.0)
@@ -152,7 +152,7 @@ HELD_UP = 1.5
     [(Cache, "read", "redis"), (Postgres, "fetch", "postgres"), (Cache, "fill", "redis")],
     ids=["copies", "load", "fill"],
 )
-@pytest.mark.usefixtures("nobody_finds_out")
+@pytest.mark.usefixtures("no_probe")
 async def test_loop_held_up_beyond_the_deadlines_while_lookups_wait_opens_no_breaker(
     database: Database, redis_url: str, owner: type, method: str, dependency: str
 ) -> None:
@@ -193,7 +193,7 @@ async def test_loop_held_up_at_every_beat_of_the_pulse_opens_no_breaker(
         await until(lookup.answers_all)
 
 
-@pytest.mark.usefixtures("nobody_finds_out")
+@pytest.mark.usefixtures("no_probe")
 async def test_loop_a_little_late_at_every_turn_opens_no_breaker(database: Database, redis_url: str) -> None:
     """No turn is as long as a deadline, but a connection that has to be made anew takes many."""
     loop = asyncio.get_running_loop()
@@ -239,7 +239,7 @@ def postgres_slow(seconds: float) -> Iterator[None]:
         yield
 
 
-@pytest.mark.usefixtures("nobody_finds_out")
+@pytest.mark.usefixtures("no_probe")
 async def test_more_lookups_than_connections_wait_in_vain_and_postgres_is_not_blamed(
     database: Database, redis_url: str
 ) -> None:
@@ -258,7 +258,7 @@ async def test_more_lookups_than_connections_wait_in_vain_and_postgres_is_not_bl
         await until(all_answered, within=60)
 
 
-@pytest.mark.usefixtures("nobody_finds_out")
+@pytest.mark.usefixtures("no_probe")
 async def test_time_spent_waiting_for_a_connection_is_not_held_against_postgres(
     database: Database, redis_url: str
 ) -> None:

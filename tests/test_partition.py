@@ -189,7 +189,7 @@ async def seed(database: Database) -> None:
 
 
 async def raise_versions(database: Database) -> None:
-    """A change that nobody is told of."""
+    """A change that is delivered to no process."""
     connection = await asyncpg.connect(database.writer_url)
     try:
         await connection.execute("UPDATE dossier SET version = 2 WHERE code = ANY($1)", RAISED)
@@ -306,7 +306,7 @@ async def too_much_to_do(books: Books, http: aiohttp.ClientSession) -> None:
 
 
 async def postgres_is_away(books: Books, http: aiohttp.ClientSession) -> None:
-    """What there is a copy of goes out marked as soon as nobody can confirm it; nothing else can be said."""
+    """A copy is answered marked as soon as no server can confirm it; a lookup without a copy ends in a 503."""
     stale = Ask(at(HOT[0]), 200, ("memory", "stale"))
 
     async def marked() -> bool:

@@ -65,7 +65,7 @@ def test_cluster_makes_the_roles_as_the_schema_wants_them(production: Manifests)
     assert roles == (Path(schema.__file__).parent / "roles.sql").read_text("utf-8")
 
 
-def test_every_role_has_its_password_and_nobody_else_one(production: Manifests, cluster: Object) -> None:
+def test_every_role_has_its_password_and_there_is_no_other(production: Manifests, cluster: Object) -> None:
     array = re.search(r"ARRAY\[(.*?)\]", production.one("ConfigMap", "postgres-roles")["data"]["roles.sql"])
     assert array
     logins = {role["name"]: role["passwordSecret"]["name"] for role in cluster["managed"]["roles"] if role["login"]}
@@ -182,7 +182,7 @@ def test_valkey_and_sentinel_show_a_certificate_and_take_nothing_without_tls(pro
     assert "on_renewal" in script
 
 
-def test_certificate_of_valkey_is_its_authority_s_and_renewed_before_anybody_remarks(production: Manifests) -> None:
+def test_certificate_of_valkey_is_its_authority_s_and_renewed_before_the_doctor_remarks(production: Manifests) -> None:
     issuers = {each["metadata"]["name"]: each["spec"] for each in production.of("Issuer")}
     shown, authority = (production.one("Certificate", name)["spec"] for name in ("redis", "redis-authority"))
     assert issuers[shown["issuerRef"]["name"]] == {"ca": {"secretName": authority["secretName"]}}
@@ -190,7 +190,7 @@ def test_certificate_of_valkey_is_its_authority_s_and_renewed_before_anybody_rem
     assert authority["privateKey"]["rotationPolicy"] == "Never"  # or renewing it would cut everybody off
     assert "isCA" not in shown
     assert int(shown["renewBefore"].removesuffix("h")) >= 24 * DAYS_REMARKED
-    # Only the authority's certificate reaches those who are to believe it, and its key nobody.
+    # Only the authority's certificate is mounted where it has to be trusted; its key is mounted nowhere.
     assert authority["secretName"] not in {secret for secret, _ in references(production.objects)}
 
 
@@ -241,7 +241,7 @@ def test_policy_lets_the_process_ask_the_sentinels(production: Manifests, proces
 
 
 def cold_lookups_a_second() -> float:
-    """What one process answered of codes nobody had asked for, by the bench's last run."""
+    """Lookups a second that one process answered for codes in no cache, by the bench's last run."""
     results = (ROOT / "loadtests/bench/RESULTS.md").read_text("utf-8")
     (figure,) = re.findall(r"^\| cold \| ours \| \d+ \| ([\d,]+) \|", results, re.MULTILINE)
     return float(figure.replace(",", ""))

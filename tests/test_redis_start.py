@@ -63,7 +63,7 @@ with socket.create_connection((address, port), 2) as connection:
         show(lines)
 """
 
-# Debian's own, to whom nobody has to say what a host of the cluster is.
+# Debian's own, with the cluster's host names replaced by their addresses.
 REDIS_CLI = """
 import os, subprocess, sys
 
@@ -264,7 +264,7 @@ async def test_a_primary_that_comes_back_at_once_does_not_empty_the_others(whole
     assert await whole.primary("sentinel-2") == await whole.primary("sentinel-0") != first
 
 
-async def test_nobody_may_do_more_than_he_has_to_and_passwords_change_without_a_restart(whole: Pods) -> None:
+async def test_no_user_may_do_more_than_it_has_to_and_passwords_change_without_a_restart(whole: Pods) -> None:
     primary = await whole.primary()
     assert primary
     async with whole.client(primary) as client, whole.sentinel("sentinel-0") as sentinel:

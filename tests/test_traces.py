@@ -1,5 +1,4 @@
-"""The spans that leave a real lookup process: from the request through the batch to Redis and PostgreSQL, nobody's name
-in them."""
+"""The spans of a real lookup process, from the request through the batch to Redis and PostgreSQL: no code, no key."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -55,7 +54,7 @@ def sampled(n: int) -> dict[str, str]:
 
 @dataclass
 class Town:
-    """A lookup process, three dossiers that are in PostgreSQL only, a proxy of ours and somebody who is none."""
+    """A lookup process, three dossiers that are in PostgreSQL only, a proxy of ours and a client that is none."""
 
     lookup: Process
     receipts: list[dict[str, Any]]
@@ -138,7 +137,7 @@ async def test_one_trace_from_the_request_to_the_databases(
         await there.ask(there.proxy, f"/tra-cuu/{two}", headers=sampled(3) | {"Cookie": f"hoso24-key={key}"})
         await there.ask(there.proxy, f"/api/v1/dossiers/{one}", headers=sampled(4) | {"Hoso24-Key": key})
         await there.ask(there.proxy, f"/api/v1/dossiers/{two}?at_least=7", headers=sampled(5) | {"X-Request-Id": two})
-        # Nothing of these: not sampled by whom we trust, sampled by somebody we do not, or our own ratio, which is 0.
+        # Nothing of these: not sampled by whom we trust, sampled by a client we do not, or our own ratio, which is 0.
         await there.ask(there.proxy, f"/api/v1/dossiers/{one}", headers={"traceparent": f"00-{trace(6)}-{CALLER}-00"})
         await there.ask(there.stranger, f"/api/v1/dossiers/{one}", headers=sampled(7))
         await there.ask(there.stranger, f"/api/v1/dossiers/{two}", headers=sampled(8) | {"Hoso24-Key": key})
@@ -146,7 +145,7 @@ async def test_one_trace_from_the_request_to_the_databases(
     assert {span.trace_id.hex() for span in collector.spans} == {trace(n) for n in range(1, 6)}
     assert {span.name for span in collector.spans} <= NAMES
     assert {name for span in collector.spans for name in attributes(span)} <= ATTRIBUTES
-    _nobody_is_named(collector, there)
+    _no_dossier_is_named(collector, there)
 
     first = tree(collector, 1)
     server, wait = first.one("GET /api/v1/dossiers/{code}"), first.one("wait for an answer")
@@ -179,7 +178,7 @@ async def test_one_trace_from_the_request_to_the_databases(
     assert tree(collector, 5).one("load from the primary")
 
 
-def _nobody_is_named(collector: Collector, there: Town) -> None:
+def _no_dossier_is_named(collector: Collector, there: Town) -> None:
     names = [*there.codes, *(receipt["lookup_key"] for receipt in there.receipts)]
     for name in names:
         for spelling in (name, name.replace("-", ""), name.rpartition("-")[2]):

@@ -77,7 +77,7 @@ SELECT code, version, kind, extract(epoch FROM pg_xact_commit_timestamp(xid::xid
 
 @dataclass(frozen=True)
 class Change:
-    """One version of a dossier as the log has it. Nobody saw it before `early`; from `late` on whoever looked did."""
+    """One version of a dossier as the log has it. No reader saw it before `early`; from `late` on every reader did."""
 
     code: str
     version: int

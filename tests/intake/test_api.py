@@ -302,7 +302,7 @@ async def test_key_may_be_quoted_or_bare(house: House, owner: Any) -> None:
     assert await owner.fetchval("SELECT array_agg(key) FROM idempotency") == ["k-1"]
 
 
-async def test_key_nobody_can_keep_is_refused(house: House, owner: Any) -> None:
+async def test_unusable_idempotency_key_is_refused(house: House, owner: Any) -> None:
     before = await written(owner)
     for key in ("", '""', "x" * 256, "é"):
         status, problem, _ = await send(house, json.dumps(submission()), Idempotency_Key=key)
@@ -505,7 +505,7 @@ async def test_other_paths_and_methods_are_refused_in_our_words(house: House) ->
 
 
 async def test_while_postgres_is_away_a_request_is_put_off_and_never_called_wrong(database: Database) -> None:
-    nowhere = "postgresql://nobody:nothing@127.0.0.1:1/nowhere"
+    nowhere = "postgresql://writer:x@127.0.0.1:1/nowhere"
     async with intake_at(intake_settings(nowhere)) as url, aiohttp.ClientSession() as http:
         house = House("", url, http, await new_token(database))
         requests = [send(house, json.dumps(submission())), send(house, None, UNKNOWN, method="GET")]

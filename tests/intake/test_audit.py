@@ -127,7 +127,7 @@ async def test_pages_join_without_a_seam(owner: Any, dossiers: list[str], monkey
         "status = 8",
         "agency = 'G99.02'",
         "department = 'Phòng khác'",
-        "actor = 'nobody'",
+        "actor = 'another'",
         "source = 'elsewhere'",
         "source_event_id = 'other'",
         "source_event_id = NULL",

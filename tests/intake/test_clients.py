@@ -85,7 +85,7 @@ async def test_database_keeps_no_token(token: str, owner: Any) -> None:
 
 
 async def test_token_that_cannot_be_checked_is_unavailable_and_not_wrong(token: str) -> None:
-    nowhere = Postgres("postgres", lambda: "postgresql://nobody:x@127.0.0.1:1/nowhere", size=1, deadline=1)
+    nowhere = Postgres("postgres", lambda: "postgresql://writer:x@127.0.0.1:1/nowhere", size=1, deadline=1)
     with pytest.raises(Unavailable):
         await authenticate(f"Bearer {token}", nowhere)
     await nowhere.close()

@@ -316,7 +316,7 @@ def test_line_in_neither_form_is_refused(raw: bytes, expected: str) -> None:
         plain(returned_at="2100-01-01T00:00:00Z", steps=[{"at": "2026-10-08T01:30:00Z", "status": "returned"}]),
     ],
 )
-def test_date_nobody_can_mean_is_refused(form: dict[str, Any]) -> None:
+def test_implausible_date_is_refused(form: dict[str, Any]) -> None:
     assert reason(line(form)) == "bad_date"
 
 

@@ -106,7 +106,7 @@ async def written(owner: Any) -> list[Any]:
 
 @contextlib.asynccontextmanager
 async def held(database: Database, dossier: str) -> AsyncIterator[None]:
-    """Somebody else has this dossier's row locked, so that a change of it waits."""
+    """Another connection has this dossier's row locked, so that a change of it waits."""
     connection = await asyncpg.connect(database.owner_url)
     try:
         async with connection.transaction():
@@ -117,7 +117,7 @@ async def held(database: Database, dossier: str) -> AsyncIterator[None]:
 
 
 async def waits(owner: Any) -> bool:
-    """Whether somebody waits for a lock."""
+    """Whether a connection waits for a lock."""
     return bool(await owner.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"))
 
 

@@ -208,7 +208,7 @@ async def test_progress_is_told_after_every_commit_and_adds_up(writer: Any, tmp_
 async def test_each_line_of_either_form_is_counted_as_what_became_of_it(
     writer: Any, owner: Any, tmp_path: Path
 ) -> None:
-    await owner.execute("ALTER TABLE dossier ADD CONSTRAINT nobody_is_called_so CHECK (subject NOT LIKE '%xyzzy%')")
+    await owner.execute("ALTER TABLE dossier ADD CONSTRAINT no_such_subject CHECK (subject NOT LIKE '%xyzzy%')")
     a, b, c, d, e = (f"G99.01.02-261118-000{n}" for n in range(1, 6))
     at = {"at": "2026-10-09T03:00:00Z"}
     skips = [at | {"status": "submitted"}, at | {"status": "returned"}]
@@ -345,7 +345,7 @@ async def test_own_form_is_read_too(writer: Any, tmp_path: Path) -> None:
 
 
 async def test_line_the_database_refuses_spoils_no_other(writer: Any, owner: Any, tmp_path: Path) -> None:
-    await owner.execute("ALTER TABLE dossier ADD CONSTRAINT nobody_is_called_so CHECK (subject NOT LIKE '%xyzzy%')")
+    await owner.execute("ALTER TABLE dossier ADD CONSTRAINT no_such_subject CHECK (subject NOT LIKE '%xyzzy%')")
     path = sample_file(tmp_path, 200)
     lines = path.read_bytes().splitlines()
     form = json.loads(lines[100])

@@ -145,7 +145,7 @@ async def test_change_under_an_id_that_the_stream_is_past_is_noticed(
     writer: Any,
     owner: Any,
 ) -> None:
-    """Nothing was lost but heartbeats, and an id was given out twice: nobody would be told of that change, ever."""
+    """Nothing was lost but heartbeats, and an id was given out twice: that change would never be delivered."""
     await delivered(database, redis_url, stream, writer)
     last = (await stream.entries())[-1][0]
     await receive(writer, THIRD)

@@ -227,13 +227,13 @@ def test_note_may_have_several_lines() -> None:
         datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC),
     ],
 )
-def test_moment_nobody_can_mean_is_refused(moment: datetime) -> None:
+def test_implausible_moment_is_refused(moment: datetime) -> None:
     with pytest.raises(InvalidContent, match="is in the future or before 1990"):
         plausible(moment, NOW, "at")
 
 
 @pytest.mark.parametrize("moment", [EARLIEST, NOW - timedelta(days=1), NOW, NOW + TOLERANCE])
-def test_moment_somebody_can_mean_is_kept(moment: datetime) -> None:
+def test_plausible_moment_is_kept(moment: datetime) -> None:
     assert plausible(moment, NOW, "at") == moment
 
 

@@ -1,8 +1,8 @@
 """What a migration may do while the release before it answers citizens, held against its text.
 
 Two kinds of rules. Some are about compatibility: nothing an older release uses is taken away, unless the file says by
-its name that no release in use needs it (a contract). The others are about locks and time, and nobody is exempt: not a
-table is rewritten or scanned under a lock, no index is built in anybody's way, no long transaction holds the log up.
+its name that no release in use needs it (a contract). The others are about locks and time, for every migration:
+no table is rewritten or scanned under a lock, no index build blocks writes, no long transaction holds the log up.
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from lookup.schema import Migration
 
 BASELINE = 5
-"""The migrations that made the first schema. There was nobody to be in the way of."""
+"""The migrations that made the first schema. There were no clients to block."""
 
 SINCE = re.compile(r"^-- Contract: not needed since release \d+\.\d+\.\d+\b.+", re.MULTILINE)
 
@@ -52,8 +52,10 @@ COMPATIBILITY = (
 )
 
 TIME = (
-    _rule("index in the way", r"\bCREATE\s+(?:UNIQUE\s+)?INDEX\b(?!\s+CONCURRENTLY\b)", "nobody can write meanwhile"),
-    _rule("reindex in the way", r"\bREINDEX\b(?!.*\bCONCURRENTLY\b)", "nobody can use the index meanwhile"),
+    _rule(
+        "index in the way", r"\bCREATE\s+(?:UNIQUE\s+)?INDEX\b(?!\s+CONCURRENTLY\b)", "no client can write meanwhile"
+    ),
+    _rule("reindex in the way", r"\bREINDEX\b(?!.*\bCONCURRENTLY\b)", "no query can use the index meanwhile"),
     _rule(
         "constraint that is checked at once",
         r"\bADD\s+(?:CONSTRAINT\s+\S+\s+)?(?:CHECK|FOREIGN\s+KEY)\b(?!.*\bNOT\s+VALID\b)",
@@ -74,14 +76,14 @@ TIME = (
     _rule(
         "table rewritten", r"\bVACUUM\s+FULL\b|\bCLUSTER\b|\bSET\s+(?:UN)?LOGGED\b|\bSET\s+TABLESPACE\b", "under a lock"
     ),
-    _rule("explicit lock", r"^\s*LOCK\b", "everybody waits for as long as the migration takes"),
-    _rule("detach in the way", r"\bDETACH\s+PARTITION\b(?!.*\bCONCURRENTLY\b)", "everybody waits"),
+    _rule("explicit lock", r"^\s*LOCK\b", "every client waits for as long as the migration takes"),
+    _rule("detach in the way", r"\bDETACH\s+PARTITION\b(?!.*\bCONCURRENTLY\b)", "every client waits"),
     _rule(
         "rows changed",
         r"^(?:DO BEGIN )?(?:WITH\b.*\b)?(?:UPDATE|DELETE\s+FROM|TRUNCATE|MERGE\s+INTO)\b",
-        "a long writing transaction holds the change feed up for everybody: do it in chunks, by a command",
+        "a long writing transaction holds the change feed up for all: do it in chunks, by a command",
     ),
-    _rule("statement that is put together", r"\bEXECUTE\b", "nobody can tell what it does by reading it"),
+    _rule("statement that is put together", r"\bEXECUTE\b", "reading it does not tell what it does"),
 )
 
 _SET_NOT_NULL = re.compile(r"\bALTER\s+(?:COLUMN\s+)?(\S+)\s+SET\s+NOT\s+NULL\b", re.IGNORECASE)
@@ -131,7 +133,7 @@ def violations(migration: Migration, earlier: Sequence[Migration] = ()) -> list[
     for statement in (_SIZES.sub("()", each) for each in text):
         touched = {name.lower() for name in _TOUCHED.findall(statement)}
         if touched and touched <= created:
-            continue  # nobody uses a table that has only just been made
+            continue  # a table that has only just been made is not used yet
         rules = TIME if migration.asks_for else COMPATIBILITY + TIME
         found += [f"{rule.name}: {statement!r}: {rule.reason}" for rule in rules if rule.pattern.search(statement)]
         found += _not_null(statement, [*earlier, migration])

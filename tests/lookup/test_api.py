@@ -38,7 +38,7 @@ from tests.house import (
 from tests.lookup.views import ADDED, ANYONE, HOLDER, STALE, just_received, only
 
 UNKNOWN = "G99.01.01-200101-0001"
-NOWHERE = "postgresql://nobody:nothing@127.0.0.1:1/nowhere"
+NOWHERE = "postgresql://reader:x@127.0.0.1:1/nowhere"
 SENSITIVE, ORDINARY = "S.008", SERVICE
 
 
@@ -94,7 +94,7 @@ def slowed() -> float:
 
 
 async def received_after_a_guess(house: House, **fields: Any) -> dict[str, Any]:
-    """A dossier whose code somebody had guessed and asked for just before it was given out; the public is told of none.
+    """A dossier whose code was guessed and asked for just before it was issued; the public is told that there is none.
 
     There is no relay, so nothing puts that right before it is too old. A slow machine tries again.
     """
@@ -343,7 +343,7 @@ async def test_key_opens_the_holders_view_and_nothing_may_keep_it(house: House) 
     assert answer.json == only(HOLDER, known | {"timeline": timeline})
 
 
-async def test_holder_finds_the_dossier_though_somebody_asked_before_it_was_given_out(house: House) -> None:
+async def test_holder_finds_the_dossier_though_its_code_was_asked_for_before_it_was_issued(house: House) -> None:
     receipt = await received_after_a_guess(house)
     path = address(receipt["code"])
     holder = await ask(house, path, Hoso24_Key=receipt["lookup_key"])
@@ -371,7 +371,7 @@ async def test_both_find_it_in_scheme_d_too(house: House, database: Database) ->
 
 
 async def test_right_key_of_a_lost_dossier_is_charged_as_a_missing_code_and_not_as_a_wrong_key(house: House) -> None:
-    """After a restore there are receipts of dossiers that nobody has any more."""
+    """After a restore there are receipts of dossiers that no store has any more."""
     key, before = KeyRing.from_text(KEY_SECRETS).key(parse(UNKNOWN)), slowed()
     for _ in range(40):  # wrong ones are held back from the thirty-first on
         answer = await ask(house, address(UNKNOWN), Hoso24_Key=key)

@@ -212,7 +212,7 @@ async def test_item_that_is_not_wanted_any_more_when_its_batch_begins_is_left_ou
     assert ferry.batches == [["a"], ["c"]]
 
 
-async def test_item_that_is_left_out_takes_nobody_s_room() -> None:
+async def test_item_that_is_left_out_takes_no_room() -> None:
     ferry = Ferry()
     queue = queue_of(ferry, largest=2, wanted=lambda item: item not in "ac")
     await arrive(queue, *"abcd")
@@ -286,7 +286,7 @@ async def test_batch_that_is_cancelled_gives_its_place_back() -> None:
 @pytest.mark.parametrize(
     "behind",
     [
-        "nobody",
+        "none",
         "others",
         "others of another queue",
     ],
@@ -296,7 +296,7 @@ def test_loop_that_closes_in_mid_run_leaves_no_warning(caplog: pytest.LogCapture
         permits = Permits(1)
         queue, another = (queue_of(Ferry(), permits=permits) for _ in range(2))
         await arrive(queue, "a")
-        if behind != "nobody":
+        if behind != "none":
             await arrive(queue if behind == "others" else another, "b")
 
     asyncio.run(leave_early())
@@ -449,7 +449,7 @@ async def test_pace_is_not_learned_from_a_stage_that_has_little_to_do(clock: Mov
     assert queue.expected_wait == pytest.approx(250 / FIRST_PACE)
 
 
-async def test_nobody_expects_to_be_taken_along_sooner_than_anybody_has_been(clock: MovedOn) -> None:
+async def test_expected_wait_is_at_least_what_the_first_has_waited(clock: MovedOn) -> None:
     queue = queue_of(Ferry(clock), largest=10)
     await arrive(queue, *names(11))
     await clock.move(7.0)
@@ -483,11 +483,11 @@ async def test_batch_is_no_part_of_the_request_that_began_it() -> None:
         request_id.set("the batch's own")
 
     queue = BatchQueue(run, permits=Permits(1), largest=2)
-    request_id.set("somebody's")
+    request_id.set("the caller's")
     for item in "abc":
         queue.enter(item)
         await turns()
     assert seen == [None] * len(seen)
     assert seen
-    assert request_id.get() == "somebody's"
+    assert request_id.get() == "the caller's"
     request_id.set(None)

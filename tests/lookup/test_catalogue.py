@@ -68,7 +68,7 @@ def test_agency_that_is_in_no_catalogue_is_within_itself_only() -> None:
     assert not Catalogue().within("G99.01", "G99")
 
 
-def test_loop_in_the_tree_hangs_nobody() -> None:
+def test_loop_in_the_tree_hangs_no_search() -> None:
     loop = Catalogue({"a": agency("a", "b"), "b": agency("b", "a")})
     assert not loop.within("a", "c")
     assert loop.within("a", "b")

@@ -57,8 +57,8 @@ some_code = st.sampled_from(CODES)
 some_process = st.integers(0, PROCESSES - 1)
 
 
-class NobodyRefused(Shedding):
-    """The model has a time of its own: that this machine stood still for a second or two refuses nobody in it."""
+class NeverSheds(Shedding):
+    """The model has a time of its own: that this machine stood still for a second or two refuses no request in it."""
 
     def watch(self, *, copies: Queue, loads: Queue) -> None:
         """Take no queue into account."""
@@ -73,7 +73,7 @@ class Process:
         store = Store(network, postgres)
         never = 10**9
         unbroken = Breaker("redis", after=never)
-        shedding = NobodyRefused(lambda: 0.0)
+        shedding = NeverSheds(lambda: 0.0)
         self.vitals = Vitals(clock, self.feed, store, unbroken, shedding, lambda _: 0.0)  # type: ignore[arg-type]
         self.reader = Reader(
             world.Cache(network, redis),  # type: ignore[arg-type]
@@ -106,13 +106,13 @@ class Reading:
     heard: int
     removed: bool
     withdrawn: bool
-    """It had been withdrawn already, whether or not anybody knew."""
+    """It had been withdrawn already, whether or not a process knew."""
     followed: int
     """The version up to which this process has followed the stream, if Redis has kept the copy delivered with it."""
     known_at: int
     """The last heartbeat of the stream this process follows: what was committed before had been delivered."""
     issued: bool = False
-    """Asked by somebody with the key, which there is as soon as the dossier has been taken in."""
+    """Asked with the key, which there is as soon as the dossier has been taken in."""
     undisturbed: bool = True
     """Postgres did not go back in time, and Redis was there the whole time and lost nothing."""
 

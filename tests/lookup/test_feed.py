@@ -205,7 +205,7 @@ def test_new_epoch_forgets_everything(feed: Feed, memory: Memory) -> None:
     assert (feed.epoch, feed.at, feed.position, feed.trusted_until) == (2, 0, "", 0)
     assert memory.look(CODE) is None
     assert feed.floors.of(CODE) == feed.number_floors.of("01234/2026/99901") == 0
-    feed.enter(1)  # somebody who has not heard of it yet
+    feed.enter(1)  # from a caller that has not heard of it yet
     assert feed.epoch == 2
 
 

@@ -292,7 +292,7 @@ async def test_why_a_host_could_not_be_asked_is_told_as_exactly_as_it_is_known(a
     assert (host.trouble, refusal.value.reason) == (told, told)
 
 
-async def test_statements_nobody_answers_leave_nothing_to_the_garbage_collector(garbage: Callable[[], int]) -> None:
+async def test_unanswered_statements_leave_nothing_to_the_garbage_collector(garbage: Callable[[], int]) -> None:
     """It stops the whole process for as long as it clears away."""
     hosts = Hosts(lambda: "postgresql://reader@one,two/hoso24", DatabaseClock(), size=2, deadline=1.0)
 
@@ -348,7 +348,7 @@ async def test_of_two_primaries_the_one_whose_heartbeat_goes_on_is_believed(pair
     assert names(hosts.primaries()) == ["postgres-1"]
 
 
-async def test_nobody_left_is_unavailable_and_back_by_the_next_probe(pair: Pair, hosts: Hosts) -> None:
+async def test_without_any_host_it_is_unavailable_and_back_by_the_next_probe(pair: Pair, hosts: Hosts) -> None:
     pair.standby.kill()
     pair.primary.kill()
     for _ in range(2):

@@ -443,11 +443,11 @@ async def _keep_asking(port: int, code: str, told: asyncio.Event, answered: list
             return
 
 
-# -- what nobody foresaw ---------------------------------------------------------------------------------------
+# -- unforeseen errors -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("where", ["from Postgres", "from memory"])
-async def test_bug_behind_the_parser_costs_a_500_and_nobody_an_answer(
+async def test_bug_behind_the_parser_costs_one_500_and_no_other_answer(
     both: BothWays, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     def broken(*_: object) -> bytes:

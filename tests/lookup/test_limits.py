@@ -142,7 +142,7 @@ def test_who_asked_lately_is_remembered_and_who_did_long_ago_is_not(limits: Limi
     assert charged_again()
 
 
-async def test_too_many_answers_held_back_refuse_the_next_and_nobody_else_s(limits: Limits) -> None:
+async def test_too_many_answers_held_back_refuse_the_next_and_no_other_client_s(limits: Limits) -> None:
     before = REGISTRY.get_sample_value("lookup_limited_total") or 0.0
     held = [asyncio.create_task(limits.hold_back(CARRIER, 60.0)) for _ in range(HELD_BACK)]
     await asyncio.sleep(0)

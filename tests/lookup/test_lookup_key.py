@@ -64,7 +64,7 @@ def test_key_of_an_old_secret_still_opens_and_new_ones_use_the_new() -> None:
     assert rotated.serial(CODE, rotated.key(CODE)) == 0
 
 
-def test_key_under_a_secret_nobody_has_does_not_open() -> None:
+def test_key_under_an_unknown_secret_does_not_open() -> None:
     unknown = KeyRing.from_text("7:" + "5a" * 32)
     assert RING.serial(CODE, unknown.key(CODE)) is None
     # Nor one made with the bytes that stand in for a missing secret.

@@ -116,7 +116,7 @@ def test_forgetting_one_and_all() -> None:
     memory.keep("a", copy())
     memory.keep("b", copy())
     memory.drop("a")
-    memory.drop("nobody")
+    memory.drop("absent")
     assert memory.get("a") is None
     memory.clear()
     assert (len(memory), memory.used) == (0, 0)

@@ -140,7 +140,7 @@ def test_not_null_is_allowed_behind_a_validated_check() -> None:
     assert violations(expand("ALTER TABLE event ALTER COLUMN actor SET NOT NULL;"), [added, validated]) != []
 
 
-def test_contract_says_since_when_nobody_needs_what_it_takes_away() -> None:
+def test_contract_says_since_which_release_what_it_removes_is_not_needed() -> None:
     sql = "ALTER TABLE dossier DROP COLUMN subject;"
     since = "-- Contract: not needed since release 0.3.0, which reads `matter` instead.\n"
     assert violations(Migration(9, "0009_contract_0007_subject", since + sql)) == []
@@ -240,7 +240,7 @@ def more(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @contextlib.asynccontextmanager
 async def holding(database: Database, lock: str) -> AsyncIterator[Any]:
-    """Somebody who has a lock until the block ends, or the connection is closed in it."""
+    """A connection that has a lock until the block ends, or until it is closed in it."""
     holder = await asyncpg.connect(database.owner_url)
     await holder.execute("BEGIN")
     await holder.execute(lock)
@@ -269,7 +269,7 @@ async def test_migration_gives_way_and_tries_again(database: Database, owner: An
         migrating = asyncio.create_task(schema.migrate(database.owner_url, say, lock_timeout=1.0))
         async with asyncio.timeout(60):
             await gave_way.wait()
-        assert await owner.fetchval(READS, timeout=20) == 0  # nobody waits behind one that has given way
+        assert await owner.fetchval(READS, timeout=20) == 0  # no query waits behind one that has given way
     async with asyncio.timeout(60):
         assert await migrating == 1
     assert await owner.fetchval("SELECT count(colour) FROM dossier") == 0

@@ -22,7 +22,7 @@ from tests.house import House, intake_at, intake_settings, lookup_at, lookup_set
 from tests.lookup.offline import Offline
 
 UNKNOWN = "G99.01.01-200101-0001"
-NOWHERE = "postgresql://nobody:nothing@127.0.0.1:1/nowhere"
+NOWHERE = "postgresql://reader:x@127.0.0.1:1/nowhere"
 FORMS = {"vi": "/tra-cuu", "en": "/en/status"}
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>{{7*7}}"
 

@@ -238,7 +238,7 @@ async def test_copy_that_says_there_is_none_is_not_believed_once_the_code_was_gi
     assert (await through.get(CODE)).source == "redis"
     answer = await through.get(CODE, issued=True)
     assert (answer.entry.version, answer.source, unseen() - before) == (1, "postgres", 1)
-    assert (await through.get(CODE)).entry.version == 1  # and now nobody is told that there is none
+    assert (await through.get(CODE)).entry.version == 1  # and now no answer says that there is none
 
 
 async def test_standby_that_has_it_answers_whoever_has_the_key_though_the_primary_is_away(
@@ -301,7 +301,7 @@ async def follow(cache: Cache, through: ReadThrough) -> None:
     feed_of(through).join(await cache.join(1))
 
 
-async def test_second_read_comes_from_memory_and_asks_nobody(cache: Cache, database: Database) -> None:
+async def test_second_read_comes_from_memory_and_asks_no_store(cache: Cache, database: Database) -> None:
     database.rows[CODE] = (1, b"one")
     through = reader(cache, database, memory=10_000)
     await follow(cache, through)
@@ -366,7 +366,7 @@ async def test_copy_of_an_old_generation_is_verified_before_it_goes_out(cache: C
     assert through.recall(CODE) is not None
 
 
-async def test_distrusted_copy_is_the_answer_when_nobody_else_has_one(
+async def test_distrusted_copy_is_the_answer_when_there_is_no_other(
     cache: Cache, database: Database, redis_url: str
 ) -> None:
     database.rows[CODE] = (1, b"one")
@@ -445,14 +445,14 @@ async def test_missing_on_both_is_missing(cache: Cache, database: Database) -> N
     assert (await through.get(CODE)).source == "redis"
 
 
-async def test_without_a_primary_nobody_says_that_there_is_none(cache: Cache, database: Database) -> None:
+async def test_without_a_primary_no_answer_says_that_there_is_none(cache: Cache, database: Database) -> None:
     """A standby cannot know what was delivered a moment ago, and a false 404 is worse than a 503."""
     database.standby = {}
     database.primary_away = True
     through = reader(cache, database)
     with pytest.raises(StatusUnavailable):
         await through.get(CODE)
-    assert (await cache.read(1, [dossier_key(1, CODE)])).entries == [None]  # nobody else is told
+    assert (await cache.read(1, [dossier_key(1, CODE)])).entries == [None]  # no other process is told
 
 
 async def test_at_least_that_a_standby_has_not_got_comes_from_the_primary(cache: Cache, database: Database) -> None:

@@ -402,7 +402,7 @@ async def test_status_is_told_from_memory_while_postgres_and_redis_are_away(frag
 
 
 async def test_lookup_that_starts_with_everything_away_says_so() -> None:
-    nowhere = lookup_settings("postgresql://nobody:x@127.0.0.1:1/x", "redis://127.0.0.1:1/0")
+    nowhere = lookup_settings("postgresql://reader:x@127.0.0.1:1/x", "redis://127.0.0.1:1/0")
     async with lookup_at(nowhere) as url, aiohttp.ClientSession() as http:
         house = House(url, "", http, "")
         document = await status_of(house)

@@ -1,4 +1,4 @@
-"""All who want one dossier at the same time share its lookup, and nobody's misfortune is anybody else's."""
+"""Requests for one dossier at the same time share its lookup, and one that fails spoils no other."""
 
 import asyncio
 from collections.abc import Sequence
@@ -170,7 +170,7 @@ async def test_caller_who_leaves_leaves_the_lookup_to_the_others(caplog: pytest.
     assert caplog.messages == []
 
 
-async def test_lookup_all_of_whose_callers_have_left_blocks_nobody_and_warns_nobody(
+async def test_lookup_all_of_whose_callers_have_left_blocks_no_other_and_logs_no_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     desk = Desk()
@@ -187,7 +187,7 @@ async def test_lookup_all_of_whose_callers_have_left_blocks_nobody_and_warns_nob
     assert caplog.messages == []
 
 
-async def test_callback_that_raises_spoils_nobody_else_s(caplog: pytest.LogCaptureFixture) -> None:
+async def test_callback_that_raises_spoils_no_other_answer(caplog: pytest.LogCaptureFixture) -> None:
     desk = Desk()
     desk.commit(CODE)
     told: list[Answer | Unavailable] = []
@@ -234,7 +234,7 @@ async def test_failure_reaches_all_who_waited_and_no_others(caplog: pytest.LogCa
     assert desk.at_rest
 
 
-async def test_name_that_has_waited_too_long_is_given_up_and_nobody_is_asked_for_it() -> None:
+async def test_name_that_has_waited_too_long_is_given_up_and_no_store_is_asked_for_it() -> None:
     desk = Desk(deadline=0.0)
     desk.commit(CODE)
     (task,) = await desk.ask(CODE)

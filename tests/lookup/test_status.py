@@ -49,7 +49,7 @@ def test_completion_is_whole_exactly_at_the_end() -> None:
     assert {status for status in Status if status.completion == 1} == {status for status in Status if status.final}
 
 
-def test_clock_stands_still_while_somebody_else_is_awaited() -> None:
+def test_clock_stands_still_while_others_are_awaited() -> None:
     assert {status for status in Status if status.paused} == {S.SUPPLEMENT_REQUIRED, S.PAYMENT_REQUIRED, S.SUSPENDED}
 
 

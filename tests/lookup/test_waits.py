@@ -48,10 +48,10 @@ async def test_batch_has_links_to_all_the_sampled_it_served(
         assert all(batch.span_id in {link.span_id for link in wait.links} for wait in waits.values())
 
 
-async def test_batch_that_serves_nobody_sampled_makes_no_span(
+async def test_batch_without_a_sampled_request_makes_no_span(
     cache: Cache, database: Database, collector: Collector
 ) -> None:
-    """Not even while somebody sampled waits for another batch."""
+    """Not even while a sampled request waits for another batch."""
     traces = tracing.configure("sample")
     database.rows = {CODE: (1, b"one"), OTHER: (1, b"other")}
     database.gate = asyncio.Event()
@@ -70,7 +70,7 @@ async def test_batch_that_serves_nobody_sampled_makes_no_span(
     assert len(spans(collector, "load")) == len(spans(collector, "MGET redis")) == 1
 
 
-async def test_batch_that_somebody_sampled_began_without_waiting_for_it_is_not_his(
+async def test_batch_that_a_sampled_request_began_without_waiting_for_it_is_not_in_its_trace(
     cache: Cache, database: Database, collector: Collector
 ) -> None:
     traces = tracing.configure("sample")
@@ -106,7 +106,9 @@ async def test_latecomer_of_a_batch_is_linked_too(cache: Cache, database: Databa
     assert not through._waits._spans
 
 
-async def test_nobody_sampled_costs_one_look(cache: Cache, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_a_sampled_request_tracing_costs_one_look(
+    cache: Cache, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     database.rows = {CODE: (1, b"one")}
     for name in ("_wait", "_batch"):
         monkeypatch.setattr(tracing.Waits, name, None)

@@ -135,7 +135,7 @@ async def test_copy_behind_the_primary_is_named(screen: Screen, database: Databa
         return "trusted" in row(text, "memory") and "the stream ends with" not in text
 
     await until(delivered, within=LEANS_WITHIN)
-    await owner.execute("UPDATE dossier SET version = 5 WHERE code = $1", code)  # and nobody is told
+    await owner.execute("UPDATE dossier SET version = 5 WHERE code = $1", code)  # and no process is told
     text = await screen.of(code)
     assert "memory has version 1, the primary 5" in text
     assert "Redis has version 1, the primary 5" in text

@@ -114,7 +114,7 @@ class Twins(RuleBasedStateMachine):
 
     @initialize(at=st.none() | some_moment)
     def begin(self, at: int | None) -> None:
-        """Either nobody has delivered anything yet, or the first heartbeat is there."""
+        """Either nothing has been delivered yet, or the first heartbeat is there."""
         self.tell(lambda client: client.flushdb())
         if at is not None:
             self.beat(1, at)
@@ -123,7 +123,7 @@ class Twins(RuleBasedStateMachine):
 
     @rule(epoch=some_epoch, offers=some_offers, beyond=st.sampled_from([-1, 0, 1, 1, 2]))
     def fill(self, epoch: int, offers: list[Offer], beyond: int) -> None:
-        """By somebody who saw all, or all but the last that was delivered."""
+        """By a reader that saw all, or all but the last that was delivered."""
         values, horizon = values_of(epoch, offers), self.highest(epoch)[0] + beyond
         self.both(epoch, self.cache.fill(epoch, values, horizon), lambda: self.model.fill(epoch, values, horizon))
 
@@ -256,7 +256,7 @@ class Twins(RuleBasedStateMachine):
         return self.model.state.last_ids.get(stream_key(epoch), FIRST)
 
     def last(self, epoch: int, at: str) -> str:
-        """Where somebody believes that the stream ends."""
+        """Where a reader believes that the stream ends."""
         ids = [entry.id for entry in self.model.after(epoch, "")] or [""]
         return {"the end": ids[-1], "its first entry": ids[0], "nowhere": ""}.get(at, "10-7")
 

@@ -95,7 +95,7 @@ class Commit:
 
 @dataclass
 class Transaction:
-    """One that is open: it has its xid, and nobody sees what it writes."""
+    """One that is open: it has its xid, and no other sees what it writes."""
 
     xid: int
     seq: int

@@ -42,7 +42,7 @@ def test_one_call_finds_out_and_success_closes(clock: Clock) -> None:
     fail(breaker)
     clock.now += 1.1
     with breaker:
-        assert refuses(breaker)  # somebody is finding out already
+        assert refuses(breaker)  # one call is trying already
     assert not breaker.open
     assert not refuses(breaker)
 

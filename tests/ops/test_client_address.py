@@ -1,4 +1,4 @@
-"""Who is asking: the address behind our own proxies, and nobody's claim."""
+"""Who is asking: the address behind our own proxies, and no claim of a client."""
 
 import pytest
 
@@ -44,7 +44,7 @@ def test_client_is_the_last_address_that_is_not_ours(
 
 
 @pytest.mark.parametrize("address", ["198.51.100.200", "2001:db8:aaaa:1::5"])
-def test_partner_is_nobody_in_particular(clients: Clients, address: str) -> None:
+def test_partner_is_no_single_client(clients: Clients, address: str) -> None:
     assert clients.client(address, "") is None
     assert clients.client("10.1.2.3", address) is None
 

@@ -51,7 +51,7 @@ async def test_cancelled_redis_command_stays_cancelled(redis_url: str, way: str)
     await connection.close()
 
 
-async def test_answer_of_a_cancelled_call_reaches_nobody_else(redis_url: str) -> None:
+async def test_answer_of_a_cancelled_call_reaches_no_other(redis_url: str) -> None:
     connection = Redis("redis", lambda: redis_url, size=4, deadline=60.0)
     words = itertools.count()
 
@@ -160,7 +160,7 @@ async def test_servers_that_hang_or_are_gone_are_unavailable_and_usable_once_bac
 
 
 @pytest.mark.parametrize("hosts", [1, 3])
-async def test_attempts_where_nobody_listens_leave_nothing_to_the_garbage_collector(
+async def test_attempts_where_no_server_listens_leave_nothing_to_the_garbage_collector(
     hosts: int, garbage: Callable[[], int]
 ) -> None:
     """It stops the whole process for as long as it clears away, while that has to answer out of memory."""
@@ -185,7 +185,7 @@ async def test_attempts_where_nobody_listens_leave_nothing_to_the_garbage_collec
 
 
 @pytest.mark.parametrize("scheme", ["redis", "redis+sentinel"])
-async def test_commands_where_nobody_listens_leave_next_to_nothing(scheme: str, garbage: Callable[[], int]) -> None:
+async def test_commands_where_no_server_listens_leave_next_to_nothing(scheme: str, garbage: Callable[[], int]) -> None:
     with contextlib.ExitStack() as stack:
         closed = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
         names = [f"127.0.0.1:{each.getsockname()[1]}" for each in closed]
@@ -206,7 +206,7 @@ async def test_commands_where_nobody_listens_leave_next_to_nothing(scheme: str, 
 
 
 async def test_host_that_hangs_does_not_keep_the_next_one_from_being_asked(database: Database) -> None:
-    """As one that has lost its power: what is sent there gets no answer, not even that nobody listens."""
+    """As one that has lost its power: what is sent there gets no answer, not even a refusal."""
     with socket.create_server(("127.0.0.1", 0)) as hung:
         url = database.writer_url.replace("@", f"@127.0.0.1:{hung.getsockname()[1]},", 1)
         connections = Postgres("postgres", lambda: url, size=1, deadline=20.0)
@@ -222,8 +222,8 @@ async def test_host_that_hangs_does_not_keep_the_next_one_from_being_asked(datab
 
 
 async def test_password_that_is_refused_by_one_host_is_not_hidden_by_another(database: Database) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as nobody:
-        gone = nobody.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        gone = closed.getsockname()[1]
     old = database.writer_url.replace("@", f"@127.0.0.1:{gone},", 1)
     urls = f"{old.replace(':hoso24_writer@', ':old@')}\n{old}"
     connections = Postgres("postgres", lambda: urls, size=1, deadline=20.0)

@@ -80,7 +80,7 @@ def put(file: Secret, *urls: str) -> None:
 
 @pytest.fixture
 async def redis_user(redis_url: str) -> AsyncIterator[tuple[Write, Callable[[str], str]]]:
-    """Somebody to change the passwords of: `await acl(">new")`, and the URL with a password."""
+    """A user whose passwords can be changed: `await acl(">new")`, and the URL with a password."""
     admin: Any = redis.asyncio.Redis.from_url(redis_url, protocol=2)
     async with admin:
         host = redis_url.rpartition("@")[2]

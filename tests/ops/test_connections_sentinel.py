@@ -50,7 +50,7 @@ async def client(watched: Watched) -> AsyncIterator[Redis]:
 
 
 async def port_of(client: Redis, way: str) -> int | None:
-    """The port of the server that answers; None when nobody does."""
+    """The port of the server that answers; None when none does."""
     try:
         answer = await WHERE[way](client)
     except Unavailable:
@@ -202,7 +202,7 @@ def pair(place: debian.Place) -> list[GroupMember]:
 
 @pytest.fixture
 def alone(place: debian.Place, pair: list[GroupMember], request: pytest.FixtureRequest) -> Iterator[Sentinel]:
-    """A Sentinel with nobody beside it, which names the first of the pair."""
+    """A Sentinel without others beside it, which names the first of the pair."""
     settings = {"sentinel monitor": f"dossiers {pair[0].host} {pair[0].port} 1"}
     with Sentinel.start(place.path / request.node.name, settings=settings, reaper=place.reaper) as sentinel:
         yield sentinel

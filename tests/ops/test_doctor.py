@@ -1,4 +1,4 @@
-"""Checks side by side: whoever hangs, fails or is away is a finding, and keeps nobody else from being examined."""
+"""Checks side by side: one that hangs, fails or finds no server is a finding, and keeps no other from running."""
 
 import asyncio
 import io
@@ -33,7 +33,7 @@ async def test_worst_comes_first() -> None:
     assert await examine([check(FINE), check(DOUBTFUL, BROKEN)]) == [BROKEN, DOUBTFUL, FINE]
 
 
-async def test_one_that_hangs_is_a_finding_and_holds_up_nobody() -> None:
+async def test_one_that_hangs_is_a_finding_and_holds_up_no_other() -> None:
     ended = asyncio.Event()
 
     async def hang() -> list[Finding]:

@@ -338,7 +338,7 @@ async def test_client_that_leaves_while_waiting_leaves_nothing_behind(desk: Desk
                 client.writer.get_extra_info("socket").setsockopt(
                     socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
                 )
-            if turn % 2:  # every other time the answer comes before anybody has noticed
+            if turn % 2:  # every other time the answer comes before it has been noticed
 
                 async def noticed() -> bool:
                     return desk.connections[-1].transport is None

@@ -1,4 +1,4 @@
-"""Everybody at the door is let in at once, and nobody's bad luck closes it."""
+"""All waiting connections are accepted at once, and one that fails does not close the listener."""
 
 import asyncio
 import errno
@@ -122,7 +122,7 @@ def test_door_opens_again_after_the_last_descriptor_was_gone(
             exhausted: Any = Exhausted(real)
             door.listener._accept(exhausted)
             assert door.listener._pauses
-            assert not asyncio.get_running_loop().remove_reader(real)  # nobody looks meanwhile
+            assert not asyncio.get_running_loop().remove_reader(real)  # it accepts none meanwhile
             await in_time(lambda: not door.listener._pauses)
             asyncio.get_running_loop().remove_reader(real)
             asyncio.get_running_loop().add_reader(real, door.listener._accept, real)
@@ -134,7 +134,7 @@ def test_door_opens_again_after_the_last_descriptor_was_gone(
     assert "Cannot accept connections" in caplog.text
 
 
-def test_client_that_left_at_the_door_is_nobodys_trouble(run: Callable[[Any], Any]) -> None:
+def test_client_that_left_before_it_was_accepted_costs_nothing(run: Callable[[Any], Any]) -> None:
     async def main() -> None:
         async with Door() as door:
             for client in knocks(door.address, 20):

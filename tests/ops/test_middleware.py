@@ -32,7 +32,7 @@ class MoveRefused(Refusal):
 
 
 class TokenMissing(Refusal):
-    """Nobody has said who is calling."""
+    """The request has no token."""
 
     kind = Kind.UNAUTHENTICATED
     code = "token_missing"

@@ -1,4 +1,4 @@
-"""A service starts in order, stops in order, and loses nobody's request on the way."""
+"""A service starts in order, stops in order, and loses no request on the way."""
 
 import asyncio
 import contextlib
@@ -411,7 +411,7 @@ async def test_task_that_ends_by_itself_fails_the_service(caplog: pytest.LogCapt
     assert "finish has ended, though it should run" in caplog.text
 
 
-async def test_task_that_is_cancelled_by_somebody_else_fails_the_service() -> None:
+async def test_task_that_is_cancelled_from_outside_fails_the_service() -> None:
     async def cancelled() -> None:
         raise asyncio.CancelledError
 

@@ -221,7 +221,7 @@ def test_redis_snapshot_is_read_again(start: Starter, place: Path) -> None:
         assert connection.get("kept") == b"42"
 
 
-def test_secrets_are_in_private_files_and_in_nobodys_arguments(
+def test_secrets_are_in_private_files_and_in_no_process_arguments(
     postgres: PostgresServer, start: Starter, place: Path
 ) -> None:
     valkey = start.redis(place / "redis")
@@ -404,7 +404,7 @@ def server_user() -> int | None:
     return None if account is None else account.uid
 
 
-def test_postmaster_started_by_somebody_else_is_noticed(postgres: PostgresServer) -> None:
+def test_postmaster_started_by_hand_is_noticed(postgres: PostgresServer) -> None:
     postgres.stop()
     by_hand = subprocess.Popen(
         [
@@ -560,7 +560,7 @@ def test_private_parent_is_left_alone_and_the_data_live_elsewhere(
 
 
 @as_root
-def test_place_that_somebody_else_has_prepared_is_not_used(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_place_that_another_user_has_prepared_is_not_used(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ops.local.servers, "PLACES_OF_ITS_OWN", (place,))
     (place / "private").mkdir(mode=0o700)
     directory = place / "private" / "redis"
@@ -610,7 +610,7 @@ def _install(kind: type[LocalServer], packages: Path) -> None:
 
 @as_root
 @BOTH
-def test_somebody_elses_data_are_refused(kind: type[LocalServer], place: Path) -> None:
+def test_data_of_another_user_are_refused(kind: type[LocalServer], place: Path) -> None:
     pretend_data(place / "server", "PG_VERSION", "18\n")
     os.chown(place / "server" / "data", 0, 0)
     assert "belongs to root, but" in refusal(kind, place / "server")

@@ -238,7 +238,7 @@ def test_terminal_that_is_gone_does_not_matter(tmp_path: Path) -> None:
         raise OSError(5, "Input/output error")
 
     with Supervisor(tmp_path, say) as supervisor:
-        supervisor.say("Nobody hears this.")
+        supervisor.say("This is lost.")
 
 
 # What does not start

@@ -182,7 +182,7 @@ async def test_stranger_says_nothing_about_traces(
 
 @pytest.mark.parametrize("traceparent", ["nonsense", f"00-{'0' * 32}-b7ad6b7169203331-01", "00-0af7-b7ad-01"])
 @pytest.mark.parametrize("ratio", ["0", "1"])
-async def test_traceparent_nobody_understands_is_none(
+async def test_malformed_traceparent_is_none(
     collector: Collector, monkeypatch: pytest.MonkeyPatch, traceparent: str, ratio: str
 ) -> None:
     monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", ratio)
@@ -200,7 +200,7 @@ async def test_trace_that_begins_here_is_found_by_the_id_of_the_answer(
         await client.get("/dossiers/1", headers={"X-Request-Id": "0123456789abcdef"})
     first, second = [span.trace_id.hex() for span in collector.spans if span.kind == Span.SPAN_KIND_SERVER]
     assert first == tracing.of_request(own) == f"{'0' * 16}{own}"
-    assert "0123456789abcdef" not in second  # nobody else chooses where his trace goes
+    assert "0123456789abcdef" not in second  # no stranger chooses where its trace goes
 
 
 def test_share_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:

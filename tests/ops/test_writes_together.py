@@ -65,7 +65,7 @@ async def test_first_do_not_wait_for_the_last_of_thousands() -> None:
 async def test_who_has_hung_up_gets_nothing_and_the_others_theirs() -> None:
     written: list[bytes] = []
     ready, gone, there = WritesTogether(), Line(written), Line(written)
-    ready.add(gone, b"nobody's")
+    ready.add(gone, b"lost")
     ready.add(there, b"mine")
     gone.closing = True
     await turn()

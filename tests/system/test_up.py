@@ -252,7 +252,7 @@ def test_closed_terminal_ends_it_though_another_leads_the_session(lived_in: Path
 def test_taken_port_is_passed_over_and_said(lived_in: Path) -> None:
     with socket.socket() as taken, alone():
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with contextlib.suppress(OSError):  # somebody else's is as good as ours
+        with contextlib.suppress(OSError):  # a listener of another process is as good as ours
             taken.bind(("127.0.0.1", 8090))
             taken.listen()
         up = Up(lived_in)
