@@ -10,7 +10,7 @@ TEST_WORKERS ?= 4
 BENCH_PYTHON ?= $(PYTHON)
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo load load-live rolling gameday bench bench-import national capacity check test fresh proof mutants monitoring pictures metrics-page image-proof lint audit
+.PHONY: help up down demo load load-live rolling gameday bench bench-import national capacity check test fresh proof mutants monitoring pictures screenshots metrics-page image-proof lint audit
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -98,6 +98,9 @@ pictures: .venv-bench/ready ## draw the dashboards of the last ten minutes, as P
 
 image-proof: ## build the image without a registry, twice, and run it (as root; needs buildah and mmdebstrap; minutes)
 	@exec k8s/image/prove
+
+screenshots: .venv/ready ## draw two sample dossiers' pages of a running `make up` into docs, for the README (needs Chromium)
+	@exec $(BIN)/python -m tests.pages.screenshots
 
 metrics-page: .venv/ready ## write docs/metrics.md, which says what every metric means, from their declarations
 	@$(BIN)/hoso24 metrics > docs/metrics.md
