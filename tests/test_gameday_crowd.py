@@ -286,9 +286,8 @@ async def desk(script: Script, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     monkeypatch.setattr(offices, "PAUSE", 0.0)
     async with scripted(script) as (port, heads):
         office = DayOffice(Rotation([port]), "token", Town(Record(), Expected(STATUSES)))
-        desk = Desk(office)
-        yield desk, office, heads
-        desk.leave()
+        with Desk(office) as desk:
+            yield desk, office, heads
 
 
 RECEIVED = said(201, {"code": CODE, "version": 1, "status": "received"})

@@ -52,11 +52,8 @@ async def hand_in(stage: StagedSystem) -> dict[str, Any]:
     body = json.dumps(submission()).encode()
 
     async def answered() -> dict[str, Any] | None:
-        client = Client(stage.front.intake)
-        try:
+        with Client(stage.front.intake) as client:
             answer = await client.ask(request("POST", "/api/v1/dossiers", headers, body))
-        finally:
-            client.hang_up()
         assert answer.status in (201, 409, 503), answer.body
         return dict(answer.json()) if answer.status == 201 else None
 
@@ -65,11 +62,8 @@ async def hand_in(stage: StagedSystem) -> dict[str, Any]:
 
 
 async def look_up(stage: StagedSystem, code: str) -> Answer:
-    client = Client(stage.front.lookup)
-    try:
+    with Client(stage.front.lookup) as client:
         return await client.ask(request("GET", f"/api/v1/dossiers/{code}", {}))
-    finally:
-        client.hang_up()
 
 
 async def shown_by(stage: StagedSystem, code: str) -> set[str]:
@@ -184,20 +178,19 @@ async def test_delayed_standby_receives_and_does_not_replay(stage: StagedSystem)
 @on_the_stage
 async def test_without_any_standby_nothing_is_acknowledged(stage: StagedSystem) -> None:
     cluster = stage.postgres
-    connection = await cluster.connect("admin")
-    for node in cluster.standbys:
-        await asyncio.to_thread(pause, node.server)
-    try:
-        waiting = asyncio.create_task(connection.execute("CREATE TABLE public.waited_for ()"))
-        done, _ = await asyncio.wait([waiting], timeout=0.5)
-        assert not done
-    finally:
+    async with cluster.connected() as connection:
         for node in cluster.standbys:
-            await asyncio.to_thread(resume, node.server)
-    async with asyncio.timeout(20):
-        await waiting
-    await connection.execute("DROP TABLE public.waited_for")
-    await connection.close()
+            await asyncio.to_thread(pause, node.server)
+        try:
+            waiting = asyncio.create_task(connection.execute("CREATE TABLE public.waited_for ()"))
+            done, _ = await asyncio.wait([waiting], timeout=0.5)
+            assert not done
+        finally:
+            for node in cluster.standbys:
+                await asyncio.to_thread(resume, node.server)
+        async with asyncio.timeout(20):
+            await waiting
+        await connection.execute("DROP TABLE public.waited_for")
 
 
 @on_the_stage
@@ -226,10 +219,9 @@ async def test_former_primary_gives_up_what_no_other_node_has(stage: StagedSyste
     former, standbys = cluster.primary, cluster.standbys
     for node in standbys:  # stopped and not frozen: a frozen one finds in its socket what it was sent
         await asyncio.to_thread(node.server.stop)
-    connection = await cluster.connect("admin")
-    with pytest.raises(TimeoutError):
-        await connection.execute("CREATE TABLE public.never_acknowledged ()", timeout=0.5)
-    connection.terminate()
+    async with cluster.connected() as connection:
+        with pytest.raises(TimeoutError):
+            await connection.execute("CREATE TABLE public.never_acknowledged ()", timeout=0.5)
     former.server.kill()
     for node in standbys:
         await asyncio.to_thread(node.server.restart)

@@ -61,10 +61,9 @@ class Crowd:
     async def come(self) -> None:
         """Take the first dossiers in, and begin. Raises NotTaken or NoAnswer when nothing answers."""
         self._town.expected.statuses = await self._statuses()
-        desk = Desk(self._office)
-        for _ in range(FIRST_DOSSIERS):
-            await desk.move(await desk.submit())
-        desk.leave()
+        with Desk(self._office) as desk:
+            for _ in range(FIRST_DOSSIERS):
+                await desk.move(await desk.submit())
         self._desks = [asyncio.create_task(Desk(self._office).work(self.desk_pace)) for _ in range(DESKS)]
         self._others = [
             asyncio.create_task(self._citizens.come(self.pace)),
@@ -115,34 +114,23 @@ class Crowd:
         """Send the changes that were answered last once more, each under its key: how many, and how many of them were
         not answered as the first time.
         """
-        desk, last = Desk(self._office), list(self._office.answered)
-        try:
+        last = list(self._office.answered)
+        with Desk(self._office) as desk:
             return len(last), sum([not await desk.is_answered_again(sent, first) for sent, first in last])
-        finally:
-            desk.leave()
 
     async def submit(self) -> str:
         """A new dossier, its code once acknowledged. No desk moves it. Raises NotTaken."""
-        desk = Desk(self._office)
-        try:
+        with Desk(self._office) as desk:
             return await desk.submit()
-        finally:
-            desk.leave()
 
     async def move(self, code: str) -> int:
         """One change of a dossier made by submit(); the version acknowledged. Raises NotTaken."""
-        desk = Desk(self._office)
-        try:
+        with Desk(self._office) as desk:
             return await desk.move(code)
-        finally:
-            desk.leave()
 
     async def _statuses(self) -> dict[str, answers.Status]:
-        client = Client(self._stage.front.lookup)
-        try:
+        with Client(self._stage.front.lookup) as client:
             return answers.statuses(await client.ask_any(request("GET", "/api/v1/statuses", {})))
-        finally:
-            client.hang_up()
 
     # -- what the load is watched by -------------------------------------------------------------------------
 

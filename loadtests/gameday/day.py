@@ -19,7 +19,7 @@ from loadtests.codes import address
 from loadtests.gameday.crowd import Crowd
 from loadtests.gameday.expected import Expected
 from loadtests.gameday.record import LOOKUPS, Mark, Record, Window
-from loadtests.system.http_client import Client, NoAnswer, Rotation, request
+from loadtests.system.http_client import Client, NoAnswer, get, request
 from loadtests.system.replicas import Deployment, Order, Replica
 from loadtests.system.stage import StagedSystem
 from loadtests.verdict import Row
@@ -209,8 +209,8 @@ class Day:
         missing: dict[str, str] = {}
 
         async def at(replica: Replica) -> None:
-            client, waiting = Client(Rotation([replica.port])), dict(versions)
-            try:
+            waiting = dict(versions)
+            with Client.of(replica.port) as client:
                 while waiting:
                     for code, version in list(waiting.items()):
                         if await self.shows(client, code, version):
@@ -219,8 +219,6 @@ class Day:
                             missing[replica.name] = f"{code} at version {version} ({len(waiting)} missing)"
                     await asyncio.sleep(POLL_SECONDS if waiting else 0)
                 missing.pop(replica.name, None)
-            finally:
-                client.hang_up()
 
         try:
             async with asyncio.timeout(within):
@@ -265,14 +263,7 @@ class Day:
     @staticmethod
     async def metrics(replica: Replica) -> list[tuple[str, dict[str, str], float]]:
         """Every sample of its /metrics: name, labels, value. Empty when it does not answer."""
-        client = Client(Rotation([replica.admin_port]))
-        try:
-            async with asyncio.timeout(PROBE_SECONDS):
-                answer = await client.ask(request("GET", "/metrics", {}))
-        except (NoAnswer, TimeoutError):
-            return []
-        finally:
-            client.hang_up()
+        answer = await get(replica.admin_port, "/metrics", PROBE_SECONDS)
         if answer.status != 200:
             return []
         families = text_string_to_metric_families(answer.body.decode())

@@ -9,7 +9,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 
 from loadtests.answers import Answer, Failure
 from loadtests.codes import Dossier, address
@@ -88,7 +88,7 @@ class DayOffice:
 
 
 class Desk:
-    """One desk with one connection. What it has given up is left as it is."""
+    """One desk with one connection, for as long as a block runs. What it has given up is left as it is."""
 
     def __init__(self, office: DayOffice) -> None:
         self._office, self._town = office, office.town
@@ -97,17 +97,17 @@ class Desk:
 
     async def work(self, pace: Pace) -> None:
         """Until the office closes."""
-        try:
+        with self:
             while not self._office.closing:
                 await pace.turn()
                 await self._office.gate.until_open()
                 with contextlib.suppress(NotTaken):
                     await self._do_something()
-        finally:
-            self.leave()
 
-    def leave(self) -> None:
-        """Hang up."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._client.hang_up()
 
     async def submit(self) -> str:

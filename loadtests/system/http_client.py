@@ -72,6 +72,17 @@ class Client:
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
+    @classmethod
+    def of(cls, port: int) -> Self:
+        """A client of that one process."""
+        return cls(Rotation([port]))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.hang_up()
+
     async def ask(self, request: bytes) -> Answer:
         """The answer, asked for once. Raises NoAnswer, or ClosedBeforeAnyByte."""
         try:
@@ -169,15 +180,14 @@ def request(method: str, path: str, headers: Mapping[str, str], body: bytes = b"
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-async def get(port: int, path: str) -> Answer:
-    """One GET on a connection of its own; status 0 when there is no answer."""
-    client = Client(Rotation([port]))
-    try:
-        return await client.ask(request("GET", path, {}))
-    except NoAnswer:
-        return Answer(0, {})
-    finally:
-        client.hang_up()
+async def get(port: int, path: str, seconds: float = PATIENCE) -> Answer:
+    """One GET on a connection of its own; status 0 when there is no answer within so many seconds."""
+    with Client.of(port) as client:
+        try:
+            async with asyncio.timeout(seconds):
+                return await client.ask(request("GET", path, {}))
+        except (NoAnswer, TimeoutError):
+            return Answer(0, {})
 
 
 def is_whole(received: bytes | bytearray) -> bool:

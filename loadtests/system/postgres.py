@@ -31,7 +31,7 @@ NODES = ("pg1", "pg2", "pg3")
 DATABASE = "hoso24"
 ROLES = ("owner", "writer", "relay", "reader")
 SUPERUSER = "admin"
-"""The role to ask connect() for to be the superuser."""
+"""The role to be connected as to be the superuser."""
 
 ANSWER_SECONDS = 2.0
 """A server that takes longer to be connected to is not asked."""
@@ -102,16 +102,21 @@ class Cluster:
             return f"{server.admin_url.rpartition('/')[0]}/{DATABASE}"
         return f"postgresql://hoso24_{role}:{self._passwords[role]}@{server.host}:{server.port}/{DATABASE}"
 
-    async def connect(self, role: str, node: Node | None = None) -> asyncpg.Connection:
+    @contextlib.asynccontextmanager
+    async def connected(self, role: str = SUPERUSER, node: Node | None = None) -> AsyncIterator[asyncpg.Connection]:
         """Past the wire, as `owner`, `writer`, `relay`, `reader` or `admin`: to the primary if no node is named.
 
         Raises what asyncpg raises, and TimeoutError for a server that hangs.
         """
-        return await asyncpg.connect(self.direct_url(role, node), timeout=ANSWER_SECONDS)
+        connection = await asyncpg.connect(self.direct_url(role, node), timeout=ANSWER_SECONDS)
+        try:
+            yield connection
+        finally:
+            connection.terminate()  # never waits for a server that hangs
 
     async def ask(self, sql: str, *arguments: object, node: Node | None = None) -> Any:
         """One value, as the superuser, within ANSWER_SECONDS; from the primary if no node is named."""
-        async with self._superuser(node) as connection:
+        async with self.connected(node=node) as connection:
             return await connection.fetchval(sql, *arguments, timeout=ANSWER_SECONDS)
 
     async def promote(self) -> Node:
@@ -128,7 +133,7 @@ class Cluster:
             self._set(chosen, synchronous_standby_names=self._any_other_than(chosen), recovery_min_apply_delay="0"),
             *(self._set(node, primary_conninfo=_conninfo(chosen)) for node in received if node is not chosen),
         )
-        async with self._superuser(chosen) as connection:
+        async with self.connected(node=chosen) as connection:
             if not await connection.fetchval(PROMOTE, round(STEP_SECONDS)):
                 raise Faulty(f"{chosen.name} is not promoted in {STEP_SECONDS:g} s; log: {chosen.server.log_path}")
         self.primary = chosen
@@ -139,7 +144,7 @@ class Cluster:
 
         Returns once it streams. Raises CannotStart and Faulty.
         """
-        async with self._superuser() as connection:
+        async with self.connected() as connection:
             await connection.execute("CHECKPOINT")  # pg_rewind looks there for the primary's timeline
         try:
             await asyncio.to_thread(node.server.follow, self.primary.server, afresh=afresh)
@@ -176,7 +181,7 @@ class Cluster:
         return f"ANY 1 ({', '.join(node.name for node in self.nodes if node is not primary)})"
 
     async def _set(self, node: Node, **settings: str) -> None:
-        async with self._superuser(node) as connection:
+        async with self.connected(node=node) as connection:
             for setting, value in settings.items():
                 await connection.execute(f"ALTER SYSTEM SET {setting} = '{value}'", timeout=ANSWER_SECONDS)
             await connection.execute("SELECT pg_reload_conf()", timeout=ANSWER_SECONDS)
@@ -192,19 +197,11 @@ class Cluster:
 
     async def _until_replayed(self, names: set[str], written: str, seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        async with self._superuser() as connection:
+        async with self.connected() as connection:
             while behind := names - {name for (name,) in await connection.fetch(REPLAYED, written)}:
                 if time.monotonic() > deadline:
                     raise Faulty(f"not in step with {self.primary.name} in {seconds:g} s: {', '.join(sorted(behind))}")
                 await asyncio.sleep(POLL_SECONDS)
-
-    @contextlib.asynccontextmanager
-    async def _superuser(self, node: Node | None = None) -> AsyncIterator[asyncpg.Connection]:
-        connection = await self.connect(SUPERUSER, node)
-        try:
-            yield connection
-        finally:
-            connection.terminate()  # never waits for a server that hangs
 
 
 def _conninfo(primary: Node) -> str:

@@ -20,7 +20,7 @@ from loadtests.gameday.day import Day, Fault
 from loadtests.gameday.expected import Question
 from loadtests.gameday.faults.processes import NOTICE_SECONDS
 from loadtests.gameday.promises import none_failed, nothing_wrong
-from loadtests.system.http_client import Client, Rotation, request
+from loadtests.system.http_client import Client, request
 from loadtests.system.replicas import Replica
 from loadtests.verdict import Row
 
@@ -138,11 +138,8 @@ def set_to(clock: Path, seconds: int) -> None:
 
 async def _is_off(replica: Replica, seconds: int) -> bool:
     """Whether its answers are dated by about so much off."""
-    client = Client(Rotation([replica.port]))
-    try:
+    with Client.of(replica.port) as client:
         answer = await client.ask(request("GET", "/api/v1/statuses", {}))
-    finally:
-        client.hang_up()
     return abs(parsedate_to_datetime(answer.headers["date"]).timestamp() - time.time() - seconds) < 30
 
 
@@ -161,10 +158,8 @@ def _nothing_delivered(day: Day) -> Iterator[None]:
 
 async def _compare(day: Day, replica: Replica, code: str, ages: Ages, seconds: float) -> None:
     """Ask both lookups for this dossier, again and again for so long."""
-    right = Client(Rotation([day.stage.lookups.replicas[0].port]))
-    off = Client(Rotation([replica.port]))
     until = time.monotonic() + seconds
-    try:
+    with Client.of(day.stage.lookups.replicas[0].port) as right, Client.of(replica.port) as off:
         while time.monotonic() < until:
             pair = []
             for client, name in ((off, replica.label), (right, "")):
@@ -178,9 +173,6 @@ async def _compare(day: Day, replica: Replica, code: str, ages: Ages, seconds: f
                 pair.append(int(answer.headers.get("age", 0)))
             ages.pairs.append((pair[0], pair[1]))
             await asyncio.sleep(EVERY)
-    finally:
-        right.hang_up()
-        off.hang_up()
 
 
 STEPPED = Fault(

@@ -22,14 +22,14 @@ from loadtests.gameday.day import Day, Fault, Skipped
 from loadtests.gameday.faults.postgres import (
     KNOWN,
     UNTIL_HEALED,
+    Recovery,
     RepeatedSubmission,
-    changes_kept,
     first_acknowledged,
+    healed,
     left_to_the_primary,
-    recovered,
     restarted,
 )
-from loadtests.gameday.promises import changes_acknowledged, none_failed, nothing_wrong
+from loadtests.gameday.promises import none_failed
 from loadtests.system.postgres import Node
 from loadtests.verdict import Row
 from ops.local.postgres import PostgresServer
@@ -183,8 +183,6 @@ async def disk_full(day: Day) -> list[Row]:
         await cluster.in_step()
     await day.crowd.answered(fresh)
     write = first_acknowledged(day, space) or fresh
-    day.figure(DISK_FULL.name, "first_write_s", write - space)
-    day.figure(DISK_FULL.name, "fresh_s", fresh - space)
     return [
         Row(
             "the server",
@@ -195,10 +193,7 @@ async def disk_full(day: Day) -> list[Row]:
         Row("intake while full", f"answered {status}", "503", status == 503),
         none_failed(day.record.window(began, fresh, *KNOWN)),
         left_to_the_primary(day, began, fresh, began, write),
-        nothing_wrong(day.record.window(began, fresh)),
-        await changes_kept(day),
-        changes_acknowledged(day.record.window(began, fresh)),
-        recovered("when there was space", space, write=write, fresh=fresh),
+        *await healed(day, DISK_FULL, began, Recovery("when there was space", space, write, fresh)),
     ]
 
 

@@ -11,6 +11,7 @@ import json
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import asyncpg
 
@@ -18,7 +19,7 @@ from loadtests.answers import SOFT_AGE, Answer
 from loadtests.gameday.day import Day, Fault, Timed
 from loadtests.gameday.promises import changes_acknowledged, none_failed, nothing_wrong
 from loadtests.gameday.record import LOOKUPS, Seen
-from loadtests.system.http_client import Client, NoAnswer, Rotation, request
+from loadtests.system.http_client import Client, NoAnswer, request
 from loadtests.system.pauses import pause, resume
 from loadtests.system.postgres import Node
 from loadtests.system.replicas import Faulty, Replica
@@ -81,11 +82,8 @@ def left_to_the_primary(day: Day, began: float, ended: float, gone: float, back:
 
 async def changes_kept(day: Day) -> Row:
     """That the log of the present primary holds every acknowledged change, and once."""
-    connection = await day.stage.postgres.connect("owner")
-    try:
+    async with day.stage.postgres.connected("owner") as connection:
         lost = await day.expected.lost(connection)
-    finally:
-        connection.terminate()
     acknowledged = sum(day.expected.acknowledged().values())
     named = f": {'; '.join(lost[:3])}" if lost else ""
     return Row(
@@ -106,9 +104,43 @@ async def restarted(node: Node) -> None:
     await asyncio.to_thread(node.server.restart)
 
 
-def _figures(day: Day, fault: str, **seconds: float) -> None:
-    for name, figure in seconds.items():
-        day.figure(fault, f"{name}_s", figure)
+@dataclass(frozen=True)
+class Recovery:
+    """Moments of a recovery from `moment` on: the first write, and when a change was visible everywhere."""
+
+    since: str
+    """What happened at that moment."""
+    moment: float
+    write: float
+    fresh: float
+    promoted: float | None = None
+    """When another server became the primary, if that was necessary."""
+
+
+async def healed(day: Day, fault: Fault, began: float, recovery: Recovery) -> list[Row]:
+    """What is promised of answers and changes from `began` on. How long the recovery took is told, and not judged."""
+    names = {"first_write": recovery.write, "fresh": recovery.fresh, "promoted": recovery.promoted}
+    took = {name: at - recovery.moment for name, at in names.items() if at is not None}
+    for name, seconds in took.items():
+        day.figure(fault.name, f"{name}_s", seconds)
+    promotion = f"promoted after {took['promoted']:.1f} s, " if "promoted" in took else ""
+    told = Row(
+        "recovery",
+        f"from {recovery.since} on: {promotion}first write after {took['first_write']:.1f} s, a change made then "
+        f"visible in every lookup after {took['fresh']:.1f} s",
+        "told",
+        kept=recovery.moment < recovery.write <= recovery.fresh,
+    )
+    seen = day.record.window(began)
+    return [nothing_wrong(seen), await changes_kept(day), changes_acknowledged(seen), told]
+
+
+async def follows_again(day: Day, old: Node) -> None:
+    """The old primary becomes a standby of the new one."""
+    day.say("the old primary becomes a standby")
+    await day.stage.postgres.rejoin(old)
+    await day.stage.postgres.in_step()
+    await day.crowd.answered(time.monotonic())
 
 
 # -- kill -9 of the primary -------------------------------------------------------------------------------------
@@ -126,32 +158,13 @@ async def kill_primary(day: Day) -> list[Row]:
     day.say("waiting for a change made now to be visible")
     await day.visible(UNTIL_HEALED)
     fresh = time.monotonic()
-    day.say("the old primary becomes a standby")
-    await cluster.rejoin(old)
-    await cluster.in_step()
+    await follows_again(day, old)
     write = first_acknowledged(day, promoted) or fresh
-    await day.crowd.answered(time.monotonic())
-    _figures(day, PRIMARY_KILLED.name, promoted=promoted - killed, first_write=write - killed, fresh=fresh - killed)
     return [
         none_failed(day.record.window(began, None, *KNOWN)),
         left_to_the_primary(day, began, time.monotonic(), killed, promoted),
-        nothing_wrong(day.record.window(began)),
-        await changes_kept(day),
-        changes_acknowledged(day.record.window(began)),
-        recovered("the kill", killed, promoted=promoted, write=write, fresh=fresh),
+        *await healed(day, PRIMARY_KILLED, began, Recovery("the kill", killed, write, fresh, promoted)),
     ]
-
-
-def recovered(since: str, moment: float, *, write: float, fresh: float, promoted: float | None = None) -> Row:
-    """How long it took from a moment to the first write, and until a change was visible everywhere: only told."""
-    promotion = f"promoted after {promoted - moment:.1f} s, " if promoted is not None else ""
-    return Row(
-        "recovery",
-        f"from {since} on: {promotion}first write after {write - moment:.1f} s, a change made then visible in every "
-        f"lookup after {fresh - moment:.1f} s",
-        "told",
-        kept=moment < write <= fresh,
-    )
 
 
 # -- standbys that lag ------------------------------------------------------------------------------------------
@@ -174,7 +187,8 @@ async def lagging(day: Day) -> list[Row]:
     ended = time.monotonic()
     await cluster.in_step()
     await day.crowd.answered(time.monotonic())
-    _figures(day, STANDBY_LAGS.name, lag=min(lags), in_step=time.monotonic() - ended)
+    day.figure(STANDBY_LAGS.name, "lag_s", min(lags))
+    day.figure(STANDBY_LAGS.name, "in_step_s", time.monotonic() - ended)
     unmarked = [seen.age or 0.0 for seen in of_kinds(day, began, ended, *LOOKUPS) if seen.outcome == "good"]
     exact = day.record.window(began, ended, "at_least")
     return [
@@ -297,11 +311,7 @@ async def unconfirmed(day: Day) -> list[Row]:
     await day.shown({code: 1}, UNTIL_HEALED)
     fresh = time.monotonic()
     held = await _events(day, cluster.primary, handed_in.key)
-    day.say("the old primary becomes a standby")
-    await cluster.rejoin(old)
-    await cluster.in_step()
-    await day.crowd.answered(time.monotonic())
-    _figures(day, UNCONFIRMED.name, promoted=promoted - killed, first_write=write - killed, fresh=fresh - killed)
+    await follows_again(day, old)
     return [
         Row(
             "unconfirmed",
@@ -316,12 +326,9 @@ async def unconfirmed(day: Day) -> list[Row]:
             "once, and the same answer again",
             kept=held == 1 and repeat.body == answer.body,
         ),
-        await changes_kept(day),
         none_failed(day.record.window(began, None, *KNOWN)),
         left_to_the_primary(day, began, time.monotonic(), killed, promoted),
-        nothing_wrong(day.record.window(began)),
-        changes_acknowledged(day.record.window(began)),
-        recovered("the kill", killed, promoted=promoted, write=write, fresh=fresh),
+        *await healed(day, UNCONFIRMED, began, Recovery("the kill", killed, write, fresh, promoted)),
     ]
 
 
@@ -345,18 +352,17 @@ async def warm(day: Day) -> None:
 
 async def _read(replica: Replica, codes: Sequence[str]) -> None:
     """Until it has answered for each of these: batches go first when there is too much to do."""
-    client, waiting = Client(Rotation([replica.port])), list(codes)
+    waiting = list(codes)
     try:
-        async with asyncio.timeout(UNTIL_HEALED):
-            while waiting:
-                some, waiting = waiting[:BATCH], waiting[BATCH:]
-                unread = await _unread(client, some)
-                waiting += unread
-                await asyncio.sleep(PAUSE if unread else 0)
+        with Client.of(replica.port) as client:
+            async with asyncio.timeout(UNTIL_HEALED):
+                while waiting:
+                    some, waiting = waiting[:BATCH], waiting[BATCH:]
+                    unread = await _unread(client, some)
+                    waiting += unread
+                    await asyncio.sleep(PAUSE if unread else 0)
     except TimeoutError:
         raise Faulty(f"{replica.name} did not answer for {len(waiting)} dossiers in {UNTIL_HEALED:g} s") from None
-    finally:
-        client.hang_up()
 
 
 async def _unread(client: Client, codes: Sequence[str]) -> list[str]:
@@ -380,15 +386,11 @@ async def postgres_gone(day: Day) -> list[Row]:
     await asyncio.sleep(GONE)  # this is the fault
     back = time.monotonic()
     write, fresh = await _started_again(day, back)
-    _figures(day, POSTGRES_GONE.name, first_write=write - back, fresh=fresh - back)
     return [
         none_failed(day.record.window(began, None, *KNOWN)),
         marked(day, gone, back),
         unknown_unanswered(day, gone, back),
-        nothing_wrong(day.record.window(began)),
-        await changes_kept(day),
-        changes_acknowledged(day.record.window(began)),
-        recovered("the servers' start", back, write=write, fresh=fresh),
+        *await healed(day, POSTGRES_GONE, began, Recovery("the servers' start", back, write, fresh)),
     ]
 
 
@@ -446,15 +448,11 @@ async def both_gone(day: Day) -> list[Row]:
     for member in members:
         await asyncio.to_thread(member.restart)
     write, fresh = await _started_again(day, back)
-    _figures(day, BOTH_GONE_TOGETHER.name, first_write=write - back, fresh=fresh - back)
     return [
         known_answered(day, began, back, fresh),
         unknown_unanswered(day, gone, back),
         refused_in_time(day, gone, back),
-        nothing_wrong(day.record.window(began)),
-        await changes_kept(day),
-        changes_acknowledged(day.record.window(began)),
-        recovered("the servers' start", back, write=write, fresh=fresh),
+        *await healed(day, BOTH_GONE_TOGETHER, began, Recovery("the servers' start", back, write, fresh)),
     ]
 
 

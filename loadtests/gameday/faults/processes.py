@@ -268,14 +268,11 @@ def _latest(made: set[tuple[str, int]]) -> dict[str, int]:
 @contextlib.asynccontextmanager
 async def _delivery_held_up(day: Day) -> AsyncIterator[None]:
     """A transaction that writes is open, and what comes after it waits to be delivered."""
-    connection = await day.stage.postgres.connect("admin")
-    try:
+    async with day.stage.postgres.connected() as connection:
         await connection.execute("BEGIN")
         await connection.execute("SELECT pg_current_xact_id()")
         yield
         await connection.execute("ROLLBACK")
-    finally:
-        connection.terminate()
 
 
 async def _pile_up(day: Day) -> set[tuple[str, int]]:

@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import asyncpg
-
 from loadtests.gameday.day import Day, Fault, NotInTime
 from loadtests.gameday.promises import changes_acknowledged, none_failed, nothing_wrong, quick, within
 from loadtests.system.pauses import pause, resume
@@ -254,9 +252,7 @@ async def _watched_load(day: Day) -> AsyncIterator[PostgresLoad]:
     load, cluster = PostgresLoad(), day.stage.postgres
     async with contextlib.AsyncExitStack() as stack:
         for node in cluster.nodes:
-            connection: asyncpg.Connection = await cluster.connect("admin", node)
-            stack.callback(connection.terminate)
-            load.ways.append(connection)
+            load.ways.append(await stack.enter_async_context(cluster.connected(node=node)))
         watching = asyncio.create_task(load.watch())
         try:
             yield load

@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 from loadtests.gameday.day import Day, Fault
 from loadtests.gameday.faults.postgres import BATCH, KNOWN, NOT_FOUND, UNTIL_HEALED, changes_kept, restarted, warm
 from loadtests.gameday.promises import none_failed, nothing_wrong
-from loadtests.system.http_client import Client, NoAnswer, Rotation, request
-from loadtests.system.postgres import SUPERUSER, Node
+from loadtests.system.http_client import Client, NoAnswer, request
+from loadtests.system.postgres import Node
 from loadtests.system.processes import HOSO24, finished
 from loadtests.system.replicas import Faulty, Replica
 from loadtests.verdict import Row
@@ -196,12 +196,9 @@ async def _put_back(day: Day, primary: Node, backup: Path, target: datetime) -> 
         return not await cluster.ask(IN_RECOVERY)
 
     await day.until(promoted, UNTIL_HEALED, "the restored server takes writes")
-    admin = await cluster.connect(SUPERUSER)
-    try:
+    async with cluster.connected() as admin:
         for setting in FOR_THE_RECOVERY:
             await admin.execute(f"ALTER SYSTEM RESET {setting}")
-    finally:
-        admin.terminate()
     day.say("the standbys are made anew")
     for node in list(cluster.standbys):
         await cluster.rejoin(node, afresh=True)
@@ -245,20 +242,14 @@ async def _until_alarmed(day: Day) -> None:
 
 
 async def _imported(day: Day) -> set[str]:
-    connection = await day.stage.postgres.connect("owner")
-    try:
+    async with day.stage.postgres.connected("owner") as connection:
         return {row["code"] for row in await connection.fetch(IMPORTED)}
-    finally:
-        connection.terminate()
 
 
 async def _versions(day: Day) -> dict[str, int]:
     """What the log has now."""
-    connection = await day.stage.postgres.connect("owner")
-    try:
+    async with day.stage.postgres.connected("owner") as connection:
         return {row["code"]: row["version"] for row in await connection.fetch(VERSIONS)}
-    finally:
-        connection.terminate()
 
 
 async def _lost(day: Day, had_then: Mapping[str, int]) -> dict[str, tuple[int, int]]:
@@ -285,11 +276,8 @@ async def _named(day: Day) -> set[tuple[str, int]]:
 async def _leave_numbers_out(day: Day, target: datetime) -> None:
     """In the runbook's own words."""
     statement = numbers_left_out(RUNBOOK.read_text("utf-8"), target.isoformat())
-    connection = await day.stage.postgres.connect("owner")
-    try:
+    async with day.stage.postgres.connected("owner") as connection:
         await connection.execute(statement)
-    finally:
-        connection.terminate()
 
 
 def numbers_left_out(runbook: str, target: str) -> str:
@@ -325,14 +313,12 @@ async def _renew(day: Day, done: Restore, target: datetime) -> None:
 
 async def _not_as_logged(replica: Replica, lost: Mapping[str, tuple[int, int]]) -> Sequence[str]:
     """Which of these it does not answer as the log has them, asked in batches."""
-    client, codes, wrong = Client(Rotation([replica.port])), list(lost), list[str]()
-    try:
+    codes, wrong = list(lost), list[str]()
+    with Client.of(replica.port) as client:
         for start in range(0, len(codes), BATCH):
             for code, served in (await _served(client, codes[start : start + BATCH])).items():
                 if served != lost[code][0]:
                     wrong.append(f"{replica.name} serves {code} at {served}, the log has {lost[code][0]}")
-    finally:
-        client.hang_up()
     return wrong
 
 

@@ -19,7 +19,7 @@ from loadtests.bench import load
 from loadtests.codes import address, unknown
 from loadtests.gameday.day import Day, Fault, NotInTime, Skipped
 from loadtests.gameday.promises import within
-from loadtests.system.http_client import LOOPBACK, Client, NoAnswer, Rotation, request
+from loadtests.system.http_client import LOOPBACK, Client, NoAnswer, request
 from loadtests.system.processes import spawned
 from loadtests.system.replicas import Deployment, Replica
 from loadtests.verdict import Row
@@ -101,13 +101,11 @@ class FloodVisitor:
 
     async def ask(self, kind: str) -> str:
         """What becomes of one question of that kind."""
-        client = Client(Rotation([self._replica.port]))
-        try:
-            return _became(kind, await client.ask(self._request(kind)))
-        except NoAnswer as none:
-            return str(none)
-        finally:
-            client.hang_up()
+        with Client.of(self._replica.port) as client:
+            try:
+                return _became(kind, await client.ask(self._request(kind)))
+            except NoAnswer as none:
+                return str(none)
 
     def _request(self, kind: str) -> bytes:
         match kind:
