@@ -13,6 +13,7 @@ import shutil
 import signal
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from loadtests.system.http_client import Rotation
 from loadtests.system.processes import free_port, spawned, stopped
@@ -20,7 +21,6 @@ from loadtests.system.replicas import Faulty, Replica
 from loadtests.system.wires import LOOPBACK, listens
 from ops.local.reaper import Reaper
 
-KINDS = ("lookup", "intake")
 SERVED_BY = "X-Served-By"
 CHECK_EVERY = 0.25
 """Seconds between two looks at whether a process is ready."""
@@ -74,39 +74,38 @@ SERVER = (
 )
 
 
-class Front:
-    """What Deployments tell of their processes (`came`, `went`), and the ports that clients may connect to."""
+class Front(Protocol):
+    """What Deployments tell of their processes, and the ports that clients may connect to."""
 
-    kind = "rotation"
-
-    def __init__(self) -> None:
-        self.lookup = Rotation()
-        self.intake = Rotation()
-        self.pid = 0
-        """Of HAProxy, if there is one."""
+    kind: str
+    lookup: Rotation
+    intake: Rotation
+    pid: int
+    """Of HAProxy, if there is one."""
 
     async def retries(self) -> int:
-        """How often the front itself has gone on to another process since it began.
-
-        Because a process took no connection, or closed one without a byte of an answer.
+        """How often the front itself has gone on to another process since it began, because one took no connection,
+        or closed it without a byte of an answer.
         """
-        return 0
 
     async def came(self, replica: Replica) -> None:
         """This one is ready."""
-        raise NotImplementedError
 
     async def went(self, replica: Replica) -> None:
         """This one has ended."""
-        raise NotImplementedError
 
 
-class ClientSide(Front):
+class ClientSide:
     """No process in between: clients go to a process that is ready, as far as was seen a moment ago."""
 
+    kind, pid = "rotation", 0
+
     def __init__(self) -> None:
-        super().__init__()
+        self.lookup, self.intake = Rotation(), Rotation()
         self._replicas: list[Replica] = []
+
+    async def retries(self) -> int:
+        return 0
 
     async def came(self, replica: Replica) -> None:
         self._replicas.append(replica)
@@ -123,11 +122,7 @@ class ClientSide(Front):
             await asyncio.sleep(CHECK_EVERY)
 
     async def _look(self, replica: Replica) -> None:
-        try:
-            async with asyncio.timeout(CHECK_SECONDS):
-                ready = await replica.ready()
-        except TimeoutError:
-            ready = False
+        ready = await replica.ready(CHECK_SECONDS)
         if replica in self._replicas:
             self._put(replica, ready=ready)
 
@@ -142,13 +137,14 @@ class ClientSide(Front):
         return self.lookup if replica.label.startswith("lookup") else self.intake
 
 
-class HAProxy(Front):
+class HAProxy:
     """HAProxy, told by its runtime socket."""
 
     kind = "haproxy"
 
     def __init__(self, socket: Path) -> None:
-        super().__init__()
+        self.lookup, self.intake = Rotation([free_port()]), Rotation([free_port()])
+        self.pid = 0
         self._socket = socket
 
     async def came(self, replica: Replica) -> None:
@@ -228,9 +224,7 @@ async def running(folder: Path, reaper: Reaper, haproxy: str | None) -> AsyncIte
 @contextlib.asynccontextmanager
 async def _haproxy(folder: Path, reaper: Reaper, program: str) -> AsyncIterator[HAProxy]:
     front = HAProxy(folder / "socket")
-    front.lookup.add(free_port())
-    front.intake.add(free_port())
-    ports = dict(zip(KINDS, (front.lookup.ports[0], front.intake.ports[0]), strict=True))
+    ports = {"lookup": front.lookup.ports[0], "intake": front.intake.ports[0]}
     configuration, log = folder / "haproxy.cfg", folder / "haproxy.log"
     configuration.write_text(_configuration(folder / "socket", ports))
     process = await spawned(program, "-db", "-f", str(configuration), log=log)

@@ -14,7 +14,7 @@ from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
 
-from loadtests.system.http_client import get
+from loadtests.system.http_client import PATIENCE, get
 from loadtests.system.processes import HOSO24, free_port, spawned, stopped
 from ops.local.reaper import Reaper
 
@@ -70,9 +70,9 @@ class Replica:
         """Whether it has not ended, as far as is known; a frozen one has not."""
         return self.process.returncode is None
 
-    async def ready(self) -> bool:
-        """What its readiness probe says."""
-        return (await get(self.admin_port, "/readyz")).status == 200
+    async def ready(self, seconds: float = PATIENCE) -> bool:
+        """What its readiness probe says; one that says nothing for so long is not ready."""
+        return (await get(self.admin_port, "/readyz", seconds)).status == 200
 
     async def leads(self) -> bool:
         """Whether it is the relay that delivers."""
