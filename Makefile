@@ -80,7 +80,7 @@ gameday: .venv/ready ## break a production-shaped system here in every way, unde
 bench: .venv-bench/ready ## lookups, ours beside peers, into loadtests/bench/RESULTS.md (needs wrk and nginx; BENCH="--help" lists options)
 	@exec .venv-bench/bin/python -m loadtests.bench.side_by_side $(BENCH)
 
-bench-import: .venv/ready ## `hoso24 import` beside psql \copy of the same rows
+bench-import: .venv/ready ## `hoso24 import` beside a COPY of the same rows
 	@exec $(BIN)/python -m loadtests.bench.bulk
 
 national: .venv/ready ## a year of the whole country in steps, into loadtests/national/RESULTS.md (hours; NATIONAL="--help" lists options)

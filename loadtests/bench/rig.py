@@ -188,6 +188,14 @@ class Rig:
         """The load, put on that server; how busy the cores are is not looked at."""
         return wrk.put(load, server.url, code(load.codes.start), self.system.folder)
 
+    def fill(self, server: BenchServer) -> None:
+        """Have the server asked for each of the many once. Raises CannotMeasure if one was not answered."""
+        figures = self.put(server, WrkLoad("once", self.many, connections=64, seconds=len(self.many) / 500))
+        if figures.errors or figures.answers != len(self.many):
+            raise CannotMeasure(
+                f"Of {len(self.many):,} codes asked for {figures.answers:,} were answered; {figures.trouble}."
+            )
+
     def warming(self, load: WrkLoad) -> WrkLoad:
         """A short load of the same kind."""
         return replace(load, seconds=min(WARM_UP_SECONDS, self.seconds), seed=0)

@@ -4,10 +4,11 @@ import os
 import pwd
 import string
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from loadtests.system.http_client import fetch
@@ -61,8 +62,7 @@ def ours(system: Installation, *, program: str = "", **settings: str) -> Contest
     """`hoso24 lookup` with the system's settings and these besides; `program` is run in the place of `hoso24`."""
     command = (sys.executable, "-c", program) if program else HOSO24
 
-    @contextmanager
-    def start() -> Iterator[BenchServer]:
+    def start() -> AbstractContextManager[BenchServer]:
         port, admin = free_port(), free_port()
         environ = {
             **system.environ,
@@ -74,11 +74,7 @@ def ours(system: Installation, *, program: str = "", **settings: str) -> Contest
             **settings,
         }
         log = system.folder / "lookup.log"
-        with started([*command, "lookup"], core=SERVER_CORE, cwd=system.folder, log=log, environ=environ) as process:
-            wait_until(
-                _answers(f"http://127.0.0.1:{admin}/readyz"), OURS, seconds=READY_SECONDS, process=process, log=log
-            )
-            yield BenchServer(f"http://127.0.0.1:{port}", process.pid, f"http://127.0.0.1:{admin}")
+        return _answering(OURS, [*command, "lookup"], port, admin, cwd=system.folder, log=log, environ=environ)
 
     return Contestant(OURS, start)
 
@@ -86,8 +82,7 @@ def ours(system: Installation, *, program: str = "", **settings: str) -> Contest
 def peer(system: Installation, name: str, module: str, answer: bytes = b"") -> Contestant:
     """One of the modules in `peers`; `answer` is for those that return a constant."""
 
-    @contextmanager
-    def start() -> Iterator[BenchServer]:
+    def start() -> AbstractContextManager[BenchServer]:
         port = free_port()
         environ = {
             "PEER_PORT": str(port),
@@ -96,10 +91,7 @@ def peer(system: Installation, name: str, module: str, answer: bytes = b"") -> C
             "PEER_ANSWER": answer.decode(),
         }
         argv = [sys.executable, "-m", f"loadtests.bench.peers.{module}"]
-        log = system.folder / f"{module}.log"
-        with started(argv, core=SERVER_CORE, cwd=ROOT, log=log, environ=environ) as process:
-            wait_until(_answers(f"http://127.0.0.1:{port}/"), name, seconds=READY_SECONDS, process=process, log=log)
-            yield BenchServer(f"http://127.0.0.1:{port}", process.pid)
+        return _answering(name, argv, port, cwd=ROOT, log=system.folder / f"{module}.log", environ=environ)
 
     return Contestant(name, start)
 
@@ -108,23 +100,31 @@ def nginx(system: Installation, answer: bytes) -> Contestant:
     """nginx, returning a constant."""
     name = "nginx, a constant"
 
-    @contextmanager
-    def start() -> Iterator[BenchServer]:
+    def start() -> AbstractContextManager[BenchServer]:
         port, folder = free_port(), system.folder / "nginx"
         folder.mkdir(exist_ok=True)
-        conf, log = folder / "nginx.conf", folder / "log"
+        conf = folder / "nginx.conf"
         conf.write_text(_nginx_conf(folder, port, answer.decode()), "utf-8")
         argv = ["nginx", "-p", str(folder), "-e", "stderr", "-c", str(conf)]
-        with started(argv, core=SERVER_CORE, cwd=folder, log=log) as process:
-            wait_until(_answers(f"http://127.0.0.1:{port}/"), name, seconds=READY_SECONDS, process=process, log=log)
-            yield BenchServer(f"http://127.0.0.1:{port}", process.pid)
+        return _answering(name, argv, port, cwd=folder, log=folder / "log")
 
     return Contestant(name, start)
 
 
-def _answers(url: str) -> Callable[[], bool]:
-    """Whether a server answers there, and does not say that it is not ready."""
-    return lambda: fetch(url).status not in (0, 503)
+@contextmanager
+def _answering(
+    name: str, argv: Sequence[str], port: int, admin: int | None = None, *, log: Path, **where: Any
+) -> Iterator[BenchServer]:
+    """The server on its core, from when it answers and does not say that it is not ready."""
+    server, its_admin = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin}" if admin else ""
+    ready = f"{its_admin}/readyz" if admin else f"{server}/"
+    with started(argv, core=SERVER_CORE, log=log, **where) as process:
+
+        def answers() -> bool:
+            return fetch(ready).status not in (0, 503)
+
+        wait_until(answers, name, seconds=READY_SECONDS, process=process, log=log)
+        yield BenchServer(server, process.pid, its_admin)
 
 
 def _nginx_conf(folder: Path, port: int, answer: str) -> str:

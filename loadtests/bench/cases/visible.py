@@ -14,7 +14,6 @@ from loadtests.bench.probe import POSTGRES, ChangesSeen, Probe
 from loadtests.bench.rig import CaseOutcome, Judged, Rig, Series
 from loadtests.bench.servers import OURS, BenchServer, ours
 from loadtests.bench.usage import Meter, Usage
-from loadtests.system.processes import CannotMeasure
 
 TITLE = "200 changes a second under a third of the peak's load: from the commit to the answers of two lookups"
 
@@ -36,7 +35,8 @@ def seconds(rig: Rig) -> float:
 def measure(rig: Rig) -> CaseOutcome:
     rig.system.empty_redis()
     with ours(rig.system).start() as one, ours(rig.system).start() as two:
-        _fill(rig, one, two)
+        rig.fill(one)
+        rig.fill(two)
         rig.patience.wait_for_quiet((rig.system.pid, one.pid, two.pid))
         peak = rig.measure(one, WrkLoad("random", rig.many, CONNECTIONS, rig.seconds))
         report, seen, usage = _probe(rig, (one, two), peak.figures.rate * SHARE)
@@ -47,13 +47,6 @@ def measure(rig: Rig) -> CaseOutcome:
     )
     series = Series("visible", f"{OURS}, without changes", CONNECTIONS, [peak])
     return CaseOutcome([series], judged, broken=report.broken, usages=[usage])
-
-
-def _fill(rig: Rig, *servers: BenchServer) -> None:
-    for server in servers:
-        figures = rig.put(server, WrkLoad("once", rig.many, connections=64, seconds=len(rig.many) / 500))
-        if figures.errors or figures.answers != len(rig.many):
-            raise CannotMeasure(f"Of {len(rig.many):,} codes {figures.answers:,} were answered: {figures.trouble}.")
 
 
 def _probe(rig: Rig, servers: tuple[BenchServer, BenchServer], rate: float) -> tuple[Report, ChangesSeen, Usage]:
