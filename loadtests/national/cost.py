@@ -97,7 +97,6 @@ def timing(seen: Sequence[Explained]) -> Timing:
     return Timing(
         median=statistics.median(took),
         p99=percentile(took, 0.99),
-        longest=max(took),
         disk_bytes=statistics.mean(each.disk_bytes for each in seen),
     )
 

@@ -14,9 +14,8 @@ from loadtests.bench.servers import ours
 from loadtests.machine import commit, processor
 from loadtests.national import cost, measures, results
 from loadtests.national.findings import Cost, Loading, Relation, Step, Timing, WrkRun
-from loadtests.national.measures import Log
-from loadtests.national.parts import DAYS, Attempt, Parts, Year
-from loadtests.national.throughput import FROM_DISK, Stand, of_servers
+from loadtests.national.parts import DAYS, Parts, Year
+from loadtests.national.throughput import FROM_DISK, Stand
 from loadtests.system.installation import Installation, data_directory, forget, production, relaying, running
 from loadtests.system.processes import CannotMeasure
 
@@ -47,17 +46,11 @@ class NationalPlan:
 
 
 class Pending(msgspec.Struct):
-    """A step under way. `began` and `ended`: how far the log had come; `emptied`: whether the vacuum
-    after the load was run."""
+    """A step under way, from so many parts on. `began` and `ended`: how far the log had come, in bytes."""
 
-    began: Log
+    began: int
     from_parts: int
-    seconds: float = 0.0
-    file_bytes: int = 0
-    attempts: int = 0
-    cpu: dict[str, float] = {}
-    ended: Log | None = None
-    emptied: bool = False
+    ended: int | None = None
 
 
 class FolderMemory(msgspec.Struct):
@@ -71,8 +64,10 @@ class FolderMemory(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Counted:
-    """What was counted after a load; `data`: where Postgres keeps it."""
+    """What was counted after a load of so many parts; `data`: where Postgres keeps it."""
 
+    parts: int
+    loading: Loading
     data: Path
     relations: dict[str, Relation]
     database_bytes: int
@@ -125,9 +120,10 @@ class Country:
             if not number or self._done(number * size):
                 self._say(f"{dossiers:,} dossiers: the disk has no room for more than there are.")
                 return False
-            self._vacuum(system)
-            counted = self._counted(system, number * size)
-        self._memory.steps.append(self._measured(number, counted))
+            self._say("Vacuum after the load …")
+            measures.vacuum(system)
+            counted = self._counted(system, parts, number)
+        self._memory.steps.append(self._measured(counted))
         self._memory.pending = None
         self._remember()
         results.write(self._plan.results, self._plan.figures, self._memory.steps)
@@ -142,24 +138,11 @@ class Country:
             self._remember()
         if pending.ended is not None:
             return done
-
-        used = of_servers(system)["postgres"]
-
-        def note(attempt: Attempt) -> None:
-            nonlocal used
-            before, used = used, of_servers(system)["postgres"]
-            pending.cpu["import"] = pending.cpu.get("import", 0.0) + attempt.cpu
-            pending.cpu["postgres"] = pending.cpu.get("postgres", 0.0) + used - before
-            pending.seconds += attempt.seconds
-            pending.file_bytes += attempt.file_bytes
-            pending.attempts += 1
-            self._remember()
-
         size, before = self._memory.year.size, pending.from_parts
         self._say(f"{wanted * size:,} dossiers: {(wanted - done) * size:,} to load.")
         if self._is_full(system):
             return done
-        for number in parts.load(done, wanted, lambda _: None, note):
+        for number in parts.load(done, wanted):
             done = number
             self._say(f"{number * size:,} dossiers are in.")
             if number < wanted and self._is_full(system):
@@ -176,32 +159,27 @@ class Country:
             self._say(f"The disk is as full as it may be with {self._plan.reserve / GB:g} GB left free.")
         return full
 
-    def _vacuum(self, system: Installation) -> None:
-        """The vacuum after the load, once."""
-        pending = self._pending
-        if not pending.emptied:
-            self._say("Vacuum after the load …")
-            measures.vacuum(system)
-            pending.emptied = True
-            self._remember()
-
-    def _counted(self, system: Installation, dossiers: int) -> Counted:
+    def _counted(self, system: Installation, parts: Parts, number: int) -> Counted:
         """What there is to count. Raises CannotMeasure if those are not the dossiers that were loaded."""
         self._say("Counting …")
-        relations = measures.counted(system)
+        pending, relations, dossiers = self._pending, measures.counted(system), number * self._memory.year.size
         if relations["dossier"].rows != (self._memory.besides or 0) + dossiers:
             raise CannotMeasure(
                 f"There are {relations['dossier'].rows:,} dossiers and not {self._memory.besides:,} + {dossiers:,}."
             )
-        return Counted(data_directory(system), relations, measures.database_bytes(system))
-
-    def _measured(self, number: int, counted: Counted) -> Step:
-        """All that is to be found with so many parts in."""
-        pending, size = self._pending, self._memory.year.size
         assert pending.ended is not None
+        loading = Loading(
+            added=(number - pending.from_parts) * self._memory.year.size,
+            seconds=parts.seconds(pending.from_parts, number),
+            wal_bytes=pending.ended - pending.began,
+        )
+        return Counted(number, loading, data_directory(system), relations, measures.database_bytes(system))
+
+    def _measured(self, counted: Counted) -> Step:
+        """All that is to be found with so many parts in."""
         forget(counted.data)
         with self._house(pinned=True) as system, relaying(system) as relay:
-            codes = Parts(system, self._memory.year).codes(number, SAMPLED + ASKED)
+            codes = Parts(system, self._memory.year).codes(counted.parts, SAMPLED + ASKED)
             sample, asked = codes[: min(SAMPLED, len(codes) // 2)], codes[min(SAMPLED, len(codes) // 2) :]
             explained = self._explained(system, sample, asked)
             if not self._plan.seconds:
@@ -217,18 +195,9 @@ class Country:
                 runs |= stand.from_memory()
                 conditions = self._conditions(system, runs)
         return Step(
-            dossiers=number * size,
+            dossiers=counted.parts * self._memory.year.size,
             events=counted.relations["event"].rows,
-            loading=Loading(
-                added=(number - pending.from_parts) * size,
-                seconds=pending.seconds,
-                file_bytes=pending.file_bytes,
-                wal_bytes=pending.ended.bytes - pending.began.bytes,
-                wal_records=pending.ended.records - pending.began.records,
-                wal_full_pages=pending.ended.full_pages - pending.began.full_pages,
-                attempts=pending.attempts,
-                cpu=pending.cpu,
-            ),
+            loading=counted.loading,
             database_bytes=counted.database_bytes,
             relations=counted.relations,
             cost=explained.cost,

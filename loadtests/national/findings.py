@@ -10,20 +10,12 @@ import msgspec
 
 
 class Loading(msgspec.Struct, frozen=True):
-    """What it took to bring this step's dossiers in. `seconds` are those of the imports alone, summed over attempts."""
+    """What it took to bring this step's dossiers in. `seconds` are those of the imports alone."""
 
     added: int
     seconds: float
-    file_bytes: int
-    """Of the lines that were read, in the national form."""
     wal_bytes: int
     """What the log grew by from the step's beginning to the end of its last import, autovacuum's part included."""
-    wal_records: int
-    wal_full_pages: int
-    attempts: int
-    """Imports that were begun; one a part unless something was interrupted."""
-    cpu: dict[str, float]
-    """Seconds of processor time: of the imports, and of Postgres meanwhile."""
 
 
 class Relation(msgspec.Struct, frozen=True):
@@ -59,7 +51,6 @@ class Timing(msgspec.Struct, frozen=True):
 
     median: float
     p99: float
-    longest: float
     disk_bytes: float
     """For each lookup, as the kernel counts what the session read from the device."""
 

@@ -7,18 +7,16 @@ is. A year that comes in day by day touches fewer pages, and writes less log.
 
 import json
 import random
-import resource
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from loadtests.system.installation import Installation
-from loadtests.system.processes import HOSO24, CannotMeasure, end, started
+from loadtests.system.processes import HOSO24, CannotMeasure, started
 
 FIRST = 100_001
 """Above the numbers of the sample dossiers that `hoso24 up` brings."""
@@ -27,10 +25,9 @@ NUMBERS = 0.05
 DAYS = 365
 KEPT = 0.1
 """Share of the codes that is kept for asking: a random tenth of each part."""
-LOOK_SECONDS = 1.0
 
 RUNS = """
-SELECT name, line, taken, already_here, rejected, finished_at IS NOT NULL AS finished
+SELECT name, taken, already_here, rejected, extract(epoch FROM finished_at - started_at)::float8 AS seconds
   FROM import_run
  WHERE name LIKE 'part-%'
 """
@@ -43,17 +40,6 @@ class Year:
     size: int
     until: str = field(default_factory=lambda: f"{datetime.now(UTC).date() - timedelta(days=1)}")
     seed: int = 24
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One import that was begun, however it ended. `file_bytes`: of its file, once that is wholly in; `cpu`: seconds of
-    processor time."""
-
-    seconds: float
-    file_bytes: int
-    finished: bool
-    cpu: float
 
 
 class Parts:
@@ -71,14 +57,15 @@ class Parts:
         """How many parts are wholly in, counted from the first."""
         runs = self._runs()
         number = 0
-        while self._name(number) in runs and runs[self._name(number)]["finished"]:
+        while self._name(number) in runs and runs[self._name(number)]["seconds"] is not None:
             self._keep(number)
             number += 1
         return number
 
-    def lines(self) -> int:
-        """How many lines of all parts are in and committed."""
-        return sum(run["line"] for run in self._runs().values())
+    def seconds(self, first: int, last: int) -> float:
+        """How long the imports of the parts from `first` up to but not `last` took, from the first begin of each."""
+        runs = self._runs()
+        return float(sum(runs[self._name(number)]["seconds"] for number in range(first, last)))
 
     def codes(self, parts: int, count: int, seed: int = 1) -> list[str]:
         """That many different codes of the first `parts` parts, drawn at random; fewer if fewer were kept."""
@@ -87,13 +74,11 @@ class Parts:
             kept += self._list(number).read_text("utf-8").split()
         return random.Random(seed).sample(kept, min(count, len(kept)))
 
-    def load(
-        self, first: int, last: int, told: Callable[[int], None], note: Callable[[Attempt], None]
-    ) -> Iterator[int]:
+    def load(self, first: int, last: int) -> Iterator[int]:
         """Bring in the parts from `first` up to but not `last`; yields the number of parts after each.
 
-        The next part is made while one comes in. `told` hears how many lines are in, `note` of every import that was
-        begun. Raises CannotMeasure if a part cannot be made or one of its lines was not taken.
+        The next part is made while one comes in. Raises CannotMeasure if a part cannot be made or one of its lines was
+        not taken.
         """
         if first >= last:
             return
@@ -103,7 +88,7 @@ class Parts:
                 self._made(number, making)
                 if number + 1 < last:
                     making = undo.enter_context(self._making(number + 1))
-                self._import(number, told, note)
+                self._import(number)
                 self._keep(number)
                 yield number + 1
 
@@ -126,20 +111,9 @@ class Parts:
             raise CannotMeasure(f"hoso24 sample failed; see {self._log}.")
         self._unfinished(number).rename(self._file(number))
 
-    def _import(self, number: int, told: Callable[[int], None], note: Callable[[Attempt], None]) -> None:
-        began, used = time.monotonic(), _used_by_children()
+    def _import(self, number: int) -> None:
         with self._started([*HOSO24, "import", str(self._file(number))]) as process:
-            try:
-                while process.poll() is None:
-                    told(self.lines())
-                    with suppress(subprocess.TimeoutExpired):
-                        process.wait(LOOK_SECONDS)
-            finally:
-                end(process)
-                finished = process.returncode == 0
-                size = self._file(number).stat().st_size if finished else 0
-                note(Attempt(time.monotonic() - began, size, finished, _used_by_children() - used))
-        told(self.lines())
+            process.wait()
         if process.returncode != 0:
             raise CannotMeasure(f"hoso24 import failed; see {self._log}. Called again, this goes on where it was.")
         run = self._runs()[self._name(number)]
@@ -183,9 +157,3 @@ class Parts:
 
     def _list(self, number: int) -> Path:
         return self._codes / f"part-{number:04d}.txt"
-
-
-def _used_by_children() -> float:
-    """Seconds of processor time of those that have ended and were waited for."""
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return ended.ru_utime + ended.ru_stime

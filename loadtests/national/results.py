@@ -86,20 +86,7 @@ def _lines(steps: Sequence[Step]) -> Iterator[Line]:
     yield "**load**: dossiers added", lambda step: f"{step.loading.added:,}"
     yield "minutes importing", lambda step: f"{step.loading.seconds / 60:,.1f}"
     yield "dossiers/s", lambda step: f"{step.loading.added / step.loading.seconds:,.0f}"
-    yield (
-        "µs of processor for each dossier: import, Postgres",
-        lambda step: ", ".join(
-            f"{1e6 * step.loading.cpu[part] / step.loading.added:,.0f}" for part in ("import", "postgres")
-        ),
-    )
-    yield "imports begun, of parts", lambda step: f"{step.loading.attempts}"
-    yield "read, bytes for each dossier", lambda step: f"{step.loading.file_bytes / step.loading.added:,.0f}"
     yield "log (WAL), bytes for each dossier", lambda step: f"{step.loading.wal_bytes / step.loading.added:,.0f}"
-    yield "log records for each dossier", lambda step: f"{step.loading.wal_records / step.loading.added:,.1f}"
-    yield (
-        "whole pages in the log for each dossier",
-        lambda step: f"{step.loading.wal_full_pages / step.loading.added:.2f}",
-    )
     yield "**size**: database", lambda step: size(step.database_bytes)
     yield "bytes for each dossier", lambda step: f"{step.database_bytes / step.dossiers:,.0f}"
     for name in dict.fromkeys(name for step in steps for name in step.relations):
