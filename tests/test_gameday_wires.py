@@ -108,7 +108,11 @@ async def test_what_goes_in_comes_out_and_an_end_is_passed_on(wire: Wire, echo: 
         assert await caller.say(much) == much
         assert await wire.connections() == 1
     await echo.until_left()
-    assert await wire.connections() == 0
+    await until(lambda: _nobody_is_connected(wire))
+
+
+async def _nobody_is_connected(wire: Wire) -> bool:
+    return await wire.connections() == 0
 
 
 async def test_half_closing_is_passed_on_both_ways(wire: Wire, echo: Echo) -> None:

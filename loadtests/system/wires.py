@@ -8,13 +8,11 @@ PEERS, and are never disturbed. So clients can be cut off from a server that is 
 """
 
 import asyncio
-import collections
 import contextlib
 import json
 import socket
 import struct
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +24,8 @@ PEERS = "127.0.0.2"
 STOP_SECONDS = 5.0
 LOOK_EVERY = 0.05
 """Seconds between two looks at whether a server listens again where none did."""
+READ_AT_ONCE, QUEUED = 65_536, 16
+"""Bytes taken at once at one end, and how many of these may wait for the other."""
 _RESET = struct.pack("ii", 1, 0)  # l_onoff, l_linger: close() throws away what is unsent and says RST
 
 
@@ -143,6 +143,9 @@ class _Fault:
     half_open: bool = False
 
 
+_NO_FAULT = _Fault()
+
+
 class _Proxy:
     """One wire, as the process has it."""
 
@@ -150,6 +153,8 @@ class _Proxy:
         self.target = target
         self.port = port
         self.fault = _Fault()
+        self.changed = asyncio.Event()
+        """Set, and replaced, when the fault has changed."""
         self.lines: set[_Line] = set()
         self._listening: asyncio.Server | None = None
         self._waiting: asyncio.Task[None] | None = None
@@ -157,7 +162,9 @@ class _Proxy:
     def refuse_until_listening(self) -> None:
         """Refuse connections as the server's host does, until a server listens there again."""
         if self._waiting is None:
-            self._stop_listening()
+            if self._listening is not None:
+                self._listening.close()  # the connections there are stay
+                self._listening = None
             self._waiting = asyncio.ensure_future(self._until_listening())
 
     async def _until_listening(self) -> None:
@@ -169,224 +176,142 @@ class _Proxy:
     async def listen(self) -> None:
         """Take connections, if there is nothing against it. Raises OSError."""
         if self._listening is None and self._waiting is None:
-            self._listening = await asyncio.get_running_loop().create_server(
-                lambda: _Line(self).client, LOOPBACK, self.port, backlog=1024
-            )
+            self._listening = await asyncio.start_server(self._take, LOOPBACK, self.port, backlog=1024)
 
-    def meant(self) -> Iterator["_Line"]:
-        """The connections an order is about."""
-        yield from [line for line in self.lines if not line.of_peer]
+    def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        line = _Line(self, writer)
+        line.living = asyncio.ensure_future(line.live(reader))
 
     async def obey(self, order: str, *, seconds: float = 0.0) -> int:
         """Do it; the number is an answer to `count` alone."""
+        meant = [line for line in self.lines if not line.of_peer]
         match order:
             case "count":
-                return len(list(self.meant()))
+                return len(meant)
             case "delay":
                 self.fault = _Fault(delay=seconds)
             case "stall":
                 self.fault = _Fault(stalled=True)
             case "half_open":
                 self.fault = _Fault(half_open=True)
-                for line in self.meant():
+                for line in meant:
                     line.lose_server()
             case "reset_all":
-                for line in self.meant():
+                for line in meant:
                     line.reset()
             case "pass_on":
                 self.fault = _Fault()
                 await self.listen()
-        for line in list(self.lines):
-            line.flow()
+        self.changed.set()
+        self.changed = asyncio.Event()
         return 0
-
-    def _stop_listening(self) -> None:
-        if self._listening is not None:
-            self._listening.close()  # the connections there are stay
-            self._listening = None
 
 
 class _Line:
     """One connection, from a client to the server."""
 
-    def __init__(self, proxy: _Proxy) -> None:
-        self.proxy = proxy
-        self.client = _End(self, delayed=False)
-        self.server = _End(self, delayed=True)
-        self.client.other, self.server.other = self.server, self.client
-        self.of_peer = False
-        self.dead = False
+    def __init__(self, proxy: _Proxy, client: asyncio.StreamWriter) -> None:
+        self.of_peer = client.get_extra_info("peername")[0] == PEERS
+        self._proxy = proxy
+        self._client = client
+        self._server: asyncio.StreamWriter | None = None
+        self.living: asyncio.Task[None] | None = None  # held here, or it might be collected
+        self._dead = self._fault.half_open
         """Half-open: the server's end is gone, and the client has not been told."""
-        self._connecting: asyncio.Task[None] | None = None
 
     @property
-    def fault(self) -> _Fault:
-        """What is done to this one."""
-        return _NO_FAULT if self.of_peer else self.proxy.fault
+    def _fault(self) -> _Fault:
+        return _NO_FAULT if self.of_peer else self._proxy.fault
 
-    def begin(self) -> None:
-        """The client is there."""
-        assert self.client.transport is not None
-        self.of_peer = self.client.transport.get_extra_info("peername")[0] == PEERS
-        self.proxy.lines.add(self)
-        self.dead = self.fault.half_open
-        self.flow()
-
-    def flow(self) -> None:
-        """Go on as the present fault allows."""
-        if self.dead or self.client.transport is None:
-            return
-        if not self.fault.stalled and self.server.transport is None and self._connecting is None:
-            self._connecting = asyncio.ensure_future(self._connect())
-        for end in (self.client, self.server):
-            end.read_or_not()
-            end.other.send()
+    async def live(self, client: asyncio.StreamReader) -> None:
+        """Until both ends are closed, or one is cut."""
+        self._proxy.lines.add(self)
+        try:
+            await self._until(0.0)
+            server = None if self._dead else await self._connected()
+            async with asyncio.TaskGroup() as ways:
+                self._carry(ways, client, to_server=True)
+                if server is not None:
+                    self._carry(ways, server, to_server=False)
+        except* OSError:
+            self.reset()
+        finally:
+            self._proxy.lines.discard(self)
+            for end in filter(None, (self._client, self._server)):
+                end.close()
 
     def lose_server(self) -> None:
         """From now on half-open."""
-        self.dead = True
-        self._leave(self.server)
-        self.client.waiting.clear()
-        self.client.read_or_not()
+        self._dead = True
+        _cut(self._server)
 
     def reset(self) -> None:
         """RST at both ends."""
-        for end in (self.client, self.server):
-            self._leave(end)
+        self._proxy.lines.discard(self)
+        _cut(self._client)
+        _cut(self._server)
 
-    def ended(self, end: "_End", *, cut: bool) -> None:
-        """One end is closed, so the other one is: once it has got what was on its way to it, unless it was cut."""
-        end.transport = None
-        if end is self.client:
-            self.proxy.lines.discard(self)
-            self._leave(self.server)
-        elif cut and not self.dead:
-            self._leave(self.client)
-        elif not self.dead:
-            end.other.waiting.append((self._due(end), None))
-            end.other.send()
-
-    def _due(self, source: "_End") -> float:
-        now = asyncio.get_running_loop().time()
-        return now + self.fault.delay if source.delayed else now
-
-    def came(self, source: "_End", data: bytes | None) -> None:
-        """Bytes from one end, or its half-closing: None."""
-        if self.dead:
-            if not self.fault.half_open or data is None:
-                self._leave(self.client)
-            return
-        source.other.waiting.append((self._due(source), data))
-        source.other.send()
-
-    async def _connect(self) -> None:
-        loop = asyncio.get_running_loop()
+    async def _connected(self) -> asyncio.StreamReader | None:
+        """What comes from the server; None if it was lost at once. Raises OSError where none listens."""
         source = (PEERS, 0) if self.of_peer else None
         try:
-            await loop.create_connection(lambda: self.server, LOOPBACK, self.proxy.target, local_addr=source)
+            server, self._server = await asyncio.open_connection(LOOPBACK, self._proxy.target, local_addr=source)
         except OSError:
-            self._leave(self.client)  # who was the first to notice is told as soon as can be
-            self.proxy.refuse_until_listening()
-            return
-        if self.dead or self.client.transport is None:
-            self._leave(self.server)
-        self.flow()
+            self.reset()  # who was the first to notice is told as soon as can be
+            self._proxy.refuse_until_listening()
+            raise
+        if self._dead:
+            self.lose_server()
+        return None if self._dead else server
 
-    @staticmethod
-    def _leave(end: "_End") -> None:
-        if end.transport is not None:
-            connection = end.transport.get_extra_info("socket")
-            with contextlib.suppress(OSError):
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            end.transport.abort()
+    def _carry(self, ways: asyncio.TaskGroup, source: asyncio.StreamReader, *, to_server: bool) -> None:
+        """Bring what comes from there to the other end, in its order and each part when it is due."""
+        waiting = asyncio.Queue[tuple[float, bytes]](QUEUED)
+        ways.create_task(self._take(source, waiting, delayed=not to_server))
+        ways.create_task(self._give(waiting, to_server=to_server))
 
+    async def _take(
+        self, source: asyncio.StreamReader, waiting: "asyncio.Queue[tuple[float, bytes]]", *, delayed: bool
+    ) -> None:
+        """All there is, and its end: no bytes."""
+        data = b"?"
+        while data:
+            data = await source.read(READ_AT_ONCE)
+            await waiting.put((_now() + (self._fault.delay if delayed else 0.0), data))
 
-class _End(asyncio.Protocol):
-    """One end of a connection. `waiting`: what is on its way out here, and when each part is due; None closes it."""
+    async def _give(self, waiting: "asyncio.Queue[tuple[float, bytes]]", *, to_server: bool) -> None:
+        data = b"?"
+        while data:
+            due, data = await waiting.get()
+            await self._until(due)
+            end = self._server if to_server else self._client
+            if self._dead or end is None:
+                if to_server and not (data and self._fault.half_open):
+                    self.reset()
+            elif data:
+                end.write(data)
+                await end.drain()
+            else:
+                end.write_eof()
 
-    other: "_End"
-
-    def __init__(self, line: _Line, *, delayed: bool) -> None:
-        self.line = line
-        self.delayed = delayed
-        """Whether what comes from here is subject to delay()."""
-        self.transport: asyncio.Transport | None = None
-        self.said_end = False
-        """Whether everything that was to come from here has come."""
-        self.waiting: collections.deque[tuple[float, bytes | None]] = collections.deque()
-        self._timer: asyncio.TimerHandle | None = None
-        self._full = False
-        self._reading = True
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        if self is self.line.client:
-            self.line.begin()
-
-    def data_received(self, data: bytes) -> None:
-        self.line.came(self, data)
-
-    def eof_received(self) -> bool:
-        self.said_end = True
-        self.line.came(self, None)
-        return True  # the other direction may go on
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.line.ended(self, cut=error is not None)
-
-    def pause_writing(self) -> None:
-        self._full = True
-        self.other.read_or_not()
-
-    def resume_writing(self) -> None:
-        self._full = False
-        self.send()
-        self.other.read_or_not()
-
-    def read_or_not(self) -> None:
-        """Take bytes here if they can be got rid of at the other end."""
-        wanted = self.line.dead or not (
-            self.line.fault.stalled or self.other._full or (self.other.transport is None and self is self.line.client)
-        )
-        if self.transport is None or self.transport.is_closing() or wanted == self._reading:
-            return
-        self._reading = wanted
-        if wanted:
-            self.transport.resume_reading()
-        else:
-            self.transport.pause_reading()
-
-    def send(self) -> None:
-        """What is due, in the order in which it came."""
-        now = asyncio.get_running_loop().time()
-        while self.waiting and self.transport is not None and not self.line.fault.stalled and not self._full:
-            due, data = self.waiting[0]
-            if self.line.fault.delay and due > now:
-                self._wake_at(due)
-                return
-            self.waiting.popleft()
-            self._put(data)
-
-    def _put(self, data: bytes | None) -> None:
-        assert self.transport is not None
-        if data is not None:
-            self.transport.write(data)
-        elif self.other.transport is None or self.said_end:
-            self.transport.close()
-        elif self.transport.can_write_eof():
-            self.transport.write_eof()
-
-    def _wake_at(self, due: float) -> None:
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_at(due, self._woken)
-
-    def _woken(self) -> None:
-        self._timer = None
-        self.send()
+    async def _until(self, due: float) -> None:
+        """Return at that moment, or as soon as nothing is held back any more."""
+        while not self._dead and (self._fault.stalled or (self._fault.delay and due > _now())):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if self._fault.stalled else due - _now()):
+                    await self._proxy.changed.wait()
 
 
-_NO_FAULT = _Fault()
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _cut(end: asyncio.StreamWriter | None) -> None:
+    """RST, if it is not closed already."""
+    if end is not None:
+        with contextlib.suppress(OSError):
+            end.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        end.transport.abort()
 
 
 async def listens(port: int) -> bool:
