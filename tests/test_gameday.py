@@ -152,6 +152,20 @@ async def test_what_was_kept_is_kept_and_what_was_not_is_not() -> None:
     assert "truth: 1, 0 was due" in line(outcomes[1])
 
 
+async def test_a_metric_is_the_sum_of_the_samples_that_are_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def told(_: Any) -> list[tuple[str, dict[str, str], float]]:
+        ways = (("redis", 1.0), ("redis-feed", 2.0), ("postgres", 4.0))
+        samples = [("gone_total", {"dependency": way, "reason": "Refused"}, count) for way, count in ways]
+        return [*samples, ("gone_total", {"dependency": "redis", "reason": "Timeout"}, 8.0), ("other", {}, 16.0)]
+
+    monkeypatch.setattr(Day, "metrics", staticmethod(told))
+    nothing: Any = None
+    assert await Calm().metric(nothing, "gone_total") == 15.0
+    assert await Calm().metric(nothing, "gone_total", dependency="redis") == 9.0
+    assert await Calm().metric(nothing, "gone_total", dependency=("redis", "redis-feed"), reason="Refused") == 3.0
+    assert await Calm().metric(nothing, "never_heard_of") == 0.0
+
+
 async def test_a_fault_that_breaks_off_is_not_kept_and_the_day_goes_on() -> None:
     outcomes = await played(Calm(), fault("one", error=ValueError("no such key")), fault("two", GOOD))
     assert [outcome.kept for outcome in outcomes] == [False, True]

@@ -253,12 +253,15 @@ class Day:
         leads = await asyncio.gather(*(self.metric(relay, "relay_leader") for relay in relays))
         return next((relay for relay, one in zip(relays, leads, strict=True) if one == 1.0), None)
 
-    async def metric(self, replica: Replica, name: str, **labels: str) -> float:
-        """The sum of this metric's samples that have these labels; 0.0 where there are none, or no answer."""
-        found = await self.metrics(replica)
-        return sum(
-            value for sample, own, value in found if sample == name and all(own.get(k) == v for k, v in labels.items())
-        )
+    async def metric(self, replica: Replica, name: str, **labels: str | tuple[str, ...]) -> float:
+        """The sum of this metric's samples that have these labels, or for each one of these; 0.0 where there are none,
+        or no answer.
+        """
+
+        def meant(own: Mapping[str, str]) -> bool:
+            return all(own.get(label) in ((one,) if isinstance(one, str) else one) for label, one in labels.items())
+
+        return sum(value for sample, own, value in await self.metrics(replica) if sample == name and meant(own))
 
     @staticmethod
     async def metrics(replica: Replica) -> list[tuple[str, dict[str, str], float]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from loadtests.codes import Dossier
 from loadtests.gameday.citizens import Town
-from loadtests.gameday.offices import GIVE_UP, Gate
+from loadtests.gameday.offices import Gate, repeated
 from loadtests.gameday.record import Seen
 from loadtests.system.processes import HOSO24, finished
 from loadtests.target import AGENCIES, SERVICES
@@ -48,7 +48,7 @@ class Imports:
         path.write_text("".join(_line(code, statuses) for code, statuses in lives.items()), "utf-8")
         self._done += 1
         began = time.monotonic()
-        outcome, why = await self._repeat(path)
+        outcome, why = await repeated(lambda: self._attempt(path), PAUSE)
         if outcome in ("good", "refused"):
             for code, statuses in lives.items():
                 self._town.expected.imported(code, statuses, began)
@@ -57,27 +57,18 @@ class Imports:
         for suffix in ("", ".rejected.ndjson", ".keys.ndjson"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
 
-    async def _repeat(self, path: Path) -> tuple[str, str]:
-        """good, refused (done in the end), unavailable (given up) or wrong; and why, the first reason there was."""
-        began, first = time.monotonic(), ""
-        while why := await self._attempt(path):
-            first = first or why
-            if time.monotonic() - began > GIVE_UP:
-                return "unavailable", first
-            await asyncio.sleep(PAUSE)
-        rejected = path.with_name(path.name + ".rejected.ndjson")
-        if rejected.exists() and rejected.stat().st_size:
-            return "wrong", "an import refused lines that are in order"
-        return ("refused", first) if first else ("good", "")
-
-    async def _attempt(self, path: Path) -> str:
-        """Why it did not come to its end; empty when it did."""
+    async def _attempt(self, path: Path) -> tuple[str, str]:
+        """good, again or wrong; and why."""
         try:
             status, said = await finished(*HOSO24, "import", str(path), environ=self._environ, seconds=AT_MOST)
         except TimeoutError:
-            return f"an import had not ended after {AT_MOST:g} s"
+            return "again", f"an import had not ended after {AT_MOST:g} s"
         lines = said.strip().splitlines() or ["it said nothing"]
-        return f"an import ended with status {status}: {lines[-1]}" if status else ""
+        if status:
+            return "again", f"an import ended with status {status}: {lines[-1]}"
+        rejected = path.with_name(path.name + ".rejected.ndjson")
+        refused = rejected.exists() and rejected.stat().st_size
+        return ("wrong", "an import refused lines that are in order") if refused else ("good", "")
 
     def _lives(self) -> dict[str, tuple[str, ...]]:
         """The codes of the next file, each with the statuses it has had."""

@@ -8,7 +8,7 @@ import json
 import time
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Any, Self
 
 from loadtests.answers import Answer, Failure
@@ -169,25 +169,11 @@ class Desk:
         sent = request("POST", path, headers, json.dumps(content).encode())
         began = time.monotonic()
         with self._office.gate.passed():
-            outcome, why = await self._repeat(change, sent)
+            outcome, why = await repeated(lambda: self._attempt(change, sent), PAUSE)
         process = str(self._client.port)
         self._town.record.note(Seen(began, time.monotonic() - began, kind, outcome, why, process))
         if outcome not in ("good", "refused"):
             raise NotTaken(why)
-
-    async def _repeat(self, change: ExpectedChange, sent: bytes) -> tuple[str, str]:
-        """good, refused (taken in the end), unavailable (given up) or wrong; and why, the first reason there was."""
-        began, first = time.monotonic(), ""
-        while True:
-            outcome, why = await self._attempt(change, sent)
-            if outcome == "wrong":
-                return outcome, why
-            if outcome == "good":
-                return ("refused", first) if first else (outcome, "")
-            first = first or why
-            if time.monotonic() - began > GIVE_UP:
-                return "unavailable", first
-            await asyncio.sleep(PAUSE)
 
     async def _attempt(self, change: ExpectedChange, sent: bytes) -> tuple[str, str]:
         """good, again or wrong; and why."""
@@ -207,6 +193,23 @@ class Desk:
         word = _word(answer)
         why = f"answered {answer.status} {word}".strip()
         return ("again" if answer.status in (429, 502, 503, 504) or word == "still_running" else "wrong"), why
+
+
+async def repeated(attempt: Callable[[], Awaitable[tuple[str, str]]], pause: float) -> tuple[str, str]:
+    """What becomes of a change that is attempted again after so many seconds for as long as that is said of it: good,
+    refused (taken in the end), unavailable (given up) or wrong; and why, the first reason there was.
+    """
+    began, first = time.monotonic(), ""
+    while True:
+        outcome, why = await attempt()
+        if outcome == "wrong":
+            return outcome, why
+        if outcome == "good":
+            return ("refused", first) if first else (outcome, "")
+        first = first or why
+        if time.monotonic() - began > GIVE_UP:
+            return "unavailable", first
+        await asyncio.sleep(pause)
 
 
 def _word(answer: Answer) -> str:

@@ -158,13 +158,23 @@ class Deployment:
         return replica
 
     async def retire(self, replica: Replica, notice: float) -> None:
-        """Stop one in good order; see roll(). Raises Faulty."""
-        await self._retire(replica, notice)
+        """Stop one in good order. `notice`: seconds until a fallen readiness has got about. Raises Faulty."""
+        led = self.kind == "relay" and await replica.leads()
+        told = time.monotonic()
+        replica.tell_to_stop()
+        if led:
+            await self._handed_over(replica, told)
+        await replica.until_unready()
+        await asyncio.sleep(notice)  # this is the test: for so long the others go on coming
+        await replica.until_ended()
+        await self.remove(replica)
+        self.longest_stop = max(self.longest_stop, time.monotonic() - told)
 
     async def remove(self, replica: Replica) -> None:
         """Forget one that has ended, or was killed a moment ago."""
         await replica.process.wait()
-        await self._leave(replica)
+        self._forget(replica)
+        await self.went(replica)
 
     async def replace(self, replica: Replica) -> Replica:
         """Start a new one in the place of one that was killed; the new one, ready. Raises Faulty."""
@@ -176,14 +186,13 @@ class Deployment:
         return [await self.replace(replica) for replica in list(self.replicas) if not replica.alive]
 
     async def roll(self, order: Order, notice: float) -> None:
-        """Replace one after the other. `notice`: seconds until a fallen readiness has got about. Raises Faulty."""
+        """Replace one after the other; see retire(). Raises Faulty."""
         for old in list(self.replicas):
             if order is Order.NEW_FIRST:
-                await self._welcome(await self._start())
-                await self._retire(old, notice)
-            else:
-                await self._retire(old, notice)
-                await self._welcome(await self._start())
+                await self.add()
+            await self.retire(old, notice)
+            if order is Order.OLD_FIRST:
+                await self.add()
             self.replaced += 1
 
     async def close(self) -> None:
@@ -220,22 +229,6 @@ class Deployment:
             self._forget(replica)
             raise
         await self.came(replica)
-
-    async def _retire(self, replica: Replica, notice: float) -> None:
-        led = self.kind == "relay" and await replica.leads()
-        told = time.monotonic()
-        replica.tell_to_stop()
-        if led:
-            await self._handed_over(replica, told)
-        await replica.until_unready()
-        await asyncio.sleep(notice)  # this is the test: for so long the others go on coming
-        await replica.until_ended()
-        await self._leave(replica)
-        self.longest_stop = max(self.longest_stop, time.monotonic() - told)
-
-    async def _leave(self, replica: Replica) -> None:
-        self._forget(replica)
-        await self.went(replica)
 
     def _forget(self, replica: Replica) -> None:
         self.replicas.remove(replica)

@@ -295,14 +295,10 @@ async def _empty(day: Day) -> list[Row]:
 
 async def asked_of_postgres(day: Day) -> float:
     """Round trips that the lookups have made to Postgres so far."""
-    counts = await asyncio.gather(
-        *(
-            day.metric(lookup, "lookup_batch_size_count", dependency=dependency)
-            for lookup in day.stage.lookups.replicas
-            for dependency in ("postgres", "primary")
-        )
+    lookups = day.stage.lookups.replicas
+    return sum(
+        [await day.metric(each, "lookup_batch_size_count", dependency=("postgres", "primary")) for each in lookups]
     )
-    return sum(counts)
 
 
 def queries(lookups: Deployment) -> int:
@@ -316,14 +312,8 @@ def queries(lookups: Deployment) -> int:
 async def refusals(day: Day) -> float:
     """Calls that Redis has refused all lookups and relays so far."""
     processes = [*day.stage.lookups.replicas, *day.stage.relays.replicas]
-    counts = await asyncio.gather(
-        *(
-            day.metric(each, "hoso24_dependency_unavailable_total", dependency=dependency, reason="Refused")
-            for each in processes
-            for dependency in ("redis", "redis-feed")
-        )
-    )
-    return sum(counts)
+    name, ways = "hoso24_dependency_unavailable_total", ("redis", "redis-feed")
+    return sum([await day.metric(each, name, dependency=ways, reason="Refused") for each in processes])
 
 
 async def _fill_up(day: Day) -> list[Row]:

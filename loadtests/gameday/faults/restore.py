@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -268,7 +268,7 @@ async def _named(day: Day) -> set[tuple[str, int]]:
     """What `hoso24 cache lost` names."""
     day.say("hoso24 cache lost")
     path = day.stage.folder / "lost.ndjson"
-    await _hoso24(day, "cache", "lost", "-o", str(path))
+    await _run(*HOSO24, "cache", "lost", "-o", str(path), environ=day.stage.operator)
     told = (json.loads(line) for line in path.read_bytes().splitlines())
     return {(each["code"], each["version"]) for each in told}
 
@@ -289,7 +289,8 @@ def numbers_left_out(runbook: str, target: str) -> str:
 async def _renew(day: Day, done: Restore, target: datetime) -> None:
     """A new epoch; when every lookup has changed over, each lost change is asked of each of them."""
     day.say("hoso24 cache renew")
-    await _hoso24(day, "cache", "renew", "--reason", f"restored to {target.isoformat()}")
+    why = f"restored to {target.isoformat()}"
+    await _run(*HOSO24, "cache", "renew", "--reason", why, environ=day.stage.operator)
 
     async def delivers() -> bool:
         leader = await day.leader()
@@ -343,19 +344,12 @@ def _version(result: Mapping[str, Any]) -> int | str:
 # -- commands ---------------------------------------------------------------------------------------------------
 
 
-async def _hoso24(day: Day, *words: str) -> None:
-    await _run(*HOSO24, *words, environ=day.stage.operator)
-
-
 async def _run(*words: str, environ: Mapping[str, str]) -> None:
     """Run it to its end. Raises Faulty when that is not a good one."""
     status, output = await finished(*words, environ=environ, seconds=COMMAND_SECONDS)
     if status != 0:
-        raise Faulty(f"{_named_short(words)} ended with {status}: {output[-500:]}")
-
-
-def _named_short(words: Iterable[str]) -> str:
-    return " ".join(Path(word).name for word in words if not word.startswith("-"))
+        short = " ".join(Path(word).name for word in words if not word.startswith("-"))
+        raise Faulty(f"{short} ended with {status}: {output[-500:]}")
 
 
 RESTORED = Fault(
