@@ -68,7 +68,7 @@ async def test_every_promise_is_kept_on_a_short_day(tmp_path: Path) -> None:
     assert not [each["name"] for each in faults if each["skipped"]]
     for each in faults:
         assert [row for row in each["promises"] if not row["timed"]], each
-    assert (tmp_path / "report.html").stat().st_size > 0
+    assert (tmp_path / "report.md").stat().st_size > 0
     assert "Every promise was kept" in output
 
 
@@ -146,7 +146,6 @@ async def test_what_was_kept_is_kept_and_what_was_not_is_not() -> None:
     day = Calm()
     outcomes = await played(day, fault("one", GOOD), fault("two", GOOD, BAD), fault("three"))
     assert [outcome.kept for outcome in outcomes] == [True, False, False], "what nothing was judged by is not kept"
-    assert [mark.name for mark in day.marks] == ["one", "two", "three"]
     assert [row.sli for row in outcomes[0].rows] == ["truth", WELL_AGAIN]
     assert "NOT KEPT" in line(outcomes[1])
     assert "truth: 1, 0 was due" in line(outcomes[1])

@@ -2,19 +2,16 @@
 
 import json
 import random
-import re
-from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from loadtests.gameday import charts, report
-from loadtests.gameday.charts import Span, drawn, steps
+from loadtests.gameday import report
 from loadtests.gameday.citizens import Pace
 from loadtests.gameday.day import Fault, Outcome
-from loadtests.gameday.record import CHANGES, LOOKUPS, Mark, Record, Seen
+from loadtests.gameday.record import Record, Seen
 from loadtests.verdict import Row
 
 SECONDS = 60
@@ -28,7 +25,7 @@ FAULTS = (
 def day(record: Record, **more: Any) -> Any:
     """A day that never was."""
     stage = SimpleNamespace(front=SimpleNamespace(kind="haproxy"))
-    usual = {"marks": [], "figures": {}, "judge_times": True, "started": 0.0}
+    usual = {"figures": {}, "judge_times": True, "started": 0.0}
     crowd = SimpleNamespace(pace=Pace(200.0), desk_pace=Pace(8.0))
     return SimpleNamespace(record=record, stage=stage, crowd=crowd, **usual | more)
 
@@ -76,29 +73,26 @@ def outcomes() -> list[Outcome]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     there = tmp_path_factory.mktemp("gameday")
-    marks, figures = [Mark("Redis woken", 40.0, 41.0)], {"redis-stopped": {"to_first_write": 1.5}}
-    report.write(there / "report", day(seen(SECONDS), marks=marks, figures=figures), outcomes())
+    figures = {"redis-stopped": {"to_first_write": 1.5}}
+    report.write(there / "report", day(seen(SECONDS), figures=figures), outcomes())
     return there / "report"
 
 
-def test_page_stands_alone(folder: Path) -> None:
-    page = (folder / "report.html").read_text("utf-8")
-    assert "<script" not in page
-    assert not re.search(r"""(src|href)=["'](?!#|data:image/png;)""", page)
-    assert "url(" not in page
-    assert "prefers-color-scheme: dark" in page
-    assert 'name="viewport"' in page
+def test_first_sentence_gives_the_verdict(folder: Path) -> None:
+    first = (folder / "report.md").read_text("utf-8").splitlines()[2]
+    assert "Not every promise was kept." in first
+    assert "2 faults in 60 s" in first
+    assert "5 of them failed" in first
 
 
-def test_first_sentence_gives_the_verdict_and_names_what_was_broken(folder: Path) -> None:
-    page, text = ((folder / f"report.{kind}").read_text("utf-8") for kind in ("html", "md"))
-    banner = page[page.index('<div class="banner') :]
-    banner = banner[: banner.index("</div>")]
-    assert "Not every promise was kept." in banner
-    assert '<a href="#redis-stopped">Redis stopped for 20 s</a>' in banner
-    assert "2 faults in 60 s" in banner
-    assert "5 of them failed" in banner
-    assert "Not every promise was kept." in text.splitlines()[2]
+def test_fault_is_told_with_its_promises_its_figures_and_what_was_seen(folder: Path) -> None:
+    text = (folder / "report.md").read_text("utf-8")
+    told = text[text.index("## 2. Redis stopped for 20 s: ✗ **broken**") : text.index("## 3.")]
+    assert "| lookups | 5 of 850 failed (<script>) | 0 failed | ✗ **broken** |" in told
+    assert "850 lookups: 5 failed, for 1.6 s;" in told
+    assert "longest without a change 4.2 s. The load's own loop was late by 4.0 ms at the most." in told
+    assert "- to_first_write: 1.5\n" in told
+    assert "- 5 × answered 503\n" in told
 
 
 def test_summary_has_every_fault_with_its_verdict(folder: Path) -> None:
@@ -135,26 +129,3 @@ def test_programs_read_failures_and_gaps(folder: Path) -> None:
 def test_day_without_anything_is_not_a_day_that_was_kept(tmp_path: Path) -> None:
     report.write(tmp_path, day(Record(monotonic=lambda: 1.0)), [])
     assert json.loads((tmp_path / "report.json").read_text("utf-8"))["kept"] is False
-
-
-# -- charts -----------------------------------------------------------------------------------------------------------
-
-
-def test_steps_hold_everything_once_at_its_own_moment() -> None:
-    record = Record(monotonic=lambda: 13.0)
-    for at, seconds, kind in ((10.1, 0.01, "known"), (10.9, 2.0, "known"), (12.0, 0.01, "page"), (10.0, 1.5, "move")):
-        record.note(Seen(at, seconds, kind, "good"))
-    window = record.window(10.0)
-    assert [len(seen) for seen in steps(window, LOOKUPS, 1.0)] == [2, 0, 1]
-    assert [len(seen) for seen in steps(window, CHANGES, 1.0)] == [0, 1, 0]
-
-
-def test_chart_is_a_picture_where_matplotlib_is_installed_and_nothing_where_it_is_not(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    window = seen(SECONDS).window(0.0)
-    monkeypatch.setattr(charts, "find_spec", lambda _: None)
-    assert drawn(window, []) == ""
-    monkeypatch.undo()
-    picture = drawn(window, [Span("a fault", 5.0, 15.0)])
-    assert picture.startswith("data:image/png;base64,iVBOR" if find_spec("matplotlib") else "")

@@ -6,10 +6,9 @@ there is nothing left to break.
 """
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -18,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from loadtests.codes import address
 from loadtests.gameday.crowd import Crowd
 from loadtests.gameday.expected import Expected
-from loadtests.gameday.record import LOOKUPS, Mark, Record, Window
+from loadtests.gameday.record import LOOKUPS, Record, Window
 from loadtests.system.http_client import Client, NoAnswer, get, request
 from loadtests.system.replicas import Deployment, Order, Replica
 from loadtests.system.stage import StagedSystem
@@ -93,7 +92,6 @@ class Day:
     record: Record
     expected: Expected
     crowd: Crowd
-    marks: list[Mark] = field(default_factory=list)
     figures: dict[str, dict[str, float]] = field(default_factory=dict)
     """Fault's name → figure → seconds or a count: what the arithmetic of availability is fed with."""
     judge_times: bool = True
@@ -110,15 +108,6 @@ class Day:
     def say(self, doing: str) -> None:
         """Tell what is being done, and how lookups fare."""
         self.tell(f"{doing} ({told(self.record.window(time.monotonic() - 2.0), 2.0)})")
-
-    @contextlib.contextmanager
-    def mark(self, name: str) -> Iterator[None]:
-        """Mark in the charts for how long the block lasts."""
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self.marks.append(Mark(name, began, time.monotonic()))
 
     def figure(self, fault: str, name: str, number: float) -> None:
         """Keep one figure of a fault."""
@@ -310,15 +299,14 @@ WELL_AGAIN = "well again"
 
 async def _suffer(day: Day, outcome: Outcome) -> None:
     fault = outcome.fault
-    with day.mark(fault.title):
-        try:
-            outcome.rows += await fault.act(day) or [Row("judged by", "nothing", "something", kept=False)]
-        except Skipped as reason:
-            outcome.skipped = str(reason)
-        except Exception as error:
-            log.exception("%s did not run to its end.", fault.name)
-            outcome.rows.append(Row("ran to its end", f"{type(error).__name__}: {error}", "yes", kept=False))
-        well = await _well_again(day)
+    try:
+        outcome.rows += await fault.act(day) or [Row("judged by", "nothing", "something", kept=False)]
+    except Skipped as reason:
+        outcome.skipped = str(reason)
+    except Exception as error:
+        log.exception("%s did not run to its end.", fault.name)
+        outcome.rows.append(Row("ran to its end", f"{type(error).__name__}: {error}", "yes", kept=False))
+    well = await _well_again(day)
     if not (outcome.skipped and well.kept):
         outcome.rows.append(well)
     if not outcome.skipped:

@@ -9,7 +9,6 @@ import time
 from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from operator import attrgetter
 from typing import NamedTuple
@@ -27,15 +26,6 @@ OUT_OF_ORDER = 0.05
 """Seconds by which rows may be noted in another order than that of their answers."""
 _ROW = struct.Struct("=dffHHBBBB")
 _OTHERS = "for some other reason"
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """A span with a name, on the monotonic clock: a fault, from its beginning until everything was well again."""
-
-    name: str
-    began: float
-    ended: float
 
 
 class Seen(NamedTuple):

@@ -1,34 +1,26 @@
-"""What a game day has shown, for people and for programs: report.html, report.md and report.json.
-
-The page stands alone: one file, no script, no network, light and dark, readable on a telephone.
-"""
+"""What a game day has shown, for people and for programs: report.md and report.json."""
 
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from loadtests.gameday.charts import Span, drawn
 from loadtests.gameday.day import Day, Outcome, Timed
-from loadtests.gameday.record import CHANGES, LOOKUPS, Mark, Window
+from loadtests.gameday.record import CHANGES, LOOKUPS, Window
 from loadtests.machine import commit, processor
-from loadtests.verdict import Row
 
-AROUND = 5.0
-"""Seconds before and after a fault that its own chart shows."""
 REASONS = 5
 WHOLE_DAY = "whole-day"
-"""The name of what is promised of the day as a whole; it is no fault and has no chart of its own."""
+"""The name of what is promised of the day as a whole; it is no fault."""
 
-_environment = jinja2.Environment(
+_environment = jinja2.Environment(  # noqa: S701 - Markdown, and no HTML
     loader=jinja2.FileSystemLoader(Path(__file__).parent),
-    autoescape=jinja2.select_autoescape(["html.j2"]),
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
@@ -37,25 +29,20 @@ _environment = jinja2.Environment(
 
 @dataclass(frozen=True)
 class Section:
-    """One fault as both reports show it."""
+    """One fault as the report shows it; the whole day has the number 0."""
 
     number: int
-    name: str
-    title: str
-    must_hold: str
-    verdict: str
-    """kept, broken or skipped."""
-    skipped: str
-    seconds: float
-    rows: Sequence[Row]
+    outcome: Outcome
     window: Window
     figures: Mapping[str, float]
-    chart: str = ""
-    whys: Sequence[tuple[str, int]] = field(default_factory=list)
 
     @property
-    def failed(self) -> int:
-        return self.window.failed
+    def verdict(self) -> str:
+        return "skipped" if self.outcome.skipped else "kept" if self.outcome.kept else "broken"
+
+    @property
+    def seconds(self) -> float:
+        return self.outcome.ended - self.outcome.began
 
     @property
     def lookups(self) -> int:
@@ -67,22 +54,27 @@ class Section:
         first, last = self.window.first_failed, self.window.last_failed
         return 0.0 if first is None or last is None else last - first
 
+    @property
+    def whys(self) -> Sequence[tuple[str, int]]:
+        """The most frequent reasons of what was not good."""
+        return self.window.whys().most_common(REASONS)
+
 
 def write(folder: Path, day: Day, outcomes: Sequence[Outcome], *, kind: str = "full") -> None:
-    """Write all three into the folder, which is made. `kind`: full, short, or part of a day."""
+    """Write both into the folder, which is made. `kind`: full, short, or part of a day."""
     folder.mkdir(parents=True, exist_ok=True)
     ended = max([outcome.ended for outcome in outcomes], default=time.monotonic())
     content = _content(day, outcomes, ended, kind)
-    for name in ("report.html", "report.md"):
-        (folder / name).write_text(_environment.get_template(f"{name}.j2").render(**content), "utf-8")
+    (folder / "report.md").write_text(_environment.get_template("report.md.j2").render(**content), "utf-8")
     figures = json.dumps(_figures(content), indent=1, ensure_ascii=False)
     (folder / "report.json").write_text(f"{figures}\n", "utf-8")
 
 
 def _content(day: Day, outcomes: Sequence[Outcome], ended: float, kind: str) -> dict[str, Any]:
     window = day.record.window(day.started, ended)
-    sections = [_section(day, number, outcome) for number, outcome in enumerate(_faults(outcomes), 1)]
-    whole = [_section(day, 0, outcome) for outcome in outcomes if outcome.fault.name == WHOLE_DAY]
+    faults = [outcome for outcome in outcomes if outcome.fault.name != WHOLE_DAY]
+    whole = [outcome for outcome in outcomes if outcome.fault.name == WHOLE_DAY]
+    numbered = [*enumerate(faults, 1), *((0, outcome) for outcome in whole)]
     return {
         "kept": bool(outcomes) and all(outcome.kept for outcome in outcomes),
         "kind": kind,
@@ -97,61 +89,18 @@ def _content(day: Day, outcomes: Sequence[Outcome], ended: float, kind: str) -> 
         "window": window,
         "changes": window.of_kind(*CHANGES),
         "lookups": window.of_kind(*LOOKUPS),
-        "sections": sections,
-        "whole": whole,
-        "broken": [section for section in [*sections, *whole] if section.verdict == "broken"],
-        "skipped": [section for section in sections if section.skipped],
+        "sections": [_section(day, number, outcome) for number, outcome in numbered],
+        "took_place": sum(not outcome.skipped for outcome in faults),
         "number": _number,
-        "chart": _day_chart(window, outcomes),
         "ms": _ms,
         "share": _share,
         "span": _span,
     }
 
 
-def _faults(outcomes: Sequence[Outcome]) -> Iterator[Outcome]:
-    return (outcome for outcome in outcomes if outcome.fault.name != WHOLE_DAY)
-
-
 def _section(day: Day, number: int, outcome: Outcome) -> Section:
-    fault, window = outcome.fault, day.record.window(outcome.began, outcome.ended)
-    there = number > 0 and not outcome.skipped
-    return Section(
-        number,
-        fault.name,
-        fault.title,
-        fault.must_hold,
-        "skipped" if outcome.skipped else "kept" if outcome.kept else "broken",
-        outcome.skipped,
-        outcome.ended - outcome.began,
-        outcome.rows,
-        window,
-        day.figures.get(fault.name, {}),
-        _fault_chart(day, outcome) if there else "",
-        window.whys().most_common(REASONS) if there else [],
-    )
-
-
-# -- charts ----------------------------------------------------------------------------------------------------
-
-
-def _day_chart(window: Window, outcomes: Sequence[Outcome]) -> str:
-    spans = [
-        Span(f"{number} {outcome.fault.name}", outcome.began - window.began, outcome.ended - window.began, outcome.kept)
-        for number, outcome in enumerate(_faults(outcomes), 1)
-        if not outcome.skipped
-    ]
-    return drawn(window, spans)
-
-
-def _fault_chart(day: Day, outcome: Outcome) -> str:
-    began = max(day.started, outcome.began - AROUND)
-    spans = [
-        Span(mark.name, mark.began - began, mark.ended - began, outcome.kept)
-        for mark in [*day.marks, Mark(outcome.fault.name, outcome.began, outcome.ended)]
-        if outcome.began <= mark.began and mark.ended <= outcome.ended and mark.name != outcome.fault.title
-    ]
-    return drawn(day.record.window(began, outcome.ended + AROUND), spans)
+    window = day.record.window(outcome.began, outcome.ended)
+    return Section(number, outcome, window, day.figures.get(outcome.fault.name, {}))
 
 
 # -- for programs ----------------------------------------------------------------------------------------------
@@ -165,7 +114,7 @@ def _figures(content: Mapping[str, Any]) -> dict[str, Any]:
         "kept": content["kept"],
         "rate": content["rate"],
         "rate_seen": round(content["window"].rate, 1),
-        "faults": [_figures_of(section) for section in [*content["sections"], *content["whole"]]],
+        "faults": [_figures_of(section) for section in content["sections"]],
     }
 
 
@@ -173,13 +122,13 @@ def _figures_of(section: Section) -> dict[str, Any]:
     window = section.window
     tried = window.of_kind("submit", "move") > 0
     return {
-        "name": section.name,
-        "title": section.title,
+        "name": section.outcome.fault.name,
+        "title": section.outcome.fault.title,
         "kept": section.verdict != "broken",
-        "skipped": section.skipped,
+        "skipped": section.outcome.skipped,
         "seconds": round(section.seconds, 3),
-        "lookups": window.of_kind(*LOOKUPS) - window.count("limited"),
-        "failed": section.failed,
+        "lookups": section.lookups - window.count("limited"),
+        "failed": window.failed,
         "longest_failure": round(section.failing, 3),
         "write_gap": round(window.longest_without_change, 3) if tried else None,
         "figures": dict(section.figures),
@@ -191,7 +140,7 @@ def _figures_of(section: Section) -> dict[str, Any]:
                 "kept": row.kept,
                 "timed": isinstance(row, Timed),
             }
-            for row in section.rows
+            for row in section.outcome.rows
         ],
     }
 

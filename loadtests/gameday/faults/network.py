@@ -64,8 +64,7 @@ async def _trouble_everywhere(day: Day) -> list[Row]:
     for trouble in TROUBLES:
         for where in ways(day):
             day.say(f"{where}: {trouble.title}")
-            with day.mark(f"{where}: {trouble.title}"):
-                rows += await _suffer(day, trouble, where)
+            rows += await _suffer(day, trouble, where)
     return rows
 
 
