@@ -28,7 +28,7 @@ from loadtests.bench.side_by_side import read_options
 from loadtests.bench.usage import Usage
 from loadtests.system import computed_dossiers
 from loadtests.system.processes import CannotMeasure
-from loadtests.system.samplers import Sampler, is_alive, memory_of, queries_of
+from loadtests.system.samplers import is_alive, memory_of, queries_of, sampled
 from lookup import code as codes
 from lookup.status import Status
 from tests.conftest import Database
@@ -312,9 +312,9 @@ def test_case_without_a_series_is_written(tmp_path: Path) -> None:
 
 async def test_queries_in_flight_are_seen_and_so_is_a_sampler_that_cannot_look(database: Database) -> None:
     def busy() -> list[int]:
-        with Sampler(queries_of("bench", database.reader_url), 0.01) as sampler:
+        with sampled(queries_of("bench", database.reader_url), 0.01) as looks:
             asyncio.run(sleeping(f"{database.reader_url}?application_name=bench"))
-        return sampler.looks
+        return looks
 
     async def sleeping(url: str) -> None:
         connection: Any = await asyncpg.connect(url)
@@ -322,7 +322,7 @@ async def test_queries_in_flight_are_seen_and_so_is_a_sampler_that_cannot_look(d
         await connection.close()
 
     assert max(await asyncio.to_thread(busy)) == 1
-    with pytest.raises(OSError, match="1"), Sampler(queries_of("bench", "postgresql://x@127.0.0.1:1/x"), 0.01):
+    with pytest.raises(OSError, match="1"), sampled(queries_of("bench", "postgresql://x@127.0.0.1:1/x"), 0.01):
         pass
 
 

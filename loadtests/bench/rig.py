@@ -228,11 +228,11 @@ class Rig:
 def ratio(series: dict[str, Series], peer: str, goal: float | None = None) -> Judged:
     """Ours beside that peer's."""
     own, others = series[OURS], series[peer]
-    figure = own.rate / others.rate
-    return Judged(
-        own.case,
-        f"ours ÷ {peer}, {own.connections:,} connections",
-        f"{figure:.2f}",
-        "" if goal is None else f"at least {goal:g}",
-        None if goal is None else figure >= goal,
-    )
+    return at_least(own.case, f"ours ÷ {peer}, {own.connections:,} connections", own.rate / others.rate, goal)
+
+
+def at_least(case: str, what: str, ratio: float, goal: float | None = None) -> Judged:
+    """A ratio that should be as large as its goal; without a goal it is only told."""
+    if goal is None:
+        return Judged(case, what, f"{ratio:.2f}")
+    return Judged(case, what, f"{ratio:.2f}", f"at least {goal:g}", ratio >= goal)

@@ -148,14 +148,10 @@ async def game_day(
 def keep_logs(place: Path, logs: Path) -> None:
     """Copy what processes and servers have said to where it outlives the day."""
     shutil.rmtree(logs, ignore_errors=True)
-    for log in place.rglob("log"):
+    logs.mkdir(parents=True, exist_ok=True)
+    for log in (*place.rglob("log"), *place.rglob("*.log")):
         if log.is_file():
-            copy = logs / f"{log.parent.name}.log"
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(log, copy)
-    for log in place.rglob("*.log"):
-        logs.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(log, logs / log.name)
+            shutil.copyfile(log, logs / (log.name if log.suffix else f"{log.parent.name}.log"))
 
 
 if __name__ == "__main__":

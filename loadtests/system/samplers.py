@@ -3,9 +3,8 @@
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from types import TracebackType
-from typing import Self
 
 import asyncpg
 import psutil
@@ -19,36 +18,25 @@ SELECT count(*)
 """A role sees its own sessions. Their text does not tell them apart: Postgres cuts it off before it names a table."""
 
 
-class Sampler:
-    """Looks every so many seconds for as long as the block runs. Leaving it raises what ended the looking early."""
+@contextmanager
+def sampled(looking: AbstractContextManager[Callable[[], int]], every: float) -> Iterator[list[int]]:
+    """What is seen every so many seconds while the block runs. Raises at its end what has ended the looking early."""
+    looks: list[int] = []
+    over = threading.Event()
 
-    def __init__(self, looking: AbstractContextManager[Callable[[], int]], every: float) -> None:
-        self.looks: list[int] = []
-        self._looking, self._every = looking, every
-        self._over = threading.Event()
-        self._fault: Exception | None = None
-        self._thread = threading.Thread(target=self._run, name="sampler")
+    def look_on() -> None:
+        with looking as look:
+            while not over.is_set():
+                looks.append(look())
+                over.wait(every)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._over.set()
-        self._thread.join()
-        if error is None and self._fault is not None:
-            raise self._fault
-
-    def _run(self) -> None:
+    with ThreadPoolExecutor(1, "sampler") as threads:
+        running = threads.submit(look_on)
         try:
-            with self._looking as look:
-                while not self._over.is_set():
-                    self.looks.append(look())
-                    self._over.wait(self._every)
-        except Exception as fault:
-            self._fault = fault
+            yield looks
+        finally:
+            over.set()
+        running.result()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ Ours only. Postgres must not feel how many come, none may be refused, and none m
 from loadtests.bench.load import WrkLoad
 from loadtests.bench.rig import CaseOutcome, Judged, Rig
 from loadtests.bench.servers import APPLICATION, ours
-from loadtests.system.samplers import Sampler, queries_of
+from loadtests.system.samplers import queries_of, sampled
 
 TITLE = "2,000 connections, every dossier once, Redis empty"
 
@@ -23,7 +23,7 @@ def seconds(rig: Rig) -> float:
 
 def measure(rig: Rig) -> CaseOutcome:
     load = WrkLoad("once", range(rig.dossiers), CONNECTIONS, LONGEST_SECONDS)
-    with Sampler(queries_of(APPLICATION, rig.system.postgres["reader"]), LOOK_SECONDS) as in_flight:
+    with sampled(queries_of(APPLICATION, rig.system.postgres["reader"]), LOOK_SECONDS) as in_flight:
         series = rig.side_by_side(
             "crowd",
             [ours(rig.system, HOSO24_PG_READER_QUERIES=str(QUERIES))],
@@ -34,7 +34,7 @@ def measure(rig: Rig) -> CaseOutcome:
             attempts=1,  # minutes long, and judged by itself: a disturbance can only make it look worse
         )
     (own,) = series.values()
-    most = max(in_flight.looks, default=0)
+    most = max(in_flight, default=0)
     fewest = min(run.figures.answers for run in own.runs)
     unevenness = own.p99 / own.median
     where = f"{CONNECTIONS:,} connections"
@@ -48,7 +48,7 @@ def measure(rig: Rig) -> CaseOutcome:
         ),
         Judged(
             "crowd",
-            f"queries in flight in Postgres, most of {len(in_flight.looks):,} looks",
+            f"queries in flight in Postgres, most of {len(in_flight):,} looks",
             str(most),
             f"at most {QUERIES}",
             0 < most <= QUERIES,  # none at all would only say that nothing was seen

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from loadtests.bench.collector import collecting
 from loadtests.bench.load import WrkLoad
-from loadtests.bench.rig import CaseOutcome, Judged, Rig, Series
-from loadtests.bench.servers import UNCOUNTED, Contestant, ours
+from loadtests.bench.rig import CaseOutcome, Judged, Rig, Series, at_least
+from loadtests.bench.servers import UNCOUNTED, ours
 from loadtests.system.processes import CannotMeasure
 
 TITLE = "one code, 64 connections; ours unseen, with metrics and log, and with traces of none and of 1 %"
@@ -38,30 +38,16 @@ def measure(rig: Rig) -> CaseOutcome:
             replace(ours(rig.system, **traced, OTEL_TRACES_SAMPLER_ARG="0"), name=NONE),
             replace(ours(rig.system, **traced, OTEL_TRACES_SAMPLER_ARG="0.01"), name=SOME),
         ]
-        series = _side_by_side(rig, contestants, load, hot)
+        series = rig.side_by_side("observability", contestants, load, warm_up=rig.warming(load), checked=hot)
         if not collector.taken:
             raise CannotMeasure("No trace has left the lookup that samples one in a hundred.")
     return CaseOutcome(list(series.values()), judge(series))
 
 
-def _side_by_side(rig: Rig, contestants: list[Contestant], load: WrkLoad, hot: range) -> dict[str, Series]:
-    return rig.side_by_side("observability", contestants, load, warm_up=rig.warming(load), checked=hot)
-
-
 def judge(series: dict[str, Series]) -> list[Judged]:
     """What is left of the unseen one's rate; the goal is for the whole, with traces of none and of some."""
-    judged = []
-    for name in (UNTRACED, NONE, SOME):
-        left = series[name].rate / series[UNSEEN].rate
-        goal = name != UNTRACED
-        what = f"{name} ÷ {UNSEEN}"
-        judged.append(
-            Judged(
-                "observability",
-                what,
-                f"{left:.2f}",
-                f"at least {GOAL:g}" if goal else "",
-                left >= GOAL if goal else None,
-            )
-        )
-    return judged
+    goals = {UNTRACED: None, NONE: GOAL, SOME: GOAL}
+    return [
+        at_least("observability", f"{name} ÷ {UNSEEN}", series[name].rate / series[UNSEEN].rate, goal)
+        for name, goal in goals.items()
+    ]

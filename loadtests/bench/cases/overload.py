@@ -17,10 +17,10 @@ from loadtests.bench.arrivals import Flood, Report
 from loadtests.bench.generators import flooded
 from loadtests.bench.load import WrkLoad
 from loadtests.bench.resident import EVERY_SECONDS, MEGABYTE, growth, level
-from loadtests.bench.rig import CaseOutcome, Judged, Rig
+from loadtests.bench.rig import CaseOutcome, Judged, Rig, at_least
 from loadtests.bench.servers import Contestant, ours
 from loadtests.bench.usage import Meter, Usage
-from loadtests.system.samplers import Sampler, is_alive, memory_of
+from loadtests.system.samplers import is_alive, memory_of, sampled
 
 TITLE = (
     "three times the load that saturates, for three times as long as other runs, 2,000 connections, Redis empty; who "
@@ -80,10 +80,9 @@ def _flood(rig: Rig, server: Contestant, warm_up: WrkLoad, rate: float, queue: i
         flood = Flood([running.port], 0, rig.dossiers, rate, TIMES * rig.seconds, CONNECTIONS, queue)
         meter = Meter((rig.system.pid, running.pid))
         process = psutil.Process(running.pid)
-        sampled = Sampler(memory_of(process), EVERY_SECONDS)
-        with flooded(flood, rig.system.folder) as reported, sampled:
+        with flooded(flood, rig.system.folder) as reported, sampled(memory_of(process), EVERY_SECONDS) as looks:
             report = reported()
-        done = Flooded(report, is_alive(process), sampled.looks, meter.read())
+        done = Flooded(report, is_alive(process), looks, meter.read())
     waiting = "without end" if queue is None else f"of {queue:,}"
     rig.say(
         f"overload, a queue {waiting}: of {rate:,.0f}/s that came {report.goodput:,.0f}/s were answered in time; "
@@ -100,13 +99,7 @@ def judge(peak: float, endless: Flooded, short: Flooded) -> list[Judged]:
     grown = growth(looks)
     levels = ", ".join(f"{level(looks, part) / MEGABYTE:.0f}" for part in (1 / 3, 1 / 2, 1))
     return [
-        Judged(
-            "overload",
-            f"answered within 2.5 s at {TIMES} × the peak ÷ the peak",
-            f"{share:.2f}",
-            f"at least {GOODPUT:g}",
-            share >= GOODPUT,
-        ),
+        at_least("overload", f"answered within 2.5 s at {TIMES} × the peak ÷ the peak", share, GOODPUT),
         Judged("overload", "servers that ended", str(2 - endless.alive - short.alive), "none", alive),
         Judged(
             "overload",
@@ -116,10 +109,10 @@ def judge(peak: float, endless: Flooded, short: Flooded) -> list[Judged]:
             grown < GROWTH,
         ),
         *_told(endless.report, "a queue without end"),
-        Judged(
+        at_least(
             "overload",
             f"the same with a queue of at most {QUEUE:,}: answered within 2.5 s ÷ the peak",
-            f"{short.report.goodput / peak:.2f}",
+            short.report.goodput / peak,
         ),
         *_told(short.report, f"a queue of {QUEUE:,}"),
     ]

@@ -114,11 +114,8 @@ def _size(tree: Path) -> int:
 
 def _move_log(node: Node, log: Path, to: Path) -> None:
     """The pieces that were made in advance stay out: they would have to be written through first."""
-    shutil.copytree(log, to)
-    owner, last = log.stat(), _last_piece(node)
-    for path in (to, *to.rglob("*")):
-        os.chown(path, owner.st_uid, owner.st_gid)
-    to.chmod(0o700)
+    _copy(log, to)
+    last = _last_piece(node)
     for piece in to.glob("0*"):
         if len(piece.name) == len(last) and piece.name > last:
             piece.unlink()
@@ -139,16 +136,20 @@ def _last_piece(node: Node) -> str:
 
 
 def _move_log_back(log: Path, source: Path) -> None:
-    owner = source.stat()
-    aside = log.with_name("pg_wal.aside")
     back = log.with_name("pg_wal.back")
-    shutil.copytree(source, back)
-    for path in (back, *back.rglob("*")):
-        os.chown(path, owner.st_uid, owner.st_gid)
-    back.chmod(0o700)
+    _copy(source, back)
     log.unlink()
     back.rename(log)
-    shutil.rmtree(aside)
+    shutil.rmtree(log.with_name("pg_wal.aside"))
+
+
+def _copy(log: Path, to: Path) -> None:
+    """A copy with the same owner."""
+    shutil.copytree(log, to)
+    owner = log.stat()
+    for path in (to, *to.rglob("*")):
+        os.chown(path, owner.st_uid, owner.st_gid)
+    to.chmod(0o700)
 
 
 async def disk_full(day: Day) -> list[Row]:
