@@ -73,15 +73,6 @@ class Counted:
     database_bytes: int
 
 
-@dataclass(frozen=True)
-class Explanation:
-    """What the lookup's statement costs."""
-
-    cost: Cost
-    from_memory: Timing
-    from_disk: Timing
-
-
 class Country:
     """One folder with its system. `go` does what is left to do of the plan."""
 
@@ -181,7 +172,7 @@ class Country:
         with self._house(pinned=True) as system, relaying(system) as relay:
             codes = Parts(system, self._memory.year).codes(counted.parts, SAMPLED + ASKED)
             sample, asked = codes[: min(SAMPLED, len(codes) // 2)], codes[min(SAMPLED, len(codes) // 2) :]
-            explained = self._explained(system, sample, asked)
+            touched, from_memory, from_disk = self._explained(system, sample, asked)
             if not self._plan.seconds:
                 conditions = self._conditions(system, {})
         runs: dict[str, WrkRun] = {}
@@ -200,25 +191,25 @@ class Country:
             loading=counted.loading,
             database_bytes=counted.database_bytes,
             relations=counted.relations,
-            cost=explained.cost,
-            from_memory=explained.from_memory,
-            from_disk=explained.from_disk,
+            cost=touched,
+            from_memory=from_memory,
+            from_disk=from_disk,
             runs=runs,
             redis_bytes=redis_bytes,
             conditions=conditions,
         )
 
-    def _explained(self, system: Installation, sample: list[str], others: list[str]) -> Explanation:
-        """The lookup's statement over the sample: first with nothing in memory, then with all that it takes."""
+    def _explained(self, system: Installation, sample: list[str], others: list[str]) -> tuple[Cost, Timing, Timing]:
+        """What the lookup's statement costs over the sample, and how long it takes with all that it takes in memory,
+        and with nothing.
+        """
         self._say(f"Explaining {len(sample):,} lookups …")
         with ours(system).start() as server:
             statement = cost.caught(system, server, others)
         from_disk = cost.explained(system, statement, sample)
         from_memory = cost.explained(system, statement, sample)
         batches = cost.explained(system, statement, sample, batch=cost.BATCH)
-        return Explanation(
-            cost.cost(from_memory, batches, len(sample)), cost.timing(from_memory), cost.timing(from_disk)
-        )
+        return cost.cost(from_memory, batches, len(sample)), cost.timing(from_memory), cost.timing(from_disk)
 
     def _conditions(self, system: Installation, runs: dict[str, WrkRun]) -> dict[str, str]:
         told = ", ".join(f"{name} {value}" for name, value in production().items())

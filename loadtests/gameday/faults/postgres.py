@@ -365,10 +365,14 @@ async def _read(replica: Replica, codes: Sequence[str]) -> None:
         raise Faulty(f"{replica.name} did not answer for {len(waiting)} dossiers in {UNTIL_HEALED:g} s") from None
 
 
+def batch(codes: Sequence[str]) -> bytes:
+    """A request for all of these dossiers."""
+    return request("POST", "/api/v1/lookups", {}, json.dumps({"dossiers": [{"code": code} for code in codes]}).encode())
+
+
 async def _unread(client: Client, codes: Sequence[str]) -> list[str]:
     """Which of these it had no answer for."""
-    body = json.dumps({"dossiers": [{"code": code} for code in codes]}).encode()
-    answer = await client.ask(request("POST", "/api/v1/lookups", {}, body))
+    answer = await client.ask(batch(codes))
     if answer.status != 200:
         return list(codes)
     return [each["code"] for each in answer.json()["results"] if each.get("error", NOT_FOUND) != NOT_FOUND]

@@ -18,9 +18,18 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from loadtests.gameday.day import Day, Fault
-from loadtests.gameday.faults.postgres import BATCH, KNOWN, NOT_FOUND, UNTIL_HEALED, changes_kept, restarted, warm
+from loadtests.gameday.faults.postgres import (
+    BATCH,
+    KNOWN,
+    NOT_FOUND,
+    UNTIL_HEALED,
+    batch,
+    changes_kept,
+    restarted,
+    warm,
+)
 from loadtests.gameday.promises import none_failed, nothing_wrong
-from loadtests.system.http_client import Client, NoAnswer, request
+from loadtests.system.http_client import Client, NoAnswer
 from loadtests.system.postgres import Node
 from loadtests.system.processes import HOSO24, finished
 from loadtests.system.replicas import Faulty, Replica
@@ -325,9 +334,8 @@ async def _not_as_logged(replica: Replica, lost: Mapping[str, tuple[int, int]]) 
 
 async def _served(client: Client, codes: Sequence[str]) -> dict[str, int | str]:
     """For each its version, 0 where there is no such dossier, or what else was answered."""
-    body = json.dumps({"dossiers": [{"code": code} for code in codes]}).encode()
     try:
-        answer = await client.ask(request("POST", "/api/v1/lookups", {}, body))
+        answer = await client.ask(batch(codes))
     except NoAnswer as none:
         return dict.fromkeys(codes, str(none))
     if answer.status != 200:

@@ -7,7 +7,6 @@ for a batch, an unknown code, a dossier that only Redis has a copy of, and one t
 
 import asyncio
 import contextlib
-import json
 import shutil
 import time
 from collections.abc import AsyncIterator
@@ -18,6 +17,7 @@ from loadtests.answers import Answer
 from loadtests.bench import load
 from loadtests.codes import address, unknown
 from loadtests.gameday.day import Day, Fault, NotInTime, Skipped
+from loadtests.gameday.faults.postgres import batch
 from loadtests.gameday.promises import within
 from loadtests.system.http_client import LOOPBACK, Client, NoAnswer, request
 from loadtests.system.processes import spawned
@@ -110,8 +110,7 @@ class FloodVisitor:
     def _request(self, kind: str) -> bytes:
         match kind:
             case "batch":
-                codes = [{"code": self._cold.pop()} for _ in range(3)]
-                return request("POST", "/api/v1/lookups", {}, json.dumps({"dossiers": codes}).encode())
+                return batch([self._cold.pop() for _ in range(3)])
             case "unknown":
                 code = unknown()
             case "cold":
