@@ -105,6 +105,11 @@ class Day:
         """All processes, by kind."""
         return self.stage.deployments
 
+    @property
+    def replicas(self) -> list[Replica]:
+        """All processes."""
+        return [replica for deployment in self.deployments for replica in deployment.replicas]
+
     def say(self, doing: str) -> None:
         """Tell what is being done, and how lookups fare."""
         self.tell(f"{doing} ({told(self.record.window(time.monotonic() - 2.0), 2.0)})")
@@ -149,9 +154,8 @@ class Day:
 
     async def _all_ready(self) -> None:
         await self.stage.mend()
-        for deployment in self.deployments:
-            for replica in deployment.replicas:
-                await replica.until_ready()
+        for replica in self.replicas:
+            await replica.until_ready()
 
     async def _a_relay_leads(self) -> None:
         await self.until(self.leader, SETTLED_SECONDS, "a relay leads")
@@ -166,8 +170,7 @@ class Day:
         async def none_distrusts() -> bool:
             distrust[:] = [
                 f"{replica.name} of {labels.get('dependency', '')}"
-                for deployment in self.deployments
-                for replica in deployment.replicas
+                for replica in self.replicas
                 for name, labels, value in await self.metrics(replica)
                 if name == "hoso24_breaker_open" and value
             ]

@@ -25,7 +25,7 @@ class HeldResources:
 
 async def usage(day: Day) -> dict[str, HeldResources]:
     """Of every process, by name."""
-    replicas = [replica for deployment in day.deployments for replica in deployment.replicas]
+    replicas = day.replicas
     found = await asyncio.gather(*(_of(day, replica) for replica in replicas))
     return {replica.name: each for replica, each in zip(replicas, found, strict=True)}
 

@@ -109,7 +109,7 @@ class ClientSide:
 
     async def came(self, replica: Replica) -> None:
         self._replicas.append(replica)
-        self._of(replica).add(replica.port)
+        self._put(replica, ready=True)
 
     async def went(self, replica: Replica) -> None:
         self._replicas.remove(replica)
@@ -127,14 +127,11 @@ class ClientSide:
             self._put(replica, ready=ready)
 
     def _put(self, replica: Replica, *, ready: bool) -> None:
-        rotation = self._of(replica)
-        if ready and replica.port not in rotation.ports:
-            rotation.add(replica.port)
-        elif not ready and replica.port in rotation.ports:
-            rotation.remove(replica.port)
-
-    def _of(self, replica: Replica) -> Rotation:
-        return self.lookup if replica.label.startswith("lookup") else self.intake
+        ports = (self.lookup if _kind(replica) == "lookup" else self.intake).ports
+        if ready and replica.port not in ports:
+            ports.append(replica.port)
+        elif not ready and replica.port in ports:
+            ports.remove(replica.port)
 
 
 class HAProxy:

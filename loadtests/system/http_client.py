@@ -39,20 +39,12 @@ class Refused(NoAnswer):
 
 @dataclass
 class Rotation:
-    """The ports in rotation, each taken in its turn."""
+    """The ports in rotation, each taken in its turn. They may change meanwhile: connections that there are stay."""
 
     ports: list[int] = field(default_factory=list)
     refused: int = 0
     """Connections that a process in rotation did not take."""
     _turn: int = 0
-
-    def add(self, port: int) -> None:
-        """This one is ready."""
-        self.ports.append(port)
-
-    def remove(self, port: int) -> None:
-        """No new connection goes there any more."""
-        self.ports.remove(port)
 
     def next(self) -> int:
         """Where the next connection goes. Raises NoAnswer when there is none."""

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from loadtests.gameday.day import Day, Fault, NotInTime
 from loadtests.gameday.promises import changes_acknowledged, none_failed, none_longer, nothing_wrong, within
 from loadtests.gameday.usage import HeldResources, grown, usage
-from loadtests.system.replicas import Replica
 from loadtests.system.wires import Wire
 from loadtests.verdict import Row
 
@@ -139,8 +138,7 @@ async def _let_go(day: Day, before: dict[str, HeldResources]) -> list[str]:
 
 
 def _processes(day: Day) -> set[tuple[str, int]]:
-    replicas: list[Replica] = [replica for deployment in day.deployments for replica in deployment.replicas]
-    return {(replica.name, replica.pid) for replica in replicas if replica.process.returncode is None}
+    return {(replica.name, replica.pid) for replica in day.replicas if replica.alive}
 
 
 TROUBLED = Fault(

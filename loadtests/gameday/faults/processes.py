@@ -142,7 +142,7 @@ async def _roll(day: Day) -> list[Row]:
         due=due,
         asked=asked,
         rounds=rounds,
-        processes=sum(len(deployment.replicas) for deployment in day.deployments),
+        processes=len(day.replicas),
         replaced=sum(each.replaced for each in day.deployments) - replaced,
         handovers=stage.relays.handovers - handovers,
         refused=sum(way.refused for way in ways) - refused,
