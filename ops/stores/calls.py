@@ -1,7 +1,8 @@
 """One call to PostgreSQL or Redis: timed, traced, and turned into Unavailable when the server cannot be reached.
 
-Driver exceptions that mean "cannot be reached now" become Unavailable here and nowhere else; every other exception is
-a bug and passes through. The reason is logged once a minute for each server and reason.
+Driver exceptions that mean "cannot be used now" become Unavailable here and nowhere else; every other exception is
+a bug and passes through. The reason is logged once a minute for each server and reason, and says whether the server
+could not be reached or answered that it refuses.
 """
 
 import contextlib
@@ -30,6 +31,12 @@ Lateness = Callable[[float], float]
 OWN_SHARE = 0.25
 """Share of the timeout from which our own lateness counts as its cause."""
 
+# Errors that the server itself sent: it can be reached, and refuses. redis-py calls two of them ConnectionErrors.
+_REFUSALS = (asyncpg.PostgresError, redis.exceptions.AuthenticationError, redis.exceptions.BusyLoadingError)
+
+# asyncpg gives a lost connection the class of a server's error; a statement timeout is a late answer.
+_NO_REFUSALS = (asyncpg.PostgresConnectionError, asyncpg.QueryCanceledError)
+
 
 @contextlib.contextmanager
 def measured(
@@ -50,11 +57,12 @@ def measured(
     try:
         yield
         if name in _troubles:
-            _say_it_is_back(name)
+            _say_it_is_back(name, operation)
     except Unavailable as refusal:
         failure = "OurOwnDelay" if isinstance(refusal, OurOwnDelay) else "Refused"
         _unavailable(name, failure).inc()
-        _say_why(name, refusal.reason)
+        # Redis may refuse writes and answer reads: only the refused command shows that it no longer does.
+        _say_why(name, "refuses" if refusal.__cause__ else "cannot be used", refusal.reason, _plain(operation))
         raise
     except away as error:
         timed_out = isinstance(error, TimeoutError | redis.exceptions.TimeoutError)
@@ -64,9 +72,10 @@ def measured(
             raise OurOwnDelay(f"{name} may have answered in time, but this process was too late to read it.") from error
         failure = type(error).__name__
         _unavailable(name, failure).inc()
-        reason = reason_of(error)
-        _say_why(name, reason)
-        raise Unavailable(f"{name} cannot be reached now.", reason=reason) from error
+        reason, refused = reason_of(error), _is_refusal(error)
+        _say_why(name, "refuses" if refused else "cannot be reached", reason)
+        now = "refuses commands now" if refused else "cannot be reached now"
+        raise Unavailable(f"{name} {now}.", reason=reason) from error
     finally:
         if span is not None:
             tracing.call_ended(span, failure)
@@ -78,8 +87,11 @@ SAY_AGAIN = 60.0
 
 _said: dict[tuple[str, str], float] = {}
 
-_troubles: dict[str, float] = {}
-"""Dependency → since when (monotonic) it has failed, for those whose failure was logged."""
+_ANY = "any"
+
+_troubles: dict[str, tuple[float, str]] = {}
+"""Dependency → since when (monotonic) it has failed, and the command whose success ends that, _ANY for each; for those
+whose failure was logged."""
 
 
 def reason_of(error: BaseException) -> str:
@@ -96,6 +108,8 @@ def reason_of(error: BaseException) -> str:
                 return f"the password is not accepted: {_line(each)}"
             case ConnectionRefusedError():
                 return "connection refused"
+            case asyncpg.TargetServerAttributeNotMatched():
+                return "none of its hosts is the primary"
             case FileNotFoundError():
                 return "a file or socket named in its URL does not exist"
     if isinstance(error, TimeoutError | redis.exceptions.TimeoutError):
@@ -114,19 +128,31 @@ def _line(error: BaseException) -> str:
     return masked(str(error)).partition("\n")[0][:160]
 
 
-def _say_why(name: str, reason: str) -> None:
+def _is_refusal(error: Exception) -> bool:
+    return isinstance(error, _REFUSALS) and not isinstance(error, _NO_REFUSALS)
+
+
+def _plain(command: str) -> str:
+    """A script's command is EVALSHA or EVAL: which of them depends on whether the server knows the script."""
+    return "EVALSHA" if command == "EVAL" else command
+
+
+def _say_why(name: str, what: str, reason: str, command: str = _ANY) -> None:
     """Log a reason at most once per SAY_AGAIN seconds, however many calls fail."""
     now = time.monotonic()
     if reason and now - _said.get((name, reason), -SAY_AGAIN) >= SAY_AGAIN:
         if len(_said) > 1000:
             _said.clear()
         _said[name, reason] = now
-        _troubles.setdefault(name, now)
-        _log.warning("%s cannot be used: %s", name, reason)
+        _troubles[name] = (_troubles.get(name, (now, command))[0], command)
+        _log.warning("%s %s: %s", name, what, reason)
 
 
-def _say_it_is_back(name: str) -> None:
-    _log.info("%s is reachable again after %.1f s", name, time.monotonic() - _troubles.pop(name))
+def _say_it_is_back(name: str, operation: str) -> None:
+    since, command = _troubles[name]
+    if command in (_ANY, _plain(operation)):
+        del _troubles[name]
+        _log.info("%s can be used again after %.1f s", name, time.monotonic() - since)
 
 
 # `labels` takes a lock each time; the labels are finite, and so are these caches.

@@ -18,6 +18,7 @@ import uvloop
 from loadtests.system.pauses import pause, resume
 from ops.errors import OurOwnDelay, Unavailable
 from ops.local.servers import LocalServer
+from ops.stores import calls
 from ops.stores.postgres import Postgres, connect_directly
 from ops.stores.redis import Redis
 from tests.conftest import Database
@@ -97,8 +98,15 @@ async def test_error_that_was_the_answer_is_raised_and_spoils_no_connection(redi
 )
 @pytest.mark.parametrize("way", ["run", "call"])
 async def test_redis_that_refuses_to_write_is_unavailable(
-    fragile: Callable[..., Any], state: tuple[str, ...], way: str
+    fragile: Callable[..., Any],
+    state: tuple[str, ...],
+    way: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(calls, "_said", {})  # what stands in the log is not repeated for a minute
+    monkeypatch.setattr(calls, "_troubles", {})
+    caplog.set_level("INFO")
     _, server = fragile()
     connection = Redis("redis", lambda: server.url, size=2, deadline=20.0)
     await connection.call(*state)
@@ -106,10 +114,13 @@ async def test_redis_that_refuses_to_write_is_unavailable(
         "run": lambda redis: redis.run(lambda client: client.set("key", "value")),
         "call": lambda redis: redis.call("SET", "key", "value"),
     }
-    with pytest.raises(Unavailable):
-        await write[way](connection)
-    assert await connection.call("GET", "key") is None
+    for _ in range(3):
+        with pytest.raises(Unavailable, match="refuses commands now"):
+            await write[way](connection)
+        assert await connection.call("GET", "key") is None
     await connection.close()
+    (line,) = [record.message for record in caplog.records if record.name == calls.__name__]
+    assert line.startswith("redis refuses: ")  # and nothing of "can be used again" after the read that was answered
 
 
 async def test_cancelled_postgres_statement_stays_cancelled_and_frees_its_connection(database: Database) -> None:

@@ -13,6 +13,7 @@ from ops.errors import Unavailable
 from ops.local.accounts import write_private
 from ops.local.postgres import PostgresServer
 from ops.settings import Secret
+from ops.stores import calls
 from ops.stores.postgres import Postgres
 from ops.stores.redis import Redis
 from tests.conftest import role_url
@@ -181,7 +182,10 @@ async def test_postgres_with_two_roles_in_turn(postgres_server: PostgresServer, 
         await admin.close()
 
 
-async def test_wrong_password_is_said_and_not_shown(postgres_server: PostgresServer, redis_url: str) -> None:
+async def test_wrong_password_is_said_and_not_shown(
+    postgres_server: PostgresServer, redis_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "_said", {})  # what stands in the log is not repeated for a minute
     wrong = role_url(postgres_server.admin_url, "postgres", "postgres").replace(":postgres@", ":wrong-secret@")
     connections = Postgres("postgres", lambda: wrong, size=1, deadline=5.0)
     client = Redis("redis", lambda: f"redis://:wrong-secret@{redis_url.rpartition('@')[2]}", size=1, deadline=5.0)
@@ -192,7 +196,9 @@ async def test_wrong_password_is_said_and_not_shown(postgres_server: PostgresSer
     ):
         with pytest.raises(Unavailable) as away:
             await ask()
-        assert "the password is not accepted" in str(away.value)
+        assert "refuses commands now. (the password is not accepted" in str(away.value)
         assert "wrong-secret" not in str(away.value)
+    for name in ("postgres", "redis"):
+        assert [record for record in caplog.records if f"{name} refuses: the password is not" in record.message]
     await connections.close()
     await client.close()

@@ -178,5 +178,5 @@ async def test_health_and_log_say_what_is_wrong_with_a_certificate(
     for name in ("redis", "postgres"):
         assert checks[name]["status"] == "failed"
         assert UNKNOWN in checks[name]["error"]
-        assert [record for record in caplog.records if f"{name} cannot be used: its certificate" in record.message]
+        assert [record for record in caplog.records if f"{name} cannot be reached: its certificate" in record.message]
     assert PASSWORD not in caplog.text
