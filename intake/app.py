@@ -63,7 +63,8 @@ async def build_relay(settings: RelaySettings) -> Running:
     redis = Redis("redis", settings.redis_url.reveal, size=2, deadline=max(1.0, settings.redis_deadline))
     cache = Cache(redis)
     relay = Relay(settings.pg_url.reveal, cache, record_ttl=int(settings.hard_age))
-    return Running(app=None, checks={"redis": cache.ping}, tasks=[relay.run], close=redis.close)
+    checks = {"postgres": relay.check_postgres, "redis": relay.check_redis, "delivery": relay.check_delivery}
+    return Running(app=None, checks=checks, tasks=[relay.run, relay.watch], close=redis.close)
 
 
 class _Watch:

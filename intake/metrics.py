@@ -29,9 +29,20 @@ RELAY_RESUMED = Counter(
     "seemed to have gone back in time.",
     ["reason"],
 )
-RELAY_LAG = Gauge("relay_lag_seconds", "Age of the last heartbeat when it was delivered, by the database's clock.")
+RELAY_PRIMARY_REACHABLE = Gauge(
+    "relay_primary_reachable",
+    "1 while PostgreSQL's primary answers this relay, 0 when it cannot be reached or refuses: then no relay can lead.",
+)
+RELAY_LAG = Gauge(
+    "relay_lag_seconds",
+    "Seconds since the moment up to which the leader has delivered everything, which its last delivered heartbeat "
+    "tells: up to about one while all is well, growing while nothing is delivered, for whatever reason. On standby, "
+    "seconds since this relay saw that another one holds the lock; without PostgreSQL that grows too.",
+)
 RELAY_BACKLOG = Gauge(
-    "relay_backlog_seconds", "Age of the oldest change in the log that is not delivered yet; 0 if all are delivered."
+    "relay_backlog_seconds",
+    "Age of the oldest change in the log that the leader has not delivered yet; 0 if all are delivered. Only the "
+    "leader measures it, once it has read from Redis where the stream ends; any other relay reports 0.",
 )
 OLDEST_WRITER = Gauge(
     "relay_oldest_writer_seconds",

@@ -5,13 +5,18 @@ only rows whose transactions are older than every open transaction, so no row ca
 cursor is stored only in the stream: the id of the last entry is the pair, and an append does nothing unless the stream
 still ends with that id. A Redis that lost its latest entries, was restored from a snapshot or failed over therefore
 tells the relay where to go on.
+
+A Redis that lost entries gets the newest version of each dossier, not every event once more. An event is left out only
+if a later one of its dossier precedes the heartbeat of that moment. So the next heartbeat delivered has all behind it
+that was left out, in newer versions; and the stream always ends with the log's newest event up to there, as
+intake/books/lost_tail.py requires.
 """
 
 import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -23,7 +28,8 @@ from lookup.cache import Cache, Change, EntryTooSmallError, StreamMovedError, Va
 from lookup.clock import microseconds
 from lookup.dossier import COLUMNS, pack_row
 from ops.errors import Unavailable
-from ops.observe.redaction import first_line
+from ops.stores.breaker import Breaker
+from ops.stores.calls import measured
 from ops.stores.postgres import POSTGRES_AWAY, connect_directly
 
 log = logging.getLogger(__name__)
@@ -39,6 +45,7 @@ UPDATE heartbeat
 RETURNING (SELECT max(number) FROM epoch) AS epoch
 """
 
+# Before transaction $5, of a dossier's events only the newest and those that bind a number; with '0' all of them.
 CHANGES = f"""
 SELECT change.xid, change.seq, change.code, change.version, change.official_number, change.removing, change.at,
        now() AS asked_at,
@@ -49,6 +56,14 @@ SELECT change.xid, change.seq, change.code, change.version, change.official_numb
           WHERE e.epoch = $1
             AND NOT e.bulk
             AND (e.xid, e.seq) > ($2::xid8, $3::bigint)
+            AND (e.xid >= $5::xid8 OR e.official_number IS NOT NULL OR NOT EXISTS (
+                     SELECT FROM event AS later
+                      WHERE later.code = e.code
+                        AND later.version > e.version
+                        AND later.epoch = e.epoch
+                        AND NOT later.bulk
+                        AND (later.xid, later.seq) > (e.xid, e.seq)
+                        AND later.xid < $5::xid8))
             AND e.xid < pg_snapshot_xmin(pg_current_snapshot())
           ORDER BY e.xid, e.seq
           LIMIT $4)
@@ -66,6 +81,12 @@ SELECT change.xid, change.seq, change.code, change.version, change.official_numb
  LIMIT $4
 """
 
+# All before it can be delivered, and no heartbeat is older.
+SAFELY_PAST = """
+SELECT least(xid, pg_snapshot_xmin(pg_current_snapshot()))
+  FROM heartbeat
+"""
+
 TEN_MINUTES_AGO = """
 SELECT xid, seq
   FROM event
@@ -75,7 +96,6 @@ SELECT xid, seq
  ORDER BY xid DESC, seq DESC
  LIMIT 1
 """
-
 
 BACKLOG = """
 SELECT extract(epoch FROM now() - min(recorded_at))::float8
@@ -98,11 +118,23 @@ SELECT transactionid::text
 """
 
 REMIND_AFTER = 60.0
-"""Seconds between two alarms of a halted relay."""
+"""Seconds between two log lines about the same trouble: a halted relay, or one that cannot deliver."""
+TOO_LATE = 5.0
+"""Lag in seconds from which the health report fails; a heartbeat is delivered every second."""
+POSTGRES_DEADLINE = 2.0
+"""Timeout of a connection or a statement, in seconds."""
+
+# As connect_directly and a statement raise them. The log is the relay's only work: whatever PostgreSQL refuses, a
+# missing grant too, is tried again and keeps no other relay from leading.
+_NO_LOG = (*POSTGRES_AWAY, asyncpg.PostgresError)
 
 
 class WentBackInTimeError(Exception):
     """The log does not continue where the stream ends: PostgreSQL has lost its latest changes."""
+
+
+class LogUnavailable(Exception):
+    """PostgreSQL's primary cannot be reached, or refuses: the relay cannot lead. The reason is in the log."""
 
 
 class Position(NamedTuple):
@@ -117,6 +149,65 @@ class Position(NamedTuple):
         """The position after the entry with this id."""
         xid, _, seq = entry_id.partition("-")
         return cls(int(xid), int(seq), entry_id)
+
+
+class EventLog:
+    """The relay's access to PostgreSQL's primary: one session, measured call by call.
+
+    Every method raises LogUnavailable.
+    """
+
+    def __init__(self, url: Callable[[], str]) -> None:
+        self._url = url
+        self._breaker = Breaker("postgres", after=2)
+        self._connection: Any = None
+        self.trouble: str | None = "postgres has not been asked yet."
+        """Why the last call failed; None when it succeeded."""
+
+    @contextlib.asynccontextmanager
+    async def session(self) -> AsyncIterator[None]:
+        """A session for the block.
+
+        Not one of a pool: the leader's lock is held by this session, and the server ends the session of a relay that
+        has been stopped for three seconds.
+        """
+        with self._asking("connect"):
+            self._connection = await connect_directly(
+                self._url,
+                timeout=POSTGRES_DEADLINE,
+                command_timeout=POSTGRES_DEADLINE,
+                target_session_attrs="primary",
+            )
+        try:
+            yield
+        finally:
+            self._connection.terminate()
+
+    async def fetch(self, sql: str, *arguments: object) -> list[Any]:
+        """The rows of one statement."""
+        with self._asking(sql.split(maxsplit=1)[0]):
+            return list(await self._connection.fetch(sql, *arguments))
+
+    async def fetchrow(self, sql: str, *arguments: object) -> Any:
+        """The first row; None for no row."""
+        return next(iter(await self.fetch(sql, *arguments)), None)
+
+    async def fetchval(self, sql: str, *arguments: object) -> Any:
+        """The first row's first value; None for no row."""
+        row = await self.fetchrow(sql, *arguments)
+        return None if row is None else row[0]
+
+    @contextlib.contextmanager
+    def _asking(self, operation: str) -> Iterator[None]:
+        try:
+            with self._breaker.trial(), measured("postgres", "postgresql", operation, _NO_LOG, POSTGRES_DEADLINE, None):
+                yield
+        except Unavailable as away:
+            self.trouble = f"{away.detail} {away.reason}"
+            metrics.RELAY_PRIMARY_REACHABLE.set(0)
+            raise LogUnavailable from None
+        self.trouble = None
+        metrics.RELAY_PRIMARY_REACHABLE.set(1)
 
 
 class Relay:
@@ -136,8 +227,9 @@ class Relay:
         beat_every: float = 1.0,
         batch: int = 250,
     ) -> None:
-        self._url = url
+        self._log = EventLog(url)
         self._cache = cache
+        self._redis = Breaker("redis", after=2)
         self._record_ttl = record_ttl
         self._poll_every = poll_every
         self._beat_every = beat_every
@@ -145,89 +237,126 @@ class Relay:
         self._epoch = 0
         self._position: Position | None = None
         self._reached: Position | None = None  # as above, but kept while Redis is unavailable
+        self._newest_before = 0  # events of earlier transactions that a later one supersedes are left out
         self._why = "start"
         self._writers: dict[str, float] = {}
         self._reminded_at = 0.0
+        self._as_of = time.monotonic()
+        self._trouble = ""  # why Redis took no delivery at the last attempt
+        self._troubled_since = 0.0
+        self.leading = False
+        """True while this relay holds the leader's lock."""
         self.halted = False
         """True while nothing is delivered, because PostgreSQL seems to have gone back in time."""
+
+    @property
+    def lag(self) -> float:
+        """Seconds since the moment up to which everything is delivered, or since another relay was seen to lead."""
+        return time.monotonic() - self._as_of
 
     async def run(self) -> None:
         """Lead whenever the lock is free. An error of PostgreSQL ends the leadership, not the relay.
 
         Raises BehindPooler or WrongSchema, which end the process.
         """
+        metrics.RELAY_LAG.set_function(lambda: self.lag)
         while True:
             try:
                 await self._connect_and_lead()
-            except (*POSTGRES_AWAY, asyncpg.PostgresError) as error:
-                log.warning(
-                    "The relay lost its connection to PostgreSQL: %s: %s", type(error).__name__, first_line(error)
-                )
+            except LogUnavailable:
+                if self.leading:
+                    log.warning("This relay no longer leads: it has lost its session with PostgreSQL")
             finally:
-                metrics.RELAY_LEADER.set(0)
-                metrics.OLDEST_WRITER.set(0)  # only the leader measures these two
-                metrics.RELAY_BACKLOG.set(0)
-                self._set_halted(False)  # the next leader checks the log again
+                self._set_leading(False)
             await asyncio.sleep(self._beat_every / 2)
 
-    async def _connect_and_lead(self) -> None:
-        # A connection of its own, not from a pool: the lock is held by this session, and the server ends the
-        # session of a relay that has been stopped for three seconds.
-        connection = await connect_directly(self._url, timeout=2, command_timeout=2, target_session_attrs="primary")
-        try:
-            state = await connection.fetchrow(schema.STATE)
-            schema.check(state["version"], state["asks_for"])
-            while not await connection.fetchval(TRY_TO_LEAD, LEADERS_LOCK):  # noqa: ASYNC110 - another process releases the lock
-                await asyncio.sleep(self._beat_every / 2)
-            metrics.RELAY_LEADER.set(1)
-            log.info("This relay has become the leader")
-            await self._lead(connection)
-        finally:
-            connection.terminate()
+    async def watch(self) -> None:
+        """Ask Redis whether it answers while this relay does not lead; a leader's deliveries tell."""
+        while True:
+            if not self.leading:
+                with contextlib.suppress(Unavailable), self._redis.trial():
+                    await self._cache.ping()
+            await asyncio.sleep(self._beat_every)
 
-    async def _lead(self, connection: Any) -> None:
+    async def check_postgres(self) -> str:
+        """For the health report: what this relay is. Raises Unavailable when the primary cannot be used."""
+        if self._log.trouble is not None:
+            raise Unavailable(self._log.trouble)
+        return "leader" if self.leading else "standby"
+
+    async def check_redis(self) -> None:
+        """For the health report. Raises Unavailable when Redis refused the last delivery, or does not answer."""
+        if self.leading and self._trouble:
+            raise Unavailable(self._trouble)
+        await self._cache.ping()
+
+    async def check_delivery(self) -> str:
+        """For the health report: the lag. Raises Unavailable when it is TOO_LATE, or the relay is halted."""
+        if self.halted:
+            raise Unavailable("Nothing is delivered: PostgreSQL seems to have gone back in time.")
+        if self.lag > TOO_LATE:
+            raise Unavailable(f"Nothing has been delivered for {self.lag:.0f} s.")
+        return f"{self.lag:.1f} s behind" if self.leading else "another relay leads"
+
+    async def _connect_and_lead(self) -> None:
+        async with self._log.session():
+            state = await self._log.fetchrow(schema.STATE)
+            schema.check(state["version"], state["asks_for"])
+            while not await self._log.fetchval(TRY_TO_LEAD, LEADERS_LOCK):  # another process releases the lock
+                self._as_of = time.monotonic()
+                await asyncio.sleep(self._beat_every / 2)
+            log.info("This relay has become the leader")
+            self._set_leading(True)
+            await self._lead()
+
+    def _set_leading(self, leading: bool) -> None:
+        self.leading = leading
+        metrics.RELAY_LEADER.set(leading)
+        if not leading:
+            metrics.OLDEST_WRITER.set(0)  # only the leader measures these two
+            metrics.RELAY_BACKLOG.set(0)
+            self._set_halted(False)  # the next leader checks the log again
+
+    async def _lead(self) -> None:
+        self._newest_before = 0
+        self._trouble = ""
         self._forget_position("leader")
         next_beat = 0.0
         while True:
             if time.monotonic() >= next_beat:
                 next_beat = time.monotonic() + self._beat_every
-                await self._beat(connection)
-                await self._look_around(connection)
-            delivered = await self._deliver_next(connection)
+                await self._beat()
+                await self._look_around()
+            delivered = await self._deliver_next()
             await asyncio.sleep(0 if delivered >= self._batch else self._poll_every)
 
-    async def _beat(self, connection: Any) -> None:
-        epoch = await connection.fetchval(BEAT)
+    async def _beat(self) -> None:
+        epoch = await self._log.fetchval(BEAT)
         if epoch != self._epoch:
             self._epoch = epoch
             self._reached = None
+            self._newest_before = 0
             self._forget_position("epoch")
 
-    async def _look_around(self, connection: Any) -> None:
+    async def _look_around(self) -> None:
         """Measure what delays delivery: the age of the oldest open writing transaction, and of the oldest change."""
         now = time.monotonic()
-        writers = [row["transactionid"] for row in await connection.fetch(WRITERS)]
+        writers = [row["transactionid"] for row in await self._log.fetch(WRITERS)]
         self._writers = {each: self._writers.get(each, now) for each in writers}
         metrics.OLDEST_WRITER.set(now - min(self._writers.values(), default=now))
         if self._reached is not None:
-            waited = await connection.fetchval(BACKLOG, self._epoch, self._reached.xid, self._reached.seq)
+            waited = await self._log.fetchval(BACKLOG, self._epoch, self._reached.xid, self._reached.seq)
             metrics.RELAY_BACKLOG.set(waited or 0.0)
 
-    async def _deliver_next(self, connection: Any) -> int:
+    async def _deliver_next(self) -> int:
         """Deliver the next batch; its size, 0 if there is none or it could not be delivered."""
         try:
-            if self._position is None:
-                self._position = self._reached = await self._resume(connection)
-            rows = await connection.fetch(CHANGES, self._epoch, self._position.xid, self._position.seq, self._batch)
-            if rows:
-                self._position = self._reached = await self._deliver(rows, self._position)
-            self._set_halted(False)
-            return len(rows)
+            with self._redis.trial():
+                return await self._read_and_deliver()
         except StreamMovedError:
             self._forget_position("moved")
         except Unavailable as away:
-            if self._why != "redis":
-                log.warning("The relay cannot deliver while Redis is unavailable: %s", away)
+            self._note_trouble(away)
             self._forget_position("redis")  # it is unknown whether Redis appended the batch; the stream's end tells
             await asyncio.sleep(self._beat_every / 4)
         except (WentBackInTimeError, EntryTooSmallError) as alarm:
@@ -235,6 +364,38 @@ class Relay:
             self._forget_position("halted")
             await asyncio.sleep(self._beat_every)
         return 0
+
+    async def _read_and_deliver(self) -> int:
+        if self._position is None:
+            self._position = self._reached = await self._resume()
+        rows = await self._log.fetch(
+            CHANGES, self._epoch, self._position.xid, self._position.seq, self._batch, self._newest_before
+        )
+        if rows:
+            before = self._position
+            self._position = self._reached = await self._deliver(rows, before)
+            self._note_success(before)
+        self._set_halted(False)
+        return len(rows)
+
+    def _note_success(self, before: Position) -> None:
+        """Log what has been resumed, once it has led to a delivery: while Redis refuses writes, each attempt begins."""
+        if self._trouble:
+            log.info("The relay delivers again after %.1f s", time.monotonic() - self._troubled_since)
+            self._trouble = ""
+        if self._why != "running":
+            log.info("The relay goes on from %s (%s)", before.last or "ten minutes ago", self._why)
+            self._why = "running"
+
+    def _note_trouble(self, away: Unavailable) -> None:
+        """Log that nothing can be delivered: at once, and every REMIND_AFTER seconds. The reason is logged already."""
+        now = time.monotonic()
+        if not self._trouble:
+            self._troubled_since = now
+        if not self._trouble or now - self._reminded_at >= REMIND_AFTER:
+            self._reminded_at = now
+            log.warning("The relay cannot deliver: %s", away.detail)
+        self._trouble = f"{away.detail} {away.reason}"
 
     def _halt(self, alarm: Exception) -> None:
         """Log what was lost: at once, and every REMIND_AFTER seconds while the relay is halted."""
@@ -255,26 +416,27 @@ class Relay:
         self._position = None
         self._why = why
 
-    async def _resume(self, connection: Any) -> Position:
+    async def _resume(self) -> Position:
         """Where to go on: at the stream's end, or ten minutes back when there is no stream.
 
-        Raises WentBackInTimeError, Unavailable.
+        Raises WentBackInTimeError, Unavailable, LogUnavailable.
         """
         metrics.RELAY_RESUMED.labels(self._why).inc()
         last = await self._cache.stream_end(self._epoch)
         if not last:
-            row = await connection.fetchrow(TEN_MINUTES_AGO, self._epoch)
+            row = await self._log.fetchrow(TEN_MINUTES_AGO, self._epoch)
             position = Position(row["xid"], row["seq"], "") if row else Position(0, 0, "")
         else:
             position = Position.of(last)
-            tail = await lost_tail.find(connection, self._cache, self._epoch)
+            tail = await lost_tail.find(self._log, self._cache, self._epoch)
             if tail.fault:
                 raise WentBackInTimeError(str(tail))
-        log.info("The relay goes on from %s (%s)", position.last or "ten minutes ago", self._why)
-        self._why = "running"
+        if not last or (self._reached is not None and position[:2] < self._reached[:2]):
+            self._newest_before = await self._log.fetchval(SAFELY_PAST)
         return position
 
     async def _deliver(self, rows: list[Any], position: Position) -> Position:
+        read_at = time.monotonic()
         values: dict[str, Value] = {}
         changes = []
         heartbeat = None
@@ -292,7 +454,7 @@ class Relay:
             heartbeat and microseconds(heartbeat["at"]),
         )
         if heartbeat:
-            metrics.RELAY_LAG.set((heartbeat["asked_at"] - heartbeat["at"]).total_seconds())
+            self._as_of = read_at - (heartbeat["asked_at"] - heartbeat["at"]).total_seconds()
         delivered = len(rows) - (heartbeat is not None)
         metrics.RELAY_DELIVERED.inc(delivered)
         if delivered:

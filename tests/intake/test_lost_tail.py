@@ -50,6 +50,7 @@ async def find(database: Database, redis_url: str, owner: Any, epoch: int = 1) -
 async def delivered(database: Database, redis_url: str, stream: Stream, writer: Any) -> None:
     """Two dossiers, one of them moved, and heartbeats after that."""
     async with relay_on(database, redis_url):
+        await until(stream.entries)  # an empty Redis would get the newest versions only
         await receive(writer, CODE)
         await receive(writer, OTHER)
         await move(writer, CODE)
@@ -242,12 +243,12 @@ async def test_new_leader_asks_the_stream_where_it_stands_and_does_not_rely_on_w
     led_before = relay.Relay(lambda: "", cast(Cache, None), record_ttl=1)
     led_before._position = relay.Position(11, 1, "11-1")
 
-    async def lost(_: Any) -> None:
+    async def lost() -> None:
         raise ConnectionError
 
     monkeypatch.setattr(led_before, "_beat", lost)
     with pytest.raises(ConnectionError):
-        await led_before._lead(None)
+        await led_before._lead()
     assert (vars(led_before)["_position"], led_before._why) == (None, "leader")
 
 
@@ -260,7 +261,7 @@ async def test_relay_that_leads_no_more_is_not_called_halted(monkeypatch: pytest
 
     async def fail() -> None:
         lost.set()
-        raise ConnectionError
+        raise relay.LogUnavailable
 
     monkeypatch.setattr(halted, "_connect_and_lead", fail)
     async with relay.leading(halted):
