@@ -23,6 +23,7 @@ from ops.http.client_address import Clients
 from ops.http.middleware import middlewares
 from ops.http.server import Running
 from ops.settings import describe, read
+from ops.stores.breaker import Breaker
 from ops.stores.postgres import Postgres
 from ops.stores.redis import Redis
 
@@ -38,6 +39,7 @@ async def build(settings: IntakeSettings) -> Running:
         size=settings.pg_connections,
         deadline=settings.pg_deadline,
         pooled=settings.pg_pooled,
+        breaker=Breaker("postgres", after=3, pause=1.0),
     )
     catalogue = CatalogueCopy(postgres)
     watch = _Watch(postgres, catalogue)
@@ -54,7 +56,8 @@ async def build(settings: IntakeSettings) -> Running:
         await postgres.close()
 
     sign = SignOfLife(postgres, deadline=settings.intake_deadline)
-    return Running(app=app, checks={"postgres": watch.schema_version}, tasks=[watch.run, sign.run], close=close)
+    checks = {"postgres": watch.schema_version, "commits": sign.check}
+    return Running(app=app, checks=checks, tasks=[watch.run, sign.run], close=close)
 
 
 async def build_relay(settings: RelaySettings) -> Running:

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ import asyncpg
 
 from ops.errors import OurOwnDelay, Unavailable
 from ops.settings import SettingsError
+from ops.stores.breaker import Breaker
 from ops.stores.calls import OWN_SHARE, Lateness, chain, measured
 from ops.stores.urls import Urls, each_host, says_which_host
 
@@ -62,6 +64,8 @@ class Postgres:
 
     `pooled`: a PgBouncer in transaction mode is in between; then no session state is used, prepared statements
     included. With an undeclared PgBouncer every call raises Unavailable with the reason POOLER_IN_BETWEEN.
+
+    `breaker`: refuses calls at once while the last ones failed. A caller that has its own around its calls gives none.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class Postgres:
         lateness: Lateness | None = None,
         stateless: bool = False,
         pooled: bool = False,
+        breaker: Breaker | None = None,
     ) -> None:
         self.name = name
         self._urls = Urls(url)
@@ -81,6 +86,7 @@ class Postgres:
         self._deadline = deadline
         self._lateness = lateness
         self._pooled = pooled
+        self._breaker: AbstractContextManager[object] = breaker or contextlib.nullcontext()
         self._reset = _leave if stateless or pooled else None
         self._asking = 0
         self._pool: asyncpg.Pool | None = None
@@ -107,7 +113,7 @@ class Postgres:
         seconds = deadline or self._deadline
         queued = self._asking >= self._size
         asked_at = had_at = time.monotonic()
-        with measured(self.name, "postgresql", operation, POSTGRES_AWAY, seconds, self._lateness):
+        with self._breaker, measured(self.name, "postgresql", operation, POSTGRES_AWAY, seconds, self._lateness):
             try:
                 self._asking += 1
                 async with asyncio.timeout(seconds):

@@ -19,6 +19,7 @@ from lookup.upkeep import pulse
 from lookup.upkeep.service_status import SILENT_AFTER, Condition, PartState, Reason, ServiceStatus, View
 from lookup.web.phrases import PHRASES, all_parts_phrase, part_words, span_phrase
 from lookup.web.service_pages import as_json
+from ops.errors import Unavailable
 from ops.stores.postgres import Postgres
 from tests.conftest import Database, prepare
 from tests.house import House, intake_at, intake_settings, lookup_at, lookup_settings, new_token, relay_of, until
@@ -349,12 +350,15 @@ async def test_lookup_that_may_not_read_notices_answers_all_the_same(house: Hous
 
 
 async def test_sign_is_renewed_only_when_it_is_old_and_may_be_refused(
-    database: Database, writer: Any, owner: Any
+    database: Database, writer: Any, owner: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     postgres = Postgres("postgres", lambda: database.writer_url, size=1, deadline=5.0)
     sign = SignOfLife(postgres, deadline=5.0)
     try:
+        with pytest.raises(Unavailable):
+            await sign.check()  # nothing has been committed yet
         await sign.give()
+        await sign.check()
         first = await writer.fetchval("SELECT at FROM sign_of_life")
         await sign.give()  # another process, a moment later
         assert await writer.fetchval("SELECT at FROM sign_of_life") == first
@@ -363,7 +367,12 @@ async def test_sign_is_renewed_only_when_it_is_old_and_may_be_refused(
         again = await writer.fetchval("SELECT at FROM sign_of_life")
         assert again >= first
         await owner.execute("REVOKE UPDATE (at), INSERT ON sign_of_life FROM hoso24_writer")
-        await sign.give()  # no reason for an intake to end
+        caplog.clear()
+        for _ in range(2):
+            await sign.give()  # no reason for an intake to end
+            with pytest.raises(Unavailable, match="permission denied"):
+                await sign.check()
+        assert len(caplog.records) == 1
         assert await writer.fetchval("SELECT at FROM sign_of_life") == again
     finally:
         await postgres.close()

@@ -1,4 +1,4 @@
-"""What a relay says of itself while nothing can be delivered: its health report, its metrics, its log."""
+"""What relay and intake say of themselves while they cannot work: their health reports, metrics and log lines."""
 
 import contextlib
 import logging
@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from intake import app as intake_app
 from intake.settings import RelaySettings
+from loadtests.system.pauses import pause, resume
 from lookup.cache import EPOCH_KEY
 from ops.http import server
 from ops.local.postgres import PostgresServer
@@ -20,12 +21,12 @@ from ops.local.valkey import ValkeyServer
 from ops.settings import Secret
 from ops.stores import calls
 from tests.conftest import prepare
-from tests.house import until
+from tests.house import intake_settings, until
 
 
 @dataclass
 class Running:
-    """A relay on servers of its own, asked at its admin port."""
+    """A relay or an intake on servers of its own, asked at its admin port."""
 
     postgres: PostgresServer
     valkey: ValkeyServer
@@ -137,3 +138,39 @@ async def test_redis_that_refuses_writes_is_told_as_that_and_the_lag_grows(
             "The relay delivers again",
         ]
         assert await running.breaker("redis") == 0
+
+
+async def test_intake_whose_commits_hang_refuses_at_once_and_says_so(fragile: Callable[..., Any]) -> None:
+    postgres, valkey = fragile()
+    database = await prepare(postgres.admin_url, "hoso24")
+    settings = intake_settings(database.writer_url, pg_deadline=0.5, intake_deadline=0.5)
+    started = await server.start(await intake_app.build(settings), service="intake", admin_port=0)
+    async with aiohttp.ClientSession() as http:
+        intake = Running(postgres, valkey, http, f"http://127.0.0.1:{started.admin_port}")
+
+        async def well() -> bool:
+            return (
+                await intake.statuses() == {"postgres": "ok", "commits": "ok"} and await intake.breaker("postgres") == 0
+            )
+
+        async def refusing() -> bool:
+            return await intake.breaker("postgres") == 1
+
+        await until(well)
+        pause(postgres)
+        try:
+            await until(refusing)  # without a request
+            assert set((await intake.statuses()).values()) == {"failed"}
+            token = f"h24_test_{'x' * 43}"
+            headers = {"Authorization": f"Bearer {token}"}
+            url = f"http://127.0.0.1:{started.port}/api/v1/dossiers"
+            details = []
+            for _ in range(5):
+                async with http.post(url, json={}, headers=headers) as answer:
+                    assert answer.status == 503
+                    details.append((await answer.json())["detail"])
+            assert "postgres did not answer a moment ago." in details
+        finally:
+            resume(postgres)
+        await until(well)
+    await started.stop()
