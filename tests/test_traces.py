@@ -1,4 +1,5 @@
-"""The spans of a real lookup process, from the request through the batch to Redis and PostgreSQL: no code, no key."""
+"""The spans of real processes: of a lookup from the request through the batch to Redis and PostgreSQL, of a change from
+the intake's statements to its delivery; no code, no key."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -7,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import redis.asyncio
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from lookup.cache import dossier_key
 from ops.observe.tracing import of_request
 from tests.conftest import Database
-from tests.house import House, intake_at, intake_settings, new_token
+from tests.house import House, intake_at, intake_settings, new_token, until
 from tests.ops.test_tracing import Collector, attributes, collector
 from tests.processes import Process, process
 
@@ -212,3 +215,56 @@ async def test_stranger_gets_a_new_trace_at_our_ratio(
     assert begun_here[-1].trace_id.hex() in openmetrics
     assert "trace_id" not in plain
     assert pages["*/*"][0] == "text/plain"
+
+
+STATEMENTS = [
+    "BEGIN",
+    "SELECT epoch",
+    "UPDATE idempotency",
+    "INSERT daily_sequence",
+    "SELECT dossier",
+    "INSERT dossier",
+    "INSERT event",
+    "INSERT idempotency",
+    "COMMIT",
+]
+
+
+async def test_change_is_followed_from_the_intake_s_statements_to_its_delivery(
+    database: Database, redis_url: str, collector: Collector, tmp_path: Path
+) -> None:
+    """The relay's span names the events of its batch; the intake's span names the event it has written."""
+    environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "HOSO24_PG_RELAY_URL": database.relay_url}
+    environ |= {"OTEL_TRACES_SAMPLER_ARG": "0.001", "HOSO24_TRUSTED_PROXIES": "127.0.0.1/32"}
+    token = await new_token(database)
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(process("relay", database, redis_url, tmp_path / "relay", **environ))
+        intake = await stack.enter_async_context(process("intake", database, redis_url, tmp_path / "intake", **environ))
+        http = await stack.enter_async_context(aiohttp.ClientSession(headers=sampled(1)))
+        house = House("", intake.url, http, token)
+        receipt = await house.receive()
+        follower = await stack.enter_async_context(redis.asyncio.Redis.from_url(redis_url, protocol=2))
+        await until(lambda: follower.exists(dossier_key(1, receipt["code"])))
+    change = tree(collector, 1)
+    server, transaction = change.one("POST /api/v1/dossiers"), change.one("transaction postgres")
+    assert transaction.parent_span_id == server.span_id
+    statements = [span for span in change.spans if span.parent_span_id == transaction.span_id]
+    # By their ends: asyncpg reports a statement a turn of the loop after it, and its span is that much late.
+    assert [span.name for span in sorted(statements, key=lambda span: span.end_time_unix_nano)] == STATEMENTS
+    assert attributes(change.one("INSERT event")) == {
+        "db.system.name": "postgresql",
+        "db.operation.name": "INSERT",
+        "db.collection.name": "event",
+    }
+    (delivery,) = [span for span in collector.spans if span.name == "deliver changes"]
+    events = [value.string_value for value in _attribute(delivery, "hoso24.events").array_value.values]
+    assert events == [attributes(server)["hoso24.event"]]
+    below = {span.name for span in collector.spans if span.parent_span_id == delivery.span_id}
+    assert below in ({"EVALSHA redis"}, {"EVALSHA redis", "EVAL redis"})
+    for name in (receipt["code"], receipt["code"].replace("-", ""), receipt["lookup_key"], "Nguyễn"):
+        assert not [body for body in collector.bodies if name.encode() in body]
+
+
+def _attribute(span: Span, name: str) -> Any:
+    (value,) = [attribute.value for attribute in span.attributes if attribute.key == name]
+    return value

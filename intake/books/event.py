@@ -60,6 +60,7 @@ EVENT_COLUMNS = ("epoch", *HASHED_COLUMNS, "prev_hash", "hash")
 APPEND_EVENT = f"""
 INSERT INTO event ({", ".join(EVENT_COLUMNS)})
 VALUES ({", ".join(f"${n}" for n, _ in enumerate(EVENT_COLUMNS, start=1))})
+RETURNING xid, seq
 """
 
 _content = attrgetter(*HASHED_COLUMNS)

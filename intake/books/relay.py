@@ -16,7 +16,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -28,6 +29,7 @@ from lookup.cache import Cache, Change, EntryTooSmallError, StreamMovedError, Va
 from lookup.clock import microseconds
 from lookup.dossier import COLUMNS, pack_row
 from ops.errors import Unavailable
+from ops.observe import tracing
 from ops.stores.breaker import Breaker
 from ops.stores.calls import measured
 from ops.stores.postgres import POSTGRES_AWAY, connect_directly
@@ -185,7 +187,7 @@ class EventLog:
 
     async def fetch(self, sql: str, *arguments: object) -> list[Any]:
         """The rows of one statement."""
-        with self._asking(sql.split(maxsplit=1)[0]):
+        with self._asking(tracing.command(sql)[0]):
             return list(await self._connection.fetch(sql, *arguments))
 
     async def fetchrow(self, sql: str, *arguments: object) -> Any:
@@ -368,12 +370,13 @@ class Relay:
     async def _read_and_deliver(self) -> int:
         if self._position is None:
             self._position = self._reached = await self._resume()
+        began = time.time_ns()
         rows = await self._log.fetch(
             CHANGES, self._epoch, self._position.xid, self._position.seq, self._batch, self._newest_before
         )
         if rows:
             before = self._position
-            self._position = self._reached = await self._deliver(rows, before)
+            self._position = self._reached = await self._deliver(rows, before, began)
             self._note_success(before)
         self._set_halted(False)
         return len(rows)
@@ -435,7 +438,7 @@ class Relay:
             self._newest_before = await self._log.fetchval(SAFELY_PAST)
         return position
 
-    async def _deliver(self, rows: list[Any], position: Position) -> Position:
+    async def _deliver(self, rows: list[Any], position: Position, began: int) -> Position:
         read_at = time.monotonic()
         values: dict[str, Value] = {}
         changes = []
@@ -446,13 +449,14 @@ class Relay:
                 heartbeat = row
             for value in self._values(row):
                 values[value.key] = value
-        last = await self._cache.append(
-            self._epoch,
-            position.last,
-            changes,
-            list(values.values()),
-            heartbeat and microseconds(heartbeat["at"]),
-        )
+        with _delivering(changes, began):
+            last = await self._cache.append(
+                self._epoch,
+                position.last,
+                changes,
+                list(values.values()),
+                heartbeat and microseconds(heartbeat["at"]),
+            )
         if heartbeat:
             self._as_of = read_at - (heartbeat["asked_at"] - heartbeat["at"]).total_seconds()
         delivered = len(rows) - (heartbeat is not None)
@@ -473,6 +477,15 @@ class Relay:
             key = number_key(self._epoch, row["official_number"])
             values.append(Value(key, row["version"], as_of, code.encode(), self._record_ttl))
         return values
+
+
+def _delivering(changes: Sequence[Change], began: int) -> AbstractContextManager[object]:
+    """The span of a delivery, which names its events as the intake's spans do; none for a heartbeat alone."""
+    events = [change.id for change in changes if change.code]
+    if not events:
+        return contextlib.nullcontext()
+    attributes: dict[str, tracing.Attribute] = {"hoso24.batch.size": len(events), "hoso24.events": events}
+    return tracing.root_span("deliver changes", began, **attributes)
 
 
 def _change(row: Any) -> Change:

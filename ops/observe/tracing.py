@@ -8,11 +8,14 @@ variable. It still has a trace id, for the log.
 """
 
 import contextlib
+import functools
 import logging
 import math
 import os
 import random
+import re
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
@@ -46,7 +49,7 @@ DRAWN_TRACES = 50
 """Limit of new traces per second and process, unless the share is 1: bounds the cost of tracing."""
 TRACEPARENT = "traceparent"
 
-Attribute = str | int | float | bool
+Attribute = str | int | float | bool | Sequence[str]
 
 _log = logging.getLogger(__name__)
 _propagator = TraceContextTextMapPropagator()
@@ -223,6 +226,27 @@ def _server_span(tracer: Tracer, method: str, route: str | None, headers: Mappin
         yield server
 
 
+def root_span(name: str, began: int, **attributes: Attribute) -> AbstractContextManager[Span]:
+    """The span of background work that began at `began` (time.time_ns), in a trace of its own.
+
+    The share of sampled requests does not apply, since such work serves many requests: unless that share is 0, up to
+    DRAWN_TRACES per second are sampled. Attributes must not contain a code, a key or a person.
+    """
+    if _tracer is None or not (_ratio >= 1.0 or (_ratio > 0.0 and _drawn_traces.take())):
+        return _untraced
+    return _root_span(_tracer, name, began, attributes)
+
+
+@contextlib.contextmanager
+def _root_span(tracer: Tracer, name: str, began: int, attributes: Mapping[str, Attribute]) -> Iterator[Span]:
+    drawn = _drawn.set(_ratio <= 1.0)
+    try:
+        with _span(tracer, name, attributes, context=Context(), start_time=began) as span:
+            yield span
+    finally:
+        _drawn.reset(drawn)
+
+
 def untraced() -> AbstractContextManager[Span]:
     """The replacement of `server_span` for an unsampled request."""
     return _untraced
@@ -269,6 +293,13 @@ def _current(span: Span) -> Iterator[None]:
         _recording.reset(outer)
 
 
+def annotate(**attributes: Attribute) -> None:
+    """Add attributes to the innermost span; nothing in an unsampled request, or when the span has ended."""
+    span = _recording.get()
+    if span is not None and span.is_recording():
+        span.set_attributes(attributes)
+
+
 def call_span(dependency: str, system: str, operation: str) -> Span | None:
     """The span of a call to a server, for `call_ended`; None in an unsampled request.
 
@@ -288,6 +319,37 @@ def call_ended(span: Span, failure: str) -> None:
         span.set_attribute("error.type", failure)
         span.set_status(StatusCode.ERROR)
     span.end()
+
+
+def statement_ended(transaction: Span, sql: str, seconds: float, failure: str) -> None:
+    """The span of one statement of a transaction that has just ended, after `seconds`: its command and table, no text.
+
+    `failure` as for `call_ended`.
+    """
+    if _tracer is None:
+        return
+    operation, table = command(sql)
+    attributes = {"db.system.name": "postgresql", "db.operation.name": operation}
+    if table:
+        attributes["db.collection.name"] = table
+    span = _tracer.start_span(
+        f"{operation} {table}".strip(),
+        context=set_span_in_context(transaction),
+        kind=SpanKind.CLIENT,
+        attributes=attributes,
+        start_time=time.time_ns() - round(seconds * 1e9),
+    )
+    call_ended(span, failure)
+
+
+_TABLE = re.compile(r"\b(?:INTO|UPDATE|FROM)\s+([a-z_]+)")
+
+
+@functools.lru_cache(256)
+def command(sql: str) -> tuple[str, str]:
+    """The SQL command of a statement, SELECT for WITH, and the first table it names, '' for none."""
+    first, table = sql.split(maxsplit=1)[0].rstrip(";"), _TABLE.search(sql)
+    return "SELECT" if first == "WITH" else first, table[1] if table else ""
 
 
 class Named(Protocol):

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 import asyncpg
 import redis.asyncio
 import redis.exceptions
+from opentelemetry.trace import Span
 from prometheus_client import Counter, Histogram
 
 from ops.errors import OurOwnDelay, Unavailable
@@ -46,8 +47,10 @@ def measured(
     away: tuple[type[Exception], ...],
     deadline: float,
     lateness: Lateness | None,
-) -> Iterator[None]:
+) -> Iterator[Span | None]:
     """Time and trace a call, and turn exceptions of the classes `away` into Unavailable, counted by reason.
+
+    Yields the call's span, None in an unsampled request.
 
     A timeout while our own loop was late is OurOwnDelay: the answer may have arrived unread.
     """
@@ -55,7 +58,7 @@ def measured(
     asked_at = time.monotonic()
     span, failure = tracing.call_span(name, system, operation), ""
     try:
-        yield
+        yield span
         if name in _troubles:
             _say_it_is_back(name, operation)
     except Unavailable as refusal:

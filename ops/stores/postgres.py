@@ -13,8 +13,10 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import asyncpg
+from opentelemetry.trace import Span
 
 from ops.errors import OurOwnDelay, Unavailable
+from ops.observe import tracing
 from ops.settings import SettingsError
 from ops.stores.breaker import Breaker
 from ops.stores.calls import OWN_SHARE, Lateness, chain, measured
@@ -22,6 +24,9 @@ from ops.stores.urls import Urls, each_host, says_which_host
 
 T = TypeVar("T")
 
+
+TRANSACTION = "transaction"
+"""The operation of a block of several statements, each of which has a span of its own."""
 
 NEXT_HOST_AFTER = 0.25
 """Seconds without an answer after which the next of several hosts is tried too.
@@ -93,7 +98,7 @@ class Postgres:
 
     async def fetch(self, sql: str, *arguments: object, deadline: float | None = None) -> list[asyncpg.Record]:
         """Run one statement and return its rows. Raises Unavailable within the deadline."""
-        async with self.connection(deadline, operation="SELECT") as connection:
+        async with self.connection(deadline, operation=tracing.command(sql)[0]) as connection:
             rows: list[asyncpg.Record] = await connection.fetch(sql, *arguments)
             return rows
 
@@ -103,7 +108,7 @@ class Postgres:
     ) -> AsyncIterator[asyncpg.Connection]:
         """A connection for the duration of the block, at most `deadline` seconds from now.
 
-        `operation` names the block in a trace: its SQL command, if it is a single one.
+        `operation` names the block in a trace: its SQL command, if it is a single one, or TRANSACTION.
 
         A connection whose block timed out or was cancelled is discarded: its statement may still run, and cancelling
         that on the server could hang as well.
@@ -113,13 +118,15 @@ class Postgres:
         seconds = deadline or self._deadline
         queued = self._asking >= self._size
         asked_at = had_at = time.monotonic()
-        with self._breaker, measured(self.name, "postgresql", operation, POSTGRES_AWAY, seconds, self._lateness):
+        measuring = measured(self.name, "postgresql", operation, POSTGRES_AWAY, seconds, self._lateness)
+        with self._breaker, measuring as span:
             try:
                 self._asking += 1
                 async with asyncio.timeout(seconds):
                     connection = await pool.acquire()
                     had_at = time.monotonic()
-                    yield connection
+                    with _traced(connection, span if operation == TRANSACTION else None):
+                        yield connection
             except TimeoutError as late:
                 if connection is not None:
                     connection.terminate()
@@ -159,6 +166,19 @@ class Postgres:
                     await self._pool.close()
             except (TimeoutError, *POSTGRES_AWAY):
                 self._pool.terminate()
+
+
+def _traced(connection: asyncpg.Connection, transaction: Span | None) -> AbstractContextManager[None]:
+    """Around a block each of whose statements gets a span below the transaction's; asyncpg reports them."""
+    if transaction is None:
+        return contextlib.nullcontext()
+
+    def ended(query: asyncpg.connection.LoggedQuery) -> None:
+        failure = "" if query.exception is None else type(query.exception).__name__
+        tracing.statement_ended(transaction, query.query, query.elapsed, failure)
+
+    logger: AbstractContextManager[None] = connection.query_logger(ended)
+    return logger
 
 
 async def _leave(_: asyncpg.Connection) -> None:

@@ -138,7 +138,7 @@ async def test_changes_are_counted_and_heartbeats_are_not(changes: int, beat: bo
     rows += [{"xid": 12, "seq": 0, "code": None, "at": now, "asked_at": now}] if beat else []
     before = counted()
     relay = Relay(lambda: "", cast(Cache, Taken()), record_ttl=1)
-    assert await relay._deliver(rows, Position(10, 0, "10-0")) == Position(12, 0, "12-0")
+    assert await relay._deliver(rows, Position(10, 0, "10-0"), 0) == Position(12, 0, "12-0")
     assert [b - a for a, b in zip(before, counted(), strict=True)] == [changes, changes > 0, changes]
 
 
