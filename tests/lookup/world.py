@@ -532,6 +532,8 @@ class Relay:
         self._position: str | None = None
         self._batch: tuple[str, list[Change], list[Value], int | None] | None = None
         self._epoch = 0
+        self._reached = (0, 0)
+        self._newest_before = 0
         self.halted = False
 
     def read(self, most: int) -> bool:
@@ -541,6 +543,7 @@ class Relay:
             return False
         if self._epoch != postgres.epoch:
             self._epoch, self._position = postgres.epoch, None
+            self._reached, self._newest_before = (0, 0), 0
         if self._position is None and not self._resume():
             return False
         assert self._position is not None
@@ -556,7 +559,8 @@ class Relay:
         )
         # There is one heartbeat row: only the newest beat is there to be read.
         newest_beat = max((xid for xid, _, commit in rows if commit.beat_at), default=0)
-        rows = [row for row in rows if row[:2] > after and (not row[2].beat_at or row[0] == newest_beat)][:most]
+        rows = [row for row in rows if row[:2] > after and (not row[2].beat_at or row[0] == newest_beat)]
+        rows = [row for row in rows if not self._superseded(row[2], snapshot)][:most]
         changes, values, heartbeat = [], {}, None
         for xid, seq, commit in rows:
             version = commit.version
@@ -574,6 +578,18 @@ class Relay:
         self._batch = (self._position, changes, list(values.values()), heartbeat)
         return True
 
+    def _superseded(self, commit: Commit, snapshot: Snapshot) -> bool:
+        """After Redis has lost entries: whether a later event makes this one superfluous."""
+        version, before = commit.version, self._newest_before
+        if version is None or version.number or commit.xid >= before:
+            return False
+        later = [each for each in snapshot.commits if each.version and not each.version.bulk and each.xid < before]
+        return any(
+            each.version.code == version.code and each.version.version > version.version and each.xid > commit.xid
+            for each in later
+            if each.version
+        )
+
     def _values(self, newest: Version, version: Version, now: int) -> list[Value]:
         values = [Value(dossier_key(self._epoch, newest.code), newest.version, now, newest.body, self._record_ttl)]
         if version.number:
@@ -588,6 +604,7 @@ class Relay:
         (last, changes, values, heartbeat), self._batch = self._batch, None
         try:
             self._position = self._redis.append(self._epoch, last, changes, values, heartbeat)
+            self._reached = pair(self._position)
         except (StreamMovedError, EntryTooSmallError):
             self._position = None
             return []
@@ -603,5 +620,12 @@ class Relay:
             self.halted = not in_log
             if not in_log:
                 return False
+        if not last or pair(last) < self._reached:
+            snapshot = self._postgres.primary()
+            self._newest_before = self.safely_past(snapshot)
         self._position = last
         return True
+
+    def safely_past(self, snapshot: Snapshot) -> int:
+        """The present heartbeat's xid, or the oldest open transaction's if that is lower."""
+        return min(max((commit.xid for commit in snapshot.commits if commit.beat_at), default=0), snapshot.xmin)
