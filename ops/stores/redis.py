@@ -28,12 +28,14 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
-# A replica, out of memory, unable to save, without its replicas, in a long script: alive, but refusing commands.
+# A replica, out of memory, unable to save, without its replicas, in a long script, a user without the right: alive, but
+# refusing commands.
 # redis-py has classes for some and removes the code from their texts; loading and wrong passwords are ConnectionErrors.
 _REFUSES_NOW = (
     redis.exceptions.ReadOnlyError,
     redis.exceptions.OutOfMemoryError,
     redis.exceptions.MasterDownError,
+    redis.exceptions.NoPermissionError,
 )
 _REFUSES_NOW_TOO = ("MISCONF", "NOREPLICAS", "BUSY", "UNKILLABLE")
 

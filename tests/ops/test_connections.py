@@ -94,7 +94,13 @@ async def test_error_that_was_the_answer_is_raised_and_spoils_no_connection(redi
 
 
 @pytest.mark.parametrize(
-    "state", [("REPLICAOF", "127.0.0.1", "1"), ("CONFIG", "SET", "maxmemory", "1", "maxmemory-policy", "noeviction")]
+    "state",
+    [
+        ("REPLICAOF", "127.0.0.1", "1"),
+        ("CONFIG", "SET", "maxmemory", "1", "maxmemory-policy", "noeviction"),
+        ("ACL", "SETUSER", "default", "-set"),
+    ],
+    ids=["a replica", "out of memory", "a user without the right"],
 )
 @pytest.mark.parametrize("way", ["run", "call"])
 async def test_redis_that_refuses_to_write_is_unavailable(
