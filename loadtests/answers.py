@@ -291,8 +291,8 @@ def moved(answer: Answer, status: int, location: str) -> str:
 
 def one_page(answer: Answer, code: str, language: str, location: str) -> bool:
     """The page itself, or a redirect to it: what a link spelled freely leads to. True where it is a redirect."""
-    if answer.expect(200, 308).status == 308:
-        return bool(moved(answer, 308, location))
+    if answer.expect(200, 301).status == 301:
+        return bool(moved(answer, 301, location))
     page(answer, code, language)
     return False
 

@@ -333,7 +333,7 @@ class Portal(Visitor):
         self.ask(
             "GET",
             f"/api/v1/dossiers/{quote(' ' + dossier.code.lower())}",
-            partial(answers.moved, status=308, location=f"/api/v1/dossiers/{dossier.path}"),
+            partial(answers.moved, status=301, location=f"/api/v1/dossiers/{dossier.path}"),
             name=f"{DOSSIER} freely spelled",
         )
 

@@ -415,8 +415,8 @@ def test_link_spelled_freely_leads_to_the_one_page() -> None:
     page = Answer(200, {"content-type": "text/html", "cache-control": "private, no-cache"}, text)
     where = {"code": CODE, "language": "vi", "location": f"/tra-cuu/{CODE}"}
     assert answers.one_page(page, **where) is False
-    assert answers.one_page(Answer(308, {"location": f"/tra-cuu/{CODE}"}), **where) is True
-    for wrong in (Answer(308, {"location": "/tra-cuu"}), Answer(404, {}), page._replace(body=b"<html lang='vi'>")):
+    assert answers.one_page(Answer(301, {"location": f"/tra-cuu/{CODE}"}), **where) is True
+    for wrong in (Answer(301, {"location": "/tra-cuu"}), Answer(404, {}), page._replace(body=b"<html lang='vi'>")):
         with pytest.raises(Wrong):
             answers.one_page(wrong, **where)
 

@@ -268,8 +268,8 @@ def an_ordinary_day() -> list[Ask]:
         *unknown(50, lambda code: Ask(f"{at(code)}?at_least=1", 503, UNAVAILABLE)),
         *unknown(50, lambda code: Ask(f"/en/status/{code}", 404, MISSING)),
         # What is no lookup: another spelling, no code at all, nothing there.
-        *hot(300, lambda code: Ask(at(code.lower()), 308, None)),
-        *hot(50, lambda code: Ask(f"/tra-cuu/{code.lower()}", 308, None)),
+        *hot(300, lambda code: Ask(at(code.lower()), 301, None)),
+        *hot(50, lambda code: Ask(f"/tra-cuu/{code.lower()}", 301, None)),
         *hot(50, lambda code: Ask(f"{at(code)}?at_least=0", 400, None)),
         *[Ask(at("nonsense"), 400, None)] * 200,
         *[Ask(at("nonsense"), 400, None, "HEAD")] * 50,

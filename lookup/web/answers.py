@@ -21,6 +21,7 @@ KEY_HEADER = "Hoso24-Key"
 SPELT_OTHERWISE = {"Cache-Control": "public, max-age=86400"}
 """Headers of a redirect to the canonical spelling, which depends on the address only."""
 PATH = "/api/v1/dossiers/"
+_READING = frozenset({"GET", "HEAD"})
 
 encode = msgspec.json.Encoder().encode
 
@@ -102,6 +103,15 @@ class Answers:
 def etag(epoch: int, version: int, view: str) -> str:
     """The entity tag: epoch, version, view and rendering, which determine the bytes. A stale answer has none."""
     return f'"{epoch}.{version}-{view}-{RENDERING}"'
+
+
+def to_canonical(method: str, location: str) -> web.HTTPMove:
+    """The redirect of another spelling to the canonical address: 301 for GET and HEAD, 308 for other methods.
+
+    308 keeps method and body, but Java's HttpURLConnection and older clients do not follow it.
+    """
+    redirect = web.HTTPMovedPermanently if method in _READING else web.HTTPPermanentRedirect
+    return redirect(location, headers=SPELT_OTHERWISE)
 
 
 def matches(request: web.Request, etag: str) -> bool:

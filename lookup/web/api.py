@@ -12,7 +12,7 @@ from lookup import code as codes
 from lookup.reading.access import AccessPolicy
 from lookup.reading.shedding import Load
 from lookup.status import Status
-from lookup.web.answers import KEY_HEADER, PATH, SPELT_OTHERWISE, Answers, json_response, matches
+from lookup.web.answers import KEY_HEADER, PATH, Answers, json_response, matches, to_canonical
 from ops.errors import Malformed, Refusal
 from ops.http.bodies import read_body
 
@@ -56,12 +56,12 @@ class _Api:
         self._answers = answers
 
     async def dossier(self, request: web.Request) -> web.StreamResponse:
-        """One dossier. 200, 304, 308 to the canonical spelling, 400, 404 or 503."""
+        """One dossier. 200, 304, 301 to the canonical spelling, 400, 404 or 503."""
         typed = request.match_info["code"]
         code = codes.parse(typed)
         at_least = _at_least(request)
         if typed != code.path:
-            raise web.HTTPPermanentRedirect(f"{PATH}{code.path}{_query(request)}", headers=SPELT_OTHERWISE)
+            raise to_canonical(request.method, f"{PATH}{code.path}{_query(request)}")
         key = request.headers.get(KEY_HEADER)
         found = await self._policy.find(code, key, at_least, self._policy.client(request.remote, request.headers))
         return self._answers.answer(

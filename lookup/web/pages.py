@@ -25,7 +25,7 @@ from lookup.maintenance import Notice
 from lookup.reading.access import AccessPolicy, DossierOrKeyNotFound
 from lookup.reading.reader import Found
 from lookup.status import Status
-from lookup.web.answers import SPELT_OTHERWISE, Answers
+from lookup.web.answers import Answers, to_canonical
 from lookup.web.phrases import PHRASES, due_phrase, problem_words, span_phrase, status_words
 from ops.errors import Kind, Refusal
 from ops.http.bodies import read_body
@@ -90,7 +90,7 @@ class _Pages:
             code = codes.parse(typed)
         except MalformedCode as problem:
             return _malformed(request, problem, typed, self._pointed_out(request))
-        raise web.HTTPMovedPermanently(f"{FORMS[language(request)]}/{code.path}", headers=SPELT_OTHERWISE)
+        raise to_canonical(request.method, f"{FORMS[language(request)]}/{code.path}")
 
     async def dossier(self, request: web.Request) -> web.StreamResponse:
         """One dossier, for anyone or, with the cookie of its key, for its holder."""
@@ -128,7 +128,7 @@ class _Pages:
         typed = request.match_info["code"]
         code = codes.parse(typed)
         if typed != code.path:
-            raise web.HTTPPermanentRedirect(f"{FORMS[language(request)]}/{code.path}", headers=SPELT_OTHERWISE)
+            raise to_canonical(request.method, f"{FORMS[language(request)]}/{code.path}")
         return code
 
     def _remember(self, code: DossierCode, typed: str, form: str) -> web.Response:

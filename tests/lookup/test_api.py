@@ -130,7 +130,7 @@ async def test_any_spelling_leads_to_the_canonical_address_whether_or_not_it_exi
         "1234-2026-99901": "01234-2026-99901",
     }.items():
         answer = await ask(house, f"/api/v1/dossiers/{typed}")
-        assert (answer.status, answer.headers["Location"]) == (308, f"/api/v1/dossiers/{canonical}"), typed
+        assert (answer.status, answer.headers["Location"]) == (301, f"/api/v1/dossiers/{canonical}"), typed
 
 
 async def test_redirect_keeps_at_least_and_nothing_else(house: House) -> None:

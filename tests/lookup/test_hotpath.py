@@ -160,9 +160,9 @@ CALLER = "b7ad6b7169203331"
         ("/api/v1/dossiers/nonsense", (), 400),
         ("/api/v1/dossiers/", (), 404),
         ("/api/v1/dossiers/%20", (), 400),
-        ("/api/v1/dossiers/g99.12.01-260101-9999", (), 308),
+        ("/api/v1/dossiers/g99.12.01-260101-9999", (), 301),
         ("/api/v1/dossiers/01234-2026-99901", (), 404),
-        ("/api/v1/dossiers/01234%2F2026%2F99901", (), 308),
+        ("/api/v1/dossiers/01234%2F2026%2F99901", (), 301),
         ("/api/v1/statuses", (), 200),
     ],
 )
