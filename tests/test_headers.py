@@ -61,8 +61,11 @@ OF_THE_LOOKUP = {
     "page's redirect": Kind(301, "/tra-cuu/{lower}", FOR_A_DAY),
     "key's redirect": Kind(303, "/tra-cuu/{code}?key={key}", "no-store"),
     "key sent to another spelling": Kind(308, "/tra-cuu/{lower}", FOR_A_DAY, method="POST"),
-    "style sheet": Kind(200, "/static/site.css", FOR_EVER),
-    "icon": Kind(200, "/static/icon.svg", FOR_EVER),
+    "style sheet": Kind(200, "{css}", FOR_EVER),
+    "icon": Kind(200, "{icon}", FOR_EVER),
+    "style sheet of another release": Kind(200, "/static/site.css?00000000", "no-store"),
+    "style sheet of no release": Kind(200, "/static/site.css", "no-store"),
+    "style sheet with a longer query": Kind(200, "{css}&x=1", "no-store"),
 }
 OF_THE_INTAKE = {
     "refusal": Kind(401, "/api/v1/dossiers/{code}", "no-store"),
@@ -119,6 +122,7 @@ async def test_every_kind_of_answer_is_dressed(
     receipt = await house.receive()
     code = receipt["code"]
     known = {"code": code, "lower": code.lower(), "key": receipt["lookup_key"], "token": house.token}
+    known |= {"css": pages.static_address("site.css"), "icon": pages.static_address("icon.svg")}
     monkeypatch.setattr(early_answers, "is_possible", lambda _: express_way)
     async with lookup_running(lookup_settings(database.reader_url, redis_url)) as served:
         await check(f"http://127.0.0.1:{served.port}", OF_THE_LOOKUP, known)

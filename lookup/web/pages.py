@@ -49,6 +49,8 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 
+FOR_A_YEAR = "public, max-age=31536000, immutable"
+
 _STATIC = {"site.css": "text/css", "icon.svg": "image/svg+xml"}
 _environment = jinja2.Environment(
     loader=jinja2.PackageLoader(__package__),
@@ -207,14 +209,18 @@ def _typed_key(body: bytes) -> str:
 
 
 async def static(request: web.Request) -> web.StreamResponse:
-    """The style sheet and the icon; their addresses contain a hash of the content."""
+    """The style sheet and the icon; their addresses contain a hash of the content.
+
+    Under any other query no cache may keep them: during a rollout a process of the other release answers too, and its
+    content would be kept for a year under this release's address.
+    """
     name = request.match_info["name"]
     if name not in _STATIC:
         raise web.HTTPNotFound
     return web.Response(
         body=_content(name),
         content_type=_STATIC[name],
-        headers={hdrs.CACHE_CONTROL: "public, max-age=31536000, immutable"},
+        headers={hdrs.CACHE_CONTROL: FOR_A_YEAR if request.path_qs == static_address(name) else "no-store"},
     )
 
 
@@ -294,8 +300,8 @@ def render(template: str, lang: str, context: Mapping[str, Any]) -> str:
         home_url=FORMS[lang],
         form_url=FORMS[lang],
         service_url=SERVICE_STATUS[lang],
-        css_url=_address("site.css"),
-        icon_url=_address("icon.svg"),
+        css_url=static_address("site.css"),
+        icon_url=static_address("icon.svg"),
         request_id=logs.request_id.get() or "",
         **context,
     )
@@ -336,5 +342,6 @@ def _content(name: str) -> bytes:
 
 
 @cache
-def _address(name: str) -> str:
+def static_address(name: str) -> str:
+    """The address of a static file of this release: with a hash of its content."""
     return f"/static/{name}?{hashlib.sha256(_content(name)).hexdigest()[:8]}"
