@@ -20,6 +20,7 @@ class Kind(enum.Enum):
     PRECONDITION = "precondition"
     TOO_LARGE = "too_large"
     UNSUPPORTED = "unsupported"
+    EXPECTATION = "expectation"
     UNPROCESSABLE = "unprocessable"
     LIMITED = "limited"
     UNAVAILABLE = "unavailable"

@@ -138,10 +138,17 @@ async def lookup_running(settings: LookupSettings) -> AsyncIterator[server.Serve
 @contextlib.asynccontextmanager
 async def intake_at(settings: IntakeSettings) -> AsyncIterator[str]:
     """An intake of these settings on a free port; its URL."""
+    async with intake_running(settings) as started:
+        yield f"http://127.0.0.1:{started.port}"
+
+
+@contextlib.asynccontextmanager
+async def intake_running(settings: IntakeSettings) -> AsyncIterator[server.Server]:
+    """An intake of these settings on free ports, the admin's too."""
     running = await intake_app.build(settings)
     started = await server.start(running, service="intake", port=0, admin_port=0)
     try:
-        yield f"http://127.0.0.1:{started.port}"
+        yield started
     finally:
         await started.stop()
 

@@ -33,6 +33,7 @@ REFUSALS = [
     ("version_mismatch", 412, None, "refusals.VersionMismatch"),
     ("too_large", 413, None, "errors.TooLarge"),
     ("unsupported_content_coding", 415, None, "bodies.UnsupportedCoding"),
+    ("unknown_expectation", 417, None, "expectations.UnknownExpectation"),
     ("agency_cannot_number", 422, None, "refusals.CannotNumber"),
     ("idempotency_key_reused", 422, None, "refusals.KeyReused"),
     ("invalid_content", 422, None, "requests.InvalidContent"),

@@ -88,7 +88,7 @@ def _packed(text: str) -> bytes:
     """The address as four or sixteen bytes; empty for any other text. A port after it is ignored."""
     try:
         return socket.inet_pton(socket.AF_INET, text) if ":" not in text else _less_common(text)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: bytes that are no UTF-8, which no address holds
         return _UNKNOWN
 
 

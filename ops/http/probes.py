@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 from aiohttp import hdrs, web
 
+from ops.http.expectations import heed_expectations
 from ops.http.middleware import dress
 from ops.observe import metrics
 from ops.settings import masked
@@ -140,6 +141,7 @@ class Admin:
 
     async def _listen(self, host: str, port: int) -> None:
         await self._runner.setup()
+        heed_expectations(self._runner, self._service, _dressed)
         site = web.TCPSite(self._runner, host, port)
         await site.start()
         self.port = site.port
@@ -214,7 +216,7 @@ class Admin:
         return answer if detail is None else {**answer, "detail": detail}
 
 
-async def _dressed(_: web.Request, response: web.StreamResponse) -> None:
+async def _dressed(_: web.BaseRequest, response: web.StreamResponse) -> None:
     dress(response)
 
 

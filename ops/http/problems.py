@@ -22,6 +22,7 @@ HTTP_STATUS: dict[Kind, int] = {
     Kind.PRECONDITION: 412,
     Kind.TOO_LARGE: 413,
     Kind.UNSUPPORTED: 415,
+    Kind.EXPECTATION: 417,
     Kind.UNPROCESSABLE: 422,
     Kind.LIMITED: 429,
     Kind.UNAVAILABLE: 503,

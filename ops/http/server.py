@@ -21,6 +21,7 @@ from aiohttp import hdrs, web
 
 from ops.http.connection import Protocol
 from ops.http.connection_limit import MOST, ConnectionLimit, ask_for_descriptors
+from ops.http.expectations import Finish, heed_expectations
 from ops.http.listener import Listener
 from ops.http.middleware import dress
 from ops.http.probes import Admin, Check, Report, State
@@ -153,7 +154,7 @@ async def start(
         _start_tasks(stack, running.tasks, failed)
         public_port = None
         if running.app is not None:
-            runner = await _set_up(stack, running.app, state)
+            runner = await _set_up(stack, running.app, service, state)
             limit = ConnectionLimit(service, connections)
             connect = functools.partial(running.protocol, runner.server, service=service, limit=limit, **_CONNECTION)
             public_port = await _open(stack, connect, host, port or 0, reuse_port=reuse_port)
@@ -282,12 +283,14 @@ def _on_signals() -> asyncio.Event:
     return stop
 
 
-async def _set_up(stack: contextlib.AsyncExitStack, app: web.Application, state: State) -> web.AppRunner:
-    app.on_response_prepare.append(_dresser(state))
+async def _set_up(stack: contextlib.AsyncExitStack, app: web.Application, service: str, state: State) -> web.AppRunner:
+    finish = _dresser(state)
+    app.on_response_prepare.append(finish)
     # aiohttp waits this long for handlers, and once more after it has stopped reading bodies.
     runner = web.AppRunner(app, shutdown_timeout=GRACE / 2)
     stack.push_async_callback(runner.cleanup)
     await runner.setup()
+    heed_expectations(runner, service, finish)
     return runner
 
 
@@ -305,8 +308,8 @@ async def _open(
     return int(listener.sockets[0].getsockname()[1])
 
 
-def _dresser(state: State) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
-    async def dress_and_drain(request: web.Request, response: web.StreamResponse) -> None:
+def _dresser(state: State) -> Finish:
+    async def dress_and_drain(request: web.BaseRequest, response: web.StreamResponse) -> None:
         dress(response)
         # No upgrade is supported, and aiohttp drops the rest of a segment with an Upgrade request: the next bytes
         # may start in the middle of a message.

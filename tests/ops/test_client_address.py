@@ -27,6 +27,8 @@ def clients() -> Clients:
         ("10.1.2.3", "", bytes([10, 1, 2, 3])),
         ("10.1.2.3", "10.4.5.6", bytes([10, 4, 5, 6])),
         ("10.1.2.3", "unknown", bytes([10, 1, 2, 3])),
+        ("10.1.2.3", "\udce9", bytes([10, 1, 2, 3])),  # a byte that is no UTF-8, as aiohttp hands it on
+        ("10.1.2.3", "\udce9, 203.0.113.7", CITIZEN),
         ("10.1.2.3", "203.0.113.7, nonsense", bytes([10, 1, 2, 3])),
         ("10.1.2.3", "203.0.113.7 trailing", bytes([10, 1, 2, 3])),
         (None, "203.0.113.7", CITIZEN),  # a Unix socket: whoever can reach it is ours
