@@ -62,9 +62,12 @@ class Protocol(web.RequestHandler):
     # -- slow and idle clients -------------------------------------------------------------------------------
 
     @property
-    def owes(self) -> bool:
-        """Whether the client has sent nothing yet, or only part of a request."""
-        return self.head_due is not None
+    def idle_since(self) -> float | None:
+        """When the last answer was sent, or the client connected; None while a request is being answered."""
+        waiter = self._waiter
+        if self.head_due is None and (waiter is None or waiter.done()):
+            return None
+        return self._next_keepalive_close_time - self._keepalive_timeout
 
     def head_began(self) -> None:
         """Start the timeout after a partial request. A part of a body does not count: its handler reads it."""

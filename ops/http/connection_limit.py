@@ -1,11 +1,14 @@
 """The connection limit of a process. At the limit, idle connections make room for new ones.
 
 A connection costs a descriptor and some memory even when it sends nothing, and opening thousands costs a client
-little. At the limit, the connection that has been open longest without sending a request is closed; if there is none,
-the new connection is refused. Connections whose clients do not read their answers have a limit of their own.
+little. At the limit, the connection that has been idle longest is closed, whatever it requested before: a client that
+sends one request on each of thousands of connections keeps no other out. Only where every connection is having a
+request answered, the new one is refused. Connections whose clients do not read their answers have a limit of their own.
 """
 
+import heapq
 import resource
+import time
 from collections import OrderedDict
 from typing import Protocol
 
@@ -15,6 +18,10 @@ MOST = 10_000
 """The default connection limit of a process."""
 MOST_UNREAD = 256
 """Limit of connections whose unread answers overflow the system's buffer; each may hold 256 kB."""
+AT_ONCE = 256
+"""Idle connections found in one walk through all, which takes some milliseconds for ten thousand."""
+WALK_AGAIN = 0.05
+"""Seconds between two walks where nearly every connection is busy."""
 SPARE = 512
 """Descriptors reserved for pools, files, and connections being closed."""
 
@@ -23,8 +30,8 @@ class LimitedConnection(Protocol):
     """What ConnectionLimit needs of a connection."""
 
     @property
-    def owes(self) -> bool:
-        """Whether its client has sent nothing yet, or only part of a request."""
+    def idle_since(self) -> float | None:
+        """When its last answer was sent, or it was opened, on a monotonic clock; None while a request is answered."""
         ...
 
     def cut(self, reason: str) -> None:
@@ -39,8 +46,9 @@ class ConnectionLimit:
         self._service = service
         self._most = within_descriptors(most)
         self._inside: set[LimitedConnection] = set()
-        self._newcomers: OrderedDict[LimitedConnection, None] = OrderedDict()
-        """In order of arrival; those that have sent a request are removed when room is needed."""
+        self._idle: list[tuple[float, int, LimitedConnection]] = []
+        """The longest idle ones when last looked for, the longest last; each is asked again before it is closed."""
+        self._next_walk = 0.0
         self._unread: OrderedDict[LimitedConnection, None] = OrderedDict()
         self._gauge = CONNECTIONS.labels(service)
 
@@ -48,12 +56,11 @@ class ConnectionLimit:
         return len(self._inside)
 
     def enter(self, connection: LimitedConnection) -> bool:
-        """Add a connection. At the limit it closes the oldest one that owes a request, or returns False."""
+        """Add a connection. At the limit it closes the one that has been idle longest; False where all are busy."""
         if len(self._inside) >= self._most and not self._make_room():
             CONNECTIONS_CUT.labels(self._service, "full").inc()
             return False
         self._inside.add(connection)
-        self._newcomers[connection] = None
         self._gauge.inc()
         return True
 
@@ -61,7 +68,6 @@ class ConnectionLimit:
         """Remove a closed connection. Safe to call twice, and for a refused one."""
         if connection in self._inside:
             self._inside.remove(connection)
-            self._newcomers.pop(connection, None)
             self._unread.pop(connection, None)
             self._gauge.dec()
 
@@ -76,13 +82,27 @@ class ConnectionLimit:
         self._unread.pop(connection, None)
 
     def _make_room(self) -> bool:
-        while self._newcomers:
-            connection, _ = self._newcomers.popitem(last=False)
-            if connection.owes:
+        return self._close_longest_idle() or (self._look_for_idle() and self._close_longest_idle())
+
+    def _close_longest_idle(self) -> bool:
+        while self._idle:
+            since, _, connection = self._idle.pop()
+            if connection in self._inside and connection.idle_since == since:
                 connection.cut("silent")
                 self.leave(connection)
                 return True
         return False
+
+    def _look_for_idle(self) -> bool:
+        now = time.monotonic()
+        if now < self._next_walk:
+            return False
+        every = ((each.idle_since, number, each) for number, each in enumerate(self._inside))
+        idle = ((since, number, each) for since, number, each in every if since is not None)
+        self._idle = heapq.nsmallest(AT_ONCE, idle)[::-1]
+        if len(self._idle) < AT_ONCE < len(self._inside):
+            self._next_walk = now + WALK_AGAIN
+        return True
 
 
 def within_descriptors(most: int) -> int:

@@ -48,8 +48,8 @@ CONNECTIONS = Gauge("hoso24_connections", "Open client connections to the public
 CONNECTIONS_CUT = Counter(
     "hoso24_connections_cut_total",
     "Connections to the public port that the process closed, by service. reason is slow_head when no whole request "
-    "came in time, deaf when the client did not read its answers, silent when an idle connection made room for a new "
-    "one at the connection limit, full when a new connection was refused at the limit.",
+    "came in time, deaf when the client did not read its answers, silent when the longest idle connection made room "
+    "for a new one at the connection limit, full when a new one was refused because every connection was busy.",
     ["service", "reason"],
 )
 LOOP_LAG = Gauge(

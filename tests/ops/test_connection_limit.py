@@ -30,7 +30,7 @@ from tests.house import until
 class Guest:
     """A connection that only remembers why it was hung up on."""
 
-    owes: bool = True
+    idle_since: float | None = 0.0
     cut_for: str = ""
 
     def cut(self, reason: str) -> None:
@@ -46,21 +46,49 @@ def connections(service: str = "crowd") -> float:
     return REGISTRY.get_sample_value("hoso24_connections", {"service": service}) or 0.0
 
 
+def in_flight() -> float:
+    return REGISTRY.get_sample_value("hoso24_http_in_flight", {"service": "crowd"}) or 0.0
+
+
 # -- who has to go -----------------------------------------------------------------------------------------------
 
 
-def test_whoever_has_owed_a_request_for_longest_makes_room() -> None:
-    people, before = ConnectionLimit("guests", 3), connections("guests")
-    asked, first, second, third = Guest(owes=False), Guest(), Guest(), Guest()
-    assert all(people.enter(guest) for guest in (asked, first, second, third))
-    assert [guest.cut_for for guest in (asked, first, second, third)] == ["", "silent", "", ""]
-    assert len(people) == 3
+def test_longest_idle_connection_makes_room() -> None:
+    limit, before = ConnectionLimit("guests", 3), connections("guests")
+    busy, idle, idle_longer = Guest(None), Guest(2.0), Guest(1.0)
+    later = [Guest(3.0), Guest(4.0)]
+    assert all(limit.enter(guest) for guest in (busy, idle, idle_longer, *later))
+    assert [guest.cut_for for guest in (busy, idle, idle_longer, *later)] == ["", "silent", "silent", "", ""]
+    assert len(limit) == 3
     assert connections("guests") == before + 3
+
+
+def test_connection_used_since_it_was_found_idle_stays() -> None:
+    limit = ConnectionLimit("guests", 4)
+    first, second, third, _ = guests = [Guest(float(n)) for n in range(4)]
+    assert all(limit.enter(guest) for guest in guests)
+    assert limit.enter(Guest(9.0))
+    second.idle_since, third.idle_since = 8.0, None  # one was answered meanwhile, one is being answered
+    assert limit.enter(Guest(10.0))
+    assert [guest.cut_for for guest in guests] == ["silent", "", "", "silent"]
+    assert limit.enter(Guest(11.0))
+    assert [first.cut_for, second.cut_for, third.cut_for] == ["silent", "silent", ""]
+
+
+def test_busy_process_walks_through_its_connections_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_limit, "AT_ONCE", 2)
+    monkeypatch.setattr(connection_limit, "WALK_AGAIN", 1e9)
+    limit = ConnectionLimit("guests", 4)
+    idle, *busy = [Guest(0.0), Guest(None), Guest(None), Guest(None)]
+    assert all(limit.enter(guest) for guest in (idle, *busy))
+    assert limit.enter(Guest(1.0))
+    assert idle.cut_for == "silent"
+    assert not limit.enter(Guest(2.0))  # the walk found one connection, and the next is not due
 
 
 def test_newcomer_is_turned_away_where_everybody_has_asked() -> None:
     people, before, full = ConnectionLimit("guests", 2), connections("guests"), cuts("full", "guests")
-    inside = [Guest(owes=False), Guest(owes=False)]
+    inside = [Guest(None), Guest(None)]
     assert all(people.enter(guest) for guest in inside)
     newcomer = Guest()
     assert not people.enter(newcomer)
@@ -76,7 +104,7 @@ def test_newcomer_is_turned_away_where_everybody_has_asked() -> None:
 def test_of_those_who_do_not_listen_the_first_goes_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection_limit, "MOST_UNREAD", 2)
     people = ConnectionLimit("guests", 9)
-    guests = [Guest(owes=False) for _ in range(4)]
+    guests = [Guest() for _ in range(4)]
     for guest in guests:
         people.enter(guest)
         people.stopped_reading(guest)
@@ -226,24 +254,49 @@ async def test_whoever_has_asked_may_stay_and_send_a_slow_body(way: Any) -> None
             assert await writing.asks()
 
 
-async def test_full_process_lets_those_go_who_have_not_asked(way: Any) -> None:
+async def test_full_process_lets_the_longest_idle_go(way: Any) -> None:
     silent = cuts("silent")
     async with serving(way, connections=3) as served:
         with contextlib.ExitStack() as stack:
-            asked = stack.enter_context(Client(served))
-            assert await asked.asks()
-            quiet = [stack.enter_context(Client(served)) for _ in range(2)]
-            await until(lambda: _is(connections, 3))
+            quiet = stack.enter_context(Client(served))
+            await until(lambda: _is(connections, 1))
+            first, second = (stack.enter_context(Client(served)) for _ in range(2))
+            assert await first.asks()
+            assert await second.asks()
+            assert await first.asks()
             newcomers = [stack.enter_context(Client(served)) for _ in range(2)]
             for newcomer in newcomers:
                 assert await newcomer.asks()
-            assert [await client.hears() for client in quiet] == [b"", b""]
-            turned_away = stack.enter_context(Client(served))
-            assert await turned_away.hears() == b""
-            assert await asked.asks()
+            assert [await quiet.hears(), await second.hears()] == [b"", b""]
+            assert await first.asks()
             assert connections() == 3
     assert cuts("silent") == silent + 2
     assert connections() == 0
+
+
+async def test_those_who_asked_once_shut_nobody_out(way: Any) -> None:
+    async with serving(way, connections=16) as served:
+        with contextlib.ExitStack() as stack:
+            for _ in range(16):
+                assert await stack.enter_context(Client(served)).asks()
+            for _ in range(40):
+                assert await stack.enter_context(Client(served)).asks()
+
+
+async def test_connection_that_is_being_answered_makes_no_room(way: Any) -> None:
+    full = cuts("full")
+    async with serving(way, connections=2) as served:
+        with contextlib.ExitStack() as stack:
+            writing = [stack.enter_context(Client(served)) for _ in range(2)]
+            for client in writing:
+                await client.say(b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nb")
+            await until(lambda: _is(in_flight, 2))
+            turned_away = stack.enter_context(Client(served))
+            assert await turned_away.hears() == b""
+            for client in writing:
+                await client.say(b"b")
+                assert (await client.hears()).endswith(b"2")
+    assert cuts("full") == full + 1
 
 
 async def _is(counted: Callable[[], float], count: float) -> bool:
