@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import dataclasses
+import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -193,6 +195,13 @@ async def relay_of(database: Database, redis_url: str) -> AsyncIterator[None]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await running.close()
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """End the connection as a client does that reads no answer: a plain end may be the end of its requests only."""
+    line = writer.get_extra_info("socket")
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.close()
 
 
 async def until(condition: Callable[[], Awaitable[Any]], *, within: float = 20.0) -> Any:

@@ -51,6 +51,7 @@ def asked(port: int, method: bytes, path: bytes, headers: list[tuple[bytes, byte
         lines.append(b"Host: example.test")
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         connection.sendall(b"\r\n".join([*lines, b"", b""]))
+        connection.shutdown(socket.SHUT_WR)  # so that no promised body is waited for
         return connection.makefile("rb").readline()
 
 

@@ -1,9 +1,15 @@
-"""The connection class: timeouts of heads and unread answers, the connection limit, problem answers to bad HTTP."""
+"""The connection class: timeouts of heads and unread answers, the connection limit, clients that have sent their last
+request, problem answers to bad HTTP.
+"""
 
 import asyncio
+import inspect
+from collections.abc import MutableSequence
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http import RawRequestMessage
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from ops.errors import Internal, Malformed
 from ops.http.access import OTHER_METHOD, UNMATCHED, new_request_id, record
@@ -25,13 +31,15 @@ class Protocol(web.RequestHandler):
     requests that never reach a handler.
     """
 
-    __slots__ = ("_limit", "_line", "_unread", "head_due", "service")
+    __slots__ = ("_limit", "_line", "_unread", "body", "head_due", "service")
 
     def __init__(self, manager: web.Server, *, service: str, limit: ConnectionLimit, **options: Any) -> None:
         super().__init__(manager, loop=asyncio.get_running_loop(), **options)
         self.service = service
         self.head_due: asyncio.TimerHandle | None = None
         """The timeout of the awaited head."""
+        self.body: StreamReader = EMPTY_PAYLOAD
+        """The body of the newest request that aiohttp was given."""
         self._limit = limit
         self._unread: asyncio.TimerHandle | None = None
         self._line: asyncio.Transport | None = None
@@ -56,6 +64,8 @@ class Protocol(web.RequestHandler):
         super().data_received(data)
         if self._request_count != before:
             self.head_came()
+            if self._messages:
+                self.body = self._messages[-1][1]
         elif data:
             self.head_began()
 
@@ -80,6 +90,41 @@ class Protocol(web.RequestHandler):
         if self.head_due is not None:
             self.head_due.cancel()
             self.head_due = None
+
+    # -- the last request ------------------------------------------------------------------------------------
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """The client sends nothing more, but may still read: close after the answers to its whole requests.
+
+        A request whose body has not come whole is not answered. Returns whether the transport stays open for that.
+        """
+        answering = self._waiter is None and self._started
+        waiting = self.queued
+        if not self.body.is_eof():
+            if len(waiting) + answering <= 1:
+                return None
+            if waiting:
+                waiting.pop()
+        if waiting:
+            message, body = waiting[-1]
+            if isinstance(message, RawRequestMessage):  # else it is an error, which ends the connection by itself
+                waiting[-1] = message._replace(should_close=True), body
+            return True
+        self._close = answering
+        return answering
+
+    @property
+    def queued(self) -> MutableSequence[Any]:
+        """The requests that wait for earlier ones."""
+        return self._messages
+
+    @property
+    def _started(self) -> bool:
+        """Whether aiohttp's task has begun, which is created with the connection."""
+        task = self._task_handler
+        return task is not None and inspect.getcoroutinestate(task.get_coro()) != inspect.CORO_CREATED  # type: ignore[arg-type]
+
+    # -- unread answers --------------------------------------------------------------------------------------
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -13,7 +13,7 @@ service leaves all requests to aiohttp.
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableSequence, Sequence
 from typing import Any
 
 import aiohttp
@@ -36,7 +36,7 @@ Answer = bytes | Later | None
 Offer = Callable[[RawRequestMessage, "EarlyAnswers"], Answer]
 """Returns finished bytes; LATER, after which it must call `connection.fulfil` once; or None to leave it to aiohttp.
 
-It is called only for messages without a body.
+It is called only for messages without a body, and has to decline those with `should_close`.
 """
 
 TURNS = 3
@@ -167,6 +167,7 @@ class EarlyAnswers(Protocol):
             self._loop.call_soon(self._look_again, turns - 1)
             return
         held, self._held = self._held, []
+        self.body = held[-1][1] if held else self.body
         self._messages.extend(held)
         self._go_on()
 
@@ -233,6 +234,16 @@ class EarlyAnswers(Protocol):
 
     # -- the end ---------------------------------------------------------------------------------------------
 
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """As the Protocol's; answers of this turn are sent first."""
+        self._writes.leave()
+        return super().eof_received()
+
+    @property
+    def queued(self) -> MutableSequence[Any]:
+        """The requests that wait for earlier ones, or for aiohttp's task to become idle."""
+        return self._held or self._messages
+
     def close(self) -> None:
         """Close after the promised answer, or at once without one."""
         if not self._promised:
@@ -277,6 +288,8 @@ class _Tap:
             if upgraded:
                 return messages, upgraded, tail
             rest = protocol.take(messages)
+            if rest:
+                protocol.body = rest[-1][1]
             if len(messages) < QUEUE:
                 return rest, upgraded, tail
             # A full queue stops the parser in the middle of its input until it is called again: by us now, or by

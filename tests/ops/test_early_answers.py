@@ -6,7 +6,6 @@ import functools
 import itertools
 import re
 import socket
-import struct
 from collections.abc import AsyncIterator, Iterator
 
 import aiohttp
@@ -22,7 +21,7 @@ from ops.http.early_answers import LATER, Answer, EarlyAnswers
 from ops.http.server import Running, Server, start
 from ops.http.writes_together import WritesTogether
 from tests.clocks import Clock
-from tests.house import until
+from tests.house import reset, until
 
 KINDS = ("now", "later", "normal")
 
@@ -45,6 +44,8 @@ class Desk:
         if connection not in self.connections:
             self.connections.append(connection)
         _, kind, name = message.path.split("/", 2)
+        if message.should_close:
+            return None
         if kind == "now":
             return answer(f"now {name}")
         if kind == "later":
@@ -334,10 +335,7 @@ async def test_client_that_leaves_while_waiting_leaves_nothing_behind(desk: Desk
             async with connected(served) as client:
                 await client.say(request("later") + request("now") + request("normal"))
                 await until_promised(desk, 1)
-                # A reset, not a good-bye.
-                client.writer.get_extra_info("socket").setsockopt(
-                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-                )
+                reset(client.writer)
             if turn % 2:  # every other time the answer comes before it has been noticed
 
                 async def noticed() -> bool:

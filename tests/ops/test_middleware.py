@@ -19,6 +19,7 @@ from ops.http.middleware import middlewares
 from ops.http.problems import HTTP_STATUS, prefers_vietnamese
 from ops.http.server import Running, start
 from ops.observe.per_second import PerSecond
+from tests.house import reset
 from tests.ops.test_logs import Lines, captured
 
 
@@ -302,8 +303,7 @@ async def test_client_that_left_is_counted_as_such() -> None:
     async with connected(application(None, web.get("/wait", wait))) as writer:
         writer.write(b"GET /wait HTTP/1.1\r\nHost: sample\r\n\r\n")
         await begun.wait()
-        writer.close()
-        await writer.wait_closed()
+        reset(writer)
         await poll(lambda: in_flight() == 0)
     assert (counted("GET", "/wait", 499), counted("GET", "/wait", 200)) == (before[0] + 1, before[1])
 
