@@ -7,6 +7,7 @@ from msgspec import Meta
 
 from ops.http.client_address import Networks
 from ops.http.connection_limit import MOST
+from ops.http.listener import EVERYWHERE
 from ops.settings import Secret, setting
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -22,7 +23,11 @@ clients behind an ingress would count as one."""
 class ProcessSettings:
     """Settings of every process."""
 
-    host: str = setting("HOSO24_HOST", default="0.0.0.0", doc="Address the ports listen on.")  # noqa: S104 - in a pod
+    host: str = setting(
+        "HOSO24_HOST",
+        default=EVERYWHERE,
+        doc="Address the ports listen on; `*` is every address of IPv4 and, where the machine has it, of IPv6.",
+    )
     drain_seconds: Annotated[float, Meta(ge=0, le=300)] = setting(
         "HOSO24_DRAIN_SECONDS",
         default=5.0,

@@ -10,10 +10,13 @@ import logging
 import socket
 from collections.abc import Callable
 
+EVERYWHERE = "*"
+"""As a host: every address of IPv4 and of IPv6, of those that the machine has."""
 AT_ONCE = 256
 """Limit of connections accepted in one turn."""
 PAUSE = 0.5
 """Seconds until the next attempt when the process has no file descriptor left."""
+_NO_SUCH_FAMILY = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 _log = logging.getLogger(__name__)
@@ -30,14 +33,8 @@ class Listener:
         self.sockets: list[socket.socket] = []
 
     async def open(self, host: str, port: int, *, backlog: int, reuse_port: bool = False) -> None:
-        """Listen on every address of this host; port 0 takes a free one. On OSError all are closed again."""
-        found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        try:
-            for family, address in dict.fromkeys((family, address) for family, *_, address in found):
-                self.sockets.append(_listening(family, address, backlog, reuse_port=reuse_port))
-        except OSError:
-            self.close()
-            raise
+        """Listen on every address of this host, or EVERYWHERE. Raises OSError, and then listens nowhere."""
+        self.sockets = await listening_sockets(host, port, backlog=backlog, reuse_port=reuse_port)
         for listening in self.sockets:
             self._loop.add_reader(listening, self._accept, listening)
 
@@ -78,6 +75,39 @@ class Listener:
             await self._loop.connect_accepted_socket(self._connect, connection)
         except OSError:
             connection.close()  # the client had disconnected already
+
+
+async def listening_sockets(
+    host: str, port: int, *, backlog: int = 128, reuse_port: bool = False
+) -> list[socket.socket]:
+    """A listening socket for every address of this host; port 0 takes one free port for all of them.
+
+    With EVERYWHERE, a family of addresses that the machine lacks is left out. Raises OSError; none stays open then.
+    """
+    everywhere = host == EVERYWHERE
+    found = await asyncio.get_running_loop().getaddrinfo(
+        None if everywhere else host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    sockets: list[socket.socket] = []
+    lacking: OSError | None = None
+    try:
+        for family, address in dict.fromkeys((family, address) for family, *_, address in found):
+            taken = sockets[0].getsockname()[1] if sockets else port
+            try:
+                bound = _listening(family, (address[0], taken, *address[2:]), backlog, reuse_port=reuse_port)
+            except OSError as error:
+                if not everywhere or error.errno not in _NO_SUCH_FAMILY:
+                    raise
+                lacking = error
+            else:
+                sockets.append(bound)
+        if not sockets and lacking is not None:
+            raise lacking
+    except OSError:
+        for each in sockets:
+            each.close()
+        raise
+    return sockets
 
 
 def _listening(family: int, address: object, backlog: int, *, reuse_port: bool) -> socket.socket:

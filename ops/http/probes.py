@@ -16,6 +16,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from ops.http.expectations import heed_expectations
+from ops.http.listener import listening_sockets
 from ops.http.middleware import dress
 from ops.observe import metrics
 from ops.settings import masked
@@ -142,9 +143,9 @@ class Admin:
     async def _listen(self, host: str, port: int) -> None:
         await self._runner.setup()
         heed_expectations(self._runner, self._service, _dressed)
-        site = web.TCPSite(self._runner, host, port)
-        await site.start()
-        self.port = site.port
+        for listening in await listening_sockets(host, port):
+            await web.SockSite(self._runner, listening).start()
+            self.port = listening.getsockname()[1]
 
     def _application(self) -> web.Application:
         application = web.Application()

@@ -22,7 +22,7 @@ from aiohttp import hdrs, web
 from ops.http.connection import Protocol
 from ops.http.connection_limit import MOST, ConnectionLimit, ask_for_descriptors
 from ops.http.expectations import Finish, heed_expectations
-from ops.http.listener import Listener
+from ops.http.listener import EVERYWHERE, Listener
 from ops.http.middleware import dress
 from ops.http.probes import Admin, Check, Report, State
 from ops.observe import logs, redaction, tracing
@@ -173,7 +173,7 @@ def run(
     *,
     service: str,
     build: Callable[[State], Awaitable[Running]],
-    host: str = "0.0.0.0",  # noqa: S104 - in a pod
+    host: str = EVERYWHERE,
     port: int | None = None,
     admin_port: int,
     drain_seconds: float = 5.0,
@@ -321,14 +321,13 @@ def _dresser(state: State) -> Finish:
 
 
 async def _listen(opening: Awaitable[T], host: str, port: int) -> T:
+    where = f"Port {port}" if host == EVERYWHERE else f"Port {port} on {host}"
     try:
         return await opening
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise CannotListen(
-                f"Port {port} on {host} is taken by another process: stop it, or choose another port."
-            ) from None
-        raise CannotListen(f"Port {port} on {host} cannot be opened: {error.strerror or error}.") from None
+            raise CannotListen(f"{where} is taken by another process: stop it, or choose another port.") from None
+        raise CannotListen(f"{where} cannot be opened: {error.strerror or error}.") from None
 
 
 def _start_tasks(

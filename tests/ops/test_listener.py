@@ -1,6 +1,7 @@
 """All waiting connections are accepted at once, and one that fails does not close the listener."""
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
@@ -11,7 +12,7 @@ import pytest
 import uvloop
 
 from ops.http import listener
-from ops.http.listener import AT_ONCE, Listener
+from ops.http.listener import AT_ONCE, EVERYWHERE, Listener
 
 
 class Guest(asyncio.Protocol):
@@ -178,5 +179,57 @@ def test_port_that_is_taken_is_said_and_nothing_stays_open(run: Callable[[Any], 
             with pytest.raises(OSError, match="in use"):
                 await other.open(*door.address, backlog=10)
             assert other.sockets == []
+
+    run(main())
+
+
+# -- which addresses ---------------------------------------------------------------------------------------------
+
+
+def asked_at(port: int) -> list[bool]:
+    """Whether IPv4 and IPv6 are let in at this port."""
+    let_in = []
+    for host in ("127.0.0.1", "::1"):
+        with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=10) as client:
+            let_in.append(client.recv(5) == b"hello")
+            continue
+        let_in.append(False)
+    return let_in
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+@pytest.mark.parametrize(("host", "expected"), [(EVERYWHERE, [True, True]), ("127.0.0.1", [True, False])])
+def test_everywhere_is_both_families_on_one_port(run: Callable[[Any], Any], host: str, expected: list[bool]) -> None:
+    async def main() -> None:
+        door = Listener(lambda: Guest([]))
+        await door.open(host, 0, backlog=10)
+        assert await asyncio.to_thread(asked_at, door.sockets[0].getsockname()[1]) == expected
+        door.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("fails", ["socket", "bind"])
+@pytest.mark.parametrize("lacking", [socket.AF_INET, socket.AF_INET6])
+def test_family_that_the_machine_lacks_is_left_out(
+    run: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch, lacking: int, fails: str
+) -> None:
+    real = listener._listening
+
+    def listening(family: int, address: Any, backlog: int, **options: Any) -> socket.socket:
+        if family == lacking:
+            raise OSError(errno.EAFNOSUPPORT if fails == "socket" else errno.EADDRNOTAVAIL, "lacking")
+        return real(family, address, backlog, **options)
+
+    async def main() -> None:
+        monkeypatch.setattr(listener, "_listening", listening)
+        sockets = await listener.listening_sockets(EVERYWHERE, 0)
+        assert [each.family for each in sockets] == [
+            family for family in (socket.AF_INET, socket.AF_INET6) if family != lacking
+        ]
+        for each in sockets:
+            each.close()
+        with pytest.raises(OSError, match="lacking"):
+            await listener.listening_sockets("127.0.0.1" if lacking == socket.AF_INET else "::1", 0)
 
     run(main())

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import sys
 import threading
 import time
@@ -14,6 +15,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from ops.http import probes
+from ops.http.listener import EVERYWHERE
 from ops.http.probes import Admin, State
 
 
@@ -206,7 +208,7 @@ async def test_taken_admin_port_is_an_error_of_the_caller() -> None:
     first = Admin("sample", State())
     await first.listen("127.0.0.1", 0)
     second = Admin("sample", State())
-    with pytest.raises(OSError, match="address already in use"):
+    with pytest.raises(OSError, match="Address already in use"):
         await second.listen("127.0.0.1", first.port)
     await second.stop()
     await first.stop()
@@ -255,3 +257,14 @@ def test_lateness_since_a_moment_leaves_out_what_was_before_it() -> None:
     assert state.late_since(between - 60) == 0.7
     state.last_turn = time.monotonic() - 9
     assert state.late_since(time.monotonic()) > 8  # a turn that has not ended yet
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+async def test_admin_port_answers_both_families() -> None:
+    admin = Admin("sample", State())
+    await admin.listen(EVERYWHERE, 0)
+    async with ClientSession() as http:
+        for host in ("127.0.0.1", "[::1]"):
+            async with http.get(f"http://{host}:{admin.port}/livez") as response:
+                assert response.status == 200
+    await admin.stop()
