@@ -1,6 +1,6 @@
 """Whose address people have. No I/O.
 
-Behind a proxy that the service trusts, as this machine is by default, X-Forwarded-For says it. All of these are set
+Behind a proxy that the service trusts, as `make up` trusts this machine, X-Forwarded-For says it. All of these are set
 aside for documentation and benchmarks (RFC 5737, RFC 2544): no client has them.
 """
 

@@ -14,10 +14,6 @@ Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400 * 365)]
 Count = Annotated[int, Meta(ge=1, le=10_000)]
 
-PRIVATE_NETWORKS = ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7")
-"""Networks without clients on the Internet: a peer in one is a proxy in front of the service. Without this default all
-clients behind an ingress would count as one."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessSettings:
@@ -71,7 +67,8 @@ class PublicSettings(ProcessSettings):
     )
     trusted_proxies: tuple[str, ...] = setting(
         "HOSO24_TRUSTED_PROXIES",
-        default=PRIVATE_NETWORKS,
-        doc="Networks whose X-Forwarded-For and traceparent headers are trusted.",
+        default=(),
+        doc="Networks of our own proxies, whose X-Forwarded-For and traceparent headers are trusted; without any, all "
+        "clients behind a proxy count as one.",
         check=Networks,
     )

@@ -105,7 +105,11 @@ def lookup_settings(pg_url: str, redis_url: str, **changes: Any) -> LookupSettin
     """A lookup's settings, patient ones unless changed."""
     return dataclasses.replace(
         LookupSettings(
-            redis_url=Secret(redis_url), pg_url=Secret(pg_url), lookup_key_secrets=Secret(KEY_SECRETS), host="127.0.0.1"
+            redis_url=Secret(redis_url),
+            pg_url=Secret(pg_url),
+            lookup_key_secrets=Secret(KEY_SECRETS),
+            host="127.0.0.1",
+            trusted_proxies=("127.0.0.0/8",),
         ),
         **PATIENT | changes,
     )

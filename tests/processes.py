@@ -45,6 +45,7 @@ async def process(
         "HOSO24_REDIS_URL": redis_url,
         "HOSO24_LOOKUP_KEY_SECRETS": KEY_SECRETS,
         "HOSO24_HOST": "127.0.0.1",
+        "HOSO24_TRUSTED_PROXIES": "127.0.0.0/8",
         f"HOSO24_{name}_PORT": str(port),
         f"HOSO24_{name}_ADMIN_PORT": str(admin),
         "HOSO24_DRAIN_SECONDS": "0",

@@ -422,6 +422,7 @@ async def lookup_process(
         "HOSO24_REDIS_URL": redis_url,
         "HOSO24_LOOKUP_KEY_SECRETS": KEY_SECRETS,
         "HOSO24_HOST": "127.0.0.1",
+        "HOSO24_TRUSTED_PROXIES": "127.0.0.0/8",
         "HOSO24_LOOKUP_PORT": str(port),
         "HOSO24_LOOKUP_ADMIN_PORT": str(admin),
         "HOSO24_DRAIN_SECONDS": "0",

@@ -28,6 +28,7 @@ from loadtests.bench.servers import UNCOUNTED
 from loadtests.codes import MISTYPED, Dossier, Shelf, ShownVersions, address, new_number, spelled, unknown
 from loadtests.cold import make_cold
 from loadtests.slow_line import Line
+from loadtests.system import stage
 from loadtests.target import NoTarget, Target
 from loadtests.verdict import (
     ATTACKERS,
@@ -51,7 +52,6 @@ from lookup.status import Status as DossierStatus
 from lookup.upkeep import freshness_sli
 from ops.http.client_address import Networks
 from ops.local.ports import free_port
-from ops.process_settings import PRIVATE_NETWORKS
 from tests.house import House as RunningHouse
 from tests.house import until
 from tests.lookup import views
@@ -502,7 +502,8 @@ def test_addresses_are_unassigned_and_tell_attackers_from_strangers() -> None:
     assert all(any(ipaddress.ip_address(each) in network for network in aside) for each in found)
     assert addresses.SHARED_WITH_ATTACKERS not in found
     assert len(found) > 500
-    assert not Networks(PRIVATE_NETWORKS).hold(ipaddress.ip_address(addresses.SHARED_WITH_ATTACKERS).packed)
+    proxies = Networks(stage.SETTINGS["HOSO24_TRUSTED_PROXIES"].split(","))
+    assert not proxies.hold(ipaddress.ip_address(addresses.SHARED_WITH_ATTACKERS).packed)
 
 
 @pytest.mark.parametrize(

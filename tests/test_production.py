@@ -16,6 +16,7 @@ from lookup.settings import LookupSettings
 from lookup.web import api, pages
 from ops.doctor.certificate_checks import DAYS_REMARKED
 from ops.http import probes
+from ops.http.client_address import Networks
 from ops.stores.urls import redis_address
 from tests.manifests import (
     MADE_BY_OPERATORS,
@@ -407,3 +408,15 @@ def test_example_cannot_be_taken_for_the_real_thing() -> None:
             hidden = bytes.fromhex(text.partition(":")[2]).decode() if name == "lookup-keys" else text
             marked = "not-a-secret" in hidden or "not a secret" in hidden
             assert marked or key in {"username", "users.acl"}, f"{name}/{key}"
+
+
+# -- clients -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("overlay", ["dev", "production"])
+def test_every_overlay_names_its_proxies(overlay: str) -> None:
+    rendered = render(ROOT / "k8s/overlays" / overlay)
+    for settings in ("lookup-settings", "intake-settings"):
+        (found,) = [each["data"] for each in rendered.of("ConfigMap") if each["metadata"]["name"].startswith(settings)]
+        assert found["HOSO24_TRUSTED_PROXIES"]
+        Networks(found["HOSO24_TRUSTED_PROXIES"].split(","))  # or ValueError

@@ -205,6 +205,7 @@ def _environ(servers: ServerUrls, own: Secrets, ports: Mapping[str, int]) -> dic
         "HOSO24_REDIS_URL": servers.redis,
         "HOSO24_LOOKUP_KEY_SECRETS": os.environ.get("HOSO24_LOOKUP_KEY_SECRETS") or own.lookup_keys,
         "HOSO24_HOST": os.environ.get("HOSO24_HOST") or "127.0.0.1",
+        "HOSO24_TRUSTED_PROXIES": os.environ.get("HOSO24_TRUSTED_PROXIES") or "127.0.0.0/8,::1/128",
         "HOSO24_PUBLIC_URL": os.environ.get("HOSO24_PUBLIC_URL") or f"http://127.0.0.1:{ports['lookup']}",
         "HOSO24_LOOKUP_PORT": str(ports["lookup"]),
         "HOSO24_LOOKUP_ADMIN_PORT": str(ports["lookup_admin"]),

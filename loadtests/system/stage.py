@@ -29,6 +29,7 @@ POLL_SECONDS = 0.05
 
 SETTINGS: Mapping[str, str] = {
     "HOSO24_HOST": "127.0.0.1",
+    "HOSO24_TRUSTED_PROXIES": "127.0.0.0/8",  # the front, and generators that speak for many clients
     "HOSO24_DRAIN_SECONDS": "2",  # the front has noticed within one
     "HOSO24_PARTNERS": "127.0.0.0/8",  # for our own checks; citizens have other addresses
 }

@@ -279,6 +279,6 @@ async def _built(alone: Alone, settings: dict[str, Any]) -> server.Running:
                 pg_url=Secret(f"postgresql://reader:nothing@{NOWHERE}/nowhere"),
                 lookup_key_secrets=Secret(KEY_SECRETS),
                 host="127.0.0.1",
-                **settings,
+                **{"trusted_proxies": ("127.0.0.0/8",)} | settings,
             )
         )
