@@ -217,7 +217,14 @@ async def examine_house(environ: Mapping[str, str]) -> list[Any]:
     from lookup.settings import LookupSettings, MigrateSettings
     from lookup.upkeep import doctor
     from lookup.upkeep import doctor as of_lookup
-    from ops.doctor import SERVER_DEADLINE, certificate_checks, postgres_checks, redis_checks, settings_checks
+    from ops.doctor import (
+        SERVER_DEADLINE,
+        certificate_checks,
+        client_checks,
+        postgres_checks,
+        redis_checks,
+        settings_checks,
+    )
     from ops.doctor.findings import examine, worst_first
     from ops.settings import secret
     from ops.stores.redis import Redis
@@ -238,6 +245,8 @@ async def examine_house(environ: Mapping[str, str]) -> list[Any]:
     database = of_lookup.servers({role: url for role, url in urls.items() if url is not None}, pooled=pooled)
     redis = None if redis_url is None else Redis("redis", redis_url.reveal, size=4, deadline=SERVER_DEADLINE)
     checks = [*doctor.public_address(environ.get("HOSO24_PUBLIC_URL", ""))]
+    for service, usual in (("lookup", LookupSettings.admin_port), ("intake", IntakeSettings.admin_port)):
+        checks += client_checks.clients(service, environ.get(f"HOSO24_{service.upper()}_ADMIN_PORT") or str(usual))
     if database.all:
         checks += postgres_checks.postgres(database, writing=of_intake.WRITER)
         checks += of_lookup.checks(database, redis)

@@ -56,8 +56,13 @@ async def build(settings: IntakeSettings) -> Running:
         await postgres.close()
 
     sign = SignOfLife(postgres, deadline=settings.intake_deadline)
-    checks = {"postgres": watch.schema_version, "commits": sign.check}
-    return Running(app=app, checks=checks, tasks=[watch.run, sign.run], close=close)
+    return Running(
+        app=app,
+        checks={"postgres": watch.schema_version, "commits": sign.check},
+        reports={"clients": clients.report},
+        tasks=[watch.run, sign.run],
+        close=close,
+    )
 
 
 async def build_relay(settings: RelaySettings) -> Running:

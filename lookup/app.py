@@ -86,11 +86,12 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
     pulse = Pulse(hosts, cache, vitals, catalogue, memory, slices, service, board.refresh)
     await pulse.start()
 
+    clients = Clients(settings.trusted_proxies, settings.partners)
     policy = AccessPolicy(
         reader,
         KeyRing.from_text(settings.lookup_key_secrets.reveal()),
         limits=Limits(),
-        clients=Clients(settings.trusted_proxies, settings.partners),
+        clients=clients,
     )
     shows = frozenset(Shows(word) for word in settings.anonymous_shows)
     answers = Answers(lambda: catalogue.current, shows, settings.public_url)
@@ -113,7 +114,7 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
         app=app,
         state=state,
         checks={"postgres": hosts.present, "redis": cache.ping},
-        reports={"why": process_report(memory, vitals, hosts)},
+        reports={"why": process_report(memory, vitals, hosts), "clients": clients.report},
         tasks=[pulse.run, Follower(Cache(following), feed).run, hot.run],
         protocol=connection if early_answers.is_possible("lookup") else Protocol,
         close=_closer(hosts.close, redis.close, following.close),

@@ -45,6 +45,7 @@ class Patient:
         self.redis_url = redis_url
         urls = {f"HOSO24_PG_{role.removeprefix('hoso24_').upper()}_URL": database.url(role) for role in ROLES}
         self.environ = urls | {"HOSO24_REDIS_URL": redis_url, "HOSO24_LOOKUP_KEY_SECRETS": KEY_SECRETS}
+        self.environ |= {"HOSO24_LOOKUP_ADMIN_PORT": "1", "HOSO24_INTAKE_ADMIN_PORT": "1"}  # nothing answers there
 
     async def examined(self, **changes: str) -> list[Finding]:
         return await hoso24.examine_house(self.environ | changes)

@@ -3,15 +3,21 @@
 An IPv4 address is one client, and so is an IPv6 /64, because a site that has one of its addresses has all of them.
 """
 
+import collections
 import functools
 import ipaddress
+import logging
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 FORWARDED = "X-Forwarded-For"
+COUNTED = 1024
+"""Latest requests whose clients `Clients.report` counts."""
 
 _MAPPED = b"\0" * 10 + b"\xff\xff"
 _UNKNOWN = b""
+
+_log = logging.getLogger(__name__)
 
 
 class Clients:
@@ -26,6 +32,8 @@ class Clients:
         self._partners = Networks(partners)
         # Few proxies send many requests, so peers are cached; the addresses of citizens are not.
         self._peer = functools.lru_cache(maxsize=1024)(self._look_at_peer)
+        self._ignored = 0
+        self._latest: collections.deque[bytes] = collections.deque(maxlen=COUNTED)
 
     def client(self, peer: str | None, forwarded: str | None) -> bytes | None:
         """The client as four or eight bytes, empty without an address (a Unix socket); None for a partner.
@@ -36,12 +44,37 @@ class Clients:
         address = self._address(peer, forwarded)
         if self._partners.hold(address):
             return None
-        return address if len(address) <= 4 else address[:8]
+        client = address if len(address) <= 4 else address[:8]
+        self._latest.append(client)
+        return client
 
     def trusts(self, peer: str | None) -> bool:
         """Whether this peer's X-Forwarded-For and traceparent are trusted: one of our proxies, or a Unix socket."""
         address, is_proxy = self._peer(peer or "")
         return is_proxy or not address
+
+    def report(self, _: Mapping[str, str]) -> object:
+        """Whether the clients of this process can be told apart, for the doctor; holds no address.
+
+        `share` is the largest client's of the latest requests that were counted by client, `counted` of them.
+        """
+        latest = list(self._latest)
+        largest = collections.Counter(latest).most_common(1)
+        return {
+            "proxies": self._proxies.count,
+            "ignored": self._ignored,
+            "counted": len(latest),
+            "share": round(largest[0][1] / len(latest), 3) if largest else 0.0,
+        }
+
+    def _ignore(self) -> None:
+        """Count a header that is not trusted; without any proxy named, the log says so once."""
+        self._ignored += 1
+        if self._ignored == 1 and not self._proxies.count:
+            _log.warning(
+                "Ignored %s: HOSO24_TRUSTED_PROXIES names no proxy, so all clients behind one count as one",
+                FORWARDED,
+            )
 
     def _look_at_peer(self, peer: str) -> tuple[bytes, bool]:
         """The peer's packed address, and whether it is one of our proxies."""
@@ -50,7 +83,10 @@ class Clients:
 
     def _address(self, peer: str | None, forwarded: str | None) -> bytes:
         address, is_proxy = self._peer(peer or "")
-        if not forwarded or (address and not is_proxy):
+        if not forwarded:
+            return address
+        if address and not is_proxy:
+            self._ignore()
             return address
         for claimed in reversed(forwarded.split(",")):
             hop = _packed(claimed.strip())
@@ -67,6 +103,7 @@ class Networks:
 
     def __init__(self, networks: Iterable[str]) -> None:
         parsed = [ipaddress.ip_network(network) for network in networks]
+        self.count = len(parsed)
         self._parts = [
             (len(network.network_address.packed), int(network.network_address), int(network.netmask))
             for network in parsed

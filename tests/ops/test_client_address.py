@@ -2,7 +2,7 @@
 
 import pytest
 
-from ops.http.client_address import Clients, Networks
+from ops.http.client_address import COUNTED, Clients, Networks
 
 PRIVATE = ("127.0.0.0/8", "10.0.0.0/8", "fc00::/7", "::1/128")
 CITIZEN = bytes([203, 0, 113, 7])
@@ -67,3 +67,27 @@ def test_network_that_is_none_is_refused(network: str) -> None:
 )
 def test_proxies_of_ours_are_trusted_and_whoever_needs_no_address(peer: str | None, trusted: bool) -> None:
     assert Clients(["10.0.0.0/8", "::1/128"]).trusts(peer) is trusted
+
+
+# -- whether clients can be told apart ---------------------------------------------------------------------------
+
+
+def test_header_of_a_proxy_that_is_not_named_is_counted_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    unnamed, named = Clients([]), Clients(PRIVATE)
+    for clients in (unnamed, named):
+        for _ in range(3):
+            clients.client("198.51.100.1", "203.0.113.7")
+            clients.client("198.51.100.1", None)
+    assert unnamed.report({}) == {"proxies": 0, "ignored": 3, "counted": 6, "share": 1.0}
+    assert named.report({}) == {"proxies": 4, "ignored": 3, "counted": 6, "share": 1.0}
+    (record,) = caplog.records
+    assert "HOSO24_TRUSTED_PROXIES" in record.getMessage()
+
+
+def test_largest_client_s_share_is_of_the_latest_requests(clients: Clients) -> None:
+    assert clients.report({}) == {"proxies": 4, "ignored": 0, "counted": 0, "share": 0.0}
+    for number in range(COUNTED):
+        clients.client("192.0.2.1", None)
+        clients.client("198.51.100.1", None)  # a partner, who has no rate
+        clients.client(f"192.0.2.{2 + number % 200}", None)
+    assert clients.report({}) == {"proxies": 4, "ignored": 0, "counted": COUNTED, "share": 0.5}
