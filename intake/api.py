@@ -6,7 +6,7 @@ import msgspec
 from aiohttp import web
 
 from intake.books.ledger import KeyedRequest, Ledger
-from intake.clients import Client, authenticate
+from intake.clients import Client, Tokens
 from intake.rules.requests import InvalidContent, OfficialNumber, Submission, Transition, read
 from lookup import code as codes
 from lookup.catalogue import CatalogueCopy
@@ -14,7 +14,7 @@ from lookup.clock import local
 from lookup.lookup_key import KeyRing
 from lookup.status import Status
 from ops.http.bodies import read_body
-from ops.stores.postgres import Postgres
+from ops.http.client_address import FORWARDED, Clients
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 
@@ -27,13 +27,15 @@ class IntakeApi:
     def __init__(
         self,
         ledger: Ledger,
-        postgres: Postgres,
+        tokens: Tokens,
+        addresses: Clients,
         catalogue: CatalogueCopy,
         keys: KeyRing,
         public_url: str,
     ) -> None:
         self._ledger = ledger
-        self._postgres = postgres
+        self._tokens = tokens
+        self._addresses = addresses
         self._catalogue = catalogue
         self._keys = keys
         self._public_url = public_url.rstrip("/")
@@ -100,7 +102,8 @@ class IntakeApi:
         return _json(_officers_view(row))
 
     async def _client(self, request: web.Request) -> Client:
-        return await authenticate(request.headers.get("Authorization"), self._postgres)
+        address = self._addresses.client(request.remote, ",".join(request.headers.getall(FORWARDED, ())))
+        return await self._tokens.authenticate(request.headers.get("Authorization"), address)
 
 
 def _officers_view(row: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from aiohttp import web
 from intake.api import IntakeApi
 from intake.books.ledger import Ledger
 from intake.books.relay import Relay
+from intake.clients import Tokens
 from intake.settings import IntakeSettings, RelaySettings
 from intake.sign_of_life import SignOfLife
 from lookup import schema
@@ -46,8 +47,8 @@ async def build(settings: IntakeSettings) -> Running:
     await watch.look()
     ledger = Ledger(postgres, scheme=Scheme(settings.code_scheme), deadline=settings.intake_deadline)
     keys = KeyRing.from_text(settings.lookup_key_secrets.reveal())
-    api = IntakeApi(ledger, postgres, catalogue, keys, settings.public_url)
     clients = Clients(settings.trusted_proxies)
+    api = IntakeApi(ledger, Tokens(postgres), clients, catalogue, keys, settings.public_url)
     app = web.Application(middlewares=middlewares("intake", trusts=clients.trusts, subjects={"code": pseudonym}))
     app.add_routes(api.routes())
 

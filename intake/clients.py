@@ -1,13 +1,16 @@
-"""The clients of the intake: authentication, permitted actions and scope.
+"""The clients of the intake: authentication, its limits, permitted actions and scope.
 
 A client is a desk, a portal or a business system. Its token is shown once, when it is made; the database stores a hash.
 Its scope is an agency with all agencies below it.
 """
 
+import collections
 import hashlib
 import hmac
 import re
 import secrets
+import time
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +34,13 @@ ON CONFLICT (id) DO UPDATE
        actions = excluded.actions, valid_from = now(), valid_to = NULL
 """
 
+WRONG_AT_ONCE, WRONG_PER_SECOND = 20, 1.0
+"""Wrong tokens of one address that are compared with PostgreSQL, at once and after that."""
+WRONG_AT_ONCE_OF_ALL, WRONG_PER_SECOND_OF_ALL = 200, 20.0
+"""The same of all addresses of a process together: a botnet has thousands."""
+REMEMBERED = 10_000
+"""Addresses with wrong tokens, and right tokens, that a process remembers."""
+
 ACTIONS = ("receive", "move", "bind", "read")
 _TOKEN = re.compile(r"h24_([a-z0-9-]{1,40})_([A-Za-z0-9_-]{43})", re.ASCII)
 
@@ -42,6 +52,16 @@ class Unauthenticated(Refusal):
     code = "unauthenticated"
     title = "This request needs a valid bearer token."
     title_vi = "Yêu cầu này cần mã truy cập (bearer token) hợp lệ."
+
+
+class TooManyWrongTokens(Refusal):
+    """Too many wrong tokens came from this address; the token was not looked at."""
+
+    kind = Kind.LIMITED
+    code = "too_many_wrong_tokens"
+    title = "Too many requests with an invalid token came from this address. Check the token, and try again later."
+    title_vi = "Địa chỉ này đã gửi quá nhiều yêu cầu với mã truy cập không hợp lệ. Vui lòng kiểm tra và thử lại sau."
+    usual_retry_after = 1
 
 
 class OutOfScope(Refusal):
@@ -72,17 +92,67 @@ class Client:
             )
 
 
-async def authenticate(authorization: str | None, postgres: Postgres) -> Client:
-    """The client of an Authorization header. Raises Unauthenticated, or Unavailable if the token cannot be checked."""
-    scheme, _, token = (authorization or "").partition(" ")
-    match = _TOKEN.fullmatch(token.strip())
-    if scheme.lower() != "bearer" or match is None:
-        raise Unauthenticated("Send the header `Authorization: Bearer <token>`.")
-    rows = await postgres.fetch(FIND_CLIENT, match[1])
-    if not rows or not hmac.compare_digest(rows[0]["token_hash"], _hash(token.strip())):
-        raise Unauthenticated("This token is unknown or no longer valid.")
-    client = rows[0]
-    return Client(client["id"], client["name"], client["agency"], frozenset(client["actions"]))
+class Tokens:
+    """Compares tokens with PostgreSQL, at each request anew, and limits the wrong ones per address before it is asked.
+
+    A token that was right a while ago is compared however many wrong ones come beside it, since offices share
+    addresses: only its hash is remembered, and it opens nothing by itself.
+    """
+
+    def __init__(self, postgres: Postgres, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._postgres = postgres
+        self._wrong = _Failures(WRONG_AT_ONCE, WRONG_PER_SECOND, monotonic)
+        self._wrong_of_all = _Failures(WRONG_AT_ONCE_OF_ALL, WRONG_PER_SECOND_OF_ALL, monotonic)
+        self._right: collections.OrderedDict[bytes, None] = collections.OrderedDict()
+
+    async def authenticate(self, authorization: str | None, address: bytes | None) -> Client:
+        """The client of an Authorization header; `address` is the sender's, as rates count it.
+
+        Raises Unauthenticated, TooManyWrongTokens, or Unavailable if the token cannot be checked.
+        """
+        scheme, _, token = (authorization or "").partition(" ")
+        token = token.strip()
+        match = _TOKEN.fullmatch(token)
+        if scheme.lower() != "bearer" or match is None:
+            raise Unauthenticated("Send the header `Authorization: Bearer <token>`.")
+        digest = _hash(token)
+        if digest not in self._right and (self._wrong.exceeded(address) or self._wrong_of_all.exceeded(None)):
+            raise TooManyWrongTokens
+        rows = await self._postgres.fetch(FIND_CLIENT, match[1])
+        if not rows or not hmac.compare_digest(rows[0]["token_hash"], digest):
+            self._right.pop(digest, None)
+            self._wrong.count(address)
+            self._wrong_of_all.count(None)
+            raise Unauthenticated("This token is unknown or no longer valid.")
+        self._right[digest] = None
+        self._right.move_to_end(digest)
+        if len(self._right) > REMEMBERED:
+            self._right.popitem(last=False)
+        client = rows[0]
+        return Client(client["id"], client["name"], client["agency"], frozenset(client["actions"]))
+
+
+class _Failures:
+    """Failures by subject: so many at once, and per second after that. Forgets the subject that failed longest ago."""
+
+    def __init__(self, at_once: int, per_second: float, monotonic: Callable[[], float]) -> None:
+        self._interval = 1 / per_second
+        self._tolerance = (at_once - 0.5) / per_second  # half a failure for what sums of fractions lose
+        self._monotonic = monotonic
+        self._free_at: collections.OrderedDict[Hashable, float] = collections.OrderedDict()
+        """Subject → the moment from which its failures are paid off."""
+
+    def exceeded(self, subject: Hashable) -> bool:
+        """Whether this subject has failed as often as it may."""
+        return self._free_at.get(subject, 0.0) - self._monotonic() > self._tolerance
+
+    def count(self, subject: Hashable) -> None:
+        """Count a failure of this subject."""
+        now = self._monotonic()
+        self._free_at[subject] = max(self._free_at.get(subject, 0.0), now) + self._interval
+        self._free_at.move_to_end(subject)
+        if len(self._free_at) > REMEMBERED:
+            self._free_at.popitem(last=False)
 
 
 async def add_client(

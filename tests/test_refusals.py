@@ -41,6 +41,7 @@ REFUSALS = [
     ("unknown_service", 422, None, "refusals.UnknownService"),
     ("unknown_status", 422, None, "requests.UnknownStatus"),
     ("too_many_requests", 429, 10, "limits.TooManyRequests"),
+    ("too_many_wrong_tokens", 429, 1, "clients.TooManyWrongTokens"),
     ("internal", 500, None, "errors.Internal"),
     ("outcome_unknown", 503, 1, "refusals.OutcomeUnknown"),
     ("overloaded", 503, 2, "shedding.Overloaded"),

@@ -30,6 +30,9 @@ NOT_TIMED = frozenset({429, CLIENT_GONE, 503})
 SLOW = 1.0
 """Seconds from which an answer is logged whatever the share."""
 
+REFUSED_LINES = 50
+"""Limit of lines per second for answers with 4xx, whatever the share: anyone can cause them."""
+
 BAD_LINES = 100
 """Limit of lines per second for 5xx and slow answers, beyond the share."""
 
@@ -96,6 +99,7 @@ def note_held_back() -> None:
 _bad_lines = PerSecond(BAD_LINES)
 _failed_lines = PerSecond(BAD_LINES)
 _drawn_lines = PerSecond(DRAWN_LINES)
+_refused_lines = PerSecond(REFUSED_LINES)
 
 
 def draw(log_share: float) -> bool:
@@ -109,11 +113,13 @@ def draw(log_share: float) -> bool:
 def worth_a_line(status: int, seconds: float, *, drawn: bool, failure: BaseException | None = None) -> bool:
     """Whether a request gets a line in the access log: it failed, is 5xx, slow or was `drawn`.
 
-    Failed requests have a limit of BAD_LINES per second, and 5xx and slow ones another: refusing must stay cheap under
-    overload.
+    Failed requests have a limit of BAD_LINES per second, 5xx and slow ones another, and those with 4xx REFUSED_LINES:
+    refusing must stay cheap under overload.
     """
     if failure is not None:
         return _failed_lines.take()
+    if 400 <= status < 500:
+        return (drawn or seconds >= SLOW) and _refused_lines.take()
     return drawn or ((status >= 500 or seconds >= SLOW) and _bad_lines.take())
 
 

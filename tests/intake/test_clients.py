@@ -7,13 +7,25 @@ import asyncpg
 import pytest
 
 from intake import clients
-from intake.clients import ACTIONS, Client, OutOfScope, Unauthenticated, add_client, authenticate
+from intake.clients import (
+    ACTIONS,
+    WRONG_AT_ONCE,
+    WRONG_AT_ONCE_OF_ALL,
+    WRONG_PER_SECOND,
+    Client,
+    OutOfScope,
+    Tokens,
+    TooManyWrongTokens,
+    Unauthenticated,
+    add_client,
+)
 from lookup import catalogue
 from lookup.catalogue import Catalogue
 from ops.errors import Unavailable
 from ops.stores.postgres import Postgres
 from tests.conftest import Database
 
+HERE, ELSEWHERE = bytes([203, 0, 113, 7]), bytes([203, 0, 113, 8])
 SAMPLE = Catalogue({agency.code: agency for agency in catalogue.sample()[0]})
 
 
@@ -30,13 +42,13 @@ async def token(writer: Any) -> str:
 
 
 async def test_token_leads_to_its_client(postgres: Postgres, token: str) -> None:
-    client = await authenticate(f"Bearer {token}", postgres)
+    client = await Tokens(postgres).authenticate(f"Bearer {token}", HERE)
     assert client == Client("desk-1", "Quầy mẫu", "G99.01", frozenset({"receive", "read"}))
 
 
 @pytest.mark.parametrize("spelling", ["bearer {}", "BEARER {}", "Bearer   {} "])
 async def test_scheme_may_be_spelt_in_any_way(postgres: Postgres, token: str, spelling: str) -> None:
-    assert (await authenticate(spelling.format(token), postgres)).id == "desk-1"
+    assert (await Tokens(postgres).authenticate(spelling.format(token), HERE)).id == "desk-1"
 
 
 @pytest.mark.parametrize(
@@ -60,7 +72,7 @@ async def test_scheme_may_be_spelt_in_any_way(postgres: Postgres, token: str, sp
 )
 async def test_anything_but_the_token_is_refused(postgres: Postgres, token: str, spoil: Any) -> None:
     with pytest.raises(Unauthenticated) as refused:
-        await authenticate(spoil(token), postgres)
+        await Tokens(postgres).authenticate(spoil(token), HERE)
     assert token[-43:-1] not in str(refused.value)
 
 
@@ -68,14 +80,14 @@ async def test_anything_but_the_token_is_refused(postgres: Postgres, token: str,
 async def test_token_out_of_its_time_is_refused(postgres: Postgres, token: str, owner: Any, span: str) -> None:
     await owner.execute(f"UPDATE client SET {span} WHERE id = 'desk-1'")
     with pytest.raises(Unauthenticated, match="no longer valid"):
-        await authenticate(f"Bearer {token}", postgres)
+        await Tokens(postgres).authenticate(f"Bearer {token}", HERE)
 
 
 async def test_new_token_puts_an_end_to_the_old_one(postgres: Postgres, token: str, writer: Any) -> None:
     renewed = await add_client(writer, "desk-1", "Quầy mẫu", "G99.02", ("move",))
     with pytest.raises(Unauthenticated):
-        await authenticate(f"Bearer {token}", postgres)
-    assert (await authenticate(f"Bearer {renewed}", postgres)).agency == "G99.02"
+        await Tokens(postgres).authenticate(f"Bearer {token}", HERE)
+    assert (await Tokens(postgres).authenticate(f"Bearer {renewed}", HERE)).agency == "G99.02"
 
 
 async def test_database_keeps_no_token(token: str, owner: Any) -> None:
@@ -87,7 +99,7 @@ async def test_database_keeps_no_token(token: str, owner: Any) -> None:
 async def test_token_that_cannot_be_checked_is_unavailable_and_not_wrong(token: str) -> None:
     nowhere = Postgres("postgres", lambda: "postgresql://writer:x@127.0.0.1:1/nowhere", size=1, deadline=1)
     with pytest.raises(Unavailable):
-        await authenticate(f"Bearer {token}", nowhere)
+        await Tokens(nowhere).authenticate(f"Bearer {token}", HERE)
     await nowhere.close()
 
 
@@ -137,3 +149,84 @@ def test_client_may_do_what_it_was_given_where_it_was_given(action: str, agency:
 
 def test_actions_are_the_ones_the_database_knows() -> None:
     assert clients.ACTIONS == ("receive", "move", "bind", "read")
+
+
+# -- wrong tokens ------------------------------------------------------------------------------------------------
+
+
+class Clock:
+    """A clock that stands until it is moved."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def wrong(number: int) -> str:
+    return f"Bearer h24_nobody_{number:043}"
+
+
+async def refused(tokens: Tokens, address: bytes, count: int) -> list[type]:
+    """What so many wrong tokens are refused with."""
+    kinds: list[type] = []
+    for number in range(count):
+        with pytest.raises((Unauthenticated, TooManyWrongTokens)) as refusal:
+            await tokens.authenticate(wrong(number), address)
+        kinds.append(refusal.type)
+    return kinds
+
+
+async def test_wrong_tokens_of_an_address_are_limited_and_those_of_others_are_not(postgres: Postgres) -> None:
+    clock = Clock()
+    tokens = Tokens(postgres, clock)
+    limit = [Unauthenticated] * WRONG_AT_ONCE
+    assert await refused(tokens, HERE, WRONG_AT_ONCE + 2) == [*limit, TooManyWrongTokens, TooManyWrongTokens]
+    assert await refused(tokens, ELSEWHERE, 1) == [Unauthenticated]
+    clock.now += 2 / WRONG_PER_SECOND
+    assert await refused(tokens, HERE, 3) == [Unauthenticated, Unauthenticated, TooManyWrongTokens]
+
+
+async def test_postgres_is_not_asked_about_a_token_over_the_limit(
+    postgres: Postgres, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = Tokens(postgres, Clock())
+    await refused(tokens, HERE, WRONG_AT_ONCE)
+    monkeypatch.setattr(postgres, "fetch", None)
+    with pytest.raises(TooManyWrongTokens):
+        await tokens.authenticate(f"Bearer {token}", HERE)  # not seen yet
+
+
+async def test_right_token_goes_on_beside_wrong_ones_and_is_compared_each_time(
+    postgres: Postgres, token: str, owner: Any
+) -> None:
+    tokens = Tokens(postgres, Clock())
+    await tokens.authenticate(f"Bearer {token}", HERE)
+    await refused(tokens, HERE, WRONG_AT_ONCE + 1)
+    assert (await tokens.authenticate(f"Bearer {token}", HERE)).id == "desk-1"
+    await owner.execute("UPDATE client SET valid_to = now() WHERE id = 'desk-1'")
+    with pytest.raises(Unauthenticated):
+        await tokens.authenticate(f"Bearer {token}", HERE)
+    with pytest.raises(TooManyWrongTokens):
+        await tokens.authenticate(f"Bearer {token}", HERE)
+
+
+async def test_wrong_tokens_of_thousands_of_addresses_are_limited_together(postgres: Postgres) -> None:
+    clock = Clock()
+    tokens = Tokens(postgres, clock)
+    kinds = []
+    for number in range(WRONG_AT_ONCE_OF_ALL + 1):
+        kinds += await refused(tokens, number.to_bytes(4), 1)
+    assert kinds == [Unauthenticated] * WRONG_AT_ONCE_OF_ALL + [TooManyWrongTokens]
+    clock.now += 1.0
+    assert await refused(tokens, ELSEWHERE, 1) == [Unauthenticated]
+
+
+async def test_address_that_failed_longest_ago_is_forgotten_first(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients, "REMEMBERED", 2)
+    failures = clients._Failures(1, 1.0, Clock())
+    for address in ("one", "two", "one", "three"):
+        failures.count(address)
+    assert [failures.exceeded(address) for address in ("one", "two", "three")] == [True, False, True]

@@ -475,3 +475,12 @@ def test_share_of_good_answers_gets_a_line_and_no_more_than_so_many_a_second(mon
     assert not any(access.draw(0.0) for _ in range(1000))
     assert sum(access.draw(0.9) for _ in range(1000)) == access.DRAWN_LINES
     assert all(access.draw(1.0) for _ in range(1000))
+
+
+def test_refusals_have_a_limit_of_lines_whatever_the_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "_refused_lines", PerSecond(access.REFUSED_LINES, lambda: 1.0))
+    statuses = (400, 401, 404, 429)
+    lines = [access.worth_a_line(statuses[n % 4], 0.0, drawn=access.draw(1.0)) for n in range(1000)]
+    assert sum(lines) == access.REFUSED_LINES
+    assert access.worth_a_line(200, 0.0, drawn=True)
+    assert not access.worth_a_line(401, 0.0, drawn=False)
