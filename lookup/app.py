@@ -96,7 +96,7 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
     shows = frozenset(Shows(word) for word in settings.anonymous_shows)
     answers = Answers(lambda: catalogue.current, shows, settings.public_url)
     hot = HotPath(policy, answers, memory, state, log_share=settings.access_log_share)
-    connection = functools.partial(EarlyAnswers, offer=hot.offer, writes=WritesTogether())
+    early = functools.partial(EarlyAnswers, offer=hot.offer, writes=WritesTogether())
     app = web.Application(
         middlewares=middlewares(
             "lookup",
@@ -116,7 +116,7 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
         checks={"postgres": hosts.present, "redis": cache.ping},
         reports={"why": process_report(memory, vitals, hosts), "clients": clients.report},
         tasks=[pulse.run, Follower(Cache(following), feed).run, hot.run],
-        protocol=connection if early_answers.is_possible("lookup") else Protocol,
+        protocol=functools.partial(early if early_answers.is_possible("lookup") else Protocol, page=pages.problem_page),
         close=_closer(hosts.close, redis.close, following.close),
     )
 

@@ -19,10 +19,12 @@ class Kind(enum.Enum):
     CONFLICT = "conflict"
     PRECONDITION = "precondition"
     TOO_LARGE = "too_large"
+    ADDRESS_TOO_LONG = "address_too_long"
     UNSUPPORTED = "unsupported"
     EXPECTATION = "expectation"
     UNPROCESSABLE = "unprocessable"
     LIMITED = "limited"
+    HEAD_TOO_LARGE = "head_too_large"
     UNAVAILABLE = "unavailable"
     INTERNAL = "internal"
 
@@ -85,6 +87,24 @@ class TooLarge(Refusal):
     code = "too_large"
     title = "The request is too large."
     title_vi = "Yêu cầu vượt quá kích thước cho phép."
+
+
+class AddressTooLong(Refusal):
+    """The address exceeds the size limit."""
+
+    kind = Kind.ADDRESS_TOO_LONG
+    code = "address_too_long"
+    title = "This address is too long."
+    title_vi = "Địa chỉ vừa mở quá dài."
+
+
+class HeadTooLarge(Refusal):
+    """A header exceeds the size limit, or there are too many; usually the cookies of other applications."""
+
+    kind = Kind.HEAD_TOO_LARGE
+    code = "head_too_large"
+    title = "The headers of this request are too large, usually because of cookies."
+    title_vi = "Phần đầu của yêu cầu quá lớn, thường là do cookie."
 
 
 class Unavailable(Refusal):

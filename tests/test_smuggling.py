@@ -92,8 +92,6 @@ REFUSED = {
     "NUL in a value": get(b"X-A: a\0b"),
     "NUL in a name": get(b"X\0A: b"),
     "control character in a value": get(b"X-A: a\x01b"),
-    "too many headers": get(*(b"X-%d: b" % n for n in range(80))),
-    "too long a header": get(b"X-A: " + b"b" * 9000),
     # whose request it is
     "no host": b"GET " + DOSSIER + b" HTTP/1.1\r\nX-A: b\r\n\r\n",
     "two hosts": get(b"Host: other.test"),
@@ -102,7 +100,6 @@ REFUSED = {
     # the first line
     "NUL in the path": get(line=b"GET " + DOSSIER + b"\0 HTTP/1.1"),
     "byte above 127 in the path": get(line=b"GET " + DOSSIER + b"\xff HTTP/1.1"),
-    "too long a path": get(line=b"GET " + DOSSIER + b"?" + b"a" * 5000 + b" HTTP/1.1"),
     "space behind the version": get(line=b"GET " + DOSSIER + b" HTTP/1.1 "),
     "tab for a space": get(line=b"GET\t" + DOSSIER + b" HTTP/1.1"),
     "space before the method": get(line=b" GET " + DOSSIER + b" HTTP/1.1"),
@@ -111,6 +108,11 @@ REFUSED = {
     "no version": b"GET " + DOSSIER + b"\r\n\r\n",
     "later version": get(line=b"GET " + DOSSIER + b" HTTP/1.2"),
     "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+}
+TOO_LARGE = {
+    "too many headers": (get(*(b"X-%d: b" % n for n in range(80))), 431),
+    "too long a header": (get(b"X-A: " + b"b" * 9000), 431),
+    "too long a path": (get(line=b"GET " + DOSSIER + b"?" + b"a" * 5000 + b" HTTP/1.1"), 414),
 }
 TAKEN_FOR_ONE = {
     "plain": (get(), 404),
@@ -211,6 +213,17 @@ async def test_what_could_be_read_in_two_ways_is_refused_and_ends_the_connection
                 assert (status, b'"code":"malformed"' in body) == (400, True), (name, way, found)
                 assert [status for status, _ in before] == [200] * len(before), (name, way, found)
                 assert len(before) < len(segments), (name, way, found)
+            assert without_ids(said["quick"]) == without_ids(said["normal"]), name
+
+
+async def test_what_is_too_large_is_refused_as_that_and_ends_the_connection(ways: Ways) -> None:
+    for name, (probe, status) in TOO_LARGE.items():
+        for segments in ((probe + NEXT + LAST,), (NEXT, probe + NEXT + LAST)):
+            said = await ways.say(*segments)
+            for way, found in said.items():
+                assert found[-1][0] == status, (name, way, found)
+                assert [status for status, _ in found[:-1]] == [200] * (len(found) - 1), (name, way, found)
+                assert len(found) <= len(segments), (name, way, found)
             assert without_ids(said["quick"]) == without_ids(said["normal"]), name
 
 

@@ -226,21 +226,34 @@ async def static(request: web.Request) -> web.StreamResponse:
 
 def render_problem(request: web.Request, refusal: Refusal) -> web.Response | None:
     """A refusal as a page; None for an API path, which gets problem+json."""
-    if request.path.startswith("/api/"):
+    return problem_page(request.path, refusal, request.match_info.get("code"))
+
+
+def problem_page(path: str, refusal: Refusal, typed: str | None = None) -> web.Response | None:
+    """A refusal as a page of this path, of whose request no more may be known; None for an API path.
+
+    `typed`: the code in the path.
+    """
+    if path.startswith("/api/"):
         return None
-    lang = language(request)
+    lang = language_of(path)
     words = problem_words(_word_for(refusal), lang, refusal)
     context: dict[str, Any] = {"title": words.title, "sentence": words.sentence, "advice": words.advice}
     if refusal.code == "dossier_not_found" or isinstance(refusal, MalformedCode):
-        context["typed"] = request.match_info.get("code")
+        context["typed"] = typed
     if refusal.kind is Kind.UNAVAILABLE:
-        context["retry_url"] = request.path
-    return _page(request, "problem.html", context, HTTP_STATUS[refusal.kind])
+        context["retry_url"] = path
+    return _page_of(lang, typed, "problem.html", context, HTTP_STATUS[refusal.kind])
 
 
 def language(request: web.Request) -> str:
     """The page's language, "vi" or "en", by its address."""
-    return "en" if request.path == "/en" or request.path.startswith("/en/") else "vi"
+    return language_of(request.path)
+
+
+def language_of(path: str) -> str:
+    """The language of the page with this path."""
+    return "en" if path == "/en" or path.startswith("/en/") else "vi"
 
 
 def notice_words(notice: Notice, running: bool, lang: str) -> dict[str, Any]:
@@ -270,6 +283,7 @@ def _word_for(refusal: Refusal) -> str:
     by_kind = {
         Kind.NOT_FOUND: "not_found",
         Kind.METHOD: "not_found",
+        Kind.ADDRESS_TOO_LONG: "not_found",
         Kind.UNAVAILABLE: "unavailable",
         Kind.LIMITED: "too_many_requests",
     }
@@ -277,8 +291,11 @@ def _word_for(refusal: Refusal) -> str:
 
 
 def _page(request: web.Request, template: str, context: Mapping[str, Any], status: int = 200) -> web.Response:
-    lang = language(request)
-    form, code = FORMS[other_language(lang)], request.match_info.get("code")
+    return _page_of(language(request), request.match_info.get("code"), template, context, status)
+
+
+def _page_of(lang: str, code: str | None, template: str, context: Mapping[str, Any], status: int) -> web.Response:
+    form = FORMS[other_language(lang)]
     text = render(template, lang, {"other_url": f"{form}/{quote(code)}" if code else form, **context})
     return web.Response(text=text, content_type="text/html", status=status, headers=page_headers("private, no-store"))
 

@@ -224,6 +224,12 @@ _VI: dict[str, str] = {
     "problem.not_found.advice": (
         "Nếu gõ địa chỉ bằng tay, xin kiểm tra lại.\nĐể xem tình trạng hồ sơ, xin về trang tra cứu và nhập mã."
     ),
+    "problem.head_too_large.title": "Trình duyệt gửi kèm quá nhiều cookie",
+    "problem.head_too_large.sentence": "Cookie của các trang khác cùng tên miền vượt quá dung lượng cho phép.",
+    "problem.head_too_large.advice": (
+        "Vui lòng xóa cookie của trang này trong phần cài đặt của trình duyệt, rồi mở lại trang.\n"
+        "Cũng có thể mở trang trong cửa sổ ẩn danh."
+    ),
     "problem.internal.title": "Đã có lỗi xảy ra",
     "problem.internal.sentence": "Lỗi thuộc về hệ thống, không phải do ông/bà thao tác sai.",
     "problem.internal.advice": "Xin thử lại sau ít phút.\nNếu vẫn lỗi, xin liên hệ nơi đã nộp hồ sơ.",
@@ -435,6 +441,12 @@ _EN: dict[str, str] = {
     "problem.not_found.advice": (
         "If you typed the address, check the spelling.\n"
         "To see the status of a dossier, go to the lookup form and enter its code."
+    ),
+    "problem.head_too_large.title": "Your browser sends too many cookies",
+    "problem.head_too_large.sentence": "The cookies of other sites under the same domain exceed the limit.",
+    "problem.head_too_large.advice": (
+        "Please delete this site's cookies in the settings of your browser, then open the page again.\n"
+        "You can also open the page in a private window."
     ),
     "problem.internal.title": "Something went wrong",
     "problem.internal.sentence": "The fault is ours; you did nothing wrong.",

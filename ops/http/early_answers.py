@@ -19,6 +19,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE as QUEUE
 
@@ -278,10 +279,14 @@ class _Tap:
         """The messages left to aiohttp, as from the parser; raises what the parser raises."""
         protocol = self._protocol
         while True:
-            messages, upgraded, tail = self._parser.feed_data(data)
+            try:
+                messages, upgraded, tail = self._parser.feed_data(data)
+            except HttpProcessingError:
+                protocol.head_refused(data)
+                raise
             if not messages:
                 if data:
-                    protocol.head_began()
+                    protocol.head_began(data)
                 return messages, upgraded, tail
             if protocol.head_due is not None:
                 protocol.head_came()

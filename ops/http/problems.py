@@ -21,10 +21,12 @@ HTTP_STATUS: dict[Kind, int] = {
     Kind.CONFLICT: 409,
     Kind.PRECONDITION: 412,
     Kind.TOO_LARGE: 413,
+    Kind.ADDRESS_TOO_LONG: 414,
     Kind.UNSUPPORTED: 415,
     Kind.EXPECTATION: 417,
     Kind.UNPROCESSABLE: 422,
     Kind.LIMITED: 429,
+    Kind.HEAD_TOO_LARGE: 431,
     Kind.UNAVAILABLE: 503,
     Kind.INTERNAL: 500,
 }

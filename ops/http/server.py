@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import uvloop
 from aiohttp import hdrs, web
 
-from ops.http.connection import Protocol
+from ops.http.connection import LONGEST_HEADER, LONGEST_LINE, MOST_HEADERS, Protocol
 from ops.http.connection_limit import MOST, ConnectionLimit, ask_for_descriptors
 from ops.http.expectations import Finish, heed_expectations
 from ops.http.listener import EVERYWHERE, Listener
@@ -48,9 +48,9 @@ _CONNECTION: dict[str, Any] = {
     "keepalive_timeout": 75.0,
     "access_log": None,  # the middleware writes it
     "auto_decompress": False,  # bodies are at most a megabyte, and a compressed bomb could be as small
-    "max_line_size": 4096,
-    "max_field_size": 8190,
-    "max_headers": 64,
+    "max_line_size": LONGEST_LINE,
+    "max_field_size": LONGEST_HEADER,
+    "max_headers": MOST_HEADERS,
 }
 
 _log = logging.getLogger(__name__)

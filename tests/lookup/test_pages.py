@@ -1,12 +1,16 @@
 """The citizen's pages: redirects, the key's one appearance in a URL, hostile text, and problems in two languages."""
 
+import asyncio
 import html
+import itertools
+import json
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.cookies import SimpleCookie
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -17,6 +21,8 @@ from lookup.clock import microseconds
 from lookup.dossier import Record
 from lookup.maintenance import Notice, Part
 from lookup.web.phrases import status_words
+from ops.errors import HeadTooLarge
+from ops.http import connection, early_answers
 from tests.conftest import Database
 from tests.house import House, intake_at, intake_settings, lookup_at, lookup_settings, new_token, until
 from tests.lookup.offline import Offline
@@ -425,6 +431,53 @@ async def test_head_of_a_page_has_no_body(house: House) -> None:
     code = (await house.receive())["code"]
     page = await see(house, f"/tra-cuu/{code}", method="HEAD")
     assert (page.status, page.text) == (200, "")
+
+
+# -- cookies of other applications --------------------------------------------------------------------------
+
+
+async def sent_in_pieces(url: str, head: bytes, size: int) -> bytes:
+    """What is answered to a head that arrives in pieces of this size."""
+    parts = urlsplit(url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    try:
+        for place in range(0, len(head), size):
+            writer.write(head[place : place + size])
+            await writer.drain()
+            await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            return await reader.read()
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["early", "aiohttp"])
+async def test_too_many_cookies_are_a_page_in_its_language_and_a_problem_of_the_api(
+    database: Database, redis_url: str, monkeypatch: pytest.MonkeyPatch, early: bool
+) -> None:
+    monkeypatch.setattr(early_answers, "is_possible", lambda _: early)
+    shown = {
+        "/tra-cuu": "Trình duyệt gửi kèm quá nhiều cookie",
+        f"/tra-cuu/{UNKNOWN}?x=1": "Trình duyệt gửi kèm quá nhiều cookie",
+        "/": "Trình duyệt gửi kèm quá nhiều cookie",
+        "/en": "Your browser sends too many cookies",
+        f"/en/status/{UNKNOWN}": "Your browser sends too many cookies",
+        f"/api/v1/dossiers/{UNKNOWN}": '"code":"head_too_large"',
+    }
+    async with lookup_at(lookup_settings(database.reader_url, redis_url)) as url:
+        for (path, expected), size in itertools.product(shown.items(), (20_000, 1_400, 500)):
+            lines = f"GET {path} HTTP/1.1\r\nHost: x\r\nAccept-Language: vi\r\nCookie: a={'b' * 12_000}\r\n\r\n"
+            said = await sent_in_pieces(url, lines.encode(), size)
+            head, _, body = said.partition(b"\r\n\r\n")
+            assert head.split()[1] == b"431", (path, size)
+            assert expected in body.decode(), (path, size)
+            kind = b"application/problem+json" if "/api/" in path else b"text/html; charset=utf-8"
+            assert b"Content-Type: " + kind in head
+            if "/api/" in path:
+                assert json.loads(body)["title"] == HeadTooLarge.title_vi
+        monkeypatch.setattr(connection, "REST_SECONDS", 0.05)
+        unfinished = f"GET /en HTTP/1.1\r\nCookie: a={'b' * 9_000}".encode()
+        assert b" 431 " in await sent_in_pieces(url, unfinished, len(unfinished))
 
 
 # -- static files ------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from aiohttp import ClientSession, web
 from prometheus_client import REGISTRY
 
 import ops.http.server
-from ops.errors import Refusal
+from ops.errors import AddressTooLong, HeadTooLarge, Malformed, Refusal
 from ops.http.connection import Protocol
 from ops.http.middleware import Handler, middlewares
 from ops.http.server import CannotListen, Running, Server, start
@@ -475,18 +475,20 @@ def counted(status: int) -> float:
 
 
 @pytest.mark.parametrize(
-    "bytes_sent",
+    ("bytes_sent", "refusal", "status"),
     [
-        b"\x16\x03\x01\x02\x00 this is TLS\r\n\r\n",
-        b"BREW /pot HTTP/1.1\r\n\r\n",
-        b"GET /" + b"x" * 5000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 9000 + b"\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 100 + b"\r\n",
+        (b"\x16\x03\x01\x02\x00 this is TLS\r\n\r\n", Malformed, 400),
+        (b"BREW /pot HTTP/1.1\r\n\r\n", Malformed, 400),
+        (b"GET /" + b"x" * 5000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", AddressTooLong, 414),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 9000 + b"\r\n\r\n", HeadTooLarge, 431),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 100 + b"\r\n", HeadTooLarge, 431),
     ],
     ids=["tls", "method", "line", "header", "headers"],
 )
-async def test_what_the_parser_refuses_is_a_problem_too(bytes_sent: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    before = counted(400)
+async def test_what_the_parser_refuses_is_a_problem_too(
+    bytes_sent: bytes, refusal: type[Refusal], status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = counted(status)
     async with started(Running(app=application())) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(bytes_sent)
@@ -494,20 +496,20 @@ async def test_what_the_parser_refuses_is_a_problem_too(bytes_sent: bytes, caplo
             head, _, body = (await reader.read()).partition(b"\r\n\r\n")
         writer.close()
         await writer.wait_closed()
-    assert head.startswith(b"HTTP/1.0 400 Bad Request\r\n")
+    assert head.startswith(b"HTTP/1.0 %d " % status)
     assert b"Content-Type: application/problem+json" in head
     assert b"nosniff" in head
     assert b"aiohttp" not in head
     problem = json.loads(body)
     assert problem.pop("request_id")
+    assert problem.pop("detail", None) == ("This is not a valid HTTP/1.1 request." if status == 400 else None)
     assert problem == {
-        "type": "urn:hoso24:problem:malformed",
-        "title": "The request is malformed.",
-        "status": 400,
-        "code": "malformed",
-        "detail": "This is not a valid HTTP/1.1 request.",
+        "type": f"urn:hoso24:problem:{refusal.code}",
+        "title": refusal.title,
+        "status": status,
+        "code": refusal.code,
     }
-    assert counted(400) == before + 1
+    assert counted(status) == before + 1
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
