@@ -16,9 +16,7 @@ from loadtests.visitors import WHO, Citizen, Visitor
 class Enumerator(Visitor):
     """One pair of hands of the attacker: takes the next code, asks at once, and never waits for anything but answers.
 
-    The lookup holds answers back before it refuses any, a hundred of one address; so more hands than that are needed
-    to be refused, however many citizens there are. One that is refused lets a moment go by: the attacker's own machine
-    is not to be what is measured.
+    One that is refused lets a moment go by: the attacker's own machine is not to be what is measured.
     """
 
     fixed_count = 120

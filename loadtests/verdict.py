@@ -259,16 +259,10 @@ def resisted(counts: Counts) -> list[Row]:
     apart = [counts.of(who) for who in (NEIGHBOURS_MISSES, NEIGHBOURS_WALKED)]
     return [
         Row(
-            "attackers slowed",
-            f"{attackers.slow:,} of {attackers.answers:,} answers not in time",
-            "at least half",
-            attackers.answers > 0 and attackers.slow * 2 >= attackers.answers,
-        ),
-        Row(
             "attackers refused",
             f"{attackers.not_counted:,} of {asked:,} questions (429)",
-            "at least 1",
-            attackers.not_counted > 0,
+            "at least half",
+            attackers.not_counted * 2 >= max(1, asked),
         ),
         Row(
             "neighbours refused",

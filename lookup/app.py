@@ -20,6 +20,7 @@ from lookup.reading.hosts import Hosts
 from lookup.reading.limits import Limits
 from lookup.reading.memory import Memory
 from lookup.reading.reader import Reader
+from lookup.reading.shared_limits import SharedLimits
 from lookup.reading.shedding import Shedding
 from lookup.reading.store import Store
 from lookup.reading.vitals import Vitals
@@ -87,11 +88,14 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
     await pulse.start()
 
     clients = Clients(settings.trusted_proxies, settings.partners)
+    keys, limits = KeyRing.from_text(settings.lookup_key_secrets.reveal()), Limits()
+    shared = SharedLimits(limits, cache, vitals.redis, key=keys.secrets[keys.current])
     policy = AccessPolicy(
         reader,
-        KeyRing.from_text(settings.lookup_key_secrets.reveal()),
-        limits=Limits(),
+        keys,
+        limits=limits,
         clients=clients,
+        key_required=settings.key_for_any_status,
     )
     shows = frozenset(Shows(word) for word in settings.anonymous_shows)
     answers = Answers(lambda: catalogue.current, shows, settings.public_url)
@@ -115,7 +119,7 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
         state=state,
         checks={"postgres": hosts.present, "redis": cache.ping},
         reports={"why": process_report(memory, vitals, hosts), "clients": clients.report},
-        tasks=[pulse.run, Follower(Cache(following), feed).run, hot.run],
+        tasks=[pulse.run, Follower(Cache(following), feed).run, hot.run, shared.run],
         protocol=functools.partial(early if early_answers.is_possible("lookup") else Protocol, page=pages.problem_page),
         close=_closer(hosts.close, redis.close, following.close),
     )

@@ -159,6 +159,23 @@ return {'appended', prev}
 """
 )
 
+# KEYS: one per name. ARGV: per name how far its due time is ahead of now in the process that asks, and what that
+# process spent since it asked last, in seconds. Returns per name how far all processes together are ahead.
+# Redis's own clock counts, so processes need not agree on the time.
+_SPEND = """
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
+local answers = {}
+for i = 1, #KEYS do
+    local ahead, spent = tonumber(ARGV[2 * i - 1]), tonumber(ARGV[2 * i])
+    local due = tonumber(redis.call('GET', KEYS[i]) or nil)
+    if due then ahead = math.max(due - now, 0) + spent end
+    redis.call('SET', KEYS[i], string.format('%.3f', now + ahead), 'PX', math.ceil(ahead * 1000) + 1)
+    answers[i] = string.format('%.3f', ahead)
+end
+return answers
+"""
+
 
 class Entry(NamedTuple):
     """One cached value. Version 0 means "there is none"; an empty body at a higher version, "removed".
@@ -273,6 +290,11 @@ def feed_key(epoch: int) -> str:
     return f"feed:v1:{epoch}"
 
 
+def limit_key(name: str) -> str:
+    """The key of what one network has used of one allowance; `name` is a keyed hash, never an address."""
+    return f"limit:v1:{name}"
+
+
 EPOCH_KEY = "epoch:v1"
 """The relay's epoch, for a lookup that starts while PostgreSQL is unreachable."""
 
@@ -284,6 +306,7 @@ class Cache:
         self._redis = redis
         self._fill = _Script(_FILL)
         self._append = _Script(_APPEND)
+        self._spend = _Script(_SPEND)
 
     async def read(self, epoch: int, keys: Sequence[str]) -> Read:
         """The entries under these keys, and the feed's state at the same moment, in one command."""
@@ -325,6 +348,13 @@ class Cache:
         if outcome == b"too small":
             raise EntryTooSmallError(detail.decode())
         return str(detail.decode())
+
+    async def spend(self, names: Sequence[str], seconds: Sequence[float]) -> list[float]:
+        """Add up what processes spent of their limits; returns per name how far all together are ahead of now.
+
+        `seconds`: per name how far this process is ahead, and what it spent since it told last.
+        """
+        return [float(ahead) for ahead in await self._spend.run(self._redis, [*map(limit_key, names)], seconds)]
 
     async def forget(self, key: str) -> None:
         """Delete one key; no error when it does not exist."""

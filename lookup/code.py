@@ -58,13 +58,19 @@ class DossierCode(msgspec.Struct, frozen=True):
     @property
     def prefix(self) -> str:
         """What it shares with its neighbours in sequence: agency and day, or agency, year and the thousand."""
-        if self.scheme is not Scheme.D:
-            return self.text.rpartition("-")[0]
-        sequence, _, rest = self.text.partition("/")
-        return f"{sequence[:-3]}/{rest}"
+        return prefix_of(self.text)
 
     def __str__(self) -> str:
         return self.text
+
+
+def prefix_of(text: str) -> str:
+    """The prefix of a code in canonical form, without parsing it."""
+    prefix, dash, _ = text.rpartition("-")
+    if dash:
+        return prefix
+    sequence, _, rest = text.partition("/")  # scheme D
+    return f"{sequence[:-3]}/{rest}"
 
 
 _DASHES = dict.fromkeys(map(ord, "‐‑‒–—―−﹘﹣－"), "-")

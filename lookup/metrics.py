@@ -9,8 +9,8 @@ ANSWERS = Counter(
     "Dossiers looked up, each counted once. source is where the answer came from: memory of this process, redis, "
     "postgres, or nowhere when none was asked or none answered. outcome is found; missing when there is no such "
     "dossier; stale when the answer was marked as possibly out of date; unavailable when no source answered in time; "
-    "shed when it was refused for overload; limited when its client exceeded its rates; wrong_key when the lookup key "
-    "does not open the dossier.",
+    "shed when it was refused for overload; limited when its client was over a limit; key_required when it came without a "
+    "key and this installation shows nothing without one; wrong_key when the lookup key does not open the dossier.",
     ["source", "outcome"],
 )
 REFRESHES = Counter(
@@ -75,15 +75,23 @@ SHED = Counter(
     "holds, cold for a code that is not in process memory.",
     ["load"],
 )
-SLOWED = Counter(
-    "lookup_slowed_total",
-    "Answers delayed because their client exceeds a rate. rate is missing for codes that do not exist, wrong_key for "
-    "lookup keys that do not match, primary for queries only the primary may answer, found for dossiers outside "
-    "process memory, prefix for those of one agency and day.",
+LIMITED = Counter(
+    "lookup_limited_total",
+    "Lookups refused with 429. rate is the allowance that was exceeded: missing for codes that do not exist, wrong_key "
+    "for lookup keys that do not match, primary for queries only the primary may answer. The others are for distinct "
+    "dossiers shown without their key to one network: home an IPv6 /64, site a /56, network an IPv4 address or a /48, "
+    "region a /24 or a /40; with _prefix for those of one agency and day.",
     ["rate"],
 )
-LIMITED = Counter(
-    "lookup_limited_total", "Lookups refused with 429 because too many answers of one client were being delayed."
+DISCLOSED = Counter(
+    "lookup_disclosed_total",
+    "Dossiers shown without their key, each counted once for each address that asks.",
+)
+LIMITS_SHARED = Counter(
+    "lookup_limits_shared_total",
+    "Exchanges with other processes, through Redis, of networks that have used much of an allowance. outcome is done, "
+    "or unavailable when Redis could not be reached: until then each process limits by itself.",
+    ["outcome"],
 )
 WRONG_KEYS = Counter(
     "lookup_wrong_keys_total",
@@ -103,3 +111,9 @@ def batch_size(dependency: str) -> Histogram:
 def answers(source: str, outcome: str) -> Counter:
     """The counter of these labels, cached: there are few, and each look-up takes a lock."""
     return ANSWERS.labels(source, outcome)
+
+
+@functools.cache
+def limited(rate: str) -> Counter:
+    """The counter of this label, cached like `answers`."""
+    return LIMITED.labels(rate)

@@ -140,8 +140,13 @@ class LookupSettings(KeySettings, ReceiptSettings, ReaderUrl, CacheSettings, Poo
     partners: tuple[str, ...] = setting(
         "HOSO24_PARTNERS",
         default=(),
-        doc="Networks of partners, to which no rate applies.",
+        doc="Networks of partners, to which no limit applies.",
         check=Networks,
+    )
+    key_for_any_status: bool = setting(
+        "HOSO24_KEY_FOR_ANY_STATUS",
+        default=False,
+        doc="Whether a status is shown only with the lookup key of its dossier, so that nobody can read statuses off.",
     )
     anonymous_shows: tuple[str, ...] = setting(
         "HOSO24_ANONYMOUS_SHOWS",

@@ -267,9 +267,9 @@ async def _as_many(counted: Callable[[], float], count: float) -> bool:
 
 async def test_those_who_ask_and_go_at_once_leave_nothing_behind(door: Door) -> None:
     hot = get(f"/api/v1/dossiers/{door.code}")
-    held_back = get("/api/v1/dossiers/G99.12.03-260101-%(n)04d", "X-Forwarded-For: 203.0.113.9")
+    refused = get("/api/v1/dossiers/G99.12.03-260101-%(n)04d", "X-Forwarded-For: 203.0.113.9")
     for _ in range(2):
-        async with door.crowd(hot, hot * 50, held_back, *slow(door)):
+        async with door.crowd(hot, hot * 50, refused, *slow(door)):
             pass
     await door.nothing_is_left()
 

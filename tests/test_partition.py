@@ -30,7 +30,7 @@ PARTNER, CARRIER = "198.51.100.4", "203.0.113.7"
 """No rate applies to the one, every rate to the other."""
 CONNECTIONS = 40
 AT_ONCE = 130
-"""Connections of the one who is slowed: more than answers are held back."""
+"""Connections of the one who is refused."""
 UNTIMED = {"429", "499", "503"}
 OUTCOMES = {"found", "missing", "stale", "unavailable", "shed", "limited", "wrong_key"}
 SETTINGS: dict[str, Any] = {
@@ -282,7 +282,7 @@ def an_ordinary_day() -> list[Ask]:
     return asks
 
 
-async def an_enumerator_is_slowed(books: Books) -> None:
+async def an_enumerator_is_refused(books: Books) -> None:
     """So many missing codes at once that some are refused."""
     connector = aiohttp.TCPConnector(limit=AT_ONCE)
     async with aiohttp.ClientSession(connector=connector) as http:
@@ -401,7 +401,7 @@ async def test_metrics_account_for_every_lookup_and_every_request(
             await until(lookup.follows)
             books = Books(lookup.url)
             await books.ask_all(http, (Ask(at(code), 200, REDIS) for code in HOT))
-            await asyncio.gather(books.ask_all(http, an_ordinary_day()), an_enumerator_is_slowed(books))
+            await asyncio.gather(books.ask_all(http, an_ordinary_day()), an_enumerator_is_refused(books))
             await too_much_to_do(books, http)
             postgres.kill()
             await postgres_is_away(books, http)
@@ -430,11 +430,10 @@ def by_outcome(counts: Counts) -> Counter[str]:
 
 
 def assert_requests(gained: Scrape, requests: Counts) -> None:
-    """Every request is counted once, is timed unless it is left out or held back, and none is under way any more."""
+    """Every request is counted once, is timed unless it is left out, and none is under way any more."""
     mine = {"service": "lookup"}
     assert gained.by("hoso24_http_requests_total", "method", "status", **mine) == requests
-    held_back = gained.total("lookup_slowed_total") - gained.total("lookup_limited_total")
-    timed = sum(count for (_, status), count in requests.items() if status not in UNTIMED) - held_back
+    timed = sum(count for (_, status), count in requests.items() if status not in UNTIMED)
     assert gained.total("hoso24_http_request_seconds_count", **mine) == timed
     assert gained.total("hoso24_http_request_seconds_bucket", le="+Inf", **mine) == timed
     assert gained.total("hoso24_http_in_flight", **mine) == 0

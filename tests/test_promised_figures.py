@@ -27,10 +27,22 @@ from lookup.reading.feed import REJOIN, Feed
 from lookup.reading.feed import REMEMBERED as FLOORS_REMEMBERED
 from lookup.reading.freshness import SECOND, Freshness
 from lookup.reading.hosts import LARGEST_LAG
-from lookup.reading.limits import HELD_BACK, LONGEST_WAIT, Rate, TooManyRequests
-from lookup.reading.limits import REMEMBERED as CLIENTS_REMEMBERED
+from lookup.reading.limits import (
+    HOME,
+    LATEST,
+    NETWORK,
+    PAIRS,
+    PLACES,
+    REGION,
+    SITE,
+    SOONEST,
+    Allowance,
+    Rate,
+)
 from lookup.reading.memory import FINISHED_BYTES, OVERHEAD, RENDERED_OVERHEAD, Memory
 from lookup.reading.read_through import NAMES_IN_A_QUERY, PRIMARY_ROUNDS, REDIS_ROUND_TRIPS, ReadThrough
+from lookup.reading.shared_limits import EVERY as SHARED_EVERY
+from lookup.reading.shared_limits import NAMES_AT_ONCE
 from lookup.reading.shedding import LATE, LOOK_EVERY, REFUSED_AFTER, WAIT, Load, Overloaded
 from lookup.schema import ATTEMPTS, LOCK_TIMEOUT
 from lookup.settings import LookupSettings
@@ -64,7 +76,13 @@ def default(of: Callable[..., Any], parameter: str) -> Any:
 
 def rate(of: Rate) -> tuple[int, float]:
     """How many at once, and how many a second after that."""
-    return round(of.tolerance / of.interval), round(1 / of.interval, 6)
+    burst, an_hour = allowance(of.allowance)
+    return burst, an_hour / 3600
+
+
+def allowance(of: Allowance) -> tuple[int, int]:
+    """How many at once, and how many an hour after that."""
+    return round(of.tolerance / of.interval), round(3600 / of.interval)
 
 
 AGES = {
@@ -98,15 +116,26 @@ RATES = {
         rate(Rate.PRIMARY),
         (50, 5),
     ),
-    "dossiers found for one client: 20,000 at once, then two hundred a second": (rate(Rate.FOUND), (20_000, 200)),
-    "dossiers of one agency and day for one client: two hundred at once, then two a second": (
-        rate(Rate.PREFIX),
-        (200, 2),
+    "an IPv6 /64 is shown 60 dossiers of a day and 30 an hour, of all days 300 and 150": (
+        tuple(map(allowance, HOME)),
+        ((60, 30), (300, 150)),
     ),
-    "an answer over its rate is held back for two seconds at the most": (LONGEST_WAIT, 2),
-    "429 only when a hundred answers of that client are held back": (HELD_BACK, 100),
-    "a client that is refused may come back in ten seconds": (TooManyRequests().retry_after, 10),
-    "the rates of 100,000 clients are remembered": (CLIENTS_REMEMBERED, 100_000),
+    "a /56: 120 and 60, of all days 600 and 300": (tuple(map(allowance, SITE)), ((120, 60), (600, 300))),
+    "an IPv4 address or a /48: 150 and 60, of all days 3,000 and 1,800": (
+        tuple(map(allowance, NETWORK)),
+        ((150, 60), (3_000, 1_800)),
+    ),
+    "a /24 or a /40: 2,000 and 240, of all days 60,000 and 36,000": (
+        tuple(map(allowance, REGION)),
+        ((2_000, 240), (60_000, 36_000)),
+    ),
+    "more of a day only while it is a tenth of what others had, for a /24 and a /40 three times that": (
+        [of.share for of in (NETWORK[0], REGION[0], HOME[0], SITE[0])],
+        [0.1, 3.0, 0, 0],
+    ),
+    "a client that is refused may come back in ten seconds to an hour": ((SOONEST, LATEST), (10, 3_600)),
+    "limits take 16 MiB": ((2 * 8 << PLACES) + (8 << PAIRS), 16 << 20),
+    "processes tell each other of 200 networks ten times a second": ((NAMES_AT_ONCE, SHARED_EVERY), (200, 0.1)),
     "a lookup key has sixty bits and 32 serials": ((_MAC_CHARACTERS * 5, HIGHEST_SERIAL), (60, 31)),
 }
 

@@ -1,4 +1,4 @@
-"""Access to dossiers: which view a request gets, and whether it is slowed, held back or refused.
+"""Access to dossiers: which view a request gets, and whether it is refused.
 
 JSON, pages and early answers all use this, and each lookup is counted here or under the labels named here.
 """
@@ -10,16 +10,18 @@ from multidict import CIMultiDictProxy
 
 from lookup import code as codes
 from lookup import metrics
-from lookup.code import DossierCode
+from lookup.code import DossierCode, prefix_of
 from lookup.lookup_key import KeyRing, MalformedKey
 from lookup.reading.freshness import SECOND
-from lookup.reading.limits import Limits, Rate, TooManyRequests
+from lookup.reading.limits import Asker, Limits, Rate, TooManyRequests
 from lookup.reading.reader import Found, Missing, Reader
 from lookup.reading.shedding import REFUSED_AFTER, Overloaded
 from ops.errors import Kind, Refusal
-from ops.http.access import note_held_back
 from ops.http.client_address import FORWARDED, Clients
 from ops.observe import tracing
+
+NOBODY: Asker = (None, "")
+"""An asker without an address."""
 
 
 class DossierNotFound(Refusal):
@@ -40,38 +42,50 @@ class DossierOrKeyNotFound(Refusal):
     title_vi = "Không có hồ sơ nào khớp với mã hồ sơ và mã tra cứu này."
 
 
-class AccessPolicy:
-    """Looks up one dossier at a time: checks the key, reads, and slows a client that probes."""
+class KeyRequired(Refusal):
+    """This installation shows no status without its key. Says nothing about the code."""
 
-    def __init__(self, reader: Reader, keys: KeyRing, *, limits: Limits, clients: Clients) -> None:
+    kind = Kind.FORBIDDEN
+    code = "lookup_key_required"
+    title = "The lookup key on the receipt is needed to see this dossier."
+    title_vi = "Cần có mã tra cứu in trên giấy tiếp nhận để xem hồ sơ này."
+
+
+class AccessPolicy:
+    """Looks up one dossier at a time: checks the key, reads, and refuses a client over its limits."""
+
+    def __init__(
+        self, reader: Reader, keys: KeyRing, *, limits: Limits, clients: Clients, key_required: bool = False
+    ) -> None:
         self.reader = reader
         self._keys = keys
         self._limits = limits
         self._clients = clients
+        self.key_required = key_required
+        """Whether nothing is shown without a key."""
+        self.knows = limits.knows
+        """Whether an asker was shown this code lately, by the hash of both: then `disclose` need not be called."""
 
-    def client(self, peer: str | None, asked: CIMultiDictProxy[str]) -> bytes | None:
-        """The client as rates count it; None for a partner, which has no rate.
-
-        `peer`: the address of the connection; `asked`: the request's headers.
-        """
-        return self._clients.client(peer, ",".join(asked.getall(FORWARDED, ())))
+    @staticmethod
+    def asker(peer: str | None, asked: CIMultiDictProxy[str]) -> Asker:
+        """Who asks, as limits remember it. `peer`: the address of the connection; `asked`: the request's headers."""
+        return peer or None, ",".join(asked.getall(FORWARDED, ()))
 
     def trusts(self, peer: str | None) -> bool:
         """Whether this address is one of our proxies."""
         return self._clients.trusts(peer)
 
-    async def find(
-        self, code: DossierCode, key: str | None = None, at_least: int = 0, client: bytes | None = None
-    ) -> Found:
+    async def find(self, code: DossierCode, key: str | None = None, at_least: int = 0, asker: Asker = NOBODY) -> Found:
         """The dossier, for anyone (`key` None) or for its holder. Each call is counted once in lookup_answers_total.
 
-        Raises DossierNotFound, DossierOrKeyNotFound, MalformedKey, StatusUnavailable, Overloaded or TooManyRequests. A
+        Raises DossierNotFound, DossierOrKeyNotFound, KeyRequired, MalformedKey, StatusUnavailable, Overloaded or
+        TooManyRequests. A
         wrong key for a code is refused before anything is read, so that response and timing do not reveal whether the
-        code exists. The answer is held back when the client exceeds a rate.
+        code exists. Without a key a client over a limit is refused before anything is read.
         """
         source, outcome = "nowhere", "unavailable"
         try:
-            found = await self._read(code, key, at_least, client)
+            found = await self._read(code, key, at_least, asker)
             source = found.source
             if isinstance(found, Missing):
                 outcome = "missing"
@@ -86,34 +100,36 @@ class AccessPolicy:
         finally:
             metrics.answers(source, outcome).inc()
 
-    async def _read(self, code: DossierCode, key: str | None, at_least: int, client: bytes | None) -> Found | Missing:
+    async def _read(self, code: DossierCode, key: str | None, at_least: int, asker: Asker) -> Found | Missing:
         if key is None:
-            found = await self._reader_find(code, at_least, client)
-            seconds = self.toll(client, code, found.source, missing=isinstance(found, Missing))
-            await self.hold_back(client, seconds)
+            if self.key_required:
+                raise KeyRequired
+            _raise(self.is_over(asker, code.text))
+            found = await self._reader_find(code, at_least, asker)
+            _raise(self.missed(asker) if isinstance(found, Missing) else self.disclose(asker, code.text))
             return found
         serial = self._keys.serial(code, key)
         if serial is None and code.scheme is not codes.Scheme.D:
-            await self._wrong_key(client, "forged")
+            self._wrong_key(asker, "forged")
         # Intake made this key when it registered the dossier. A cached "none" may be older than that, stored when an
         # enumerator asked for the code before it was issued.
-        found = await self._reader_find(code, at_least, client, issued=serial is not None)
+        found = await self._reader_find(code, at_least, asker, issued=serial is not None)
         if isinstance(found, Missing):
             if serial is None:
-                await self._wrong_key(client, "forged")
-            await self.hold_back(client, self._limits.probed(client, Rate.MISSING))
+                self._wrong_key(asker, "forged")
+            _raise(self.missed(asker))
             return found
         if found.record.code != code.text:  # asked by official number: the key is the code's
             serial = self._keys.serial(codes.parse(found.record.code), key)
         if serial != found.record.key_serial:
-            await self._wrong_key(client, "forged" if serial is None else "superseded")
+            self._wrong_key(asker, "forged" if serial is None else "superseded")
         return found
 
     async def _reader_find(
-        self, code: DossierCode, at_least: int, client: bytes | None, *, issued: bool = False
+        self, code: DossierCode, at_least: int, asker: Asker, *, issued: bool = False
     ) -> Found | Missing:
-        async def before_primary() -> None:
-            await self.hold_back(client, self._limits.probed(client, Rate.PRIMARY))
+        def before_primary() -> None:
+            _raise(self._limits.probed(self._client(asker), Rate.PRIMARY))
 
         try:
             return await self.reader.find(
@@ -124,26 +140,29 @@ class AccessPolicy:
                 await asyncio.sleep(REFUSED_AFTER)
             raise
 
-    async def _wrong_key(self, client: bytes | None, reason: str) -> NoReturn:
+    def _wrong_key(self, asker: Asker, reason: str) -> NoReturn:
         metrics.WRONG_KEYS.labels(reason).inc()
-        await self.hold_back(client, self._limits.probed(client, Rate.WRONG_KEY))
+        _raise(self._limits.probed(self._client(asker), Rate.WRONG_KEY))
         raise DossierOrKeyNotFound
 
-    def toll(self, client: bytes | None, code: DossierCode, source: str, *, missing: bool) -> float:
-        """Charge a lookup without a key. Returns the seconds its answer has to be held back, 0.0 for none.
+    def is_over(self, asker: Asker, code: str) -> TooManyRequests | None:
+        """The refusal for a code that would be shown without its key, before anything is read for it, if any."""
+        return self._limits.is_over(hash((asker, code)), self._client(asker), prefix_of(code))
 
-        `source`: where the answer came from. A dossier found in process memory is free.
+    def disclose(self, asker: Asker, code: str) -> TooManyRequests | None:
+        """Charge a dossier that is about to be shown without its key; the refusal if it must not be shown.
+
+        A code this asker was shown before is free.
         """
-        if missing:
-            return self._limits.probed(client, Rate.MISSING)
-        return 0.0 if source == "memory" else self._limits.found(client, code)
+        return self._limits.disclose(hash((asker, code)), self._client(asker), prefix_of(code))
 
-    async def hold_back(self, client: bytes | None, seconds: float) -> None:
-        """Wait `seconds`. Raises TooManyRequests when HELD_BACK answers of this client wait already."""
-        if seconds:
-            note_held_back()
-            with tracing.span("hold back"):
-                await self._limits.hold_back(client, seconds)
+    def missed(self, asker: Asker) -> TooManyRequests | None:
+        """Charge a code that does not exist; the refusal if its client asked for too many."""
+        return self._limits.probed(self._client(asker), Rate.MISSING)
+
+    def _client(self, asker: Asker) -> bytes | None:
+        """The client as limits count it; None for a partner."""
+        return self._clients.client(*asker)
 
     @staticmethod
     def refused(refusal: Refusal) -> tuple[str, str]:
@@ -153,8 +172,14 @@ class AccessPolicy:
 
 _REFUSED: dict[type[Refusal], str] = {
     DossierOrKeyNotFound: "wrong_key",
+    KeyRequired: "key_required",
     MalformedKey: "wrong_key",
     Overloaded: "shed",
     TooManyRequests: "limited",
 }
 """Refusal → outcome of a lookup refused before its answer; any other refusal counts as "unavailable"."""
+
+
+def _raise(refusal: TooManyRequests | None) -> None:
+    if refusal is not None:
+        raise refusal

@@ -1,122 +1,312 @@
-"""Rate limits per client. Only answers that cost a query or probe for codes are charged; excess is delayed first.
+"""Limits against clients that read dossiers off, and against guessing: what each network may do, in constant memory.
 
-- A code that does not exist (`missing`), a key that does not match its dossier (`wrong_key`), a query to the primary
-  because of `at_least` (`primary`).
-- A dossier found outside process memory: per client (`found`), with a high limit, because thousands of citizens share
-  one carrier address, and per client and prefix of the code (`prefix`), because an enumerator that counts up stays
-  within one agency and day, and citizens do not.
+**Disclosures.** Counted is each distinct dossier whose status is shown without its key, once per asker and code,
+wherever the answer comes from: memory, Redis or PostgreSQL; JSON, page or item of a batch. An asker is the address of
+the connection with the forwarded header it sent. A client is counted in networks of four sizes (LEVELS), because a
+client with an IPv6 /48 has 65,536 times a /64, and each network has two allowances: one for a single prefix (agency and
+day), because a client that counts up stays within one and citizens do not, and one for all prefixes. What an asker was
+shown before is free, so a reload and a program that polls are never refused.
 
-Each outcome has its own rate. An enumerator of missing codes is slowed for missing codes only; citizens behind the same
-address, whose dossiers exist, are not affected. An answer over its rate is held back, longer the further it exceeds
-the rate; it is refused only when HELD_BACK answers of that client are being held back. A dossier opened by its key and
-an answer from process memory are free and never wait; a valid key of a lost dossier counts as `missing`.
+A results day needs no switch: a network over its allowance of a prefix goes on while it had only a share of what all
+others were shown of that prefix (`Allowance.share`).
+
+**Probes.** A code that does not exist, a wrong key, a query to the primary: one rate each, by IPv4 address or IPv6 /48.
+
+Whatever exceeds an allowance is refused at once with 429 (TooManyRequests). A right key and a partner are never refused
+and cost nothing.
+
+**Memory.** An allowance is a due time, the generic cell rate algorithm's. Due times stand in two arrays of fixed size,
+in one place of each by the name's hash; the lower of the two counts, both are raised (a count-min sketch with
+conservative update). Nothing is ever evicted, so no flood can give an exhausted network its allowance back. Two names
+in one place make a count too high, which with 524,288 places and a few units each nobody notices.
+
+Several processes tell each other through Redis: lookup/reading/shared_limits.py.
 """
 
-import asyncio
-import collections
 import enum
+import itertools
+import math
 import time
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Iterable
 
 from lookup import metrics
-from lookup.code import DossierCode
 from ops.errors import Kind, Refusal
 
-LONGEST_WAIT = 2.0
-"""Longest time an answer is held back, in seconds."""
-HELD_BACK = 100
-"""Limit of answers of one client held back at once."""
+SOONEST, LATEST = 10, 3_600
+"""Bounds of Retry-After, in seconds."""
+PLACES = 19
+"""Binary logarithm of the places in each array of due times: 8 MiB for both."""
+PAIRS = 20
+"""Binary logarithm of the pairs of asker and code that are remembered: 8 MiB."""
+SHARED_FROM = 1 / 16
+"""Share of an allowance from which a name is told to other processes. Nearly no citizen's name ever is."""
+MOST_NAMES = 10_000
+"""Limit of names that wait to be told to other processes; more are counted here only."""
+FARTHEST = 6 * 3_600.0
+"""Limit of what other processes, or a forged value in Redis, can say of a name, in seconds ahead. `network_prefix` is
+full at two and a half hours."""
+SAMPLE = 4
+"""Of the allowances that need not be exact one disclosure in four is charged, four times."""
+MOST_WATCHED = 10_000
+"""Limit of regions that are charged exactly."""
 _EVEN = 1e-6
-REMEMBERED = 100_000
-"""Entries kept of clients' rates, and of clients' codes, as 64-bit hashes; at least the newer half is kept. An evicted
-client has its whole burst again: raise this when enumerators pause for that long."""
+_EVERYBODY = "*"
+
+Asker = tuple[str | None, str]
+"""The address of the connection, and the whole forwarded header as it came."""
+Name = tuple[bytes | str, str]
+"""Whose due time: a network's, for a prefix, for all of them or for a rate; or everybody's for a prefix."""
 
 
 class TooManyRequests(Refusal):
-    """HELD_BACK answers of this client are being held back already."""
+    """This client's network is over one of its allowances."""
 
     kind = Kind.LIMITED
     code = "too_many_requests"
-    title = "This network connection has made too many lookups in a short time. Several people may be sharing it."
-    title_vi = "Kết nối mạng này đã tra cứu quá nhiều lần trong thời gian ngắn, có thể do nhiều người dùng chung."
-    usual_retry_after = 10
+    title = (
+        "Too many dossiers were looked up from this network connection without a lookup key. Several people may be "
+        "sharing it. With the lookup key on its receipt a dossier opens at once."
+    )
+    title_vi = (
+        "Kết nối mạng này đã tra cứu quá nhiều hồ sơ mà không có mã tra cứu, có thể do nhiều người dùng chung. Nhập mã "
+        "tra cứu in trên giấy tiếp nhận thì xem được ngay."
+    )
+    usual_retry_after = SOONEST
+
+
+class Allowance:
+    """So many at once (`burst`), and so many an hour after that. `word` is its name in the metrics.
+
+    `share`: for a prefix, how often as much as all others a network may have been shown before this allowance counts.
+    """
+
+    __slots__ = ("heavy", "interval", "share", "tolerance", "word")
+
+    def __init__(self, word: str, burst: int, an_hour: float, share: float = 0.0) -> None:
+        self.word = word
+        self.interval = 3600.0 / an_hour
+        self.tolerance = burst * self.interval + _EVEN
+        self.heavy = self.tolerance * SHARED_FROM
+        self.share = share
 
 
 class Rate(enum.Enum):
-    """A rate: its name, the burst, and the events per second after that."""
+    """Rates of probes: the name, the burst, and the events per second after that."""
 
     MISSING = ("missing", 100, 2.0)
     WRONG_KEY = ("wrong_key", 30, 0.5)
     PRIMARY = ("primary", 50, 5.0)
-    FOUND = ("found", 20_000, 200.0)
-    PREFIX = ("prefix", 200, 2.0)
 
     def __init__(self, word: str, burst: int, per_second: float) -> None:
-        self.word = word
-        self.interval = 1.0 / per_second
-        self.tolerance = burst / per_second
+        self.allowance = Allowance(word, burst, per_second * 3600)
+
+
+HOME = (Allowance("home_prefix", 60, 30), Allowance("home", 300, 150))
+SITE = (Allowance("site_prefix", 120, 60), Allowance("site", 600, 300))
+NETWORK = (Allowance("network_prefix", 150, 60, share=0.1), Allowance("network", 3_000, 1_800))
+REGION = (Allowance("region_prefix", 2_000, 240, share=3.0), Allowance("region", 60_000, 36_000))
+SHOWN = Allowance("shown", 1_600, 1_000)
+"""What everybody together was shown of a prefix lately: no limit, but what a share is taken of."""
+
+# Bytes of the network, whether for one prefix, allowance: those charged each time, and those by sample.
+_Levels = tuple[tuple[int, bool, Allowance], ...]
+LEVELS: dict[int, tuple[_Levels, _Levels]] = {
+    0: (((0, True, NETWORK[0]),), ((0, False, NETWORK[1]),)),  # a Unix socket whose proxy names no client
+    4: (
+        ((4, True, NETWORK[0]),),
+        ((4, False, NETWORK[1]), (3, True, REGION[0]), (3, False, REGION[1])),
+    ),  # IPv4: the address, its /24
+    8: (
+        ((8, True, HOME[0]), (6, True, NETWORK[0])),
+        (
+            (8, False, HOME[1]),
+            (7, True, SITE[0]),
+            (7, False, SITE[1]),
+            (6, False, NETWORK[1]),
+            (5, True, REGION[0]),
+            (5, False, REGION[1]),
+        ),
+    ),  # IPv6: /64, /56, /48, /40
+}
+"""By the length of a client."""
+_REGION_BYTES = {0: 0, 4: 3, 8: 5}
+_NETWORK_BYTES = 6
+_Charge = tuple[Name, int, Allowance, int, float, float]
+"""A name and its hash, an allowance, units of it, now, and how far ahead of now that puts the due time."""
 
 
 class Limits:
-    """The rates of all clients in one process; each process counts by itself. Client None has no rate."""
+    """What clients of one process have used of their allowances. Client None, a partner, has none."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._monotonic = monotonic
-        # Two tables each; the older is dropped when the newer is half full. An LRU order for every entry would cost
-        # more than the rates themselves.
-        self._due: dict[int, float] = {}
-        self._due_before: dict[int, float] = {}
-        self._known: set[int] = set()
-        self._known_before: set[int] = set()
-        self._held_back: collections.Counter[bytes | None] = collections.Counter()
+        self._now = monotonic
+        self._mask = (1 << PLACES) - 1
+        self._first = array("d", bytes(8 << PLACES))
+        self._second = array("d", bytes(8 << PLACES))
+        self._pair_mask = (1 << PAIRS) - 1
+        self._pairs = array("q", bytes(8 << PAIRS))
+        self._watched: set[bytes] = set()
+        self._spent: dict[Name, float] = {}
+        self.disclosed = 0
+        """Disclosures charged so far."""
 
-    def found(self, client: bytes | None, code: DossierCode) -> float:
-        """Charge a dossier found outside memory. Returns the seconds its answer has to wait, 0.0 for none.
+    # -- pairs of asker and code ---------------------------------------------------------------------------------
 
-        A code this client was charged for recently is free: repeating a lookup is not enumerating.
+    def knows(self, pair: int) -> bool:
+        """Whether this pair was shown lately. `pair`: hash of the asker and the code."""
+        # Four places for each pair: with one, two programs that poll would drive each other out and be charged anew.
+        at, pairs = pair & self._pair_mask, self._pairs
+        return pairs[at] == pair or pairs[at ^ 1] == pair or pairs[at ^ 2] == pair or pairs[at ^ 3] == pair
+
+    def _remember(self, pair: int) -> None:
+        at, pairs = pair & self._pair_mask, self._pairs
+        for place in (at, at ^ 1, at ^ 2, at ^ 3):
+            if not pairs[place]:
+                pairs[place] = pair
+                return
+        pairs[at ^ (pair >> 40 & 3)] = pair
+
+    # -- disclosures ---------------------------------------------------------------------------------------------
+
+    def disclose(self, pair: int, client: bytes | None, prefix: str) -> TooManyRequests | None:
+        """Charge a dossier of this prefix that is about to be shown, and remember the pair; or the refusal.
+
+        Every allowance is looked at first, so a refused client spends nothing of its neighbours' allowances.
         """
+        if self.knows(pair):
+            return None
         if client is None:
-            return 0.0
-        known = hash((client, code.text))
-        if known in self._known or known in self._known_before:
-            return 0.0
-        self._known.add(known)
-        if len(self._known) >= REMEMBERED // 2:
-            self._known_before, self._known = self._known, set()
-        # An answer slowed for its prefix is not charged to the client too: other citizens share the address.
-        return self._charge(client, Rate.PREFIX, code.prefix) or self._charge(client, Rate.FOUND)
+            self._remember(pair)
+            return None
+        now = self._now()
+        always, sampled = LEVELS[len(client)]
+        charges: list[_Charge] = []
+        refusal = self._look(always, client, prefix, 1, now, charges)
+        region = client[: _REGION_BYTES[len(client)]]
+        units = 1 if region in self._watched else 0 if pair >> 50 & 3 else SAMPLE
+        if units and refusal is None:
+            wide: list[_Charge] = []
+            refusal = self._look(sampled, client, prefix, units, now, wide)
+            self._watch(region, wide, over=refusal is not None)
+            charges += wide
+        if refusal is not None:
+            return refusal
+        if units:
+            name = _EVERYBODY, prefix
+            charges.append((name, hash(name), SHOWN, units, now, self._ahead(name, now) + SHOWN.interval * units))
+        self._pay(charges)
+        self._remember(pair)
+        self.disclosed += 1
+        return None
 
-    def probed(self, client: bytes | None, rate: Rate) -> float:
-        """Charge a miss, a wrong key or a query to the primary. Returns the seconds its answer has to wait."""
-        return self._charge(client, rate)
+    def is_over(self, pair: int, client: bytes | None, prefix: str) -> TooManyRequests | None:
+        """The refusal `disclose` would give, before anything is read for it; None when it would give none."""
+        if client is None or self.knows(pair):
+            return None
+        always, sampled = LEVELS[len(client)]
+        now = self._now()
+        refusal = self._look(always, client, prefix, 1, now, [])
+        if refusal is None and client[: _REGION_BYTES[len(client)]] in self._watched:
+            refusal = self._look(sampled, client, prefix, 1, now, [])
+        return refusal
 
-    async def hold_back(self, client: bytes | None, seconds: float) -> None:
-        """Wait `seconds`. Raises TooManyRequests when HELD_BACK answers of this client wait already."""
-        if self._held_back[client] >= HELD_BACK:
-            metrics.LIMITED.inc()
-            raise TooManyRequests
-        self._held_back[client] += 1
-        try:
-            await asyncio.sleep(seconds)
-        finally:
-            self._held_back[client] -= 1
-            if not self._held_back[client]:
-                del self._held_back[client]
+    def _look(
+        self, levels: _Levels, client: bytes | str, prefix: str, units: int, now: float, charges: list[_Charge]
+    ) -> TooManyRequests | None:
+        """Add to `charges` what so many units cost on these levels; or the refusal of the first that is over."""
+        first, second, mask = self._first, self._second, self._mask
+        for size, narrow, allowance in levels:
+            name = client[:size], prefix if narrow else ""
+            place = hash(name)
+            due, other = first[place & mask], second[place >> 24 & mask]
+            if other < due:  # noqa: PLR1730 - the built-in function takes three times as long
+                due = other
+            ahead = allowance.interval * units
+            if due > now:
+                ahead += due - now
+            if ahead > allowance.tolerance and not self._is_share(allowance, prefix, ahead, now):
+                return self._refusal(allowance, ahead)
+            charges.append((name, place, allowance, units, now, ahead))
+        return None
 
-    def _charge(self, client: bytes | None, rate: Rate, name: str = "") -> float:
-        """The generic cell rate algorithm: `due` is the theoretical arrival time of the next event."""
+    def _is_share(self, allowance: Allowance, prefix: str, ahead: float, now: float) -> bool:
+        """Whether a network over this allowance had no more of the prefix than its share of what others had."""
+        own = ahead / allowance.interval
+        shown = self._ahead((_EVERYBODY, prefix), now) / SHOWN.interval
+        return own <= allowance.share * (shown - own)
+
+    def _watch(self, region: bytes, charges: list[_Charge], *, over: bool) -> None:
+        """Charge this region's clients exactly while one of its networks has used half of an allowance."""
+        if over or any(ahead > allowance.tolerance / 2 for _, _, allowance, _, _, ahead in charges):
+            if len(self._watched) >= MOST_WATCHED:
+                self._watched.clear()
+            self._watched.add(region)
+        else:
+            self._watched.discard(region)
+
+    # -- probes --------------------------------------------------------------------------------------------------
+
+    def probed(self, client: bytes | None, rate: Rate) -> TooManyRequests | None:
+        """Charge a miss, a wrong key or a query to the primary; the refusal when its rate is exceeded."""
         if client is None:
-            return 0.0
-        now = self._monotonic()
-        key = hash((client, rate.word, name))
-        due = self._due.get(key) or self._due_before.get(key, 0.0)
-        due = (due if due > now else now) + rate.interval
-        over = due - now - rate.tolerance
-        # However far a client exceeds its rate, LONGEST_WAIT after its last probe nothing of that remains.
-        self._due[key] = due if over <= LONGEST_WAIT else now + rate.tolerance + LONGEST_WAIT
-        if len(self._due) >= REMEMBERED // 2:
-            self._due_before, self._due = self._due, {}
-        if over <= _EVEN:
-            return 0.0
-        metrics.SLOWED.labels(rate.word).inc()
-        return min(over, LONGEST_WAIT)
+            return None
+        now, allowance = self._now(), rate.allowance
+        name = (client[:_NETWORK_BYTES], allowance.word)
+        ahead = self._ahead(name, now) + allowance.interval
+        if ahead > allowance.tolerance:
+            return self._refusal(allowance, ahead)
+        self._pay([(name, hash(name), allowance, 1, now, ahead)])
+        return None
+
+    # -- due times -----------------------------------------------------------------------------------------------
+
+    def _ahead(self, name: Name, now: float) -> float:
+        """How far the due time of this name is ahead of now, in seconds."""
+        place = hash(name)
+        due = min(self._first[place & self._mask], self._second[place >> 24 & self._mask])
+        return due - now if due > now else 0.0
+
+    def _pay(self, charges: Iterable[_Charge]) -> None:
+        first, second, mask = self._first, self._second, self._mask
+        for name, place, allowance, units, now, ahead in charges:
+            due, one, two = now + ahead, place & mask, place >> 24 & mask
+            if first[one] < due:  # noqa: PLR1730 - the built-in function takes three times as long
+                first[one] = due
+            if second[two] < due:  # noqa: PLR1730
+                second[two] = due
+            if ahead > allowance.heavy:
+                self._tell(name, allowance.interval * units)
+
+    @staticmethod
+    def _refusal(allowance: Allowance, ahead: float) -> TooManyRequests:
+        metrics.limited(allowance.word).inc()
+        seconds = math.ceil(ahead - allowance.tolerance)
+        return TooManyRequests(retry_after=min(max(seconds, SOONEST), LATEST))
+
+    # -- other processes -----------------------------------------------------------------------------------------
+
+    def _tell(self, name: Name, seconds: float) -> None:
+        spent = self._spent.get(name, 0.0)
+        if spent or len(self._spent) < MOST_NAMES:
+            self._spent[name] = spent + seconds
+
+    def take_spent(self, most: int) -> list[tuple[Name, float, float]]:
+        """Up to `most` names of which much was spent: the name, the seconds spent since it was taken last, and how far
+        its due time is ahead of now in this process."""
+        now = self._now()
+        return [
+            (name, self._spent.pop(name), self._ahead(name, now)) for name in itertools.islice([*self._spent], most)
+        ]
+
+    def give_back(self, taken: Iterable[tuple[Name, float, float]]) -> None:
+        """What was taken could not be told; it is taken again later."""
+        for name, spent, _ in taken:
+            self._tell(name, spent)
+
+    def hear(self, name: Name, ahead: float) -> None:
+        """All processes together are this far ahead of now with this name. Never lowers what this process knows."""
+        place, due = hash(name), self._now() + min(ahead, FARTHEST)
+        one, two = place & self._mask, place >> 24 & self._mask
+        self._first[one] = max(self._first[one], due)
+        self._second[two] = max(self._second[two], due)

@@ -172,14 +172,14 @@ class ReadThrough:
         at_least: int = 0,
         *,
         issued: bool = False,
-        before_primary: Callable[[], Awaitable[None]] | None = None,
+        before_primary: Callable[[], None] | None = None,
     ) -> Answer:
         """The entry under this name, at `at_least` or a later version; version 0 means that there is none.
 
         `issued`: the code was issued, so a cached "none" is outdated and PostgreSQL is queried; only the primary's
-        "none" counts. `before_primary` is awaited before the primary is queried because of `at_least`. Raises
-        StatusUnavailable when neither memory nor Redis nor PostgreSQL has an answer that may be served, and Overloaded
-        when the process is overloaded.
+        "none" counts. `before_primary` is called before the primary is queried because of `at_least`, and may raise.
+        Raises StatusUnavailable when neither memory nor Redis nor PostgreSQL has an answer that may be served, and
+        Overloaded when the process is overloaded.
         """
         answer = self.recall(name, at_least)
         if answer is None:
@@ -190,7 +190,7 @@ class ReadThrough:
         if answer.entry.version >= at_least:
             return answer
         if before_primary is not None:
-            await before_primary()
+            before_primary()
         # A load of its own, from the primary, begun now.
         lookup = self._new(name, at_least=at_least)
         lookup.best, lookup.source = answer.entry, answer.source

@@ -25,7 +25,7 @@ Steps 1 and 2 are taken before the reader is asked. A refresh in the background 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -109,7 +109,7 @@ class Reader:
         at_least: int = 0,
         *,
         issued: bool = False,
-        before_primary: Callable[[], Awaitable[None]] | None = None,
+        before_primary: Callable[[], None] | None = None,
     ) -> Found | Missing:
         """The dossier with this code or official number.
 
@@ -128,7 +128,7 @@ class Reader:
         return Found(record, answer.entry.as_of, answer.age, answer.stale, answer.source, self.vitals.feed.epoch)
 
     async def _decoded(
-        self, code: DossierCode, at_least: int, issued: bool, before_primary: Callable[[], Awaitable[None]] | None
+        self, code: DossierCode, at_least: int, issued: bool, before_primary: Callable[[], None] | None
     ) -> tuple[Answer, Record | None]:
         name, answer = await self._resolve(code, at_least, issued, before_primary)
         try:
@@ -141,7 +141,7 @@ class Reader:
             return answer, decode(answer)
 
     async def _resolve(
-        self, code: DossierCode, at_least: int, issued: bool, before_primary: Callable[[], Awaitable[None]] | None
+        self, code: DossierCode, at_least: int, issued: bool, before_primary: Callable[[], None] | None
     ) -> tuple[str, Answer]:
         """The answer and its code: the name itself, or the code behind an official number."""
         name = code.text

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from lookup import code as codes
 from lookup.reading.access import AccessPolicy
+from lookup.reading.limits import Asker
 from lookup.reading.shedding import Load
 from lookup.status import Status
 from lookup.web.answers import KEY_HEADER, PATH, Answers, json_response, matches, to_canonical
@@ -63,7 +64,7 @@ class _Api:
         if typed != code.path:
             raise to_canonical(request.method, f"{PATH}{code.path}{_query(request)}")
         key = request.headers.get(KEY_HEADER)
-        found = await self._policy.find(code, key, at_least, self._policy.client(request.remote, request.headers))
+        found = await self._policy.find(code, key, at_least, self._policy.asker(request.remote, request.headers))
         return self._answers.answer(
             found,
             code,
@@ -76,13 +77,13 @@ class _Api:
         """Up to a hundred dossiers; one result each, in the requested order, found or not."""
         wanted = await _body(request)
         await self._policy.reader.vitals.shedding.admit(Load.BATCH)
-        client = self._policy.client(request.remote, request.headers)
-        results = await asyncio.gather(*(self._one(item, client) for item in wanted.dossiers))
+        asker = self._policy.asker(request.remote, request.headers)
+        results = await asyncio.gather(*(self._one(item, asker) for item in wanted.dossiers))
         return json_response({"results": results}, {"Cache-Control": "no-store"})
 
-    async def _one(self, wanted: Wanted, client: bytes | None) -> dict[str, Any]:
+    async def _one(self, wanted: Wanted, asker: Asker) -> dict[str, Any]:
         try:
-            found = await self._policy.find(codes.parse(wanted.code), wanted.key, client=client)
+            found = await self._policy.find(codes.parse(wanted.code), wanted.key, asker=asker)
         except Refusal as refusal:
             return {"code": wanted.code, "error": refusal.code}
         return {"code": wanted.code, "dossier": self._answers.view(found, holder=wanted.key is not None)}

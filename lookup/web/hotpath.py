@@ -25,6 +25,7 @@ from lookup.code import DossierCode, Scheme
 from lookup.dossier import unpack
 from lookup.reading.access import AccessPolicy, DossierNotFound
 from lookup.reading.freshness import SECOND
+from lookup.reading.limits import Asker, TooManyRequests
 from lookup.reading.memory import Copy, Memory, Rendered
 from lookup.reading.read_through import Answer
 from lookup.reading.reader import Found
@@ -37,6 +38,7 @@ from ops.http.access import (
     new_request_id,
     worth_a_line,
 )
+from ops.http.client_address import FORWARDED
 from ops.http.early_answers import LATER, EarlyAnswers, Later
 from ops.http.middleware import CONTENT_SECURITY_POLICY, dress, identity
 from ops.http.probes import State
@@ -51,12 +53,13 @@ FLUSH_EVERY = 0.1
 _METHODS = frozenset({"GET", "HEAD"})
 _GIVEN = b"x-request-id"
 _HELD = b"if-none-match"
+_FORWARDED = FORWARDED.lower().encode()
 _TRACE = tracing.TRACEPARENT.encode()
 _UNUSUAL = frozenset(
     {KEY_HEADER.lower().encode()}
     | {b"expect", b"if-match", b"if-modified-since", b"if-range", b"if-unmodified-since", b"range", b"upgrade"}
 )
-_LOOKED_AT = _UNUSUAL | {_GIVEN, _HELD, _TRACE}
+_LOOKED_AT = _UNUSUAL | {_GIVEN, _HELD, _FORWARDED, _TRACE}
 
 _OK = b"HTTP/1.1 200 OK\r\nVary: " + KEY_HEADER.encode() + b"\r\nAge: "
 _NOT_MODIFIED = b"HTTP/1.1 304 Not Modified\r\nVary: " + KEY_HEADER.encode() + b"\r\nAge: "
@@ -78,12 +81,13 @@ _log = logging.getLogger(__name__)
 class _Asked:
     """A plain request that waits for its answer."""
 
-    __slots__ = ("began", "code", "connection", "counted", "held", "held_back", "message", "promised", "request_id")
+    __slots__ = ("asker", "began", "code", "connection", "counted", "held", "message", "promised", "request_id")
 
     def __init__(
         self,
         message: RawRequestMessage,
         connection: EarlyAnswers,
+        asker: Asker,
         code: DossierCode,
         held: bytes,
         request_id: bytes,
@@ -91,6 +95,7 @@ class _Asked:
     ) -> None:
         self.message = message
         self.connection = connection
+        self.asker = asker
         self.code = code
         self.held = held
         self.request_id = request_id
@@ -98,8 +103,6 @@ class _Asked:
         self.promised = False
         self.counted = False
         """Whether it was already counted as a lookup."""
-        self.held_back = False
-        """Whether its answer was held back for a rate."""
 
     @property
     def gone(self) -> bool:
@@ -122,18 +125,22 @@ class HotPath:
         self._second = 0
         self._date = b""
         self._tally = Tally(log_share, policy.trusts)
-        self._held_back: set[asyncio.Task[None]] = set()
+        self._knows = policy.knows
+        self._under_way: set[asyncio.Task[None]] = set()
         self._turned_away: deque[tuple[float, _Asked, Overloaded]] = deque()
 
     def offer(self, message: RawRequestMessage, connection: EarlyAnswers) -> bytes | Later | None:
         """Answer a plain lookup, or promise to; None for anything else."""
         began = perf_counter()
+        if self._policy.key_required:
+            return None  # every plain lookup is refused
         try:
             plain = self._plain(message, connection)
             if plain is None:
                 return None
-            held, request_id = plain
+            held, request_id, forwarded = plain
             name = message.path[_PREFIX:]
+            asker, refusal = (connection.peer, forwarded), None
             copy = self._memory.get(name)
             if copy is not None and copy.body:
                 now = self._clock.now()
@@ -142,11 +149,14 @@ class HotPath:
                     if rendered is None or rendered.view != self._answers.anonymous:
                         rendered = self._render(name, copy)
                     if rendered is not None:
-                        age = now - max(copy.as_of, self._feed.at)
-                        status, answer = self._fresh(message, held, request_id, rendered, age, _CACHED)
-                        self._tally.count(message, connection, request_id, began, status, "memory", "found", age)
-                        return answer
-            return self._later(name, message, connection, held, request_id, began)
+                        if not self._knows(hash((asker, name))):
+                            refusal = self._policy.disclose(asker, name)
+                        if refusal is None:
+                            age = now - max(copy.as_of, self._feed.at)
+                            status, answer = self._fresh(message, held, request_id, rendered, age, _CACHED)
+                            self._tally.count(message, connection, request_id, began, status, "memory", "found", age)
+                            return answer
+            return self._later(name, message, connection, asker, held, request_id, began, refusal)
         except Exception as error:
             if worth_a_line(500, 0.0, drawn=False, failure=error):
                 _log.exception("An early answer failed; aiohttp handles the request", extra={"route": ROUTE})
@@ -160,13 +170,13 @@ class HotPath:
 
     # -- the request -----------------------------------------------------------------------------------------
 
-    def _plain(self, message: RawRequestMessage, connection: EarlyAnswers) -> tuple[bytes, bytes] | None:
-        """The tag the client holds, and the request's id; None when it is no plain lookup."""
+    def _plain(self, message: RawRequestMessage, connection: EarlyAnswers) -> tuple[bytes, bytes, str] | None:
+        """The tag the client holds, the request's id, the forwarded header; None when it is no plain lookup."""
         if not message.path.startswith(PATH) or message.method not in _METHODS:
             return None
         if message.should_close or message.version != HttpVersion11 or message.upgrade or self._state.draining:
             return None
-        given, held, trace = "", b"", None
+        given, held, trace, forwarded = "", b"", None, ""
         for name, value in message.raw_headers:
             lowered = name.lower()
             if lowered not in _LOOKED_AT:
@@ -175,6 +185,9 @@ class HotPath:
                 given = value.decode("utf-8", "replace")
             elif lowered == _HELD and not held and _is_one_tag(value):
                 held = value
+            elif lowered == _FORWARDED:
+                claimed = value.decode("utf-8", "surrogateescape")
+                forwarded = f"{forwarded},{claimed}" if forwarded else claimed
             elif lowered == _TRACE:
                 if self._policy.trusts(connection.peer):
                     trace = value.decode("ascii", "replace")
@@ -183,7 +196,7 @@ class HotPath:
         if tracing.draw(trace):
             connection.drawn = message  # aiohttp answers it, in spans
             return None
-        return held, (identity(given) if given else new_request_id()).encode()
+        return held, (identity(given) if given else new_request_id()).encode(), forwarded
 
     # -- a fresh answer --------------------------------------------------------------------------------------
 
@@ -242,18 +255,24 @@ class HotPath:
         name: str,
         message: RawRequestMessage,
         connection: EarlyAnswers,
+        asker: Asker,
         held: bytes,
         request_id: bytes,
         began: float,
+        refusal: TooManyRequests | None,
     ) -> bytes | Later | None:
-        """Start the lookup; None when the path is not a canonical one: aiohttp redirects or refuses it."""
+        """Start the lookup, or refuse it; None when the path is not a canonical one: aiohttp answers it."""
         code = codes.at(name)
         if code is None:
             return None
-        asked = _Asked(message, connection, code, held, request_id, began)
+        asked = _Asked(message, connection, asker, code, held, request_id, began)
+        refusal = refusal or self._policy.is_over(asker, code.text)
+        if refusal is not None:
+            return self._limited(asked, refusal)
         recalled = self._policy.reader.dossiers.recall(code.text)
         if recalled is not None and recalled.entry.body:
-            answer = self._found(asked, recalled)
+            refusal = self._policy.disclose(asker, code.text)
+            answer = self._found(asked, recalled) if refusal is None else self._limited(asked, refusal)
             if answer is not None:
                 return answer
         self._policy.reader.dossiers.want(code.text, lambda answer: self._arrived(asked, answer))
@@ -276,20 +295,23 @@ class HotPath:
             self._fulfil(asked, self._refused(asked, answer, *self._policy.refused(answer)))
             return
         if answer.entry.body:
-            seconds = self._policy.toll(self._client(asked), asked.code, answer.source, missing=False)
-            ready = self._found(asked, answer) if not seconds else None
+            refusal = self._policy.disclose(asked.asker, asked.code.text)
+            ready = self._found(asked, answer) if refusal is None else self._limited(asked, refusal)
         elif asked.code.scheme is not Scheme.D:  # and cannot be an official number
-            seconds = self._policy.toll(self._client(asked), asked.code, answer.source, missing=True)
-            ready = self._refused(asked, DossierNotFound(), answer.source, "missing") if not seconds else None
+            refusal = self._policy.missed(asked.asker)
+            if refusal is None:
+                ready = self._refused(asked, DossierNotFound(), answer.source, "missing")
+            else:
+                ready = self._limited(asked, refusal)
         else:
-            seconds, ready = 0.0, None
+            ready = None
         if ready is not None:
             self._fulfil(asked, ready)
             return
-        # Rare: an answer held back, by official number, or not decodable.
-        task = asyncio.create_task(self._take_time(asked, answer, seconds))
-        self._held_back.add(task)
-        task.add_done_callback(self._held_back.discard)
+        # Rare: an answer by official number, or one that cannot be decoded.
+        task = asyncio.create_task(self._take_time(asked))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
 
     def _turn_away(self, asked: _Asked, overloaded: Overloaded) -> None:
         """Refuse it after REFUSED_AFTER seconds: one timer for all, because there may be thousands."""
@@ -308,10 +330,10 @@ class HotPath:
         for asked, overloaded in due:
             self._fulfil(asked, self._refused(asked, overloaded, *self._policy.refused(overloaded)))
 
-    async def _take_time(self, asked: _Asked, answer: Answer, seconds: float) -> None:
+    async def _take_time(self, asked: _Asked) -> None:
         logs.request_id.set(asked.request_id.decode())
         try:
-            self._fulfil(asked, await self._answer_slowly(asked, answer, seconds))
+            self._fulfil(asked, await self._answer_slowly(asked))
         except Exception as error:
             self._give_up(asked, error)
 
@@ -321,18 +343,10 @@ class HotPath:
             _log.error("An early answer failed; its client had left", extra={"route": ROUTE}, exc_info=error)
         self._fulfil(asked, self._refused(asked, Internal(), "nowhere", "unavailable", failure=error))
 
-    async def _answer_slowly(self, asked: _Asked, answer: Answer, seconds: float) -> bytes:
+    async def _answer_slowly(self, asked: _Asked) -> bytes:
         try:
-            if seconds:
-                asked.held_back = True
-                await self._policy.hold_back(self._client(asked), seconds)
-                if not answer.entry.body:
-                    return self._refused(asked, DossierNotFound(), answer.source, "missing")
-                ready = self._found(asked, answer)
-                if ready is not None:
-                    return ready
             asked.counted = True  # `find` counts it
-            found = await self._policy.find(asked.code, client=self._client(asked))
+            found = await self._policy.find(asked.code, asker=asked.asker)
         except Refusal as refusal:
             return self._refused(asked, refusal, *self._policy.refused(refusal))
         return self._otherwise(asked, found)
@@ -361,6 +375,9 @@ class HotPath:
         self._count(asked, response.status, found.source, "stale" if found.stale else "found", found.age)
         return ready
 
+    def _limited(self, asked: _Asked, refusal: TooManyRequests) -> bytes:
+        return self._refused(asked, refusal, *self._policy.refused(refusal))
+
     def _refused(
         self, asked: _Asked, refusal: Refusal, source: str, outcome: str, *, failure: Exception | None = None
     ) -> bytes:
@@ -384,15 +401,12 @@ class HotPath:
         status = CLIENT_GONE if asked.gone else status
         outcome = "" if asked.counted else outcome
         said = (asked.message, asked.connection, asked.request_id, asked.began)
-        self._tally.count(*said, status, source, outcome, age, failure, timed=not asked.held_back)
+        self._tally.count(*said, status, source, outcome, age, failure)
         asked.counted = True
 
     def _fulfil(self, asked: _Asked, answer: bytes) -> None:
         self._tally.promised -= 1
         asked.connection.fulfil(answer)
-
-    def _client(self, asked: _Asked) -> bytes | None:
-        return self._policy.client(asked.connection.peer, asked.message.headers)
 
 
 def written(response: web.Response, *, dressed_as: str, head: bool) -> bytes:

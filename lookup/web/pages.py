@@ -22,7 +22,8 @@ from lookup.code import DossierCode, MalformedCode
 from lookup.dossier import Record
 from lookup.lookup_key import MalformedKey
 from lookup.maintenance import Notice
-from lookup.reading.access import AccessPolicy, DossierOrKeyNotFound
+from lookup.reading.access import AccessPolicy, DossierOrKeyNotFound, KeyRequired
+from lookup.reading.limits import TooManyRequests
 from lookup.reading.reader import Found
 from lookup.status import Status
 from lookup.web.answers import Answers, to_canonical
@@ -102,7 +103,7 @@ class _Pages:
         code = self._canonical(request)
         key = request.cookies.get(KEY_COOKIE)
         try:
-            found = await self._policy.find(code, key, client=self._policy.client(request.remote, request.headers))
+            found = await self._policy.find(code, key, asker=self._policy.asker(request.remote, request.headers))
         except (MalformedKey, DossierOrKeyNotFound) as problem:
             response = render_problem(request, problem)
             assert response is not None  # noqa: S101 - a page's problem always has a page
@@ -115,10 +116,13 @@ class _Pages:
         code = self._canonical(request)
         key = _typed_key(await read_body(request))
         try:
-            await self._policy.find(code, key, client=self._policy.client(request.remote, request.headers))
+            await self._policy.find(code, key, asker=self._policy.asker(request.remote, request.headers))
         except MalformedKey as problem:
-            found = await self._policy.find(code, client=self._policy.client(request.remote, request.headers))
             words = problem_words(problem.code, language(request), problem)
+            try:
+                found = await self._policy.find(code, asker=self._policy.asker(request.remote, request.headers))
+            except (KeyRequired, TooManyRequests) as refusal:
+                return _problem_page(request.path, refusal, code.path, key_problem=words.sentence, status=400)
             return self._dossier(request, found, holder=False, key_problem=words.sentence, status=400)
         return self._remember(code, key, FORMS[language(request)])
 
@@ -236,6 +240,12 @@ def problem_page(path: str, refusal: Refusal, typed: str | None = None) -> web.R
     """
     if path.startswith("/api/"):
         return None
+    return _problem_page(path, refusal, typed)
+
+
+def _problem_page(
+    path: str, refusal: Refusal, typed: str | None, *, key_problem: str | None = None, status: int | None = None
+) -> web.Response:
     lang = language_of(path)
     words = problem_words(_word_for(refusal), lang, refusal)
     context: dict[str, Any] = {"title": words.title, "sentence": words.sentence, "advice": words.advice}
@@ -243,7 +253,9 @@ def problem_page(path: str, refusal: Refusal, typed: str | None = None) -> web.R
         context["typed"] = typed
     if refusal.kind is Kind.UNAVAILABLE:
         context["retry_url"] = path
-    return _page_of(lang, typed, "problem.html", context, HTTP_STATUS[refusal.kind])
+    if isinstance(refusal, KeyRequired | TooManyRequests) and typed:
+        context["dossier"] = {"key_form_url": path, "key_problem": key_problem}
+    return _page_of(lang, typed, "problem.html", context, status or HTTP_STATUS[refusal.kind])
 
 
 def language(request: web.Request) -> str:

@@ -218,7 +218,12 @@ _VI: dict[str, str] = {
         "Xin thử lại sau ít phút.\nHồ sơ đã nộp vẫn được lưu giữ; sự cố chỉ ảnh hưởng đến việc tra cứu."
     ),
     "problem.too_many_requests.title": "Quá nhiều lượt tra cứu",
-    "problem.too_many_requests.advice": "Xin đợi một phút rồi thử lại.",
+    "problem.too_many_requests.advice": (
+        "Nhập mã tra cứu in trên giấy tiếp nhận để xem hồ sơ ngay.\n"
+        "Nếu chưa có mã tra cứu, vui lòng dùng kết nối mạng khác (ví dụ mạng di động) hoặc quay lại sau ít phút."
+    ),
+    "problem.lookup_key_required.title": "Cần có mã tra cứu",
+    "problem.lookup_key_required.advice": "Vui lòng nhập mã tra cứu in trên giấy tiếp nhận, bên cạnh mã QR.",
     "problem.not_found.title": "Không có trang này",
     "problem.not_found.sentence": "Địa chỉ vừa mở không dẫn đến trang nào.",
     "problem.not_found.advice": (
@@ -435,7 +440,12 @@ _EN: dict[str, str] = {
         "Please try again in a few minutes.\nThe dossier itself is safe; only looking it up is affected."
     ),
     "problem.too_many_requests.title": "Too many lookups",
-    "problem.too_many_requests.advice": "Please wait a minute and try again.",
+    "problem.too_many_requests.advice": (
+        "Enter the lookup key on the receipt to see the dossier at once.\n"
+        "Without a key, use another network connection (such as mobile data), or come back in some minutes."
+    ),
+    "problem.lookup_key_required.title": "A lookup key is needed",
+    "problem.lookup_key_required.advice": "Enter the lookup key that is on the receipt, beside the QR code.",
     "problem.not_found.title": "Page not found",
     "problem.not_found.sentence": "This address does not lead to a page.",
     "problem.not_found.advice": (

@@ -66,19 +66,14 @@ class Tally:
         outcome: str,
         age: int | None = None,
         failure: Exception | None = None,
-        *,
-        timed: bool = True,
     ) -> None:
-        """Count a ready answer. An empty `outcome`: already counted as a lookup. `age` in microseconds.
-
-        Without `timed` its duration is left out, because it was held back on purpose.
-        """
+        """Count a ready answer. An empty `outcome`: already counted as a lookup. `age` in microseconds."""
         method = message.method
         self._answers[method, status, source, outcome] += 1
         if age is not None and outcome:
             self._ages.append(age)
         seconds = perf_counter() - began
-        if timed and status not in NOT_TIMED:
+        if status not in NOT_TIMED:
             self._seconds.append(seconds)
         drawn = draw(self._log_share)
         if (drawn or status >= 500 or seconds >= SLOW) and worth_a_line(status, seconds, drawn=drawn, failure=failure):

@@ -8,7 +8,6 @@ import functools
 import logging
 import random
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
 
 from prometheus_client import Counter, Histogram
 
@@ -21,11 +20,8 @@ CLIENT_GONE = 499
 UNMATCHED = "unmatched"
 OTHER_METHOD = "OTHER"
 
-_held_back: ContextVar[list[bool] | None] = ContextVar("held_back", default=None)
-"""Of the current request: not empty once its answer is held back for a rate."""
-
 NOT_TIMED = frozenset({429, CLIENT_GONE, 503})
-"""Statuses that the latency objective leaves out. Answers held back for a rate are left out too."""
+"""Statuses that the latency objective leaves out."""
 
 SLOW = 1.0
 """Seconds from which an answer is logged whatever the share."""
@@ -64,7 +60,6 @@ def record(
     status: int,
     *,
     seconds: float,
-    timed: bool = True,
     log_share: float = 1.0,
     about: About = dict,
     failure: BaseException | None = None,
@@ -73,27 +68,13 @@ def record(
     """Count one answered request, and write its access log line if it failed, is 5xx, slow or sampled.
 
     `about` returns more fields and is called only for a line. `failure` is an unexpected exception; the line contains
-    it. `sampled_in`: the trace that records the request. Without `timed` its duration is not counted.
+    it. `sampled_in`: the trace that records the request.
     """
     http_counter(service, method, route, status).inc()
-    if timed and status not in NOT_TIMED:
+    if status not in NOT_TIMED:
         http_timer(service, route).observe(seconds, {"trace_id": sampled_in} if sampled_in else None)
     if worth_a_line(status, seconds, drawn=draw(log_share), failure=failure):
         log_access(method, route, status, seconds, failure=failure, **about())
-
-
-def held_back_of_request() -> list[bool]:
-    """A new list for the current request: empty until its answer is held back for a rate."""
-    held_back: list[bool] = []
-    _held_back.set(held_back)
-    return held_back
-
-
-def note_held_back() -> None:
-    """Mark the current request's answer as held back for a rate; its duration is not counted."""
-    held_back = _held_back.get()
-    if held_back is not None:
-        held_back.append(True)
 
 
 _bad_lines = PerSecond(BAD_LINES)

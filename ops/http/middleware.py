@@ -15,7 +15,7 @@ from aiohttp import hdrs, web
 from opentelemetry.trace import Span
 
 from ops.errors import Internal, Malformed, MethodNotAllowed, NoSuchPath, Refusal, TooLarge, Unavailable
-from ops.http.access import CLIENT_GONE, OTHER_METHOD, UNMATCHED, held_back_of_request, new_request_id, record
+from ops.http.access import CLIENT_GONE, OTHER_METHOD, UNMATCHED, new_request_id, record
 from ops.http.problems import completed, problem
 from ops.observe import tracing
 from ops.observe.logs import request_id
@@ -116,7 +116,6 @@ def observe(service: str, log_share: float = 1.0, trusts: Trust = no_trust, subj
         route = _template(request)
         status = 500
         began = time.perf_counter()
-        held_back = held_back_of_request()
         in_flight.inc()
         with _traced(request, method, route, trusts) as span:
             try:
@@ -142,7 +141,6 @@ def observe(service: str, log_share: float = 1.0, trusts: Trust = no_trust, subj
                     route or UNMATCHED,
                     status,
                     seconds=time.perf_counter() - began,
-                    timed=not held_back,
                     log_share=log_share,
                     about=lambda: _hashes(request, subjects),
                     failure=request.get(_FAILURE),

@@ -133,23 +133,21 @@ class AtOnce(Network):
 
 
 class Charges(Limits):
-    """The limits, with a clock that stands still. What is held back is noted, and does not wait."""
+    """The limits, with a clock that stands still, and what was charged to whom."""
 
     def __init__(self) -> None:
         super().__init__(lambda: 100.0)
-        self.charged: list[tuple[bytes | None, Rate]] = []
-        self.held_back: list[tuple[bytes | None, float]] = []
-        self.full = False
-        """Whether so many answers of each client wait already that the next is refused."""
+        self.charged: list[tuple[bytes | None, Rate | None]] = []
+        """Client and rate; no rate for a dossier that was shown without its key for the first time."""
 
-    async def hold_back(self, client: bytes | None, seconds: float) -> None:
-        if self.full:
-            raise TooManyRequests
-        self.held_back.append((client, seconds))
-
-    def _charge(self, client: bytes | None, rate: Rate, name: str = "") -> float:
+    def probed(self, client: bytes | None, rate: Rate) -> TooManyRequests | None:
         self.charged.append((client, rate))
-        return super()._charge(client, rate, name)
+        return super().probed(client, rate)
+
+    def disclose(self, pair: int, client: bytes | None, prefix: str) -> TooManyRequests | None:
+        if not self.knows(pair):
+            self.charged.append((client, None))
+        return super().disclose(pair, client, prefix)
 
 
 class Follower:

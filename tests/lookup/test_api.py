@@ -88,9 +88,9 @@ def address(code: str) -> str:
     return f"/api/v1/dossiers/{code.replace('/', '-')}"
 
 
-def slowed() -> float:
-    """How many answers to wrong keys have been held back so far."""
-    return REGISTRY.get_sample_value("lookup_slowed_total", {"rate": Rate.WRONG_KEY.word}) or 0.0
+def limited() -> float:
+    """How many answers to wrong keys have been refused so far."""
+    return REGISTRY.get_sample_value("lookup_limited_total", {"rate": Rate.WRONG_KEY.allowance.word}) or 0.0
 
 
 async def received_after_a_guess(house: House, **fields: Any) -> dict[str, Any]:
@@ -372,11 +372,11 @@ async def test_both_find_it_in_scheme_d_too(house: House, database: Database) ->
 
 async def test_right_key_of_a_lost_dossier_is_charged_as_a_missing_code_and_not_as_a_wrong_key(house: House) -> None:
     """After a restore there are receipts of dossiers that no store has any more."""
-    key, before = KeyRing.from_text(KEY_SECRETS).key(parse(UNKNOWN)), slowed()
-    for _ in range(40):  # wrong ones are held back from the thirty-first on
+    key, before = KeyRing.from_text(KEY_SECRETS).key(parse(UNKNOWN)), limited()
+    for _ in range(40):  # wrong ones are refused from the thirty-first on
         answer = await ask(house, address(UNKNOWN), Hoso24_Key=key)
         assert (answer.status, answer.json["code"]) == (404, "dossier_or_key_not_found")
-    assert slowed() == before
+    assert limited() == before
 
 
 async def test_key_in_the_query_opens_nothing(house: House) -> None:

@@ -17,7 +17,7 @@ from prometheus_client import REGISTRY
 
 from lookup.reading import access
 from lookup.reading.freshness import Freshness
-from lookup.reading.limits import Limits
+from lookup.reading.limits import Limits, TooManyRequests
 from lookup.reading.shedding import Load, Shedding
 from lookup.web import answers, hotpath
 from ops.http import early_answers
@@ -334,16 +334,14 @@ def timed() -> float:
     return REGISTRY.get_sample_value("hoso24_http_request_seconds_count", labels) or 0.0
 
 
-async def test_answer_that_is_held_back_on_purpose_is_counted_and_not_timed(
-    both: BothWays, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_refused_answer_is_counted_and_not_timed(both: BothWays, monkeypatch: pytest.MonkeyPatch) -> None:
     await both.all_counted()
     before = timed()
-    with monkeypatch.context() as slowed:
-        slowed.setattr(Limits, "probed", lambda *_: 0.01)
+    with monkeypatch.context() as refusing:
+        refusing.setattr(Limits, "probed", lambda *_: TooManyRequests())
         for way in (both.quick, both.normal):
             (answer,) = await way.ask(get(f"/api/v1/dossiers/{UNKNOWN}"))
-            assert answer.startswith(b"HTTP/1.1 404")
+            assert answer.startswith(b"HTTP/1.1 429")
     await both.all_counted()
     assert timed() == before
     for way in (both.quick, both.normal):

@@ -1,16 +1,19 @@
-"""Who probes is slowed; who stands beside one who probes is not."""
+"""Whoever reads dossiers off is refused, with whatever addresses; citizens beside it are not, nor on a results day."""
 
-import asyncio
+import random
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 from prometheus_client import REGISTRY
 
-from lookup import code as codes
-from lookup.reading.limits import HELD_BACK, LONGEST_WAIT, REMEMBERED, Limits, Rate, TooManyRequests
+from lookup.code import parse, prefix_of
+from lookup.reading.limits import LATEST, MOST_NAMES, SOONEST, Limits, Rate
 from tests.clocks import Clock
 
-CARRIER = b"\xcb\x00\x71\x07"
-OTHER = b"\xcb\x00\x71\x08"
+CARRIER = bytes([203, 0, 113, 7])
+OTHER = bytes([203, 0, 114, 8])
+DAY = "G99.01.01-261120"
+HOUR = 3600.0
 
 
 @pytest.fixture
@@ -23,136 +26,312 @@ def limits(clock: Clock) -> Limits:
     return Limits(clock)
 
 
-def in_prefix(number: int, day: int = 20) -> codes.DossierCode:
-    return codes.parse(f"G99.01.01-2611{day:02d}-{number:04d}")
+def v4(*address: int) -> bytes:
+    return bytes(address)
 
 
-def waits(limits: Limits, rate: Rate, count: int, client: bytes = CARRIER) -> list[float]:
-    return [limits.probed(client, rate) for _ in range(count)]
+def v6(region: int, network: int, site: int = 0, home: int = 0) -> bytes:
+    """A /64 by the number of its /40, and in that its /48, in that its /56, in that itself."""
+    return bytes([0x24, 0x05, 0x48, 0, region, network, site, home])
 
 
-@pytest.mark.parametrize("rate", [Rate.MISSING, Rate.WRONG_KEY, Rate.PRIMARY])
-def test_burst_is_free_and_what_follows_waits_longer_and_longer_up_to_a_bound(limits: Limits, rate: Rate) -> None:
-    burst = round(rate.tolerance / rate.interval)
-    assert set(waits(limits, rate, burst)) == {0.0}
-    over = waits(limits, rate, 50)
-    assert 0 < over[0] <= LONGEST_WAIT
-    assert over == sorted(over)
-    assert over[-1] == LONGEST_WAIT
+def codes(count: int, prefix: str = DAY) -> list[str]:
+    return [f"{prefix}-{number:06d}" for number in range(1, count + 1)]
+
+
+def shown(limits: Limits, client: bytes | None, code: str, asker: object = None) -> bool:
+    pair = hash((client if asker is None else asker, code))
+    return limits.disclose(pair, client, prefix_of(code)) is None
+
+
+def walk(
+    limits: Limits,
+    clock: Clock,
+    wanted: Iterable[str],
+    client: Callable[[], bytes],
+    *,
+    seconds: float = HOUR,
+    per_second: float = 1.0,
+) -> int:
+    """How many dossiers a client sees that goes through these again and again, leaving out what it has seen."""
+    todo, seen, until = list(wanted), 0, clock.now + seconds
+    while todo and clock.now < until:
+        refused = []
+        for code in todo:
+            clock.now += 1 / per_second
+            if clock.now >= until:
+                return seen
+            if shown(limits, client(), code):
+                seen += 1
+            else:
+                refused.append(code)
+        todo = refused
+    return seen
+
+
+def fresh(of: Callable[[int], bytes]) -> Callable[[], bytes]:
+    """Another network with each request."""
+    numbers = iter(range(10**9))
+    return lambda: of(next(numbers))
+
+
+ONE_ADDRESS = ("one address", lambda: CARRIER, 220)
+ONE_HOME = ("one /64", lambda: v6(1, 1), 100)
+WALKERS = [
+    ONE_ADDRESS,
+    ONE_HOME,
+    ("a /48, a new /64 each time", fresh(lambda n: v6(1, 1, n // 256 % 256, n % 256)), 220),
+    ("a /56, a new /64 each time", fresh(lambda n: v6(1, 2, 3, n % 256)), 220),
+]
+
+
+@pytest.mark.parametrize("order", ["in order", "shuffled", "one in sixteen"])
+@pytest.mark.parametrize(("client", "most"), [each[1:] for each in WALKERS], ids=[each[0] for each in WALKERS])
+def test_day_of_an_agency_is_not_read_off_in_an_hour(
+    limits: Limits, clock: Clock, client: Callable[[], bytes], most: int, order: str
+) -> None:
+    wanted = codes(2_000)
+    if order == "shuffled":
+        random.Random(1).shuffle(wanted)
+    elif order == "one in sixteen":
+        wanted = [code for start in range(16) for code in wanted[start::16]]
+    assert most // 2 < walk(limits, clock, wanted, client) <= most
+
+
+def every_day() -> Iterator[str]:
+    return (f"G{n % 90 + 10}.{n // 90 % 90 + 10}.01-26{n // 8100 + 1:02d}{n % 28 + 1:02d}-0001" for n in range(50_000))
+
+
+@pytest.mark.parametrize(("client", "most"), [each[1:] for each in WALKERS], ids=[each[0] for each in WALKERS])
+def test_all_days_together_give_no_more_than_some_thousands(
+    limits: Limits, clock: Clock, client: Callable[[], bytes], most: int
+) -> None:
+    assert walk(limits, clock, every_day(), client, seconds=60, per_second=800) <= 3_200
 
 
 @pytest.mark.parametrize(
-    ("rate", "word"),
+    "client",
     [
-        (Rate.MISSING, "missing"),
-        (Rate.WRONG_KEY, "wrong_key"),
-        (Rate.PRIMARY, "primary"),
-        (Rate.FOUND, "found"),
-        (Rate.PREFIX, "prefix"),
+        pytest.param(fresh(lambda n: v4(203, 0, 113, n % 256)), id="a /24"),
+        pytest.param(fresh(lambda n: v6(9, n % 256, n // 256 % 256)), id="a /40"),
     ],
 )
-def test_what_has_to_wait_is_counted_under_its_rate(limits: Limits, rate: Rate, word: str) -> None:
-    def slowed() -> float:
-        return REGISTRY.get_sample_value("lookup_slowed_total", {"rate": word}) or 0.0
-
-    before, burst = slowed(), round(rate.tolerance / rate.interval)
-    for _ in range(burst):
-        limits.probed(CARRIER, rate)
-    assert slowed() == before
-    limits.probed(CARRIER, rate)
-    assert slowed() == before + 1
+def test_whole_region_is_limited_as_well(limits: Limits, clock: Clock, client: Callable[[], bytes]) -> None:
+    assert walk(limits, clock, codes(20_000), client, per_second=20) <= 2_500
 
 
-def test_rate_recovers_with_time_however_far_it_was_overdrawn(limits: Limits, clock: Clock) -> None:
-    waits(limits, Rate.MISSING, 100_000)
-    clock.now += LONGEST_WAIT + 2 * Rate.MISSING.interval
-    assert limits.probed(CARRIER, Rate.MISSING) == 0.0
+def test_walk_among_many_regions_does_not_make_a_network_exact_for_ever(limits: Limits, clock: Clock) -> None:
+    walk(limits, clock, every_day(), lambda: CARRIER, seconds=60, per_second=100)
+    assert CARRIER[:3] in limits._watched
+    clock.now += 2 * HOUR
+    for code in codes(16):
+        shown(limits, CARRIER, code)
+    assert CARRIER[:3] not in limits._watched
+
+
+def test_what_was_shown_before_is_shown_again_beside_an_exhausted_network(limits: Limits, clock: Clock) -> None:
+    seen = [code for code in codes(2_000) if shown(limits, CARRIER, code)]
+    assert len(seen) == 150
+    assert all(shown(limits, CARRIER, code) for code in seen)
+    assert not shown(limits, CARRIER, codes(2_000)[-1])
+    assert shown(limits, OTHER, codes(2_000)[-1])
+
+
+def test_refused_client_may_come_back_when_it_is_told_to(limits: Limits, clock: Clock) -> None:
+    wanted = codes(400)
+    refusals = [limits.disclose(hash((CARRIER, code)), CARRIER, DAY) for code in wanted]
+    last = refusals[-1]
+    assert last is not None
+    assert last.retry_after is not None
+    assert SOONEST <= last.retry_after <= LATEST
+    asked_again = limits.is_over(hash((CARRIER, wanted[-1])), CARRIER, DAY)
+    assert asked_again is not None
+    assert asked_again.retry_after == last.retry_after
+    clock.now += last.retry_after
+    assert shown(limits, CARRIER, wanted[-1])
+
+
+def test_refused_walker_spends_nothing_of_what_its_neighbours_have(limits: Limits) -> None:
+    for code in codes(20_000):
+        shown(limits, CARRIER, code)
+    assert all(shown(limits, CARRIER, f"G99.01.01-2611{day:02d}-{n:04d}") for day in range(1, 20) for n in range(20))
+
+
+@pytest.mark.long
+def test_flood_gives_no_exhausted_network_its_allowance_back(limits: Limits, clock: Clock) -> None:
+    wanted = codes(500)
+    for code in wanted:
+        shown(limits, CARRIER, code)
+    for n in range(200_000):
+        shown(limits, v6(n % 200, n // 200 % 250, n // 50_000, n % 256), f"G99.02.01-2611{n % 28 + 1:02d}-{n:06d}")
+    assert not shown(limits, CARRIER, wanted[-1])
+    newcomers = [v4(n % 200 + 1, n // 200, 7, 7) for n in range(5_000)]
+    assert (
+        sum(not shown(limits, client, f"G99.03.01-2611{n % 28:02d}-{n:06d}") for n, client in enumerate(newcomers)) == 0
+    )
+
+
+# -- citizens ----------------------------------------------------------------------------------------------------
+
+
+def asked_by_citizens(count: int, seed: int) -> list[str]:
+    """The codes that so many citizens of one province ask for: four in five have one, the others up to eight.
+
+    Forty in a hundred dossiers are at three one-stop units of two thousand a day, the others at 120 of two hundred.
+    """
+    draw = random.Random(seed)
+    asked = []
+    for _ in range(count):
+        for _ in range(draw.choices((1, 3, 5, 8), (80, 17, 2, 1))[0]):
+            big = draw.random() < 0.4
+            unit = draw.randrange(3) if big else draw.randrange(3, 123)
+            number = draw.randrange(2_000 if big else 200)
+            asked.append(f"G99.{unit:03d}.01-2611{draw.randrange(1, 29):02d}-{number:06d}")
+    return asked
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_five_hundred_citizens_behind_one_address_are_all_served(limits: Limits, clock: Clock, seed: int) -> None:
+    asked = asked_by_citizens(500, seed)
+    refused = 0
+    for n, code in enumerate(asked):
+        clock.now += 2 * HOUR / len(asked)
+        refused += not shown(limits, CARRIER, code, asker=n)
+    assert refused == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_walker_of_a_day_is_in_the_way_of_that_day_only(limits: Limits, clock: Clock, seed: int) -> None:
+    asked, walked = asked_by_citizens(500, seed), iter(codes(1_000_000, "G99.001.01-261120"))
+    refused = 0
+    for n, code in enumerate(asked):
+        clock.now += 2 * HOUR / len(asked)
+        for _ in range(20):
+            shown(limits, CARRIER, next(walked), asker="walker")
+        if not shown(limits, CARRIER, code, asker=n):
+            refused += 1
+            assert code.startswith("G99.001.01-261120")
+    assert refused / 500 <= 0.01 + 0.002  # one citizen more or less
+
+
+@pytest.mark.parametrize(
+    "client",
+    [
+        pytest.param(lambda n: v4(198, 51, n % 60, 7), id="sixty addresses"),
+        pytest.param(lambda n: v6(n % 4, n % 32, n // 32 % 256, n // 8192), id="32 of /48 in four of /40"),
+    ],
+)
+def test_results_day_refuses_nobody(limits: Limits, clock: Clock, client: Callable[[int], bytes]) -> None:
+    order = list(range(20_000))
+    random.Random(4).shuffle(order)
+    refused = 0
+    for n in order:
+        clock.now += 3 * HOUR / len(order)
+        refused += not shown(limits, client(n), f"{DAY}-{n:06d}", asker=n)
+    assert refused <= 20_000 // 1_000
+
+
+@pytest.mark.parametrize("client", [CARRIER, v6(1, 1)], ids=["an address", "a /64"])
+def test_agent_with_sixty_dossiers_of_a_day_sees_them_at_once(limits: Limits, client: bytes) -> None:
+    assert all(shown(limits, client, code) for code in codes(60))
+
+
+def test_yearly_numbers_are_walked_by_the_thousand(limits: Limits) -> None:
+    assert sum(shown(limits, CARRIER, f"{n:05d}/2026/99901") for n in range(1_000)) == 150
+    assert shown(limits, CARRIER, "01000/2026/99901")
+    assert shown(limits, CARRIER, "00999/2026/99902")
+
+
+def test_prefix_is_the_same_without_parsing() -> None:
+    for text in ("G99.01.01-261120-0001", "000.00.01.G22-200316-0001", "01234/2026/99901", "1234567/2026/99901"):
+        assert prefix_of(text) == parse(text).prefix
+
+
+def test_partner_is_never_refused_and_not_counted(limits: Limits) -> None:
+    assert all(shown(limits, None, code) for code in codes(5_000))
+    assert limits.is_over(1, None, DAY) is None
+    assert all(limits.probed(None, Rate.MISSING) is None for _ in range(1_000))
+    assert limits.disclosed == 0
+
+
+# -- probes ------------------------------------------------------------------------------------------------------
+
+
+def refusals(limits: Limits, rate: Rate, count: int, client: bytes = CARRIER) -> int:
+    return sum(limits.probed(client, rate) is not None for _ in range(count))
+
+
+@pytest.mark.parametrize(("rate", "burst"), [(Rate.MISSING, 100), (Rate.WRONG_KEY, 30), (Rate.PRIMARY, 50)])
+def test_probes_are_refused_after_their_burst_and_counted_under_their_rate(
+    limits: Limits, clock: Clock, rate: Rate, burst: int
+) -> None:
+    def counted() -> float:
+        return REGISTRY.get_sample_value("lookup_limited_total", {"rate": rate.allowance.word}) or 0.0
+
+    before = counted()
+    assert refusals(limits, rate, burst) == 0
+    assert refusals(limits, rate, 50) == 50
+    assert counted() == before + 50
+    clock.now += rate.allowance.interval
+    assert refusals(limits, rate, 2) == 1
 
 
 def test_rates_and_clients_are_apart(limits: Limits) -> None:
-    waits(limits, Rate.MISSING, 1000)
-    assert limits.probed(CARRIER, Rate.MISSING) > 0
-    assert limits.probed(CARRIER, Rate.WRONG_KEY) == 0.0
-    assert limits.probed(OTHER, Rate.MISSING) == 0.0
-    assert limits.found(CARRIER, in_prefix(1)) == 0.0
+    refusals(limits, Rate.MISSING, 1_000)
+    assert refusals(limits, Rate.MISSING, 1) == 1
+    assert refusals(limits, Rate.WRONG_KEY, 1) == 0
+    assert refusals(limits, Rate.MISSING, 1, OTHER) == 0
+    assert shown(limits, CARRIER, codes(1)[0])
 
 
-def test_counting_up_existing_codes_of_one_prefix_is_slowed(limits: Limits) -> None:
-    seconds = [limits.found(CARRIER, in_prefix(n)) for n in range(1000)]
-    assert seconds[:200] == [0.0] * 200
-    assert all(wait > 0 for wait in seconds[201:])
+def test_a_48_has_one_rate_of_probes_for_all_of_its_64(limits: Limits) -> None:
+    assert sum(limits.probed(v6(1, 1, 0, n % 256), Rate.MISSING) is not None for n in range(200)) == 100
 
 
-def test_citizens_of_other_prefixes_and_of_other_addresses_are_not(limits: Limits) -> None:
-    for n in range(1000):
-        limits.found(CARRIER, in_prefix(n))
-    assert [limits.found(CARRIER, in_prefix(n, day)) for n in range(20) for day in range(1, 20)] == [0.0] * 380
-    assert limits.found(OTHER, in_prefix(1)) == 0.0
+# -- memory, other processes ---------------------------------------------------------------------------------------
 
 
-def test_asking_again_for_the_same_dossier_is_free(limits: Limits) -> None:
-    assert {limits.found(CARRIER, in_prefix(7)) for _ in range(5000)} == {0.0}
+@pytest.mark.long
+def test_memory_of_clients_is_constant(limits: Limits, clock: Clock) -> None:
+    sizes = [len(table) for table in (limits._first, limits._second, limits._pairs)]
+    for n in range(100_000):
+        client = v4(n % 223 + 1, n // 223 % 256, n // 57_088, 7)
+        for code in codes(1) if n % 10 else codes(12):
+            shown(limits, client, code, asker=n)
+    assert [len(table) for table in (limits._first, limits._second, limits._pairs)] == sizes
+    assert len(limits._spent) <= MOST_NAMES
 
 
-def test_who_counts_up_in_one_prefix_does_not_use_up_what_others_behind_the_address_have(limits: Limits) -> None:
-    sequence = [codes.parse(f"G99.01.01-261120-{n:06d}") for n in range(2 * 20_000)]
-    for code in sequence:
-        limits.found(CARRIER, code)
-    assert limits.found(CARRIER, in_prefix(1, day=21)) == 0.0
+def test_two_programs_that_poll_do_not_drive_each_other_out(limits: Limits) -> None:
+    asked = [(n, f"G99.{n % 90:02d}.01-2611{n % 28 + 1:02d}-{n:06d}") for n in range(50_000)]
+    for n, code in asked:
+        shown(limits, None, code, asker=n)
+    assert sum(not limits.knows(hash((n, code))) for n, code in asked) < 50
 
 
-def test_citizens_who_ask_by_yearly_numbers_of_one_agency_are_not_in_each_other_s_way(limits: Limits) -> None:
-    numbers = [codes.parse(f"{n:05d}/2026/99901") for n in range(0, 99_999, 200)]
-    assert {limits.found(CARRIER, number) for number in numbers} == {0.0}
+def test_name_is_told_once_much_of_its_allowance_is_spent(limits: Limits, clock: Clock) -> None:
+    for code in codes(9):
+        shown(limits, CARRIER, code)
+    assert limits.take_spent(10) == []
+    for code in codes(12)[9:]:
+        shown(limits, CARRIER, code)
+    ((name, spent, ahead),) = taken = limits.take_spent(10)
+    assert name == (CARRIER, DAY)
+    assert (round(spent / 60), round(ahead / 60)) == (3, 12)
+    assert limits.take_spent(10) == []
+    limits.give_back(taken)
+    assert limits.take_spent(10) == taken
 
 
-def test_counting_yearly_numbers_up_is_slowed(limits: Limits) -> None:
-    seconds = [limits.found(CARRIER, codes.parse(f"{n:05d}/2026/99901")) for n in range(1, 1000)]
-    assert seconds[-1] > 0
-    assert limits.found(CARRIER, codes.parse("00001/2026/99902")) == 0.0
+def test_what_others_spent_counts_here_and_never_less_than_here(limits: Limits, clock: Clock) -> None:
+    limits.hear((CARRIER, DAY), 149 * 60.0)
+    assert [shown(limits, CARRIER, code) for code in codes(3)] == [True, False, False]
+    limits.hear((CARRIER, DAY), 10.0)
+    assert not shown(limits, CARRIER, codes(2)[-1])
 
 
-def test_no_rate_applies_to_a_partner(limits: Limits) -> None:
-    assert {limits.probed(None, Rate.MISSING) for _ in range(1000)} == {0.0}
-    assert {limits.found(None, in_prefix(n)) for n in range(1000)} == {0.0}
-
-
-def test_memory_of_clients_is_bounded_and_keeps_who_is_busy(limits: Limits) -> None:
-    for n in range(REMEMBERED + 1000):
-        limits.found(n.to_bytes(4), in_prefix(n % 9999))
-        if n % 100 == 0:
-            waits(limits, Rate.MISSING, 10)
-    assert REMEMBERED // 2 <= len(limits._due) + len(limits._due_before) <= REMEMBERED
-    assert REMEMBERED // 2 <= len(limits._known) + len(limits._known_before) <= REMEMBERED
-    assert limits.probed(CARRIER, Rate.MISSING) > 0
-
-
-def test_who_asked_lately_is_remembered_and_who_did_long_ago_is_not(limits: Limits) -> None:
-    def charged_again() -> bool:
-        before = len(limits._known) + len(limits._known_before)
-        limits.found(CARRIER, in_prefix(1))
-        return len(limits._known) + len(limits._known_before) != before
-
-    assert charged_again()
-    for n in range(REMEMBERED // 2):
-        limits.found(n.to_bytes(4), in_prefix(2))
-    assert not charged_again()
-    for n in range(REMEMBERED // 2):
-        limits.found(n.to_bytes(5), in_prefix(3))
-    assert charged_again()
-
-
-async def test_too_many_answers_held_back_refuse_the_next_and_no_other_client_s(limits: Limits) -> None:
-    before = REGISTRY.get_sample_value("lookup_limited_total") or 0.0
-    held = [asyncio.create_task(limits.hold_back(CARRIER, 60.0)) for _ in range(HELD_BACK)]
-    await asyncio.sleep(0)
-    with pytest.raises(TooManyRequests) as refusal:
-        await limits.hold_back(CARRIER, 60.0)
-    assert refusal.value.retry_after
-    await limits.hold_back(OTHER, 0.0)
-    for task in held:
-        task.cancel()
-    await asyncio.gather(*held, return_exceptions=True)
-    await limits.hold_back(CARRIER, 0.0)
-    assert limits._held_back == {}
-    assert REGISTRY.get_sample_value("lookup_limited_total") == before + 1
+def test_forged_report_shuts_a_network_out_for_some_hours_only(limits: Limits, clock: Clock) -> None:
+    limits.hear((CARRIER, DAY), 1e12)
+    assert not shown(limits, CARRIER, codes(1)[0])
+    clock.now += 6 * HOUR
+    assert shown(limits, CARRIER, codes(1)[0])

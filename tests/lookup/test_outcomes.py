@@ -96,10 +96,10 @@ async def test_missing_and_unavailable_are_told_apart(way: Way) -> None:
 
 @ways
 async def test_each_lookup_is_charged_by_what_it_costs(way: Way) -> None:
-    """A dossier in memory is free; one that is read is charged by client and prefix, and one there is not as such."""
+    """A dossier is charged when its asker is shown it for the first time, wherever it comes from; a miss as a miss."""
     async with lookup_alone() as alone:
         alone.put(KNOWN.text)
-        for path, rates in ((KNOWN.path, [Rate.PREFIX, Rate.FOUND]), (KNOWN.path, []), (UNKNOWN.path, [Rate.MISSING])):
+        for path, rates in ((KNOWN.path, [None]), (KNOWN.path, []), (UNKNOWN.path, [Rate.MISSING])):
             alone.charges.charged.clear()
             await way(alone, path)
             assert [rate for _, rate in alone.charges.charged] == rates

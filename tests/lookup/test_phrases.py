@@ -9,7 +9,7 @@ import pytest
 import lookup
 from lookup.code import MalformedCode
 from lookup.lookup_key import MalformedKey
-from lookup.reading.access import DossierNotFound, DossierOrKeyNotFound
+from lookup.reading.access import DossierNotFound, DossierOrKeyNotFound, KeyRequired
 from lookup.reading.limits import TooManyRequests
 from lookup.reading.read_through import StatusUnavailable
 from lookup.reading.shedding import Overloaded
@@ -40,6 +40,7 @@ PROBLEMS: dict[str, Refusal] = {
     "malformed_key": MalformedKey(),
     "unavailable": StatusUnavailable(),
     "too_many_requests": TooManyRequests(),
+    "lookup_key_required": KeyRequired(),
     "not_found": NoSuchPath(),
     "internal": Internal(),
 }

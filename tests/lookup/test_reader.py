@@ -460,7 +460,7 @@ async def test_at_least_that_a_standby_has_not_got_comes_from_the_primary(cache:
     database.rows[CODE] = (2, b"two")
     tolls: list[str] = []
 
-    async def toll() -> None:
+    def toll() -> None:
         tolls.append("paid")
 
     through = reader(cache, database)
