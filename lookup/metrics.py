@@ -9,8 +9,9 @@ ANSWERS = Counter(
     "Dossiers looked up, each counted once. source is where the answer came from: memory of this process, redis, "
     "postgres, or nowhere when none was asked or none answered. outcome is found; missing when there is no such "
     "dossier; stale when the answer was marked as possibly out of date; unavailable when no source answered in time; "
-    "shed when it was refused for overload; limited when its client was over a limit; key_required when it came without a "
-    "key and this installation shows nothing without one; wrong_key when the lookup key does not open the dossier.",
+    "shed when it was refused for overload; limited when its client was over a limit; not_reached when the primary has "
+    "no version as high as was asked for; key_required when it came without a key and this installation shows nothing "
+    "without one; wrong_key when the lookup key does not open the dossier.",
     ["source", "outcome"],
 )
 REFRESHES = Counter(
@@ -78,9 +79,10 @@ SHED = Counter(
 LIMITED = Counter(
     "lookup_limited_total",
     "Lookups refused with 429. rate is the allowance that was exceeded: missing for codes that do not exist, wrong_key "
-    "for lookup keys that do not match, primary for queries only the primary may answer. The others are for distinct "
-    "dossiers shown without their key to one network: home an IPv6 /64, site a /56, network an IPv4 address or a /48, "
-    "region a /24 or a /40; with _prefix for those of one agency and day.",
+    "for lookup keys that do not match, primary for queries only the primary may answer. The others are for networks "
+    "that were shown too many dossiers without their keys: home and home_prefix an IPv6 /64, site and site_prefix a "
+    "/56, network and network_prefix an IPv4 address or a /48, region and region_prefix a /24 or a /40; with _prefix "
+    "too many of one agency and day.",
     ["rate"],
 )
 DISCLOSED = Counter(

@@ -47,7 +47,7 @@ OF_THE_LOOKUP = {
     "method": Kind(405, "/api/v1/lookups", "no-store"),
     "packed": Kind(415, "/api/v1/lookups", "no-store", method="POST", headers=(("Content-Encoding", "gzip"),)),
     "expectation": Kind(417, "/api/v1/statuses", "no-store", headers=(("Expect", "the unexpected"),)),
-    "version too new": Kind(503, "/api/v1/dossiers/{code}?at_least=9", "no-store"),
+    "version too new": Kind(412, "/api/v1/dossiers/{code}?at_least=9", "no-store"),
     "form": Kind(200, "/tra-cuu", "private, no-store", PAGE),
     "page": Kind(200, "/tra-cuu/{code}", "private, no-cache", PAGE),
     "page in English": Kind(200, "/en/status/{code}", "private, no-cache", PAGE),

@@ -4,6 +4,8 @@ JSON, pages and early answers all use this, and each lookup is counted here or u
 """
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from typing import NoReturn
 
 from multidict import CIMultiDictProxy
@@ -14,6 +16,7 @@ from lookup.code import DossierCode, prefix_of
 from lookup.lookup_key import KeyRing, MalformedKey
 from lookup.reading.freshness import SECOND
 from lookup.reading.limits import Asker, Limits, Rate, TooManyRequests
+from lookup.reading.read_through import VersionNotReached
 from lookup.reading.reader import Found, Missing, Reader
 from lookup.reading.shedding import REFUSED_AFTER, Overloaded
 from ops.errors import Kind, Refusal
@@ -78,10 +81,10 @@ class AccessPolicy:
     async def find(self, code: DossierCode, key: str | None = None, at_least: int = 0, asker: Asker = NOBODY) -> Found:
         """The dossier, for anyone (`key` None) or for its holder. Each call is counted once in lookup_answers_total.
 
-        Raises DossierNotFound, DossierOrKeyNotFound, KeyRequired, MalformedKey, StatusUnavailable, Overloaded or
-        TooManyRequests. A
-        wrong key for a code is refused before anything is read, so that response and timing do not reveal whether the
-        code exists. Without a key a client over a limit is refused before anything is read.
+        Raises DossierNotFound, DossierOrKeyNotFound, KeyRequired, MalformedKey, StatusUnavailable, VersionNotReached,
+        Overloaded or TooManyRequests. A wrong key for a code is refused before the dossier is read, so that response
+        and timing do not reveal whether the code exists. Without a key, a client over a limit is refused before
+        anything is read.
         """
         source, outcome = "nowhere", "unavailable"
         try:
@@ -95,7 +98,7 @@ class AccessPolicy:
             return found
         except Refusal as refusal:
             if source == "nowhere":
-                _, outcome = self.refused(refusal)
+                source, outcome = self.refused(refusal)
             raise
         finally:
             metrics.answers(source, outcome).inc()
@@ -109,21 +112,31 @@ class AccessPolicy:
             _raise(self.missed(asker) if isinstance(found, Missing) else self.disclose(asker, code.text))
             return found
         serial = self._keys.serial(code, key)
-        if serial is None and code.scheme is not codes.Scheme.D:
+        if serial is None:
+            # It can only be the key of the code behind an official number. Whether there is a dossier with the code
+            # that was typed is not looked at, so that it makes no difference to what is read, nor to the time.
+            code, serial = await self._key_of_number(code, key)
+        if serial is None:
             self._wrong_key(asker, "forged")
         # Intake made this key when it registered the dossier. A cached "none" may be older than that, stored when an
         # enumerator asked for the code before it was issued.
-        found = await self._reader_find(code, at_least, asker, issued=serial is not None)
+        found = await self._reader_find(code, at_least, asker, issued=True)
         if isinstance(found, Missing):
-            if serial is None:
-                self._wrong_key(asker, "forged")
             _raise(self.missed(asker))
             return found
-        if found.record.code != code.text:  # asked by official number: the key is the code's
-            serial = self._keys.serial(codes.parse(found.record.code), key)
+        if found.record.code != code.text:  # there is no such dossier any more, but a number that looks like its code
+            self._wrong_key(asker, "forged")
         if serial != found.record.key_serial:
-            self._wrong_key(asker, "forged" if serial is None else "superseded")
+            self._wrong_key(asker, "superseded")
         return found
+
+    async def _key_of_number(self, number: DossierCode, key: str) -> tuple[DossierCode, int | None]:
+        """The code behind an official number, and the serial of its key if this is one."""
+        if number.scheme is not codes.Scheme.D:
+            return number, None
+        async with _told_later():
+            code = await self.reader.behind(number)
+        return (number, None) if code is None else (code, self._keys.serial(code, key))
 
     async def _reader_find(
         self, code: DossierCode, at_least: int, asker: Asker, *, issued: bool = False
@@ -131,14 +144,10 @@ class AccessPolicy:
         def before_primary() -> None:
             _raise(self._limits.probed(self._client(asker), Rate.PRIMARY))
 
-        try:
+        async with _told_later():
             return await self.reader.find(
                 code, at_least, issued=issued, before_primary=before_primary if at_least else None
             )
-        except Overloaded:
-            with tracing.span("turn away"):
-                await asyncio.sleep(REFUSED_AFTER)
-            raise
 
     def _wrong_key(self, asker: Asker, reason: str) -> NoReturn:
         metrics.WRONG_KEYS.labels(reason).inc()
@@ -167,7 +176,8 @@ class AccessPolicy:
     @staticmethod
     def refused(refusal: Refusal) -> tuple[str, str]:
         """The source and outcome under which a lookup refused before its answer is counted."""
-        return "nowhere", _REFUSED.get(type(refusal), "unavailable")
+        source = "postgres" if isinstance(refusal, VersionNotReached) else "nowhere"
+        return source, _REFUSED.get(type(refusal), "unavailable")
 
 
 _REFUSED: dict[type[Refusal], str] = {
@@ -176,8 +186,20 @@ _REFUSED: dict[type[Refusal], str] = {
     MalformedKey: "wrong_key",
     Overloaded: "shed",
     TooManyRequests: "limited",
+    VersionNotReached: "not_reached",
 }
 """Refusal → outcome of a lookup refused before its answer; any other refusal counts as "unavailable"."""
+
+
+@contextlib.asynccontextmanager
+async def _told_later() -> AsyncIterator[None]:
+    """Around a read: a refusal for overload goes on after REFUSED_AFTER seconds."""
+    try:
+        yield
+    except Overloaded:
+        with tracing.span("turn away"):
+            await asyncio.sleep(REFUSED_AFTER)
+        raise
 
 
 def _raise(refusal: TooManyRequests | None) -> None:

@@ -18,7 +18,7 @@ from lookup.reading.memory import Copy, Memory
 from lookup.reading.shedding import Load, Overloaded
 from lookup.reading.store import Loaded
 from lookup.reading.vitals import Vitals
-from ops.errors import OurOwnDelay, Unavailable
+from ops.errors import Kind, OurOwnDelay, Refusal, Unavailable
 from ops.observe import tracing
 
 _log = logging.getLogger(__name__)
@@ -47,6 +47,15 @@ class StatusUnavailable(Unavailable):
     code = "status_unavailable"
     title = "Something is out of order, so the dossier cannot be looked up yet."
     title_vi = "Hệ thống đang gặp sự cố nên chưa trả lời được về hồ sơ này."
+
+
+class VersionNotReached(Refusal):
+    """The primary has no version as high as was asked for. `version` is what it has."""
+
+    kind = Kind.PRECONDITION
+    code = "version_not_reached"
+    title = "The dossier has not reached this version."
+    title_vi = "Hồ sơ chưa có lần cập nhật được yêu cầu."
 
 
 class Answer(NamedTuple):
@@ -103,6 +112,7 @@ class _Lookup:
         self.source = "memory"
         self.needed = 0
         self.rounds = 0
+        """Answers of the primary to it."""
 
 
 class ReadThrough:
@@ -174,12 +184,12 @@ class ReadThrough:
         issued: bool = False,
         before_primary: Callable[[], None] | None = None,
     ) -> Answer:
-        """The entry under this name, at `at_least` or a later version; version 0 means that there is none.
+        """The entry under this name, at `at_least` or a later version; version 0 means that there is none at all.
 
         `issued`: the code was issued, so a cached "none" is outdated and PostgreSQL is queried; only the primary's
         "none" counts. `before_primary` is called before the primary is queried because of `at_least`, and may raise.
-        Raises StatusUnavailable when neither memory nor Redis nor PostgreSQL has an answer that may be served, and
-        Overloaded when the process is overloaded.
+        Raises VersionNotReached when the primary itself stands below `at_least`, StatusUnavailable when neither memory
+        nor Redis nor PostgreSQL has an answer that may be served, and Overloaded when the process is overloaded.
         """
         answer = self.recall(name, at_least)
         if answer is None:
@@ -195,8 +205,12 @@ class ReadThrough:
         lookup = self._new(name, at_least=at_least)
         lookup.best, lookup.source = answer.entry, answer.source
         answer = await self._awaited(name, functools.partial(self._ask_primary, lookup))
-        if answer.entry.version < at_least:
+        if answer.entry.version >= at_least:
+            return answer
+        if not lookup.rounds:
             raise StatusUnavailable(version=answer.entry.version)
+        if answer.entry.version:
+            raise VersionNotReached(version=answer.entry.version)
         return answer
 
     async def discard(self, name: str) -> None:
@@ -272,7 +286,7 @@ class ReadThrough:
 
     def _start_over(self, lookup: _Lookup) -> None:
         lookup.epoch = self._feed.epoch
-        lookup.best, lookup.source = _NOTHING, "memory"
+        lookup.best, lookup.source, lookup.rounds = _NOTHING, "memory", 0
         self._begin(lookup)
 
     def _answered(self, lookup: _Lookup) -> None:

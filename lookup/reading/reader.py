@@ -31,6 +31,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from lookup import code as codes
 from lookup import metrics
 from lookup.cache import Cache, dossier_key, number_key
 from lookup.clock import Micros
@@ -115,8 +116,8 @@ class Reader:
 
         `issued`: this code was issued, so a cached "none" is not believed. A removed dossier is Missing. While
         PostgreSQL is unreachable memory and Redis answer (marked stale by age), while Redis is, PostgreSQL does. Raises
-        StatusUnavailable when no source answers, or none with version `at_least`, within the deadline; Overloaded when
-        the process is overloaded.
+        VersionNotReached when the primary stands below `at_least`; StatusUnavailable when no source answers, or none
+        that can know `at_least`, within the deadline; Overloaded when the process is overloaded.
         """
         try:
             async with asyncio.timeout(self._deadline):
@@ -152,14 +153,29 @@ class Reader:
             if answer.entry.version >= at_least:
                 return name, answer
             return name, await self.dossiers.get(name, at_least, before_primary=before_primary)
-        number = await self._numbers.get(name)
-        if number.entry.version > 0:
-            behind = number.entry.body.decode()
-            self.vitals.feed.floors.hear(behind, number.entry.version)  # bound by an event of that version
+        behind = await self._behind(name)
+        if behind is not None:
             return behind, await self.dossiers.get(behind, at_least, before_primary=before_primary)
         if at_least:  # both answers may have come from copies
             return name, await self.dossiers.get(name, at_least, before_primary=before_primary)
         return name, answer
+
+    async def behind(self, number: DossierCode) -> DossierCode | None:
+        """The code bound to this official number, None without one. Raises StatusUnavailable, Overloaded."""
+        try:
+            async with asyncio.timeout(self._deadline):
+                text = await self._behind(number.text)
+        except TimeoutError as late:
+            raise StatusUnavailable from late
+        return None if text is None else codes.parse(text)
+
+    async def _behind(self, number: str) -> str | None:
+        entry = (await self._numbers.get(number)).entry
+        if entry.version == 0:
+            return None
+        code = entry.body.decode()
+        self.vitals.feed.floors.hear(code, entry.version)  # bound by an event of that version
+        return code
 
 
 def decode(answer: Answer) -> Record | None:

@@ -57,7 +57,7 @@ class _Api:
         self._answers = answers
 
     async def dossier(self, request: web.Request) -> web.StreamResponse:
-        """One dossier. 200, 304, 301 to the canonical spelling, 400, 404 or 503."""
+        """One dossier. 200, 304, 301 to the canonical spelling, 400, 403, 404, 412, 429 or 503."""
         typed = request.match_info["code"]
         code = codes.parse(typed)
         at_least = _at_least(request)

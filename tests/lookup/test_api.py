@@ -320,13 +320,13 @@ async def test_at_least_is_met_from_postgres_when_the_cache_is_behind(house: Hou
     assert "ETag" not in answer.headers
 
 
-async def test_version_that_is_not_there_yet_is_503_with_the_one_that_is(house: House) -> None:
+async def test_version_that_is_not_there_yet_is_412_with_the_one_that_is(house: House) -> None:
     code = (await house.receive())["code"]
-    for path, version in ((f"{address(code)}?at_least=7", 1), (f"{address(UNKNOWN)}?at_least=1", 0)):
-        answer = await ask(house, path)
-        assert (answer.status, answer.json["code"], answer.json["version"]) == (503, "status_unavailable", version)
-        assert int(answer.headers["Retry-After"]) >= 1
-        assert answer.headers["Cache-Control"] == "no-store"
+    answer = await ask(house, f"{address(code)}?at_least=7")
+    assert (answer.status, answer.json["code"], answer.json["version"]) == (412, "version_not_reached", 1)
+    assert answer.headers["Cache-Control"] == "no-store"
+    answer = await ask(house, f"{address(UNKNOWN)}?at_least=1")
+    assert (answer.status, answer.json["code"]) == (404, "dossier_not_found")
 
 
 # -- the holder's view -------------------------------------------------------------------------------------

@@ -150,7 +150,7 @@ CALLER = "b7ad6b7169203331"
         ("/api/v1/dossiers/{code}", ("Content-Length: 0",), 200),
         ("/api/v1/dossiers/{code}", ("traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",), 200),
         ("/api/v1/dossiers/{code}?at_least=1", (), 200),
-        ("/api/v1/dossiers/{code}?at_least=7", (), 503),
+        ("/api/v1/dossiers/{code}?at_least=7", (), 412),
         ("/api/v1/dossiers/{code}?", (), 200),
         ("/api/v1/dossiers/{code}#there", (), 200),
         ("http://example.test/api/v1/dossiers/{code}", (), 200),

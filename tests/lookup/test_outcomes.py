@@ -140,7 +140,18 @@ async def test_version_there_is_is_told_when_a_later_one_was_wanted_and_no_other
         assert [json.loads(answer.body).get("version") for answer in answers] == [1, None, None]
         alone.store.away = False
         answer = await alone.ask(f"/api/v1/dossiers/{KNOWN.path}?at_least=2")
-        assert (answer.status, json.loads(answer.body)["version"]) == (503, 1)
+        assert (answer.status, json.loads(answer.body)["version"]) == (412, 1)
+        assert (await alone.ask(f"/api/v1/dossiers/{UNKNOWN.path}?at_least=2")).status == 404
+
+
+async def test_versions_beyond_the_last_are_charged_to_the_rate_for_primaries_and_are_no_failure() -> None:
+    async with lookup_alone() as alone:
+        alone.put(KNOWN.text)
+        await alone.ask(f"/api/v1/dossiers/{KNOWN.path}")
+        before = alone.lookups()
+        statuses = [(await alone.ask(f"/api/v1/dossiers/{KNOWN.path}?at_least=999")).status for _ in range(60)]
+        assert statuses == [412] * 50 + [429] * 10
+        assert alone.lookups() - before == {("postgres", "not_reached"): 50, ("nowhere", "limited"): 10}
 
 
 @pytest.mark.parametrize("version", ["0", "2147483648", "00000000001", "-1", "1.0", "x", "", "²", " 1"])
@@ -151,7 +162,7 @@ async def test_version_that_no_dossier_can_have_is_malformed(version: str) -> No
         assert answer.status == 400
 
 
-@pytest.mark.parametrize(("version", "status"), [("1", 200), ("0000000001", 200), ("2147483647", 503)])
+@pytest.mark.parametrize(("version", "status"), [("1", 200), ("0000000001", 200), ("2147483647", 412)])
 async def test_version_that_a_dossier_can_have_is_looked_for(version: str, status: int) -> None:
     async with lookup_alone() as alone:
         alone.put(KNOWN.text)

@@ -12,7 +12,7 @@ from lookup.reading.batching import Permits
 from lookup.reading.feed import Feed
 from lookup.reading.freshness import SECOND, Freshness
 from lookup.reading.memory import Memory
-from lookup.reading.read_through import ReadThrough, StatusUnavailable
+from lookup.reading.read_through import ReadThrough, StatusUnavailable, VersionNotReached
 from lookup.reading.shedding import Load, Overloaded, Shedding
 from lookup.reading.store import Loaded
 from lookup.reading.vitals import Vitals
@@ -270,7 +270,7 @@ async def test_at_least_loads_past_an_older_copy_and_never_settles_for_less(cach
     await through.get(CODE)
     database.rows[CODE] = (2, b"two")
     assert (await through.get(CODE, at_least=2)).entry.version == 2
-    with pytest.raises(StatusUnavailable) as short:
+    with pytest.raises(VersionNotReached) as short:
         await through.get(CODE, at_least=3)
     assert short.value.members == {"version": 2}
     database.away = True

@@ -199,3 +199,23 @@ async def test_page_that_refuses_asks_for_the_key_and_opens_with_it(lang: str) -
         assert (mistyped.status, mistyped.body.count(b"key-fault")) == (400, 2)
         assert (await alone.ask(page, "POST", data=urlencode({"key": OURS.key(KNOWN)}))).status == 303
         assert (await alone.ask(page, cookie=OURS.key(KNOWN))).status == 200
+
+
+async def test_wrong_key_reads_the_same_whether_there_is_such_a_dossier_or_not() -> None:
+    async with lookup_alone() as alone:
+        fill(alone)
+        alone.put(NUMBERED.text)
+        reads = []
+        for code in (NUMBERED, UNNUMBERED):
+            alone.store.asked.clear()
+            assert is_refused(await api(alone, code, STRANGER.key(code), CITIZEN))
+            reads.append([name.replace(code.text, "the code") for name in alone.store.asked])
+        assert reads[0] == reads[1]
+
+
+async def test_official_number_that_looks_like_another_dossiers_code_opens_with_the_key_of_the_one_behind_it() -> None:
+    async with lookup_alone() as alone:
+        fill(alone)
+        alone.put(NUMBER.text)
+        answer = await api(alone, NUMBER, OURS.key(KNOWN), CITIZEN)
+        assert (answer.status, json.loads(answer.body)["code"]) == (200, KNOWN.text)
