@@ -67,7 +67,7 @@ class AccessPolicy:
         self.key_required = key_required
         """Whether nothing is shown without a key."""
         self.knows = limits.knows
-        """Whether an asker was shown this code lately, by the hash of both: then `disclose` need not be called."""
+        """Whether an asker was shown this code lately, by the hash of both: then it is shown again."""
 
     @staticmethod
     def asker(peer: str | None, asked: CIMultiDictProxy[str]) -> Asker:
@@ -163,7 +163,12 @@ class AccessPolicy:
 
         A code this asker was shown before is free.
         """
-        return self._limits.disclose(hash((asker, code)), self._client(asker), prefix_of(code))
+        pair = hash((asker, code))
+        return None if self.knows(pair) else self.disclose_first(pair, asker, code)
+
+    def disclose_first(self, pair: int, asker: Asker, code: str) -> TooManyRequests | None:
+        """The same, of a pair of asker and code that `knows` does not know."""
+        return self._limits.disclose(pair, self._clients.client(*asker), prefix_of(code))
 
     def missed(self, asker: Asker) -> TooManyRequests | None:
         """Charge a code that does not exist; the refusal if its client asked for too many."""

@@ -20,6 +20,10 @@ in one place of each by the name's hash; the lower of the two counts, both are r
 conservative update). Nothing is ever evicted, so no flood can give an exhausted network its allowance back. Two names
 in one place make a count too high, which with 524,288 places and a few units each nobody notices.
 
+**Cost.** Each disclosure is charged to the allowances of a /64 and of an address or /48 for one prefix. Of the other
+allowances one disclosure in four is charged, four times, until half of one is used: then its whole region, the /24 or
+/40, is charged exactly for ten minutes. A pair that was shown before costs one look into a table.
+
 Several processes tell each other through Redis: lookup/reading/shared_limits.py.
 """
 
@@ -48,8 +52,10 @@ FARTHEST = 6 * 3_600.0
 full at two and a half hours."""
 SAMPLE = 4
 """Of the allowances that need not be exact one disclosure in four is charged, four times."""
+WATCHED = 600.0
+"""Seconds for which a region is charged exactly, after one of its networks had used half of an allowance."""
 MOST_WATCHED = 10_000
-"""Limit of regions that are charged exactly."""
+"""Limit of these regions. Of a region that is forgotten, the next four disclosures or so may be charged too late."""
 _EVEN = 1e-6
 _EVERYBODY = "*"
 
@@ -146,7 +152,7 @@ class Limits:
         self._second = array("d", bytes(8 << PLACES))
         self._pair_mask = (1 << PAIRS) - 1
         self._pairs = array("q", bytes(8 << PAIRS))
-        self._watched: set[bytes] = set()
+        self._watched: dict[bytes, float] = {}
         self._spent: dict[Name, float] = {}
         self.disclosed = 0
         """Disclosures charged so far."""
@@ -172,10 +178,9 @@ class Limits:
     def disclose(self, pair: int, client: bytes | None, prefix: str) -> TooManyRequests | None:
         """Charge a dossier of this prefix that is about to be shown, and remember the pair; or the refusal.
 
-        Every allowance is looked at first, so a refused client spends nothing of its neighbours' allowances.
+        For pairs only that `knows` does not know. Every allowance is looked at first, so a refused client spends
+        nothing of its neighbours' allowances.
         """
-        if self.knows(pair):
-            return None
         if client is None:
             self._remember(pair)
             return None
@@ -184,11 +189,12 @@ class Limits:
         charges: list[_Charge] = []
         refusal = self._look(always, client, prefix, 1, now, charges)
         region = client[: _REGION_BYTES[len(client)]]
-        units = 1 if region in self._watched else 0 if pair >> 50 & 3 else SAMPLE
+        units = 1 if self._watched.get(region, 0.0) > now else 0 if pair >> 50 & 3 else SAMPLE
         if units and refusal is None:
             wide: list[_Charge] = []
             refusal = self._look(sampled, client, prefix, units, now, wide)
-            self._watch(region, wide, over=refusal is not None)
+            if refusal is not None or any(ahead > of.tolerance / 2 for _, _, of, _, _, ahead in wide):
+                self._watch(region, now)
             charges += wide
         if refusal is not None:
             return refusal
@@ -207,7 +213,7 @@ class Limits:
         always, sampled = LEVELS[len(client)]
         now = self._now()
         refusal = self._look(always, client, prefix, 1, now, [])
-        if refusal is None and client[: _REGION_BYTES[len(client)]] in self._watched:
+        if refusal is None and self._watched.get(client[: _REGION_BYTES[len(client)]], 0.0) > now:
             refusal = self._look(sampled, client, prefix, 1, now, [])
         return refusal
 
@@ -236,14 +242,11 @@ class Limits:
         shown = self._ahead((_EVERYBODY, prefix), now) / SHOWN.interval
         return own <= allowance.share * (shown - own)
 
-    def _watch(self, region: bytes, charges: list[_Charge], *, over: bool) -> None:
-        """Charge this region's clients exactly while one of its networks has used half of an allowance."""
-        if over or any(ahead > allowance.tolerance / 2 for _, _, allowance, _, _, ahead in charges):
-            if len(self._watched) >= MOST_WATCHED:
-                self._watched.clear()
-            self._watched.add(region)
-        else:
-            self._watched.discard(region)
+    def _watch(self, region: bytes, now: float) -> None:
+        """Charge this region's clients exactly: one of its networks has used half of an allowance."""
+        if len(self._watched) >= MOST_WATCHED:
+            self._watched.clear()
+        self._watched[region] = now + WATCHED
 
     # -- probes --------------------------------------------------------------------------------------------------
 

@@ -149,8 +149,9 @@ class HotPath:
                     if rendered is None or rendered.view != self._answers.anonymous:
                         rendered = self._render(name, copy)
                     if rendered is not None:
-                        if not self._knows(hash((asker, name))):
-                            refusal = self._policy.disclose(asker, name)
+                        pair = hash((asker, name))
+                        if not self._knows(pair):
+                            refusal = self._policy.disclose_first(pair, asker, name)
                         if refusal is None:
                             age = now - max(copy.as_of, self._feed.at)
                             status, answer = self._fresh(message, held, request_id, rendered, age, _CACHED)

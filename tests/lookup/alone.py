@@ -145,8 +145,7 @@ class Charges(Limits):
         return super().probed(client, rate)
 
     def disclose(self, pair: int, client: bytes | None, prefix: str) -> TooManyRequests | None:
-        if not self.knows(pair):
-            self.charged.append((client, None))
+        self.charged.append((client, None))
         return super().disclose(pair, client, prefix)
 
 

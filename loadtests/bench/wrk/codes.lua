@@ -18,14 +18,15 @@ function codes.nth(n)
         1 + math.floor(day / DAYS_A_MONTH), 1 + day % DAYS_A_MONTH, n % PER_DAY)
 end
 
--- Carriers' shared addresses (RFC 6598): a service that limits its clients sees four million of them.
-local function client()
-    return "100." .. math.random(64, 127) .. "." .. math.random(0, 255) .. "." .. math.random(0, 255)
+-- The client that asks for the n-th code, each time the same: a code that is asked for again is an answer given again.
+-- Carriers' shared addresses (RFC 6598): a service that limits its clients sees up to four million of them.
+local function client(n)
+    return string.format("100.%d.%d.%d", 64 + n % 64, math.floor(n / 64) % 256, math.floor(n / 16384) % 256)
 end
 
 function codes.request(n)
     return "GET /api/v1/dossiers/" .. codes.nth(n) .. " HTTP/1.1\r\nHost: " .. wrk.headers["Host"]
-        .. "\r\nX-Forwarded-For: " .. client() .. "\r\n\r\n"
+        .. "\r\nX-Forwarded-For: " .. client(n) .. "\r\n\r\n"
 end
 
 return codes
