@@ -146,7 +146,7 @@ class LookupSettings(KeySettings, ReceiptSettings, ReaderUrl, CacheSettings, Poo
     key_for_any_status: bool = setting(
         "HOSO24_KEY_FOR_ANY_STATUS",
         default=False,
-        doc="Whether a status is shown only with the lookup key of its dossier, so that nobody can read statuses off.",
+        doc="Whether a status is shown only with the lookup key of its dossier, so that statuses cannot be read off.",
     )
     anonymous_shows: tuple[str, ...] = setting(
         "HOSO24_ANONYMOUS_SHOWS",

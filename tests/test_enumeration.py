@@ -1,4 +1,4 @@
-"""Whoever reads dossiers off is refused at once; the citizens behind the same address are not."""
+"""A client that reads dossiers off is refused at once; the citizens behind the same address are not."""
 
 import asyncio
 import json

@@ -23,7 +23,7 @@ from ops.errors import Kind, Refusal
 from ops.http.client_address import FORWARDED, Clients
 from ops.observe import tracing
 
-NOBODY: Asker = (None, "")
+UNKNOWN: Asker = (None, "")
 """An asker without an address."""
 
 
@@ -78,7 +78,7 @@ class AccessPolicy:
         """Whether this address is one of our proxies."""
         return self._clients.trusts(peer)
 
-    async def find(self, code: DossierCode, key: str | None = None, at_least: int = 0, asker: Asker = NOBODY) -> Found:
+    async def find(self, code: DossierCode, key: str | None = None, at_least: int = 0, asker: Asker = UNKNOWN) -> Found:
         """The dossier, for anyone (`key` None) or for its holder. Each call is counted once in lookup_answers_total.
 
         Raises DossierNotFound, DossierOrKeyNotFound, KeyRequired, MalformedKey, StatusUnavailable, VersionNotReached,

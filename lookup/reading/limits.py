@@ -18,7 +18,7 @@ and cost nothing.
 **Memory.** An allowance is a due time, the generic cell rate algorithm's. Due times stand in two arrays of fixed size,
 in one place of each by the name's hash; the lower of the two counts, both are raised (a count-min sketch with
 conservative update). Nothing is ever evicted, so no flood can give an exhausted network its allowance back. Two names
-in one place make a count too high, which with 524,288 places and a few units each nobody notices.
+in one place make a count too high, by a few units in 524,288 places.
 
 **Cost.** Each disclosure is charged to the allowances of a /64 and of an address or /48 for one prefix. Of the other
 allowances one disclosure in four is charged, four times, until half of one is used: then its whole region, the /24 or
@@ -57,12 +57,12 @@ WATCHED = 600.0
 MOST_WATCHED = 10_000
 """Limit of these regions. Of a region that is forgotten, the next four disclosures or so may be charged too late."""
 _EVEN = 1e-6
-_EVERYBODY = "*"
+_ALL_CLIENTS = "*"
 
 Asker = tuple[str | None, str]
 """The address of the connection, and the whole forwarded header as it came."""
 Name = tuple[bytes | str, str]
-"""Whose due time: a network's, for a prefix, for all of them or for a rate; or everybody's for a prefix."""
+"""What has a due time: a network, for a prefix, for all of them or for a rate; or all clients, for a prefix."""
 
 
 class TooManyRequests(Refusal):
@@ -113,7 +113,7 @@ SITE = (Allowance("site_prefix", 120, 60), Allowance("site", 600, 300))
 NETWORK = (Allowance("network_prefix", 150, 60, share=0.1), Allowance("network", 3_000, 1_800))
 REGION = (Allowance("region_prefix", 2_000, 240, share=3.0), Allowance("region", 60_000, 36_000))
 SHOWN = Allowance("shown", 1_600, 1_000)
-"""What everybody together was shown of a prefix lately: no limit, but what a share is taken of."""
+"""What all clients together were shown of a prefix lately: no limit, but what a share is taken of."""
 
 # Bytes of the network, whether for one prefix, allowance: those charged each time, and those by sample.
 _Levels = tuple[tuple[int, bool, Allowance], ...]
@@ -199,7 +199,7 @@ class Limits:
         if refusal is not None:
             return refusal
         if units:
-            name = _EVERYBODY, prefix
+            name = _ALL_CLIENTS, prefix
             charges.append((name, hash(name), SHOWN, units, now, self._ahead(name, now) + SHOWN.interval * units))
         self._pay(charges)
         self._remember(pair)
@@ -239,7 +239,7 @@ class Limits:
     def _is_share(self, allowance: Allowance, prefix: str, ahead: float, now: float) -> bool:
         """Whether a network over this allowance had no more of the prefix than its share of what others had."""
         own = ahead / allowance.interval
-        shown = self._ahead((_EVERYBODY, prefix), now) / SHOWN.interval
+        shown = self._ahead((_ALL_CLIENTS, prefix), now) / SHOWN.interval
         return own <= allowance.share * (shown - own)
 
     def _watch(self, region: bytes, now: float) -> None:

@@ -1,4 +1,4 @@
-"""Whoever reads dossiers off is refused, with whatever addresses; citizens beside it are not, nor on a results day."""
+"""A client that reads dossiers off is refused, whatever its addresses; no citizen beside it or on a results day is."""
 
 import itertools
 import random
@@ -223,7 +223,7 @@ def test_walker_of_a_day_is_in_the_way_of_that_day_only(limits: Limits, clock: C
         pytest.param(lambda n: v6(n % 4, n % 32, n // 32 % 256, n // 8192), id="32 of /48 in four of /40"),
     ],
 )
-def test_results_day_refuses_nobody(limits: Limits, clock: Clock, client: Callable[[int], bytes]) -> None:
+def test_results_day_refuses_no_citizen(limits: Limits, clock: Clock, client: Callable[[int], bytes]) -> None:
     order = list(range(20_000))
     random.Random(4).shuffle(order)
     refused = 0
