@@ -70,14 +70,8 @@ class TooManyRequests(Refusal):
 
     kind = Kind.LIMITED
     code = "too_many_requests"
-    title = (
-        "Too many dossiers were looked up from this network connection without a lookup key. Several people may be "
-        "sharing it. With the lookup key on its receipt a dossier opens at once."
-    )
-    title_vi = (
-        "Kết nối mạng này đã tra cứu quá nhiều hồ sơ mà không có mã tra cứu, có thể do nhiều người dùng chung. Nhập mã "
-        "tra cứu in trên giấy tiếp nhận thì xem được ngay."
-    )
+    title = "Too many lookups came from this network. Please try again later, or use the lookup key on the receipt."
+    title_vi = "Mạng đang dùng có quá nhiều lượt tra cứu. Vui lòng thử lại sau hoặc dùng mã tra cứu trên giấy tiếp nhận."
     usual_retry_after = SOONEST
 
 

@@ -44,7 +44,7 @@ PROBLEMS: dict[str, Refusal] = {
     "not_found": NoSuchPath(),
     "internal": Internal(),
 }
-SENTENCES_OF_PAGES = {"empty_code", "not_found", "internal"}
+SENTENCES_OF_PAGES = {"empty_code", "head_too_large", "not_found", "internal"}
 """Problems whose sentence on a page is not the refusal's title."""
 
 
