@@ -40,7 +40,7 @@ class Postgres:
         """Per code given out, the agency and the day whose sequence it is of."""
 
     @contextlib.asynccontextmanager
-    async def connection(self, _: float) -> AsyncIterator["Postgres"]:
+    async def connection(self, _: float, **named: str) -> AsyncIterator["Postgres"]:
         yield self
 
     @contextlib.asynccontextmanager

@@ -197,8 +197,9 @@ def asked_at(port: int) -> list[bool]:
     return let_in
 
 
-@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
-@pytest.mark.parametrize(("host", "expected"), [(EVERYWHERE, [True, True]), ("127.0.0.1", [True, False])])
+@pytest.mark.parametrize(
+    ("host", "expected"), [(EVERYWHERE, [True, socket.has_dualstack_ipv6()]), ("127.0.0.1", [True, False])]
+)
 def test_everywhere_is_both_families_on_one_port(run: Callable[[Any], Any], host: str, expected: list[bool]) -> None:
     async def main() -> None:
         door = Listener(lambda: Guest([]))
