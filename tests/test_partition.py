@@ -32,7 +32,7 @@ CONNECTIONS = 40
 AT_ONCE = 130
 """Connections of the one who is refused."""
 UNTIMED = {"429", "499", "503"}
-OUTCOMES = {"found", "missing", "stale", "unavailable", "shed", "limited", "wrong_key"}
+OUTCOMES = {"found", "missing", "stale", "unavailable", "shed", "limited", "not_reached", "wrong_key"}
 SETTINGS: dict[str, Any] = {
     "partners": ("198.51.100.0/24",),
     # A slow machine is not to send to Postgres what another copy would have answered.
@@ -218,6 +218,7 @@ def unknown(count: int, make: Callable[[str], Ask]) -> list[Ask]:
 
 MEMORY, REDIS, POSTGRES = ("memory", "found"), ("redis", "found"), ("postgres", "found")
 MISSING = ("postgres", "missing")
+NOT_REACHED = ("postgres", "not_reached")
 WRONG_KEY, UNAVAILABLE, SHED = ("nowhere", "wrong_key"), ("nowhere", "unavailable"), ("nowhere", "shed")
 
 
@@ -246,7 +247,7 @@ def an_ordinary_day() -> list[Ask]:
         *hot(50, lambda code: Ask(f"/en/status/{code}", 200, MEMORY)),
         *hot(300, lambda code: Ask(at(code), 404, WRONG_KEY, key=FORGED)),
         *hot(100, lambda code: Ask(at(code), 400, WRONG_KEY, key="short")),
-        *hot(50, lambda code: Ask(f"{at(code)}?at_least=7", 503, UNAVAILABLE)),
+        *hot(50, lambda code: Ask(f"{at(code)}?at_least=7", 412, NOT_REACHED)),
         *[Ask("/api/v1/lookups", 200, None, "POST", body=batch)] * 12,
         *(Ask(at(code), 200, REDIS) for code in WARM[:400]),
         *(Ask(at(code), 304, REDIS, tag=TAG) for code in WARM[400:500]),
@@ -265,7 +266,7 @@ def an_ordinary_day() -> list[Ask]:
         *unknown(500, lambda code: Ask(at(code), 404, MISSING)),
         *unknown(100, lambda code: Ask(at(code), 404, MISSING, "HEAD")),
         *unknown(100, lambda code: Ask(at(code), 404, MISSING, key=key(code))),
-        *unknown(50, lambda code: Ask(f"{at(code)}?at_least=1", 503, UNAVAILABLE)),
+        *unknown(50, lambda code: Ask(f"{at(code)}?at_least=1", 404, MISSING)),
         *unknown(50, lambda code: Ask(f"/en/status/{code}", 404, MISSING)),
         # What is no lookup: another spelling, no code at all, nothing there.
         *hot(300, lambda code: Ask(at(code.lower()), 301, None)),
