@@ -37,7 +37,7 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, repr=False)
 class Workload:
-    """Whatever makes pods: a Deployment, a StatefulSet or a Job. Every one here has a single container."""
+    """Whatever makes pods: a Deployment, a StatefulSet, a Job or a CronJob. Every one here has a single container."""
 
     manifest: Object
     labels: dict[str, str]
@@ -46,7 +46,8 @@ class Workload:
 
     @classmethod
     def of(cls, manifest: Object) -> "Workload":
-        template: Object = manifest["spec"]["template"]
+        spec: Object = manifest["spec"]
+        template: Object = spec["jobTemplate"]["spec"]["template"] if "jobTemplate" in spec else spec["template"]
         pod: Object = template["spec"]
         containers: list[Object] = pod.get("initContainers", []) + pod["containers"]
         (container,) = containers
@@ -71,7 +72,7 @@ class Workload:
     def is_repeated(self) -> bool:
         """Whether there is more than one pod of it, or an autoscaler sees to it that there is."""
         kind, spec = self.manifest["kind"], self.manifest["spec"]
-        return bool(kind != "Job" and spec.get("replicas") != 1)
+        return bool(kind not in {"Job", "CronJob"} and spec.get("replicas") != 1)
 
 
 @dataclass(frozen=True)
@@ -91,10 +92,15 @@ class Manifests:
         return {each["metadata"]["name"] for each in self.of(kind)}
 
     def workloads(self) -> list[Workload]:
-        return [Workload.of(each) for each in self.of("Deployment", "StatefulSet", "Job")]
+        return [Workload.of(each) for each in self.of("Deployment", "StatefulSet", "Job", "CronJob")]
 
     def ours(self) -> list[Workload]:
-        return [workload for workload in self.workloads() if workload.is_ours]
+        """Our processes; not what commands are run in."""
+        return [each for each in self.workloads() if each.is_ours and each.manifest["kind"] != "CronJob"]
+
+    def operate(self) -> Workload:
+        """What k8s/operate makes its Jobs of."""
+        return Workload.of(self.one("CronJob", "operate"))
 
     def serving(self) -> list[Workload]:
         return [workload for workload in self.ours() if workload.manifest["kind"] == "Deployment"]

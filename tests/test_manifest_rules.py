@@ -76,7 +76,7 @@ def holds_a_password(config: Object) -> bool:
 
 
 def is_served(workload: Workload) -> bool:
-    return bool(workload.manifest["kind"] != "Job")
+    return workload.manifest["kind"] not in {"Job", "CronJob"}
 
 
 RULES: dict[str, Rule] = {

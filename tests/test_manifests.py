@@ -176,11 +176,12 @@ def test_stores_let_in_exactly_those_who_may_go_out_to_them(overlay: Manifests, 
     peers = [peer for rule in overlay.ingress({"hoso24/store": store}) for peer in rule["from"]]
     selected = [peer["podSelector"] for peer in peers if "namespaceSelector" not in peer]
     let_in = {name for each in selected for term in each.get("matchExpressions", []) for name in term["values"]}
-    assert let_in == {ours.name for ours in overlay.ours() if store in stores_reached(overlay, ours)}
+    clients = [*overlay.ours(), overlay.operate()]
+    assert let_in == {each.name for each in clients if store in stores_reached(overlay, each)}
 
 
 def test_stores_are_reached_at_the_ports_they_open(overlay: Manifests) -> None:
-    for workload in overlay.ours():
+    for workload in [*overlay.ours(), overlay.operate()]:
         for rule in overlay.egress(workload.labels):
             for peer in rule["to"]:
                 if store := peer.get("podSelector", {}).get("matchLabels", {}).get("hoso24/store"):
@@ -395,7 +396,7 @@ def dockerfile() -> str:
 
 def test_image_runs_as_the_user_the_pods_name(manifests: Manifests) -> None:
     (user,) = re.findall(r"^USER (\d+):(\d+)$", dockerfile(), re.MULTILINE)
-    for workload in manifests.ours():
+    for workload in [*manifests.ours(), manifests.operate()]:
         context = workload.pod["securityContext"]
         assert (context["runAsUser"], context["runAsGroup"]) == tuple(map(int, user))
 
