@@ -14,6 +14,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+import yaml
 
 from lookup.settings import LookupSettings
 from ops import settings
@@ -37,22 +38,36 @@ def with_pooler(tmp_path_factory: pytest.TempPathFactory) -> Manifests:
     return render(pooled_overlay(tmp_path_factory.mktemp("pooled")))
 
 
+@pytest.fixture(scope="module")
+def restored(tmp_path_factory: pytest.TempPathFactory) -> Manifests:
+    """Production while it is restored, and after."""
+    return render(overlay_with("postgres-recovery", "postgres-backup", tmp_path_factory.mktemp("restored")))
+
+
 def pooled_overlay(directory: Path) -> Path:
-    """A kustomization of production and the pooler; kustomize wants relative paths below one root, so all is copied."""
+    """A kustomization of production and the pooler."""
+    return overlay_with("pooler", "postgres", directory)
+
+
+def overlay_with(component: str, after: str, directory: Path) -> Path:
+    """Production and a component that is off; kustomize wants relative paths below one root, so all is copied."""
     shutil.copytree(ROOT / "k8s", directory / "k8s")
-    overlay = directory / "k8s/overlays/pooled"
+    overlay = directory / "k8s/overlays/changed"
     shutil.copytree(ROOT / "k8s/overlays/production", overlay)
     kustomization = overlay / "kustomization.yaml"
     text = kustomization.read_text("utf-8")
-    after = "  - ../../components/postgres\n"
-    kustomization.write_text(text.replace(after, after + "  - ../../components/pooler\n"), "utf-8")
+    line = f"  - ../../components/{after}\n"
+    assert line in text
+    kustomization.write_text(text.replace(line, f"{line}  - ../../components/{component}\n"), "utf-8")
     return overlay
 
 
 def faults(objects: list[Object]) -> list[dict[str, str]]:
     """What is wrong with objects of operators' kinds, by the operators' own definitions."""
     command = [program("node"), str(npm_packages("crds").parent / "validate.mjs")]
-    done = subprocess.run(command, input=json.dumps(objects), check=True, capture_output=True, text=True, timeout=60)
+    # kustomize leaves the quotes of a time out, which is then no text for PyYAML.
+    text = json.dumps(objects, default=str)
+    done = subprocess.run(command, input=text, check=True, capture_output=True, text=True, timeout=60)
     found: list[dict[str, str]] = json.loads(done.stdout)
     return found
 
@@ -114,3 +129,31 @@ def test_pooler_is_off_and_would_serve_the_lookups_alone(production: Manifests, 
     assert "HOSO24_PG_POOLED" in {name for name, _, _ in settings.table([LookupSettings])}
     labels = pooler["spec"]["template"]["metadata"]["labels"]
     assert labels["hoso24/store"] == "postgres", "by this label the lookups may reach it, and it the standbys"
+
+
+def test_restored_cluster_comes_out_of_the_old_archive_and_writes_another(
+    production: Manifests, restored: Manifests
+) -> None:
+    assert faults([each for each in custom(restored) if each["kind"] not in OWN_SCHEMAS]) == []
+    before, after = (each.one("Cluster", "postgres")["spec"] for each in (production, restored))
+    recovery = after["bootstrap"]["recovery"]
+    assert after["bootstrap"].keys() == {"recovery"}
+    initdb = before["bootstrap"]["initdb"]
+    assert {key: recovery[key] for key in ("database", "owner", "secret")} == {
+        key: initdb[key] for key in ("database", "owner", "secret")
+    }
+    (history,) = [each["plugin"] for each in after["externalClusters"] if each["name"] == recovery["source"]]
+    (archiver,) = [each for each in after["plugins"] if each["isWALArchiver"]]
+    assert history["name"] == archiver["name"]
+    assert history["parameters"]["barmanObjectName"] in restored.names("ObjectStore")
+    assert history["parameters"]["serverName"] == "postgres", "the name a cluster archives under if nothing is said"
+    assert archiver["parameters"]["serverName"] != history["parameters"]["serverName"]
+    left = {"bootstrap", "externalClusters", "plugins"}
+    assert {k: v for k, v in before.items() if k not in left} == {k: v for k, v in after.items() if k not in left}
+
+
+def test_backup_that_is_begun_by_hand_is_the_nightly_one(production: Manifests) -> None:
+    backup = yaml.safe_load((ROOT / "k8s/components/postgres-recovery/backup.yaml").read_text("utf-8"))
+    assert faults([backup]) == []
+    nightly = production.one("ScheduledBackup", "postgres-nightly")["spec"]
+    assert backup["spec"] == {key: nightly[key] for key in ("cluster", "method", "pluginConfiguration")}

@@ -81,6 +81,7 @@ def carried_out(directory: Path) -> str:
                 "PYTHONPATH": str(ROOT),
                 "COLUMNS": "200",
                 "PORT": str(free_ports(7)),
+                "RUNBOOKS": str(ROOT / "docs/runbooks"),
             },
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -129,7 +130,8 @@ def test_every_step_says_what_you_should_see() -> None:
     for step in steps:
         body = step.partition("\n## ")[0]
         assert "```sh" in body, step
-        assert body.count("```text") == body.count("```sh"), step
+        assert body.count("```text\n") == body.count("```sh\n"), step
+        assert "```sh kubernetes\n" in body, "and what to do in Kubernetes"
 
 
 @pytest.mark.parametrize(
