@@ -253,3 +253,14 @@ def test_policies_let_a_command_reach_both_stores_and_nothing_reach_it(overlay: 
     }
     assert reached == {"postgres", "redis"}
     assert manifests.ingress(workload.labels) == []
+
+
+def test_valkey_s_administrator_has_the_password_that_is_in_the_pod(operate: Operate) -> None:
+    said = json.loads(operate("--role=admin", "--node=redis-0", "valkey-cli", "acl", "load").out)
+    assert (said["pod"], said["words"][-3:], said["input"]) == ("redis-0", ["admin", "acl", "load"], "\n")
+    production = render(PRODUCTION)
+    (valkey,) = production.selected({"app.kubernetes.io/name": "redis"})
+    paths = {each["name"]: each["mountPath"] for each in valkey.container["volumeMounts"]}
+    (auth,) = [each["secret"] for each in valkey.pod["volumes"] if each["name"] == "auth"]
+    assert {f"{paths['auth']}/{item['path']}" for item in auth["items"]} >= {"/etc/valkey-auth/admin-password"}
+    assert "/etc/valkey-auth/admin-password" in said["words"][2]

@@ -6,6 +6,7 @@
 import { Certificate } from "@kubernetes-models/cert-manager/cert-manager.io/v1/Certificate";
 import { Issuer } from "@kubernetes-models/cert-manager/cert-manager.io/v1/Issuer";
 import { Cluster } from "@kubernetes-models/cloudnative-pg/postgresql.cnpg.io/v1/Cluster";
+import { Backup } from "@kubernetes-models/cloudnative-pg/postgresql.cnpg.io/v1/Backup";
 import { Pooler } from "@kubernetes-models/cloudnative-pg/postgresql.cnpg.io/v1/Pooler";
 import { ScheduledBackup } from "@kubernetes-models/cloudnative-pg/postgresql.cnpg.io/v1/ScheduledBackup";
 import { HTTPRoute } from "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1/HTTPRoute";
@@ -15,7 +16,7 @@ import { PrometheusRule } from "@kubernetes-models/prometheus-operator/monitorin
 import { readFileSync } from "node:fs";
 
 const KINDS = Object.fromEntries(
-  [Certificate, Issuer, Cluster, Pooler, ScheduledBackup, HTTPRoute, PodMonitor, Probe, PrometheusRule].map((model) => [
+  [Certificate, Issuer, Backup, Cluster, Pooler, ScheduledBackup, HTTPRoute, PodMonitor, Probe, PrometheusRule].map((model) => [
     `${model.apiVersion} ${model.kind}`,
     model,
   ]),
