@@ -170,6 +170,18 @@ def test_every_valkey_and_sentinel_has_an_address_that_stays(production: Manifes
 CERTIFICATE = MADE_BY_OPERATORS["redis-tls"]
 
 
+def test_no_probe_begins_a_tls_handshake_and_leaves(production: Manifests) -> None:
+    for workload in production.selected({"hoso24/store": "redis"}):
+        (port,) = workload.ports.values()
+        for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
+            probe = workload.container.get(kind, {"exec": {"command": []}})
+            assert "tcpSocket" not in probe
+            command = probe["exec"]["command"]
+            if command and command[1].endswith("/answers"):
+                assert command[2:] == [str(port)]
+            assert not command or redis_file(command[1].rpartition("/")[2])
+
+
 @pytest.mark.parametrize("name", ["redis", "sentinel"])
 def test_valkey_and_sentinel_show_a_certificate_and_take_nothing_without_tls(production: Manifests, name: str) -> None:
     (workload,) = production.selected({"app.kubernetes.io/name": name})

@@ -104,7 +104,7 @@ class Pods:
         name = pod.partition("-")[0]
         home = self.directory / pod
         (home / "data").mkdir(parents=True, exist_ok=True)
-        for source in (f"start-{name}", "redis-is-ready", "common.sh", "valkey.conf", "sentinel.conf"):
+        for source in (f"start-{name}", "redis-is-ready", "answers", "common.sh", "valkey.conf", "sentinel.conf"):
             text = (SCRIPTS / source).read_text("utf-8").replace("/etc/valkey", str(self.directory / "etc"))
             text = text.replace("/data", str(home / "data")).replace(" 5000", f" {DEAD_AFTER_MS}")
             text = text.replace(str(self.directory / "etc") + "/", f"{home}/")
@@ -134,6 +134,11 @@ class Pods:
         """What its readiness probe says."""
         script = self.directory / pod / "redis-is-ready"
         return subprocess.run(["sh", str(script)], env=self._environment(pod), check=False).returncode == 0
+
+    def answers(self, pod: str) -> bool:
+        """What its liveness probe says."""
+        command = ["sh", str(self.directory / pod / "answers"), str(PORTS[pod.partition("-")[0]])]
+        return subprocess.run(command, env=self._environment(pod), check=False).returncode == 0
 
     def kill(self, pod: str) -> None:
         """End it at once, as a node's memory would."""
@@ -344,6 +349,12 @@ async def test_with_a_certificate_nothing_is_without_tls_and_a_renewed_one_is_ta
     await complete(pods)
     assert await show(pods, [*VALKEYS, *SENTINELS], first)
     assert [pod for pod in VALKEYS if not pods.is_ready(pod)] == []
+    # A probe that is a client leaves no warning, and one of a server that is gone fails.
+    lines = {pod: (pods.directory / pod / "log").read_text("utf-8", "replace").count("\n") for pod in SENTINELS}
+    assert [pod for pod in (*VALKEYS, *SENTINELS) if not pods.answers(pod)] == []
+    for pod, before in lines.items():
+        after = (pods.directory / pod / "log").read_text("utf-8", "replace").splitlines()[before:]
+        assert [line for line in after if "Error accepting" in line] == []
     for pod in (*VALKEYS, *SENTINELS):
         port, once = PORTS[pod.partition("-")[0]], Retry(NoBackoff(), 0)
         plain: Any = redis.asyncio.Redis(host=pods.address(pod), port=port, protocol=2, retry=once)
