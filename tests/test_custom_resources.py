@@ -157,3 +157,15 @@ def test_backup_that_is_begun_by_hand_is_the_nightly_one(production: Manifests) 
     assert faults([{**backup, "metadata": {"name": backup["metadata"]["generateName"]}}]) == []
     nightly = production.one("ScheduledBackup", "postgres-nightly")["spec"]
     assert backup["spec"] == {key: nightly[key] for key in ("cluster", "method", "pluginConfiguration")}
+
+
+def test_cilium_s_gateway_reaches_the_ports_that_any_other_reaches(tmp_path: Path) -> None:
+    manifests = render(overlay_with("gateway-cilium", "gateway", tmp_path))
+    opened = {
+        (each["spec"]["endpointSelector"]["matchLabels"]["app.kubernetes.io/name"], int(port["port"]))
+        for each in manifests.of("CiliumNetworkPolicy")
+        for rule in each["spec"]["ingress"]
+        for ports in rule["toPorts"]
+        for port in ports["ports"]
+    }
+    assert opened == {(each.name, each.ports["http"]) for each in manifests.serving() if "http" in each.ports}

@@ -226,6 +226,19 @@ def test_every_pod_resolves_names_and_ours_send_traces(manifests: Manifests) -> 
             assert [to for to, numbers in reached if 4318 in numbers and "hoso24/monitoring" in to]
 
 
+def test_names_are_resolved_by_the_cluster_the_node_and_openshift(manifests: Manifests) -> None:
+    rules = manifests.one("NetworkPolicy", "dns")["spec"]["egress"]
+    reached = {
+        (str(next(iter(peer.values()))), port["port"], port["protocol"])
+        for rule in rules
+        for peer in rule["to"]
+        for port in rule["ports"]
+    }
+    for place, number in [("kube-system", 53), ("169.254.20.10/32", 53), ("openshift-dns", 5353)]:
+        assert {protocol for where, port, protocol in reached if place in where and port == number} == {"UDP", "TCP"}
+    assert len(reached) == 6, "nothing else by this policy"
+
+
 def test_selectors_find_their_own_pods(manifests: Manifests) -> None:
     for each in manifests.of("Deployment", "StatefulSet"):
         found = manifests.selected(each["spec"]["selector"]["matchLabels"])
