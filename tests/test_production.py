@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import shutil
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -50,6 +51,19 @@ def production() -> Manifests:
 def cluster(production: Manifests) -> Object:
     spec: Object = production.one("Cluster", "postgres")["spec"]
     return spec
+
+
+def test_images_can_be_pinned_by_digest(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "k8s", tmp_path / "k8s")
+    overlay = tmp_path / "k8s/overlays/production"
+    text = (overlay / "kustomization.yaml").read_text("utf-8")
+    digest = "sha256:" + 64 * "a"
+    pinned = re.sub(r"^( +)(newTag: .*)$", rf"\1\2\n\1digest: {digest}", text, flags=re.MULTILINE)
+    (overlay / "kustomization.yaml").write_text(pinned, "utf-8")
+    manifests = render(overlay)
+    assert [each.name for each in manifests.workloads() if not each.container["image"].endswith(f"@{digest}")] == []
+    (migration,) = manifests.names("Job")
+    assert re.fullmatch(r"migrate-[a-z0-9-]{1,50}", migration)
 
 
 # -- PostgreSQL ------------------------------------------------------------------------------------------
@@ -281,6 +295,66 @@ def test_every_pod_of_worth_has_a_priority_that_exists(production: Manifests, cl
     assert cluster["priorityClassName"] == given["redis"] == given["sentinel"] == "hoso24-store"
     assert {given[name] for name in ("lookup", "intake", "relay")} == {"hoso24-serving"}
     assert classes["hoso24-store"] > classes["hoso24-serving"] > 0
+
+
+# -- what the cluster has to have ------------------------------------------------------------------------
+
+SMALL_NODES, NODE_CORES, NODE_MEMORY = 3, 4, 16 * 2**30
+LEFT_FOR_OTHERS = 0.35
+"""The share of the small nodes for the kubelet, operators, gateway, monitoring, and pods during a rollout."""
+
+
+def cores(text: str) -> float:
+    return float(text[:-1]) / 1000 if text.endswith("m") else float(text)
+
+
+def floor(manifests: Manifests) -> tuple[float, float]:
+    """Cores and bytes that all pods request at the autoscaler's minimum, PostgreSQL's with their sidecars."""
+    found = []
+    minimum = manifests.one("HorizontalPodAutoscaler", "lookup")["spec"]["minReplicas"]
+    for workload in manifests.workloads():
+        if workload.manifest["kind"] in {"Deployment", "StatefulSet"}:
+            count = workload.manifest["spec"].get("replicas", minimum)
+            found.append((count, workload.container["resources"]["requests"]))
+    for cluster in manifests.of("Cluster"):
+        found.append((cluster["spec"]["instances"], cluster["spec"]["resources"]["requests"]))
+        for store in manifests.of("ObjectStore"):
+            sidecar = store["spec"]["instanceSidecarConfiguration"]["resources"]["requests"]
+            found.append((cluster["spec"]["instances"], sidecar))
+    return (
+        sum(count * cores(requests["cpu"]) for count, requests in found),
+        sum(count * size(requests["memory"]) for count, requests in found),
+    )
+
+
+@pytest.mark.parametrize("overlay", ["production", "small", "dev"])
+def test_installation_guide_states_what_is_requested_at_the_floor(overlay: str) -> None:
+    cpu, memory = floor(render(ROOT / "k8s/overlays" / overlay))
+    stated = re.findall(
+        rf"^\| `overlays/{overlay}` \| ([\d.]+) \| ([\d.]+) GiB \|", (ROOT / "k8s/README.md").read_text("utf-8"), re.M
+    )
+    assert stated == [(f"{cpu:.2f}", f"{memory / 2**30:.1f}")]
+
+
+def test_small_overlay_fits_its_nodes_with_room_and_stands_on_all_three() -> None:
+    small = render(ROOT / "k8s/overlays/small")
+    cpu, memory = floor(small)
+    assert cpu <= SMALL_NODES * NODE_CORES * (1 - LEFT_FOR_OTHERS)
+    assert memory <= SMALL_NODES * NODE_MEMORY * (1 - LEFT_FOR_OTHERS)
+    assert small.one("Cluster", "postgres")["spec"]["instances"] == SMALL_NODES
+    parameters = small.one("Cluster", "postgres")["spec"]["postgresql"]["parameters"]
+    assert 4 * int(parameters["shared_buffers"][:-2]) * 2**30 <= size(
+        small.one("Cluster", "postgres")["spec"]["resources"]["limits"]["memory"]
+    )
+
+
+def test_small_autoscaler_aims_at_the_same_share_of_a_core(production: Manifests) -> None:
+    aims = []
+    for manifests in (production, render(ROOT / "k8s/overlays/small")):
+        (metric,) = manifests.one("HorizontalPodAutoscaler", "lookup")["spec"]["metrics"]
+        share = metric["resource"]["target"]["averageUtilization"] / 100
+        aims.append(share * cores(manifests.process("lookup").container["resources"]["requests"]["cpu"]))
+    assert aims[0] == aims[1]
 
 
 # -- the edge --------------------------------------------------------------------------------------------
