@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from intake.books.ledger import APPEND_EVENT, IS_TAKEN, NEXT_IN_SEQUENCE, TRY_LOCK, KeyedRequest, Ledger
+from intake.books.event import APPEND_EVENT
+from intake.books.ledger import IS_TAKEN, NEXT_IN_SEQUENCE, TRY_LOCK, KeyedRequest, Ledger
 from intake.clients import ACTIONS, Client
 from intake.rules.due_dates import due_date
 from intake.rules.requests import Submission
@@ -48,7 +49,10 @@ class Postgres:
         yield
 
     async def fetchrow(self, sql: str, *_: Any) -> dict[str, Any] | None:
-        rows = {TRY_LOCK: {"locked": True, "now": self.now, "epoch": 1}, APPEND_EVENT: {"xid": 1, "seq": 1}}
+        rows: dict[str, dict[str, Any]] = {
+            TRY_LOCK: {"locked": True, "now": self.now, "epoch": 1},
+            APPEND_EVENT: {"xid": 1, "seq": 1},
+        }
         return rows.get(sql)
 
     async def fetchval(self, sql: str, *values: Any) -> int | bool:
