@@ -1,25 +1,41 @@
 """What fires when: every alert against the days on which it has to, and the days on which no alert may fire.
 
-promtool evaluates the real rules over series that are made here: a healthy day, a quiet night, and each fault.
+promtool evaluates the real rules. The series of our processes are those of a house that runs: which there are, under
+which names and labels. How they develop is told here: on a healthy day, in a quiet night, and with each fault. An
+installation in another namespace stays healthy: nothing of it may be counted, or named.
 """
 
+import re
 import subprocess
-from collections.abc import Mapping
+import tempfile
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import prometheus_client
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
+import intake.metrics  # noqa: F401 - declares metrics
+import lookup.metrics  # noqa: F401
 from ops.monitoring import rules
 from ops.monitoring.objectives import alerts, objectives
 from tests.programs import program
+from tests.system.test_up import get, running, send
 
 GROUPS = [group for group in rules.groups(objectives(), alerts()) if group["name"] != "slo-budgets"]
 """Without what is left of the budgets of thirty days, which no alert looks at."""
+RULED = set(
+    re.findall(r"\b[a-z0-9]+(?:_[a-z0-9]+)+\b", " ".join(rule["expr"] for each in GROUPS for rule in each["rules"]))
+)
+"""Words of the rules, the names of all series among them."""
 ALERTS = {rule["alert"] for group in GROUPS for rule in group["rules"] if "alert" in rule}
-FIRING = 'count by (alertname, severity) (ALERTS{alertstate="firing"})'
+FIRING = 'count by (alertname, severity, namespace) (ALERTS{alertstate="firing"})'
+HERE, ELSEWHERE = "hoso24", "elsewhere"
+"""Namespaces: of the installation that is looked at, and of one that is well all the time."""
 
 DAY = 24 * 60
 NINETY_DAYS = 90 * 86400
@@ -51,7 +67,9 @@ def gone(minutes: int, value: float, missing: int) -> str:
 
 
 LOOKUPS = ("lookup-1", "lookup-2")
-ROUTE = 'route="/api/v1/dossiers/{code}"'
+SERVICES = {"lookup": 2, "intake": 1, "relay": 2}
+ROUTE = 'method="GET",route="/api/v1/dossiers/{code}"'
+TIMED_ROUTE = 'route="/api/v1/dossiers/{code}"'
 
 
 def requests(service: str, status: int, instance: str) -> str:
@@ -59,7 +77,7 @@ def requests(service: str, status: int, instance: str) -> str:
 
 
 def timed(instance: str, le: str = "") -> str:
-    labels = f'service="lookup",{ROUTE},instance="{instance}"'
+    labels = f'service="lookup",{TIMED_ROUTE},instance="{instance}"'
     what = f'bucket{{{labels},le="{le}"}}' if le else f"count{{{labels}}}"
     return f"hoso24_http_request_seconds_{what}"
 
@@ -92,20 +110,47 @@ DROPPED = 'hoso24_log_lines_dropped_total{instance="lookup-1"}'
 CUT = 'hoso24_connections_cut_total{service="lookup",reason="silent",instance="lookup-1"}'
 UNREADABLE = 'lookup_unreadable_entries_total{instance="lookup-1"}'
 UNKNOWN = 'intake_outcomes_unknown_total{instance="intake-1"}'
+ARCHIVED = 'cnpg_pg_stat_archiver_last_archived_time{pod="postgres-1"}'
+BACKUP = 'barman_cloud_cloudnative_pg_io_last_available_backup_timestamp{pod="postgres-1"}'
+FREE = 'kubelet_volume_stats_available_bytes{persistentvolumeclaim="postgres-1-wal"}'
+# cert-manager is scraped in a namespace of its own.
+RENEWED = 'certmanager_certificate_expiration_timestamp_seconds{name="redis",namespace="cert-manager"}'
+REPLICAS = 'kube_horizontalpodautoscaler_status_current_replicas{horizontalpodautoscaler="lookup"}'
+PHASE = 'kube_pod_status_phase{pod="lookup-1",phase="Running"}'
+LOOPING = """\
+kube_pod_container_status_waiting_reason{pod="lookup-1",container="lookup",reason="CrashLoopBackOff"}"""
+SENTINELS = 'kube_statefulset_status_replicas_ready{statefulset="sentinel"}'
 
 
 def of_lookup(name: str, instance: str) -> str:
     return f'{name}{{instance="{instance}"}}'
 
 
+def of_others(minutes: int, every: int = 1) -> Series:
+    """What the cluster's own exporters say: all is well."""
+    return {
+        PROBE: level((minutes, 1), every=every),
+        CERTIFICATE: level((minutes, NINETY_DAYS), every=every),
+        ARCHIVED: count((minutes, 60), every=every),
+        ARCHIVED.replace("postgres-1", "postgres-2"): level((minutes, -1), every=every),
+        BACKUP: count((minutes, 60), every=every),
+        FREE: level((minutes, 30e9), every=every),
+        FREE.replace("available", "capacity"): level((minutes, 50e9), every=every),
+        RENEWED: level((minutes, NINETY_DAYS), every=every),
+        REPLICAS: level((minutes, 4), every=every),
+        REPLICAS.replace("status_current", "spec_max"): level((minutes, 12), every=every),
+        PHASE: level((minutes, 1), every=every),
+        SENTINELS: level((minutes, 3), every=every),
+        SENTINELS.replace("status_replicas_ready", "replicas"): level((minutes, 3), every=every),
+    }
+
+
 def healthy(minutes: int, every: int = 1) -> Series:
     """Two lookups at a hundred lookups a second each, an intake at ten, two relays; a few errors, as always."""
-    series = {
+    series = of_others(minutes, every) | {
         requests("intake", 200, "intake-1"): count((minutes, 600), every=every),
         requests("intake", 409, "intake-1"): count((minutes, 5), every=every),
         requests("intake", 503, "intake-1"): count((minutes, 0), every=every),
-        PROBE: level((minutes, 1), every=every),
-        CERTIFICATE: level((minutes, NINETY_DAYS), every=every),
         INTAKE: level((minutes, 2), every=every),
         LEADER: level((minutes, 1), every=every),
         SECOND: level((minutes, 0), every=every),
@@ -135,7 +180,7 @@ def healthy(minutes: int, every: int = 1) -> Series:
             of_lookup("lookup_epoch", instance): level((minutes, 1), every=every),
             of_lookup("hoso24_loop_lag_seconds", instance): level((minutes, 0.02), every=every),
             of_lookup("lookup_shedding_level", instance): level((minutes, 0), every=every),
-            of_lookup("lookup_limited_total", instance): count((minutes, 30), every=every),
+            answers("limited", instance): count((minutes, 25), every=every),
             f'lookup_distrusts_total{{reason="gap",instance="{instance}"}}': count((minutes, 0.01), every=every),
             **{
                 breaker(name, instance): level((minutes, 0), every=every)
@@ -153,6 +198,10 @@ def both(make: Any, *arguments: str, notation: str) -> Series:
     return {make(*arguments, instance): notation for instance in LOOKUPS}
 
 
+def no_relay_reaches_the_primary(well: int, away: int) -> Series:
+    return {breaker("postgres", relay): level((well, 0), (away, 1)) for relay in ("relay-1", "relay-2")}
+
+
 @dataclass(frozen=True)
 class Day:
     """So many minutes, what is not as on a healthy day, and who is woken at its end: alert → severity."""
@@ -162,13 +211,104 @@ class Day:
     changes: Mapping[str, str] = field(default_factory=dict)
     firing: Mapping[str, str] = field(default_factory=dict)
     stride: int = 1
-    only: Mapping[str, str] | None = None
-    """Instead of a healthy day's series."""
+    vanish: Sequence[str] = ()
+    """How the names of series begin that end after a third of the day, or of instances."""
+    alone: Mapping[str, str] | None = None
+    """These series instead of all others; there is no other installation either."""
 
-    @property
-    def series(self) -> Series:
-        series = dict(self.only) if self.only is not None else healthy(self.minutes, self.stride)
-        return series | dict(self.changes)
+    def series(self, scraped: "Scraped") -> Series:
+        """Everything Prometheus has: of this installation and of the other one."""
+        if self.alone is not None:
+            return dict(self.alone)
+        told = {named(name): notation for name, notation in healthy(self.minutes, self.stride).items()}
+        moving = {which(name) for name in told}
+        steady = {
+            name: level((self.minutes, value), every=self.stride)
+            for name, value in scraped.everywhere().items()
+            if which(name) not in moving
+        }
+        usual = steady | told
+        here = usual | {named(name): notation for name, notation in self.changes.items()}
+        third = self.minutes // self.stride // 3
+        for name in here:
+            if any(part in name for part in self.vanish):
+                here[name] = f"{scraped.value(name)}x{third - 1} _x{self.minutes // self.stride - third - 1}"
+        return {named(name, HERE): notation for name, notation in here.items()} | {
+            named(name, ELSEWHERE): notation for name, notation in usual.items()
+        }
+
+
+def named(series: str, namespace: str = "") -> str:
+    """A series with its labels in order, and in a namespace; cert-manager's are told apart by another label."""
+    name, _, inside = series.partition("{")
+    labels = dict(re.findall(r'(\w+)="([^"]*)"', inside))
+    if namespace:
+        labels["exported_namespace" if "namespace" in labels else "namespace"] = namespace
+        if "instance" in labels:
+            labels["pod"] = f"{labels['instance']}-of-{namespace}"
+    return name + "{" + ",".join(f'{label}="{value}"' for label, value in sorted(labels.items())) + "}"
+
+
+def which(series: str) -> tuple[str, str]:
+    """The name of a series and its process: one whose development is told has no other series under that name."""
+    return series.partition("{")[0], "".join(re.findall(r'instance="([^"]*)"', series))
+
+
+@dataclass(frozen=True)
+class Scraped:
+    """What the processes of a house that runs export: service → series → value."""
+
+    samples: Mapping[str, Mapping[str, float]]
+
+    def everywhere(self) -> dict[str, float]:
+        """The series that rules name, of as many processes as an installation has; the first relay leads."""
+        found = {}
+        for service, processes in SERVICES.items():
+            for number in range(1, processes + 1):
+                for series, value in self.samples[service].items():
+                    if series.partition("{")[0] in RULED:
+                        instance = f'instance="{service}-{number}"'
+                        mine = series[:-1] + ("," if series[-2] != "{" else "") + instance + "}"
+                        found[named(mine)] = 0.0 if service == "relay" and number > 1 else value
+        return found
+
+    def value(self, name: str) -> float:
+        """Of a series under the name that everywhere() has for it; 1.0 for one of others."""
+        return self.everywhere().get(name, 1.0)
+
+    def labels(self, service: str, name: str) -> list[set[str]]:
+        """The names of the labels of each series under this name; empty when there is none, or none yet."""
+        return [
+            set(re.findall(r'(\w+)="', series)) for series in self.samples[service] if series.partition("{")[0] == name
+        ]
+
+
+@pytest.fixture(scope="module")
+def scraped() -> Iterator[Scraped]:
+    """The metrics of a house in which a dossier was received and looked up."""
+    with tempfile.TemporaryDirectory(prefix="hoso24-alerts-") as place:
+        directory = Path(place)
+        directory.chmod(0o755)
+        with running(directory) as up:
+            house = up.wait_until_ready()
+            bearer = {"Authorization": f"Bearer {house['token']}"}
+            submission = {"agency": "G99.01.01", "service": "S.004", "applicant": {"name": "Lê Thị Thử (hư cấu)"}}
+            assert send("POST", house["intake"] + "/api/v1/dossiers", submission, **bearer)[0] == 201
+            assert get(f"{house['lookup']}/api/v1/dossiers/{house['samples'][0]['code']}")[0] == 200
+            yield Scraped({service: samples(house[f"{service}_admin"]) for service in SERVICES})
+
+
+def samples(admin: str) -> dict[str, float]:
+    """Every series of a process and its value."""
+    with urllib.request.urlopen(f"{admin}/metrics") as page:  # noqa: S310 - http, by `up`
+        families = text_string_to_metric_families(page.read().decode())
+    return {
+        f"{sample.name}{{{','.join(f'{label}={value!r}' for label, value in sample.labels.items())}}}".replace(
+            "'", '"'
+        ): sample.value
+        for family in families
+        for sample in family.samples
+    }
 
 
 HOUR = 60
@@ -232,8 +372,9 @@ DAYS = [
             **both(answers, "stale", notation=count((25, 0), (5, 3000))),
             **both(answers, "found", notation=count((25, 6000), (5, 1000))),
             LEADER: level((25, 1), (5, 0)),
+            **no_relay_reaches_the_primary(25, 5),
         },
-        {"PostgresAway": "page", "RedisAway": "page", "StaleAnswers": "page", "RelayWithoutLeader": "page"},
+        {"PostgresAway": "page", "RedisAway": "page", "StaleAnswers": "page", "PrimaryAway": "page"},
     ),
     Day(
         "Redis emptied, and filled again",
@@ -250,12 +391,13 @@ DAYS = [
             **both(answers, "stale", notation=count((60, 0), (30, 3000))),
             **both(answers, "found", notation=count((60, 6000), (30, 0))),
             LEADER: level((60, 1), (30, 0)),
+            **no_relay_reaches_the_primary(60, 30),
         },
         {
             "PostgresHostAway": "ticket",
             "IntakeAvailabilityBurn": "page",
             "StaleAnswers": "page",
-            "RelayWithoutLeader": "page",
+            "PrimaryAway": "page",
         },
     ),
     Day("a standby half a minute behind", 20, {LAG: level((10, 0.7), (10, 30))}, {"StandbyLagging": "ticket"}),
@@ -328,7 +470,7 @@ DAYS = [
     Day(
         "an enumerator",
         40,
-        each_lookup("lookup_limited_total", count((20, 0), (20, 6000))),
+        both(answers, "limited", notation=count((20, 0), (20, 6000))),
         {"EnumerationSuspected": "ticket"},
     ),
     Day(
@@ -378,7 +520,57 @@ DAYS = [
             "RelayAbsent": "page",
             "EdgeProbeAbsent": "ticket",
         },
-        only={'up{job="other"}': level((30, 1))},
+        alone={'up{job="other"}': level((30, 1))},
+    ),
+    Day("no lookup any more", 30, firing={"LookupAbsent": "page"}, vanish=['instance="lookup-']),
+    Day("no intake any more", 30, firing={"IntakeAbsent": "page"}, vanish=['instance="intake-']),
+    Day("no relay any more", 30, firing={"RelayAbsent": "page"}, vanish=['instance="relay-']),
+    Day(
+        "nothing of this installation any more",
+        60,
+        firing={
+            "LookupAbsent": "page",
+            "IntakeAbsent": "page",
+            "RelayAbsent": "page",
+            "EdgeProbeAbsent": "ticket",
+        },
+        vanish=["instance=", "probe_"],
+    ),
+    Day(
+        "the primary lost, standbys alive",
+        20,
+        {LEADER: level((10, 1), (10, 0)), **no_relay_reaches_the_primary(10, 10)},
+        {"PrimaryAway": "page"},
+    ),
+    Day("the log not archived", 60, {ARCHIVED: count((30, 60), (30, 0))}, {"ArchivingStopped": "page"}),
+    Day("no backup for a night", 32 * HOUR, {BACKUP: "0x64"}, {"BackupOld": "ticket"}, stride=30),
+    Day("a disk that fills", 60, {FREE: level((30, 30e9), (30, 10e9))}, {"PostgresDiskFills": "ticket"}),
+    Day(
+        "a disk almost full",
+        60,
+        {FREE: level((30, 30e9), (30, 4e9))},
+        {"PostgresDiskFills": "ticket", "PostgresDiskFull": "page"},
+    ),
+    Day(
+        "a certificate within that is not renewed",
+        2 * HOUR,
+        {RENEWED: level((2 * HOUR, 18 * 86400), every=STRIDE)},
+        {"InternalCertificateEnds": "ticket"},
+        stride=STRIDE,
+    ),
+    Day("all the lookups there may be", 40, {REPLICAS: level((20, 4), (20, 12))}, {"AutoscalerAtMaximum": "ticket"}),
+    Day("a lookup that cannot start", 40, {LOOPING: "_x20 1 _ 1 _ 1x15"}, {"CrashLoop": "ticket"}),
+    Day("two of three Sentinels gone", 40, {SENTINELS: level((20, 3), (20, 1))}, {"SentinelQuorumLost": "ticket"}),
+    Day("one of three Sentinels gone", 40, {SENTINELS: level((20, 3), (20, 2))}),
+    *(
+        Day(
+            f"no {series.partition('{')[0]}",
+            4 * HOUR,
+            firing={"SourceAbsent": "ticket"},
+            vanish=[series],
+            stride=STRIDE,
+        )
+        for series in ("kube_pod_status", "kubelet_", "cnpg_pg_stat", "barman_cloud_", "certmanager_")
     ),
 ]
 
@@ -388,18 +580,19 @@ def promtool() -> str:
     return program("promtool")
 
 
-def unit_test(day: Day) -> dict[str, Any]:
-    """The day as promtool takes it: exactly these alerts fire at its end, and no other."""
+def unit_test(day: Day, scraped: Scraped) -> dict[str, Any]:
+    """The day as promtool takes it: exactly these alerts fire at its end, in this namespace, and no other."""
+    where = "" if day.alone else f', namespace="{HERE}"'
     return {
         "interval": f"{day.stride}m",
         "name": day.name,
-        "input_series": [{"series": name, "values": notation} for name, notation in day.series.items()],
+        "input_series": [{"series": name, "values": notation} for name, notation in day.series(scraped).items()],
         "promql_expr_test": [
             {
                 "expr": FIRING,
                 "eval_time": f"{day.minutes - day.stride}m",
                 "exp_samples": [
-                    {"labels": f'{{alertname="{name}", severity="{severity}"}}', "value": times}
+                    {"labels": f'{{alertname="{name}", severity="{severity}"{where}}}', "value": times}
                     for (name, severity), times in expected(day).items()
                 ],
             }
@@ -420,14 +613,35 @@ def expected(day: Day) -> dict[tuple[str, str], int]:
 
 @pytest.mark.servers
 @pytest.mark.parametrize("day", DAYS, ids=lambda day: day.name)
-def test_exactly_those_are_woken_who_have_to_be(promtool: str, day: Day, tmp_path: Path) -> None:
+def test_exactly_those_are_woken_who_have_to_be(promtool: str, scraped: Scraped, day: Day, tmp_path: Path) -> None:
     (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": GROUPS}))
-    test = {"rule_files": ["rules.yml"], "evaluation_interval": f"{day.stride}m", "tests": [unit_test(day)]}
+    test = {"rule_files": ["rules.yml"], "evaluation_interval": f"{day.stride}m", "tests": [unit_test(day, scraped)]}
     (tmp_path / "test.yml").write_text(yaml.safe_dump(test, width=10_000))
     done = subprocess.run(
         [promtool, "test", "rules", "test.yml"], cwd=tmp_path, check=False, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.servers
+def test_series_that_are_told_here_are_those_of_running_processes(scraped: Scraped) -> None:
+    """Of each by its instance: the process exports it, with these labels and no others."""
+    told = {name for day in DAYS for name in [*day.changes, *healthy(day.minutes, day.stride)]}
+    found = []
+    for series in sorted(told):
+        name, labels = series.partition("{")[0], set(re.findall(r'(\w+)="', series))
+        (instance,) = re.findall(r'instance="(\w+)-\d"', series) or [""]
+        if not instance:
+            assert not name.startswith(("hoso24_", *(f"{service}_" for service in SERVICES))), series
+        elif labels - {"instance"} not in (scraped.labels(instance, name) or declared(name)):
+            found.append(f"{instance} does not export {series}")
+    assert not found, "\n".join(found)
+
+
+def declared(name: str) -> list[set[str]]:
+    """The labels of one that has no series before its first event: those of its declaration."""
+    collector: Any = prometheus_client.REGISTRY._names_to_collectors.get(name)
+    return [set(collector._labelnames)] if collector is not None and collector._labelnames else []
 
 
 def test_every_alert_has_its_day() -> None:

@@ -76,7 +76,9 @@ class Prometheus:
 
     def ask(self, expr: str) -> list[float]:
         """The values of an instant query that are numbers; none while it does not answer yet."""
-        query = urllib.parse.urlencode({"query": expr.replace("$__rate_interval", "20s")})
+        query = urllib.parse.urlencode(
+            {"query": expr.replace("$__rate_interval", "20s").replace("$namespace", ".*").replace("$pod", ".*")}
+        )
         try:
             with urllib.request.urlopen(f"{self.url}/api/v1/query?{query}", timeout=5) as response:  # noqa: S310
                 answer = json.load(response)

@@ -440,6 +440,23 @@ def test_all_that_was_generated_for_monitoring_is_applied(production: Manifests)
     assert production.names("PrometheusRule")
 
 
+def test_links_to_runbooks_begin_with_one_setting_of_the_overlay(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "k8s", tmp_path / "k8s")
+    overlay = tmp_path / "k8s/overlays/production"
+    text = (overlay / "kustomization.yaml").read_text("utf-8")
+    published = "https://git.example/hoso24/-/blob/main/docs"
+    ours = text.replace("DOCUMENTS=https://docs.hoso24.example", f"DOCUMENTS={published}")
+    (overlay / "kustomization.yaml").write_text(ours, "utf-8")
+    rendered = render(overlay)
+    rules = [rule for group in rendered.one("PrometheusRule", "hoso24")["spec"]["groups"] for rule in group["rules"]]
+    assert {rule["annotations"]["runbook_url"] for rule in rules if "alert" in rule} == {
+        f"{published}/runbooks/{rule['alert']}.md" for rule in rules if "alert" in rule
+    }
+    (link,) = [rule for rule in rules if rule.get("record") == "hoso24:runbooks"]
+    assert link["labels"]["url"] == f"{published}/runbooks/"
+    assert "monitoring-settings" not in str(rendered.names("ConfigMap"))
+
+
 def test_edge_is_probed_under_the_name_the_rules_know(production: Manifests) -> None:
     probe = production.one("Probe", "hoso24-edge")["spec"]
     (host,) = production.one("HTTPRoute", "lookup")["spec"]["hostnames"]

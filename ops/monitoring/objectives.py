@@ -8,6 +8,8 @@ import msgspec
 
 PROMISES = Path(__file__).resolve().parents[2] / "k8s" / "components" / "monitoring"
 """The directory of the three files, which name the metrics of all processes; this package names none."""
+RUNBOOKS = "/runbooks/"
+"""Between where docs/ is published and a page's name. The overlay splits the links of the rules here."""
 
 
 class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,7 +53,8 @@ class Objectives(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The content of `slo.toml`."""
 
     period_days: int
-    runbooks: str
+    documents: str
+    """The URL at which docs/ is published."""
     slo: list[Objective]
     burn: list[Burn]
 
@@ -59,6 +62,18 @@ class Objectives(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def windows(self) -> list[str]:
         """All windows, the shortest first."""
         return sorted({window for burn in self.burn for window in (burn.short, burn.long)}, key=seconds)
+
+    @property
+    def runbooks(self) -> str:
+        """The URL of docs/runbooks there, to which the name of a page is appended."""
+        return f"{self.documents}{RUNBOOKS}"
+
+
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A series that is recorded under this name."""
+
+    name: str
+    expr: str
 
 
 class Alert(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,10 +89,11 @@ class Alert(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A group of alerts that are evaluated together."""
+    """A group of alerts that are evaluated together, after the series that it records."""
 
     name: str
     alert: list[Alert]
+    record: list[Record] = []
 
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}

@@ -7,6 +7,7 @@ Runs the panels' queries on a Prometheus over the last MINUTES minutes and draws
 import io
 import json
 import math
+import re
 import sys
 import urllib.parse
 import urllib.request
@@ -40,7 +41,7 @@ def lines(prometheus: str, panel: Panel) -> list[Line]:
     """Name, times (minutes relative to now) and values of a panel's series, at most MOST_LINES."""
     found: list[Line] = []
     for query in panel.queries:
-        for series in _asked(prometheus, query.expr.replace("$rate", "30s")):
+        for series in _asked(prometheus, query.promql(rate="30s", namespace=".*", pod=".*")):
             now = series["values"][-1][0]
             times = [(at - now) / 60 for at, _ in series["values"]]
             values = [float(value) for _, value in series["values"]]
@@ -65,7 +66,7 @@ def _read(url: str) -> bytes:
 def _named(legend: str, labels: dict[str, str]) -> str:
     for name, value in labels.items():
         legend = legend.replace(f"{{{{{name}}}}}", value)
-    return "none" if "{{" in legend else legend
+    return legend and (re.sub(r"\{\{\w+\}\}", "", legend).strip() or "none")
 
 
 def draw(dashboard: Dashboard, prometheus: str, file: Path) -> None:

@@ -23,7 +23,8 @@ def groups(promised: Objectives, alerts: list[Group]) -> list[dict[str, Any]]:
             "interval": BUDGET_EVERY,
             "rules": [_budget(slo, promised.period_days) for slo in promised.slo],
         },
-        *({"name": group.name, "rules": _alerts(group, promised.runbooks)} for group in alerts),
+        *({"name": group.name, "rules": [*_records(group), *_alerts(group, promised.runbooks)]} for group in alerts),
+        {"name": "runbooks", "rules": [_link(promised.runbooks)]},
     ]
 
 
@@ -41,26 +42,27 @@ def _measured(slo: Objective, promised: Objectives) -> list[Rule]:
     ratios = [
         _record(
             f"slo:error_ratio:{window}",
-            f"{_or_none(slo.errors_in(window))} / (({slo.total_in(window)}) > 0)",
+            f"{_errors(slo, window)} / (({slo.total_in(window)}) > 0)",
             slo,
         )
         for window in promised.windows
     ]
     bad = [
-        _record(f"slo:errors:{window}", _or_none(slo.errors_in(window)), slo)
+        _record(f"slo:errors:{window}", _errors(slo, window), slo)
         for window in sorted({burn.long for burn in promised.burn}, key=promised.windows.index)
     ]
     return [*ratios, *bad, _record("slo:objective", f"vector({slo.objective})", slo)]
 
 
-def _or_none(errors: str) -> str:
+def _errors(slo: Objective, window: str) -> str:
     """Zero when a counter has no series yet, because it was never incremented."""
-    return f"(({errors}) or vector(0))"
+    return f"(({slo.errors_in(window)}) or 0 * ({slo.total_in(window)}))"
 
 
 def _budget(slo: Objective, days: int) -> Rule:
-    errors, total = slo.errors_in(f"{days}d"), slo.total_in(f"{days}d")
-    return _record("slo:budget_left", f"1 - {_or_none(errors)} / (({total}) > 0) / {slo.budget:g}", slo)
+    period = f"{days}d"
+    expr = f"1 - {_errors(slo, period)} / (({slo.total_in(period)}) > 0) / {slo.budget:g}"
+    return _record("slo:budget_left", expr, slo)
 
 
 def _record(name: str, expr: str, slo: Objective) -> Rule:
@@ -85,7 +87,7 @@ def _burn(slo: Objective, burn: Burn, promised: Objectives) -> Rule:
             "summary": f"{slo.title}: {{{{ $value | humanizePercentage }}}} were bad within {burn.long}",
             "description": f"{slo.budget:.2%} may be. At {burn.rate:g} times that, the budget of "
             f"{promised.period_days} days is gone within {_span(days)}. Bad is: {slo.bad}.",
-            "runbook_url": f"{promised.runbooks}/{slo.alert}",
+            "runbook_url": f"{promised.runbooks}{slo.alert}.md",
         },
     }
 
@@ -94,17 +96,30 @@ def _span(days: float) -> str:
     return f"{days:.0f} days" if days >= 3 else f"{days * 24:.0f} hours"
 
 
+def _link(runbooks: str) -> Rule:
+    """A series that has the runbooks' URL as its label: dashboards take it from there."""
+    return {"record": "hoso24:runbooks", "expr": "vector(1)", "labels": {"url": runbooks}}
+
+
+def _records(group: Group) -> list[Rule]:
+    return [{"record": record.name, "expr": _one_line(record.expr)} for record in group.record]
+
+
+def _one_line(expr: str) -> str:
+    return " ".join(expr.split())
+
+
 def _alerts(group: Group, runbooks: str) -> list[Rule]:
     return [
         {
             "alert": alert.name,
-            "expr": alert.expr,
+            "expr": _one_line(alert.expr),
             "for": alert.lasting,
             "labels": {"severity": alert.severity},
             "annotations": {
                 "summary": alert.summary,
                 "description": alert.description,
-                "runbook_url": f"{runbooks}/{alert.name}",
+                "runbook_url": f"{runbooks}{alert.name}.md",
             },
         }
         for alert in group.alert
