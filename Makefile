@@ -66,7 +66,7 @@ ROLLING ?= --front rotation
 rolling: .venv/ready ## the game day's rolling restart alone, until 50,000 lookups were asked (4 minutes; ROLLING="--order old-first")
 	@exec $(BIN)/python -m loadtests.gameday --only rolling-restart --lookups 50000 --rate 300 $(ROLLING)
 
-gameday: .venv/ready ## break a production-shaped system here in every way, under load (45 minutes; GAMEDAY=--short: 1; GAMEDAY=--help)
+gameday: .venv/ready ## break a production-shaped system here in every way, under load (45 minutes; GAMEDAY=--short: 3; GAMEDAY="--healthy 60": an hour without a fault, for alerts)
 	@exec $(BIN)/python -m loadtests.gameday $(GAMEDAY)
 
 .venv-bench/ready: requirements-dev.lock requirements-bench.lock pyproject.toml

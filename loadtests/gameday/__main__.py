@@ -1,6 +1,8 @@
 """`python -m loadtests.gameday`: status 0 when every promise was kept, 1 when one was not, 2 without a game day."""
 
 import asyncio
+import contextlib
+import functools
 import logging
 import shutil
 import sys
@@ -13,19 +15,25 @@ from typing import Any
 import click
 from rich.console import Console
 
-from loadtests.gameday import report
+from loadtests.gameday import alerting, report
 from loadtests.gameday.crowd import Crowd
 from loadtests.gameday.day import Day, Fault, NotInTime, Outcome, Restarts, play
 from loadtests.gameday.display import line, spelled_out
 from loadtests.gameday.expected import Expected
 from loadtests.gameday.faults import FAULTS
+from loadtests.gameday.faults.healthy import HEALTHY
 from loadtests.gameday.reckoning import reckoning
 from loadtests.gameday.record import Record
+from loadtests.system import prometheus
 from loadtests.system.processes import CannotMeasure, leave_on_signals, until_told_to_stop
 from loadtests.system.replicas import Faulty, Order
 from loadtests.system.stage import StagedSystem, staged
 from ops.local.cannot_start import CannotStart
 
+HURRY = 20.0
+"""How many times shorter the windows of rules are than in production, so that they fit faults of a minute."""
+STRETCH, SHORT_STRETCH = 45.0, 15.0
+"""Seconds in which nothing is broken: the longest of the hurried windows, and a third of it on a short day."""
 NAMES = [fault.name for fault in FAULTS]
 
 
@@ -33,7 +41,7 @@ NAMES = [fault.name for fault in FAULTS]
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
     epilog=f"Faults, in the order in which they happen: {', '.join(NAMES)}.",
 )
-@click.option("--short", is_flag=True, help="Six faults in three and a half minutes.")
+@click.option("--short", is_flag=True, help="Six faults within three minutes.")
 @click.option("--only", metavar="NAME,…", help="These faults and no others.")
 @click.option("--rate", default=200.0, type=click.FloatRange(1, 300), help="Lookups a second, steadily.")
 @click.option(
@@ -44,6 +52,13 @@ NAMES = [fault.name for fault in FAULTS]
 )
 @click.option(
     "--untimed", is_flag=True, help="Report times and do not judge them: for a machine that is busy with other things."
+)
+@click.option(
+    "--healthy",
+    default=0.0,
+    metavar="MINUTES",
+    type=click.FloatRange(0, 24 * 60),
+    help="Break nothing for so many minutes, with the rules for alerts as they are (60: a healthy hour).",
 )
 @click.option(
     "--lookups", default=0, type=click.IntRange(0), help="Replace processes until so many were asked (rolling-restart)."
@@ -67,6 +82,7 @@ def main(
     rate: float,
     folder: Path,
     untimed: bool,
+    healthy: float,
     lookups: int,
     order: str,
     front: str,
@@ -85,11 +101,18 @@ def main(
     place.chmod(0o755)  # started as root, the servers run under another account, which has to get in
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        faults = chosen(short=short, only=only)
+        faults = chosen(short=short, only=HEALTHY.name if healthy else only)
         logging.basicConfig(filename=folder / "gameday.log", filemode="w", format="%(asctime)s %(name)s %(message)s")
-        kind = "part" if only else "short" if short else "full"
+        kind = "part" if only or healthy else "short" if short else "full"
         system = staged(place, say, haproxy=front == "haproxy")
-        how = {"tell": say, "judge_times": not untimed, "restarts": Restarts(lookups, Order(order))}
+        stretch = 60 * healthy or (SHORT_STRETCH if short else STRETCH)
+        how: dict[str, Any] = {
+            "tell": say,
+            "healthy": stretch,
+            "hurry": 1.0 if healthy else HURRY,
+            "judge_times": not untimed,
+            "restarts": Restarts(lookups, Order(order)),
+        }
         day = game_day(system, folder, faults, kind=kind, rate=rate, console=console, **how)
         outcomes = asyncio.run(until_told_to_stop(day))
         leave_on_signals()  # the loop had handlers of its own
@@ -124,6 +147,7 @@ async def game_day(
     kind: str,
     rate: float,
     console: Console,
+    hurry: float = HURRY,
     **how: Any,
 ) -> list[Outcome]:
     """What became of each fault, and of the whole day, which is full, short or part of one; the report is in `folder`.
@@ -131,10 +155,16 @@ async def game_day(
 
     Raises CannotStart, Faulty or NotInTime when the system cannot be started, or is not well before the first fault.
     """
-    async with system as stage:
+    async with system as stage, contextlib.AsyncExitStack() as beside:
         record, expected = Record(), Expected()
         crowd = Crowd(stage, record, expected, rate=rate)
         day = Day(stage, record, expected, crowd, **how)
+        if program := prometheus.installed():
+            ports = {deployment.kind: deployment.admin_ports for deployment in stage.deployments}
+            judge = await beside.enter_async_context(
+                prometheus.running(program, stage.folder / "prometheus", stage.reaper, ports, stage.front.lookup, hurry)
+            )
+            day.judge_alerts = functools.partial(alerting.judged, judge)
         await crowd.come()
         try:
             outcomes = await play(day, faults, lambda outcome: console.print(line(outcome), highlight=False))

@@ -95,6 +95,10 @@ class Day:
     figures: dict[str, dict[str, float]] = field(default_factory=dict)
     """Fault's name → figure → seconds or a count: what the arithmetic of availability is fed with."""
     judge_times: bool = True
+    judge_alerts: Callable[[str, float], Awaitable[Sequence[Row]]] | None = None
+    """The promises about alerts, of a fault that began at that moment, once all is well; None without Prometheus."""
+    healthy: float = 45.0
+    """Seconds for which nothing is broken to begin with."""
     restarts: Restarts = Restarts()
     started: float = field(default_factory=time.monotonic)
     tell: Callable[[str], None] = lambda _: None
@@ -291,7 +295,7 @@ async def play(day: Day, faults: Sequence[Fault], over: Callable[[Outcome], None
             well = not any(row.sli == WELL_AGAIN and not row.kept for row in outcome.rows)
         else:
             outcome.rows.append(Row("took place", "no: the system was not well before it", "yes", kept=False))
-        outcome.ended = time.monotonic()
+            outcome.ended = time.monotonic()
         outcomes.append(outcome)
         over(outcome)
     return outcomes
@@ -310,12 +314,16 @@ async def _suffer(day: Day, outcome: Outcome) -> None:
         log.exception("%s did not run to its end.", fault.name)
         outcome.rows.append(Row("ran to its end", f"{type(error).__name__}: {error}", "yes", kept=False))
     well = await _well_again(day)
+    outcome.ended = time.monotonic()
     if not (outcome.skipped and well.kept):
         outcome.rows.append(well)
     if not outcome.skipped:
         seen = day.record.window(outcome.began, None, *LOOKUPS)
         day.figure(fault.name, "lookups", seen.total - seen.count("limited"))
         day.figure(fault.name, "failed", seen.failed)
+    if well.kept and not outcome.skipped and day.judge_alerts is not None:
+        day.say("alerts have to end")
+        outcome.rows += await day.judge_alerts(fault.name, outcome.began)
     if not day.judge_times:
         outcome.rows = [row._replace(kept=True) if isinstance(row, Timed) else row for row in outcome.rows]
 

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -137,6 +137,8 @@ class Deployment:
     """Called when one is ready."""
     went: Callable[[Replica], Awaitable[None]] = _nothing_in_front
     """Called when one has ended."""
+    admin_ports: Sequence[int] = ()
+    """Those that processes take in turn, so that a Prometheus knows them beforehand; empty: any that is free."""
     replicas: list[Replica] = field(default_factory=list)
     replaced: int = 0
     longest_stop: float = 0.0
@@ -206,9 +208,17 @@ class Deployment:
             if self.reaper is not None:
                 self.reaper.forget(replica.pid)
 
+    def admin_port(self) -> int:
+        """One that no process has: of those given, the next in turn."""
+        taken = {replica.admin_port for replica in self.replicas}
+        start = self._started % len(self.admin_ports) if self.admin_ports else 0
+        turn = [*self.admin_ports[start:], *self.admin_ports[:start]]
+        return next((port for port in turn if port not in taken), None) or free_port()
+
     async def _start(self, more: Mapping[str, str] = NOTHING_MORE) -> Replica:
         public, admin = PORTS[self.kind]
-        ports = {name: free_port() for name in (public, admin) if name}
+        ports = {public: free_port()} if public else {}
+        ports[admin] = self.admin_port()
         self._started += 1
         log = self.logs / f"{self.kind}-{self._started}.log"
         environ = {**self.environ, **{name: str(port) for name, port in ports.items()}, **more}

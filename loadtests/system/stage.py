@@ -15,7 +15,7 @@ from pathlib import Path
 from loadtests.system import front, postgres, redis
 from loadtests.system.front import Front
 from loadtests.system.postgres import SUPERUSER, Cluster
-from loadtests.system.processes import HOSO24, CannotMeasure, spawned, stopped
+from loadtests.system.processes import HOSO24, CannotMeasure, free_port, spawned, stopped
 from loadtests.system.redis import Group
 from loadtests.system.replicas import NOTHING_MORE, Deployment, Faulty
 from loadtests.system.wires import Wire, Wires
@@ -26,6 +26,7 @@ Say = Callable[[str], None]
 
 PREPARE_SECONDS = 120.0
 POLL_SECONDS = 0.05
+SPARE_PORTS = 3
 
 SETTINGS: Mapping[str, str] = {
     "HOSO24_HOST": "127.0.0.1",
@@ -47,6 +48,7 @@ class StagedSystem:
     relays: Deployment
     front: Front
     wire_process: Wires
+    reaper: Reaper
     token: str
     """Of a client that may do everything under agency G99."""
     environ: Mapping[str, str]
@@ -119,11 +121,12 @@ async def staged(
                 folder,
                 cluster,
                 group,
-                Deployment("lookup", environ, logs, reaper, door.came, door.went),
-                Deployment("intake", environ, logs, reaper, door.came, door.went),
-                Deployment("relay", environ, logs, reaper),
+                Deployment("lookup", environ, logs, reaper, door.came, door.went, admin_ports=_ports(lookups)),
+                Deployment("intake", environ, logs, reaper, door.came, door.went, admin_ports=_ports(intakes)),
+                Deployment("relay", environ, logs, reaper, admin_ports=_ports(relays)),
                 door,
                 wires,
+                reaper,
                 token,
                 environ,
             )
@@ -137,11 +140,16 @@ async def staged(
 
 def _laid_out(folder: Path) -> Path:
     folder = folder.resolve()
-    for part in ("postgres", "redis", "front", "prepare", "logs"):
+    for part in ("postgres", "redis", "front", "prepare", "logs", "prometheus"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     # Started as root, the servers run under another account, which has to get in.
     folder.chmod(folder.stat().st_mode | 0o711)
     return folder
+
+
+def _ports(processes: int) -> list[int]:
+    """Admin ports for so many, and for those that take their place while they are still there."""
+    return [free_port() for _ in range(processes + SPARE_PORTS)]
 
 
 async def _close(deployments: Sequence[Deployment]) -> None:

@@ -1,9 +1,10 @@
 """Everything that goes wrong on a game day, in the order of the table in loadtests/gameday/README.md."""
 
 from loadtests.gameday.day import Fault
-from loadtests.gameday.faults import clock, curve, disk, network, postgres, processes, redis, restore, spike
+from loadtests.gameday.faults import clock, curve, disk, healthy, network, postgres, processes, redis, restore, spike
 
 FAULTS: tuple[Fault, ...] = (
+    healthy.HEALTHY,
     processes.KILLED,
     processes.ROLLED,
     redis.KILLED,

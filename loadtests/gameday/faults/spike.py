@@ -196,7 +196,9 @@ async def _one_more(day: Day) -> AsyncIterator[Replica]:
     }
     logs = lookups.logs / "flooded"
     logs.mkdir(exist_ok=True)
-    deployment = Deployment("lookup", {**lookups.environ, **settings}, logs, lookups.reaper)
+    deployment = Deployment(
+        "lookup", {**lookups.environ, **settings}, logs, lookups.reaper, admin_ports=[lookups.admin_port()]
+    )
     try:
         await deployment.scale(1)
         yield deployment.replicas[0]
