@@ -89,7 +89,7 @@ def _objectives(promised: Objectives) -> list[Row]:
         "graph",
         "none",
         "1: a budget lasts exactly its period. 6 and 14.4 page the person on call.",
-        [Query("slo:error_ratio:1h{$namespaces} / on (slo) group_left (1 - slo:objective)", "{{slo}}")],
+        [Query("slo:error_ratio:1h{$namespaces} / on (slo) group_left () (1 - slo:objective)", "{{slo}}")],
     )
     return [Row("Budgets left", left), Row("Budgets being spent", [burning])]
 
