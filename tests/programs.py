@@ -46,7 +46,7 @@ PROGRAMS = {
     "openssl": Program("certificates of the tests' own", "openssl"),
     "pgbouncer": Program("PostgreSQL behind a pooler", "pgbouncer"),
     "postgres": Program("PostgreSQL with TLS", "postgresql"),
-    "prometheus": Program("dashboards with data", "prometheus"),
+    "prometheus": Program("dashboards with data, alerts of a game day", "prometheus"),
     "promtool": Program("which alerts fire when", "prometheus"),
     "redis-cli": Program("start scripts of the Redis pods, with TLS", "redis-server"),
     "redis-server": Program("Redis and Sentinel with TLS", "redis-server"),

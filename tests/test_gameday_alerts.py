@@ -8,6 +8,7 @@ import yaml
 from loadtests.gameday.alerting import Due, compared, table
 from loadtests.gameday.faults import FAULTS
 from loadtests.system.prometheus import RULES, Firing, hurried
+from loadtests.system.replicas import Deployment, Replica
 
 GROUPS = yaml.safe_load(RULES.read_text("utf-8"))["groups"]
 
@@ -44,6 +45,19 @@ def test_alerts_that_need_more_than_a_minute_all_the_same_are_left_out() -> None
     ]
     assert burns == ["14.4"], "the slow burns look back for longer than a game day's recovery"
     assert alerts(hurried(GROUPS, 1)).keys() == alerts(GROUPS).keys(), "a healthy hour has all of them"
+
+
+def test_processes_take_the_admin_ports_that_prometheus_knows_in_turn() -> None:
+    nothing: Any = None
+    lookups = Deployment("lookup", {}, nothing, admin_ports=[1, 2, 3])
+    taken = []
+    for started in range(4):
+        lookups._started = started
+        taken.append(lookups.admin_port())
+        lookups.replicas = [Replica("lookup", 0, taken[-1], nothing, nothing)]
+    assert taken == [1, 2, 3, 1], "not that of one that has just ended"
+    lookups.replicas = [Replica("lookup", 0, port, nothing, nothing) for port in (1, 2, 3)]
+    assert lookups.admin_port() > 3, "more processes than were expected: one that is free"
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,6 @@ class Prometheus:
     """The running program."""
 
     def __init__(self, port: int, alerts: frozenset[str]) -> None:
-        self.started = time.monotonic()
         self.alerts = alerts
         """The names of those that fit."""
         self._port = port
@@ -112,8 +111,11 @@ class Prometheus:
         return sorted((Firing(name, since) for name, since in first.items()), key=lambda each: each.since)
 
     async def ready(self) -> bool:
-        """Whether it answers."""
-        return (await get(self._port, "/-/ready")).status == 200
+        """Whether it has scraped the processes and no alert fires: until then it takes them for absent."""
+        try:
+            return bool(await self._ask("query", query="hoso24:installation")) and not await self.firing()
+        except NoAnswer:
+            return False
 
     async def _ask(self, what: str, **parameters: Any) -> Sequence[Mapping[str, Any]]:
         answer = await get(self._port, f"/api/v1/{what}?{urllib.parse.urlencode(parameters)}")
