@@ -6,6 +6,7 @@ of a minute is judged like one of 20 minutes. Alerts that need longer all the sa
 
 import asyncio
 import contextlib
+import http.client
 import json
 import re
 import shutil
@@ -19,7 +20,8 @@ from typing import Any
 
 import yaml
 
-from loadtests.system.http_client import LOOPBACK, Client, NoAnswer, Rotation, get, request
+from loadtests.answers import Answer
+from loadtests.system.http_client import LOOPBACK, Client, Connection, NoAnswer, Rotation, request
 from loadtests.system.processes import ROOT, CannotMeasure, free_port, spawned, stopped
 from ops.local.reaper import Reaper
 
@@ -118,10 +120,18 @@ class Prometheus:
             return False
 
     async def _ask(self, what: str, **parameters: Any) -> Sequence[Mapping[str, Any]]:
-        answer = await get(self._port, f"/api/v1/{what}?{urllib.parse.urlencode(parameters)}")
+        # In a thread: its longer answers come in chunks, which our own client does not read.
+        try:
+            answer = await asyncio.to_thread(self._get, f"/api/v1/{what}?{urllib.parse.urlencode(parameters)}")
+        except (OSError, http.client.HTTPException) as error:
+            raise NoAnswer(f"Prometheus: {error}") from None
         if answer.status != 200:
             raise NoAnswer(f"Prometheus answered {answer.status} for {parameters['query']}")
         return list(answer.json()["data"]["result"])
+
+    def _get(self, path: str) -> Answer:
+        with Connection(f"http://{LOOPBACK}:{self._port}") as connection:
+            return connection.send("GET", path)
 
 
 @contextlib.asynccontextmanager
