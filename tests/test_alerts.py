@@ -34,8 +34,8 @@ RULED = set(
 """Words of the rules, the names of all series among them."""
 ALERTS = {rule["alert"] for group in GROUPS for rule in group["rules"] if "alert" in rule}
 FIRING = 'count by (alertname, severity, namespace) (ALERTS{alertstate="firing"})'
-HERE, ELSEWHERE = "hoso24", "elsewhere"
-"""Namespaces: of the installation that is looked at, and of one that is well all the time."""
+HERE, ELSEWHERE, NOT_OURS = "hoso24", "elsewhere", "not-ours"
+"""Namespaces: of the installation that is looked at, of one that is well all the time, and of other people."""
 
 DAY = 24 * 60
 NINETY_DAYS = 90 * 86400
@@ -104,6 +104,7 @@ INTAKE = 'hoso24_http_in_flight{service="intake",instance="intake-1"}'
 LEADER, SECOND = 'relay_leader{instance="relay-1"}', 'relay_leader{instance="relay-2"}'
 HALTED = 'relay_halted{instance="relay-1"}'
 BACKLOG = 'relay_backlog_seconds{instance="relay-1"}'
+DELIVERED = 'relay_lag_seconds{instance="relay-1"}'
 WRITER = 'relay_oldest_writer_seconds{instance="relay-1"}'
 LAG = 'lookup_standby_lag_seconds{dependency="postgres-2",instance="lookup-1"}'
 DROPPED = 'hoso24_log_lines_dropped_total{instance="lookup-1"}'
@@ -124,6 +125,13 @@ SENTINELS = 'kube_statefulset_status_replicas_ready{statefulset="sentinel"}'
 
 def of_lookup(name: str, instance: str) -> str:
     return f'{name}{{instance="{instance}"}}'
+
+
+def of_no_installation(minutes: int, every: int) -> Series:
+    """What the exporters say of a namespace that is not ours: everything is broken, and that is not ours to tell."""
+    ill = {ARCHIVED: 0, BACKUP: 0, FREE: 0, RENEWED: 0, REPLICAS: 12, LOOPING: 1, SENTINELS: 0}
+    usual = of_others(minutes, every) | {name: level((minutes, value), every=every) for name, value in ill.items()}
+    return {name: notation for name, notation in usual.items() if not name.startswith("probe_")}
 
 
 def of_others(minutes: int, every: int = 1) -> Series:
@@ -156,6 +164,7 @@ def healthy(minutes: int, every: int = 1) -> Series:
         SECOND: level((minutes, 0), every=every),
         HALTED: level((minutes, 0), every=every),
         BACKLOG: level((minutes, 0.03), every=every),
+        DELIVERED: level((minutes, 0.7), every=every),
         WRITER: level((minutes, 0.05), every=every),
         LAG: level((minutes, 0.7), every=every),
         DROPPED: count((minutes, 0), every=every),
@@ -233,8 +242,11 @@ class Day:
         for name in here:
             if any(part in name for part in self.vanish):
                 here[name] = f"{scraped.value(name)}x{third - 1} _x{self.minutes // self.stride - third - 1}"
-        return {named(name, HERE): notation for name, notation in here.items()} | {
-            named(name, ELSEWHERE): notation for name, notation in usual.items()
+        of_namespaces = {HERE: here, ELSEWHERE: usual, NOT_OURS: of_no_installation(self.minutes, self.stride)}
+        return {
+            named(name, namespace): notation
+            for namespace, series in of_namespaces.items()
+            for name, notation in series.items()
         }
 
 
@@ -411,6 +423,12 @@ DAYS = [
         },
         {"OutcomesUnknown": "ticket", "IntakeAvailabilityBurn": "page"},
     ),
+    Day(
+        "nothing delivered, and nothing known of what waits",
+        20,
+        {DELIVERED: level((10, 0.7), (10, 60))},
+        {"DeliveryLate": "page"},
+    ),
     Day("PostgreSQL restored to two minutes ago", 20, {HALTED: level((15, 0), (5, 1))}, {"RelayHalted": "page"}),
     Day("no relay leads", 20, {LEADER: level((10, 1), (10, 0))}, {"RelayWithoutLeader": "page"}),
     Day("two relays lead, at two servers", 20, {SECOND: level((10, 0), (10, 1))}, {"RelayTwoLeaders": "ticket"}),
@@ -539,11 +557,16 @@ DAYS = [
     Day(
         "the primary lost, standbys alive",
         20,
-        {LEADER: level((10, 1), (10, 0)), **no_relay_reaches_the_primary(10, 10)},
+        {
+            LEADER: level((10, 1), (10, 0)),
+            LAG: level((10, 0.7), (10, 300)),
+            DELIVERED: level((10, 0.7), (10, 300)),
+            **no_relay_reaches_the_primary(10, 10),
+        },
         {"PrimaryAway": "page"},
     ),
     Day("the log not archived", 60, {ARCHIVED: count((30, 60), (30, 0))}, {"ArchivingStopped": "page"}),
-    Day("no backup for a night", 32 * HOUR, {BACKUP: "0x64"}, {"BackupOld": "ticket"}, stride=30),
+    Day("no backup for a night", 60, {BACKUP: level((60, -30 * 3600))}, {"BackupOld": "ticket"}),
     Day("a disk that fills", 60, {FREE: level((30, 30e9), (30, 10e9))}, {"PostgresDiskFills": "ticket"}),
     Day(
         "a disk almost full",
