@@ -104,6 +104,7 @@ INTAKE = 'hoso24_http_in_flight{service="intake",instance="intake-1"}'
 LEADER, SECOND = 'relay_leader{instance="relay-1"}', 'relay_leader{instance="relay-2"}'
 HALTED = 'relay_halted{instance="relay-1"}'
 BACKLOG = 'relay_backlog_seconds{instance="relay-1"}'
+REACHABLE = [f'relay_primary_reachable{{instance="relay-{number}"}}' for number in (1, 2)]
 DELIVERED = 'relay_lag_seconds{instance="relay-1"}'
 WRITER = 'relay_oldest_writer_seconds{instance="relay-1"}'
 LAG = 'lookup_standby_lag_seconds{dependency="postgres-2",instance="lookup-1"}'
@@ -165,6 +166,7 @@ def healthy(minutes: int, every: int = 1) -> Series:
         HALTED: level((minutes, 0), every=every),
         BACKLOG: level((minutes, 0.03), every=every),
         DELIVERED: level((minutes, 0.7), every=every),
+        **{name: level((minutes, 1), every=every) for name in REACHABLE},
         WRITER: level((minutes, 0.05), every=every),
         LAG: level((minutes, 0.7), every=every),
         DROPPED: count((minutes, 0), every=every),
@@ -208,7 +210,7 @@ def both(make: Any, *arguments: str, notation: str) -> Series:
 
 
 def no_relay_reaches_the_primary(well: int, away: int) -> Series:
-    return {breaker("postgres", relay): level((well, 0), (away, 1)) for relay in ("relay-1", "relay-2")}
+    return {of_relay: level((well, 1), (away, 0)) for of_relay in REACHABLE}
 
 
 @dataclass(frozen=True)
