@@ -35,6 +35,7 @@ SHORT = [
     "lookup-killed",
     "rolling-restart",
     "redis-killed",
+    "redis-stopped",
     "redis-emptied",
     "postgres-killed",
     "relay-stopped",

@@ -362,7 +362,7 @@ WOKEN = Fault(
     "what it took meanwhile is delivered again; no older version served unmarked",
     _wake_the_old_primary,
 )
-STOPPED = Fault("redis-stopped", "SIGSTOP of Redis for 20 s", "0 failed lookups, p99 < 250 ms", _stop_all)
+STOPPED = Fault("redis-stopped", "SIGSTOP of Redis for 20 s", "0 failed lookups, p99 < 250 ms", _stop_all, short=True)
 EMPTIED = Fault(
     "redis-emptied",
     "FLUSHALL of Redis at peak",
