@@ -165,6 +165,25 @@ def test_client_is_told_where_the_sentinels_are_and_whom_to_ask_for(production: 
     }
 
 
+def test_client_and_sentinels_are_told_the_same_password(production: Manifests) -> None:
+    login = redis_address(production.secrets()["redis"]["url"].strip()).sentinel_login
+    script = redis_file("start-sentinel")
+    assert f'"user {login.user} on $(passwords sentinel-client-password)' in script
+    assert login.password == production.secrets()["redis-server"]["sentinel-client-password"]
+    assert 'echo "user default off"' in script
+
+
+@pytest.mark.parametrize("name", ["redis", "sentinel"])
+def test_start_script_finds_every_password_it_reads(production: Manifests, name: str) -> None:
+    (auth,) = [
+        each["secret"]
+        for each in production.one("StatefulSet", name)["spec"]["template"]["spec"]["volumes"]
+        if each["name"] == "auth"
+    ]
+    read = set(re.findall(r"([a-z-]+-password)\b", redis_file(f"start-{name}") + redis_file("common.sh")))
+    assert read == {item["path"] for item in auth["items"]} - {"users.acl"}
+
+
 def test_more_than_half_of_the_sentinels_must_agree(production: Manifests) -> None:
     sentinels = production.one("StatefulSet", "sentinel")["spec"]["replicas"]
     (quorum,) = map(int, re.findall(r"sentinel monitor .* (\d+)\"", redis_file("start-sentinel")))

@@ -17,7 +17,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,27 +39,36 @@ from tests.manifests import ROOT
 SCRIPTS = ROOT / "k8s/components/redis-sentinel"
 EXAMPLE = ROOT / "k8s/secrets.example"
 PASSWORD = "not-a-secret-redis"
+SENTINEL_PASSWORD = "not-a-secret-sentinel-client"
 DEAD_AFTER_MS = 2000
 """Less than a Sentinel's own pings may take, and failovers follow each other, in the end to whoever has nothing yet."""
 
-# Enough of it for the scripts: the host is looked up as getent does it, the answer is printed item by item.
+# Enough of it for the scripts: the host is looked up as getent does it, the answer is printed item by item, and with -e
+# an error ends it with 1.
 VALKEY_CLI = """
-import socket, subprocess, sys
+import os, socket, subprocess, sys
 words = sys.argv[1:]
-host, port = words[words.index("-h") + 1], int(words[words.index("-p") + 1])
+given = {word: words[n + 1] for n, word in enumerate(words) if word in ("-h", "-p", "--user", "--pass")}
+host, port = given["-h"], int(given["-p"])
 address = subprocess.run(["getent", "ahostsv4", host], capture_output=True, text=True).stdout.split()[0]
 
 def show(lines):
     line = lines.readline().strip()
+    if line.startswith("-"):
+        sys.exit(1)
     if line.startswith("*"):
         for _ in range(int(line[1:])):
             show(lines)
+    elif line.startswith("$"):
+        print(lines.read(int(line[1:]) + 2).strip())
     else:
-        print(lines.readline().strip() if line.startswith("$") else line[1:])
+        print(line[1:])
 
 with socket.create_connection((address, port), 2) as connection:
-    connection.sendall(" ".join(words[words.index("-p") + 2 :]).encode() + b"\\r\\n")
-    with connection.makefile("r", newline="\\r\\n") as lines:
+    login = f"AUTH {given['--user']} {given.get('--pass') or os.environ['REDISCLI_AUTH']}"
+    connection.sendall(f"{login}\\r\\n{' '.join(words[words.index('-p') + 2 :])}\\r\\n".encode())
+    with connection.makefile("r", newline="") as lines:
+        lines.readline()
         show(lines)
 """
 
@@ -153,15 +162,17 @@ class Pods:
         shutil.rmtree(self.directory / pod)
 
     def client(self, pod: str, user: str = "default", password: str = PASSWORD) -> Any:
-        return self._connected(pod, 6379, username=user, password=password)
+        return self.connected(pod, 6379, username=user, password=password)
 
-    def sentinel(self, pod: str) -> Any:
-        return self._connected(pod, 26379)
+    def sentinel(self, pod: str, user: str = "client", password: str = SENTINEL_PASSWORD) -> Any:
+        return self.connected(pod, 26379, username=user, password=password)
 
-    def _connected(self, pod: str, port: int, **options: Any) -> Any:
+    def connected(self, pod: str, port: int, **options: Any) -> Any:
+        """A client of one server; without `username` and `password` one that does not log in."""
         if self.certificate:
             options |= {"ssl": True, "ssl_ca_certs": str(self.certificate), "ssl_check_hostname": False}
-        return redis.asyncio.Redis(host=self.address(pod), port=port, protocol=2, decode_responses=True, **options)
+        host, once = self.address(pod), Retry(NoBackoff(), 0)
+        return redis.asyncio.Redis(host=host, port=port, protocol=2, decode_responses=True, retry=once, **options)
 
     async def primary(self, asked: str = "sentinel-0") -> str | None:
         """The pod whom a Sentinel calls primary; None while it cannot be asked."""
@@ -170,6 +181,14 @@ class Pods:
                 address, _ = await client.sentinel_get_master_addr_by_name("hoso24")
                 return next(f"redis-{n}" for n in range(3) if self.address(f"redis-{n}") == address)
         return None
+
+    def has_moved_from(self, pod: str) -> Callable[[], Awaitable[bool]]:
+        """Whether a Sentinel calls another pod primary."""
+
+        async def moved() -> bool:
+            return await self.primary() not in {pod, None}
+
+        return moved
 
     async def is_whole(self) -> bool:
         """Whether every Sentinel knows two replicas and the two others, and every Valkey is what it should be."""
@@ -202,7 +221,7 @@ def made(reaper: Reaper) -> Iterator[Pods]:
     shutil.copytree(EXAMPLE, directory / "etc-auth")
     for line in (EXAMPLE / "kustomization.yaml").read_text("utf-8").splitlines():
         name, _, password = line.strip(" -").partition("=")
-        if name in {"admin-password", "replica-password", "sentinel-password"}:
+        if name.endswith("-password"):
             (directory / "etc-auth" / name).write_text(password, "utf-8")
     bin_ = directory / "bin"
     bin_.mkdir()
@@ -226,6 +245,7 @@ def write_program(path: Path, text: str) -> None:
 
 VALKEYS = [f"redis-{n}" for n in range(3)]
 SENTINELS = [f"sentinel-{n}" for n in range(3)]
+CLIENTS_OF_VALKEY: list[dict[str, str]] = [{"username": "default", "password": PASSWORD}]
 
 
 @pytest.fixture
@@ -252,10 +272,7 @@ async def test_a_primary_that_comes_back_at_once_does_not_empty_the_others(whole
     whole.kill(first)
     whole.start(first)
 
-    async def another_leads() -> bool:
-        return await whole.primary() not in {first, None}
-
-    await until(another_leads, within=PATIENCE)
+    await until(whole.has_moved_from(first), within=PATIENCE)
     await until(whole.is_whole, within=PATIENCE)
     for n in range(3):
         async with whole.client(f"redis-{n}") as client:
@@ -288,6 +305,95 @@ async def test_no_user_may_do_more_than_it_has_to_and_passwords_change_without_a
     for password in (PASSWORD, "another"):
         async with whole.client(primary, password=password) as client:
             await client.set("may", "write")
+
+
+# -- who may name the primary ------------------------------------------------------------------------------
+
+
+def hello(pods: Pods, primary: str, *, config_epoch: int) -> str:
+    """What a Sentinel publishes to make the others follow this primary."""
+    stranger = f"{pods.network}.99,26379,{'5' * 40},{config_epoch}"
+    return f"{stranger},hoso24,{pods.address(primary)},6379,{config_epoch}"
+
+
+async def test_hello_of_a_stranger_does_not_replace_the_primary(whole: Pods) -> None:
+    primary = await whole.primary()
+    other = next(pod for pod in VALKEYS if pod != primary)
+    async with whole.sentinel("sentinel-0") as client:
+        before = await client.sentinel_master("hoso24")
+    forged = hello(whole, other, config_epoch=before["config-epoch"] + 100)
+    refusals = (redis.exceptions.AuthenticationError, redis.exceptions.NoPermissionError)
+
+    for pod in SENTINELS:
+        for login in ({}, {"username": "client", "password": SENTINEL_PASSWORD}):
+            async with whole.connected(pod, 26379, **login) as client:
+                for words in (
+                    ("PUBLISH", "__sentinel__:hello", forged),
+                    ("SENTINEL", "IS-MASTER-DOWN-BY-ADDR", whole.address(other), "6379", "10000", "5" * 40),
+                    ("SENTINEL", "MONITOR", "other", whole.address(other), "6379", "1"),
+                ):
+                    with pytest.raises(refusals):
+                        await client.execute_command(*words)
+    # Sentinels also listen to the hellos at each Valkey.
+    for pod in VALKEYS:
+        for login in ({}, {"username": "probe", "password": "-"}, *CLIENTS_OF_VALKEY):
+            async with whole.connected(pod, 6379, **login) as client:
+                with pytest.raises(refusals):
+                    await client.execute_command("PUBLISH", "__sentinel__:hello", forged)
+
+    for pod in SENTINELS:
+        async with whole.sentinel(pod) as client:
+            after = await client.sentinel_master("hoso24")
+        assert (after["ip"], after["config-epoch"]) == (before["ip"], before["config-epoch"])
+        assert after["num-other-sentinels"] == 2
+
+
+async def test_sentinels_that_are_all_new_find_the_primary_on_another_node(whole: Pods) -> None:
+    if await whole.primary() == "redis-0":
+        whole.kill("redis-0")
+        whole.start("redis-0")
+        await until(whole.has_moved_from("redis-0"), within=PATIENCE)
+        await until(whole.is_whole, within=PATIENCE)
+    primary = await whole.primary()
+    assert primary != "redis-0"
+    async with whole.client(str(primary)) as client:
+        await client.set("kept", "over")
+
+    for pod in SENTINELS:
+        whole.kill(pod)
+        whole.forget(pod)
+    for pod in SENTINELS:
+        whole.start(pod)
+
+    async def is_named() -> bool:
+        return await whole.primary() is not None
+
+    await until(is_named, within=PATIENCE)
+    assert await whole.primary() == primary, "the first answer names it"
+    await until(whole.is_whole, within=PATIENCE)
+    assert {await whole.primary(pod) for pod in SENTINELS} == {primary}
+    async with whole.sentinel("sentinel-0") as client:
+        assert (await client.sentinel_master("hoso24"))["config-epoch"] == 0, "without a failover"
+    async with whole.client(str(primary)) as client:
+        assert await client.get("kept") == "over"
+
+
+async def test_valkey_that_starts_without_any_sentinel_follows_the_primary_there_is(whole: Pods) -> None:
+    primary = await whole.primary()
+    for pod in SENTINELS:
+        whole.kill(pod)
+    replica = next(pod for pod in VALKEYS if pod != primary)
+    whole.kill(replica)
+    whole.start(replica)
+
+    async def follows() -> bool:
+        async with whole.client(replica) as client:
+            with contextlib.suppress(redis.exceptions.ConnectionError):
+                state = await client.info("replication")
+                return (state["role"], state.get("master_host")) == ("slave", whole.address(str(primary)))
+        return False
+
+    await until(follows, within=PATIENCE)
 
 
 # -- with a certificate ------------------------------------------------------------------------------------
@@ -337,6 +443,7 @@ async def test_with_a_certificate_nothing_is_without_tls_and_a_renewed_one_is_ta
 
     # Without at first. Whoever is a client then goes where its setting says from the next connect on.
     url = f"redis+sentinel://:{PASSWORD}@{','.join(pods.address(pod) for pod in SENTINELS)}/hoso24"
+    url += f"?sentinel_username=client&sentinel_password={SENTINEL_PASSWORD}"
     client = Redis("redis", lambda: url, size=1, deadline=5.0)
     await complete(pods)
     assert await client.call("SET", "kept", "without") == b"OK"

@@ -42,7 +42,10 @@ address() {
 # is not taken for one that is down.
 ask() {
     for each in 0 1 2 0 1 2; do
-        if said=$(timeout 2 valkey-cli $tls -h "sentinel-node-$each" -p 26379 sentinel "$@" 2>/dev/null); then
+        if said=$(
+            REDISCLI_AUTH=$(head -n 1 /etc/valkey-auth/sentinel-client-password) timeout 2 \
+                valkey-cli $tls -e --no-auth-warning --user client -h "sentinel-node-$each" -p 26379 sentinel "$@" 2>/dev/null
+        ); then
             echo "$said"
             return 0
         fi
@@ -50,10 +53,36 @@ ask() {
     return 1
 }
 
-# The primary's address; fails when no Sentinel answers.
-primary() {
+# The primary's address by the Sentinels; fails when none answers.
+by_sentinels() {
     answer=$(ask get-master-addr-by-name hoso24) || return 1
     [ -n "$answer" ] && echo "$answer" | head -n 1
+}
+
+# The primary's address by the Valkeys' own roles; fails when none answers. A replica votes for the server it follows, a
+# primary for itself, once more for each of its replicas. So a replica that started alone as a primary does not win.
+by_roles() {
+    for each in 0 1 2; do
+        timeout 2 valkey-cli $tls -e --no-auth-warning --user probe --pass - -h "redis-node-$each" -p 6379 \
+            info replication 2>/dev/null | tr -d '\r' | awk -F: -v node="$(address "redis-node-$each")" '
+                { said[$1] = $2 }
+                END {
+                    if (said["role"] == "master") print node, 1 + said["connected_slaves"]
+                    if (said["role"] == "slave") print said["master_host"], 1
+                }'
+    done | awk '
+        { votes[$1] += $2; if (votes[$1] > most) { most = votes[$1]; primary = $1 } }
+        END { if (most) print primary; exit !most }'
+}
+
+# The primary's address. Where neither a Sentinel nor a Valkey has answered for some seconds nothing has started yet, and
+# it is the first pod.
+primary() {
+    for attempt in 1 2 3; do
+        by_sentinels || by_roles || { sleep 1; continue; }
+        return 0
+    done
+    address redis-node-0
 }
 
 # Whether a replica exists that could take over.
