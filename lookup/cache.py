@@ -83,27 +83,29 @@ local function stream_end(key)
 end
 """
 
-# KEYS: feed, stream, then one key per value.
-# ARGV: the load's horizon, then per value version, as_of, body, seconds to live.
+# KEYS: one key per value.
+# ARGV: feed, stream, the load's horizon, then per value version, as_of, body, seconds to live.
+# Feed and stream are no KEYS: a user that runs a script must be allowed to write all of those, and lookups only read
+# these two (redis_users.py).
 # Returns the feed's at and name, then per value 1 if it was stored and leans on the feed, 0 if it does not lean,
 # or the value that won.
 _FILL = (
     _PUT
     + """
-local at, stream_name = feed(KEYS[1])
-local last = stream_end(KEYS[2])
-local saw_all = last == '' or tonumber(string.match(last, '^(%d+)')) < tonumber(ARGV[1])
+local at, stream_name = feed(ARGV[1])
+local last = stream_end(ARGV[2])
+local saw_all = last == '' or tonumber(string.match(last, '^(%d+)')) < tonumber(ARGV[3])
 local leans = saw_all and last ~= '' and stream_name ~= '-'
 local results = {string.format('%.0f', at), stream_name}
-for i = 3, #KEYS do
-    local n = 4 * (i - 3) + 1
+for i = 1, #KEYS do
+    local n = 4 * i - 1
     local missing = ARGV[n + 1] == '0'
     if missing and not saw_all then
-        results[i] = 0
+        results[i + 2] = 0
     else
         local leaning = leans and not missing
         local winner = put(KEYS[i], ARGV[n + 1], ARGV[n + 2], ARGV[n + 3], ARGV[n + 4], at, stream_name, leaning)
-        results[i] = winner or (leaning and 1 or 0)
+        results[i + 2] = winner or (leaning and 1 or 0)
     end
 end
 return results
@@ -320,10 +322,10 @@ class Cache:
         "There is none" (version 0) is not stored when the stream has passed the horizon: it may have delivered that
         dossier.
         """
-        arguments: list[Any] = [horizon]
+        arguments: list[Any] = [feed_key(epoch), stream_key(epoch), horizon]
         for value in values:
             arguments += (value.version, value.as_of, value.body, value.ttl)
-        keys = [feed_key(epoch), stream_key(epoch), *(value.key for value in values)]
+        keys = [value.key for value in values]
         at, stream_name, *results = await self._fill.run(self._redis, keys, arguments)
         feed_at = int(at)
         return Filled([_outcome(result, feed_at, stream_name) for result in results], feed_at, stream_name)

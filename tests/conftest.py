@@ -19,7 +19,7 @@ import redis.asyncio
 from hypothesis import HealthCheck, settings
 
 from intake.books import ledger
-from lookup import catalogue, schema
+from lookup import catalogue, redis_users, schema
 from lookup.reading import shedding
 from lookup.reading.shedding import Load
 from ops.local.postgres import PostgresServer
@@ -179,7 +179,8 @@ def postgres_server(server_directory: Path, reaper: Reaper) -> Iterator[Postgres
 
 @pytest.fixture(scope="session")
 def redis_server(server_directory: Path, reaper: Reaper) -> Iterator[ValkeyServer]:
-    with ValkeyServer.start(server_directory / "redis", reaper=reaper) as server:
+    users = dict.fromkeys(redis_users.lines({user: user for user in redis_users.RIGHTS}), "")
+    with ValkeyServer.start(server_directory / "redis", settings=users, reaper=reaper) as server:
         yield server
 
 
@@ -207,6 +208,13 @@ async def redis_url(redis_server: ValkeyServer) -> str:
     async with redis.asyncio.Redis.from_url(redis_server.url, protocol=2) as client:
         await client.flushall()
     return redis_server.url
+
+
+@pytest.fixture
+def redis_urls(redis_url: str) -> dict[str, str]:
+    """The same Valkey for each of its users; in tests a user's password is its name."""
+    place = redis_url.rpartition("@")[2]
+    return {user: f"redis://{user}:{user}@{place}" for user in redis_users.RIGHTS}
 
 
 @pytest.fixture

@@ -171,7 +171,12 @@ async def new_token(database: Database, agency: str = "G99", actions: tuple[str,
 
 @contextlib.asynccontextmanager
 async def open_house(
-    database: Database, redis_url: str, *, lookup: dict[str, Any] | None = None, intake: dict[str, Any] | None = None
+    database: Database,
+    redis_url: str,
+    *,
+    relay_redis_url: str = "",
+    lookup: dict[str, Any] | None = None,
+    intake: dict[str, Any] | None = None,
 ) -> AsyncIterator[House]:
     """Everything running, until the block ends."""
     token = await new_token(database)
@@ -180,7 +185,7 @@ async def open_house(
             lookup_at(lookup_settings(database.reader_url, redis_url, **(lookup or {})))
         )
         intake_url = await stack.enter_async_context(intake_at(intake_settings(database.writer_url, **(intake or {}))))
-        relay = relay_of(database, redis_url)
+        relay = relay_of(database, relay_redis_url or redis_url)
         await stack.enter_async_context(relay)
         http = await stack.enter_async_context(aiohttp.ClientSession())
         yield House(lookup_url, intake_url, http, token)

@@ -12,7 +12,7 @@ import pytest
 
 from intake.api import IntakeApi
 from intake.settings import IntakeSettings
-from lookup import schema
+from lookup import redis_users, schema
 from lookup.settings import LookupSettings
 from lookup.web import api, pages
 from ops.doctor.certificate_checks import DAYS_REMARKED
@@ -149,7 +149,7 @@ def redis_file(name: str) -> str:
 
 
 def test_client_is_told_where_the_sentinels_are_and_whom_to_ask_for(production: Manifests) -> None:
-    url = urlsplit(production.secrets()["redis"]["url"].strip())
+    url = urlsplit(production.secrets()["redis-lookup"]["url"].strip())
     assert url.scheme == "rediss+sentinel"
     places = dict(place.split(":") for place in url.netloc.rpartition("@")[2].split(","))
     services = {
@@ -166,7 +166,7 @@ def test_client_is_told_where_the_sentinels_are_and_whom_to_ask_for(production: 
 
 
 def test_client_and_sentinels_are_told_the_same_password(production: Manifests) -> None:
-    login = redis_address(production.secrets()["redis"]["url"].strip()).sentinel_login
+    login = redis_address(production.secrets()["redis-lookup"]["url"].strip()).sentinel_login
     script = redis_file("start-sentinel")
     assert f'"user {login.user} on $(passwords sentinel-client-password)' in script
     assert login.password == production.secrets()["redis-server"]["sentinel-client-password"]
@@ -242,7 +242,7 @@ def test_certificate_of_valkey_is_its_authority_s_and_renewed_before_the_doctor_
 
 @pytest.mark.parametrize("process", ["lookup", "relay"])
 def test_process_believes_valkey_by_its_authority_alone(production: Manifests, process: str) -> None:
-    url = production.secrets()["redis"]["url"].strip()
+    url = production.secrets()[f"redis-{process}"]["url"].strip()
     trust = redis_address(url).trust
     assert trust is not None
     assert mounted_secret_files(production.process(process))[str(trust.ca)] == ("redis-tls", "ca.crt")
@@ -251,14 +251,16 @@ def test_process_believes_valkey_by_its_authority_alone(production: Manifests, p
 
 def test_passwords_are_those_that_valkey_lets_in(production: Manifests) -> None:
     secrets = production.secrets()
-    url = urlsplit(secrets["redis"]["url"].strip())
-    passwords = {
-        "default": url.password or "",
+    logins = [redis_address(secrets[f"redis-{user}"]["url"].strip()).login for user in redis_users.RIGHTS]
+    passwords = {login.user: login.password for login in logins} | {
         "admin": secrets["redis-server"]["admin-password"],
         "replica": secrets["redis-server"]["replica-password"],
         "sentinel": secrets["redis-server"]["sentinel-password"],
     }
-    users = dict(re.findall(r"^user (\w+) on (.*)$", secrets["redis-server"]["users.acl"], re.MULTILINE))
+    acl = secrets["redis-server"]["users.acl"].splitlines()
+    assert acl[:4] == ["user default off", *redis_users.lines(passwords)]
+    users = dict(re.findall(r"^user (\w+) on (.*)$", "\n".join(acl), re.MULTILINE))
+    assert passwords.keys() == users.keys() - {"probe"}
     for user, password in passwords.items():
         assert f"#{hashlib.sha256(password.encode()).hexdigest()}" in users[user].split()
 
@@ -518,7 +520,7 @@ def references(value: Any) -> set[tuple[str, str | None]]:
 def test_example_has_every_secret_that_is_asked_for_and_no_other() -> None:
     asked = references(render(ROOT / "k8s/overlays/production").objects)
     example = render(SECRETS_EXAMPLE).secrets()
-    assert {secret for secret, _ in asked} - MADE_BY_OPERATORS.keys() == example.keys()
+    assert {secret for secret, _ in asked} - MADE_BY_OPERATORS.keys() == example.keys() - {"redis-operator"}
     for secret, key in asked:
         keys = example.get(secret, {}).keys() | MADE_BY_OPERATORS.get(secret, set())
         assert ({key} if key else {"username", "password"}) <= keys

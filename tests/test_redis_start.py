@@ -28,6 +28,7 @@ import redis.exceptions
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from lookup import redis_users
 from ops.local.reaper import Reaper
 from ops.local.valkey import ValkeyServer
 from ops.stores.redis import Redis
@@ -38,7 +39,7 @@ from tests.manifests import ROOT
 
 SCRIPTS = ROOT / "k8s/components/redis-sentinel"
 EXAMPLE = ROOT / "k8s/secrets.example"
-PASSWORD = "not-a-secret-redis"
+PASSWORD = "not-a-secret-redis-operator"
 SENTINEL_PASSWORD = "not-a-secret-sentinel-client"
 DEAD_AFTER_MS = 2000
 """Less than a Sentinel's own pings may take, and failovers follow each other, in the end to whoever has nothing yet."""
@@ -161,7 +162,7 @@ class Pods:
         """What a new pod finds in its emptyDir."""
         shutil.rmtree(self.directory / pod)
 
-    def client(self, pod: str, user: str = "default", password: str = PASSWORD) -> Any:
+    def client(self, pod: str, user: str = "operator", password: str = PASSWORD) -> Any:
         return self.connected(pod, 6379, username=user, password=password)
 
     def sentinel(self, pod: str, user: str = "client", password: str = SENTINEL_PASSWORD) -> Any:
@@ -245,7 +246,7 @@ def write_program(path: Path, text: str) -> None:
 
 VALKEYS = [f"redis-{n}" for n in range(3)]
 SENTINELS = [f"sentinel-{n}" for n in range(3)]
-CLIENTS_OF_VALKEY: list[dict[str, str]] = [{"username": "default", "password": PASSWORD}]
+CLIENTS_OF_VALKEY = [{"username": user, "password": f"not-a-secret-redis-{user}"} for user in redis_users.RIGHTS]
 
 
 @pytest.fixture
@@ -266,7 +267,7 @@ async def test_a_primary_that_comes_back_at_once_does_not_empty_the_others(whole
     first = await whole.primary()
     assert first
     async with whole.client(first) as client:
-        await client.set("kept", "yes")
+        await client.set("limit:kept", "yes")
         assert await client.wait(2, 5000) == 2
 
     whole.kill(first)
@@ -276,7 +277,7 @@ async def test_a_primary_that_comes_back_at_once_does_not_empty_the_others(whole
     await until(whole.is_whole, within=PATIENCE)
     for n in range(3):
         async with whole.client(f"redis-{n}") as client:
-            assert await client.get("kept") == "yes"
+            assert await client.get("limit:kept") == "yes"
 
     # A Sentinel's new pod knows nothing, and asks the others.
     whole.kill("sentinel-2")
@@ -299,12 +300,12 @@ async def test_no_user_may_do_more_than_it_has_to_and_passwords_change_without_a
 
     acl = whole.directory / "etc-auth" / "users.acl"
     new = hashlib.sha256(b"another").hexdigest()
-    acl.write_text(acl.read_text("utf-8").replace("user default on ", f"user default on #{new} "), "utf-8")
+    acl.write_text(acl.read_text("utf-8").replace("user operator on ", f"user operator on #{new} "), "utf-8")
     async with whole.client(primary, "admin", "not-a-secret-admin") as admin:
         await admin.acl_load()
     for password in (PASSWORD, "another"):
         async with whole.client(primary, password=password) as client:
-            await client.set("may", "write")
+            await client.set("limit:may", "write")
 
 
 # -- who may name the primary ------------------------------------------------------------------------------
@@ -357,7 +358,7 @@ async def test_sentinels_that_are_all_new_find_the_primary_on_another_node(whole
     primary = await whole.primary()
     assert primary != "redis-0"
     async with whole.client(str(primary)) as client:
-        await client.set("kept", "over")
+        await client.set("limit:kept", "over")
 
     for pod in SENTINELS:
         whole.kill(pod)
@@ -375,7 +376,7 @@ async def test_sentinels_that_are_all_new_find_the_primary_on_another_node(whole
     async with whole.sentinel("sentinel-0") as client:
         assert (await client.sentinel_master("hoso24"))["config-epoch"] == 0, "without a failover"
     async with whole.client(str(primary)) as client:
-        assert await client.get("kept") == "over"
+        assert await client.get("limit:kept") == "over"
 
 
 async def test_valkey_that_starts_without_any_sentinel_follows_the_primary_there_is(whole: Pods) -> None:
@@ -409,6 +410,8 @@ def encrypted(reaper: Reaper) -> Iterator[Pods]:
         write_program(pods.directory / "bin/valkey-cli", f"#!{sys.executable} -IS\n{REDIS_CLI}")
         (pods.directory / "etc-tls").mkdir()
         pods.old = True
+        acl = pods.directory / "etc-auth/users.acl"
+        acl.write_text(acl.read_text("utf-8").replace(" +client|setinfo", ""), "utf-8")
         yield pods
 
 
@@ -442,11 +445,11 @@ async def test_with_a_certificate_nothing_is_without_tls_and_a_renewed_one_is_ta
     pods, authority = encrypted, Authority(encrypted.directory, "authority")
 
     # Without at first. Whoever is a client then goes where its setting says from the next connect on.
-    url = f"redis+sentinel://:{PASSWORD}@{','.join(pods.address(pod) for pod in SENTINELS)}/hoso24"
+    url = f"redis+sentinel://operator:{PASSWORD}@{','.join(pods.address(pod) for pod in SENTINELS)}/hoso24"
     url += f"?sentinel_username=client&sentinel_password={SENTINEL_PASSWORD}"
     client = Redis("redis", lambda: url, size=1, deadline=5.0)
     await complete(pods)
-    assert await client.call("SET", "kept", "without") == b"OK"
+    assert await client.call("SET", "limit:kept", "without") == b"OK"
     for pod in (*VALKEYS, *SENTINELS):
         pods.kill(pod)
         pods.forget(pod)
@@ -470,11 +473,11 @@ async def test_with_a_certificate_nothing_is_without_tls_and_a_renewed_one_is_ta
                 await plain.ping()
 
     # The very URL of the example, with the pods' addresses in the place of their names.
-    url = (EXAMPLE / "redis-url").read_text("utf-8").strip()
+    url = (EXAMPLE / "redis-operator-url").read_text("utf-8").strip()
     url = url.replace("/etc/hoso24/secrets/redis-ca.crt", str(pods.certificate))
     for pod in SENTINELS:
         url = url.replace(pod.replace("-", "-node-"), pods.address(pod))
-    assert await client.call("SET", "kept", "yes") == b"OK"
+    assert await client.call("SET", "limit:kept", "yes") == b"OK"
 
     renewed = mount(pods, authority, "renewed")
     await until(lambda: show(pods, VALKEYS, renewed), within=PATIENCE)
@@ -483,7 +486,7 @@ async def test_with_a_certificate_nothing_is_without_tls_and_a_renewed_one_is_ta
         return all(pods.running[pod].poll() is not None for pod in SENTINELS)
 
     await until(all_ended, within=PATIENCE)
-    assert await client.call("GET", "kept") == b"yes"  # whoever is connected stays so
+    assert await client.call("GET", "limit:kept") == b"yes"  # whoever is connected stays so
     await client.close()
     for pod in SENTINELS:  # as the kubelet does
         pods.kill(pod)

@@ -22,7 +22,7 @@ import segno
 from intake.bulk.loader import Import, ImportTally
 from intake.clients import ACTIONS, add_client, new_token
 from intake.local import sample
-from lookup import catalogue, schema
+from lookup import catalogue, redis_users, schema
 from lookup import code as codes
 from lookup.lookup_key import KeyRing
 from lookup.status import Status
@@ -40,6 +40,10 @@ SAMPLE_DAYS = 15
 SAMPLE_FIRST = 90_001
 """The first number of their sequences, far above the numbers of a sample that is imported later."""
 ROLES = ("owner", "writer", "relay", "reader")
+ROLE_OF = {"relay": "relay", "lookup": "reader", "intake": "writer"}
+"""Process → its role in PostgreSQL."""
+SERVERS = ("PG", "REDIS")
+"""The second word of the variables that hold a server's URL."""
 PREFERRED_PORTS = {
     "lookup": 8080,
     "lookup_admin": 8081,
@@ -64,29 +68,32 @@ class Secrets:
     """Passwords, keys and token: made at the first start, read again at later ones."""
 
     passwords: Mapping[str, str]
+    redis_passwords: Mapping[str, str]
     lookup_keys: str
     token: str
 
     @classmethod
     def of(cls, directory: Path) -> "Secrets":
-        """The secrets in this directory; makes them if there are none."""
+        """The secrets in this directory; makes those that are not there."""
         path = directory / "secrets.json"
-        if not path.exists():
-            made = {
-                "passwords": {role: secrets.token_hex(16) for role in ROLES},
-                "lookup_keys": f"0:{secrets.token_hex(32)}",
-                "token": new_token(CLIENT),
-            }
-            write_private(path, json.dumps(made, indent=2) + "\n")
-        return cls(**json.loads(path.read_text("utf-8")))
+        made = {
+            "passwords": {role: secrets.token_hex(16) for role in ROLES},
+            "redis_passwords": {user: secrets.token_hex(16) for user in redis_users.RIGHTS},
+            "lookup_keys": f"0:{secrets.token_hex(32)}",
+            "token": new_token(CLIENT),
+        }
+        kept = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        if made.keys() - kept.keys():
+            write_private(path, json.dumps(made | kept, indent=2) + "\n")
+        return cls(**(made | kept))
 
 
 @dataclass(frozen=True)
 class ServerUrls:
-    """The URLs of PostgreSQL (by role) and of Redis; `admin` is the superuser's, if the roles are made here."""
+    """The URLs of PostgreSQL, by role, and of Redis, by user; `admin`: the superuser's, if the roles are made here."""
 
     postgres: Mapping[str, str]
-    redis: str
+    redis: Mapping[str, str]
     admin: str | None = None
 
 
@@ -107,7 +114,8 @@ def up(directory: Path, *, samples: bool, services: bool = True, archive: bool =
         stack.check()
         if services:
             _say("Starting relay, lookup and intake …")
-            stack.start(*(_service(name, directory, environ, ports) for name in ("relay", "lookup", "intake")))
+            own_environs = {name: _of_process(name, environ, servers) for name in ("relay", "lookup", "intake")}
+            stack.start(*(_service(name, directory, each, ports) for name, each in own_environs.items()))
         else:
             environ |= {"HOSO24_PG_ADMIN_URL": servers.admin} if servers.admin else {}
         shown = asyncio.run(_shown(servers, own))
@@ -123,15 +131,16 @@ def up(directory: Path, *, samples: bool, services: bool = True, archive: bool =
 
 def _servers(stack: Supervisor, directory: Path, own: Secrets, *, archive: bool) -> ServerUrls:
     postgres, admin = _postgres(stack, directory, own, archive=archive)
-    redis = os.environ.get("HOSO24_REDIS_URL", "")
-    if redis:
+    given = os.environ.get("HOSO24_REDIS_URL", "")
+    if given:
         _say("Using the Redis of HOSO24_REDIS_URL.")
-    else:
-        _say("Starting Valkey …")
-        server = stack.add(ValkeyServer.start(directory / "redis", reaper=stack.reaper))
-        for note in server.notes:
-            _say(note)
-        redis = server.url
+        return ServerUrls(postgres, dict.fromkeys(redis_users.RIGHTS, given), admin)
+    _say("Starting Valkey …")
+    users = dict.fromkeys(redis_users.lines(own.redis_passwords), "")
+    server = stack.add(ValkeyServer.start(directory / "redis", settings=users, reaper=stack.reaper))
+    for note in server.notes:
+        _say(note)
+    redis = {user: _with_user(server.url, user, own.redis_passwords[user], "0") for user in redis_users.RIGHTS}
     return ServerUrls(postgres, redis, admin)
 
 
@@ -202,7 +211,7 @@ def _environ(servers: ServerUrls, own: Secrets, ports: Mapping[str, int]) -> dic
         "HOSO24_PG_WRITER_URL": servers.postgres["writer"],
         "HOSO24_PG_RELAY_URL": servers.postgres["relay"],
         "HOSO24_PG_READER_URL": servers.postgres["reader"],
-        "HOSO24_REDIS_URL": servers.redis,
+        "HOSO24_REDIS_URL": servers.redis["operator"],
         "HOSO24_LOOKUP_KEY_SECRETS": os.environ.get("HOSO24_LOOKUP_KEY_SECRETS") or own.lookup_keys,
         "HOSO24_HOST": os.environ.get("HOSO24_HOST") or "127.0.0.1",
         "HOSO24_TRUSTED_PROXIES": os.environ.get("HOSO24_TRUSTED_PROXIES") or "127.0.0.0/8,::1/128",
@@ -214,6 +223,14 @@ def _environ(servers: ServerUrls, own: Secrets, ports: Mapping[str, int]) -> dic
         "HOSO24_RELAY_ADMIN_PORT": str(ports["relay_admin"]),
         "HOSO24_DRAIN_SECONDS": os.environ.get("HOSO24_DRAIN_SECONDS") or "0.5",  # no load balancer to wait for
     }
+
+
+def _of_process(name: str, environ: Mapping[str, str], servers: ServerUrls) -> dict[str, str]:
+    """The settings of one process: of the servers' URLs only its own."""
+    shared = {key: value for key, value in environ.items() if key.partition("_")[2].partition("_")[0] not in SERVERS}
+    role = ROLE_OF[name]
+    own = {f"HOSO24_PG_{role.upper()}_URL": servers.postgres[role]}
+    return shared | own | ({"HOSO24_REDIS_URL": servers.redis[name]} if name in servers.redis else {})
 
 
 def _prepare_database(stack: Supervisor, servers: ServerUrls, own: Secrets, *, samples: bool) -> None:
@@ -306,7 +323,13 @@ def _write(
     urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
     write_up_file(
         directory,
-        urls | {"token": own.token, "samples": shown, "postgres": dict(servers.postgres), "redis": servers.redis},
+        urls
+        | {
+            "token": own.token,
+            "samples": shown,
+            "postgres": dict(servers.postgres),
+            "redis": servers.redis["operator"],
+        },
     )
 
 
