@@ -49,4 +49,14 @@ OLDEST_WRITER = Gauge(
     "Time since the relay first saw the oldest open writing transaction of the server; changes made since that "
     "transaction began are delivered after it ends.",
 )
+WRITER = Gauge(
+    "relay_writer_seconds",
+    "Time since the relay first saw this writing transaction, for each that has been open for two seconds. pid, role "
+    "and application name its session; role is prepared for a prepared transaction, which has none.",
+    ["pid", "role", "application"],
+)
+READERS_ENDED = Counter(
+    "relay_readers_ended_total",
+    "Sessions of the lookups' role that held a transaction id, which no lookup does, and were ended.",
+)
 RELAY_BATCH = Histogram("relay_batch_changes", "Changes per delivered batch.", buckets=(1, 2, 5, 10, 50, 100, 250, 500))

@@ -196,6 +196,7 @@ async def database(template: Database) -> AsyncIterator[Database]:
     admin = await asyncpg.connect(template.admin_url)
     try:
         await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template.name} OWNER hoso24_owner STRATEGY file_copy")
+        await admin.execute(f"REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC")  # a template's is not taken along
         yield Database(name, template.admin_url)
         await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
     finally:

@@ -106,7 +106,7 @@ HALTED = 'relay_halted{instance="relay-1"}'
 BACKLOG = 'relay_backlog_seconds{instance="relay-1"}'
 REACHABLE = [f'relay_primary_reachable{{instance="relay-{number}"}}' for number in (1, 2)]
 DELIVERED = 'relay_lag_seconds{instance="relay-1"}'
-WRITER = 'relay_oldest_writer_seconds{instance="relay-1"}'
+WRITER = 'relay_writer_seconds{instance="relay-1",pid="77",role="hoso24_writer",application="by-hand"}'
 LAG = 'lookup_standby_lag_seconds{dependency="postgres-2",instance="lookup-1"}'
 DROPPED = 'hoso24_log_lines_dropped_total{instance="lookup-1"}'
 CUT = 'hoso24_connections_cut_total{service="lookup",reason="silent",instance="lookup-1"}'

@@ -265,7 +265,7 @@ GRANTS = {
     "GRANT SELECT ON dossier TO PUBLIC": "public has more than it should: SELECT on dossier,",
     "GRANT SELECT ON event TO hoso24_reader": "SELECT on event",
     "GRANT DELETE, UPDATE ON event TO hoso24_writer": "DELETE on event, UPDATE on event",
-    "REVOKE SELECT ON epoch FROM hoso24_relay": "hoso24_relay lacks SELECT on epoch",
+    "REVOKE SELECT ON epoch FROM hoso24_writer": "hoso24_writer lacks SELECT on epoch",
     "REVOKE SELECT (timeline) ON dossier FROM hoso24_reader": "hoso24_reader lacks SELECT on dossier.timeline",
 }
 
@@ -300,6 +300,31 @@ async def test_table_of_another_owner_is_found(patient: Patient) -> None:
     assert "client belongs to" in finding.found
     await patient.mended(finding)
     assert (await patient.asked("roles"))[0].verdict is Verdict.OK
+
+
+async def test_relay_that_may_not_end_a_readers_session_is_reported_with_the_grant(patient: Patient) -> None:
+    for statement in ("REVOKE hoso24_reader FROM hoso24_relay", "GRANT hoso24_reader TO hoso24_relay WITH SET TRUE"):
+        async with patient.superuser() as connection:
+            await connection.execute(statement)
+            try:
+                (finding,) = [each for each in await patient.asked("roles") if each.verdict is not Verdict.OK]
+            finally:
+                await connection.execute("GRANT hoso24_reader TO hoso24_relay WITH INHERIT TRUE, SET FALSE")
+        assert finding.verdict is Verdict.WARNING
+        assert "`GRANT hoso24_reader TO hoso24_relay WITH INHERIT TRUE, SET FALSE`" in finding.next_step
+    assert [each.verdict for each in await patient.asked("roles")] == [Verdict.OK]
+
+
+async def test_functions_open_to_every_role_are_reported_and_ones_that_a_role_lacks(patient: Patient) -> None:
+    assert [each.verdict for each in await patient.asked("functions")] == [Verdict.OK]
+    async with patient.superuser() as connection:
+        await connection.execute("GRANT EXECUTE ON FUNCTION lo_create(oid) TO PUBLIC")
+        (finding,) = await patient.asked("functions")
+        assert (finding.verdict, finding.found) == (Verdict.WARNING, "every role may use lo_create(oid)")
+        await connection.execute("REVOKE EXECUTE ON FUNCTION pg_try_advisory_lock(bigint) FROM hoso24_relay")
+        findings = await patient.asked("functions")
+    assert [each.verdict for each in findings] == [Verdict.WRONG, Verdict.WARNING]
+    assert "`GRANT EXECUTE ON FUNCTION pg_try_advisory_lock(bigint) TO hoso24_relay`" in findings[0].next_step
 
 
 async def test_timeouts_of_roles_are_held_against_roles_sql(patient: Patient) -> None:

@@ -39,10 +39,11 @@ FINITE = {
     "load",  # what was wanted, of three
     "rate",
     "verdict",  # fresh or late
+    *("pid", "role", "application"),  # a database session's; a series is there while its transaction is open
 }
 """The labels there may be: each has a handful of values. A code, a client or an address is not among them."""
 
-EXPLAINED_ONE_BY_ONE = FINITE - {"service", "method", "route", "status", "dependency"}
+EXPLAINED_ONE_BY_ONE = FINITE - {"service", "method", "route", "status", "dependency", "pid", "role", "application"}
 """The labels whose every value is our own word, and has to be explained where the metric is declared."""
 
 KINDS = {"Counter", "Gauge", "Histogram", "Summary", "Info", "Enum"}

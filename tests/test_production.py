@@ -13,6 +13,7 @@ import pytest
 from intake.api import IntakeApi
 from intake.settings import IntakeSettings
 from lookup import redis_users, schema
+from lookup.schema import grants
 from lookup.settings import LookupSettings
 from lookup.web import api, pages
 from ops.doctor.certificate_checks import DAYS_REMARKED
@@ -75,9 +76,22 @@ def test_an_acknowledged_commit_is_on_two_disks(cluster: Object) -> None:
     assert synchronous == {"method": "any", "number": 1, "dataDurability": "required", "failoverQuorum": True}
 
 
-def test_cluster_makes_the_roles_as_the_schema_wants_them(production: Manifests) -> None:
-    roles = production.one("ConfigMap", "postgres-roles")["data"]["roles.sql"]
-    assert roles == (Path(schema.__file__).parent / "roles.sql").read_text("utf-8")
+def test_cluster_makes_roles_and_closes_functions_as_the_schema_wants_it(
+    production: Manifests, cluster: Object
+) -> None:
+    copies = production.one("ConfigMap", "postgres-roles")["data"]
+    for name in ("roles.sql", "functions.sql"):
+        assert copies[name] == (Path(schema.__file__).parent / name).read_text("utf-8")
+    initdb = cluster["bootstrap"]["initdb"]
+    run = {
+        kind: [ref["key"] for ref in refs["configMapRefs"]] for kind, refs in initdb.items() if kind.endswith("Refs")
+    }
+    assert run == {"postInitSQLRefs": ["roles.sql"], "postInitApplicationSQLRefs": ["functions.sql"]}
+
+
+def test_operator_leaves_the_memberships_that_roles_sql_makes(cluster: Object) -> None:
+    listed = {role["name"]: role["inRoles"] for role in cluster["managed"]["roles"] if "inRoles" in role}
+    assert listed == {member: [group] for member, (group, _) in grants.memberships().items()}
 
 
 def test_every_role_has_its_password_and_there_is_no_other(production: Manifests, cluster: Object) -> None:

@@ -24,6 +24,7 @@ import asyncpg
 
 from intake import metrics
 from intake.books import lost_tail
+from intake.books.writers import OpenWriters
 from lookup import schema
 from lookup.cache import Cache, Change, EntryTooSmallError, StreamMovedError, Value, dossier_key, number_key
 from lookup.clock import microseconds
@@ -108,15 +109,6 @@ SELECT extract(epoch FROM now() - min(recorded_at))::float8
            AND (xid, seq) > ($2::xid8, $3::bigint)
          ORDER BY xid, seq
          LIMIT 1) AS oldest
-"""
-
-# Every writing transaction, a prepared one too, holds a lock on its own id, and every role may read pg_locks.
-WRITERS = """
-SELECT transactionid::text
-  FROM pg_locks
- WHERE locktype = 'transactionid'
-   AND mode = 'ExclusiveLock'
-   AND granted
 """
 
 REMIND_AFTER = 60.0
@@ -241,7 +233,7 @@ class Relay:
         self._reached: Position | None = None  # as above, but kept while Redis is unavailable
         self._newest_before = 0  # events of earlier transactions that a later one supersedes are left out
         self._why = "start"
-        self._writers: dict[str, float] = {}
+        self._writers = OpenWriters()
         self._reminded_at = 0.0
         self._as_of = time.monotonic()
         self._trouble = ""  # why Redis took no delivery at the last attempt
@@ -315,7 +307,7 @@ class Relay:
         self.leading = leading
         metrics.RELAY_LEADER.set(leading)
         if not leading:
-            metrics.OLDEST_WRITER.set(0)  # only the leader measures these two
+            self._writers.stop()  # only the leader measures these
             metrics.RELAY_BACKLOG.set(0)
             self._set_halted(False)  # the next leader checks the log again
 
@@ -341,11 +333,8 @@ class Relay:
             self._forget_position("epoch")
 
     async def _look_around(self) -> None:
-        """Measure what delays delivery: the age of the oldest open writing transaction, and of the oldest change."""
-        now = time.monotonic()
-        writers = [row["transactionid"] for row in await self._log.fetch(WRITERS)]
-        self._writers = {each: self._writers.get(each, now) for each in writers}
-        metrics.OLDEST_WRITER.set(now - min(self._writers.values(), default=now))
+        """Measure what delays delivery: the open writing transactions, and the age of the oldest change."""
+        await self._writers.look(self._log.fetch)
         if self._reached is not None:
             waited = await self._log.fetchval(BACKLOG, self._epoch, self._reached.xid, self._reached.seq)
             metrics.RELAY_BACKLOG.set(waited or 0.0)

@@ -25,7 +25,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib import resources
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import asyncpg
 
@@ -243,7 +243,8 @@ def check(version: int, asks_for: int = 0) -> None:
 
 
 async def create_roles(admin_url: str, *role_urls: str) -> None:
-    """Create the four roles and the database of the URLs, with the URLs' passwords. Safe to run again.
+    """Create the four roles and the database of the URLs, with the URLs' passwords, and close what every role may do in
+    a new database (functions.sql). Safe to run again, and while processes of this release or the one before run.
 
     Where a setting holds several URLs, one per line, the first one's password is used.
     """
@@ -251,7 +252,7 @@ async def create_roles(admin_url: str, *role_urls: str) -> None:
     database = unquote(wanted[0].path.lstrip("/"))
     connection = await connect_directly(lambda: admin_url)
     try:
-        await connection.execute(resources.files(__name__).joinpath("roles.sql").read_text("utf-8"))
+        await connection.execute(_file("roles.sql"))
         for url in wanted:
             await connection.execute(
                 await connection.fetchval(
@@ -266,6 +267,16 @@ async def create_roles(admin_url: str, *role_urls: str) -> None:
             )
     finally:
         await connection.close()
+    inside = urlsplit(admin_url)._replace(path=f"/{quote(database, safe='')}").geturl()
+    connection = await connect_directly(lambda: inside)
+    try:
+        await connection.execute(_file("functions.sql"))
+    finally:
+        await connection.close()
+
+
+def _file(name: str) -> str:
+    return resources.files(__name__).joinpath(name).read_text("utf-8")
 
 
 def password_verifier(password: str) -> str:

@@ -53,18 +53,33 @@ SELECT rolname::text AS role, split_part(pair, '=', 1) AS name, substr(pair, str
 
 ATTRIBUTES = """
 SELECT rolname::text AS role, rolcanlogin, rolsuper, rolcreaterole, rolcreatedb, rolbypassrls, rolreplication,
-       ARRAY(SELECT other.rolname::text
+       ARRAY(SELECT format('%s WITH INHERIT %s, SET %s', other.rolname, upper(bool_or(inherit_option)::text),
+                           upper(bool_or(set_option)::text))
                FROM pg_auth_members
                JOIN pg_roles AS other ON other.oid = roleid
               WHERE member = pg_roles.oid
+              GROUP BY other.rolname
               ORDER BY 1) AS member_of
   FROM pg_roles
  WHERE rolname = ANY ($1)
 """
 
+# Functions that a role of ours, or every role, may call, of those that functions.sql closes.
+CALLABLE = """
+WITH asked AS (SELECT rolname::text AS role FROM pg_roles WHERE rolname = ANY ($1) UNION ALL SELECT 'public')
+SELECT role, pg_proc.oid::regprocedure::text AS function
+  FROM asked, pg_proc
+ WHERE {closed}
+   AND has_function_privilege(role, pg_proc.oid, 'EXECUTE')
+"""
+
+TEMPORARY = "SELECT has_database_privilege('public', current_database(), 'TEMPORARY') AS open_to_all"
+
 _COMMENT = re.compile(r"--.*")
 _GRANT = re.compile(r"\b(GRANT|REVOKE)\s+([^;]+?)\s+ON\s+(?:TABLE\s+)?([^;()]+?)\s+(?:TO|FROM)\s+([^;]+?)\s*;", re.I)
 _PRIVILEGE = re.compile(r"(\w+)\s*(?:\(([^)]*)\))?")
+_EXECUTE = re.compile(r"^GRANT EXECUTE ON FUNCTION (\S+)\s+TO ([^;]+);", re.M)
+_MEMBER = re.compile(r"^GRANT (\w+) TO (\w+) (WITH INHERIT \w+, SET \w+);", re.M)
 _ROLE_SETTING = re.compile(r"^ALTER ROLE (\w+)\s+SET (\w+) = '?([^';]+)'?;", re.M)
 
 
@@ -84,6 +99,8 @@ def expected() -> set[Grant]:
         for verb, privileges, tables, roles in _GRANT.findall(_COMMENT.sub("", sql)):
             named = set(_named(privileges, tables, roles))
             granted = granted | named if verb.upper() == "GRANT" else granted - named
+    for member, (group, _) in memberships().items():
+        granted |= {grant._replace(role=member) for grant in granted if grant.role == group}
     return granted
 
 
@@ -104,8 +121,30 @@ def by_column(grants: Iterable[Grant], columns: Mapping[str, Iterable[str]]) -> 
 
 def role_settings() -> dict[tuple[str, str], str]:
     """(role, setting) → the value that roles.sql gives it."""
-    sql = resources.files(__package__).joinpath("roles.sql").read_text("utf-8")
-    return {(role, name): value for role, name, value in _ROLE_SETTING.findall(sql)}
+    return {(role, name): value for role, name, value in _ROLE_SETTING.findall(_file("roles.sql"))}
+
+
+def memberships() -> dict[str, tuple[str, str]]:
+    """Role → the one it is a member of by roles.sql, and how: `WITH INHERIT TRUE, SET FALSE`."""
+    return {member: (group, how) for group, member, how in _MEMBER.findall(_file("roles.sql"))}
+
+
+def callable_functions() -> set[tuple[str, str]]:
+    """(role, function) that functions.sql grants."""
+    granted = _EXECUTE.findall(_file("functions.sql"))
+    return {(role.strip(), function) for function, roles in granted for role in roles.split(",")}
+
+
+def callable_query() -> str:
+    """CALLABLE, with the functions as functions.sql chooses them."""
+    closed = re.search(r"FROM pg_proc\s+WHERE (.+?)\s+LOOP", _file("functions.sql"), re.S)
+    if closed is None:
+        raise ValueError("functions.sql no longer names its functions by one query")
+    return CALLABLE.format(closed=closed[1])
+
+
+def _file(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text("utf-8")
 
 
 def held(rows: Iterable[Any]) -> set[Grant]:

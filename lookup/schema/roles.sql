@@ -28,3 +28,5 @@ ALTER ROLE hoso24_relay  SET idle_session_timeout = '3s';
 ALTER ROLE hoso24_relay  SET idle_in_transaction_session_timeout = '3s';
 ALTER ROLE hoso24_relay  SET transaction_timeout = '10s';
 ALTER ROLE hoso24_relay  SET tcp_user_timeout = '3s';
+-- It may end a session of the reader's, which has no business with a transaction id, and cannot become the reader.
+GRANT hoso24_reader TO hoso24_relay WITH INHERIT TRUE, SET FALSE;

@@ -71,6 +71,7 @@ def checks(database: DatabaseServers, redis: Redis | None) -> Iterator[Check]:
     yield Check("roles", lambda: _roles(database))
     yield Check("role settings", lambda: _role_settings(database))
     yield Check("grants", lambda: _grants(database))
+    yield Check("functions", lambda: _functions(database))
     yield Check("heartbeat", lambda: _heartbeats(database))
     if redis is not None:
         cache = Cache(redis)
@@ -145,8 +146,16 @@ def _of_role(role: str, row: Any) -> Iterator[Finding]:
     for attribute, word in excessive.items():
         if row[attribute]:
             yield _wrong("roles", f"{role} is {word}", f"Run `ALTER ROLE {role} NO{word}` as a superuser.")
-    for other in row["member_of"]:
-        yield _wrong("roles", f"{role} is a member of {other}", f"Run `REVOKE {other} FROM {role}` as a superuser.")
+    wanted = " ".join(grants.memberships().get(role, ()))
+    for membership in row["member_of"]:
+        other = membership.partition(" ")[0]
+        if membership != wanted and other != wanted.partition(" ")[0]:
+            yield _wrong("roles", f"{role} is a member of {other}", f"Run `REVOKE {other} FROM {role}` as a superuser.")
+    if wanted and wanted not in row["member_of"]:
+        group, _, how = wanted.partition(" ")
+        found = f"{role} is not a member of {group} {how}, so it cannot end a session of it that holds delivery up"
+        step = f"Run `GRANT {group} TO {role} {how}` as a superuser."
+        yield Finding("roles", Verdict.WARNING, found, step)
     if not row["rolcanlogin"]:
         yield _wrong("roles", f"{role} may not log in", f"Run `ALTER ROLE {role} LOGIN` as a superuser.")
 
@@ -176,15 +185,44 @@ async def _grants(database: DatabaseServers) -> list[Finding]:
     held = grants.held(await database.fetch(grants.HELD, list(ROLES[1:])))
     open_to_all = {grant for grant in held if grant.role == PUBLIC}
     held -= {grant._replace(role=role) for grant in open_to_all for role in ROLES} - expected
-    surplus = held - expected
+    surplus, missing = (_once(each) for each in (held - expected, expected - held))
     if any(row["version"] > schema.LATEST for row in await database.fetch(APPLIED)):
         # A newer release may have granted what this one does not know, but never an applicant's columns.
         surplus = {grant for grant in surplus if grant.column.startswith("applicant")}
     findings = [_too_much(each, expected) for each in _by_table(surplus)]
-    findings += [_too_little(each) for each in _by_table(expected - held)]
+    findings += [_too_little(each) for each in _by_table(missing)]
     if findings:
         return findings
     return [Finding("grants", Verdict.OK, "as in the migrations; the reader cannot read an applicant's columns")]
+
+
+def _once(differing: set[Grant]) -> set[Grant]:
+    """Without what a role only has, or lacks, because it is a member of another that does."""
+    groups = {member: group for member, (group, _) in grants.memberships().items()}
+    return {
+        grant
+        for grant in differing
+        if grant.role not in groups or grant._replace(role=groups[grant.role]) not in differing
+    }
+
+
+async def _functions(database: DatabaseServers) -> list[Finding]:
+    """Whether PUBLIC may call what holds delivery up or fills the disk, and our roles what they need of it."""
+    rows = await database.fetch(grants.callable_query(), list(ROLES))
+    (temporary,) = await database.fetch(grants.TEMPORARY)
+    there = {(row["role"], row["function"]) for row in rows}
+    open_to_all = sorted(function for role, function in there if role == PUBLIC)
+    findings = [
+        _wrong("functions", f"{role} may not call {function}", f"Run `GRANT EXECUTE ON FUNCTION {function} TO {role}`.")
+        for role, function in sorted(grants.callable_functions() - there)
+    ]
+    if open_to_all or temporary["open_to_all"]:
+        found = ", ".join([*open_to_all[:2], *(["…"] if open_to_all[2:] else [])]) or "temporary tables"
+        step = "Run `hoso24 migrate` with HOSO24_PG_ADMIN_URL, or lookup/schema/functions.sql here as a superuser."
+        findings.append(Finding("functions", Verdict.WARNING, f"every role may use {found}", step))
+    return findings or [
+        Finding("functions", Verdict.OK, "none that holds delivery up or fills the disk is open to all")
+    ]
 
 
 def _by_table(surplus: Iterable[Grant]) -> Iterator[list[Grant]]:
