@@ -26,7 +26,7 @@ from lookup import catalogue, redis_users, schema
 from lookup import code as codes
 from lookup.lookup_key import KeyRing
 from lookup.status import Status
-from ops.local.accounts import write_private
+from ops.local.accounts import UP_USER, Account, write_private
 from ops.local.cannot_start import CannotStart
 from ops.local.ports import free_port
 from ops.local.postgres import PostgresServer
@@ -107,6 +107,7 @@ def up(directory: Path, *, samples: bool, services: bool = True, archive: bool =
     directory.mkdir(exist_ok=True)
     with Supervisor(directory, _say) as stack:
         own = Secrets.of(directory)
+        _warn_of_a_shared_account()
         servers = _servers(stack, directory, own, archive=archive)
         ports = _ports(stack)
         environ = _environ(servers, own, ports)
@@ -142,6 +143,16 @@ def _servers(stack: Supervisor, directory: Path, own: Secrets, *, archive: bool)
         _say(note)
     redis = {user: _with_user(server.url, user, own.redis_passwords[user], "0") for user in redis_users.RIGHTS}
     return ServerUrls(postgres, redis, admin)
+
+
+def _warn_of_a_shared_account() -> None:
+    account = Account.unprivileged()
+    if account is not None and account.shared:
+        _say(
+            f"Warning: root starts the servers as {account.name}, an account that other programs of this machine may "
+            "run as too: each of them can read the servers' data and passwords, and stop them. Name an account of "
+            f"their own in {UP_USER}, or let another account than root own this checkout."
+        )
 
 
 def _postgres(

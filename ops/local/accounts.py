@@ -1,6 +1,6 @@
 """The account a local server runs as, and files that only their owner can read.
 
-Started as root, a server runs as an unprivileged account; otherwise as the caller.
+Started as root, a server runs as an unprivileged account; otherwise as the caller. No account is created.
 """
 
 import os
@@ -19,26 +19,57 @@ from ops.local.cannot_start import CannotStart
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 
 
+UP_USER = "HOSO24_UP_USER"
+"""The variable that names the account of servers that root starts."""
+PROGRAM = Path(__file__).resolve().parents[2]
+"""The checkout, whose owner servers run as."""
+
+
 @dataclass(frozen=True)
 class Account:
-    """The account of a server that is started by root."""
+    """The account of a server that is started by root. `shared`: other programs of the machine may run as it too, and
+    can then read the server's files and stop it."""
 
     name: str
     uid: int
     gid: int
+    shared: bool = False
 
     @classmethod
     def unprivileged(cls) -> "Account | None":
-        """An unprivileged account; None unless we are root. Raises CannotStart when there is none."""
+        """None unless we are root: then the checkout's owner if that is not root, else the account that HOSO24_UP_USER
+        names, else `nobody` or another shared one. Raises CannotStart when there is none.
+        """
         if os.geteuid() != 0:
             return None
+        with suppress(KeyError):  # an owner without an account: initdb would refuse to run as it
+            owner = cls._of(pwd.getpwuid(PROGRAM.stat().st_uid))
+            if owner is not None:
+                return owner
+        name = os.environ.get(UP_USER, "")
+        if name:
+            return cls._named(name)
         for name in ("nobody", "daemon", "postgres"):
             with suppress(KeyError):
-                entry = pwd.getpwnam(name)
-                # On macOS the uid of this account is negative, and no process can run with it.
-                if entry.pw_uid > 0:
-                    return cls(name, entry.pw_uid, entry.pw_gid)
-        raise CannotStart("Root needs an account to run servers as: create `daemon`, or start as another user.")
+                account = cls._of(pwd.getpwnam(name), shared=True)
+                if account is not None:
+                    return account
+        raise CannotStart(f"Root needs an account to run servers as: name one in {UP_USER}, or start as another user.")
+
+    @classmethod
+    def _named(cls, name: str) -> "Account":
+        try:
+            account = cls._of(pwd.getpwnam(name))
+        except KeyError:
+            raise CannotStart(f"{UP_USER} names {name}, and there is no such account.") from None
+        if account is None:
+            raise CannotStart(f"{UP_USER} names {name}, which is root itself: name an account without privileges.")
+        return account
+
+    @classmethod
+    def _of(cls, entry: pwd.struct_passwd, *, shared: bool = False) -> "Account | None":
+        # On macOS the uid of `nobody` is negative, and no process can run with it.
+        return cls(entry.pw_name, entry.pw_uid, entry.pw_gid, shared) if entry.pw_uid > 0 else None
 
     def can_enter(self, directory: Path) -> bool:
         """Whether this account can search the directory; tested as that account, because ACLs count too."""

@@ -305,7 +305,8 @@ class LocalServer(ABC):
         if directory.stat().st_uid != uid:
             raise CannotStart(
                 f"{directory} belongs to {name_of(directory.stat().st_uid)}, "
-                f"but {self.name} would run as {name_of(uid)}."
+                f"but {self.name} would run as {name_of(uid)}. Hand it over with "
+                f"`chown -R {name_of(uid)} {directory}`, or move it away to begin anew."
             )
 
     def _read_password(self) -> str:

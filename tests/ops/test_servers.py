@@ -3,6 +3,7 @@ import dataclasses
 import hashlib
 import importlib
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -26,6 +27,7 @@ from redis.retry import Retry
 
 import ops.local.servers
 from loadtests.system.pauses import pause, resume
+from ops.local import accounts
 from ops.local.accounts import Account, write_private
 from ops.local.cannot_start import CannotStart
 from ops.local.ports import free_port
@@ -537,6 +539,61 @@ def test_root_hands_over_to_an_unprivileged_account(start: Starter, place: Path)
         assert owner_of(server.data_directory) == account.uid
         assert owner_of(server.home) == 0
         assert server.notes == ()
+
+
+@pytest.fixture
+def checkout(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout that root owns; no account is named."""
+    monkeypatch.delenv(accounts.UP_USER, raising=False)
+    monkeypatch.setattr(accounts, "PROGRAM", place)
+    os.chown(place, 0, 0)
+    return place
+
+
+@as_root
+def test_servers_run_as_the_owner_of_the_checkout_else_as_who_is_named_else_as_nobody(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nobody = Account.unprivileged()
+    assert nobody is not None
+    assert nobody.shared
+    monkeypatch.setenv(accounts.UP_USER, "games")
+    named = Account.unprivileged()
+    assert named is not None
+    assert (named.name, named.shared) == ("games", False)
+    os.chown(checkout, pwd.getpwnam("daemon").pw_uid, 0)
+    owner = Account.unprivileged()
+    assert owner is not None
+    assert (owner.name, owner.shared) == ("daemon", False)
+    os.chown(checkout, 54_321, 0)  # has no account, so initdb could not run as it
+    assert Account.unprivileged() == named
+
+
+@as_root
+@pytest.mark.parametrize(("name", "why"), [("root", "root itself"), ("no-such-account", "no such account")])
+def test_account_that_cannot_be_used_is_one_sentence(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, name: str, why: str
+) -> None:
+    monkeypatch.setenv(accounts.UP_USER, name)
+    with pytest.raises(CannotStart, match=f"{accounts.UP_USER} names {name}.*{why}"):
+        Account.unprivileged()
+
+
+@as_root
+def test_other_programs_read_the_files_of_servers_only_where_they_share_their_account(
+    checkout: Path, start: Starter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nobody = Account.unprivileged()
+    shared = [start.postgres(checkout / "pg"), start.redis(checkout / "redis")]
+    monkeypatch.setenv(accounts.UP_USER, "games")
+    own = [start.postgres(checkout / "own-pg"), start.redis(checkout / "own-redis")]
+
+    def can_read(server: LocalServer) -> set[bool]:
+        files = [server.home / "password", *server.data_directory.glob("PG_VERSION")]
+        return {accounts.succeeds(["/bin/cat", str(file)], nobody) for file in files}
+
+    assert [can_read(server) for server in shared] == [{True}, {True}]
+    assert [can_read(server) for server in own] == [{False}, {False}]
 
 
 @as_root

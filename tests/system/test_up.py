@@ -173,6 +173,8 @@ def test_what_it_prints_works_and_a_dossier_goes_through(directory: Path) -> Non
         assert status == 200
         assert view["timeline"]
         assert "█" in up.printed
+        shared = os.geteuid() == 0 == Path(__file__).stat().st_uid and "HOSO24_UP_USER" not in os.environ
+        assert ("Warning: root starts the servers as nobody" in up.printed) == shared
 
         bearer = {"Authorization": f"Bearer {house['token']}"}
         submission = {"agency": "G99.01.01", "service": "S.004", "applicant": {"name": "Lê Thị Thử (hư cấu)"}}
