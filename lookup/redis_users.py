@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 _CONNECTS = "+ping +role +info +select +client|setname +client|setinfo"
 _READS = "+get +mget +ttl +xrevrange +xread +multi +exec +eval +evalsha"
 
-RIGHTS: Mapping[str, str] = {
+RIGHTS = {
     # Records, numbers and what limits share; it reads the stream and the feed's state.
     "lookup": (
         f"~dossier:* ~number:* ~limit:* %R~changes:* %R~feed:* %R~epoch:* resetchannels -@all {_CONNECTS} {_READS} "
