@@ -536,3 +536,12 @@ async def test_redis_too_old_and_redis_that_cannot_save_are_found(told: dict[str
             findings = list(await ask.ask())
         assert {finding.verdict for finding in findings} == verdicts
     assert [finding.check for finding in findings if finding.verdict is Verdict.WRONG] == [check]
+
+
+async def test_redis_without_keys_to_read_only_is_a_warning() -> None:
+    for version, verdict in {"6.2.14": Verdict.WARNING, "7.0.15": Verdict.OK}.items():
+        server: Any = Told(redis_version=version)
+        (ask,) = redis_checks.redis(server, policy="volatile-lru", oldest=(6, 2))
+        async with asyncio.timeout(5):
+            (finding,) = [each for each in await ask.ask() if each.check == "redis"]
+        assert finding.verdict is verdict

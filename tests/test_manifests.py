@@ -10,8 +10,10 @@ import kubernetes_validate
 import pytest
 
 import hoso24
+from lookup import redis_users
 from ops import settings
 from ops.http import probes, server
+from ops.stores.urls import redis_address
 from tests.manifests import (
     CLUSTER_WIDE,
     CUSTOM,
@@ -428,3 +430,11 @@ def test_build_context_lets_in_all_that_is_copied_and_nothing_else() -> None:
     assert "*" in ignore
     assert {line[1:] for line in ignore if line.startswith("!")} == copied
     assert [name for name in sorted(copied) if not (ROOT / name).exists()] == []
+
+
+def test_valkey_for_development_has_the_users_of_production() -> None:
+    overlay = render(ROOT / "k8s/overlays/dev")
+    logins = [redis_address(overlay.secrets()[f"redis-{user}"]["url"]).login for user in redis_users.RIGHTS]
+    (conf,) = [conf for each in overlay.of("ConfigMap") if (conf := each.get("data", {}).get("valkey.conf"))]
+    users = [line for line in conf.splitlines() if line.startswith("user ")]
+    assert users == ["user default off", *redis_users.lines({login.user: login.password for login in logins})]

@@ -12,6 +12,8 @@ from ops.stores.redis import Redis
 from ops.stores.sentinels import SentinelAnswer, Sentinels
 from ops.stores.urls import RedisAddress, first, redis_address
 
+READ_ONLY_KEYS = (7, 0)
+"""The first version whose users can have keys that they only read (`%R~`)."""
 MEMORY_REMARKED = 0.9
 """Share of maxmemory in use above which the verdict is a warning."""
 
@@ -39,6 +41,9 @@ def _version(told: Mapping[str, Any], oldest: tuple[int, int]) -> Finding:
     if (major, minor) < oldest:
         wanted = ".".join(map(str, oldest))
         return Finding("redis", Verdict.WRONG, name, f"Upgrade it to Redis {wanted} or newer, or to Valkey.")
+    if (major, minor) < READ_ONLY_KEYS:
+        step = "Upgrade it to Redis 7 or newer, or to Valkey: before, a user who may read a key may write it."
+        return Finding("redis", Verdict.WARNING, f"{name} answers, and knows no keys that a user may only read", step)
     return Finding("redis", Verdict.OK, f"{name} answers")
 
 
