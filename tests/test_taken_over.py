@@ -15,9 +15,10 @@ from prometheus_client import REGISTRY
 
 from intake.books.relay import LEADERS_LOCK
 from lookup import schema
-from lookup.cache import EPOCH_KEY, dossier_key, feed_key, number_key, stream_key
+from lookup.cache import EPOCH_KEY, Cache, dossier_key, feed_key, number_key, stream_key
 from lookup.dossier import pack, unpack
 from ops.local.valkey import ValkeyServer
+from ops.stores.redis import Redis
 from tests.conftest import Database
 from tests.house import House, open_house, until
 
@@ -53,6 +54,9 @@ async def test_each_process_does_its_work_as_its_own_user_and_is_refused_nothing
 
         await until(sees_it)
         assert await admin.exists(dossier_key(1, receipt["code"]))
+        mine = Redis("redis", lambda: redis_urls["lookup"], size=1, deadline=5.0)
+        assert await Cache(mine).spend(["a network"], [0.0, 1.0]) == [0.0]
+        await mine.close()
         assert await admin.acl_log() == []
 
 
