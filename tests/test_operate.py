@@ -89,7 +89,7 @@ def servers(cluster: Path, database: Database, redis_url: str) -> None:
     urls = {role: database.url(f"hoso24_{role}") for role in ("owner", "writer", "relay", "reader")}
     for secret, key, text in [
         *((f"postgres-{role}", "url", url) for role, url in urls.items()),
-        ("redis", "url", redis_url),
+        ("redis-operator", "url", redis_url),
         ("lookup-keys", "secrets", KEY_SECRETS),
         ("log-hash", "keys", "k"),
     ]:
@@ -228,9 +228,9 @@ def test_valkey_is_asked_as_a_user_of_the_acl_and_no_command_line_has_the_passwo
     operate: Operate, cluster: Path, options: tuple[str, ...], pod: str
 ) -> None:
     production = with_secrets(PRODUCTION)
-    url = production.secrets()["redis"]["url"]
-    (cluster / "secrets/redis").mkdir(parents=True)
-    (cluster / "secrets/redis/url").write_text(url, "utf-8")
+    url = production.secrets()["redis-operator"]["url"]
+    (cluster / "secrets/redis-operator").mkdir(parents=True)
+    (cluster / "secrets/redis-operator/url").write_text(url, "utf-8")
     ran = operate(*options, "valkey-cli", "info", "memory")
     said = json.loads(ran.out)
     assert (said["pod"], said["words"][-2:]) == (pod, ["info", "memory"])

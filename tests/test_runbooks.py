@@ -181,7 +181,7 @@ def of(program: str) -> list[Any]:
 async def test_account_may_do_it(redis_url: str, before: list[str], words: list[str]) -> None:
     secrets = render(SECRETS_EXAMPLE).secrets()
     rules = dict(re.findall(r"^user (\w+) on (.*)$", secrets["redis-server"]["users.acl"], re.MULTILINE))
-    login = secrets["redis"]["url"].partition("://")[2]
+    login = secrets["redis-operator"]["url"].partition("://")[2]
     user = "admin" if "--role=admin" in before else login.partition(":")[0] or "default"
     client: Any
     async with redis.asyncio.Redis.from_url(redis_url, protocol=2, decode_responses=True) as client:
