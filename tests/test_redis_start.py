@@ -492,3 +492,55 @@ async def test_with_a_certificate_nothing_is_without_tls_and_a_renewed_one_is_ta
         pods.kill(pod)
     await complete(pods)
     assert await show(pods, SENTINELS, renewed)
+
+
+# kubectl's `exec POD … -- COMMAND`, in that pod's place on this machine; the Secret is the example's.
+KUBECTL = """
+import os, subprocess, sys
+
+words = sys.argv[1:]
+if "secret" in words:
+    print(open(os.environ["EXAMPLE"] + "/redis-operator-url", encoding="utf-8").read())
+else:
+    end = words.index("--")
+    pod = next(word for word in words[words.index("exec") + 1 : end] if not word.startswith("-"))
+    network, home = os.environ["NETWORK"], os.environ["PODS"]
+    environment = os.environ | {"HOSTNAME": pod, "OWN_ADDRESS": f"{network}.{10 + int(pod[-1])}"}
+    places = [("/etc/valkey-", f"{home}/etc-"), ("/etc/valkey/", f"{home}/{pod}/")]
+    command = words[end + 1 :]
+    for before, after in places:
+        command = [word.replace(before, after) for word in command]
+    sys.exit(subprocess.run(command, env=environment, check=False).returncode)
+"""
+
+
+async def test_person_on_call_asks_the_primary_as_the_operator_or_one_of_them_as_administrator(encrypted: Pods) -> None:
+    pods, authority = encrypted, Authority(encrypted.directory, "authority")
+    mount(pods, authority, "first")
+    pods.certificate = pods.directory / "etc-tls/ca.crt"
+    await complete(pods)
+    write_program(pods.directory / "bin/kubectl", f"#!{sys.executable} -IS\n{KUBECTL}")
+    environment = {
+        "PATH": f"{pods.directory / 'bin'}:{os.environ['PATH']}",
+        "EXAMPLE": str(EXAMPLE),
+        "NETWORK": pods.network,
+        "PODS": str(pods.directory),
+    }
+
+    def operate(*words: str) -> str:
+        command = [str(ROOT / "k8s/operate"), "production", *words]
+        done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, timeout=60)
+        return done.stdout + done.stderr
+
+    primary = await pods.primary()
+    assert primary is not None
+    told = await asyncio.to_thread(operate, "valkey-cli", "info", "replication")
+    assert "role:master" in told, told
+    assert "connected_slaves:2" in told
+    assert "volatile-lru" in await asyncio.to_thread(operate, "valkey-cli", "config", "get", "maxmemory-policy")
+    assert "NOPERM" in await asyncio.to_thread(operate, "valkey-cli", "config", "set", "maxmemory-policy", "noeviction")
+    replica = next(each for each in VALKEYS if each != primary)
+    assert "role:slave" in await asyncio.to_thread(operate, f"--node={replica}", "valkey-cli", "info", "replication")
+    assert (
+        await asyncio.to_thread(operate, f"--node={replica}", "--role=admin", "valkey-cli", "acl", "load")
+    ) == "OK\n"
