@@ -248,7 +248,10 @@ def test_the_stream_is_in_order_only_without_gap_double_or_leap() -> None:
     assert out_of_order(good) == []
     assert out_of_order([good[0], good[2]]) != []
     assert out_of_order([*good, Delivered("8-1", "7-1", "A", 2)]) == ["A: version 2 comes after 2"]
-    assert out_of_order([*good, Delivered("8-1", "7-1", "A", 4)]) == ["A: version 4 comes after 2"]
+    left_out = [*good, Delivered("8-1", "7-1", "A", 4)]
+    assert out_of_order(left_out) == ["A: version 4 comes after 2"]
+    assert out_of_order(left_out, newest_only=True) == []
+    assert out_of_order([*left_out, Delivered("9-1", "8-1", "A", 4)], newest_only=True) != []
 
 
 ROLLED = Rolled(
