@@ -9,7 +9,7 @@ import re
 import subprocess
 import tempfile
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -298,7 +298,7 @@ class Scraped:
 
 
 @pytest.fixture(scope="module")
-def scraped() -> Iterator[Scraped]:
+def scraped() -> Scraped:
     """The metrics of a house in which a dossier was received and looked up."""
     with tempfile.TemporaryDirectory(prefix="hoso24-alerts-") as place:
         directory = Path(place)
@@ -309,7 +309,7 @@ def scraped() -> Iterator[Scraped]:
             submission = {"agency": "G99.01.01", "service": "S.004", "applicant": {"name": "Lê Thị Thử (hư cấu)"}}
             assert send("POST", house["intake"] + "/api/v1/dossiers", submission, **bearer)[0] == 201
             assert get(f"{house['lookup']}/api/v1/dossiers/{house['samples'][0]['code']}")[0] == 200
-            yield Scraped({service: samples(house[f"{service}_admin"]) for service in SERVICES})
+            return Scraped({service: samples(house[f"{service}_admin"]) for service in SERVICES})
 
 
 def samples(admin: str) -> dict[str, float]:
