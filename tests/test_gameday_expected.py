@@ -169,6 +169,7 @@ WRONG: Sequence[tuple[str, Say]] = [
     ("says it was the truth when it was not", lambda o: o.judge(shown(2, "processing", age=5), 40)),
     ("than at_least asked for", lambda o: o.judge(shown(2, "processing", exact=True), 40, at_least=3)),
     ("it was told of no dossier", lambda o: o.judge(missing(), 11.5, at_least=1)),
+    ("it was told that it is not reached", lambda o: o.judge(problem(412, "version_not_reached"), 40, at_least=3)),
     ("had long been there is said not to exist", lambda o: o.judge(missing(), 17)),
     ("had long been there is said not to exist", lambda o: o.judge(page_missing(), 17, language="en")),
     ("answered 200, 404 was due", lambda o: o.judge(shown(1, "received"), 40, code=None)),
@@ -235,6 +236,7 @@ def test_dossier_that_was_shown_is_there_though_not_yet_acknowledged(office: Off
 # -- what is right ----------------------------------------------------------------------------------------------------
 
 RIGHT: Sequence[tuple[str, Say]] = [
+    ("good", lambda o: o.judge(problem(412, "version_not_reached"), 40, at_least=4)),
     ("good", lambda o: o.judge(shown(3, "completed"), 40)),
     ("good", lambda o: o.judge(shown(2, "processing", age=59), 90.9)),
     ("good", lambda o: o.judge(shown(3, "completed", age=60), 200)),

@@ -27,6 +27,8 @@ from tests.house import AGENCY, SERVICE, lookup_running, lookup_settings, until
 
 pytestmark = pytest.mark.usefixtures("nothing_is_shed")
 
+PARTNER = {"partners": ("127.0.0.0/8",)}
+"""More is asked for here than any client is shown without keys."""
 CODES = [f"G99.01.01-261121-{number:04d}" for number in range(1, 301)]
 SEED = """
 INSERT INTO dossier (code, version, status, service, agency, channel, submitted_at, received_at, timeline)
@@ -102,7 +104,9 @@ def _unavailable() -> Counter[tuple[str, str]]:
 @contextlib.asynccontextmanager
 async def lookup_with(database: Database, redis_url: str, **settings: Any) -> AsyncIterator[Lookup]:
     async with (
-        lookup_running(lookup_settings(database.reader_url, redis_url, **settings)) as running,
+        lookup_running(
+            lookup_settings(database.reader_url, redis_url, partners=("127.0.0.0/8",), **settings)
+        ) as running,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
     ):
         yield Lookup(f"http://127.0.0.1:{running.port}", f"http://127.0.0.1:{running.admin_port}", http)

@@ -197,6 +197,8 @@ class Judge:
             yield from self._wrong_version(read)
         elif read.status == 404:
             yield from self._wrong_missing(read)
+        elif read.status == 412 and read.at_least:
+            yield from self._wrong_not_reached(read)
         elif read.status == 503:
             yield from self._wrong_refusal(read)
         else:
@@ -242,6 +244,18 @@ class Judge:
             yield "a dossier that this lookup had just shown is said not to exist", shown
         if read.at_least:
             yield "asked for a version, it was told of no dossier", None
+
+    def _wrong_not_reached(self, read: Read) -> Iterator[tuple[str, Read | None]]:
+        """The version that the primary has is told, as of the time in which it was asked."""
+        change = self._version(read.code, read.version)
+        if read.version >= read.at_least:
+            yield "refused although it was there", None
+        elif change is None:
+            yield "there has never been such a version", None
+        elif change.early > read.arrived:
+            yield "it went out before it was committed", None
+        elif self._superseded(read.code, read.version) < read.sent:
+            yield "the primary is said to have a version that it had no longer", None
 
     def _wrong_refusal(self, read: Read) -> Iterator[tuple[str, Read | None]]:
         if read.at_least and read.version >= read.at_least:
@@ -304,6 +318,11 @@ def read(sent: float, version: int = 0, *, lookup: int = 0, code: str = "X", sta
         ("had long been there is said not to exist", [read(16)]),
         ("it was told of no dossier", [read(11, at_least=1)]),
         ("refused although it was there", [read(15, 1, status=503, at_least=1)]),
+        ("refused although it was there", [read(15, 1, status=412, at_least=1)]),
+        ("never been such a version", [read(15, 4, status=412, at_least=5)]),
+        ("before it was committed", [read(15, 2, status=412, at_least=3)]),
+        ("version that it had no longer", [read(21, 1, status=412, at_least=2)]),
+        ("an answer there should never be", [read(15, 1, status=412)]),
         ("refused although Postgres could be asked", [read(15, status=503)]),
         ("refused although Postgres could be asked", [read(21, 1, status=503, at_least=2)]),
         ("an answer there should never be", [read(15, status=500)]),
@@ -327,6 +346,7 @@ def test_judge_finds_nothing_wrong_with_the_truth() -> None:
         read(25, 2, status=304, held=2),
         read(25, 2, at_least=2),
         read(25, 2, status=503, at_least=3),
+        read(25, 2, status=412, at_least=3),
         read(30.05, 2),
         read(30.2),
         read(40.5, code="Y"),

@@ -272,6 +272,9 @@ class Expected:
         if answer.status == 404:
             self._judge_missing(asked, answer, asked_at, process)
             return Judgement("good")
+        if answer.status == 412 and asked.at_least:
+            self._judge_not_reached(asked, answer, asked_at)
+            return Judgement("good")
         if answer.status in (502, 503, 504) and "x-request-id" not in answer.headers:
             raise Unavailable(f"answered {answer.status} by what stands in front")
         if asked.code is None:
@@ -324,6 +327,13 @@ class Expected:
         # What was shown once was committed, as was what was acknowledged.
         if min(life[0].acknowledged, self._seen.get(code, math.inf)) < asked_at - self._negative - CLOCKS:
             raise Wrong("a dossier that had long been there is said not to exist", code)
+
+    def _judge_not_reached(self, asked: Question, answer: Answer, asked_at: float) -> None:
+        answers.problem(answer, 412, "version_not_reached")
+        code = asked.code or ""
+        there = any(c.acknowledged < asked_at for c in self._lives.get(code, ())[asked.at_least - 1 :])
+        if there and not self._may_be_undone(code, asked_at):
+            raise Wrong("asked for a version that there is, it was told that it is not reached", code)
 
     def _judge_version(self, code: str, shown: _Shown, version: int, asked_at: float, answered_at: float) -> None:
         life = self._lives.get(code, [])

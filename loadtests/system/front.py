@@ -158,6 +158,15 @@ class HAProxy:
         await self._tell(f"enable health {name}")
         await self._tell(f"enable server {name}")
 
+    async def until_told(self) -> None:
+        """Return when its runtime socket, which it makes behind its ports, takes commands."""
+        async with asyncio.timeout(START_SECONDS):
+            while True:
+                with contextlib.suppress(OSError):
+                    await self.states()
+                    return
+                await asyncio.sleep(POLL_SECONDS)
+
     async def went(self, replica: Replica) -> None:
         name = f"{_kind(replica)}s/{replica.label}"
         await self._tell(f"disable server {name}")
@@ -229,6 +238,7 @@ async def _haproxy(folder: Path, reaper: Reaper, program: str) -> AsyncIterator[
     reaper.watch(process.pid, signal.SIGTERM)
     try:
         await _until_listening(process, [*ports.values()], log)
+        await front.until_told()
         yield front
     finally:
         await stopped(process, STOP_SECONDS)

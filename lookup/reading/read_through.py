@@ -209,7 +209,7 @@ class ReadThrough:
             return answer
         if not lookup.rounds:
             raise StatusUnavailable(version=answer.entry.version)
-        if answer.entry.version:
+        if answer.entry.body:  # a removed dossier is not there at any version
             raise VersionNotReached(version=answer.entry.version)
         return answer
 

@@ -278,6 +278,13 @@ async def test_at_least_loads_past_an_older_copy_and_never_settles_for_less(cach
         await through.get(CODE, at_least=3)
 
 
+async def test_removed_dossier_is_none_at_whatever_version_it_is_asked_for(cache: Cache, database: Database) -> None:
+    database.rows[CODE] = (2, b"")
+    through = reader(cache, database)
+    for at_least in (0, 2, 3):
+        assert (await through.get(CODE, at_least=at_least)).entry.body == b""
+
+
 async def test_at_least_does_not_settle_for_a_load_that_began_before(cache: Cache, database: Database) -> None:
     database.rows[CODE] = (1, b"one")
     database.gate = asyncio.Event()
