@@ -90,6 +90,10 @@ def answers(outcome: str, instance: str) -> str:
     return f'lookup_answers_total{{source="redis",outcome="{outcome}",instance="{instance}"}}'
 
 
+def limited(rate: str, instance: str) -> str:
+    return f'lookup_limited_total{{rate="{rate}",instance="{instance}"}}'
+
+
 def slices(verdict: str, instance: str) -> str:
     return f'lookup_freshness_slices_total{{verdict="{verdict}",instance="{instance}"}}'
 
@@ -488,10 +492,16 @@ DAYS = [
         {"BatchesShed": "ticket", "LoopLate": "ticket"},
     ),
     Day(
-        "an enumerator",
-        40,
-        both(answers, "limited", notation=count((20, 0), (20, 6000))),
+        "a walker who asks once a second",
+        60,
+        both(limited, "network_prefix", notation=count((20, 0), (40, 30))),
         {"EnumerationSuspected": "ticket"},
+    ),
+    Day(
+        "citizens behind one address who are refused now and then",
+        60,
+        both(limited, "network_prefix", notation=count((20, 0), (40, 0.5))),
+        {},
     ),
     Day(
         "another program writes into our Redis",
