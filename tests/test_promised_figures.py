@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from intake.books import lost_tail
+from intake.books.audit import PAGE
 from intake.books.relay import Relay
 from intake.bulk.loader import LONGEST_LINE, MOST_LINES, TRANSACTION_TARGET, _next_size
 from intake.rules.requests import TOLERANCE
@@ -30,10 +31,12 @@ from lookup.reading.hosts import LARGEST_LAG
 from lookup.reading.limits import (
     HOME,
     LATEST,
+    LEVELS,
     NETWORK,
     PAIRS,
     PLACES,
     REGION,
+    SHOWN,
     SITE,
     SOONEST,
     Allowance,
@@ -217,6 +220,34 @@ PAGES = {
     ),
 }
 
+
+def allowances(length: int) -> list[tuple[int, bool, str]]:
+    """Of a client of so many bytes: bytes of each network it is in, whether for one prefix, which allowance."""
+    return sorted((size, narrow, of.word) for levels in LEVELS[length] for size, narrow, of in levels)
+
+
+NETWORKS = {
+    "what all see of a prefix is remembered as 1,600 at once and 1,000 an hour": (
+        allowance(SHOWN),
+        (1_600, 1_000),
+    ),
+    "an IPv4 client is in two networks": (
+        allowances(4),
+        [(3, False, "region"), (3, True, "region_prefix"), (4, False, "network"), (4, True, "network_prefix")],
+    ),
+    "an IPv6 client is in four": (
+        allowances(8),
+        [
+            *((5, False, "region"), (5, True, "region_prefix"), (6, False, "network"), (6, True, "network_prefix")),
+            *((7, False, "site"), (7, True, "site_prefix"), (8, False, "home"), (8, True, "home_prefix")),
+        ],
+    ),
+    "a client without an address has a network of its own": (
+        allowances(0),
+        [(0, False, "network"), (0, True, "network_prefix")],
+    ),
+}
+
 WORK = {
     "a line of an import has a mebibyte at the most": (LONGEST_LINE, 1 << 20),
     "a transaction of an import has a thousand lines at the most and is open for a twentieth of a second": (
@@ -231,10 +262,11 @@ WORK = {
     "a hundred refusals leave in one turn of the loop": (SENT_AWAY_AT_ONCE, 100),
     "overload is measured a hundred times a second, a queue's pace ten times": ((LOOK_EVERY, WINDOW), (0.01, 0.1)),
     "a lost feed is joined again ten times a second": (REJOIN, 0.1),
+    "an audit reads five thousand events at a time": (PAGE, 5_000),
     "an office day has eight hours": (HOURS_PER_DAY, 8),
 }
 
-PROMISES = AGES | RATES | LOAD | REPAIR | PAGES | WORK
+PROMISES = AGES | RATES | LOAD | REPAIR | PAGES | NETWORKS | WORK
 
 
 @pytest.mark.parametrize("promise", PROMISES)

@@ -131,6 +131,43 @@ def test_neighbours_in_the_region_do_not_hide_a_walker(limits: Limits, clock: Cl
     assert seen <= 3_200
 
 
+def disclosed(limits: Limits, client: bytes, prefix: str, *, sampled: bool, number: int) -> bool:
+    """Whether a dossier is shown whose pair is one of the sample, which is charged four times, or none of it."""
+    pair = (number << 60 | (0 if sampled else 1) << 50 | number) & (1 << 63) - 1
+    return limits.disclose(pair, client, prefix) is None
+
+
+def every_prefix() -> Iterator[str]:
+    return (f"G99.{n // 28:02d}.01-2611{n % 28 + 1:02d}" for n in range(10**6))
+
+
+def test_region_is_charged_exactly_from_half_of_an_allowance_on(limits: Limits) -> None:
+    """Of a /64's 300, the sample is charged by fours; what is none of it is free until the half is spent."""
+    client, prefixes = v6(3, 1), every_prefix()
+    for number in range(1, 1000):
+        assert disclosed(limits, client, next(prefixes), sampled=False, number=number)
+    assert limits._watched == {}
+    for number in range(1, 38):  # 148 of 300
+        assert disclosed(limits, client, next(prefixes), sampled=True, number=number)
+    assert limits._watched == {}
+    assert disclosed(limits, client, next(prefixes), sampled=True, number=38)  # 152
+    assert [*limits._watched] == [client[:5]]
+    exactly = sum(disclosed(limits, client, next(prefixes), sampled=False, number=2000 + n) for n in range(300))
+    assert exactly == 148
+    # Another region is not watched.
+    assert disclosed(limits, v6(4, 1), next(prefixes), sampled=False, number=9000)
+    assert [*limits._watched] == [client[:5]]
+
+
+def test_refusal_by_a_sampled_allowance_makes_its_region_exact(limits: Limits) -> None:
+    """Though what refuses is a report of others and not what was seen here."""
+    client = v6(5, 1)
+    limits.hear((client[:7], ""), 10 * HOUR)
+    assert not disclosed(limits, client, DAY, sampled=True, number=1)
+    assert [*limits._watched] == [client[:5]]
+    assert not disclosed(limits, client, DAY, sampled=False, number=2)
+
+
 def test_what_was_shown_before_is_shown_again_beside_an_exhausted_network(limits: Limits, clock: Clock) -> None:
     seen = [code for code in codes(2_000) if shown(limits, CARRIER, code)]
     assert len(seen) == 150

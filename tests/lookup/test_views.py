@@ -15,6 +15,7 @@ from lookup.clock import VIETNAM, microseconds
 from lookup.dossier import Record, Shows, pack
 from lookup.settings import LookupSettings
 from lookup.status import Status
+from lookup.web.answers import Answers
 from ops import settings
 from tests.conftest import KEY_SECRETS
 from tests.lookup.offline import CATALOGUE, Offline
@@ -145,3 +146,20 @@ async def test_due_date_for_anyone_is_a_day_and_only_where_it_is_switched_on(due
         assert not re.search(r"1/1[12]/2026</b>|class=\"(due|left)|overdue", closed)
     holder = await offline(record).page("vi", holder=True)
     assert f"{due_at.astimezone(VIETNAM):%H:%M %d/%m/%Y}" in holder
+
+
+@pytest.mark.parametrize(
+    ("shows", "name", "names"),
+    [
+        (set(), "json", False),
+        ({Shows.DUE, Shows.DATES}, "json+dates+due", False),
+        ({Shows.AGENCY}, "json+agency", True),
+        ({Shows.SERVICE, Shows.DUE}, "json+due+service", True),
+    ],
+)
+def test_view_that_shows_names_has_another_name_when_they_change(shows: set[Shows], name: str, names: bool) -> None:
+    known = [CATALOGUE]
+    answers = Answers(lambda: known[0], frozenset(shows), "https://tra-cuu.example")
+    assert answers.anonymous == (f"{name}.{CATALOGUE.revision}" if names else name)
+    known[0] = Catalogue()
+    assert answers.anonymous == (f"{name}.{Catalogue().revision}" if names else name)
