@@ -11,6 +11,7 @@ from typing import Any
 import asyncpg
 import msgspec
 import pytest
+from prometheus_client import REGISTRY
 
 from intake.books.ledger import TRY_LOCK, KeyedRequest, Ledger
 from intake.clients import ACTIONS, Client, OutOfScope, add_client
@@ -474,11 +475,11 @@ async def test_number_belongs_to_one_dossier_and_a_dossier_has_one_number(office
     first, second = [(await office.receive())["code"] for _ in range(2)]
     await office.bind(first, "01234/2026/99901")
     before = await written(owner)
-    for target, number in (
-        (second, "01234/2026/99901"),
-        (first, "04321/2026/99901"),
+    for target, number, why in (
+        (second, "01234/2026/99901", "01234/2026/99901 belongs to another dossier"),
+        (first, "04321/2026/99901", "This dossier has the official number 01234/2026/99901 already"),
     ):
-        with pytest.raises(NumberTaken):
+        with pytest.raises(NumberTaken, match=why):
             await office.bind(target, number)
     with pytest.raises(VersionMismatch):
         await office.bind(second, "04321/2026/99901", expected_version=2)
@@ -520,8 +521,10 @@ async def test_second_submission_returns_the_first_answer(office: Office, owner:
 
 
 async def test_repeat_counts_itself_so_that_it_has_something_to_commit(office: Office, owner: Any) -> None:
+    before = REGISTRY.get_sample_value("intake_replays_total") or 0
     for replays in range(3):
         await office.receive(key="k-1")
+        assert REGISTRY.get_sample_value("intake_replays_total") == before + replays
         assert await owner.fetchval("SELECT replays FROM idempotency WHERE key = 'k-1'") == replays
 
 

@@ -19,6 +19,7 @@ from lookup.reading.vitals import Vitals
 from ops.errors import Unavailable
 from ops.stores.breaker import Breaker
 from ops.stores.redis import Redis
+from tests.house import until
 
 CODE = "G99.01.01-261120-0001"
 
@@ -160,6 +161,23 @@ async def test_copy_past_half_its_age_is_served_and_refreshed_behind(cache: Cach
     assert (answer.entry.version, answer.stale) == (1, False)
     while (await through.get(CODE)).entry.version != 2:  # noqa: ASYNC110 - each turn asks again
         await asyncio.sleep(0)
+
+
+async def test_refresh_is_counted_and_shed_like_a_batch(cache: Cache, database: Database) -> None:
+    database.rows[CODE] = (1, b"one")
+    database.lag = 40 * SECOND
+    through = reader(cache, database, shedding=Level(Load.BATCH))
+    await through.get(CODE)
+    await through.get(CODE)
+    assert through._under_way == {}  # shed: nothing was started
+    through._vitals.shedding = Shedding(lambda: 0.0)
+    before = REGISTRY.get_sample_value("lookup_refreshes_total", {"outcome": "done"}) or 0
+    await through.get(CODE)
+
+    async def counted() -> bool:
+        return REGISTRY.get_sample_value("lookup_refreshes_total", {"outcome": "done"}) == before + 1
+
+    await until(counted)
 
 
 async def test_copy_past_the_soft_age_waits_for_a_refresh(cache: Cache, database: Database) -> None:
