@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lookup.code import DossierCode, Scheme, issue, parse
-from lookup.lookup_key import ALPHABET, HIGHEST_SERIAL, KeyRing, MalformedKey
+from lookup.lookup_key import ALPHABET, HIGHEST_SERIAL, KeyRing, MalformedKey, canonical
 
 GOOD = "5a" * 32
 RING = KeyRing.from_text(f"1:{GOOD}")
@@ -142,3 +142,10 @@ def test_what_cannot_have_been_printed_is_malformed(typed: str) -> None:
 def test_secrets_that_cannot_be_used_are_refused(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the settings say it in their own words
         KeyRing.from_text(text)
+
+
+def test_key_may_be_typed_with_as_many_blanks_as_four_times_its_length_holds() -> None:
+    key = RING.key(CODE)
+    assert canonical(key.ljust(60)) == key
+    with pytest.raises(MalformedKey):
+        canonical(key.ljust(61))

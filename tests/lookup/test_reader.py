@@ -1,6 +1,7 @@
 """The read-through: who wins, what is refreshed when, what is served while a dependency is away."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
@@ -130,13 +131,26 @@ async def test_distinct_codes_travel_together(cache: Cache, database: Database) 
     codes = [f"code-{n}" for n in range(100)]
     database.rows = {code: (1, code.encode()) for code in codes}
     through = reader(cache, database)
+    before = batched()
     answers = await asyncio.gather(*(through.get(code) for code in codes))
     assert [answer.entry.body.decode() for answer in answers] == codes
     assert len(database.asked) < 10
+    assert batched() - before == Counter(redis=100, postgres=100)
+
+
+def batched() -> Counter[str]:
+    """Names read so far in batches, from where."""
+    return Counter(
+        {
+            where: int(REGISTRY.get_sample_value("lookup_batch_size_sum", {"dependency": where}) or 0)
+            for where in ("redis", "postgres", "primary")
+        }
+    )
 
 
 async def test_winner_goes_out_and_not_the_loaded_copy(cache: Cache, database: Database) -> None:
     """Loaded slowly, while a delivery brings the next version."""
+    lost = REGISTRY.get_sample_value("lookup_fills_lost_total") or 0
     database.rows[CODE] = (1, b"one")
     database.gate = asyncio.Event()
     through = reader(cache, database)
@@ -148,6 +162,7 @@ async def test_winner_goes_out_and_not_the_loaded_copy(cache: Cache, database: D
     database.gate.set()
     answer = await reading
     assert (answer.entry.version, answer.entry.body) == (2, b"two")
+    assert REGISTRY.get_sample_value("lookup_fills_lost_total") == lost + 1
 
 
 async def test_copy_past_half_its_age_is_served_and_refreshed_behind(cache: Cache, database: Database) -> None:
