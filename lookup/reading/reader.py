@@ -4,6 +4,7 @@
    with a hint, before anything is read.
 2. Lookup key. A key that does not belong to its code is refused before anything is read, so that a known and an
    unknown code look alike. (A replaced key, or one sent with an official number, is refused once the dossier is read.)
+   Without a key, each dossier that is new to the client is charged to its networks: 429 over an allowance, unread.
 3. Memory. A copy in process memory is the answer if it is younger than the soft age (60 s) and no change can have
    been missed since it was read. The heartbeat of the change stream keeps copies young. Past half of the soft age, a
    refresh starts in the background.
