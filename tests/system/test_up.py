@@ -111,7 +111,7 @@ def lived_in() -> Iterator[Path]:
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
     """One test at a time on this machine: one of them takes a port by force, which another's house may be about to."""
-    with (Path(tempfile.gettempdir()) / "hoso24-up-tests.lock").open("w") as turn:
+    with (Path(tempfile.gettempdir()) / f"hoso24-up-tests-{os.geteuid()}.lock").open("w") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
         yield
 
