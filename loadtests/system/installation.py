@@ -233,7 +233,14 @@ def _up(
         postgres = dict(up["postgres"])
         if admin := environ.pop("HOSO24_PG_ADMIN_URL", None):
             postgres["admin"] = _of_database(admin, postgres["owner"])
-        yield Installation(folder, process.pid, up.get("lookup", ""), postgres, up["redis"], environ)
+        redis_url = _of_administrator(up["redis"], (there / "redis" / "password").read_text("utf-8").strip())
+        yield Installation(folder, process.pid, up.get("lookup", ""), postgres, redis_url, environ)
+
+
+def _of_administrator(url: str, password: str) -> str:
+    """The operator's URL with the user that may do everything: emptying Redis, and peers' keys, are no other user's."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f":{password}@{parts.hostname}:{parts.port}"))
 
 
 def _of_database(admin: str, owner: str) -> str:
