@@ -233,7 +233,8 @@ def _up(
         postgres = dict(up["postgres"])
         if admin := environ.pop("HOSO24_PG_ADMIN_URL", None):
             postgres["admin"] = _of_database(admin, postgres["owner"])
-        redis_url = _of_administrator(up["redis"], (there / "redis" / "password").read_text("utf-8").strip())
+        password = there / "redis" / "password"  # not there if Redis was given: then as whom it was given
+        redis_url = _of_administrator(up["redis"], password.read_text("utf-8")) if password.exists() else up["redis"]
         yield Installation(folder, process.pid, up.get("lookup", ""), postgres, redis_url, environ)
 
 
