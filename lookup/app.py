@@ -29,7 +29,7 @@ from lookup.upkeep.freshness_sli import FreshnessSli
 from lookup.upkeep.pulse import Pulse
 from lookup.upkeep.service_status import ServiceStatus
 from lookup.upkeep.why import process_report
-from lookup.web import api, pages, service_pages
+from lookup.web import api, pages, problem_pages, service_pages
 from lookup.web.answers import Answers
 from lookup.web.hotpath import HotPath
 from lookup.web.service_pages import ServiceBoard
@@ -104,7 +104,7 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
     app = web.Application(
         middlewares=middlewares(
             "lookup",
-            render=pages.render_problem,
+            render=problem_pages.render_problem,
             log_share=settings.access_log_share,
             trusts=policy.trusts,
             subjects={"code": pseudonym},
@@ -120,7 +120,9 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
         checks={"postgres": hosts.present, "redis": cache.ping},
         reports={"why": process_report(memory, vitals, hosts), "clients": clients.report},
         tasks=[pulse.run, Follower(Cache(following), feed).run, hot.run, shared.run],
-        protocol=functools.partial(early if early_answers.is_possible("lookup") else Protocol, page=pages.problem_page),
+        protocol=functools.partial(
+            early if early_answers.is_possible("lookup") else Protocol, page=problem_pages.problem_page
+        ),
         close=_closer(hosts.close, redis.close, following.close),
     )
 

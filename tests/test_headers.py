@@ -8,14 +8,14 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from lookup.web import pages
+from lookup.web import layout
 from ops.http import early_answers, middleware
 from tests.conftest import Database
 from tests.house import House, lookup_running, lookup_settings
 
 UNKNOWN = "G99.12.01-260101-9999"
 BARE = middleware.CONTENT_SECURITY_POLICY
-PAGE = pages.CONTENT_SECURITY_POLICY
+PAGE = layout.CONTENT_SECURITY_POLICY
 FOR_A_DAY, FOR_EVER = "public, max-age=86400", "public, max-age=31536000, immutable"
 
 
@@ -122,7 +122,7 @@ async def test_every_kind_of_answer_is_dressed(
     receipt = await house.receive()
     code = receipt["code"]
     known = {"code": code, "lower": code.lower(), "key": receipt["lookup_key"], "token": house.token}
-    known |= {"css": pages.static_address("site.css"), "icon": pages.static_address("icon.svg")}
+    known |= {"css": layout.static_address("site.css"), "icon": layout.static_address("icon.svg")}
     monkeypatch.setattr(early_answers, "is_possible", lambda _: express_way)
     async with lookup_running(lookup_settings(database.reader_url, redis_url)) as served:
         await check(f"http://127.0.0.1:{served.port}", OF_THE_LOOKUP, known)

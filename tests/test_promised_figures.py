@@ -57,7 +57,8 @@ from lookup.upkeep.service_status import SILENT_AFTER
 from lookup.web.answers import SPELT_OTHERWISE
 from lookup.web.api import DOSSIERS_IN_A_REQUEST
 from lookup.web.hotpath import FLUSH_EVERY, SENT_AWAY_AT_ONCE
-from lookup.web.pages import COOKIE_SECONDS, SOON_DAYS
+from lookup.web.pages import COOKIE_SECONDS
+from lookup.web.status_pages import SOON_DAYS
 from ops.http.access import BAD_LINES, DRAWN_LINES
 from ops.http.bodies import BODY_SECONDS
 from ops.http.connection import HEAD_SECONDS, UNREAD_SECONDS
@@ -278,7 +279,7 @@ def test_promise_is_what_its_constant_says(promise: str) -> None:
 SOFT_AGE_IN_WORDS = {
     "README.md": "the soft age (60 s)",
     "lookup/reading/reader.py": "the soft age (60 s)",
-    "lookup/web/phrases.py": "có thể sau khoảng một phút",
+    "lookup/web/phrases/service.py": "có thể sau khoảng một phút",
     "docs/runbooks/DeliveryLate.md": "up to a minute",
     "docs/runbooks/LookupFreshnessBurn.md": "up to a minute",
     "docs/runbooks/RedisAway.md": "up to a minute",

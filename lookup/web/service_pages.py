@@ -13,8 +13,8 @@ from lookup.clock import VIETNAM, Micros, local, moment
 from lookup.maintenance import Notice, Part
 from lookup.reading.freshness import SECOND
 from lookup.upkeep.service_status import PartState, ServiceStatus, View
-from lookup.web import pages
-from lookup.web.pages import SERVICE_STATUS, page_headers
+from lookup.web import layout
+from lookup.web.layout import SERVICE_STATUS, page_headers
 from lookup.web.phrases import all_parts_phrase, part_words
 
 API = "/api/v1/service-status"
@@ -50,7 +50,7 @@ class ServiceBoard:
     async def page(self, request: web.Request) -> web.Response:
         """The page in the address's language. Always 200, also during an outage."""
         headers = page_headers(_CACHED)
-        body = self._pages[pages.language(request)]
+        body = self._pages[layout.language(request)]
         return web.Response(body=body, content_type="text/html", charset="utf-8", headers=headers)
 
     async def json(self, _: web.Request) -> web.Response:
@@ -99,17 +99,17 @@ def _notice_json(notice: Notice, view: View) -> dict[str, Any]:
 def _page(view: View, lang: str) -> str:
     state = _worst(view).value
     context = {
-        "other_url": SERVICE_STATUS[pages.other_language(lang)],
+        "other_url": SERVICE_STATUS[layout.other_language(lang)],
         "state": state,
         "summary": all_parts_phrase(state, lang),
         "parts": [_part(view, part, lang) for part in Part],
         "heartbeat": _time(view.heartbeat_at),
         "looked_at": _time(view.at),
-        "notices": [pages.notice_words(notice, notice.running(view.now), lang) for notice in view.notices],
+        "notices": [layout.notice_words(notice, notice.running(view.now), lang) for notice in view.notices],
         "read_at": _time(view.notices_at),
         "old": view.at - view.notices_at > OLD_AFTER,
     }
-    return pages.render("service.html", lang, context)
+    return layout.render("service.html", lang, context)
 
 
 def _part(view: View, part: Part, lang: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from lookup.reading.access import AccessPolicy
 from lookup.reading.freshness import SECOND
 from lookup.reading.limits import Limits
 from lookup.reading.reader import Found, Reader
-from lookup.web import api, pages
+from lookup.web import api, layout, pages
 from lookup.web.answers import KEY_HEADER, PATH, Answers
 from ops.http.client_address import Clients
 from tests.conftest import KEY_SECRETS
@@ -87,7 +87,7 @@ class Offline:
     async def page(self, lang: str, *, holder: bool) -> str:
         """The dossier's page in this language, for anyone or, with the cookie of its key, for its holder."""
         cookie = {"Cookie": f"{pages.KEY_COOKIE}={self.key}"} if holder else {}
-        response = await self.ask(f"{pages.FORMS[lang]}/{self.code.path}", headers=cookie)
+        response = await self.ask(f"{layout.FORMS[lang]}/{self.code.path}", headers=cookie)
         assert response.status == 200
         assert response.text is not None
         return response.text

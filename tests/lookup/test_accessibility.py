@@ -15,7 +15,7 @@ from lookup.clock import moment
 from lookup.maintenance import Part
 from lookup.reading.freshness import SECOND
 from lookup.upkeep.service_status import Condition, PartState, Reason, View
-from lookup.web import pages, service_pages
+from lookup.web import layout, service_pages
 from ops.local.reaper import Reaper
 from tests.browser import Browser, chromium, tab
 from tests.house import House
@@ -134,14 +134,14 @@ def serving(documents: dict[str, str], headers: Mapping[str, str]) -> TestServer
             return web.Response(text=text, content_type="text/html", headers=headers)
 
         app.router.add_get(path, answer)
-    app.router.add_get("/static/{name}", pages.static)
+    app.router.add_get("/static/{name}", layout.static)
     return TestServer(app)
 
 
 async def test_page_about_the_service_can_be_read_by_everybody_in_every_state(axe: str, devtools: str) -> None:
-    shown = [(lang, each) for lang in pages.SERVICE_STATUS for each in VIEWS.values()]
+    shown = [(lang, each) for lang in layout.SERVICE_STATUS for each in VIEWS.values()]
     documents = {f"/{n}": service_pages._page(each, lang) for n, (lang, each) in enumerate(shown)}
-    async with serving(documents, pages.page_headers("no-store")) as server, tab(devtools) as browser:
+    async with serving(documents, layout.page_headers("no-store")) as server, tab(devtools) as browser:
         for path in documents:
             await assert_readable(browser, axe, server.make_url(path))
 
@@ -180,7 +180,7 @@ async def test_form_dossier_and_problem_pages_can_be_read_by_everybody(axe: str,
     await house.move(receipt["code"], "supplement_required", note="Thiếu bản sao (ví dụ).")
     code, key = receipt["code"], receipt["lookup_key"]
     async with tab(devtools) as browser:
-        for form in pages.FORMS.values():
+        for form in layout.FORMS.values():
             for path in ("", f"/{code}", "/nonsense", f"/{code}?key={key}"):
                 await assert_readable(browser, axe, house.lookup_url + form + path)
             await browser.tell("Network.clearBrowserCookies")

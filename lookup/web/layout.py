@@ -1,0 +1,130 @@
+"""What every page has: its layout from a template, its language by its address, its headers, the static files."""
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+from functools import cache
+from importlib import resources
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+from aiohttp import hdrs, web
+
+from lookup.clock import VIETNAM
+from lookup.maintenance import Notice
+from lookup.web.phrases import PHRASES, span_phrase
+from ops.observe import logs
+
+FORMS = {"vi": "/tra-cuu", "en": "/en/status"}
+"""Language → the form's address; a dossier's page is below it."""
+
+SERVICE_STATUS = {"vi": "/tinh-trang-he-thong", "en": "/en/service-status"}
+"""Language → the address of the page about the service itself (lookup/web/service_pages.py)."""
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+FOR_A_YEAR = "public, max-age=31536000, immutable"
+
+_STATIC = {"site.css": "text/css", "icon.svg": "image/svg+xml"}
+_environment = jinja2.Environment(
+    loader=jinja2.PackageLoader(__package__),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def language(request: web.Request) -> str:
+    """The page's language, "vi" or "en", by its address."""
+    return language_of(request.path)
+
+
+def language_of(path: str) -> str:
+    """The language of the page with this path."""
+    return "en" if path == "/en" or path.startswith("/en/") else "vi"
+
+
+def page(request: web.Request, template: str, context: Mapping[str, Any], status: int = 200) -> web.Response:
+    return page_of(language(request), request.match_info.get("code"), template, context, status)
+
+
+def page_of(lang: str, code: str | None, template: str, context: Mapping[str, Any], status: int) -> web.Response:
+    form = FORMS[other_language(lang)]
+    text = render(template, lang, {"other_url": f"{form}/{quote(code)}" if code else form, **context})
+    return web.Response(text=text, content_type="text/html", status=status, headers=page_headers("private, no-store"))
+
+
+def page_headers(kept: str) -> dict[str, str]:
+    """The headers of every page; `kept` is its Cache-Control."""
+    return {
+        "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+        "X-Frame-Options": "DENY",  # for browsers older than frame-ancestors
+        hdrs.CACHE_CONTROL: kept,
+    }
+
+
+def render(template: str, lang: str, context: Mapping[str, Any]) -> str:
+    """A page's HTML. `context`: the template's variables besides words and addresses; at least `other_url`."""
+    return _environment.get_template(template).render(
+        lang=lang,
+        t=PHRASES[lang],
+        home_url=FORMS[lang],
+        form_url=FORMS[lang],
+        service_url=SERVICE_STATUS[lang],
+        css_url=static_address("site.css"),
+        icon_url=static_address("icon.svg"),
+        request_id=logs.request_id.get() or "",
+        **context,
+    )
+
+
+def other_language(lang: str) -> str:
+    """The other of the two languages."""
+    return "en" if lang == "vi" else "vi"
+
+
+def notice_words(notice: Notice, running: bool, lang: str) -> dict[str, Any]:
+    """The texts of a maintenance for a template."""
+    return {
+        "running": running,
+        "when": span_phrase(notice.starts_at.astimezone(VIETNAM), notice.ends_at.astimezone(VIETNAM), lang),
+        "ends": date_of(notice.ends_at),
+        "affects": [PHRASES[lang][f"part.{part.value}.name"] for part in notice.affects],
+        "text": notice.text(lang),
+    }
+
+
+def date_of(at: datetime | None) -> str | None:
+    """The time and date in Vietnam; None for none."""
+    return f"{at.astimezone(VIETNAM):%H:%M %d/%m/%Y}" if at else None
+
+
+async def static(request: web.Request) -> web.StreamResponse:
+    """The style sheet and the icon; their addresses contain a hash of the content.
+
+    Under any other query no cache may keep them: during a rollout a process of the other release answers too, and its
+    content would be kept for a year under this release's address.
+    """
+    name = request.match_info["name"]
+    if name not in _STATIC:
+        raise web.HTTPNotFound
+    return web.Response(
+        body=_content(name),
+        content_type=_STATIC[name],
+        headers={hdrs.CACHE_CONTROL: FOR_A_YEAR if request.path_qs == static_address(name) else "no-store"},
+    )
+
+
+@cache
+def _content(name: str) -> bytes:
+    return resources.files(__package__).joinpath("static", name).read_bytes()
+
+
+@cache
+def static_address(name: str) -> str:
+    """The address of a static file of this release: with a hash of its content."""
+    return f"/static/{name}?{hashlib.sha256(_content(name)).hexdigest()[:8]}"

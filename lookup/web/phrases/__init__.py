@@ -1,0 +1,92 @@
+"""All texts of the citizen's pages, in Vietnamese and in English, as data: one module for each kind of page.
+
+Keys read `page.part`; `status.<slug>.name`, `.explained` and `.next` exist for every status,
+`problem.<code>.title` and `.advice` for every problem (each line of an advice is one item), and `part.<part>.name`,
+`.working` and one sentence for each reason for every part of the service. A problem's sentence is the refusal's own
+title; `problem.<code>.sentence` exists only where there is no refusal (empty_code) or its title is for programs.
+The Vietnamese text is the original and the names of statuses in it are official; the English one follows. What each
+page says stands once more, by hand, in tests/pages/situations.toml; `python -m tests.pages` shows where they differ.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from lookup.web.phrases import dossier, form, problems, service, site
+from ops.errors import Refusal
+
+_MODULES = (site, form, dossier, service, problems)
+
+PHRASES: Mapping[str, Mapping[str, str]] = {
+    "vi": {key: text for module in _MODULES for key, text in module.VI.items()},
+    "en": {key: text for module in _MODULES for key, text in module.EN.items()},
+}
+"""Language → key → text. Both languages have the same keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class StatusWords:
+    """A status's name, its meaning, and what happens next and by whom."""
+
+    name: str
+    explained: str
+    next_step: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemWords:
+    """A problem's title and sentence, and what the citizen can do."""
+
+    title: str
+    sentence: str
+    advice: tuple[str, ...]
+
+
+def status_words(slug: str, lang: str) -> StatusWords:
+    """The words for a status; KeyError for an unknown slug or language."""
+    words, key = PHRASES[lang], f"status.{slug}"
+    return StatusWords(words[f"{key}.name"], words[f"{key}.explained"], words[f"{key}.next"])
+
+
+def problem_words(code: str, lang: str, refusal: Refusal) -> ProblemWords:
+    """The words for a refusal: title and advice under `code`; the sentence under it, or else the refusal's own title.
+
+    Raises KeyError for an unknown code or language.
+    """
+    words, key = PHRASES[lang], f"problem.{code}"
+    sentence = words.get(f"{key}.sentence", refusal.title_vi if lang == "vi" else refusal.title)
+    return ProblemWords(words[f"{key}.title"], sentence, tuple(words[f"{key}.advice"].splitlines()))
+
+
+@dataclass(frozen=True, slots=True)
+class PartWords:
+    """A part of the service: its name, its state in a word, and what that means for a citizen."""
+
+    name: str
+    state: str
+    sentence: str
+
+
+def part_words(part: str, state: str, reason: str | None, lang: str) -> PartWords:
+    """The words for a part in a state; without a reason the state serves as one. KeyError for unknown ones."""
+    words = PHRASES[lang]
+    return PartWords(words[f"part.{part}.name"], words[f"part.state.{state}"], words[f"part.{part}.{reason or state}"])
+
+
+def all_parts_phrase(state: str, lang: str) -> str:
+    """The whole service in one sentence; `state` is that of its worst part."""
+    return PHRASES[lang][f"part.all.{state}"]
+
+
+def span_phrase(starts_at: datetime, ends_at: datetime, lang: str) -> str:
+    """The span in the times' own zone; the day is named once if both are on the same day."""
+    day, last_day = f"{starts_at:%d/%m/%Y}", f"{ends_at:%d/%m/%Y}"
+    key = "span.of_a_day" if day == last_day else "span.of_days"
+    return PHRASES[lang][key].format(start=f"{starts_at:%H:%M}", end=f"{ends_at:%H:%M}", day=day, last_day=last_day)
+
+
+def due_phrase(days: int, lang: str) -> str:
+    """How far away the due date is: `days` from today, negative when it has passed."""
+    named = {1: "due.tomorrow", 0: "due.today", -1: "due.overdue_by_one"}
+    key = named.get(days, "due.left" if days > 0 else "due.overdue")
+    return PHRASES[lang][key].format(days=abs(days))
