@@ -69,5 +69,5 @@ def test_minutes_a_year_are_frequency_times_length_times_share() -> None:
 
 def test_every_fault_of_the_game_day_has_a_frequency() -> None:
     assert [fault.name for fault in MODEL.faults] == [
-        fault.name for fault in FAULTS if fault.name not in {"healthy", "day-curve"}
+        fault.name for fault in FAULTS if fault.name not in {"healthy", "walked", "day-curve"}
     ]

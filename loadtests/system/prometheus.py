@@ -30,7 +30,7 @@ NAMESPACE = "gameday"
 EVERY = 1
 """Seconds between two scrapes, and between two evaluations of the rules."""
 MISSING = "prometheus is not installed (Debian: apt-get install prometheus)"
-FITS = 60.0
+FITS = 90.0
 """The most seconds an alert may need, windows and `for` together; others are left out."""
 START_SECONDS = 30.0
 POLL_SECONDS = 0.1

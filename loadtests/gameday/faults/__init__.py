@@ -1,7 +1,19 @@
 """Everything that goes wrong on a game day, in the order of the table in loadtests/gameday/README.md."""
 
 from loadtests.gameday.day import Fault
-from loadtests.gameday.faults import clock, curve, disk, healthy, network, postgres, processes, redis, restore, spike
+from loadtests.gameday.faults import (
+    clock,
+    curve,
+    disk,
+    healthy,
+    network,
+    postgres,
+    processes,
+    redis,
+    restore,
+    spike,
+    walk,
+)
 
 FAULTS: tuple[Fault, ...] = (
     healthy.HEALTHY,
@@ -22,6 +34,7 @@ FAULTS: tuple[Fault, ...] = (
     disk.DISK_FULL,
     clock.STEPPED,
     processes.RELAY_STOPPED,
+    walk.WALKED,
     spike.SPIKE,
     curve.CURVE,
 )
