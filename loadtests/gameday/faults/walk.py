@@ -29,8 +29,6 @@ REFUSED_SHARE = 0.01
 """Of citizens' lookups that a walker beside them may cost a 429."""
 DOSSIERS = 1_000
 """Dossiers the day needs, or a limit cannot be told from the end of the day."""
-DESK_RATE, LONGEST_SECONDS = 40.0, 180.0
-"""Submissions and moves a second until there are so many, and how long that may take."""
 IPV4, IPV6 = "100.64.7.7", "2001:db8:7777:{:x}::1"
 """Shared address space (RFC 6598) and a /48 of the documentation's prefix (RFC 3849); citizens use /48s as well."""
 
@@ -44,20 +42,15 @@ class _Walk:
 
 
 async def _codes_of_a_day(day: Day) -> list[str]:
-    """The codes of the agency and day of which there are most. Raises NotInTime while there are too few."""
+    """The codes of the agency and day of which there are most: DOSSIERS at the least, submitted now if need be."""
+    while len(of_the_day := _most_of_one_day(day.expected.codes())) < DOSSIERS:
+        await asyncio.gather(*(day.crowd.submit() for _ in range(HANDS)))
+    return of_the_day
 
-    async def enough() -> list[str]:
-        codes = day.expected.codes()
-        prefix = Counter(code.rpartition("-")[0] for code in codes).most_common(1)[0][0]
-        of_the_day = [code for code in codes if code.rpartition("-")[0] == prefix]
-        return of_the_day if len(of_the_day) >= DOSSIERS else []
 
-    usual = day.crowd.desk_pace.rate
-    day.crowd.desk_pace.rate = max(usual, DESK_RATE)
-    try:
-        return await day.until(enough, LONGEST_SECONDS, f"{DOSSIERS:,} dossiers of one agency and day")
-    finally:
-        day.crowd.desk_pace.rate = usual
+def _most_of_one_day(codes: list[str]) -> list[str]:
+    prefix = Counter(code.rpartition("-")[0] for code in codes).most_common(1)[0][0]
+    return [code for code in codes if code.rpartition("-")[0] == prefix]
 
 
 async def _hand(day: Day, codes: Iterator[str], client_address: Callable[[], str], walk: _Walk) -> None:
@@ -94,6 +87,7 @@ async def _walk(day: Day, codes: list[str], client_address: Callable[[], str]) -
 
 
 async def _walked(day: Day) -> list[Row]:
+    day.say(f"{DOSSIERS:,} dossiers of one agency and day have to be there")
     codes = await _codes_of_a_day(day)
     began, numbers = time.monotonic(), itertools.count(1)
     walkers = {"one IPv4 address": lambda: IPV4, "an IPv6 /48": lambda: IPV6.format(next(numbers) % 65_536)}
