@@ -41,9 +41,12 @@ class Imports:
             with self._gate.passed():
                 await self.one()
 
-    async def one(self) -> None:
-        """One file, and again from where it was until it is in, or is given up."""
-        lives = self._lives()
+    async def one(self, lines: int = LINES, *, asked: bool = True) -> list[str]:
+        """One file, and again from where it was until it is in, or is given up; its codes, none if it is not in.
+
+        All are of one agency and day. `asked`: whether citizens ask for them from now on.
+        """
+        lives = self._lives(lines)
         path = self._folder / f"{self._done}.ndjson"
         path.write_text("".join(_line(code, statuses) for code, statuses in lives.items()), "utf-8")
         self._done += 1
@@ -52,10 +55,12 @@ class Imports:
         if outcome in ("good", "refused"):
             for code, statuses in lives.items():
                 self._town.expected.imported(code, statuses, began)
-                self._town.shelf.put(Dossier(code, "", statuses[-1], len(statuses)))
+                if asked:
+                    self._town.shelf.put(Dossier(code, "", statuses[-1], len(statuses)))
         self._town.record.note(Seen(began, time.monotonic() - began, "import", outcome, why))
         for suffix in ("", ".rejected.ndjson", ".keys.ndjson"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
+        return list(lives) if outcome in ("good", "refused") else []
 
     async def _attempt(self, path: Path) -> tuple[str, str]:
         """good, again or wrong; and why."""
@@ -70,10 +75,10 @@ class Imports:
         refused = rejected.exists() and rejected.stat().st_size
         return ("wrong", "an import refused lines that are in order") if refused else ("good", "")
 
-    def _lives(self) -> dict[str, tuple[str, ...]]:
+    def _lives(self, lines: int) -> dict[str, tuple[str, ...]]:
         """The codes of the next file, each with the statuses it has had."""
         day = FIRST_DAY + timedelta(days=self._done)
-        return {f"{AGENCY}-{day:%y%m%d}-{n:04d}": self._town.chance.choice(WAYS) for n in range(1, LINES + 1)}
+        return {f"{AGENCY}-{day:%y%m%d}-{n:04d}": self._town.chance.choice(WAYS) for n in range(1, lines + 1)}
 
 
 def _line(code: str, statuses: tuple[str, ...]) -> str:

@@ -1,13 +1,12 @@
-"""Two walkers, one after the other: each counts up the numbers of the agency's day that has most dossiers.
+"""Two walkers, one after the other: each counts up the numbers of one agency's day.
 
-The first has one IPv4 address, the second an IPv6 /48 with a new /64 for every question. The lookups in front answer
-them as they answer citizens, who go on meanwhile and ask for dossiers of the same day.
+The first has one IPv4 address, the second an IPv6 /48 with a new /64 for every question. Citizens go on meanwhile; they
+ask for other days: of a day that many ask for, a network may be shown a tenth of what all others are.
 """
 
 import asyncio
 import itertools
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -27,8 +26,8 @@ SHOWN_AT_MOST = 450
 """Dossiers of a day that three processes show one network at the most: three times what one does (150)."""
 REFUSED_SHARE = 0.01
 """Of citizens' lookups that a walker beside them may cost a 429."""
-DOSSIERS = 1_000
-"""Dossiers the day needs, or a limit cannot be told from the end of the day."""
+DOSSIERS = 2_000
+"""Of that agency and day."""
 IPV4, IPV6 = "100.64.7.7", "2001:db8:7777:{:x}::1"
 """Shared address space (RFC 6598) and a /48 of the documentation's prefix (RFC 3849); citizens use /48s as well."""
 
@@ -39,18 +38,6 @@ class _Walk:
 
     shown: set[str] = field(default_factory=set)
     refused: int = 0
-
-
-async def _codes_of_a_day(day: Day) -> list[str]:
-    """The codes of the agency and day of which there are most: DOSSIERS at the least, submitted now if need be."""
-    while len(of_the_day := _most_of_one_day(day.expected.codes())) < DOSSIERS:
-        await asyncio.gather(*(day.crowd.submit() for _ in range(HANDS)))
-    return of_the_day
-
-
-def _most_of_one_day(codes: list[str]) -> list[str]:
-    prefix = Counter(code.rpartition("-")[0] for code in codes).most_common(1)[0][0]
-    return [code for code in codes if code.rpartition("-")[0] == prefix]
 
 
 async def _hand(day: Day, codes: Iterator[str], client_address: Callable[[], str], walk: _Walk) -> None:
@@ -87,8 +74,8 @@ async def _walk(day: Day, codes: list[str], client_address: Callable[[], str]) -
 
 
 async def _walked(day: Day) -> list[Row]:
-    day.say(f"{DOSSIERS:,} dossiers of one agency and day have to be there")
-    codes = await _codes_of_a_day(day)
+    day.say(f"a day of {DOSSIERS:,} dossiers is imported")
+    codes = await day.crowd.import_a_day(DOSSIERS)
     began, numbers = time.monotonic(), itertools.count(1)
     walkers = {"one IPv4 address": lambda: IPV4, "an IPv6 /48": lambda: IPV6.format(next(numbers) % 65_536)}
     rows = []
