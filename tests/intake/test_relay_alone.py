@@ -504,9 +504,7 @@ async def test_batch_holds_each_event_and_the_present_record_once(stream: Stream
         86_400,
     )
     assert record.body == b""
-    assert number == Value(
-        number_key(3, "01234/2026/99901"), 3, microseconds(NOW), CODE.encode(), 86_400
-    )
+    assert number == Value(number_key(3, "01234/2026/99901"), 3, microseconds(NOW), CODE.encode(), 86_400)
     assert of.lag == pytest.approx(2.5)
 
 

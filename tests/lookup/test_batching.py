@@ -491,3 +491,32 @@ async def test_batch_is_no_part_of_the_request_that_began_it() -> None:
     assert seen
     assert request_id.get() == "the caller's"
     request_id.set(None)
+
+
+@pytest.mark.parametrize(("seconds", "limit"), [(1.0, 64), (1.125, 48), (0.5, 64), (0.375, 96)])
+async def test_batch_shrinks_beyond_its_target_and_grows_below_half_of_it(
+    clock: MovedOn, seconds: float, limit: int
+) -> None:
+    ferry = Ferry(clock, open_=True)
+    queue = queue_of(ferry, largest=256, target=1.0)
+    queue._limit, ferry.seconds = 64, seconds
+    await arrive(queue, *names(64))
+    assert queue._limit == limit
+
+
+async def test_wait_that_is_expected_is_the_time_since_the_last_batch_or_what_the_pace_makes_of_the_queue(
+    clock: MovedOn,
+) -> None:
+    ferry = Ferry(clock)
+    queue = queue_of(ferry, largest=1)
+    assert queue.expected_wait == 0
+    await arrive(queue, "a", "b", "c")
+    clock.now += 3
+    assert queue.expected_wait == 3
+    ferry.let_go()
+    ferry.hold()
+    await turns()  # the second one leaves now
+    assert queue.waiting == 1
+    assert queue.expected_wait == 1 / queue._pace < 0.01
+    clock.now += 2
+    assert queue.expected_wait == 2

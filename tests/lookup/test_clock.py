@@ -69,3 +69,26 @@ def test_step_of_postgres_clock_is_followed(clock: DatabaseClock, monotonic: Clo
     learn(clock, monotonic, NOON, took=0.001)
     learn(clock, monotonic, NOON - timedelta(hours=1), took=0.001)
     assert abs(clock.now() - microseconds(NOON - timedelta(hours=1))) <= 2 * MILLISECOND
+
+
+def test_standby_s_clock_counts_until_the_primary_has_answered_once(clock: DatabaseClock, monotonic: Clock) -> None:
+    noon = microseconds(NOON)
+    clock.learn(NOON - timedelta(hours=1), monotonic.now, primary=False)
+    assert abs(clock.now() - noon + 3600 * 1000 * MILLISECOND) <= 1
+    monotonic.now += 0.8
+    clock.learn(NOON, monotonic.now - 0.8)  # slowly, and all the same it is the primary's
+    assert abs(clock.now() - noon - 800 * MILLISECOND) <= 1
+    clock.learn(NOON + timedelta(hours=1), monotonic.now, primary=False)
+    monotonic.now += 60
+    clock.learn(NOON + timedelta(hours=1), monotonic.now, primary=False)
+    assert abs(clock.now() - noon - 60_800 * MILLISECOND) <= 1
+
+
+@pytest.mark.parametrize(("took", "waited", "learnt"), [(0.5, 9.0, True), (0.625, 9.375, False), (0.625, 9.5, True)])
+def test_answer_over_twice_as_slow_is_learnt_from_after_ten_seconds(
+    clock: DatabaseClock, monotonic: Clock, took: float, waited: float, learnt: bool
+) -> None:
+    learn(clock, monotonic, NOON, took=0.25)
+    monotonic.now += waited
+    learn(clock, monotonic, NOON + timedelta(hours=1), took=took)
+    assert (clock.now() > microseconds(NOON + timedelta(minutes=30))) is learnt

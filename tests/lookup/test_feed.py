@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from typing import Any, cast
 
 import pytest
 
@@ -12,6 +13,7 @@ from lookup.clock import DatabaseClock
 from lookup.reading.feed import REMEMBERED, Feed, Floors, Follower
 from lookup.reading.freshness import SECOND, Freshness
 from lookup.reading.memory import Copy, Memory
+from ops.errors import Unavailable
 from ops.stores.redis import Redis
 from tests.clocks import Clock
 from tests.house import until
@@ -427,3 +429,59 @@ async def test_follower_comes_back_after_redis_was_away(fragile: "object") -> No
             assert feed.trusted_until > clock.now()
     finally:
         await connection.close()
+
+
+def test_new_epoch_forgets_removals_too(feed: Feed, monotonic: Clock) -> None:
+    """A restored database may still have what was removed after the backup."""
+    feed.hear(Heard("11-1", "10-0", CODE, 5, removed=True))
+    assert feed.floors.removed(CODE)
+    feed.enter(2)
+    assert not feed.floors.removed(CODE)
+    assert (len(feed.floors), feed.floors.of(CODE)) == (0, 0)
+
+
+def test_slowest_heartbeat_is_the_latest_one_until_it_is_asked_for(feed: Feed, monotonic: Clock) -> None:
+    at = now(feed)
+    monotonic.now += 2
+    feed.hear(Heard("11-0", "10-0", at=at, stream_name=b"10-0"))
+    feed.hear(Heard("12-0", "11-0", at=now(feed), stream_name=b"10-0"))
+    assert feed.slowest == 2 * SECOND
+
+
+async def test_follower_leaves_a_stream_it_cannot_read_and_joins_it_again(
+    feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Away:
+        async def join(self, epoch: int) -> StreamEnd:
+            raise Unavailable("Redis is away.")
+
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    with pytest.raises(asyncio.CancelledError):
+        await Follower(cast(Cache, Away()), feed).run()
+    assert (waited, feed.stream_name, feed.trusted_until) == ([0.1], b"-", 0)
+
+
+async def test_follower_reads_on_from_where_it_joined_until_another_epoch_begins(feed: Feed) -> None:
+    asked: list[Any] = []
+
+    class Cached:
+        async def join(self, epoch: int) -> StreamEnd:
+            asked.append(epoch)
+            return StreamEnd("20-0", now(feed), b"10-0")
+
+        async def follow(self, epoch: int, after: str, *, wait: float) -> list[Heard]:
+            asked.append((epoch, after, wait))
+            if len(asked) == 2:
+                return [Heard("21-1", "20-0", CODE, 2)]
+            feed.enter(2)
+            return [Heard("22-1", "21-1", CODE, 3)]
+
+    await Follower(cast(Cache, Cached()), feed)._follow(1)
+    assert asked == [1, (1, "20-0", 1.0), (1, "21-1", 1.0)]
+    assert (feed.epoch, feed.position, feed.floors.of(CODE)) == (2, "", 0)

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from lookup.code import parse, prefix_of
-from lookup.reading.limits import LATEST, MOST_NAMES, SOONEST, Limits, Rate
+from lookup.reading.limits import LATEST, MOST_NAMES, NETWORK, SOONEST, Limits, Name, Rate
 from tests.clocks import Clock
 
 CARRIER = bytes([203, 0, 113, 7])
@@ -374,3 +374,83 @@ def test_forged_report_shuts_a_network_out_for_some_hours_only(limits: Limits, c
     assert not shown(limits, CARRIER, codes(1)[0])
     clock.now += 6 * HOUR
     assert shown(limits, CARRIER, codes(1)[0])
+
+
+# -- what no walk of these would notice ------------------------------------------------------------------------------
+
+
+def test_disclosure_outside_of_the_sample_costs_the_wide_allowances_nothing(limits: Limits) -> None:
+    """Nor does it give anything back, and it is not refused by them while its region is not watched."""
+    client = v6(5, 1)
+    limits.hear((client[:7], ""), 10 * HOUR)
+    for number in range(12):
+        assert disclosed(limits, client, DAY, sampled=False, number=number)
+    told = {name for name, _, _ in limits.take_spent(100)}
+    assert told == {(client, DAY), (client[:6], DAY)}
+    assert limits.disclosed == 12
+
+
+@pytest.mark.parametrize("bits", [0, 1, 2, 3])
+def test_one_in_four_is_of_the_sample(limits: Limits, bits: int) -> None:
+    limits.disclose(bits << 50 | 1, CARRIER, DAY)
+    charged = limits._ahead((CARRIER, ""), limits._now()) / NETWORK[1].interval
+    assert round(charged) == (4 if bits == 0 else 0)
+
+
+def test_exhausted_network_is_refused_before_anything_is_read(limits: Limits) -> None:
+    """By an allowance that is charged by sample too, once its region is watched."""
+    client, prefixes = v6(3, 1), every_prefix()
+    for number in range(1, 187):  # 38 by fours, 148 one by one
+        assert limits.is_over(1 << 50 | 99_999, client, "another prefix") is None
+        assert disclosed(limits, client, next(prefixes), sampled=True, number=number)
+    assert limits.is_over(1 << 50 | 99_999, client, "another prefix") is not None
+    assert limits.is_over(1 << 50 | 99_999, None, "another prefix") is None
+    seen = 1 << 60 | 1
+    assert limits.knows(seen)
+    assert limits.is_over(seen, client, "another prefix") is None
+
+
+def test_watched_regions_are_forgotten_together_when_there_are_too_many(
+    limits: Limits, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lookup.reading.limits.MOST_WATCHED", 2)
+    for region in (b"a", b"b"):
+        limits._watch(region, clock.now)
+    assert limits._watched == {b"a": clock.now + 600, b"b": clock.now + 600}
+    limits._watch(b"c", clock.now)
+    assert [*limits._watched] == [b"c"]
+
+
+@pytest.mark.parametrize(("seconds", "watched"), [(599, True), (600, False)])
+def test_region_is_watched_for_ten_minutes(limits: Limits, clock: Clock, seconds: float, watched: bool) -> None:
+    client = v6(5, 1)
+    limits._watch(client[:5], clock.now)
+    limits.hear((client[:7], ""), 10 * HOUR)
+    clock.now += seconds
+    assert disclosed(limits, client, DAY, sampled=False, number=1) is not watched
+
+
+def test_what_all_clients_were_shown_of_a_prefix_is_told_to_others_under_one_name(limits: Limits) -> None:
+    for n in range(160):
+        assert shown(limits, v4(198, 51, n, 7), codes(200)[n])
+    assert [name for name, _, _ in limits.take_spent(1000)] == [("*", DAY)]
+
+
+def test_no_more_names_wait_to_be_told_than_there_may(limits: Limits, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lookup.reading.limits.MOST_NAMES", 2)
+    taken: list[tuple[Name, float, float]] = [((CARRIER, str(n)), 1.0, 0.0) for n in range(3)]
+    limits.give_back(taken)
+    limits.give_back(taken)
+    assert limits.take_spent(1) == [((CARRIER, "0"), 2.0, 0.0)]
+    assert limits.take_spent(9) == [((CARRIER, "1"), 2.0, 0.0)]
+
+
+def test_pair_stands_in_one_of_four_places_and_takes_that_of_another_when_all_are_taken(limits: Limits) -> None:
+    pairs = [number << 44 | 5 for number in range(1, 6)]
+    for pair in pairs:
+        limits._remember(pair)
+    assert sorted(limits._pairs[place] for place in (4, 5, 6, 7)) == sorted(
+        each for each in pairs if limits.knows(each)
+    )
+    assert [limits.knows(pair) for pair in pairs] == [False, True, True, True, True]
+    assert limits._pairs[5] == pairs[-1]

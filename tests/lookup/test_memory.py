@@ -135,3 +135,12 @@ def test_never_more_bytes_than_allowed(moves: list[tuple[str, int, bool]]) -> No
     assert memory.used == sum(each.size for each in kept)
     for code in "abcdefgh":
         assert memory.finished(code) is None or memory.look(code) is not None
+
+
+def test_answer_too_large_to_be_kept_takes_the_older_one_with_it() -> None:
+    memory = Memory(10_000, finished=answer(300).size)
+    memory.keep("a", copy())
+    memory.finish("a", answer(300))
+    assert memory.finished("a") is not None
+    memory.finish("a", answer(301))
+    assert memory.finished("a") is None
