@@ -259,13 +259,18 @@ async def test_relay_waits_for_the_lock_twice_a_second_and_is_not_late_meanwhile
 
 @pytest.mark.parametrize("lost", [OSError("gone"), asyncpg.InsufficientPrivilegeError("no grant")])
 async def test_relay_without_a_log_tries_again_twice_a_second(
-    primary: Primary, stream: Stream, sleeps: Sleeps, lost: Exception
+    primary: Primary, stream: Stream, sleeps: Sleeps, lost: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     primary.away = lost
     of = relay_of(stream)
+    sleeps.most = 1
+    await led(of)
+    assert value("hoso24_breaker_open", dependency="postgres") == 0
     sleeps.most = 3
     await led(of)
+    assert value("hoso24_breaker_open", dependency="postgres") == 1
     assert sleeps == [0.5, 0.5, 0.5]
+    assert "no longer leads" not in caplog.text  # it never led
     assert value("relay_primary_reachable") == 0
     with pytest.raises(Unavailable, match=r"postgres (cannot be reached|refuses commands) now\. .*(gone|no grant)"):
         await of.check_postgres()
@@ -436,18 +441,19 @@ async def test_delivery_that_redis_refuses_is_logged_once_a_minute_and_tried_fou
             assert await of._deliver_next() == 0
             assert (of._position, of._why, of._trouble) == (None, "redis", "Redis is full. OOM")
             said.append(caplog.messages.count("The relay cannot deliver: Redis is full."))
+            assert value("hoso24_breaker_open", dependency="redis") == (len(said) > 1)
         assert said == [1, 1, 2]
         assert sleeps == [0.25, 0.25, 0.25]
         assert await of._deliver_next() == 1
-    assert caplog.messages[-2:] == [
-        "The relay delivers again after 60.5 s",
-        "The relay goes on from ten minutes ago (redis)",
-    ]
-    assert (of._trouble, of._why) == ("", "running")
-    primary.rows.append(event(12))
-    count = len(caplog.messages)
-    assert await of._deliver_next() == 1
-    assert len(caplog.messages) == count
+        assert caplog.messages[-2:] == [
+            "The relay delivers again after 60.5 s",
+            "The relay goes on from ten minutes ago (redis)",
+        ]
+        assert (of._trouble, of._why) == ("", "running")
+        primary.rows.append(event(12))
+        assert await of._deliver_next() == 1
+        assert caplog.messages[-1] == "The relay goes on from ten minutes ago (redis)"
+        assert caplog.messages.count("The relay goes on from ten minutes ago (redis)") == 1
 
 
 async def test_moved_stream_is_read_again_at_once(primary: Primary, stream: Stream, sleeps: Sleeps) -> None:
@@ -486,7 +492,9 @@ async def test_batch_holds_each_event_and_the_present_record_once(stream: Stream
     sleeps.now += 50
     stream.ids = ["10-0"]
     rows = [event(11), bound, removed, gone, heartbeat(15, seconds_ago=2.5)]
+    before = value("relay_changes_delivered_total")
     assert await of._deliver(rows, Position(10, 0, "10-0"), 0) == Position(15, 0, "15-0")
+    assert value("relay_changes_delivered_total") == before + 4
     ((changes, values, beat),) = stream.batches
     assert changes == [
         Change("11-1", CODE, 2),

@@ -31,7 +31,7 @@ from lookup.code import DossierCode
 from lookup.reading.feed import Feed, Floors
 from lookup.reading.freshness import SECOND, Freshness
 from lookup.reading.memory import OVERHEAD, Memory
-from lookup.reading.read_through import ReadThrough
+from lookup.reading.read_through import ReadThrough, VersionNotReached
 from lookup.reading.reader import Found, Missing, Reader
 from lookup.reading.shedding import Queue, Shedding
 from lookup.reading.store import Loaded
@@ -606,7 +606,7 @@ class Coherence(RuleBasedStateMachine):
         certain = not self.gone_back and process.feed.epoch == self.postgres.epoch
         try:
             answer = reading.task.result()
-        except Unavailable as refusal:
+        except (Unavailable, VersionNotReached) as refusal:
             has = refusal.members.get("version")
             assert not isinstance(has, int) or has < reading.at_least, "it was refused although it was there"
             return
