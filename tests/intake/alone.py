@@ -1,0 +1,169 @@
+"""A database of dossiers and events that stands in for PostgreSQL: ledger, verifier and imports without servers.
+
+It does what their statements say, at a time that stands still. A transaction that fails leaves nothing.
+"""
+
+import contextlib
+import copy
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import UTC, date, datetime
+from typing import Any
+
+import msgspec
+
+from intake.books import audit, ledger
+from intake.books.dossier import DOSSIER_COLUMNS, INSERT_DOSSIER
+from intake.books.event import APPEND_EVENT, EVENT_COLUMNS
+from intake.bulk import loader
+from lookup import catalogue as catalogues
+from lookup.catalogue import Catalogue
+
+NOW = datetime(2026, 11, 30, 5, tzinfo=UTC)
+AGENCIES, SERVICES = catalogues.sample()
+SAMPLE = Catalogue({agency.code: agency for agency in AGENCIES}, {service.code: service for service in SERVICES})
+ABSENT = dict.fromkeys(("official_number", "finished_at", "returned_at", "paused_at")) | {
+    "removed": False,
+    "key_serial": 0,
+}
+
+
+class Books:
+    """Tables as lists and dictionaries, and every statement that was sent."""
+
+    def __init__(self) -> None:
+        self.tables: dict[str, Any] = {"dossier": {}, "event": [], "number": {}, "answer": {}, "run": {}, "day": {}}
+        self.asked: list[tuple[Any, ...]] = []
+        self.locked = False
+        """Whether the same request is under way elsewhere."""
+        self.refuses: list[Exception] = []
+        """What the next changed rows end with."""
+        self.longest: list[float] = []
+        """For how long each transaction may be open, in seconds."""
+
+    @property
+    def dossiers(self) -> dict[str, dict[str, Any]]:
+        dossiers: dict[str, dict[str, Any]] = self.tables["dossier"]
+        return dossiers
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        events: list[dict[str, Any]] = self.tables["event"]
+        return events
+
+    # -- as a pool and as a connection
+
+    @contextlib.asynccontextmanager
+    async def connection(self, seconds: float, **_: str) -> AsyncIterator["Books"]:
+        self.longest.append(seconds)
+        yield self
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        before = copy.deepcopy(self.tables)
+        try:
+            yield
+        except BaseException:
+            self.tables = before
+            raise
+
+    async def fetch(self, sql: str, *given: Any) -> list[Any]:
+        self.asked.append((sql, *given))
+        match sql:
+            case catalogues.AGENCIES:
+                return [msgspec.structs.asdict(agency) for agency in AGENCIES]
+            case catalogues.SERVICES:
+                rows = [msgspec.structs.asdict(service) for service in SERVICES]
+                return [row | {"times": msgspec.json.encode(row["times"]).decode()} for row in rows]
+            case loader.STORED:
+                return [self.dossiers[code] for code in given[0] if code in self.dossiers]
+            case ledger.OFFICERS_VIEW:
+                return [self.dossiers[given[0]]] if given[0] in self.dossiers else []
+            case audit.EVENTS:
+                after = sorted(self.events, key=lambda event: (event["code"], event["version"]))
+                rows = [event for event in after if (event["code"], event["version"]) > given[:2]][: given[2]]
+                return [row | {"dossier_version": self._version(row["code"])} for row in rows]
+            case audit.WITHOUT_FIRST_EVENT:
+                codes = [code for code in sorted(self.dossiers) if code > given[0]][: given[1]]
+                logged = {event["code"] for event in self.events}
+                return [self.dossiers[code] | {"has_events": code in logged} for code in codes]
+        raise AssertionError(sql)
+
+    def _version(self, code: str) -> int | None:
+        return self.dossiers[code]["version"] if code in self.dossiers else None
+
+    async def fetchrow(self, sql: str, *given: Any) -> Any:
+        self.asked.append((sql, *given))
+        match sql:
+            case ledger.TRY_LOCK:
+                return {"locked": not self.locked, "now": NOW, "epoch": 3}
+            case ledger.FIND_ANSWER:
+                return self.tables["answer"].get(given)
+            case ledger.LOCK_DOSSIER:
+                return dict(self.dossiers[given[0]]) if given[0] in self.dossiers else None
+            case loader.START:
+                return {"now": NOW, "epoch": 3}
+            case loader.FIND_RUN:
+                run = self.tables["run"].get(given[0])
+                return None if run is None or run["finished"] else run
+        assert sql == APPEND_EVENT
+        self.events.append(dict(zip(EVENT_COLUMNS, given, strict=True)))
+        return {"xid": 7, "seq": len(self.events)}
+
+    async def fetchval(self, sql: str, *given: Any) -> Any:
+        self.asked.append((sql, *given))
+        match sql:
+            case ledger.NEXT_IN_SEQUENCE:
+                agency_and_day: tuple[str, date] = given
+                self.tables["day"][agency_and_day] = self.tables["day"].get(agency_and_day, 0) + 1
+                return self.tables["day"][agency_and_day]
+            case ledger.IS_TAKEN:
+                return given[0] in self.dossiers or given[0] in self.tables["number"]
+            case ledger.LAST_HASH:
+                return next(e["hash"] for e in self.events if (e["code"], e["version"]) == given)
+        assert sql == ledger.ADD_NUMBER
+        number, *owner = given
+        return number if self.tables["number"].setdefault(number, owner) is owner else None
+
+    async def execute(self, sql: str, *given: Any) -> None:
+        self.asked.append((sql, *given))
+        if sql in {ledger.MOVE, INSERT_DOSSIER} and self.refuses:
+            raise self.refuses.pop(0)
+        match sql:
+            case sql if sql == INSERT_DOSSIER:
+                self._insert("dossier", DOSSIER_COLUMNS, [given])
+            case ledger.KEEP_ANSWER:
+                self.tables["answer"][given[:2]] = {"fingerprint": given[2], "answer": given[3]}
+            case ledger.MOVE:
+                code, version, *values, step = given
+                moved = self.dossiers[code]
+                assert moved["version"] == version
+                names = ("status", "agency", "received_at", "due_at", "finished_at", "returned_at", "paused_at")
+                moved |= dict(zip((*names, "action_needed"), values, strict=True)) | {"version": version + 1}
+                moved["timeline"] = msgspec.json.encode(
+                    msgspec.json.decode(moved["timeline"]) + msgspec.json.decode(step)
+                ).decode()
+            case ledger.BIND_NUMBER:
+                code, version, number = given
+                assert self.dossiers[code]["version"] == version
+                self.dossiers[code] |= {"version": version + 1, "official_number": number}
+            case _:
+                assert sql == loader.SAVE_RUN
+                names = ("position", "line", "taken", "already_here", "rejected", "reject_bytes", "key_bytes")
+                file, name, *counts, finished = given
+                run = dict(zip(names, counts, strict=True)) | {"name": name, "finished": finished}
+                self.tables["run"][file] = run
+
+    async def copy_records_to_table(self, table: str, *, columns: Sequence[str], records: Iterable[Any]) -> None:
+        records = list(records)
+        if records and self.refuses:
+            raise self.refuses.pop(0)
+        self._insert(table, columns, records)
+
+    def _insert(self, table: str, columns: Sequence[str], records: Iterable[Any]) -> None:
+        for record in records:
+            row = dict(zip(columns, record, strict=True))
+            if table == "event":
+                self.events.append(row)
+            else:
+                assert row["code"] not in self.dossiers
+                self.dossiers[row["code"]] = ABSENT | row
