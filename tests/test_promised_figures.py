@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from intake.books import lost_tail
+from intake.books import lost_tail, writers
 from intake.books.audit import PAGE
-from intake.books.relay import Relay
+from intake.books.ledger import Ledger
+from intake.books.relay import POSTGRES_DEADLINE, REMIND_AFTER, TOO_LATE, Relay
 from intake.bulk.loader import LONGEST_LINE, MOST_LINES, TRANSACTION_TARGET, _next_size
 from intake.rules.requests import TOLERANCE
 from intake.rules.workdays import HOURS_PER_DAY
@@ -23,22 +24,30 @@ from loadtests import answers
 from lookup.cache import STREAM_LENGTH
 from lookup.clock import DatabaseClock
 from lookup.lookup_key import _MAC_CHARACTERS, HIGHEST_SERIAL
-from lookup.reading.batching import ENOUGH, SMALLEST, WINDOW, BatchQueue
+from lookup.metrics import ANSWER_AGE, BATCH_SIZE
+from lookup.reading.batching import ENOUGH, FIRST_PACE, SMALLEST, WINDOW, BatchQueue
 from lookup.reading.feed import REJOIN, Feed
 from lookup.reading.feed import REMEMBERED as FLOORS_REMEMBERED
+from lookup.reading.feed import WAIT as READ_BLOCKS
 from lookup.reading.freshness import SECOND, Freshness
 from lookup.reading.hosts import LARGEST_LAG
 from lookup.reading.limits import (
+    FARTHEST,
     HOME,
     LATEST,
     LEVELS,
+    MOST_NAMES,
+    MOST_WATCHED,
     NETWORK,
     PAIRS,
     PLACES,
     REGION,
+    SAMPLE,
+    SHARED_FROM,
     SHOWN,
     SITE,
     SOONEST,
+    WATCHED,
     Allowance,
     Rate,
 )
@@ -58,6 +67,7 @@ from lookup.web.answers import SPELT_OTHERWISE
 from lookup.web.api import DOSSIERS_IN_A_REQUEST
 from lookup.web.hotpath import FLUSH_EVERY, SENT_AWAY_AT_ONCE
 from lookup.web.pages import COOKIE_SECONDS
+from lookup.web.service_pages import OLD_AFTER
 from lookup.web.status_pages import SOON_DAYS
 from ops.http.access import BAD_LINES, DRAWN_LINES
 from ops.http.bodies import BODY_SECONDS
@@ -87,6 +97,11 @@ def rate(of: Rate) -> tuple[int, float]:
 def allowance(of: Allowance) -> tuple[int, int]:
     """How many at once, and how many an hour after that."""
     return round(of.tolerance / of.interval), round(3600 / of.interval)
+
+
+def _bounds(of: Any) -> list[float]:
+    """The upper bounds of a histogram's buckets but for the last, which has none."""
+    return list(of._upper_bounds[:-1])
 
 
 AGES = {
@@ -139,6 +154,15 @@ RATES = {
     ),
     "a client that is refused may come back in ten seconds to an hour": ((SOONEST, LATEST), (10, 3_600)),
     "limits take 16 MiB": ((2 * 8 << PLACES) + (8 << PAIRS), 16 << 20),
+    "of the wide allowances one disclosure in four is charged four times, within ten minutes each": (
+        (SAMPLE, WATCHED),
+        (4, 600),
+    ),
+    "ten thousand regions are watched, and ten thousand names wait to be told, from a sixteenth of an allowance on": (
+        (MOST_WATCHED, MOST_NAMES, SHARED_FROM),
+        (10_000, 10_000, 1 / 16),
+    ),
+    "no report of other processes shuts a network out for more than six hours": (FARTHEST, 6 * 3600),
     "processes tell each other of 200 networks ten times a second": ((NAMES_AT_ONCE, SHARED_EVERY), (200, 0.1)),
     "a lookup key has sixty bits and 32 serials": ((_MAC_CHARACTERS * 5, HIGHEST_SERIAL), (60, 31)),
 }
@@ -208,6 +232,16 @@ REPAIR = {
         (SIGN_OF_LIFE_EVERY, SILENT_AFTER),
         (5, 20 * SECOND),
     ),
+    "the relay is called late after five seconds, and says once a minute that it cannot deliver": (
+        (TOO_LATE, REMIND_AFTER),
+        (5, 60),
+    ),
+    "the relay waits two seconds for a connection or a statement": (POSTGRES_DEADLINE, 2),
+    "a writing transaction is named after two seconds, and a reader's ended": (
+        (writers.NAMED_SECONDS, writers.READERS_SECONDS),
+        (2, 2),
+    ),
+    "the status page says after a minute when announcements were last read": (OLD_AFTER, 60 * SECOND),
     "a migration waits three seconds for a lock, ten times": ((LOCK_TIMEOUT, ATTEMPTS), (3, 10)),
     "a source's clock may run five minutes ahead": (TOLERANCE, timedelta(minutes=5)),
 }
@@ -263,6 +297,18 @@ WORK = {
     "a hundred refusals leave in one turn of the loop": (SENT_AWAY_AT_ONCE, 100),
     "overload is measured a hundred times a second, a queue's pace ten times": ((LOOK_EVERY, WINDOW), (0.01, 0.1)),
     "a lost feed is joined again ten times a second": (REJOIN, 0.1),
+    "a follower's read of the stream lasts a second at the most": (READ_BLOCKS, 1),
+    "a queue counts on five thousand items a second until it has been measured": (FIRST_PACE, 5_000),
+    "the relay delivers 250 changes at once at the most": (default(Relay, "batch"), 250),
+    "a transaction of the intake lasts ten seconds at the most": (default(Ledger, "longest"), 10),
+    "ages of answers are sorted from a tenth of a second to a day": (
+        _bounds(ANSWER_AGE),
+        [0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 3_600, 86_400],
+    ),
+    "sizes of batches are sorted by powers of two up to the largest there is": (
+        _bounds(BATCH_SIZE.labels("redis")),
+        [1, 2, 4, 8, 16, 32, 64, 128, NAMES_IN_A_QUERY],
+    ),
     "an audit reads five thousand events at a time": (PAGE, 5_000),
     "an office day has eight hours": (HOURS_PER_DAY, 8),
 }

@@ -77,8 +77,8 @@ class Hosts:
         *,
         size: int,
         deadline: float,
+        pooled: bool,
         lateness: Lateness | None = None,
-        pooled: bool = False,
     ) -> None:
         self._clock = clock
         self._deadline = deadline

@@ -97,7 +97,7 @@ class _Lookup:
         "source",
     )
 
-    def __init__(self, name: str, epoch: int, overdue_at: float, *, at_least: int = 0, refresh: bool = False) -> None:
+    def __init__(self, name: str, epoch: int, overdue_at: float, *, at_least: int, refresh: bool) -> None:
         self.name = name
         self.at_least = at_least
         self.epoch = epoch

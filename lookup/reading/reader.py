@@ -56,7 +56,7 @@ class Found:
     """Microseconds since this was known to be current."""
     stale: bool
     source: str
-    epoch: int = 1
+    epoch: int
     """Versions count within an epoch: after a restore the same number may stand for other content."""
 
 

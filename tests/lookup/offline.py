@@ -37,7 +37,7 @@ class Shelf:
 
     def __init__(self, record: Record, as_of: int, *, stale: bool) -> None:
         age = 7200 * SECOND if stale else 3 * SECOND
-        self._found = Found(record, as_of, age, stale, "memory")
+        self._found = Found(record, as_of, age, stale, "memory", 1)
         self.vitals = SimpleNamespace(shedding=SimpleNamespace(admit=mock.AsyncMock()))
 
     async def find(self, code: DossierCode, at_least: int = 0, **_: Any) -> Found:

@@ -102,7 +102,7 @@ async def pair(two_servers: tuple[ReplicatedPostgres, ReplicatedPostgres]) -> Pa
 
 @pytest.fixture
 async def hosts(pair: Pair) -> AsyncIterator[Hosts]:
-    hosts = Hosts(lambda: pair.reader_url, DatabaseClock(), size=2, deadline=5.0)
+    hosts = Hosts(lambda: pair.reader_url, DatabaseClock(), size=2, deadline=5.0, pooled=False)
     await hosts.probe()
     yield hosts
     await hosts.close()
@@ -208,7 +208,7 @@ class Hung:
 
 
 def hosts_of(url: str = "postgresql://reader@one,two,three/hoso24") -> Hosts:
-    return Hosts(lambda: url, DatabaseClock(), size=2, deadline=1.0)
+    return Hosts(lambda: url, DatabaseClock(), size=2, deadline=1.0, pooled=False)
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ async def test_standbys_that_hang_leave_time_for_the_primary() -> None:
     ],
 )
 async def test_why_a_host_could_not_be_asked_is_told_as_exactly_as_it_is_known(away: Unavailable, told: str) -> None:
-    hosts = Hosts(lambda: "postgresql://reader@one/hoso24", DatabaseClock(), size=2, deadline=1.0)
+    hosts = Hosts(lambda: "postgresql://reader@one/hoso24", DatabaseClock(), size=2, deadline=1.0, pooled=False)
     (host,) = hosts.all
 
     async def fetch(*_: object, **__: object) -> list[Any]:
@@ -294,7 +294,7 @@ async def test_why_a_host_could_not_be_asked_is_told_as_exactly_as_it_is_known(a
 
 async def test_unanswered_statements_leave_nothing_to_the_garbage_collector(garbage: Callable[[], int]) -> None:
     """It stops the whole process for as long as it clears away."""
-    hosts = Hosts(lambda: "postgresql://reader@one,two/hoso24", DatabaseClock(), size=2, deadline=1.0)
+    hosts = Hosts(lambda: "postgresql://reader@one,two/hoso24", DatabaseClock(), size=2, deadline=1.0, pooled=False)
 
     async def in_vain() -> None:
         for ask in (hosts.ask, hosts.fetch):

@@ -38,7 +38,7 @@ async def filled(database: Database, writer: Any, tmp_path: Path) -> list[str]:
 
 @pytest.fixture
 async def store(database: Database) -> AsyncIterator[Store]:
-    hosts = Hosts(lambda: database.reader_url, DatabaseClock(), size=2, deadline=5.0)
+    hosts = Hosts(lambda: database.reader_url, DatabaseClock(), size=2, deadline=5.0, pooled=False)
     yield Store(hosts)
     await hosts.close()
 
