@@ -15,6 +15,7 @@ from intake.books import audit, lost_tail
 from intake.books.audit import Tampering, verify
 from intake.books.event import GENESIS, HASHED_COLUMNS, Event
 from intake.bulk import loader
+from intake.bulk.dialects import read_line
 from intake.bulk.loader import Import, ImportTally
 from intake.rules.workdays import CALENDAR
 from lookup.cache import Cache, Entry, Heard, Read
@@ -322,7 +323,7 @@ async def test_line_is_a_row_its_events_and_a_key(imports: Imports, stored: Book
     assert [event["actor"] for event in stored.events] == ["import", "import", "Cán bộ Mẫu"]
     assert {(event["source"], event["bulk"], event["epoch"]) for event in stored.events} == {("import", True, 3)}
     assert [finding async for finding in verify(stored)] == []
-    key = KEYS.key(loader.read_line(line(national())).code, 0)
+    key = KEYS.key(read_line(line(national())).code, 0)
     assert imports.lines_of(one.key_path) == [{"code": CODE, "lookup_key": key}]
     assert (one.key_path.stat().st_mode & 0o777, one.reject_path.read_bytes()) == (0o600, b"")
 
@@ -375,7 +376,7 @@ async def test_stored_dossier_is_taken_once_and_a_longer_history_is_refused(impo
     stored.dossiers[CODE]["key_serial"] = 4
     again = await imports.run(line(shorter | {"TrangThaiHoSo": 2}))
     assert (again.tally.already_here, again.tally.taken, len(stored.events)) == (1, 0, 2)
-    assert imports.lines_of(again.key_path)[0]["lookup_key"] == KEYS.key(loader.read_line(line(national())).code, 4)
+    assert imports.lines_of(again.key_path)[0]["lookup_key"] == KEYS.key(read_line(line(national())).code, 4)
     longer = await imports.run(line(national()))
     assert longer.tally.reasons == {"differs_from_stored": 1}
     (refused,) = imports.lines_of(longer.reject_path)

@@ -49,8 +49,8 @@ class Office:
     """A client of a ledger over these books."""
 
     def __init__(self, stored: Books, **options: Any) -> None:
-        options = {"scheme": Scheme.B, "deadline": 5.0} | options
-        self.ledger = Ledger(cast(Postgres, stored), **options)
+        given: dict[str, Any] = {"scheme": Scheme.B, "deadline": 5.0} | options
+        self.ledger = Ledger(cast(Postgres, stored), **given)
         self.client = CLIENT
 
     async def receive(self, key: str | None = None, **fields: Any) -> dict[str, Any]:

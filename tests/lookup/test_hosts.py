@@ -5,18 +5,20 @@ import contextlib
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import asyncpg
 import pytest
 
 from loadtests.system.pauses import pause, resume
 from loadtests.system.replicated_postgres import ReplicatedPostgres
-from lookup.clock import DatabaseClock
+from lookup.clock import DatabaseClock, microseconds
+from lookup.dossier import unpack
 from lookup.reading.freshness import SECOND
-from lookup.reading.hosts import LARGEST_LAG, Hosts, Role
-from lookup.reading.store import Store
+from lookup.reading.hosts import LARGEST_LAG, PROBE, Hosts, Present, Role
+from lookup.reading.store import DOSSIERS, NUMBERS, Store
 from ops.errors import Unavailable
 from ops.local.reaper import Reaper
 from ops.local.servers import LocalServer
@@ -363,3 +365,131 @@ async def test_without_any_host_it_is_unavailable_and_back_by_the_next_probe(pai
     assert [hosts.reachable] == [True]
     assert not (await Store(hosts).dossiers(["x"])).standby
     assert await hosts.present() == {"postgres-1": "unreachable: connection refused", "postgres-2": "primary"}
+
+
+# -- without servers ---------------------------------------------------------------------------------------------------
+
+
+CODE = "G99.01.01-261120-0001"
+NOON = datetime(2026, 11, 22, 5, tzinfo=UTC)
+
+
+class Answering:
+    """A host that answers with this row, or not at all."""
+
+    def __init__(self, **row: Any) -> None:
+        given = {"standby": False, "beat_at": NOON, "asked_at": NOON, "epoch": 3, "schema_version": 6}
+        self.row = given | {"schema_asks_for": 2} | row
+        self.name = ""
+        self.away = False
+        self.asked: list[tuple[Any, ...]] = []
+
+    async def fetch(self, sql: str, *arguments: object, deadline: float | None = None) -> list[Any]:
+        self.asked.append((sql, *arguments))
+        if self.away:
+            raise Unavailable("It is away.", reason="gone")
+        return [self.row]
+
+
+def of(*answering: Answering) -> Hosts:
+    hosts = hosts_of("postgresql://reader@" + ",".join(f"h{n}" for n, _ in enumerate(answering)) + "/hoso24")
+    for host, postgres in zip(hosts.all, answering, strict=True):
+        postgres.name = host.name
+        host.postgres = postgres  # type: ignore[assignment]
+    return hosts
+
+
+async def test_probe_says_what_a_host_reports_and_remembers_its_role() -> None:
+    primary, standby = Answering(), Answering(standby=True, beat_at=NOON - timedelta(seconds=2), schema_version=None)
+    hosts = of(primary, standby)
+    assert await hosts.probe() == [Present(3, 6, 2), Present(3, 0, 2)]
+    assert [host.role for host in hosts.all] == [P, S]
+    assert [host.beat_at for host in hosts.all] == [microseconds(NOON), microseconds(NOON) - 2 * SECOND]
+    assert await hosts.present() == {"postgres-1": "primary", "postgres-2": "standby"}
+    assert primary.asked[0] == (PROBE,)
+    assert abs(hosts._clock.now() - microseconds(NOON)) < 60 * SECOND
+
+
+async def test_host_that_is_away_keeps_its_role_until_its_breaker_is_open() -> None:
+    primary, standby = Answering(), Answering(standby=True)
+    hosts = of(primary, standby)
+    await hosts.probe()
+    primary.away = True
+    for role in (P, U):
+        assert await hosts.probe() == [Present(3, 6, 2)]
+        assert (hosts.all[0].role, hosts.all[0].trouble) == (role, "gone")
+    assert [hosts.reachable] == [True]
+    assert await hosts.present() == {"postgres-1": "unreachable: gone", "postgres-2": "standby"}
+    standby.away = True
+    await hosts.probe()
+    await hosts.probe()
+    assert [hosts.reachable] == [False]
+    with pytest.raises(Unavailable, match=r"No PostgreSQL host answers\."):
+        await hosts.present()
+    primary.away = False
+    assert await hosts.probe() == [Present(3, 6, 2)]
+    assert (hosts.all[0].role, hosts.all[0].trouble) == (P, "")
+
+
+async def test_statement_is_asked_of_the_next_host_when_one_is_away() -> None:
+    primary, standby = Answering(), Answering(standby=True)
+    hosts = of(primary, standby)
+    await hosts.probe()
+    standby.away = True
+    (row,) = await hosts.ask("SELECT $1", 7)
+    assert row is primary.row
+    assert standby.asked[-1] == primary.asked[-1] == ("SELECT $1", 7)
+    (row,) = await hosts.fetch("SELECT $1", 8)
+    assert row is primary.row
+    primary.away = True
+    for ask in (hosts.ask, hosts.fetch):
+        with pytest.raises(Unavailable):
+            await ask("SELECT 1")
+
+
+async def test_primary_that_has_become_a_standby_answers_nothing_that_is_asked_of_the_primary() -> None:
+    hosts = of(Answering())
+    await hosts.probe()
+    hosts.all[0].postgres.row["standby"] = True  # type: ignore[attr-defined]
+    with pytest.raises(Unavailable, match="No PostgreSQL host that may answer this query can be reached now"):
+        await hosts.ask("SELECT 1", primary=True)
+    with pytest.raises(Unavailable, match="No PostgreSQL host that may answer this query can be reached now"):
+        await hosts.ask("SELECT 1", primary=True)  # none is known now
+
+
+async def test_standby_s_lag_is_its_heartbeat_s_age_and_a_primary_has_none() -> None:
+    hosts = of(Answering(), Answering(standby=True))
+    await hosts.probe()
+    hosts.all[1].beat_at = hosts._clock.now() + 5 * SECOND
+    assert hosts.lags() == {"postgres-1": 0, "postgres-2": 0}
+    hosts.all[1].beat_at = hosts._clock.now() - 5 * SECOND
+    assert 5 <= hosts.lags()["postgres-2"] < 60
+
+
+async def test_store_reads_rows_behind_the_present_one() -> None:
+    record = [CODE, 2, 4, "S.004", "G99.01.01", NOON, *[None] * 6, "[]", 0, False]
+    present = {"as_of": NOON, "horizon": 77, "epoch": 3, "standby": True}
+
+    class Rows:
+        asked: ClassVar[list[Any]] = []
+        row: Any = None
+
+        async def ask(self, *asked: Any, primary: bool) -> list[Any]:
+            self.asked.append((*asked, primary))
+            return [present, self.row]
+
+    class Row(list[Any]):
+        def __getitem__(self, key: Any) -> Any:
+            return {"code": CODE, "version": 2}[key] if isinstance(key, str) else super().__getitem__(key)
+
+    rows = Rows()
+    rows.row = Row([None] * 6 + record)
+    store = Store(cast(Hosts, rows))
+    loaded = await store.dossiers([CODE])
+    ((name, (version, body)),) = loaded.found.items()
+    assert (name, version, unpack(body).submitted_at) == (CODE, 2, NOON)
+    assert (loaded.as_of, loaded.epoch, loaded.horizon, loaded.standby) == (microseconds(NOON), 3, 77, True)
+    rows.row = {"number": "01234/2026/99901", "code": CODE, "version": 5}
+    bound = await store.numbers(["01234/2026/99901"], primary=True)
+    assert bound.found == {"01234/2026/99901": (5, CODE.encode())}
+    assert rows.asked == [(DOSSIERS, [CODE], False), (NUMBERS, ["01234/2026/99901"], True)]

@@ -1,10 +1,11 @@
 """The service's own status: judged from what is known, shown in two languages and JSON, also with everybody away."""
 
 import html
+import json
 import re
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import pytest
@@ -18,7 +19,7 @@ from lookup.reading.freshness import SECOND
 from lookup.upkeep import pulse
 from lookup.upkeep.service_status import SILENT_AFTER, Condition, PartState, Reason, ServiceStatus, View
 from lookup.web.phrases import PHRASES, all_parts_phrase, part_words, span_phrase
-from lookup.web.service_pages import as_json
+from lookup.web.service_pages import ServiceBoard, as_json
 from ops.errors import Unavailable
 from ops.stores.postgres import Postgres
 from tests.conftest import Database, prepare
@@ -423,3 +424,32 @@ async def test_lookup_that_starts_with_everything_away_says_so() -> None:
             text = await page(house, path)
             assert PHRASES[lang]["service.planned.unread"] in text
             assert PHRASES[lang]["service.no_heartbeat"] in text
+
+
+def test_board_has_its_answers_before_the_pulse_beats_for_the_first_time() -> None:
+    class Status:
+        def look(self) -> View:
+            return Facts().judged()
+
+    board = ServiceBoard(cast(ServiceStatus, Status()))
+    assert json.loads(board._json)["state"] == "working"
+    assert [*board._pages] == [*PAGES]
+    for lang, page in board._pages.items():
+        assert PHRASES[lang]["part.all.working"] in html.unescape(page.decode())
+
+
+@pytest.mark.parametrize(
+    ("facts", "word", "reason"),
+    [
+        ({}, {"vi": "Hoạt động", "en": "Working"}, None),
+        ({"level": 2}, {"vi": "Hạn chế", "en": "Limited"}, "overloaded"),
+    ],
+)
+def test_part_is_named_by_its_state_in_json_and_words(facts: dict[str, Any], word: dict[str, str], reason: Any) -> None:
+    view = Facts(**facts).judged()
+    part = as_json(view)["parts"]["lookup"]
+    assert part.get("reason") == reason
+    assert ("since" in part) is (reason is not None)
+    for lang in PAGES:
+        assert part_words("lookup", part["state"], reason, lang).state == PHRASES[lang][f"part.state.{part['state']}"]
+    assert part_words("lookup", part["state"], reason, "en").state == word["en"]
