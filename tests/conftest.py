@@ -26,9 +26,10 @@ from ops.local.postgres import PostgresServer
 from ops.local.reaper import Reaper
 from ops.local.valkey import ValkeyServer
 from tests import programs
+from tests.places import in_memory
 from tests.programs import pytest_runtest_makereport, pytest_terminal_summary  # noqa: F401 - pytest's hooks
 
-NO_FSYNC = {"fsync": "off", "full_page_writes": "off", "max_connections": "200"}
+NO_FSYNC = {"fsync": "off", "full_page_writes": "off", "max_connections": "200", "max_wal_size": "256MB"}
 FAST = NO_FSYNC | {"synchronous_commit": "off"}
 ROLES = ("hoso24_owner", "hoso24_writer", "hoso24_relay", "hoso24_reader")
 KEY_SECRETS = "1:" + "5a" * 32
@@ -165,7 +166,7 @@ def reaper() -> Iterator[Reaper]:
 
 @pytest.fixture(scope="session")
 def server_directory() -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix="hoso24-tests-"))
+    directory = Path(tempfile.mkdtemp(prefix="hoso24-tests-", dir=in_memory()))
     directory.chmod(0o755)
     yield directory
     shutil.rmtree(directory, ignore_errors=True)
@@ -236,7 +237,7 @@ async def writer(database: Database) -> AsyncIterator[Any]:
 @pytest.fixture
 def fragile(reaper: Reaper) -> Iterator[Callable[..., Any]]:
     """Servers of this test's own, to be stopped, killed and paused: `postgres, redis = fragile()`."""
-    directory = Path(tempfile.mkdtemp(prefix="hoso24-fragile-"))
+    directory = Path(tempfile.mkdtemp(prefix="hoso24-fragile-", dir=in_memory()))
     directory.chmod(0o755)
     started: list[Any] = []
 

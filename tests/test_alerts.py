@@ -23,6 +23,7 @@ import intake.metrics  # noqa: F401 - declares metrics
 import lookup.metrics  # noqa: F401
 from ops.monitoring import rules
 from ops.monitoring.objectives import alerts, objectives
+from tests.places import in_memory
 from tests.programs import program
 from tests.system.test_up import get, running, send
 
@@ -304,7 +305,7 @@ class Scraped:
 @pytest.fixture(scope="module")
 def scraped() -> Scraped:
     """The metrics of a house in which a dossier was received and looked up."""
-    with tempfile.TemporaryDirectory(prefix="hoso24-alerts-") as place:
+    with tempfile.TemporaryDirectory(prefix="hoso24-alerts-", dir=in_memory()) as place:
         directory = Path(place)
         directory.chmod(0o755)
         with running(directory) as up:

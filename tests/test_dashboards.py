@@ -22,6 +22,7 @@ import yaml
 from ops.local.ports import free_port
 from ops.monitoring import dashboards, rules
 from ops.monitoring.objectives import alerts, objectives
+from tests.places import in_memory
 from tests.programs import program
 from tests.system.test_up import get, running, send, wait_for
 
@@ -134,7 +135,7 @@ class Visitors:
 def prometheus() -> Iterator[Prometheus]:
     program("prometheus")
     with ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hoso24-dashboards-")))
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hoso24-dashboards-", dir=in_memory())))
         directory.chmod(0o755)
         up = stack.enter_context(running(directory))
         house = up.wait_until_ready()

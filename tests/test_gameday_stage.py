@@ -23,6 +23,7 @@ from loadtests.system.stage import StagedSystem, staged
 from ops.local import reaper as processes
 from tests import programs
 from tests.house import submission, until
+from tests.places import in_memory
 
 pytestmark = pytest.mark.servers
 
@@ -34,7 +35,7 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
     """Where the servers' account can get in."""
-    folder = Path(tempfile.mkdtemp(prefix="hoso24-stage-"))
+    folder = Path(tempfile.mkdtemp(prefix="hoso24-stage-", dir=in_memory()))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 

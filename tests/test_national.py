@@ -28,6 +28,7 @@ from loadtests.system.installation import Installation
 from loadtests.system.processes import CannotMeasure, end, started
 from lookup.reading import store
 from tests.conftest import KEY_SECRETS, Database
+from tests.places import in_memory
 
 ROOT = Path(__file__).parent.parent
 YEAR = Year(size=6000, until="2026-11-25")
@@ -236,7 +237,7 @@ def said_by(command: list[str]) -> str:
 
 @pytest.mark.servers
 def test_whole_run_without_load() -> None:
-    with tempfile.TemporaryDirectory(prefix="hoso24-national-test-") as name:
+    with tempfile.TemporaryDirectory(prefix="hoso24-national-test-", dir=in_memory()) as name:
         folder = Path(name)
         page = folder / "RESULTS.md"
         command = [sys.executable, "-m", "loadtests.national", "--dossiers", "400", "--part", "400", "--seconds", "0"]

@@ -26,6 +26,7 @@ from ops.stores.postgres import Postgres
 from ops.stores.urls import each_host
 from tests.conftest import NO_FSYNC, Database, prepare
 from tests.house import until
+from tests.places import in_memory
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ async def run(url: str, sql: str) -> Any:
 
 @pytest.fixture
 def two_servers(reaper: Reaper) -> Iterator[tuple[ReplicatedPostgres, ReplicatedPostgres]]:
-    directory = Path(tempfile.mkdtemp(prefix="hoso24-pair-"))
+    directory = Path(tempfile.mkdtemp(prefix="hoso24-pair-", dir=in_memory()))
     directory.chmod(0o755)
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, directory, ignore_errors=True)

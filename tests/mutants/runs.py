@@ -33,6 +33,7 @@ WARM += " pytest_timeout redis.asyncio rich.progress segno uvloop opentelemetry.
 WARM += " opentelemetry.exporter.otlp.proto.http.trace_exporter"
 OURS = ("lookup", "intake", "ops", "tests", "loadtests", "hoso24")
 SETTINGS = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "max_connections": "200"}
+SETTINGS |= {"max_wal_size": "256MB"}
 NOT_COPIED = (".git", ".venv*", ".*_cache", ".hypothesis", ".hoso24", ".mutants", "node_modules", "__pycache__")
 TEMPLATE = "template_hoso24"
 PLUGINS = "-p pytest_asyncio.plugin -p pytest_timeout -p _hypothesis_pytestplugin"
@@ -169,7 +170,7 @@ def work(pipe: Connection, root: Path) -> None:
         for package in WARM.split():
             importlib.import_module(package)
         gc.freeze()
-        with _servers(directory) as servers, contextlib.suppress(EOFError, KeyboardInterrupt):
+        with _servers() as servers, contextlib.suppress(EOFError, KeyboardInterrupt):
             prepared = _forked({"seconds": 60, "prepare": True}, servers)
             assert prepared["status"] == 0, (directory / "last-run.txt").read_text()
             clock = itertools.count(int(time.time()))
@@ -183,17 +184,25 @@ def work(pipe: Connection, root: Path) -> None:
 
 
 @contextlib.contextmanager
-def _servers(directory: Path) -> Iterator[dict[str, Any]]:
+def _servers() -> Iterator[dict[str, Any]]:
     from ops.local.postgres import PostgresServer
     from ops.local.reaper import Reaper
     from ops.local.valkey import ValkeyServer
+    from tests.places import in_memory
 
     with (
+        tempfile.TemporaryDirectory(prefix="hoso24-mutants-", dir=in_memory()) as place,
         Reaper() as reaper,
-        PostgresServer.start(directory / "postgres", settings=SETTINGS, reaper=reaper) as postgres,
-        ValkeyServer.start(directory / "redis", reaper=reaper) as redis,
+        PostgresServer.start(_entered(place) / "postgres", settings=SETTINGS, reaper=reaper) as postgres,
+        ValkeyServer.start(Path(place) / "redis", reaper=reaper) as redis,
     ):
         yield {"postgres_server": postgres, "redis_server": redis}
+
+
+def _entered(place: str) -> Path:
+    """The directory, which the account of servers that root starts may enter."""
+    Path(place).chmod(0o755)
+    return Path(place)
 
 
 @contextlib.contextmanager
