@@ -15,7 +15,7 @@ from intake.books import audit, lost_tail
 from intake.books.audit import Tampering, verify
 from intake.books.event import GENESIS, HASHED_COLUMNS, Event
 from intake.bulk import loader
-from intake.bulk.dialects import read_line
+from intake.bulk.dialects import Refused, read_line
 from intake.bulk.loader import Import, ImportTally
 from intake.rules.workdays import CALENDAR
 from lookup.cache import Cache, Entry, Heard, Read
@@ -513,3 +513,23 @@ def test_outcomes_of_two_halves_add_up() -> None:
     assert (both.taken, both.already_here, both.irregular) == (11, 22, 33)
     assert (both.refused, both.keys) == ([(4, refused), (5, refused)], [("a", "k"), ("b", "l")])
     assert loader._Outcome() == loader._Outcome(0, 0, 0, [], [])
+
+
+async def test_transactions_have_as_many_lines_as_the_last_one_left_time_for(
+    imports: Imports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = iter([1.0, 1.1, 0.0, 0.05, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0])
+    monkeypatch.setattr(loader, "time", SimpleNamespace(perf_counter=lambda: next(seconds)))
+    one = await imports.run(b"\n" * 300)
+    assert imports.told == [(100, 0), (150, 0), (200, 0), (300, 0), (300, 0)]
+    assert (one.reject_path.name, one.key_path.name) == (
+        "dossiers.ndjson.rejected.ndjson",
+        "dossiers.ndjson.keys.ndjson",
+    )
+
+
+async def test_why_a_line_is_refused_is_told_in_300_characters(imports: Imports) -> None:
+    one = Import(imports.stored, imports.path, KEYS)
+    one._rejects = cast(Any, BytesIO())
+    one._reject(1, Refused("not_json", "x" * 400))
+    assert json.loads(cast(BytesIO, one._rejects).getvalue())["detail"] == "x" * 300

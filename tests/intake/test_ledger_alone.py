@@ -313,3 +313,9 @@ async def test_change_that_fails_is_logged_and_a_refused_one_is_not(
     with pytest.raises(type(error)):
         await office.ledger._settle(fail())
     assert caplog.messages == logged
+
+
+async def test_dossier_without_a_due_date_is_answered_without_one(office: Office, stored: Books) -> None:
+    code = (await office.receive())["code"]
+    stored.dossiers[code] |= {"due_at": None, "service": "S.gone"}
+    assert (await office.move(code, "processing"))["due_at"] is None

@@ -14,6 +14,7 @@ from lookup.reading.freshness import SECOND
 from lookup.reading.memory import Copy
 from lookup.reading.read_through import Answer, StatusUnavailable, VersionNotReached
 from lookup.reading.shedding import Load, Overloaded, Shedding
+from lookup.reading.store import Loaded
 from ops.errors import Unavailable
 from tests.lookup.test_sharing import CODE, Desk, turns, versions
 
@@ -386,3 +387,101 @@ async def test_overload_asks_postgres_for_nothing(desk: Desk) -> None:
     await desk.everything_arrives()
     assert isinstance(refused.exception(), Overloaded)
     assert desk.asked == []
+
+
+# -- what is read, and counted ---------------------------------------------------------------------------------------
+
+
+async def test_batches_and_refreshes_are_counted_by_what_they_asked_and_what_came_of_it(desk: Desk) -> None:
+    def counted() -> list[float]:
+        batches = [value("lookup_batch_size_count", dependency=name) for name in ("redis", "postgres", "primary")]
+        return [*batches, *(value("lookup_refreshes_total", outcome=o) for o in ("done", "unavailable"))]
+
+    desk.commit(CODE)
+    before = counted()
+    await settled(desk)
+    assert [b - a for a, b in zip(before, counted(), strict=True)] == [1, 1, 0, 0, 0]
+    with pytest.raises(VersionNotReached):
+        await settled(desk, at_least=2)
+    assert counted()[2] == before[2] + 1
+    for away in (False, True):
+        keep(desk, 1, seconds=40)
+        desk.postgres.primary_away = desk.redis.away = away
+        before = counted()
+        assert desk.through.recall(CODE) is not None
+        await desk.everything_arrives()
+        assert [b - a for a, b in zip(before, counted(), strict=True)][3:] == [not away, away]
+
+
+@pytest.mark.parametrize("floor", [0, 2])
+async def test_copy_in_redis_below_what_was_heard_of_meanwhile_is_loaded_again(desk: Desk, floor: int) -> None:
+    desk.commit(CODE)
+    assert (await settled(desk)).source == "postgres"
+    desk.memory.clear()
+    desk.commit(CODE)
+    desk.feed.floors.hear(CODE, floor)
+    answer = await settled(desk)
+    assert (answer.source, answer.entry.version) == (("postgres", 2) if floor else ("redis", 1))
+
+
+async def test_loaded_copy_below_what_was_heard_of_meanwhile_is_loaded_from_the_primary(desk: Desk) -> None:
+    lookup = desk.through._new(CODE)
+    entered: list[Any] = []
+    desk.through._primary.enter = entered.append  # type: ignore[method-assign]
+    lookup.callers.append(entered.append)
+    desk.feed.floors.hear(CODE, 2)
+    for rounds in (1, 2):
+        desk.through._loaded(lookup, Entry(1, now(desk), b"one"), Entry(0, now(desk), b""), primary=True)
+        assert (lookup.rounds, entered) == (rounds, [lookup] * rounds)
+    desk.through._loaded(lookup, Entry(1, now(desk), b"one"), Entry(0, now(desk), b""), primary=True)
+    assert (lookup.rounds, entered[2].stale) == (3, True)
+
+
+@pytest.mark.parametrize("epochs", [(1, 2), (1, 1)])
+async def test_answer_of_an_older_epoch_is_asked_of_the_primary_and_never_believed(
+    desk: Desk, epochs: tuple[int, int]
+) -> None:
+    desk.feed.enter(2)
+    asked: list[bool] = []
+    answers = iter(epochs)
+
+    async def load(names: Any, /, *, primary: bool = False) -> Loaded:
+        asked.append(primary)
+        return Loaded(now(desk), next(answers), {CODE: (3, b"three")}, 10**9, standby=not primary)
+
+    desk.through._source = load
+    (task,) = await desk.ask(CODE)
+    await desk.everything_arrives()
+    assert asked == [False, True]
+    if epochs[1] == 2:
+        assert versions([task]) == [3]
+    else:
+        assert isinstance(task.exception(), StatusUnavailable)
+
+
+@pytest.mark.parametrize(
+    ("trusted", "outcome", "leans"), [(True, True, True), (True, False, False), (False, True, False)]
+)
+async def test_stored_copy_leans_on_the_feed_if_it_did_in_redis_and_the_feed_is_this_one(
+    desk: Desk, trusted: bool, outcome: bool, leans: bool
+) -> None:
+    class Filled:
+        outcomes = (outcome,)
+        feed_at = 0
+        stream_name = b"10-0"
+
+    async def fill(*_: object) -> Any:
+        return Filled()
+
+    cast(Any, desk.through._cache).fill = fill
+    desk.feed.stream_name = b"10-0" if trusted else b"9-0"
+    loaded = Loaded(now(desk), 1, {}, 10**9, standby=False)
+    won = await desk.through._winners(loaded, Mark(desk.feed.generation, 0), {CODE: Entry(3, 5, b"three")})
+    assert won == {CODE: Entry(3, 5, b"three", leans=leans)}
+
+
+def test_refusals_have_these_codes() -> None:
+    assert [each.code for each in (StatusUnavailable, VersionNotReached)] == [
+        "status_unavailable",
+        "version_not_reached",
+    ]
