@@ -1,9 +1,10 @@
 """Plant faults in the core, one at a time, and see which the tests notice: `make mutants SEED=2`.
 
 A fault's tests are those of its row in core.toml which execute its line (recorded once, by a trace). They run until one
-fails: those that noticed other faults of the module first, then those without servers, then the shorter ones. What was
-found is kept in `.mutants/`, and a run goes on where another ended: a fault is tried again when its module has changed,
-and one that survived also when tests have, or when more time is given (`MUTANTS="--seconds 60"`) to tests left over.
+fails: those that noticed most other faults of the module for their time first, then those without servers, then the
+shorter ones. What was found is kept in `.mutants/`, and a run goes on where another ended: a fault is tried again when
+its module has changed, and one that survived also when tests have, or when more time is given
+(`MUTANTS="--seconds 60"`) to tests left over.
 """
 
 import argparse
@@ -38,6 +39,8 @@ KEPT = ROOT / ".mutants"
 ENOUGH = 0.92
 SLOW = 5.0
 """Tests that take longer are left out."""
+INSTANT = 0.1
+"""Seconds that are added to what a test takes when what it noticed is compared by the second."""
 TRACED = 3.0
 """How many times as long a test takes while it is traced; one that waits for servers less."""
 RECORDING_SECONDS = 240.0
@@ -338,7 +341,8 @@ class Run:
                 lines, last = about["lines"], about["server"] and not fault.lines
                 named = file in naming and not about["server"]
                 if named or (file in files and any(lines.get(path, NONE) & nos for path, nos in reached.items())):
-                    kills, own = self._kills[fault.key[0], test], Path(file).stem == f"test_{stem}"
+                    own = Path(file).stem.removesuffix("_alone") == f"test_{stem}"
+                    kills = self._kills[fault.key[0], test] / (about["seconds"] + INSTANT)
                     found.setdefault(test, (last, way, -kills, about["server"], not own, about["seconds"]))
         # Cases of one test see much the same: the first of each come first, then the second of each.
         turns: Counter[str] = Counter()
