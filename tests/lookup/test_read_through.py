@@ -427,7 +427,7 @@ async def test_copy_in_redis_below_what_was_heard_of_meanwhile_is_loaded_again(d
 async def test_loaded_copy_below_what_was_heard_of_meanwhile_is_loaded_from_the_primary(desk: Desk) -> None:
     lookup = desk.through._new(CODE)
     entered: list[Any] = []
-    desk.through._primary.enter = entered.append  # type: ignore[method-assign]
+    cast(Any, desk.through._primary).enter = entered.append
     lookup.callers.append(entered.append)
     desk.feed.floors.hear(CODE, 2)
     for rounds in (1, 2):
@@ -485,3 +485,42 @@ def test_refusals_have_these_codes() -> None:
         "status_unavailable",
         "version_not_reached",
     ]
+
+
+@pytest.mark.parametrize(("needed", "floor", "stale"), [(0, 0, False), (3, 3, False), (4, 0, True), (0, 4, True)])
+async def test_answer_below_what_is_needed_or_heard_of_is_marked(
+    desk: Desk, needed: int, floor: int, stale: bool
+) -> None:
+    told: list[Any] = []
+    lookup = desk.through._new(CODE)
+    assert (lookup.needed, lookup.at_least, lookup.refresh) == (0, 0, False)
+    lookup.callers.append(told.append)
+    lookup.best, lookup.needed = Entry(3, now(desk), b"three"), needed
+    desk.feed.floors.hear(CODE, floor)
+    desk.through._answered(lookup)
+    assert [answer.stale for answer in told] == [stale]
+
+
+@pytest.mark.parametrize(
+    ("version", "seconds", "refresh", "stream_name", "settles"),
+    [
+        (3, 0, False, b"10-0", True),
+        (3, 0, True, b"10-0", True),
+        (3, 40, False, b"10-0", True),
+        (3, 40, True, b"10-0", False),
+        (3, 70, False, b"10-0", False),
+        (0, 0, False, b"-", True),
+        (0, 0, False, b"10-0", False),
+    ],
+)
+async def test_copy_in_redis_settles_a_lookup_if_it_is_young_and_none_only_if_no_feed_could_know_better(
+    desk: Desk, version: int, seconds: int, refresh: bool, stream_name: bytes, settles: bool
+) -> None:
+    told: list[Any] = []
+    lookup = desk.through._new(CODE, refresh=refresh)
+    lookup.callers.append(told.append)
+    desk.feed.stream_name = stream_name
+    entry = Entry(version, now(desk) - seconds * SECOND, b"body")
+    asked = Mark(desk.feed.generation, 0)
+    assert desk.through._copy_settles(lookup, entry, asked, 1, trusted=False) is settles
+    assert len(told) == settles
