@@ -50,7 +50,10 @@ class IntakeApi:
         ]
 
     async def receive(self, request: web.Request) -> web.StreamResponse:
-        """Receive a dossier: 201 with code, lookup key, status, due date, version and receipt."""
+        """Receive a dossier: 201 with code, lookup key, status, due date, version and receipt.
+
+        The due date is null until the dossier is accepted; the move to that answers with it.
+        """
         client = await self._client(request)
         submission = read(await read_body(request), Submission)
         asked = KeyedRequest.of(client, _idempotency_key(request), request.path, submission)

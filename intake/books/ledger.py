@@ -171,11 +171,11 @@ class Ledger:
         self._running: set[asyncio.Task[Any]] = set()
 
     async def receive(self, request: KeyedRequest, submission: Submission, catalogue: Catalogue) -> dict[str, Any]:
-        """Receive a dossier: give it a code and a due date, and write its first event. Safe to repeat.
+        """Receive a dossier: give it a code, a due date if it is accepted at once, and its first event. Safe to repeat.
 
-        The answer has code, version, status, submitted_at, received_at, due_at, issued_at and key_serial; a repeat with
-        the same key gets the first answer. Raises UnknownAgency, UnknownService, OutOfScope, CannotNumber, KeyReused,
-        StillRunning, OutcomeUnknown, Unavailable.
+        The answer has code, version, status, submitted_at, received_at, due_at, issued_at and key_serial; received_at
+        and due_at are None for an online application. A repeat with the same key gets the first answer. Raises
+        UnknownAgency, UnknownService, OutOfScope, CannotNumber, KeyReused, StillRunning, OutcomeUnknown, Unavailable.
         """
         agency = catalogue.agencies.get(submission.agency)
         service = catalogue.services.get(submission.service)
@@ -296,7 +296,8 @@ class Ledger:
         status = submission.first_status
         submitted_at = plausible(submission.submitted_at, moment.now, "submitted_at")
         received_at = submitted_at if status is Status.RECEIVED else None
-        due_at = due_date(service, submission.service_case, submission.channel, submitted_at)
+        # Before acceptance nothing is promised (Decree 61/2018, art. 17); the move to it sets the date.
+        due_at = received_at and due_date(service, submission.service_case, submission.channel, received_at)
         applicant = submission.applicant
         code = await self._next_code(connection, submission.agency, moment.now.astimezone(VIETNAM).date())
         row = NewDossier(

@@ -146,12 +146,21 @@ async def test_due_date_is_printed_as_it_is_stored(office: Office, owner: Any) -
     assert (await row(owner, answer["code"]))["due_at"] == datetime(2026, 3, 30, 2, 0, tzinfo=UTC)
 
 
-async def test_online_dossier_is_submitted_and_due_anew_once_received(office: Office, owner: Any) -> None:
+async def test_online_dossier_is_submitted_and_due_only_once_received(office: Office, owner: Any) -> None:
     answer = await office.receive(channel="online", submitted_at=MONDAY)
-    assert (answer["status"], answer["received_at"]) == ("submitted", None)
+    assert (answer["status"], answer["received_at"], answer["due_at"]) == ("submitted", None, None)
+    assert (await row(owner, answer["code"]))["due_at"] is None
     moved = await office.move(answer["code"], "received", at=MONDAY + timedelta(days=1))
     assert moved["due_at"] == "2026-03-31T09:00:00+07:00"
     assert (await row(owner, answer["code"]))["received_at"] == MONDAY + timedelta(days=1)
+
+
+async def test_supplement_before_acceptance_promises_nothing_either(office: Office, owner: Any) -> None:
+    answer = await office.receive(channel="online", submitted_at=MONDAY)
+    asked = await office.move(answer["code"], "supplement_required", at=MONDAY + timedelta(hours=1), note="Bản sao")
+    assert asked["due_at"] is None
+    assert (await row(owner, answer["code"]))["due_at"] is None
+    assert (await office.move(answer["code"], "received", at=MONDAY + timedelta(days=1)))["due_at"]
 
 
 @pytest.mark.usefixtures("one_day")
