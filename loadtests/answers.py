@@ -96,12 +96,23 @@ class Answer(NamedTuple):
 
 
 class Status(NamedTuple):
-    """What the lookup publishes about a status."""
+    """What the lookup publishes about a status. `completion`: the least of any dossier in it."""
 
     number: int
     final: bool
     completion: float
     next: tuple[str, ...]
+
+
+_KEPT = (0.25, 0.5)
+"""What a dossier had come to before a status beside the usual way, or before it was accepted again, and keeps."""
+_KEEPING = frozenset({2, 5, 6, 8})
+
+
+def completions(status: Status) -> frozenset[float]:
+    """The degrees of completion that dossiers of this status may have."""
+    kept = (each for each in _KEPT if status.number in _KEEPING and each > status.completion)
+    return frozenset({status.completion, *kept})
 
 
 class Shown(NamedTuple):
@@ -186,7 +197,8 @@ def _status(content: Mapping[str, Any], known: Mapping[str, Status]) -> None:
     status = known.get(content["status"])
     if status is None:
         raise Wrong("a status that is not published", content["status"])
-    if (content["status_number"], content["final"], content["completion"]) != status[:3]:
+    of_status = (content["status_number"], content["final"]) == status[:2]
+    if not of_status or content["completion"] not in completions(status):
         raise Wrong("number, finality or completion are not those of the status", content["status"])
 
 

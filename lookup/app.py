@@ -98,7 +98,13 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
         key_required=settings.key_for_any_status,
     )
     shows = frozenset(Shows(word) for word in settings.anonymous_shows)
-    answers = Answers(lambda: catalogue.current, shows, settings.public_url)
+    answers = Answers(
+        lambda: catalogue.current,
+        shows,
+        settings.public_url,
+        hotline=settings.hotline or None,
+        acceptance_hours=settings.acceptance_hours,
+    )
     hot = HotPath(policy, answers, memory, state, log_share=settings.access_log_share)
     early = functools.partial(EarlyAnswers, offer=hot.offer, writes=WritesTogether())
     app = web.Application(

@@ -155,6 +155,13 @@ class LookupSettings(KeySettings, ReceiptSettings, ReaderUrl, CacheSettings, Poo
         "official_number, agency, service.",
         check=_check_shows,
     )
+    hotline: str = setting("HOSO24_HOTLINE", default="", doc="Telephone number of the helpline for citizens.")
+    acceptance_hours: Annotated[int, Meta(ge=0, le=100)] = setting(
+        "HOSO24_ACCEPTANCE_HOURS",
+        default=8,
+        doc="Working hours within which an online application is accepted, sent back or refused, as its page says; "
+        "0: the page does not say.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

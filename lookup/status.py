@@ -61,11 +61,6 @@ class Status(IntEnum):
         """True while the applicant is asked for something; the agency's note then says for what."""
         return self in ASKING
 
-    @property
-    def completion(self) -> float:
-        """Degree of completion from 0 to 1, which the anonymous view must show (TT 01/2018, art. 16(2)d)."""
-        return _COMPLETION[self]
-
     def may_become(self, to: "Status") -> bool:
         """Whether a dossier in this status may move to `to`."""
         return to in MOVES[self]
@@ -120,16 +115,3 @@ PAUSED = frozenset({_S.SUPPLEMENT_REQUIRED, _S.PAYMENT_REQUIRED, _S.SUSPENDED})
 
 ASKING = frozenset({_S.SUPPLEMENT_REQUIRED, _S.PAYMENT_REQUIRED})
 """A suspended dossier is not among them: the agency acts next, and its note is not a task for the applicant."""
-
-_COMPLETION = {
-    _S.SUBMITTED: 0.1,
-    _S.RECEIVED: 0.25,
-    _S.REJECTED: 1.0,
-    _S.PROCESSING: 0.5,
-    _S.SUPPLEMENT_REQUIRED: 0.4,
-    _S.PAYMENT_REQUIRED: 0.6,
-    _S.WITHDRAWN: 1.0,
-    _S.SUSPENDED: 0.5,
-    _S.COMPLETED: 0.9,
-    _S.RETURNED: 1.0,
-}

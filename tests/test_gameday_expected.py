@@ -143,7 +143,7 @@ def page(completion: float | None, as_of: float, *, marked: bool = False, code: 
         "" if completion is None else f'<p class="completion" id="completion">Done <b>{completion * 100:.0f}%</b></p>'
     )
     text = (
-        f'<html lang="en">{mark}{code}<p class="fresh"><span>As of {at:%H:%M:%S %d/%m/%Y}</span></p>{done}'
+        f'<html lang="en">{mark}{code}<time id="as-of" datetime="{at.isoformat(timespec="minutes")}">now</time>{done}'
         '<input name="key"></html>'
     )
     return Answer(200, {"content-type": "text/html", "cache-control": "private, no-cache"}, text.encode())
@@ -182,8 +182,8 @@ WRONG: Sequence[tuple[str, Say]] = [
     ("refused for another reason", lambda o: o.judge(problem(404, "not_found"), 40, code=None)),
     ("a page with the status of no version", lambda o: o.judge(page(0.25, 90), 90, language="en")),
     ("a page with the status of no version", lambda o: o.judge(page(None, 40), 40, language="en")),
-    ("older than the soft age and not marked", lambda o: o.judge(page(0.9, 38), 100, language="en")),
-    ("older than the hard age", lambda o: o.judge(page(0.9, 40, marked=True), 42 + HARD, language="en")),
+    ("older than the soft age and not marked", lambda o: o.judge(page(0.9, 38), 121, language="en")),
+    ("older than the hard age", lambda o: o.judge(page(0.9, 40, marked=True), 61 + HARD, language="en")),
     ("a page in the other language", lambda o: o.judge(page(0.9, 40), 40, language="vi")),
 ]
 
@@ -274,7 +274,7 @@ def test_change_under_way_may_be_shown_and_need_not(office: Office) -> None:
 
 def test_age_is_the_answers_own_word(office: Office) -> None:
     assert office.judge(shown(3, "completed", age=7), 40).age == 7
-    assert office.judge(page(0.9, 36), 40, language="en").age == pytest.approx(3.0)
+    assert office.judge(page(0.9, 36), 80, language="en").age == pytest.approx(20)  # of the minute that began at 0
     assert office.judge(missing(), 40, code=None).age is None
 
 

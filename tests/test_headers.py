@@ -31,7 +31,7 @@ class Kind(NamedTuple):
 
 
 KEY = ("Hoso24-Key", "{key}")
-HELD = ("If-None-Match", '"1.1-json-2"')
+HELD = ("If-None-Match", '"1.1-json-3"')
 COOKIE = ("Cookie", "hoso24-key={key}")
 OF_THE_LOOKUP = {
     "json": Kind(200, "/api/v1/dossiers/{code}", "public, no-cache"),

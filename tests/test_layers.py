@@ -51,7 +51,7 @@ IN_THE_ROOT: dict[str, set[str]] = {
     "ops": {"settings", "process_settings", "errors"},
     "lookup": {
         *("app", "settings", "metrics", "code", "status", "dossier", "lookup_key", "clock", "maintenance"),
-        *("codes_in_logs", "cache", "redis_users"),
+        *("codes_in_logs", "cache", "redis_users", "situation"),
     },
     "intake": {
         *("app", "api", "settings", "clients", "refusals", "metrics", "maintenance", "sign_of_life", "doctor"),

@@ -48,6 +48,7 @@ from loadtests.verdict import (
     warmed,
 )
 from lookup import code as codes
+from lookup.situation import completion
 from lookup.status import Status as DossierStatus
 from lookup.upkeep import freshness_sli
 from ops.http.client_address import Networks
@@ -287,7 +288,7 @@ def test_fields_of_a_right_answer_are_those_of_the_views() -> None:
 
 
 def test_holders_view_is_accepted_as_it_is_and_no_otherwise() -> None:
-    known = {status.slug: Status(status, status.final, status.completion, ()) for status in DossierStatus}
+    known = {each.slug: Status(each, each.final, completion(each, False, ()), ()) for each in DossierStatus}
     right = views.just_received({"code": CODE, "due_at": None, "receipt": {"received_at": None, "submitted_at": None}})
     assert answers.view(right, CODE, known, holder=True) == Shown(CODE, 1, "received", False)
     step = right["timeline"][0]

@@ -25,7 +25,7 @@ from tests.conftest import KEY_SECRETS, Database, prepare
 from tests.house import AGENCY, SERVICE, lookup_at, lookup_running, lookup_settings, relay_of, reset, until
 
 KEYS = KeyRing.from_text(KEY_SECRETS)
-TAG = '"1.1-json-2"'
+TAG = '"1.1-json-3"'
 PARTNER, CARRIER = "198.51.100.4", "203.0.113.7"
 """No rate applies to the one, every rate to the other."""
 CONNECTIONS = 40

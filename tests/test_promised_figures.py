@@ -68,7 +68,7 @@ from lookup.web.api import DOSSIERS_IN_A_REQUEST
 from lookup.web.hotpath import FLUSH_EVERY, SENT_AWAY_AT_ONCE
 from lookup.web.pages import COOKIE_SECONDS
 from lookup.web.service_pages import OLD_AFTER
-from lookup.web.status_pages import SOON_DAYS
+from lookup.web.status_pages import ANNOUNCED_AHEAD
 from ops.http.access import BAD_LINES, DRAWN_LINES
 from ops.http.bodies import BODY_SECONDS
 from ops.http.connection import HEAD_SECONDS, UNREAD_SECONDS
@@ -248,7 +248,7 @@ REPAIR = {
 
 PAGES = {
     "a key opens the holder's page for an hour": (COOKIE_SECONDS, 3600),
-    "a due date is called near from two days before it": (SOON_DAYS, 2),
+    "a dossier's page tells of a maintenance from a day before it": (ANNOUNCED_AHEAD, timedelta(days=1)),
     "a redirect to the canonical spelling may be kept for a day": (
         SPELT_OTHERWISE,
         {"Cache-Control": f"public, max-age={SECONDS_A_DAY}"},

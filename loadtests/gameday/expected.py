@@ -12,7 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from loadtests import answers
@@ -42,9 +42,10 @@ PROCESSES = 64
 CLOCKS = 0.25
 """Seconds by which a lookup may misjudge the database's clock, and we the moments in its answers."""
 PAGES = {"vi": "/tra-cuu", "en": "/en/status"}
-VIETNAM = timezone(timedelta(hours=7))
 
-_AS_OF = re.compile(r'<p class="fresh"><span>[^<]*?(\d\d:\d\d:\d\d \d\d/\d\d/\d{4})</span>')
+MINUTE = 60
+"""Pages say as of which minute, rounded down; in seconds."""
+_AS_OF = re.compile(r'<time id="as-of" datetime="([^"]+)">')
 _COMPLETION = re.compile(r'id="completion">[^<]*<b>(\d+)%</b>')
 _MARKED = '<div class="notice" id="stale">'
 
@@ -287,7 +288,7 @@ class Expected:
         if shown.as_of > answered_at + 1:
             raise Wrong("as of a moment to come", f"{code}: in {shown.as_of - answered_at:.1f} s")
         if shown.marked:
-            if answered_at - shown.as_of > self._hard + 1:
+            if answered_at - shown.as_of > self._hard + (MINUTE if shown.version is None else 1):
                 raise Wrong("older than the hard age", code)
         elif shown.age is not None and shown.age > self._soft:
             raise Wrong("older than the soft age and not marked", f"{code}: {shown.age:g} s")
@@ -307,7 +308,7 @@ class Expected:
         if shown.version is not None:
             if not any((c.version, c.status) == (shown.version, shown.status) for c in possible):
                 raise Wrong("a version that was never made", f"{code}: {shown.version}, {shown.status}")
-        elif not any(self._completion(c.status) == shown.completion for c in possible):
+        elif not any(shown.completion in self._completions(c.status) for c in possible):
             raise Wrong("a page with the status of no version it may show", f"{code}: {shown.completion}")
 
     def _judge_missing(self, asked: Question, answer: Answer, asked_at: float, process: str) -> None:
@@ -355,7 +356,7 @@ class Expected:
         since = -math.inf if shown.marked else asked_at - self._soft - CLOCKS
         life = self._lives.get(code, [])
         possible = [c for c in life if c.began <= answered_at and self._superseded(life, c.version) >= since]
-        if not any(self._completion(c.status) == shown.completion for c in possible):
+        if not any(shown.completion in self._completions(c.status) for c in possible):
             due = ", ".join(sorted({c.status for c in possible})) or "nothing"
             raise Wrong("a page with the status of no version it may show", f"{code}: {shown.completion}, {due} is due")
 
@@ -380,10 +381,12 @@ class Expected:
         """From when on this version was certainly not the truth any more; infinity while it may be."""
         return min((change.acknowledged for change in life[version:]), default=math.inf)
 
-    def _completion(self, status: str) -> float | None:
-        """What a page shows of a status; None for those that end without a result."""
+    def _completions(self, status: str) -> frozenset[float | None]:
+        """What a page may show of a status; None for one that ended without a result, as handed back after a stop."""
         known = self.statuses.get(status)
-        return None if known is None or status in ("rejected", "withdrawn") else round(known.completion, 2)
+        if known is None or status in ("rejected", "withdrawn"):
+            return frozenset({None})
+        return answers.completions(known) | (frozenset({None}) if status == "returned" else frozenset())
 
     # -- reading ---------------------------------------------------------------------------------------------
 
@@ -406,9 +409,9 @@ class Expected:
         said, completion = _AS_OF.search(text), _COMPLETION.search(text)
         if said is None:
             raise Wrong("a page that does not say as of when")
-        as_of = self._here(datetime.strptime(said[1], "%H:%M:%S %d/%m/%Y").replace(tzinfo=VIETNAM))
-        # The second is rounded down, and our two clocks are not one: never below nothing for that.
-        age = max(0.0, asked_at - as_of - 1)
+        as_of = self._here(datetime.fromisoformat(said[1]))
+        # The minute is rounded down, and our two clocks are not one: never below nothing for that.
+        age = max(0.0, asked_at - as_of - MINUTE)
         share = int(completion[1]) / 100 if completion else None
         return _Shown(None, share, "", _MARKED in text, age, as_of)
 

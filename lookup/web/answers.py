@@ -13,8 +13,9 @@ from lookup.code import DossierCode
 from lookup.dossier import Anonymous, Shows, anonymous_view, holder_view, unpack, unpack_essence
 from lookup.reading.freshness import SECOND
 from lookup.reading.reader import Found
+from lookup.web.contacts import Contacts
 
-RENDERING = 2
+RENDERING = 3
 """Part of every ETag: raise it when a release renders the same record differently."""
 
 KEY_HEADER = "Hoso24-Key"
@@ -32,8 +33,18 @@ class Answers:
     JSON handlers and early answers both use it, so that both send the same bytes.
     """
 
-    def __init__(self, catalogue: Callable[[], Catalogue], shows: frozenset[Shows], public_url: str) -> None:
+    def __init__(
+        self,
+        catalogue: Callable[[], Catalogue],
+        shows: frozenset[Shows],
+        public_url: str,
+        *,
+        hotline: str | None = None,
+        acceptance_hours: int = 8,
+    ) -> None:
         self._catalogue = catalogue
+        self.contacts = Contacts(catalogue, hotline)
+        self.acceptance_hours = acceptance_hours
         self._shows = shows
         self._public_url = public_url.rstrip("/")
         self._added = "+".join(["json", *sorted(word.value for word in shows)])

@@ -12,6 +12,7 @@ from lookup import code as codes
 from lookup.reading.access import AccessPolicy
 from lookup.reading.limits import Asker
 from lookup.reading.shedding import Load
+from lookup.situation import completion
 from lookup.status import Status
 from lookup.web.answers import KEY_HEADER, PATH, Answers, json_response, matches, to_canonical
 from ops.errors import Malformed, Refusal
@@ -89,7 +90,7 @@ class _Api:
         return {"code": wanted.code, "dossier": self._answers.view(found, holder=wanted.key is not None)}
 
     async def statuses(self, request: web.Request) -> web.StreamResponse:
-        """The ten statuses and the moves between them."""
+        """The ten statuses and the moves between them. `completion` is the least of any dossier in the status."""
         return json_response(
             {
                 "statuses": [
@@ -97,7 +98,7 @@ class _Api:
                         "status": status.slug,
                         "status_number": status.value,
                         "final": status.final,
-                        "completion": status.completion,
+                        "completion": completion(status, False, ()),
                         "next": [after.slug for after in Status if status.may_become(after)],
                     }
                     for status in Status

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import jinja2
 from aiohttp import hdrs, web
+from markupsafe import Markup
 
 from lookup.clock import VIETNAM
 from lookup.maintenance import Notice
@@ -54,7 +55,7 @@ def page(request: web.Request, template: str, context: Mapping[str, Any], status
 
 def page_of(lang: str, code: str | None, template: str, context: Mapping[str, Any], status: int) -> web.Response:
     form = FORMS[other_language(lang)]
-    text = render(template, lang, {"other_url": f"{form}/{quote(code)}" if code else form, **context})
+    text = render(template, lang, {"other_url": f"{form}/{quote(code)}" if code else form} | dict(context))
     return web.Response(text=text, content_type="text/html", status=status, headers=page_headers("private, no-store"))
 
 
@@ -80,6 +81,11 @@ def render(template: str, lang: str, context: Mapping[str, Any]) -> str:
         request_id=logs.request_id.get() or "",
         **context,
     )
+
+
+def fragment(template: str, lang: str, context: Mapping[str, Any]) -> Markup:
+    """Part of a page, to be put into others as it is."""
+    return Markup(_environment.get_template(template).render(lang=lang, t=PHRASES[lang], **context))  # noqa: S704
 
 
 def other_language(lang: str) -> str:

@@ -78,7 +78,9 @@ class _Pages:
             assert response is not None  # noqa: S101 - a page's problem always has a page
             _forget(response, code)
             return response
-        return dossier_page(self._answers, request, found, holder=key is not None)
+        return dossier_page(
+            self._answers, request, found, code, holder=key is not None, maintenance=self._maintenance()
+        )
 
     async def take_key(self, request: web.Request) -> web.StreamResponse:
         """Sets the cookie for the key typed on the anonymous page, if it is this dossier's."""
@@ -92,7 +94,16 @@ class _Pages:
                 found = await self._policy.find(code, asker=self._policy.asker(request.remote, request.headers))
             except (KeyRequired, TooManyRequests) as refusal:
                 return refusal_page(request.path, refusal, code.path, key_problem=words.sentence, status=400)
-            return dossier_page(self._answers, request, found, holder=False, key_problem=words.sentence, status=400)
+            return dossier_page(
+                self._answers,
+                request,
+                found,
+                code,
+                holder=False,
+                maintenance=self._maintenance(),
+                key_problem=words.sentence,
+                status=400,
+            )
         return self._remember(code, key, FORMS[language(request)])
 
     def _pointed_out(self, request: web.Request) -> dict[str, Any] | None:

@@ -1,94 +1,352 @@
-"""A dossier's page, for anyone or for the holder of its lookup key."""
+"""A dossier's page, for anyone or for the holder of its lookup key.
 
-from datetime import datetime
+What is true stands in a Situation (lookup/situation.py); this module puts it into words. `page_context` keeps two
+things apart, so that a page can be made once and filled in for each dossier:
+
+- the **shape** decides which text stands where: language, situation, stale or not, maintenance, asked for by number.
+  Two shapes that are equal give the same page but for the words.
+- the **words** are plain strings that are printed as they are: code, number, dates, the number of days, the contact.
+  Nothing looks at a word: the template and this function neither slice, compare nor transform it, so that a mark may
+  stand in its place. All are escaped by the template, except `contact`, which is HTML already.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from aiohttp import hdrs, web
+from markupsafe import Markup, escape
 
 from lookup import code as codes
+from lookup.catalogue import Catalogue
 from lookup.clock import VIETNAM, moment
+from lookup.code import DossierCode
 from lookup.dossier import Record
+from lookup.maintenance import Notice, Part
 from lookup.reading.reader import Found
+from lookup.situation import Due, Finished, Sight, Situation, situation
 from lookup.status import Status
 from lookup.web.answers import Answers
-from lookup.web.layout import FORMS, date_of, language, page
-from lookup.web.phrases import due_phrase, status_words
+from lookup.web.contacts import Contact, contact_of
+from lookup.web.dates import day_of, hour_of, machine_day, machine_time, when
+from lookup.web.layout import FORMS, language, other_language, page
+from lookup.web.phrases import PHRASES
 
-SOON_DAYS = 2
-"""Days before the due date from which the page says it is soon."""
+ANNOUNCED_AHEAD = timedelta(hours=24)
+"""How long before its begin a maintenance is announced on the page of a dossier."""
+
+MINUTE = 60_000_000
+"""Microseconds of a minute: as_of is told by the minute, rounded down, so that it is never later than what is known."""
+
+_TONES = {Due.LEFT: "on_time", Due.TOMORROW: "soon", Due.TODAY: "soon", Due.PAST_HOUR: "overdue", Due.READY: "on_time"}
+_TONES |= {Due.OVERDUE: "overdue", Due.OVERDUE_BY_ONE: "overdue"}
+_BY_ONE = frozenset({Due.OVERDUE_BY_ONE})
+_OVERDUE = frozenset({Due.OVERDUE, Due.OVERDUE_BY_ONE})
+_UNTAGGED = frozenset({Due.PLAIN, Due.HELD, Due.TODAY})
+_WITH_CONTACT = frozenset({"1", "2T", "2o", "3", "4T", "4o", "4c", "4co", "5", "5b", "6", "7", "8", "9e", "10s"})
+"""Cases whose text ends in whom to call; in all others the contact stands at the end of the page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Everything that decides which text stands where on a page for anyone. Hashable; numbers of days are no part."""
+
+    lang: str
+    situation: Situation
+    stale: bool = False
+    maintenance: str | None = None
+    """The line about a maintenance that matters here."""
+    by_number: bool = False
+    """Whether it was asked for by official number, under which its links then stay."""
+    acceptance_hours: int = 8
+    """Working hours within which an online application is answered; 0: not told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What is printed of one dossier at one moment. Those that the shape has no use for are not looked at."""
+
+    code: str
+    """As printed on the receipt."""
+    address: str
+    """The last part of the page's address: the code's path, or that of the number it was asked for by."""
+    as_of: str
+    as_of_time: str
+    """As `<time datetime>` has it, as all `_time`."""
+    contact: Markup | str
+    number: str = ""
+    due: str = ""
+    due_time: str = ""
+    days: str = ""
+
+
+def page_context(shape: Shape, words: Words) -> dict[str, Any]:
+    """The variables of status.html for anyone; the holder's page adds to them. See the module for the contract."""
+    lang, now, t = shape.lang, shape.situation, PHRASES[shape.lang]
+    prominent = now.case in _WITH_CONTACT and not (now.case == "1" and not shape.acceptance_hours)
+    has_due = now.due is not Due.NONE
+    return {
+        "code": words.code,
+        "number": words.number,
+        "by_number": shape.by_number,
+        "case": now.case,
+        "status_name": t[f"status.{now.status.slug}.name"],
+        "lead": _lead(now, words, t),
+        "do": _do(shape),
+        "ask": t.get(f"case.{now.case}.ask"),
+        "to_do": now.to_do,
+        "content": t["case.content"] if now.status is Status.COMPLETED else None,
+        "due": words.due if has_due else None,
+        "due_time": words.due_time,
+        "due_label": t[
+            "due.label.held" if now.due is Due.HELD else "due.label.overdue" if now.due in _OVERDUE else "due.label"
+        ],
+        "due_held": now.due is Due.HELD,
+        "due_tag": t[f"due.tag.{now.due.value}"].format(n=words.days) if has_due and now.due not in _UNTAGGED else None,
+        "due_tone": _TONES.get(now.due),
+        "note": t[f"due.note.{now.note.value}"] if now.note else None,
+        "finished": None,
+        "returned": None,
+        "progress": _progress(now, t),
+        "stale": shape.stale,
+        "maintenance": shape.maintenance,
+        "as_of": words.as_of,
+        "as_of_time": words.as_of_time,
+        "prominent": prominent,
+        "contact": words.contact,
+        "page_url": f"{FORMS[lang]}/{words.address}",
+        "other_url": f"{FORMS[other_language(lang)]}/{words.address}",
+        "dossier": {"key_form_url": f"{FORMS[lang]}/{words.address}", "key_problem": None},
+        "holder": None,
+    }
+
+
+def _lead(now: Situation, words: Words, t: Mapping[str, str]) -> str:
+    key = f"case.{now.case}.lead"
+    return t[f"{key}.one"] if now.due in _BY_ONE and f"{key}.one" in t else t[key].format(n=words.days)
+
+
+def _do(shape: Shape) -> Markup:
+    case, t = shape.situation.case, PHRASES[shape.lang]
+    key = f"case.{case}.do"
+    if case == "1" and not shape.acceptance_hours:
+        key += ".no_hours"
+    paper = Markup('<span lang="vi">{}</span>').format(t.get(f"paper.{case}", ""))
+    return escape(t[key]).format(hours=shape.acceptance_hours, paper=paper)
+
+
+def _progress(now: Situation, t: Mapping[str, str]) -> dict[str, Any]:
+    way = now.progress
+
+    def name(slug: str) -> str:
+        return t[f"step.{slug}"] if f"step.{slug}" in t else t[f"status.{slug}.name"]
+
+    return {
+        "done": [name(slug) for slug in way.done],
+        "present": t[f"status.{way.present}.name"],
+        "present_done": way.present_done,
+        "ahead": [name(slug) for slug in way.ahead],
+        "tag": t[f"step.tag.{way.stands.value}"],
+        "percent": way.percent,
+    }
+
+
+# -- from a dossier that was found --------------------------------------------------------------------------
 
 
 def dossier_page(
     answers: Answers,
     request: web.Request,
     found: Found,
+    code: DossierCode,
     *,
     holder: bool,
+    maintenance: tuple[Notice, bool] | None = None,
     key_problem: str | None = None,
     status: int = 200,
 ) -> web.Response:
-    lang = language(request)
-    record = found.record
-    path = codes.parse(record.code).path
-    words = status_words(Status(record.status).slug, lang)
-    dossier = {
-        "code": record.code,
-        "status": Status(record.status).slug,
-        "status_number": record.status,
-        "status_name": words.name,
-        "status_explained": words.explained,
-        "next_step": words.next_step,
-        "final": Status(record.status).final,
-        "completion": Status(record.status).completion,
-        "due": None,
-        "stale": found.stale,
-        "as_of": f"{moment(found.as_of).astimezone(VIETNAM):%H:%M:%S %d/%m/%Y}",
-        "holder": _holder(answers, record, lang) if holder else None,
-        "key_form_url": f"{FORMS[lang]}/{path}",
-        "key_problem": key_problem,
-    }
-    if holder or answers.shows_due:
-        dossier |= _due(record, moment(found.as_of), lang, hour=holder)
-    response = page(request, "status.html", {"dossier": dossier, "page_url": f"{FORMS[lang]}/{path}"}, status)
+    """The page of the dossier found under `code`, which may be its official number."""
+    lang, record = language(request), found.record
+    context = context_of(answers, found, code, lang, holder=holder, maintenance=maintenance)
+    context["dossier"]["key_problem"] = key_problem
+    response = page(request, "status.html", context, status)
     if not holder and not found.stale and status == 200:
         response.headers[hdrs.CACHE_CONTROL] = "private, no-cache"
-    response.headers[hdrs.LINK] = f'<{FORMS[lang]}/{path}>; rel="canonical"'
+    response.headers[hdrs.LINK] = f'<{FORMS[lang]}/{codes.parse(record.code).path}>; rel="canonical"'
     return response
 
 
-def _holder(answers: Answers, record: Record, lang: str) -> dict[str, Any]:
+def context_of(
+    answers: Answers,
+    found: Found,
+    code: DossierCode,
+    lang: str,
+    *,
+    holder: bool = False,
+    maintenance: tuple[Notice, bool] | None = None,
+) -> dict[str, Any]:
+    """The variables of status.html, for anyone or for the holder."""
+    shape, words = parts(answers, found, code, lang, holder=holder, maintenance=maintenance)
+    context = page_context(shape, words)
+    return context | _holders(answers, found.record, moment(found.as_of), shape) if holder else context
+
+
+def parts(
+    answers: Answers,
+    found: Found,
+    code: DossierCode,
+    lang: str,
+    *,
+    holder: bool = False,
+    maintenance: tuple[Notice, bool] | None = None,
+) -> tuple[Shape, Words]:
+    """The shape and the words of a dossier's page."""
+    record = found.record
+    as_of = moment(found.as_of - found.as_of % MINUTE)
+    # A stale answer is judged by what is known, but at the moment it is read.
+    at = moment(found.as_of + found.age) if found.stale else as_of
+    sight = Sight.ALL if holder else Sight.DAY if answers.shows_due else Sight.NOTHING
+    now = situation(record, at, sight=sight, policy=_policy(answers.catalogue, record), stale=found.stale)
+    shape = Shape(
+        lang,
+        now,
+        stale=found.stale,
+        maintenance=_maintenance_line(maintenance, at, now, lang),
+        by_number=code.text != record.code,
+        acceptance_hours=answers.acceptance_hours,
+    )
+    due, due_time = _due_words(record.due_at, now.due, sight, lang)
+    words = Words(
+        code=record.code,
+        address=code.path,
+        number=code.text,
+        as_of=when(as_of, lang),
+        as_of_time=machine_time(as_of),
+        contact=answers.contacts.block(codes.parse(record.code).agency, as_of.astimezone(VIETNAM).date(), lang),
+        due=due,
+        due_time=due_time,
+        days=str(now.days),
+    )
+    return shape, words
+
+
+def _policy(catalogue: Catalogue, record: Record) -> str | None:
+    """What the service's clock does after the present pause; None while the catalogue does not know the service."""
+    service = catalogue.services.get(record.service)
+    if service is None:
+        return None
+    supplement = record.status == Status.SUPPLEMENT_REQUIRED
+    return service.clock_after_supplement if supplement else service.clock_after_suspension
+
+
+def _due_words(due_at: datetime | None, due: Due, sight: Sight, lang: str) -> tuple[str, str]:
+    """The due date as it is printed and as a machine reads it: with its hour for the holder alone."""
+    if due_at is None or due is Due.NONE:
+        return "", ""
+    day, hour = day_of(due_at, lang), hour_of(due_at)
+    if sight is not Sight.ALL:
+        text = PHRASES[lang]["due.today.day"].format(day=day) if due is Due.TODAY else day
+        return text, machine_day(due_at)
+    text = PHRASES[lang]["due.today"].format(hour=hour, day=day) if due is Due.TODAY else when(due_at, lang)
+    return text, machine_time(due_at)
+
+
+_MATTERS = (Part.LOOKUP, Part.UPDATES, Part.INTAKE)
+
+
+def _maintenance_line(announced: tuple[Notice, bool] | None, at: datetime, now: Situation, lang: str) -> str | None:
+    """One line about a maintenance that runs, or begins within a day, and matters to this dossier; None for none."""
+    if announced is None:
+        return None
+    notice, running = announced
+    if not running and not at <= notice.starts_at <= at + ANNOUNCED_AHEAD:
+        return None
+    matters = {Part.LOOKUP: True, Part.UPDATES: now.open, Part.INTAKE: now.case in ("5", "5b")}
+    part = next((part.value for part in _MATTERS if part in notice.affects and matters[part]), None)
+    if part is None:
+        return None
+    t = PHRASES[lang]
+    if running:
+        text = t[f"maintenance.status.{part}"].format(when=when(notice.ends_at, lang))
+    else:
+        start, end = when(notice.starts_at, lang), when(notice.ends_at, lang)
+        text = t[f"maintenance.status.coming.{part}"].format(start=start, end=end)
+    return f"{text} {t[f'maintenance.effect.{part}']}"
+
+
+# -- what only the holder sees ------------------------------------------------------------------------------
+
+
+def _holders(answers: Answers, record: Record, at: datetime, shape: Shape) -> dict[str, Any]:
+    """What the holder's page has besides anyone's."""
+    lang, now, t = shape.lang, shape.situation, PHRASES[shape.lang]
+    found: dict[str, Any] = {"holder": _holder(answers.catalogue, record, at, lang)}
+    if now.status is Status.COMPLETED and record.finished_at:
+        found["finished"] = _moment(record.finished_at, lang) | {"tag": None}
+        if now.finished:
+            key = f"finished.{now.finished.value}"
+            tag = t.get(f"{key}.one", t[key]) if now.finished_days == 1 else t[key]
+            tone = "overdue" if now.finished is Finished.LATE else "on_time"
+            found["finished"] |= {"tag": tag.format(n=now.finished_days), "tone": tone}
+    if now.status is Status.RETURNED and record.returned_at:
+        label = t["returned.label.stopped" if now.case == "10s" else "returned.label"]
+        found["returned"] = _moment(record.returned_at, lang) | {"label": label}
+    return found
+
+
+def _holder(catalogue: Catalogue, record: Record, at: datetime, lang: str) -> dict[str, Any]:
     name = "name" if lang == "vi" else "name_en"
-    agency = answers.catalogue.agency_view
+    agency = catalogue.agency_view
+    steps = sorted(record.timeline, key=lambda step: step.at)
     return {
-        "service": answers.catalogue.service_view(record.service)[name] or record.service,
-        "agency": agency(record.agency)[name] or record.agency,
-        "official_number": record.official_number,
-        "received": date_of(record.received_at),
-        "finished": date_of(record.finished_at),
-        "returned": date_of(record.returned_at),
-        "action_needed": record.action_needed,
+        "note": record.action_needed,
+        "rows": _rows(catalogue, record, lang),
+        "since": _moment(steps[-1].at, lang) if steps else None,
+        "now_with": _now_with(catalogue, record, at, lang),
         "timeline": [
-            {
-                "at": date_of(step.at),
-                "status_name": status_words(step.status, lang).name,
+            _moment(step.at, lang)
+            | {
+                "status_name": PHRASES[lang][f"status.{step.status}.name"],
                 "agency": agency(step.agency)[name] or step.agency,
                 "department": step.department,
             }
-            for step in record.timeline
+            for step in steps
         ],
     }
 
 
-def _due(record: Record, now: datetime, lang: str, *, hour: bool) -> dict[str, str | None]:
-    """The due date, with its hour or without, and while the time limit runs its distance from now.
+def _rows(catalogue: Catalogue, record: Record, lang: str) -> list[dict[str, Any]]:
+    name = "name" if lang == "vi" else "name_en"
+    texts = {
+        "service": catalogue.service_view(record.service)[name] or record.service,
+        "agency": catalogue.agency_view(record.agency)[name] or record.agency,
+        "official_number": record.official_number,
+    }
+    t = PHRASES[lang]
+    rows = [
+        {"label": t[f"holder.{key}"], "text": text, "time": None, "code": key == "official_number"}
+        for key, text in texts.items()
+        if text
+    ]
+    for key, at in (
+        ("received", record.received_at),
+        ("finished", record.finished_at),
+        ("returned", record.returned_at),
+    ):
+        if at:
+            rows.append({"label": t[f"holder.{key}"], "text": when(at, lang), "time": machine_time(at), "code": False})
+    return rows
 
-    That is counted by day in Vietnam, as on-time is judged.
-    """
-    due = date_of(record.due_at)
-    due = due if hour or due is None else due.partition(" ")[2]
-    status = Status(record.status)
-    if record.due_at is None or record.finished_at is not None or status.final or status.paused:
-        return {"due": due, "due_state": None, "due_phrase": None}
-    days = (record.due_at.astimezone(VIETNAM).date() - now.astimezone(VIETNAM).date()).days
-    state = "overdue" if days < 0 else "soon" if days <= SOON_DAYS else "on_time"
-    return {"due": due, "due_state": state, "due_phrase": due_phrase(days, lang)}
+
+def _now_with(catalogue: Catalogue, record: Record, at: datetime, lang: str) -> Contact | None:
+    """The agency that has it now, where that is not the one its code begins with."""
+    if record.agency == codes.parse(record.code).agency:
+        return None
+    contact = contact_of(catalogue, record.agency, at.astimezone(VIETNAM).date(), lang)
+    name = catalogue.agency_view(record.agency)["name" if lang == "vi" else "name_en"]
+    return contact or Contact(name or record.agency)
+
+
+def _moment(at: datetime, lang: str) -> dict[str, Any]:
+    return {"when": when(at, lang), "time": machine_time(at)}

@@ -45,6 +45,10 @@ class Shelf:
         assert code.text in (self._found.record.code, self._found.record.official_number)
         return self._found
 
+    async def behind(self, number: DossierCode) -> DossierCode | None:
+        record = self._found.record
+        return codes.parse(record.code) if number.text == record.official_number else None
+
 
 class Offline:
     """A lookup that knows one dossier."""
@@ -58,13 +62,14 @@ class Offline:
         shows: Iterable[Shows] = (),
         known: Catalogue = CATALOGUE,
         maintenance: pages.Pointed = lambda: None,
+        **settings: Any,
     ) -> None:
         self.code = codes.parse(record.code)
         self.key = KEYS.key(self.code, record.key_serial)
         policy = AccessPolicy(
             cast(Reader, Shelf(record, as_of, stale=stale)), KEYS, limits=Limits(), clients=Clients(())
         )
-        self.answers = Answers(lambda: known, frozenset(shows), PUBLIC_URL)
+        self.answers = Answers(lambda: known, frozenset(shows), PUBLIC_URL, **settings)
         self._app = web.Application()
         self._app.add_routes(api.routes(policy, self.answers))
         self._app.add_routes(pages.routes(policy, self.answers, secure=True, maintenance=maintenance))
@@ -84,10 +89,13 @@ class Offline:
         assert isinstance(response, web.Response)
         return response
 
-    async def page(self, lang: str, *, holder: bool) -> str:
-        """The dossier's page in this language, for anyone or, with the cookie of its key, for its holder."""
+    async def page(self, lang: str, *, holder: bool, asked_as: str | None = None) -> str:
+        """The dossier's page in this language, for anyone or, with the cookie of its key, for its holder.
+
+        `asked_as`: the path it is asked for under, where that is not its code's.
+        """
         cookie = {"Cookie": f"{pages.KEY_COOKIE}={self.key}"} if holder else {}
-        response = await self.ask(f"{layout.FORMS[lang]}/{self.code.path}", headers=cookie)
+        response = await self.ask(f"{layout.FORMS[lang]}/{asked_as or self.code.path}", headers=cookie)
         assert response.status == 200
         assert response.text is not None
         return response.text

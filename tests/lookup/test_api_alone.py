@@ -9,6 +9,7 @@ from aiohttp import web
 
 from lookup.clock import microseconds
 from lookup.dossier import Record
+from lookup.situation import completion
 from lookup.status import Status
 from lookup.web.answers import PATH
 from lookup.web.api import MalformedLookups
@@ -88,5 +89,9 @@ async def test_statuses_are_listed_with_their_moves() -> None:
     listed = json.loads(response.body)["statuses"]
     assert [each["status_number"] for each in listed] == list(range(1, 11))
     for each, status in zip(listed, Status, strict=True):
-        assert (each["status"], each["final"], each["completion"]) == (status.slug, status.final, status.completion)
+        assert (each["status"], each["final"], each["completion"]) == (
+            status.slug,
+            status.final,
+            completion(status, False, ()),
+        )
         assert each["next"] == [after.slug for after in Status if status.may_become(after)]

@@ -1,5 +1,6 @@
 """The record: no room for people, the same from the caches as from the database. What views hold: test_views.py."""
 
+import itertools
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from lookup.clock import local
 from lookup.dossier import COLUMNS, Anonymous, Record, Step, pack, unpack, unpack_essence
+from lookup.status import Status
 
 
 def record(**fields: Any) -> Record:
@@ -58,3 +60,19 @@ def test_what_is_no_record_has_no_essence(packed: bytes) -> None:
 def test_times_leave_on_a_vietnamese_clock() -> None:
     assert msgspec.json.encode(local(datetime(2026, 11, 22, 17, 30, tzinfo=UTC))) == b'"2026-11-23T00:30:00+07:00"'
     assert local(None) is None
+
+
+@pytest.mark.parametrize("status", Status)
+def test_completion_is_the_same_from_the_essence(status: Status) -> None:
+    """Also where a department is called as a step is."""
+    times, departments = (None, datetime(2026, 11, 20, 2, 0, tzinfo=UTC)), (None, "processing", "Một cửa (hư cấu)")
+    ways = [way for length in range(3) for way in itertools.product([each.slug for each in Status], repeat=length)]
+    for way, received_at, department in itertools.product(ways, times, departments):
+        timeline = tuple(Step(datetime(2026, 11, 20, tzinfo=UTC), slug, "G99.01.01", department) for slug in way)
+        known = record(status=status.value, received_at=received_at, timeline=timeline)
+        assert unpack_essence(pack(known)).completion() == known.completion()
+
+
+def test_essence_of_a_record_that_ends_early_is_as_if_it_had_no_steps() -> None:
+    """As the caches hold one of an older release."""
+    assert unpack_essence(pack(["G99.01.01-261122-0001", 3, 5])).completion() == 0.1

@@ -126,7 +126,7 @@ async def both(database: Database, redis_url: str) -> AsyncIterator[BothWays]:
         yield both
 
 
-TAG = '"1.1-json-2"'
+TAG = '"1.1-json-3"'
 CALLER = "b7ad6b7169203331"
 
 
@@ -138,7 +138,7 @@ CALLER = "b7ad6b7169203331"
         ("/api/v1/dossiers/{code}", ("Accept: */*", "User-Agent: x", "Cookie: a=b", "Accept-Encoding: gzip"), 200),
         ("/api/v1/dossiers/{code}", (f"If-None-Match: {TAG}",), 304),
         ("/api/v1/dossiers/{code}", (f"if-none-match: {TAG}",), 304),
-        ("/api/v1/dossiers/{code}", ('If-None-Match: "1.2-json-2"',), 200),
+        ("/api/v1/dossiers/{code}", ('If-None-Match: "1.2-json-3"',), 200),
         ("/api/v1/dossiers/{code}", (f"If-None-Match: W/{TAG}",), 304),
         ("/api/v1/dossiers/{code}", (f'If-None-Match: "other", {TAG}',), 304),
         ("/api/v1/dossiers/{code}", (f'If-None-Match: "other", "a{TAG}',), 200),

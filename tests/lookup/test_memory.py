@@ -43,7 +43,7 @@ def test_copy_in_the_place_of_another_is_no_eviction() -> None:
 
 
 def answer(size: int = 500) -> Rendered:
-    return Rendered("json", b'"1.1-json-2"', b"%d" % size, b"y" * size)
+    return Rendered("json", b'"1.1-json-3"', b"%d" % size, b"y" * size)
 
 
 def test_finished_answer_is_there_and_counts() -> None:

@@ -1,6 +1,7 @@
 import re
 import unicodedata
 from datetime import datetime, timedelta
+from enum import Enum
 from pathlib import Path
 from string import Formatter
 
@@ -13,8 +14,9 @@ from lookup.reading.access import DossierNotFound, DossierOrKeyNotFound, KeyRequ
 from lookup.reading.limits import TooManyRequests
 from lookup.reading.read_through import StatusUnavailable
 from lookup.reading.shedding import Overloaded
+from lookup.situation import CASES, Note, Stands
 from lookup.status import Status
-from lookup.web.phrases import PHRASES, due_phrase, problem_words, span_phrase, status_words
+from lookup.web.phrases import PHRASES, problem_words, span_phrase, status_words
 from ops.errors import Internal, NoSuchPath, Refusal
 from tests.pages.lines import VIETNAMESE
 
@@ -73,8 +75,9 @@ def test_both_languages_leave_room_for_the_same_figures() -> None:
 def test_each_language_is_spoken_where_it_is_meant() -> None:
     """By its letters: a Vietnamese phrase has some that English lacks, an English one only in a name it gives."""
     marked = {lang: {key for key, text in PHRASES[lang].items() if VIETNAMESE.search(text)} for lang in LANGUAGES}
-    assert marked["en"] == {"site.name", "site.other_language", "form.where.text"}
-    assert PHRASES["vi"].keys() - marked["vi"] == {"site.other_language"}
+    papers = {key for key in PHRASES["en"] if key.startswith("paper.")}  # the pages mark them as Vietnamese
+    assert marked["en"] == {"site.name", "site.other_language", "form.where.text"} | papers
+    assert PHRASES["vi"].keys() - marked["vi"] == {"site.other_language", "contact.email"}
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
@@ -93,6 +96,30 @@ def test_vietnamese_names_of_statuses_are_the_official_ones() -> None:
 @pytest.mark.parametrize("lang", LANGUAGES)
 def test_no_two_statuses_share_a_name(lang: str) -> None:
     assert len({status_words(status.slug, lang).name for status in Status}) == len(Status)
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+@pytest.mark.parametrize("case", CASES)
+def test_every_case_says_what_is_true_and_what_to_do(case: str, lang: str) -> None:
+    words = PHRASES[lang]
+    assert words[f"case.{case}.lead"].endswith(".")
+    assert words[f"case.{case}.do"].endswith(".")
+    assert words.get(f"case.{case}.ask", ":").endswith(":")
+    assert (f"case.{case}.lead.one" in words) is ("{n}" in words[f"case.{case}.lead"])
+    assert (f"paper.{case}" in words) is ("{paper}" in words[f"case.{case}.do"])
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_every_phrase_about_a_case_belongs_to_one(lang: str) -> None:
+    told = {key.split(".")[1] for key in PHRASES[lang] if key.startswith(("case.", "paper."))}
+    assert told - {"heading", "content"} == set(CASES)
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+@pytest.mark.parametrize(("kind", "values"), [("due.note", Note), ("step.tag", Stands)])
+def test_every_note_and_every_tag_has_words(kind: str, values: type[Enum], lang: str) -> None:
+    told = {key.removeprefix(f"{kind}.") for key in PHRASES[lang] if key.startswith(f"{kind}.")}
+    assert told == {each.value for each in values}
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
@@ -131,21 +158,6 @@ def test_a_missing_dossier_has_more_than_one_explanation() -> None:
     assert len(problem_words("dossier_not_found", "vi", DossierNotFound()).advice) == 3
 
 
-@pytest.mark.parametrize(
-    ("days", "vi", "en"),
-    [
-        (12, "còn 12 ngày", "12 days left"),
-        (2, "còn 2 ngày", "2 days left"),
-        (1, "ngày mai", "tomorrow"),
-        (0, "hôm nay", "today"),
-        (-1, "quá hẹn 1 ngày", "1 day overdue"),
-        (-30, "quá hẹn 30 ngày", "30 days overdue"),
-    ],
-)
-def test_promised_date_is_told_in_days_from_today(days: int, vi: str, en: str) -> None:
-    assert (due_phrase(days, "vi"), due_phrase(days, "en")) == (vi, en)
-
-
 def test_span_names_the_day_once_if_it_is_one() -> None:
     start, end = datetime(2026, 12, 1, 22), datetime(2026, 12, 1, 23, 30)
     assert span_phrase(start, end, "vi") == "22:00–23:30 ngày 01/12/2026"
@@ -154,7 +166,7 @@ def test_span_names_the_day_once_if_it_is_one() -> None:
 
 
 def test_words_for_something_unknown_are_an_error() -> None:
-    with pytest.raises(KeyError):
+    with pytest.raises(ValueError, match="lost"):
         status_words("lost", "vi")
     with pytest.raises(KeyError):
         problem_words("dossier_not_found", "fr", DossierNotFound())
@@ -168,9 +180,11 @@ def test_templates_name_only_phrases_there_are(template: Path) -> None:
 
 def test_every_phrase_of_a_page_is_on_one() -> None:
     text = "".join(template.read_text("utf-8") for template in TEMPLATES)
-    spoken = {"due", "status", "part", "span"}  # these reach the pages through functions
+    # These reach the pages through functions.
+    spoken = {"case", "due", "finished", "paper", "part", "returned", "span", "status", "step"}
     computed = {"holder.service", "holder.agency", "holder.official_number"}
     computed |= {"holder.received", "holder.finished", "holder.returned"}
+    computed |= {key for key in PHRASES["vi"] if key.startswith(("maintenance.status.", "maintenance.effect."))}
     for key in PHRASES["vi"]:
         from_function = key.split(".")[0] in spoken or (key.count(".") == 2 and key.startswith("problem."))
         if not from_function and key not in computed:

@@ -44,11 +44,6 @@ def test_rejected_withdrawn_and_returned_are_final() -> None:
     assert {status for status in Status if status.final} == {S.REJECTED, S.WITHDRAWN, S.RETURNED}
 
 
-def test_completion_is_whole_exactly_at_the_end() -> None:
-    assert all(0 < status.completion <= 1 for status in Status)
-    assert {status for status in Status if status.completion == 1} == {status for status in Status if status.final}
-
-
 def test_clock_stands_still_while_others_are_awaited() -> None:
     assert {status for status in Status if status.paused} == {S.SUPPLEMENT_REQUIRED, S.PAYMENT_REQUIRED, S.SUSPENDED}
 

@@ -10,16 +10,20 @@ from pathlib import Path
 from string import Template
 from typing import Any, NamedTuple
 
+import msgspec
+
 from lookup import clock
-from lookup.dossier import Record, Step
+from lookup.catalogue import Catalogue, Service
+from lookup.dossier import Record, Shows, Step
 from lookup.status import Status
-from tests.lookup.offline import Offline
+from tests.lookup.offline import CATALOGUE, Offline
 
 LANGUAGES = ("vi", "en")
-VIEWERS = ("anyone", "holder")
+VIEWERS = ("anyone", "holder", "installation")
+"""Anyone, the holder of the lookup key, and anyone where the installation shows due dates to all."""
 AGES = ("fresh", "stale")
 MARKS = frozenset({*LANGUAGES, *VIEWERS, *AGES})
-DEFAULTS = frozenset({"is", "like", "status", "seen", "record", "steps"})
+DEFAULTS = frozenset({"is", "like", "status", "seen", "record", "policy", "asked_as"})
 """What a situation has besides the values of its page."""
 
 _CONDITION = re.compile(r"([a-z_]+)\? ")
@@ -45,6 +49,8 @@ class Situation:
         rows = [TABLE["usual"], *_likes(row)]
         self._status: str = _last(rows, "status")
         self.seen: datetime = _last(rows, "seen")
+        self._policy: str | None = _last([{"policy": None}, *rows], "policy")
+        self.asked_as: str | None = _last([{"asked_as": None}, *rows], "asked_as")
         self._layers = [TABLE["usual"], TABLE["status"][self._status], *rows[1:]]
         self.record = self._record([each["record"] for each in rows if "record" in each])
 
@@ -52,43 +58,53 @@ class Situation:
     def status(self) -> Status:
         return Status.from_slug(self._status)
 
-    def lookup(self, age: str) -> Offline:
+    def lookup(self, age: str, viewer: str = "anyone") -> Offline:
         """A lookup that knows this dossier, as of the moment it was seen."""
-        return Offline(self.record, clock.microseconds(self.seen), stale=age == "stale")
+        shows = {Shows.DUE} if viewer == "installation" else ()
+        known = CATALOGUE if self._policy is None else Catalogue(CATALOGUE.agencies, _ticking(self._policy))
+        return Offline(self.record, clock.microseconds(self.seen), stale=age == "stale", shows=shows, known=known)
 
     @cached_property
     def html(self) -> dict[Reading, str]:
-        """All eight pages as they are sent."""
+        """All twelve pages as they are sent."""
         return asyncio.run(self._html())
 
     async def _html(self) -> dict[Reading, str]:
-        lookups = {age: self.lookup(age) for age in AGES}
         return {
-            reading: await lookups[reading.age].page(reading.lang, holder=reading.viewer == "holder")
+            reading: await self.lookup(reading.age, reading.viewer).page(
+                reading.lang, holder=reading.viewer == "holder", asked_as=self.asked_as
+            )
             for reading in READINGS
         }
 
     def values(self, reading: Reading) -> dict[str, str | list[str]]:
         """What `$word` stands for on that page."""
-        found: dict[str, Any] = {slug: words[reading.lang]["name"] for slug, words in TABLE["status"].items()}
-        for layer in self._layers:
-            found |= _collected(layer, reading)
-        found |= {reading.viewer: True, reading.age: True, "steps": self._steps(reading.lang)}
+        names = {slug: words[reading.lang]["name"] for slug, words in TABLE["status"].items()}
+        general, own = [_merged(layers, reading) for layers in (self._layers[:2], self._layers[2:])]
+        case = _collected(TABLE["case"][(general | own)["case"]], reading)
+        found = names | TABLE["words"][reading.lang] | general | case | own
+        del found["case"]
+        if reading.viewer == "holder":
+            found |= {"holder": True}
+        else:
+            found |= {"keyless": True}
+        found |= {"steps": self._steps(found, reading.lang), "prominent" if "prominent" in found else "footer": True}
+        found |= _date(found, reading) | {"unasked": "ask" not in found}
         return {word: value for word, value in found.items() if value is not False}
 
     def page(self, reading: Reading) -> list[str]:
         """The page's lines, as they have to be."""
         values = self.values(reading)
         return [
-            Template(Template(line).substitute(values)).substitute(values)
+            _filled(line, values)
             for template in TABLE[reading.lang]["sheet"].splitlines()
             for line in _there(template, values)
         ]
 
-    def _steps(self, lang: str) -> list[str]:
-        """The way of a dossier with this status: a word for how far, and a status."""
+    def _steps(self, values: dict[str, Any], lang: str) -> list[str]:
+        """The way of the dossier: a word for how far, and a step."""
         found = []
-        for step in TABLE["status"][self._status]["steps"]:
+        for step in values["steps"]:
             how, slug = step.split()
             found.append(Template(TABLE[lang]["step"][how]).substitute(step=f"${slug}"))
         return found
@@ -109,6 +125,30 @@ def situations() -> tuple[Situation, ...]:
     return tuple(Situation(row) for row in TABLE["situation"])
 
 
+def _date(values: dict[str, Any], reading: Reading) -> dict[str, Any]:
+    """The due date as this reader sees it: not, as a day, or with its hour; and what stands beside it."""
+    date = values.get("date")
+    if date is None and reading.viewer != "anyone" and values.get("day"):
+        date = ("$when" if reading.viewer == "holder" else "$day") + "$tag"
+    n_days = values.get("n_days", "$n days")
+    return {"date": date or False, "tag": values.get("tag") or "", "n_days": n_days, "stale": reading.age == "stale"}
+
+
+def _filled(line: str, values: dict[str, Any]) -> str:
+    """The line with its values, which may hold others."""
+    while "$" in line:
+        line = Template(line).substitute(values)
+    return line
+
+
+def _ticking(policy: str) -> dict[str, Service]:
+    """The services, with this policy for every pause."""
+    return {
+        code: msgspec.structs.replace(service, clock_after_supplement=policy, clock_after_suspension=policy)
+        for code, service in CATALOGUE.services.items()
+    }
+
+
 def _likes(row: dict[str, Any]) -> list[dict[str, Any]]:
     """The row, after those it is like."""
     if "like" not in row:
@@ -119,6 +159,13 @@ def _likes(row: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _last(rows: list[dict[str, Any]], name: str) -> Any:
     return next(row[name] for row in reversed(rows) if name in row)
+
+
+def _merged(layers: list[dict[str, Any]], reading: Reading) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for layer in layers:
+        found |= _collected(layer, reading)
+    return found
 
 
 def _collected(layer: dict[str, Any], reading: Reading) -> dict[str, Any]:

@@ -18,7 +18,10 @@ SECONDS_KEPT = 60
 
 
 class PeerStatus(NamedTuple):
-    """A national status as the anonymous view describes it."""
+    """A national status as the anonymous view describes it, of a dossier that has been processed: as all computed ones.
+
+    Others have come less far in some statuses, which a peer would have to read the timeline for.
+    """
 
     slug: str
     final: bool
@@ -27,11 +30,11 @@ class PeerStatus(NamedTuple):
 
 STATUSES = {
     1: PeerStatus("submitted", False, 0.1),
-    2: PeerStatus("received", False, 0.25),
+    2: PeerStatus("received", False, 0.5),
     3: PeerStatus("rejected", True, 1.0),
     4: PeerStatus("processing", False, 0.5),
-    5: PeerStatus("supplement_required", False, 0.4),
-    6: PeerStatus("payment_required", False, 0.6),
+    5: PeerStatus("supplement_required", False, 0.5),
+    6: PeerStatus("payment_required", False, 0.5),
     7: PeerStatus("withdrawn", True, 1.0),
     8: PeerStatus("suspended", False, 0.5),
     9: PeerStatus("completed", False, 0.9),

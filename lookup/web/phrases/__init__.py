@@ -1,6 +1,6 @@
 """All texts of the citizen's pages, in Vietnamese and in English, as data: one module for each kind of page.
 
-Keys read `page.part`; `status.<slug>.name`, `.explained` and `.next` exist for every status,
+Keys read `page.part`; `status.<slug>.name` exists for every status, `case.<case>.lead` and `.do` for every case,
 `problem.<code>.title` and `.advice` for every problem (each line of an advice is one item), and `part.<part>.name`,
 `.working` and one sentence for each reason for every part of the service. A problem's sentence is the refusal's own
 title; `problem.<code>.sentence` exists only where there is no refusal (empty_code) or its title is for programs.
@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from lookup.web.phrases import dossier, form, problems, service, site
+from lookup.status import Status
+from lookup.web.phrases import cases, dossier, form, problems, service, site
 from ops.errors import Refusal
 
-_MODULES = (site, form, dossier, service, problems)
+_MODULES = (site, form, dossier, cases, service, problems)
 
 PHRASES: Mapping[str, Mapping[str, str]] = {
     "vi": {key: text for module in _MODULES for key, text in module.VI.items()},
@@ -43,9 +44,14 @@ class ProblemWords:
 
 
 def status_words(slug: str, lang: str) -> StatusWords:
-    """The words for a status; KeyError for an unknown slug or language."""
+    """The words for a status whatever else is known of its dossier; KeyError for an unknown language, ValueError for
+    an unknown slug."""
     words, key = PHRASES[lang], f"status.{slug}"
-    return StatusWords(words[f"{key}.name"], words[f"{key}.explained"], words[f"{key}.next"])
+    case = f"case.{Status.from_slug(slug).value}"
+    next_step = words.get(f"{case}.do.no_hours", words[f"{case}.do"])
+    return StatusWords(
+        words[f"{key}.name"], words[f"{case}.lead"], next_step.format(paper=words.get(f"paper.{case[5:]}"))
+    )
 
 
 def problem_words(code: str, lang: str, refusal: Refusal) -> ProblemWords:
@@ -83,10 +89,3 @@ def span_phrase(starts_at: datetime, ends_at: datetime, lang: str) -> str:
     day, last_day = f"{starts_at:%d/%m/%Y}", f"{ends_at:%d/%m/%Y}"
     key = "span.of_a_day" if day == last_day else "span.of_days"
     return PHRASES[lang][key].format(start=f"{starts_at:%H:%M}", end=f"{ends_at:%H:%M}", day=day, last_day=last_day)
-
-
-def due_phrase(days: int, lang: str) -> str:
-    """How far away the due date is: `days` from today, negative when it has passed."""
-    named = {1: "due.tomorrow", 0: "due.today", -1: "due.overdue_by_one"}
-    key = named.get(days, "due.left" if days > 0 else "due.overdue")
-    return PHRASES[lang][key].format(days=abs(days))
