@@ -129,10 +129,7 @@ class Import:
 
         Raises what the connection raises; the next run goes on after the last commit.
         """
-        self._catalogue = catalogues.from_rows(
-            await self._connection.fetch(catalogues.AGENCIES),
-            await self._connection.fetch(catalogues.SERVICES),
-        )
+        self._catalogue = catalogues.from_rows(await self._connection.fetch(catalogues.CATALOGUE))
         with self._path.open("rb") as file:
             fingerprint = _fingerprint(file)
             reject_bytes, key_bytes = await self._resume(fingerprint)

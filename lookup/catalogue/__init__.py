@@ -1,57 +1,50 @@
-"""The catalogue of agencies and services that dossiers refer to, with validity dates.
+"""The catalogue of agencies, services and calendars that dossiers refer to, with validity dates.
 
 A process holds the whole catalogue (some hundred agencies, some dozen services) and rereads it periodically. Until the
 first successful read, answers contain codes without names; nothing fails.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime, time
 from functools import cached_property
 from importlib import resources
 from typing import Any, Protocol
 
 import msgspec
 
-AGENCIES = """
-SELECT code, parent, name_vi, name_en, valid_from, valid_to
-  FROM agency
-"""
-
-SERVICES = """
-SELECT s.code, s.name_vi, s.name_en, s.field_code, s.sensitive,
-       s.clock_after_supplement, s.clock_after_suspension, s.valid_from, s.valid_to,
-       coalesce((SELECT json_agg(json_build_object('service_case', t.service_case, 'channel', t.channel,
-                                                   'hours', t.working_hours,
-                                                   'valid_from', t.valid_from, 'valid_to', t.valid_to))
-                   FROM service_time t
-                  WHERE t.service = s.code), '[]')::text AS times
-  FROM service s
-"""
-
-INSERT_AGENCY = """
-INSERT INTO agency (code, parent, name_vi, name_en, valid_from, valid_to, sample)
-VALUES ($1, $2, $3, $4, $5, $6, true)
-ON CONFLICT (code) DO NOTHING
-"""
-
-INSERT_SERVICE = """
-INSERT INTO service (code, name_vi, name_en, field_code, sensitive,
-                     clock_after_supplement, clock_after_suspension, valid_from, sample)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, true)
-ON CONFLICT (code) DO NOTHING
-"""
-
-INSERT_TIME = """
-INSERT INTO service_time (service, service_case, channel, working_hours, valid_from, valid_to)
-VALUES ($1, $2, $3, $4, $5, $6)
-ON CONFLICT DO NOTHING
+# One statement, so that nothing is read half before and half after a load. Of each calendar the newest version.
+CATALOGUE = """
+WITH calendars AS (
+    SELECT DISTINCT ON (name) name, version, confirmed_years
+      FROM calendar
+     ORDER BY name, string_to_array(version, '.')::integer[] DESC
+)
+SELECT json_build_object(
+    'agencies', (SELECT coalesce(json_agg(a ORDER BY code), '[]') FROM agency a),
+    'services', (SELECT coalesce(json_agg(to_jsonb(s) || jsonb_build_object('times', times) ORDER BY code), '[]')
+                   FROM service s,
+                        LATERAL (SELECT coalesce(jsonb_agg(t ORDER BY service_case, channel, valid_from), '[]') AS times
+                                   FROM service_time t
+                                  WHERE t.service = s.code)),
+    'calendars', (SELECT coalesce(json_agg(to_jsonb(c) || days || jsonb_build_object('hours', hours)), '[]')
+                    FROM calendars c,
+                         LATERAL (SELECT jsonb_build_object(
+                                             'first', min(day), 'last', max(day),
+                                             'off', coalesce(jsonb_agg(day) FILTER (WHERE NOT working), '[]')) AS days
+                                    FROM calendar_day d
+                                   WHERE (d.name, d.version) = (c.name, c.version)),
+                         LATERAL (SELECT coalesce(jsonb_agg(o ORDER BY weekday), '[]') AS hours
+                                    FROM office_hours o
+                                   WHERE (o.name, o.version) = (c.name, c.version))),
+    'loaded', (SELECT to_json(l) FROM catalogue_load l ORDER BY number DESC LIMIT 1)
+)::text AS catalogue
 """
 
 
 class Agency(msgspec.Struct, frozen=True):
-    """An agency; `parent` is the code of the agency above it."""
+    """An agency; `parent` is the code of the agency above it, `successor` of the one that answers for it once ended."""
 
     code: str
     parent: str | None
@@ -59,20 +52,61 @@ class Agency(msgspec.Struct, frozen=True):
     name_en: str
     valid_from: date
     valid_to: date | None = None
+    successor: str | None = None
+    bhxh_number: str | None = None
+    hotline: str | None = None
+    email: str | None = None
+    address_vi: str | None = None
+    address_en: str | None = None
+    hours_vi: str | None = None
+    hours_en: str | None = None
+    complaint_url: str | None = None
+    calendar: str | None = None
+    sample: bool = False
 
 
 class TimeLimit(msgspec.Struct, frozen=True):
-    """A service's time limit in one case and channel, in working hours; eight are a working day."""
+    """A service's time limit in one case and channel: in working hours (eight are a working day), unless
+    `calendar_days` is given or the result is handed over `at_once`. `hours` is then only an equivalent."""
 
     channel: str
-    hours: int
+    hours: int = msgspec.field(name="working_hours")
     valid_from: date
     valid_to: date | None = None
-    service_case: str = msgspec.field(name="service_case", default="default")
+    service_case: str = "default"
+    calendar_days: int | None = None
+    at_once: bool = False
+    source: str | None = None
+
+
+class Paper(msgspec.Struct, frozen=True):
+    """A document needed; `copies` as the law words it, such as "01 bản chính"."""
+
+    vi: str
+    en: str
+    copies: str | None = None
+
+
+class Papers(msgspec.Struct, frozen=True):
+    """The documents of one application, and how many sets of them."""
+
+    sets: int = 1
+    list: tuple[Paper, ...] = ()
+
+
+class Part(msgspec.Struct, frozen=True):
+    """One part of the work on a dossier, with its share of the time limit; `agency` null: the one that received it."""
+
+    work: str
+    hours: int
+    agency: str | None = None
 
 
 class Service(msgspec.Struct, frozen=True):
-    """A service (administrative procedure). `sensitive`: its name alone discloses a health matter."""
+    """A service (administrative procedure). `sensitive`: its name alone discloses a health matter.
+
+    Null or empty: the catalogue does not say. `online` is "full" (toàn trình) or "partial" (một phần).
+    """
 
     code: str
     name_vi: str
@@ -82,41 +116,152 @@ class Service(msgspec.Struct, frozen=True):
     times: tuple[TimeLimit, ...]
     clock_after_supplement: str = "restart"
     clock_after_suspension: str = "shift"
+    policy: dict[str, Any] | None = None
+    papers: Papers | None = None
+    route: tuple[Part, ...] | None = None
+    channels: tuple[str, ...] | None = None
+    online: str | None = None
+    result_vi: str | None = None
+    result_en: str | None = None
+    legal_basis: tuple[str, ...] | None = None
+    apply_url: str | None = None
+    fee_vi: str | None = None
+    fee_en: str | None = None
+    valid_from: date = date.min
+    valid_to: date | None = None
+    sample: bool = False
 
     def time_limit(self, case: str, channel: str, day: date) -> TimeLimit | None:
         """The limit in force on that day, the channel's own before the one for any channel; None without one."""
         for wanted in (channel, "any"):
             for limit in self.times:
-                in_force = limit.valid_from <= day and (limit.valid_to is None or day < limit.valid_to)
-                if limit.service_case == case and limit.channel == wanted and in_force:
+                if limit.service_case == case and limit.channel == wanted and in_force(limit, day):
                     return limit
         return None
 
 
+def in_force(each: Agency | Service | TimeLimit, day: date) -> bool:
+    """Whether it is in force on that day of Vietnam's; `valid_to` is the first day it no longer is."""
+    return each.valid_from <= day and (each.valid_to is None or day < each.valid_to)
+
+
+class OfficeHours(msgspec.Struct, frozen=True):
+    """The office hours of a weekday (1 is Monday); `lunch` and `resumes` are null where there is no break."""
+
+    weekday: int
+    opens: time
+    lunch: time | None
+    resumes: time | None
+    closes: time
+
+
+class Calendar(msgspec.Struct, frozen=True):
+    """The newest version of a calendar: its days off from the `first` to the `last` day it knows."""
+
+    name: str
+    version: str
+    confirmed_years: tuple[int, ...]
+    first: date
+    last: date
+    off: frozenset[date]
+    hours: tuple[OfficeHours, ...]
+
+
+class Load(msgspec.Struct, frozen=True):
+    """The newest load: its number, the files' SHA-256, and when it was committed."""
+
+    number: int
+    digest: str
+    at: datetime
+    sample: bool
+
+
+class Contact(msgspec.Struct, frozen=True):
+    """How to reach an agency. Hotline and complaint page are those of the nearest agency above that has one."""
+
+    agency: Agency
+    hotline: str | None
+    email: str | None
+    address_vi: str | None
+    address_en: str | None
+    hours_vi: str | None
+    hours_en: str | None
+    complaint_url: str | None
+
+
+_DEEPEST = 16
+"""No real tree is deeper; a loop in the data must not loop for ever."""
+
+
 @dataclass(frozen=True)
 class Catalogue:
-    """All agencies and services by code."""
+    """All agencies and services by code, the calendars by name, and the load they are from."""
 
     agencies: Mapping[str, Agency] = field(default_factory=dict)
     services: Mapping[str, Service] = field(default_factory=dict)
+    calendars: Mapping[str, Calendar] = field(default_factory=dict)
+    loaded: Load | None = None
 
     @cached_property
     def revision(self) -> str:
-        """A hash of the content, 8 characters; changes when a name changes."""
+        """A hash of agencies and services, 8 characters; changes with each load that changes one of them."""
         content = msgspec.json.encode([list(self.agencies.values()), list(self.services.values())])
         return hashlib.sha256(content).hexdigest()[:8]
 
+    @cached_property
+    def sample(self) -> bool:
+        """Whether anything in it is a fictitious sample, for trial only."""
+        return any(each.sample for each in self.agencies.values()) or any(s.sample for s in self.services.values())
+
+    @cached_property
+    def _by_bhxh_number(self) -> dict[str, str]:
+        return {agency.bhxh_number: agency.code for agency in self.agencies.values() if agency.bhxh_number}
+
     def within(self, agency: str, scope: str) -> bool:
         """Whether `agency` is `scope` or below it in the tree."""
-        seen: str | None = agency
-        for _ in range(16):  # no real tree is deeper; a cycle in the data must not loop for ever
-            if seen is None:
-                return False
-            if seen == scope:
-                return True
-            above = self.agencies.get(seen)
-            seen = above.parent if above else None
-        return False
+        if agency == scope:
+            return True
+        return any(above.parent == scope for above in self._upwards(agency))
+
+    def _upwards(self, agency: str) -> list[Agency]:
+        """The agency, its parent and so on; empty for an unknown one."""
+        found: list[Agency] = []
+        known = self.agencies.get(agency)
+        while known is not None and len(found) < _DEEPEST:
+            found.append(known)
+            known = self.agencies.get(known.parent) if known.parent else None
+        return found
+
+    def now_answering(self, agency: str, day: date) -> Agency | None:
+        """The agency if it is in force that day, else the first of its successors that is; None if there is none."""
+        known = self.agencies.get(agency)
+        for _ in range(_DEEPEST):
+            if known is None or in_force(known, day):
+                return known
+            known = self.agencies.get(known.successor) if known.successor else None
+        return None
+
+    def contact_of(self, prefix: str, day: date) -> Contact | None:
+        """How to reach, on that day, the agency with this code or with this five-digit BHXH number, or its successor.
+
+        None for an agency the catalogue does not have, and for one of which it knows no way to reach it.
+        """
+        code = self._by_bhxh_number.get(prefix, prefix)
+        known = self.now_answering(code, day) or self.agencies.get(code)
+        if known is None:
+            return None
+        above = self._upwards(known.code)
+        contact = Contact(
+            known,
+            next((each.hotline for each in above if each.hotline), None),
+            known.email,
+            known.address_vi,
+            known.address_en,
+            known.hours_vi,
+            known.hours_en,
+            next((each.complaint_url for each in above if each.complaint_url), None),
+        )
+        return contact if any((contact.hotline, contact.email, contact.address_vi, contact.complaint_url)) else None
 
     def is_sensitive(self, service: str) -> bool:
         """True for a sensitive service, and for an unknown one."""
@@ -165,19 +310,49 @@ class CatalogueCopy:
 
     async def refresh(self) -> None:
         """Reread it. Raises Unavailable, and keeps the last copy, when PostgreSQL does not answer."""
-        self.current = from_rows(await self._postgres.fetch(AGENCIES), await self._postgres.fetch(SERVICES))
+        self.current = from_rows(await self._postgres.fetch(CATALOGUE))
         self.known = True
 
 
-def from_rows(agencies: Iterable[Any], services: Iterable[Any]) -> Catalogue:
-    """The catalogue from the rows of AGENCIES and SERVICES."""
+class _Stored(msgspec.Struct):
+    agencies: list[Agency]
+    services: list[Service]
+    calendars: list[Calendar]
+    loaded: Load | None
+
+
+_decode = msgspec.json.Decoder(_Stored).decode
+
+
+def from_rows(rows: Sequence[Any]) -> Catalogue:
+    """The catalogue from the one row of CATALOGUE."""
+    stored = _decode(rows[0]["catalogue"])
     return Catalogue(
-        {row["code"]: Agency(**row) for row in agencies},
-        {
-            row["code"]: msgspec.convert({**row, "times": msgspec.json.decode(row["times"])}, Service)
-            for row in services
-        },
+        {agency.code: agency for agency in stored.agencies},
+        {service.code: service for service in stored.services},
+        {calendar.name: calendar for calendar in stored.calendars},
+        stored.loaded,
     )
+
+
+INSERT_AGENCY = """
+INSERT INTO agency (code, parent, name_vi, name_en, valid_from, valid_to, sample)
+VALUES ($1, $2, $3, $4, $5, $6, true)
+ON CONFLICT (code) DO NOTHING
+"""
+
+INSERT_SERVICE = """
+INSERT INTO service (code, name_vi, name_en, field_code, sensitive,
+                     clock_after_supplement, clock_after_suspension, valid_from, sample)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, true)
+ON CONFLICT (code) DO NOTHING
+"""
+
+INSERT_TIME = """
+INSERT INTO service_time (service, service_case, channel, working_hours, valid_from, valid_to)
+VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT DO NOTHING
+"""
 
 
 def sample() -> tuple[list[Agency], list[Service]]:
@@ -186,9 +361,10 @@ def sample() -> tuple[list[Agency], list[Service]]:
     agencies = msgspec.json.decode(folder.joinpath("agencies.sample.json").read_bytes(), type=list[Agency])
     raw = msgspec.json.decode(folder.joinpath("services.sample.json").read_bytes())
     for service in raw:
+        service |= {"valid_from": min(limit["valid_from"] for limit in service["times"]), "sample": True}
         for limit in service["times"]:
-            limit["service_case"] = limit.pop("case")
-    return agencies, msgspec.convert(raw, list[Service])
+            limit |= {"service_case": limit.pop("case"), "working_hours": limit.pop("hours")}
+    return [msgspec.structs.replace(each, sample=True) for each in agencies], msgspec.convert(raw, list[Service])
 
 
 async def install_sample(connection: Any) -> None:
@@ -214,7 +390,7 @@ async def install_sample(connection: Any) -> None:
             service.sensitive,
             service.clock_after_supplement,
             service.clock_after_suspension,
-            min(limit.valid_from for limit in service.times),
+            service.valid_from,
         )
         for limit in service.times:
             await connection.execute(

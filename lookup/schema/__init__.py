@@ -117,7 +117,7 @@ def migrations() -> list[Migration]:
 LATEST = migrations()[-1].version
 """The newest migration this program knows."""
 
-NEEDED = 5
+NEEDED = 7
 """The oldest schema this program works on. Raise it with the migration that the code requires; a test runs the services
 on every schema from this one to the newest."""
 

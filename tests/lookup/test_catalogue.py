@@ -1,8 +1,8 @@
 """Agencies and services are data: the tree decides who may touch what, validity dates which time limit holds."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, replace
+from datetime import date, time
 from itertools import pairwise
 from typing import Any
 
@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from lookup import catalogue
-from lookup.catalogue import Agency, Catalogue, CatalogueCopy, Service, TimeLimit
+from lookup.catalogue import Agency, Calendar, Catalogue, CatalogueCopy, OfficeHours, Service, TimeLimit
 from ops.errors import Unavailable
 from ops.stores.postgres import Postgres
 from tests.conftest import Database
@@ -102,6 +102,83 @@ def test_unknown_service_counts_as_sensitive() -> None:
 def test_unknown_names_are_null_and_codes_stand_alone() -> None:
     nameless = {"code": "x", "name": None, "name_en": None}
     assert Catalogue().agency_view("x") == Catalogue().service_view("x") == nameless
+
+
+OFFICE = Agency(
+    "G9.1",
+    "G9",
+    "Văn phòng",
+    "Office",
+    LONG_AGO,
+    bhxh_number="99901",
+    email="hop-thu@example.vn",
+    address_vi="1 Phố Mẫu",
+)
+PROVINCE = Agency("G9", None, "Tỉnh", "Province", LONG_AGO, hotline="1900 0000", complaint_url="https://example.vn/pa")
+CLOSED = Agency("G9.0", "G9", "Đã giải thể", "Closed", LONG_AGO, REFORM, successor="G9.1", email="cu@example.vn")
+PEOPLE = Catalogue({each.code: each for each in (OFFICE, PROVINCE, CLOSED)})
+
+
+@pytest.mark.parametrize("prefix", ["G9.1", "99901"])
+def test_contact_is_the_agencys_own_with_the_hotline_of_the_one_above(prefix: str) -> None:
+    contact = PEOPLE.contact_of(prefix, REFORM)
+    assert contact is not None
+    assert (contact.agency, contact.email, contact.address_vi) == (OFFICE, "hop-thu@example.vn", "1 Phố Mẫu")
+    assert (contact.hotline, contact.complaint_url) == ("1900 0000", "https://example.vn/pa")
+
+
+def test_contact_of_an_ended_agency_is_its_successors_from_the_day_it_ends() -> None:
+    before, after = (PEOPLE.contact_of("G9.0", day) for day in (date(2025, 6, 30), REFORM))
+    assert before is not None
+    assert before.email == "cu@example.vn"
+    assert after is not None
+    assert after.agency is OFFICE
+
+
+def test_nothing_is_known_of_a_stranger_and_of_an_agency_without_contacts() -> None:
+    assert PEOPLE.contact_of("H1", REFORM) is None
+    assert Catalogue({"a": agency("a", None)}).contact_of("a", REFORM) is None
+
+
+def test_successors_in_a_loop_hang_nothing() -> None:
+    ended = [Agency(code, None, code, code, LONG_AGO, REFORM, successor=other) for code, other in ("ab", "ba")]
+    assert Catalogue({each.code: each for each in ended}).now_answering("a", REFORM) is None
+
+
+def test_revision_changes_with_a_contact_and_not_with_a_calendar() -> None:
+    moved = msgspec.structs.replace(OFFICE, hotline="1900 1111")
+    assert replace(PEOPLE, agencies={**PEOPLE.agencies, "G9.1": moved}).revision != PEOPLE.revision
+    assert replace(PEOPLE, loaded=None).revision == PEOPLE.revision
+
+
+async def test_newest_version_of_a_calendar_and_the_newest_load_are_read(database: Database, owner: Any) -> None:
+    await owner.execute(
+        """
+        INSERT INTO calendar
+        SELECT 'vn', version, 'vn', 'a', 's', '{2026}' FROM unnest(ARRAY['2026.9', '2026.10']) version;
+        INSERT INTO calendar_day VALUES ('vn', '2026.10', '2026-01-01', false), ('vn', '2026.10', '2026-01-02', true);
+        INSERT INTO office_hours VALUES ('vn', '2026.10', 6, '07:00', NULL, NULL, '11:30');
+        INSERT INTO catalogue_load (digest, author, sample, summary)
+        SELECT repeat(digit, 64), 'a', false, '{}' FROM unnest(ARRAY['a', 'b']) digit;
+        """
+    )
+    postgres = Postgres("postgres", lambda: database.reader_url, size=1, deadline=5)
+    copy = CatalogueCopy(postgres)
+    await copy.refresh()
+    await postgres.close()
+    assert copy.current.calendars == {
+        "vn": Calendar(
+            "vn",
+            "2026.10",
+            (2026,),
+            date(2026, 1, 1),
+            date(2026, 1, 2),
+            frozenset({date(2026, 1, 1)}),
+            (OfficeHours(6, time(7), None, None, time(11, 30)),),
+        )
+    }
+    assert copy.current.loaded is not None
+    assert copy.current.loaded.digest == "b" * 64
 
 
 def test_sample_agencies_are_marked_as_fictitious() -> None:
