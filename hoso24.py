@@ -125,6 +125,140 @@ def migrate() -> None:
 
 
 @cli.group()
+def catalogue() -> None:
+    """The catalogue of agencies, services and calendars: CSV and TOML files, described in docs/catalogue.md.
+
+    Exit status 0 when all is well or nothing is to change, 1 when something in the files is refused, 2 when it cannot
+    run, 3 when `diff` has found a difference.
+    """
+
+
+_FILES = click.argument("files", metavar="DIR", type=click.Path(path_type=Path), required=False)
+_AS_OF = click.option("--as-of", type=click.DateTime(["%Y-%m-%d"]), help="The day to count for; by default today.")
+_SAMPLE = click.option("--sample", "shipped", is_flag=True, help="The sample catalogue that is shipped, for trials.")
+
+
+@catalogue.command("check")
+@_FILES
+@_SAMPLE
+@_AS_OF
+def catalogue_check(files: Path | None, shipped: bool, as_of: datetime | None) -> None:
+    """Check the files by themselves, without a database: what they refer to must stand in them."""
+    from lookup.catalogue import Catalogue, load
+
+    with _or_cannot_run():
+        plan = load.plan(_read_catalogue(files, shipped), Catalogue(), {})
+    _refuse_faults(plan)
+    click.echo(f"Nothing is wrong in the files. {load.counted(plan.after, _day(as_of))}")
+
+
+@catalogue.command("diff")
+@_FILES
+@_SAMPLE
+@_AS_OF
+def catalogue_diff(files: Path | None, shipped: bool, as_of: datetime | None) -> None:
+    """Show what a load would add (+), change (~) and leave as it is."""
+    from lookup.catalogue import load
+
+    with _or_cannot_run():
+        read = _read_catalogue(files, shipped)
+        before, calendars = _with_owner(load.stored)
+        plan = load.plan(read, before, calendars, sample=shipped)
+    _refuse_faults(plan)
+    for line in plan.lines:
+        click.echo(line)
+    _tell(plan, as_of, "A load would change")
+    sys.exit(3 if plan.summary else 0)
+
+
+@catalogue.command("load")
+@_FILES
+@_SAMPLE
+@_AS_OF
+@click.option("--by", help="The person who loads it; by default the user who is logged in. Stored, not public.")
+def catalogue_load(files: Path | None, shipped: bool, as_of: datetime | None, by: str | None) -> None:
+    """Load the files in one transaction, after all of them have been checked. Nothing is ever deleted."""
+    from lookup.catalogue import load
+
+    with _or_cannot_run():
+        read = _read_catalogue(files, shipped)
+        plan = _with_owner(lambda connection: load.load(connection, read, author=by or _caller(), sample=shipped))
+    _refuse_faults(plan)
+    _tell(plan, as_of, "Loaded")
+
+
+def _read_catalogue(files: Path | None, shipped: bool) -> Any:
+    from lookup.catalogue.files import SAMPLE, read
+
+    if (files is None) is not shipped:
+        raise click.UsageError("Give the directory of the files, or --sample.")
+    return read(files or SAMPLE)
+
+
+def _with_owner(work: Callable[[Any], Awaitable[T]]) -> T:
+    """The result of `work` with a connection of the owner, whose tables these are."""
+    from lookup.settings import MigrateSettings
+    from ops.settings import read
+    from ops.stores.postgres import connect_directly
+
+    settings = read(MigrateSettings, environment())
+
+    async def connected() -> T:
+        connection = await connect_directly(settings.owner_url.reveal)
+        try:
+            return await work(connection)
+        finally:
+            await connection.close()
+
+    return _run(connected())
+
+
+def _refuse_faults(plan: Any) -> None:
+    for fault in plan.faults:
+        click.echo(str(fault), err=True)
+    if plan.faults:
+        click.echo(f"{len(plan.faults)} lines are refused; nothing is loaded.", err=True)
+        sys.exit(1)
+
+
+def _tell(plan: Any, as_of: datetime | None, did: str) -> None:
+    from lookup.catalogue import load
+
+    for line in plan.stays:
+        click.echo(f"= {line} is not in the files and stays.")
+    rows = ", ".join(f"{count} of {table}" for table, count in plan.summary.items())
+    click.echo(f"{did}: {rows}." if rows else "Nothing to change.")
+    click.echo(load.counted(plan.after, _day(as_of)))
+
+
+def _day(as_of: datetime | None) -> date:
+    from lookup.clock import VIETNAM
+
+    return as_of.date() if as_of else datetime.now(VIETNAM).date()
+
+
+class _CannotRun(click.ClickException):
+    """What keeps a command from doing its work at all."""
+
+    exit_code = 2
+
+
+@contextlib.contextmanager
+def _or_cannot_run() -> Iterator[None]:
+    """Exit status 2 for settings, servers and files that cannot be used."""
+    from lookup.catalogue.files import CannotRead
+    from ops.errors import Unavailable
+    from ops.settings import SettingsError
+
+    try:
+        yield
+    except click.UsageError:
+        raise
+    except (click.ClickException, SettingsError, CannotRead, Unavailable) as error:
+        raise _CannotRun(str(error)) from None
+
+
+@cli.group()
 def cache() -> None:
     """The caches and the change stream."""
 
@@ -334,6 +468,7 @@ def client_add(client_id: str, name: str, agency: str, actions: str) -> None:
     import asyncpg
 
     from intake.clients import ACTIONS, add_client
+    from lookup.catalogue import load
 
     given = tuple(action.strip() for action in actions.split(","))
     if unknown := [action for action in given if action not in ACTIONS]:
@@ -342,6 +477,7 @@ def client_add(client_id: str, name: str, agency: str, actions: str) -> None:
     async def work() -> str:
         connection = await _writer()
         try:
+            await load.require(connection)
             return await add_client(connection, client_id, name, agency, given)
         except asyncpg.ForeignKeyViolationError:
             raise click.ClickException(f"There is no agency {agency}.") from None
@@ -586,11 +722,14 @@ def _in_words() -> Iterator[None]:
     """Turns an unwritable file, an unavailable PostgreSQL and a missing schema into a sentence and exit status 1."""
     import asyncpg
 
+    from lookup.catalogue.load import NoCatalogue
     from ops.stores.calls import reason_of
     from ops.stores.postgres import POSTGRES_AWAY
 
     try:
         yield
+    except NoCatalogue as error:
+        raise click.ClickException(str(error)) from None
     except (asyncpg.UndefinedTableError, asyncpg.InsufficientPrivilegeError) as error:
         raise click.ClickException(f"The database is not prepared: {error}. Run `hoso24 migrate` first.") from None
     except POSTGRES_AWAY as error:

@@ -19,12 +19,14 @@ import redis.asyncio
 from hypothesis import HealthCheck, settings
 
 from intake.books import ledger
-from lookup import catalogue, redis_users, schema
+from lookup import redis_users, schema
+from lookup.catalogue import load
 from lookup.reading import shedding
 from lookup.reading.shedding import Load
 from ops.local.postgres import PostgresServer
 from ops.local.reaper import Reaper
 from ops.local.valkey import ValkeyServer
+from ops.stores.postgres import connect_directly
 from tests import programs
 from tests.places import in_memory
 from tests.programs import pytest_runtest_makereport, pytest_terminal_summary  # noqa: F401 - pytest's hooks
@@ -149,9 +151,9 @@ async def prepare(admin_url: str, name: str) -> Database:
     database = Database(name, admin_url)
     await schema.create_roles(admin_url, *(database.url(role) for role in ROLES))
     await schema.migrate(database.owner_url)
-    connection = await asyncpg.connect(database.writer_url)
+    connection = await connect_directly(lambda: database.owner_url)
     try:
-        await catalogue.install_sample(connection)
+        await load.install_sample(connection)
     finally:
         await connection.close()
     return database

@@ -14,6 +14,7 @@ from rich.table import Table
 from intake.bulk.dialects import REASONS
 from intake.bulk.loader import Import, ImportTally
 from intake.settings import WriterSettings
+from lookup.catalogue.load import NoCatalogue
 from lookup.lookup_key import KeyRing
 from ops.settings import read
 from ops.stores.calls import reason_of
@@ -44,7 +45,7 @@ def run_import(path: Path, environ: Mapping[str, str]) -> ImportTally:
             done = asyncio.run(_import(path, settings, show))
         except (KeyboardInterrupt, asyncio.CancelledError):
             raise click.ClickException("Interrupted. Run the same command again to go on from here.") from None
-        except (asyncpg.UndefinedTableError, asyncpg.InsufficientPrivilegeError):
+        except (asyncpg.UndefinedTableError, asyncpg.InsufficientPrivilegeError, NoCatalogue):
             raise  # the database was never prepared: a second run would not help
         except (*POSTGRES_AWAY, asyncpg.PostgresError) as error:
             if isinstance(error, OSError) and error.filename is not None:

@@ -29,6 +29,7 @@ from intake.rules.requests import action_needed, nfc
 from intake.rules.workdays import CALENDAR
 from lookup import catalogue as catalogues
 from lookup.catalogue import Catalogue
+from lookup.catalogue.load import NoCatalogue
 from lookup.lookup_key import KeyRing
 
 LONGEST_LINE = 1 << 20
@@ -127,9 +128,11 @@ class Import:
     async def run(self) -> ImportTally:
         """Import the file, or the rest of it after an interruption. A second run changes nothing.
 
-        Raises what the connection raises; the next run goes on after the last commit.
+        Raises NoCatalogue before it begins, and what the connection raises; the next run goes on after the last commit.
         """
         self._catalogue = catalogues.from_rows(await self._connection.fetch(catalogues.CATALOGUE))
+        if not self._catalogue.agencies:
+            raise NoCatalogue
         with self._path.open("rb") as file:
             fingerprint = _fingerprint(file)
             reject_bytes, key_bytes = await self._resume(fingerprint)

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import date, timedelta
 from functools import cache
-from importlib.resources import files
 from itertools import accumulate, islice, pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, NamedTuple, TypeVar
@@ -23,6 +22,8 @@ import holidays
 import msgspec
 from rich.console import Console
 from rich.progress import Progress
+
+from lookup.catalogue import Agency, Service, in_force, load
 
 Dossier = dict[str, Any]
 T = TypeVar("T")
@@ -130,52 +131,28 @@ class _Draw(Generic[T]):
         return self._values[bisect(self._bounds, chance * self._total)]
 
 
-class _Agency(msgspec.Struct, frozen=True, eq=False):
-    code: str
-
-
-class _Time(msgspec.Struct, frozen=True):
-    case: str
-    channel: str
-    hours: int
-    valid_from: date
-    valid_to: date | None
-
-    def holds(self, case: str, day: date) -> bool:
-        return self.case == case and self.valid_from <= day and (self.valid_to is None or day < self.valid_to)
-
-
-class _Service(msgspec.Struct, frozen=True, eq=False):
-    code: str
-    name_vi: str
-    field_code: str
-    times: tuple[_Time, ...]
-    clock_after_supplement: str
-    clock_after_suspension: str
+class _Service(Service, frozen=True, eq=False):
+    """A service that can be drawn."""
 
     @property
     def cases(self) -> list[str]:
-        return list(dict.fromkeys(time.case for time in self.times))
+        return list(dict.fromkeys(time.service_case for time in self.times))
 
 
 @cache
-def _agencies() -> list[_Agency]:
-    return msgspec.json.decode(_catalogue("agencies"), type=list[_Agency])
+def _agencies() -> list[Agency]:
+    return load.sample()[0]
 
 
 @cache
 def _services() -> list[_Service]:
-    return msgspec.json.decode(_catalogue("services"), type=list[_Service])
-
-
-def _catalogue(name: str) -> bytes:
-    return files("lookup").joinpath("catalogue", f"{name}.sample.json").read_bytes()
+    return [_Service(**msgspec.structs.asdict(service)) for service in load.sample()[1]]
 
 
 @cache
 def _time_limit(service: _Service, case: str, channel: str, day: date) -> int:
     """The time limit in working seconds; a limit for this channel has precedence over one for any channel."""
-    hours = {time.channel: time.hours for time in service.times if time.holds(case, day)}
+    hours = {time.channel: time.hours for time in service.times if time.service_case == case and in_force(time, day)}
     if not hours.keys() & {channel, "any"}:
         raise ValueError(f"the catalogue has no time limit for {service.code} on {day}")
     return hours[channel if channel in hours else "any"] * _HOUR

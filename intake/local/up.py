@@ -22,8 +22,10 @@ import segno
 from intake.bulk.loader import Import, ImportTally
 from intake.clients import ACTIONS, add_client, new_token
 from intake.local import sample
-from lookup import catalogue, redis_users, schema
 from lookup import code as codes
+from lookup import redis_users, schema
+from lookup.catalogue import load
+from lookup.catalogue.files import CannotRead
 from lookup.lookup_key import KeyRing
 from lookup.status import Status
 from ops.local.accounts import UP_USER, Account, write_private
@@ -33,6 +35,7 @@ from ops.local.postgres import PostgresServer
 from ops.local.supervisor import Supervised, Supervisor, write_up_file
 from ops.local.valkey import ValkeyServer
 from ops.settings import are_server_urls
+from ops.stores.postgres import connect_directly
 
 CLIENT = "local-demo"
 SAMPLE_DOSSIERS = 300
@@ -273,15 +276,28 @@ async def _recovered(admin_url: str, check: Callable[[], None]) -> None:
 
 async def _furnish(servers: ServerUrls, own: Secrets, *, samples: bool) -> None:
     """Install the sample catalogue and a client, and import sample dossiers into an empty database."""
+    if samples:
+        await _install_catalogue(servers.postgres["owner"])
     connection = await asyncpg.connect(servers.postgres["writer"])
     try:
-        if samples:
-            await catalogue.install_sample(connection)
         if await connection.fetchval("SELECT EXISTS (SELECT FROM agency WHERE code = 'G99')"):
             await add_client(connection, CLIENT, "this machine's own (sample)", "G99", ACTIONS, own.token)
         if samples and not await connection.fetchval("SELECT EXISTS (SELECT FROM dossier)"):
             _say(f"Importing {SAMPLE_DOSSIERS} sample dossiers (fictitious people and agencies) …")
             await _import_samples(connection, KeyRing.from_text(own.lookup_keys))
+    finally:
+        await connection.close()
+
+
+async def _install_catalogue(owner_url: str) -> None:
+    """The sample catalogue, unless another one is loaded."""
+    connection = await connect_directly(lambda: owner_url)
+    try:
+        loaded = (await load.stored(connection))[0].loaded
+        if loaded is None or loaded.sample:
+            await load.install_sample(connection)
+    except CannotRead:
+        _say("This database has a catalogue that was not loaded from files; it stays as it is.")
     finally:
         await connection.close()
 

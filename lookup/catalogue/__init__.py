@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from functools import cached_property
-from importlib import resources
 from typing import Any, Protocol
 
 import msgspec
@@ -189,6 +188,8 @@ class Contact(msgspec.Struct, frozen=True):
     complaint_url: str | None
 
 
+NATIONAL = "vn"
+"""The name of the calendar of agencies that have none of their own."""
 _DEEPEST = 16
 """No real tree is deeper; a loop in the data must not loop for ever."""
 
@@ -231,6 +232,10 @@ class Catalogue:
             found.append(known)
             known = self.agencies.get(known.parent) if known.parent else None
         return found
+
+    def calendar_name(self, agency: str) -> str:
+        """The name of its calendar: its own, that of the nearest agency above that has one, or the national one."""
+        return next((each.calendar for each in self._upwards(agency) if each.calendar), NATIONAL)
 
     def now_answering(self, agency: str, day: date) -> Agency | None:
         """The agency if it is in force that day, else the first of its successors that is; None if there is none."""
@@ -333,72 +338,3 @@ def from_rows(rows: Sequence[Any]) -> Catalogue:
         {calendar.name: calendar for calendar in stored.calendars},
         stored.loaded,
     )
-
-
-INSERT_AGENCY = """
-INSERT INTO agency (code, parent, name_vi, name_en, valid_from, valid_to, sample)
-VALUES ($1, $2, $3, $4, $5, $6, true)
-ON CONFLICT (code) DO NOTHING
-"""
-
-INSERT_SERVICE = """
-INSERT INTO service (code, name_vi, name_en, field_code, sensitive,
-                     clock_after_supplement, clock_after_suspension, valid_from, sample)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, true)
-ON CONFLICT (code) DO NOTHING
-"""
-
-INSERT_TIME = """
-INSERT INTO service_time (service, service_case, channel, working_hours, valid_from, valid_to)
-VALUES ($1, $2, $3, $4, $5, $6)
-ON CONFLICT DO NOTHING
-"""
-
-
-def sample() -> tuple[list[Agency], list[Service]]:
-    """The sample catalogue for trials. Its agencies are fictitious; its time limits are not the law's."""
-    folder = resources.files(__name__)
-    agencies = msgspec.json.decode(folder.joinpath("agencies.sample.json").read_bytes(), type=list[Agency])
-    raw = msgspec.json.decode(folder.joinpath("services.sample.json").read_bytes())
-    for service in raw:
-        service |= {"valid_from": min(limit["valid_from"] for limit in service["times"]), "sample": True}
-        for limit in service["times"]:
-            limit |= {"service_case": limit.pop("case"), "working_hours": limit.pop("hours")}
-    return [msgspec.structs.replace(each, sample=True) for each in agencies], msgspec.convert(raw, list[Service])
-
-
-async def install_sample(connection: Any) -> None:
-    """Insert the sample catalogue; existing rows stay unchanged."""
-    agencies, services = sample()
-    for agency in agencies:  # parents stand before their children in the file
-        await connection.execute(
-            INSERT_AGENCY,
-            agency.code,
-            agency.parent,
-            agency.name_vi,
-            agency.name_en,
-            agency.valid_from,
-            agency.valid_to,
-        )
-    for service in services:
-        await connection.execute(
-            INSERT_SERVICE,
-            service.code,
-            service.name_vi,
-            service.name_en,
-            service.field_code,
-            service.sensitive,
-            service.clock_after_supplement,
-            service.clock_after_suspension,
-            service.valid_from,
-        )
-        for limit in service.times:
-            await connection.execute(
-                INSERT_TIME,
-                service.code,
-                limit.service_case,
-                limit.channel,
-                limit.hours,
-                limit.valid_from,
-                limit.valid_to,
-            )

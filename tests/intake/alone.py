@@ -16,10 +16,10 @@ from intake.books.dossier import DOSSIER_COLUMNS, INSERT_DOSSIER
 from intake.books.event import APPEND_EVENT, EVENT_COLUMNS
 from intake.bulk import loader
 from lookup import catalogue as catalogues
-from lookup.catalogue import Catalogue
+from lookup.catalogue import Catalogue, load
 
 NOW = datetime(2026, 11, 30, 5, tzinfo=UTC)
-AGENCIES, SERVICES = catalogues.sample()
+AGENCIES, SERVICES = load.sample()
 SAMPLE = Catalogue({agency.code: agency for agency in AGENCIES}, {service.code: service for service in SERVICES})
 ABSENT = dict.fromkeys(("official_number", "finished_at", "returned_at", "paused_at")) | {
     "removed": False,

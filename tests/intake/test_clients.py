@@ -19,14 +19,13 @@ from intake.clients import (
     Unauthenticated,
     add_client,
 )
-from lookup import catalogue
-from lookup.catalogue import Catalogue
+from lookup.catalogue import Catalogue, load
 from ops.errors import Unavailable
 from ops.stores.postgres import Postgres
 from tests.conftest import Database
 
 HERE, ELSEWHERE = bytes([203, 0, 113, 7]), bytes([203, 0, 113, 8])
-SAMPLE = Catalogue({agency.code: agency for agency in catalogue.sample()[0]})
+SAMPLE = Catalogue({agency.code: agency for agency in load.sample()[0]})
 
 
 @pytest.fixture

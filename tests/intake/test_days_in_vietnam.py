@@ -17,12 +17,11 @@ from intake.clients import ACTIONS, Client
 from intake.rules.due_dates import due_date
 from intake.rules.requests import Submission
 from intake.rules.workdays import due_after
-from lookup import catalogue
-from lookup.catalogue import Catalogue, Service, TimeLimit
+from lookup.catalogue import Catalogue, Service, TimeLimit, load
 from lookup.code import Scheme
 from tests.house import submission
 
-AGENCIES, SERVICES = catalogue.sample()
+AGENCIES, SERVICES = load.sample()
 SAMPLE = Catalogue({agency.code: agency for agency in AGENCIES}, {service.code: service for service in SERVICES})
 AGENCY = {Scheme.B: "G99.01.01", Scheme.D: "99901"}
 

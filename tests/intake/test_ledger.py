@@ -30,8 +30,8 @@ from intake.refusals import (
 )
 from intake.rules.requests import InvalidContent, OfficialNumber, Submission, Transition
 from intake.rules.workdays import CALENDAR, due_after
-from lookup import catalogue, code
-from lookup.catalogue import Catalogue
+from lookup import code
+from lookup.catalogue import Catalogue, load
 from lookup.clock import VIETNAM
 from lookup.code import Scheme
 from lookup.status import MOVES, Status
@@ -41,7 +41,7 @@ from tests.conftest import Database
 from tests.house import submission, until
 from tests.intake.test_relay import receive
 
-AGENCIES, SERVICES = catalogue.sample()
+AGENCIES, SERVICES = load.sample()
 SAMPLE = Catalogue({agency.code: agency for agency in AGENCIES}, {service.code: service for service in SERVICES})
 MONDAY = datetime(2026, 3, 16, 9, 0, tzinfo=VIETNAM)
 TABLES = ("dossier", "event", "daily_sequence", "idempotency", "dossier_number")

@@ -11,9 +11,8 @@ from aiohttp import StreamReader, web
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.test_utils import make_mocked_request
 
-from lookup import catalogue
 from lookup import code as codes
-from lookup.catalogue import Catalogue
+from lookup.catalogue import Catalogue, load
 from lookup.code import DossierCode
 from lookup.dossier import Record, Shows
 from lookup.lookup_key import KeyRing
@@ -26,7 +25,7 @@ from lookup.web.answers import KEY_HEADER, PATH, Answers
 from ops.http.client_address import Clients
 from tests.conftest import KEY_SECRETS
 
-AGENCIES, SERVICES = catalogue.sample()
+AGENCIES, SERVICES = load.sample()
 CATALOGUE = Catalogue({agency.code: agency for agency in AGENCIES}, {service.code: service for service in SERVICES})
 KEYS = KeyRing.from_text(KEY_SECRETS)
 PUBLIC_URL = "https://tra-cuu.example"

@@ -9,13 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from lookup import catalogue
-from lookup.catalogue import Agency, Calendar, Catalogue, CatalogueCopy, OfficeHours, Service, TimeLimit
+from lookup.catalogue import Agency, Calendar, Catalogue, CatalogueCopy, OfficeHours, Service, TimeLimit, load
 from ops.errors import Unavailable
 from ops.stores.postgres import Postgres
 from tests.conftest import Database
 
-AGENCIES, SERVICES = catalogue.sample()
+AGENCIES, SERVICES = load.sample()
 SAMPLE = Catalogue({agency.code: agency for agency in AGENCIES}, {service.code: service for service in SERVICES})
 LONG_AGO, REFORM = date(2020, 1, 1), date(2025, 7, 1)
 
@@ -216,13 +215,6 @@ async def test_catalogue_read_from_the_database_is_the_sample(database: Database
     await postgres.close()
     assert dict(copy.current.agencies) == dict(SAMPLE.agencies)
     assert in_order(copy.current.services.values()) == in_order(SERVICES)
-
-
-async def test_installing_the_sample_again_changes_nothing(owner: Any) -> None:
-    await owner.execute("UPDATE service SET name_en = 'Renamed' WHERE code = 'S.001'")
-    await catalogue.install_sample(owner)
-    assert await owner.fetchval("SELECT name_en FROM service WHERE code = 'S.001'") == "Renamed"
-    assert await owner.fetchval("SELECT count(*) FROM agency") == len(AGENCIES)
 
 
 async def test_copy_keeps_what_it_had_while_postgres_is_away() -> None:

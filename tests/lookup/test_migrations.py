@@ -19,10 +19,12 @@ import asyncpg
 import pytest
 import redis.asyncio
 
-from lookup import catalogue, schema
+from lookup import schema
+from lookup.catalogue import load
 from lookup.schema import Migration
 from ops.local.ports import free_port
 from ops.local.reaper import Reaper
+from ops.stores.postgres import connect_directly
 from tests.conftest import KEY_SECRETS, ROLES, Database
 from tests.house import PATIENT_ENVIRON, House, new_token, open_house, submission, until
 from tests.lookup.migration_rules import BASELINE, statements, violations
@@ -376,9 +378,9 @@ async def made(database: Database, name: str, to: Sequence[Migration]) -> Databa
         patch.setattr(schema, "LATEST", to[-1].version)
         await schema.create_roles(other.admin_url, *(other.url(role) for role in ROLES))
         await schema.migrate(other.owner_url)
-    connection = await asyncpg.connect(other.writer_url)
+    connection = await connect_directly(lambda: other.owner_url)
     try:
-        await catalogue.install_sample(connection)
+        await load.install_sample(connection)
     finally:
         await connection.close()
     return other

@@ -91,8 +91,8 @@ KNOWN: Mapping[str, Any] = {
     "returned_at": "2026-11-21T00:05:00+07:00",
     "service": {
         "code": "S.004",
-        "name": "Cấp lại, đổi, điều chỉnh sổ bảo hiểm xã hội, thẻ bảo hiểm y tế",
-        "name_en": "Re-issue or change of insurance book or health card",
+        "name": "Cấp lại, đổi, điều chỉnh thông tin trên sổ BHXH, thẻ BHYT",
+        "name_en": "Re-issue or correction of the insurance book or health card",
     },
     "agency": _SONG_MAY,
     "official_number": "04321/2026/99901",
