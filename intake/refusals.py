@@ -65,6 +65,42 @@ class UnknownService(Refusal):
     title_vi = "Không có thủ tục này trong danh mục."
 
 
+class AgencyEnded(Refusal):
+    """The agency was dissolved before that day; `successor` is the one that answers for it, if there is one."""
+
+    kind = Kind.UNPROCESSABLE
+    code = "agency_ended"
+    title = "This agency no longer exists on that day."
+    title_vi = "Cơ quan này đã kết thúc hoạt động trước ngày đó."
+
+
+class AgencyNotBegun(Refusal):
+    """The agency takes nothing in before its first day."""
+
+    kind = Kind.UNPROCESSABLE
+    code = "agency_not_begun"
+    title = "This agency does not exist yet on that day."
+    title_vi = "Cơ quan này chưa hoạt động vào ngày đó."
+
+
+class ServiceEnded(Refusal):
+    """The service was ended before that day."""
+
+    kind = Kind.UNPROCESSABLE
+    code = "service_ended"
+    title = "This service is no longer in force on that day."
+    title_vi = "Thủ tục này đã hết hiệu lực trước ngày đó."
+
+
+class ServiceNotBegun(Refusal):
+    """The service is not in force before its first day."""
+
+    kind = Kind.UNPROCESSABLE
+    code = "service_not_begun"
+    title = "This service is not in force yet on that day."
+    title_vi = "Thủ tục này chưa có hiệu lực vào ngày đó."
+
+
 class MoveNotAllowed(Refusal):
     """A dossier in this status cannot take the requested status; `allowed` lists those that it can take."""
 

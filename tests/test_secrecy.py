@@ -52,7 +52,7 @@ CRASHING_INTAKE = """
 import hoso24
 from intake.books.ledger import Ledger
 
-async def crash_over_people(self, connection, moment, request, submission, service):
+async def crash_over_people(self, connection, moment, request, submission, catalogue):
     raise RuntimeError(f"violates a check\\nDETAIL:  Failing row contains ({submission.applicant.name})")
 
 async def crash_over_codes(self, connection, moment, request, code, transition, catalogue):

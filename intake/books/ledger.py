@@ -21,11 +21,15 @@ from intake.books.dossier import INSERT_DOSSIER, NewDossier, public_step, timeli
 from intake.books.event import APPEND_EVENT, GENESIS, Event
 from intake.clients import Client
 from intake.refusals import (
+    AgencyEnded,
+    AgencyNotBegun,
     CannotNumber,
     KeyReused,
     MoveNotAllowed,
     NumberTaken,
     OutcomeUnknown,
+    ServiceEnded,
+    ServiceNotBegun,
     StillRunning,
     TimelineFull,
     UnknownAgency,
@@ -45,9 +49,9 @@ from intake.rules.requests import (
     nfc,
     plausible,
 )
-from intake.rules.workdays import CALENDAR
+from intake.rules.workdays import calendar_of
 from lookup import code as codes
-from lookup.catalogue import Catalogue, Service
+from lookup.catalogue import Agency, Catalogue, Service, in_force
 from lookup.clock import VIETNAM
 from lookup.code import DossierCode, MalformedCode, Scheme
 from lookup.status import Status
@@ -175,7 +179,8 @@ class Ledger:
 
         The answer has code, version, status, submitted_at, received_at, due_at, issued_at and key_serial; received_at
         and due_at are None for an online application. A repeat with the same key gets the first answer. Raises
-        UnknownAgency, UnknownService, OutOfScope, CannotNumber, KeyReused, StillRunning, OutcomeUnknown, Unavailable.
+        UnknownAgency, AgencyEnded, AgencyNotBegun, UnknownService, ServiceEnded, ServiceNotBegun, OutOfScope,
+        CannotNumber, KeyReused, StillRunning, OutcomeUnknown, Unavailable.
         """
         agency = catalogue.agencies.get(submission.agency)
         service = catalogue.services.get(submission.service)
@@ -189,7 +194,7 @@ class Ledger:
             raise UnknownService(f"Service {service.code} has no such case; its cases are: {', '.join(cases)}.")
 
         async def work(connection: Any, moment: _Moment) -> dict[str, Any]:
-            return await self._receive(connection, moment, request, submission, service)
+            return await self._receive(connection, moment, request, submission, catalogue)
 
         return await self._settle(self._once(request, work))
 
@@ -198,8 +203,8 @@ class Ledger:
     ) -> dict[str, Any]:
         """Move a dossier to another status or unit. Safe to repeat. The answer has code, version, status and due_at.
 
-        Raises UnknownDossier, OutOfScope, VersionMismatch, MoveNotAllowed, UnknownAgency, InvalidContent,
-        TimelineFull, KeyReused, StillRunning, OutcomeUnknown, Unavailable.
+        Raises UnknownDossier, OutOfScope, VersionMismatch, MoveNotAllowed, UnknownAgency, AgencyEnded,
+        AgencyNotBegun, InvalidContent, TimelineFull, KeyReused, StillRunning, OutcomeUnknown, Unavailable.
         """
         if transition.agency is not None and transition.agency not in catalogue.agencies:
             raise UnknownAgency(f"There is no agency {transition.agency}.")
@@ -291,13 +296,22 @@ class Ledger:
     # -- the changes -------------------------------------------------------------------------------------
 
     async def _receive(
-        self, connection: Any, moment: _Moment, request: KeyedRequest, submission: Submission, service: Service
+        self,
+        connection: Any,
+        moment: _Moment,
+        request: KeyedRequest,
+        submission: Submission,
+        catalogue: Catalogue,
     ) -> dict[str, Any]:
         status = submission.first_status
         submitted_at = plausible(submission.submitted_at, moment.now, "submitted_at")
+        agency, service = catalogue.agencies[submission.agency], catalogue.services[submission.service]
+        _must_be_valid(agency, submitted_at, catalogue)
+        _must_be_valid(service, submitted_at, catalogue)
         received_at = submitted_at if status is Status.RECEIVED else None
+        calendar = calendar_of(catalogue, submission.agency)
         # Before acceptance nothing is promised (Decree 61/2018, art. 17); the move to it sets the date.
-        due_at = received_at and due_date(service, submission.service_case, submission.channel, received_at)
+        due_at = received_at and due_date(service, submission.service_case, submission.channel, received_at, calendar)
         applicant = submission.applicant
         code = await self._next_code(connection, submission.agency, moment.now.astimezone(VIETNAM).date())
         row = NewDossier(
@@ -312,7 +326,7 @@ class Ledger:
             received_at=received_at,
             due_at=due_at,
             timeline=timeline(public_step(submitted_at, status, submission.agency, submission.department)),
-            calendar=CALENDAR,
+            calendar=calendar.name,
             applicant_kind=applicant.kind,
             applicant_name=nfc(applicant.name),
             applicant_id=applicant.id,
@@ -386,7 +400,10 @@ class Ledger:
             )
         at = _after_submission(plausible(transition.at, moment.now, "at"), dossier["submitted_at"])
         agency = transition.agency or dossier["agency"]
-        times = dates_after(dossier, after, at, catalogue.services.get(dossier["service"]))
+        if agency != dossier["agency"]:
+            _must_be_valid(catalogue.agencies[agency], at, catalogue)
+        calendar = calendar_of(catalogue, agency)
+        times = dates_after(dossier, after, at, catalogue.services.get(dossier["service"]), calendar)
         try:
             await connection.execute(
                 MOVE,
@@ -510,6 +527,22 @@ def _after_submission(at: datetime, submitted_at: datetime) -> datetime:
     if at < submitted_at - TOLERANCE:
         raise InvalidContent(f"at: {at.isoformat()} is before the submission of the dossier")
     return max(at, submitted_at)
+
+
+def _must_be_valid(each: Agency | Service, at: datetime, catalogue: Catalogue) -> None:
+    """Raise AgencyEnded, AgencyNotBegun, ServiceEnded or ServiceNotBegun unless it is in force that day in Vietnam."""
+    day = at.astimezone(VIETNAM).date()
+    if in_force(each, day):
+        return
+    if day < each.valid_from:
+        not_begun = AgencyNotBegun if isinstance(each, Agency) else ServiceNotBegun
+        raise not_begun(f"{each.code} is in force from {each.valid_from}, not on {day}.")
+    if isinstance(each, Service):
+        raise ServiceEnded(f"{each.code} was in force until {each.valid_to}, not on {day}.")
+    successor = catalogue.now_answering(each.code, day)
+    step = f" Its successor is {successor.code}, {successor.name_vi}." if successor else ""
+    ended = f"{each.code} was in force until {each.valid_to}, not on {day}.{step}"
+    raise AgencyEnded(ended, successor=successor.code if successor else None)
 
 
 def _actor(client: Client, officer: str | None) -> str:

@@ -85,6 +85,17 @@ def test_due_date_that_a_source_gave_stays_where_the_catalogue_has_no_limit() ->
     assert dates_after(asked, S.RECEIVED, NOW, None).due_at == DUE
 
 
+def test_due_date_is_counted_in_the_unit_of_the_time_limit() -> None:
+    def due(**changed: Any) -> datetime | None:
+        limit = msgspec.structs.replace(ONE_DAY.times[0], **changed)
+        of = msgspec.structs.replace(ONE_DAY, times=(limit,))
+        return due_date(of, "default", "online", at("11-20 10:00"))
+
+    assert due() == at("11-23 10:00")
+    assert due(calendar_days=5) == at("11-25 10:00")
+    assert due(at_once=True) == at("11-20 17:00")
+
+
 PAUSES = [
     (before, after) for before in (S.SUPPLEMENT_REQUIRED, S.PAYMENT_REQUIRED, S.SUSPENDED) for after in MOVES[before]
 ]

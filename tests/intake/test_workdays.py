@@ -8,14 +8,22 @@ from hypothesis import strategies as st
 
 from intake.rules.workdays import (
     OVERRIDES,
+    SHIPPED,
+    Calendar,
     OfficeHours,
     add_working_days,
+    calendar_of,
     due_after,
+    due_after_calendar_days,
+    due_at_once,
     effective_start,
     is_working_day,
     shift,
     working_days_before,
 )
+from lookup.catalogue import Agency, Catalogue
+from lookup.catalogue import Calendar as LoadedCalendar
+from lookup.catalogue import OfficeHours as LoadedHours
 from lookup.clock import VIETNAM
 
 DAY = timedelta(days=1)
@@ -152,9 +160,117 @@ def test_due_date_is_whole_days_and_then_what_is_left_in_office_hours(received: 
 
 
 def test_agency_with_hours_of_its_own_is_counted_by_them() -> None:
-    late = OfficeHours(opens=time(8, 0), lunch=time(12, 0), resumes=time(13, 0), closes=time(17, 0))
+    late = Calendar(hours=OfficeHours(opens=time(8, 0), lunch=time(12, 0), resumes=time(13, 0), closes=time(17, 0)))
     assert due_after(at("2026-11-16 07:10"), 2, late) == at("2026-11-16 10:00")
     assert due_after(at("2026-11-16 11:00"), 2, late) == at("2026-11-16 14:00")
+
+
+# -- a calendar that is loaded -----------------------------------------------------------------------------------------
+
+FIRST, LAST = date(2024, 1, 1), date(2029, 12, 31)
+ALL_DAYS = [FIRST + n * DAY for n in range((LAST - FIRST).days + 1)]
+USUAL = (time(7), time(11, 30), time(13, 30), time(17))
+
+
+def loaded(name: str, off: frozenset[date], *rows: LoadedHours) -> LoadedCalendar:
+    weekdays = tuple(LoadedHours(weekday, *USUAL) for weekday in range(1, 6))
+    return LoadedCalendar(name, "2026.1", (2026,), FIRST, LAST, off, (*weekdays, *rows))
+
+
+def catalogue_with(*calendars: LoadedCalendar) -> Catalogue:
+    """A province with its own calendar, an office below it, and one elsewhere."""
+    agencies = (
+        Agency("G1", None, "Tỉnh", "Province", FIRST, calendar="tinh"),
+        Agency("G1.01", "G1", "Cơ sở", "Office", FIRST),
+        Agency("G2", None, "Tỉnh khác", "Elsewhere", FIRST),
+    )
+    return Catalogue({each.code: each for each in agencies}, calendars={each.name: each for each in calendars})
+
+
+SAME = calendar_of(catalogue_with(loaded("vn", frozenset(day for day in ALL_DAYS if not is_working_day(day)))), "G2")
+SATURDAYS = calendar_of(
+    catalogue_with(
+        loaded(
+            "tinh",
+            frozenset(day for day in ALL_DAYS if day.isoweekday() == 7 or day == date(2026, 11, 18)),
+            LoadedHours(6, time(7), None, None, time(11, 30)),
+        )
+    ),
+    "G1.01",
+)
+
+
+@given(moments, hours)
+def test_calendar_with_the_same_days_and_hours_gives_the_same_due_dates(received: datetime, allowed: int) -> None:
+    assert due_after(received, allowed, SAME) == due_after(received, allowed)
+    assert shift(due_after(received, allowed), received, received + 9 * DAY, SAME) == shift(
+        due_after(received, allowed), received, received + 9 * DAY
+    )
+
+
+def test_agency_counts_by_its_own_calendar_or_the_one_above_or_the_national_or_the_shipped() -> None:
+    both = catalogue_with(loaded("vn", frozenset()), loaded("tinh", frozenset()))
+    assert [calendar_of(both, code).name for code in ("G1", "G1.01", "G2", "unknown")] == [
+        "tinh-2026.1",
+        "tinh-2026.1",
+        "vn-2026.1",
+        "vn-2026.1",
+    ]
+    assert calendar_of(Catalogue(), "G1") is SHIPPED
+    assert calendar_of(catalogue_with(), "G1") is SHIPPED
+
+
+@pytest.mark.parametrize(
+    ("received", "hours", "due"),
+    [
+        ("2026-11-16 09:00", 16, "2026-11-19 09:00"),  # Wednesday the 18th is this province's own day off
+        ("2026-11-19 09:00", 16, "2026-11-21 09:00"),  # a Saturday morning
+        ("2026-11-19 15:00", 16, "2026-11-23 07:00"),  # Saturday has no afternoon
+        ("2026-11-20 16:00", 4, "2026-11-21 10:00"),
+        ("2026-11-21 11:00", 1, "2026-11-23 07:30"),
+        ("2026-11-21 12:00", 8, "2026-11-24 07:00"),
+    ],
+)
+def test_saturday_mornings_and_own_days_off_are_counted(received: str, hours: int, due: str) -> None:
+    assert due_after(at(received), hours, SATURDAYS) == at(due)
+
+
+def test_day_that_is_worked_on_a_weekday_without_hours_has_the_usual_ones() -> None:
+    swapped = calendar_of(catalogue_with(loaded("vn", frozenset({date(2026, 11, 22)}))), "G2")  # Saturday is worked
+    assert due_after(at("2026-11-20 16:00"), 4, swapped) == at("2026-11-21 10:00")
+
+
+def test_year_that_a_calendar_does_not_know_is_counted_by_the_shipped_one() -> None:
+    short = calendar_of(catalogue_with(LoadedCalendar("vn", "2026.1", (), FIRST, FIRST, frozenset(), ())), "G2")
+    assert due_after(at("2026-11-20 16:00"), 12, short) == at("2026-11-25 10:00")
+
+
+@pytest.mark.parametrize(
+    ("received", "days", "due"),
+    [
+        ("2026-11-16 09:00", 4, "2026-11-20 09:00"),
+        ("2026-11-16 09:00", 5, "2026-11-23 07:00"),  # Saturday: the opening of Monday
+        ("2026-11-16 09:00", 7, "2026-11-23 09:00"),
+        ("2026-11-20 18:00", 1, "2026-11-25 07:00"),  # taken in on Monday; the 24th is a holiday
+        ("2026-02-13 10:00", 1, "2026-02-23 07:00"),  # Tết
+    ],
+)
+def test_calendar_days_are_counted_through_days_off_and_end_on_a_working_day(
+    received: str, days: int, due: str
+) -> None:
+    assert due_after_calendar_days(at(received), days) == at(due)
+
+
+@pytest.mark.parametrize(
+    ("received", "due"),
+    [
+        ("2026-11-16 09:00", "2026-11-16 17:00"),
+        ("2026-11-16 17:00", "2026-11-17 17:00"),
+        ("2026-11-21 09:00", "2026-11-23 17:00"),
+    ],
+)
+def test_result_at_once_is_due_at_the_end_of_that_day(received: str, due: str) -> None:
+    assert due_at_once(at(received)) == at(due)
 
 
 @given(moments, hours)
