@@ -10,6 +10,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -367,6 +368,24 @@ async def test_migrations_missing_lost_and_newer_are_found(patient: Patient, own
     assert (await patient.asked("grants"))[0].verdict is Verdict.OK  # of a newer release, not of this one to judge
     await owner.execute("GRANT SELECT (applicant_phone) ON dossier TO hoso24_reader")
     assert (await patient.asked("grants"))[0].verdict is Verdict.WRONG
+
+
+async def test_catalogue_that_is_missing_or_over_or_without_next_years_holidays_is_found(
+    patient: Patient, owner: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (finding,) = await patient.asked("catalogue")
+    assert (finding.verdict, finding.found.startswith("the sample, for trial only.")) == (Verdict.OK, True)
+    monkeypatch.setattr(doctor, "datetime", SimpleNamespace(now=lambda zone: datetime(2026, 10, 1, tzinfo=zone)))
+    await owner.execute("UPDATE agency SET sample = false; UPDATE service SET sample = false")
+    ok, warning = await patient.asked("catalogue")
+    assert (ok.verdict, warning.verdict) == (Verdict.OK, Verdict.WARNING)
+    assert warning.found == "the holidays of 2027 in calendar vn 2026.1 are not confirmed"
+    await owner.execute("UPDATE service SET valid_to = '2026-10-01'")
+    assert Verdict.WRONG in [each.verdict for each in await patient.asked("catalogue")]
+    await owner.execute("TRUNCATE service_time, service, agency CASCADE")
+    (finding,) = await patient.asked("catalogue")
+    assert finding.verdict is Verdict.WRONG
+    assert "hoso24 catalogue load DIR" in finding.next_step
 
 
 async def test_database_without_our_schema_is_found(patient: Patient) -> None:

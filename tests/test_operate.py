@@ -19,6 +19,7 @@ from intake.settings import MaintenanceSettings, RelaySettings, WriterSettings
 from lookup.settings import LookupSettings, MigrateSettings
 from ops import settings
 from tests.conftest import KEY_SECRETS, Database
+from tests.lookup.test_catalogue_files import written
 from tests.manifests import OVERLAYS, ROOT, Workload, mounted_secret_files, render, with_secrets
 from tests.programs import program
 
@@ -102,6 +103,7 @@ def servers(cluster: Path, database: Database, redis_url: str) -> None:
 NEEDS = {
     "migrate": MigrateSettings,
     "cache renew --reason r": MigrateSettings,
+    "catalogue load --sample": MigrateSettings,
     "cache lost": RelaySettings,
     "why G99.01.01-261126-0001": LookupSettings,
     "audit verify": WriterSettings,
@@ -198,6 +200,19 @@ def test_import_takes_a_file_there_and_brings_back_keys_and_refused_lines(
     assert keys.stat().st_mode & 0o777 == 0o600
     assert (here / "dossiers.ndjson.rejected.ndjson").stat().st_size > 0
     assert list((cluster / "tmp").iterdir()) == [], "dossiers are left in the volume"
+
+
+@pytest.mark.usefixtures("servers")
+async def test_catalogue_is_a_directory_of_this_machine(operate: Operate, owner: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "my catalogue"
+    folder.mkdir()
+    ran = operate("catalogue", "load", str(written(folder)), "--by", "An", cwd=tmp_path)
+    assert ran.status == 0, ran
+    assert "Loaded: 3 of agency" in ran.out
+    assert await owner.fetchval("SELECT author FROM hoso24.catalogue_load ORDER BY number DESC LIMIT 1") == "An"
+    (folder / "agencies.csv").write_text("code\n")
+    refused = operate("catalogue", "check", str(folder))
+    assert (refused.status, "agencies.csv, line 1: has no column parent" in refused.err) == (1, True)
 
 
 @pytest.mark.usefixtures("servers")

@@ -282,6 +282,8 @@ async def _furnish(servers: ServerUrls, own: Secrets, *, samples: bool) -> None:
     try:
         if await connection.fetchval("SELECT EXISTS (SELECT FROM agency WHERE code = 'G99')"):
             await add_client(connection, CLIENT, "this machine's own (sample)", "G99", ACTIONS, own.token)
+        else:
+            _say(f"The sample catalogue is not loaded, so there is no client of the intake. {load.STEP}")
         if samples and not await connection.fetchval("SELECT EXISTS (SELECT FROM dossier)"):
             _say(f"Importing {SAMPLE_DOSSIERS} sample dossiers (fictitious people and agencies) …")
             await _import_samples(connection, KeyRing.from_text(own.lookup_keys))

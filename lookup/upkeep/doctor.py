@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,7 +12,8 @@ import aiohttp
 
 from lookup import schema
 from lookup.cache import Cache
-from lookup.clock import PRESENT, microseconds
+from lookup.catalogue import CATALOGUE, from_rows, in_force, load
+from lookup.clock import PRESENT, VIETNAM, microseconds
 from lookup.reading.freshness import SECOND
 from lookup.reading.hosts import LARGEST_LAG, nth_host
 from lookup.schema import grants
@@ -31,6 +33,8 @@ POLICY = "volatile-lru"
 OLDEST_REDIS = (6, 2)
 LATE, TOO_LATE = 2.0, 5.0
 """Ages of a heartbeat, in seconds: reported as a warning, and no longer trusted by lookups."""
+CONFIRMED_BY = 10
+"""The month from which next year's holidays should have been announced and loaded."""
 PREFERRED = ("reader", "relay", "writer", "owner")
 """Roles to connect as, in order of preference."""
 
@@ -72,6 +76,7 @@ def checks(database: DatabaseServers, redis: Redis | None) -> Iterator[Check]:
     yield Check("role settings", lambda: _role_settings(database))
     yield Check("grants", lambda: _grants(database))
     yield Check("functions", lambda: _functions(database))
+    yield Check("catalogue", lambda: _catalogue(database))
     yield Check("heartbeat", lambda: _heartbeats(database))
     if redis is not None:
         cache = Cache(redis)
@@ -223,6 +228,27 @@ async def _functions(database: DatabaseServers) -> list[Finding]:
     return findings or [
         Finding("functions", Verdict.OK, "none that holds delivery up or fills the disk is open to all")
     ]
+
+
+async def _catalogue(database: DatabaseServers) -> list[Finding]:
+    """Whether a catalogue is loaded and in force, and from October on whether next year's holidays are confirmed."""
+    known = from_rows(await database.fetch(CATALOGUE))
+    if not known.agencies or not known.services:
+        return [_wrong("catalogue", "none is loaded: no dossier can be received", load.STEP)]
+    today = datetime.now(VIETNAM).date()
+    if known.sample:
+        return [Finding("catalogue", Verdict.OK, f"the sample, for trial only. {load.counted(known, today)}")]
+    findings = [Finding("catalogue", Verdict.OK, load.counted(known, today))]
+    in_both = (known.agencies.values(), known.services.values())
+    if not all(any(in_force(each, today) for each in kind) for kind in in_both):
+        findings = [_wrong("catalogue", f"nothing can be received. {load.counted(known, today)}", load.STEP)]
+    for calendar in known.calendars.values():
+        for year in range(today.year, today.year + (2 if today.month >= CONFIRMED_BY else 1)):
+            if year not in calendar.confirmed_years:
+                found = f"the holidays of {year} in calendar {calendar.name} {calendar.version} are not confirmed"
+                step = "Load its next version with the announced days and the year in `confirmed_years`."
+                findings.append(Finding("catalogue", Verdict.WARNING, found, step))
+    return findings
 
 
 def _by_table(surplus: Iterable[Grant]) -> Iterator[list[Grant]]:

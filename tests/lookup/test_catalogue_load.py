@@ -14,7 +14,7 @@ import hoso24
 from lookup import catalogue
 from lookup.catalogue import Catalogue, files, load
 from lookup.catalogue.files import CannotRead
-from tests.conftest import Database
+from tests.conftest import KEY_SECRETS, Database
 from tests.lookup.test_catalogue_files import AGENCIES, CALENDAR, SERVICES, written
 
 ARGUMENTS = ("$1::text", "$2::text", "$3::boolean", "$4::jsonb")
@@ -179,10 +179,13 @@ async def test_load_with_the_writers_url_is_refused_whole(owner: Any, writer: An
 # -- the command -------------------------------------------------------------------------------------------------------
 
 
+async def invoked(environ: dict[str, str], *words: str) -> Result:
+    return await asyncio.to_thread(CliRunner().invoke, hoso24.cli, words, env=environ)
+
+
 async def command(database: Database | None, *words: str) -> Result:
     url = database.owner_url if database else "postgresql://hoso24_owner:geheim@127.0.0.1:1/hoso24"
-    environ = {"HOSO24_PG_OWNER_URL": url}
-    return await asyncio.to_thread(CliRunner().invoke, hoso24.cli, ["catalogue", *words], env=environ)
+    return await invoked({"HOSO24_PG_OWNER_URL": url}, "catalogue", *words)
 
 
 async def test_check_diff_load_and_load_again(database: Database, tmp_path: Path) -> None:
@@ -218,3 +221,18 @@ async def test_refused_lines_are_1_and_what_cannot_run_is_2(database: Database, 
         broken = await command(None, *words)
         assert broken.exit_code == 2, broken.output
         assert "geheim" not in broken.output
+
+
+async def test_command_that_needs_a_catalogue_says_how_to_load_one(
+    database: Database, owner: Any, tmp_path: Path
+) -> None:
+    await owner.execute("TRUNCATE service_time, service, agency CASCADE")
+    dossiers = tmp_path / "dossiers.ndjson"
+    dossiers.write_text("{}\n")
+    environ = {"HOSO24_PG_WRITER_URL": database.writer_url, "HOSO24_LOOKUP_KEY_SECRETS": KEY_SECRETS}
+    for words in (("client", "add", "c", "--name", "n", "--agency", "G99"), ("import", str(dossiers))):
+        told = await invoked(environ, *words)
+        assert told.exit_code == 1
+        assert "There is no catalogue in this database. Run `hoso24 catalogue load DIR`" in told.output
+    done = await command(database, "load", "--sample")
+    assert (done.exit_code, await owner.fetchval("SELECT count(*) FROM agency")) == (0, len(load.sample()[0]))
