@@ -31,6 +31,7 @@ from lookup.upkeep.service_status import ServiceStatus
 from lookup.upkeep.why import process_report
 from lookup.web import api, pages, problem_pages, service_pages
 from lookup.web.answers import Answers
+from lookup.web.form_pages import FormPages
 from lookup.web.hotpath import HotPath
 from lookup.web.service_pages import ServiceBoard
 from ops.http import early_answers, server
@@ -84,7 +85,13 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
     service = ServiceStatus(vitals, hosts)
     board = ServiceBoard(service)
     slices = FreshnessSli(feed, lambda: state.ready)
-    pulse = Pulse(hosts, cache, vitals, catalogue, memory, slices, service, board.refresh)
+    forms = FormPages(board.pointed_out)
+
+    def refresh() -> None:
+        board.refresh()
+        forms.refresh()
+
+    pulse = Pulse(hosts, cache, vitals, catalogue, memory, slices, service, refresh)
     await pulse.start()
 
     clients = Clients(settings.trusted_proxies, settings.partners)
@@ -119,7 +126,7 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
     app.add_routes(api.routes(policy, answers))
     app.add_routes(service_pages.routes(board))
     secure = settings.public_url.startswith("https:")
-    app.add_routes(pages.routes(policy, answers, secure=secure, maintenance=board.pointed_out))
+    app.add_routes(pages.routes(policy, answers, secure=secure, forms=forms))
     return Running(
         app=app,
         state=state,

@@ -4,8 +4,6 @@ A lookup key appears in a URL once: `?key=` is answered with a redirect to the b
 this dossier's page.
 """
 
-from collections.abc import Callable
-from typing import Any
 from urllib.parse import parse_qsl
 
 from aiohttp import hdrs, web
@@ -14,11 +12,12 @@ from lookup import code as codes
 from lookup import lookup_key
 from lookup.code import DossierCode, MalformedCode
 from lookup.lookup_key import MalformedKey
-from lookup.maintenance import Notice
 from lookup.reading.access import AccessPolicy, DossierOrKeyNotFound, KeyRequired
 from lookup.reading.limits import TooManyRequests
 from lookup.web.answers import Answers, to_canonical
-from lookup.web.layout import FORMS, language, notice_words, page, static
+from lookup.web.codings import packed_now
+from lookup.web.form_pages import ADDRESSES, FormPages
+from lookup.web.layout import FORMS, language, static
 from lookup.web.phrases import problem_words
 from lookup.web.problem_pages import malformed, refusal_page, render_problem
 from lookup.web.status_pages import dossier_page
@@ -27,19 +26,15 @@ from ops.http.bodies import read_body
 KEY_COOKIE = "hoso24-key"
 COOKIE_SECONDS = 3600
 
-Pointed = Callable[[], tuple[Notice, bool] | None]
-"""Returns the maintenance to announce and whether it is under way; None for none."""
-
 
 def routes(
-    policy: AccessPolicy, answers: Answers, *, secure: bool, maintenance: Pointed = lambda: None
+    policy: AccessPolicy, answers: Answers, *, secure: bool, forms: FormPages | None = None
 ) -> list[web.RouteDef]:
-    """The routes of all pages. `secure`: cookies only over TLS. `maintenance`: what the form announces."""
-    pages = _Pages(policy, answers, secure=secure, maintenance=maintenance)
-    addresses = [web.get("/", pages.form), web.get("/en", pages.form), web.get("/static/{name}", static)]
+    """The routes of all pages. `secure`: cookies only over TLS. `forms`: without, no maintenance is announced."""
+    pages = _Pages(policy, answers, forms or FormPages(), secure=secure)
+    addresses = [web.get("/static/{name}", static), *(web.get(address, pages.form) for address in ADDRESSES)]
     for form in FORMS.values():
         addresses += [
-            web.get(form, pages.form),
             web.get(form + "/{code:.+}", pages.dossier),
             web.post(form + "/{code:.+}", pages.take_key),
         ]
@@ -47,21 +42,21 @@ def routes(
 
 
 class _Pages:
-    def __init__(self, policy: AccessPolicy, answers: Answers, *, secure: bool, maintenance: Pointed) -> None:
+    def __init__(self, policy: AccessPolicy, answers: Answers, forms: FormPages, *, secure: bool) -> None:
         self._policy = policy
         self._answers = answers
+        self._forms = forms
         self._secure = secure
-        self._maintenance = maintenance
 
     async def form(self, request: web.Request) -> web.StreamResponse:
         """The form; with `?ma=` or `?code=` a redirect to the dossier's page."""
         typed = request.query.get("ma", request.query.get("code"))
         if typed is None:
-            return page(request, "form.html", {"maintenance": self._pointed_out(request)})
+            return self._forms.pages[request.path].answer(request)
         try:
             code = codes.parse(typed)
         except MalformedCode as problem:
-            return malformed(request, problem, typed, self._pointed_out(request))
+            return malformed(request, problem, typed, self._forms.pointed_out(language(request)))
         raise to_canonical(request.method, f"{FORMS[language(request)]}/{code.path}")
 
     async def dossier(self, request: web.Request) -> web.StreamResponse:
@@ -78,9 +73,10 @@ class _Pages:
             assert response is not None  # noqa: S101 - a page's problem always has a page
             _forget(response, code)
             return response
-        return dossier_page(
-            self._answers, request, found, code, holder=key is not None, maintenance=self._maintenance()
+        response = dossier_page(
+            self._answers, request, found, code, holder=key is not None, maintenance=self._forms.maintenance()
         )
+        return packed_now(response, request)
 
     async def take_key(self, request: web.Request) -> web.StreamResponse:
         """Sets the cookie for the key typed on the anonymous page, if it is this dossier's."""
@@ -100,15 +96,11 @@ class _Pages:
                 found,
                 code,
                 holder=False,
-                maintenance=self._maintenance(),
+                maintenance=self._forms.maintenance(),
                 key_problem=words.sentence,
                 status=400,
             )
         return self._remember(code, key, FORMS[language(request)])
-
-    def _pointed_out(self, request: web.Request) -> dict[str, Any] | None:
-        pointed = self._maintenance()
-        return pointed and notice_words(*pointed, language(request))
 
     def _canonical(self, request: web.Request) -> DossierCode:
         typed = request.match_info["code"]

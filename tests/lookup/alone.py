@@ -6,6 +6,8 @@ dictionary, Redis is the one of tests/lookup/world.py, and time stands still unt
 
 import asyncio
 import contextlib
+import gzip
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -55,6 +57,33 @@ class Answer:
     @property
     def tag(self) -> str | None:
         return self.headers.get("ETag")
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """The bytes that came back. `early`: as of an Answer."""
+
+    head: bytes
+    body: bytes
+    early: bool
+
+    @property
+    def status(self) -> int:
+        return int(self.head[9:12])
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Their names as they were written; those that come twice joined."""
+        found: dict[str, str] = {}
+        for line in self.head.decode().splitlines()[1:-1]:
+            name, _, value = line.partition(": ")
+            found[name] = f"{found[name]}, {value}" if name in found else value
+        return found
+
+    @property
+    def content(self) -> bytes:
+        """The body without its coding."""
+        return gzip.decompress(self.body) if self.headers.get("Content-Encoding") == "gzip" else self.body
 
 
 @dataclass
@@ -195,6 +224,20 @@ class Alone:
         url = URL(self.url + path, encoded=True)
         async with self.http.request(method, url, headers=headers, data=data, allow_redirects=False) as response:
             return Answer(response.status, response.headers, await response.read(), self.early > before)
+
+    async def exchange(self, path: str, *headers: str, method: str = "GET") -> "Exchange":
+        """One request as it is written here, on a connection of its own, and the answer as it came."""
+        before = self.early
+        reader, writer = await asyncio.open_connection("127.0.0.1", URL(self.url).port)
+        lines = [f"{method} {path} HTTP/1.1", "Host: x", f"X-Forwarded-For: {CITIZEN}", *headers, "", ""]
+        writer.write("\r\n".join(lines).encode("utf-8", "surrogateescape"))
+        async with asyncio.timeout(10):
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"\r\nContent-Length: (\d+)", head)
+            bodiless = length is None or method == "HEAD" or head.startswith(b"HTTP/1.1 304")
+            body = b"" if bodiless else await reader.readexactly(int(length[1]))  # type: ignore[index]
+        writer.close()
+        return Exchange(head, body, self.early > before)
 
     def lookups(self) -> Counter[tuple[str, str]]:
         """How often each pair of source and outcome has been counted in this process."""

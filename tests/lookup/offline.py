@@ -22,6 +22,7 @@ from lookup.reading.limits import Limits
 from lookup.reading.reader import Found, Reader
 from lookup.web import api, layout, pages
 from lookup.web.answers import KEY_HEADER, PATH, Answers
+from lookup.web.form_pages import FormPages, Pointed
 from ops.http.client_address import Clients
 from tests.conftest import KEY_SECRETS
 
@@ -60,7 +61,7 @@ class Offline:
         stale: bool = False,
         shows: Iterable[Shows] = (),
         known: Catalogue = CATALOGUE,
-        maintenance: pages.Pointed = lambda: None,
+        maintenance: Pointed = lambda: None,
         **settings: Any,
     ) -> None:
         self.code = codes.parse(record.code)
@@ -71,7 +72,7 @@ class Offline:
         self.answers = Answers(lambda: known, frozenset(shows), PUBLIC_URL, **settings)
         self._app = web.Application()
         self._app.add_routes(api.routes(policy, self.answers))
-        self._app.add_routes(pages.routes(policy, self.answers, secure=True, maintenance=maintenance))
+        self._app.add_routes(pages.routes(policy, self.answers, secure=True, forms=FormPages(maintenance)))
 
     async def ask(
         self, path: str, *, method: str = "GET", body: bytes = b"", headers: Mapping[str, str] | None = None
