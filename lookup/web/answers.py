@@ -1,6 +1,6 @@
 """Answers about one dossier: the view, its JSON, its headers and its entity tag."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -83,20 +83,22 @@ class Answers:
 
         `stored`: whether caches may keep it and revalidate it by its tag.
         """
-        headers = {"Vary": KEY_HEADER} | freshness_headers(found)
-        if found.record.code != code.text:
-            canonical = codes.parse(found.record.code).path
-            headers["Link"] = f'<{PATH}{canonical}>; rel="canonical"'
-        if holder:
-            headers["Cache-Control"] = "private, no-store"
-        elif found.stale or not stored:
-            headers["Cache-Control"] = "no-store"
-        else:
-            headers["Cache-Control"] = "public, no-cache"
-            headers["ETag"] = etag(found.epoch, found.record.version, self.anonymous)
-            if held(headers["ETag"]):
-                return web.Response(status=304, headers=headers)
+        canonical = None if found.record.code == code.text else codes.parse(found.record.code).path
+        if not holder and not found.stale and stored:
+            tag = etag(found.epoch, found.record.version, self.anonymous)
+            body = None if held(tag) else encode(self.view(found, holder=False))
+            return self.fresh(body, tag, freshness_headers(found), canonical)
+        headers = _headers(freshness_headers(found), canonical)
+        headers["Cache-Control"] = "private, no-store" if holder else "no-store"
         return json_response(self.view(found, holder=holder), headers)
+
+    def fresh(
+        self, body: bytes | None, tag: str, freshness: Mapping[str, str], canonical: str | None = None
+    ) -> web.Response:
+        """The answer to anyone that caches may keep; 304 without a body. `canonical`: the code behind a number."""
+        headers = _headers(freshness, canonical)
+        headers |= {"Cache-Control": "public, no-cache", "ETag": tag}
+        return web.Response(status=304, headers=headers) if body is None else _encoded(body, headers)
 
     def view(self, found: Found, *, holder: bool) -> dict[str, Any]:
         """The JSON of a dossier for its holder, or for anyone."""
@@ -133,9 +135,25 @@ def matches(request: web.Request, etag: str) -> bool:
 
 def freshness_headers(found: Found) -> dict[str, str]:
     """Age (RFC 9111) and Cache-Status (RFC 9211): the answer's age and origin."""
-    hit = "fwd=miss; stored" if found.source == "postgres" else "hit"
-    return {"Age": str(found.age // SECOND), "Cache-Status": f"hoso24; {hit}"}
+    return freshness_of(str(found.age // SECOND), stored=found.source == "postgres")
 
 
-def json_response(content: object, headers: dict[str, str]) -> web.Response:
-    return web.Response(body=encode(content), content_type="application/json", headers=headers)
+def freshness_of(age: str, *, stored: bool) -> dict[str, str]:
+    """The same headers of this age in seconds. `stored`: it was read from PostgreSQL, and Redis has it now."""
+    return {"Age": age, "Cache-Status": f"hoso24; {'fwd=miss; stored' if stored else 'hit'}"}
+
+
+def json_response(content: object, headers: Mapping[str, str]) -> web.Response:
+    """This content as JSON, with these headers."""
+    return _encoded(encode(content), headers)
+
+
+def _encoded(body: bytes, headers: Mapping[str, str]) -> web.Response:
+    return web.Response(body=body, content_type="application/json", headers=headers)
+
+
+def _headers(freshness: Mapping[str, str], canonical: str | None) -> dict[str, str]:
+    headers = {"Vary": KEY_HEADER, **freshness}
+    if canonical:
+        headers["Link"] = f'<{PATH}{canonical}>; rel="canonical"'
+    return headers

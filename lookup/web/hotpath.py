@@ -4,8 +4,8 @@ Nearly every request of a citizen's browser or a portal's poller is plain: GET o
 dossier, without key, version or conditions except one entity tag. Every other request goes through aiohttp as usual.
 The client sees no difference: both send the same bytes and count in the same metrics.
 
-The bytes of a fresh answer are assembled here, because that is fast; any other answer is serialised by `written` from
-the Response that a handler would have returned.
+Every answer's head comes from the Response that a handler would return: of a fresh one once, with the request's own
+values filled in later (lookup/web/heads.py), of any other each time.
 """
 
 import asyncio
@@ -16,8 +16,7 @@ from collections import deque
 from time import perf_counter
 
 import msgspec
-from aiohttp import HttpVersion11, hdrs, web
-from aiohttp.helpers import rfc822_formatted_time
+from aiohttp import HttpVersion11
 from aiohttp.http import RawRequestMessage
 
 from lookup import code as codes
@@ -30,7 +29,8 @@ from lookup.reading.memory import Copy, Memory, Rendered
 from lookup.reading.read_through import Answer
 from lookup.reading.reader import Found
 from lookup.reading.shedding import REFUSED_AFTER, Overloaded
-from lookup.web.answers import KEY_HEADER, PATH, Answers, etag
+from lookup.web.answers import KEY_HEADER, PATH, Answers, etag, freshness_of
+from lookup.web.heads import AGE, TAG, Head, date_line, written
 from lookup.web.tally import _PREFIX, ROUTE, Tally
 from ops.errors import Internal, Refusal, Unavailable
 from ops.http.access import (
@@ -40,7 +40,7 @@ from ops.http.access import (
 )
 from ops.http.client_address import FORWARDED
 from ops.http.early_answers import LATER, EarlyAnswers, Later
-from ops.http.middleware import CONTENT_SECURITY_POLICY, dress, identity
+from ops.http.middleware import identity
 from ops.http.probes import State
 from ops.http.problems import completed, problem
 from ops.observe import logs, tracing
@@ -60,19 +60,6 @@ _UNUSUAL = frozenset(
     | {b"expect", b"if-match", b"if-modified-since", b"if-range", b"if-unmodified-since", b"range", b"upgrade"}
 )
 _LOOKED_AT = _UNUSUAL | {_GIVEN, _HELD, _FORWARDED, _TRACE}
-
-_OK = b"HTTP/1.1 200 OK\r\nVary: " + KEY_HEADER.encode() + b"\r\nAge: "
-_NOT_MODIFIED = b"HTTP/1.1 304 Not Modified\r\nVary: " + KEY_HEADER.encode() + b"\r\nAge: "
-_CACHED = b"\r\nCache-Status: hoso24; hit\r\nCache-Control: public, no-cache\r\nETag: "
-_STORED = b"\r\nCache-Status: hoso24; fwd=miss; stored\r\nCache-Control: public, no-cache\r\nETag: "
-_JSON = b"\r\nContent-Type: application/json\r\nX-Request-Id: "
-_NO_BODY = b"\r\nX-Request-Id: "
-_DRESSED = (
-    b"\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\nContent-Security-Policy: "
-    + CONTENT_SECURITY_POLICY.encode()
-    + b"\r\nServer: hoso24"
-)
-_DRESSED_AND_LENGTH = _DRESSED + b"\r\nContent-Length: "
 
 _AGES = [b"%d" % age for age in range(120)]
 _log = logging.getLogger(__name__)
@@ -124,6 +111,9 @@ class HotPath:
         self._state = state
         self._second = 0
         self._date = b""
+        hit_or_stored = (freshness_of(AGE, stored=False), freshness_of(AGE, stored=True))
+        self._ok = tuple(Head(answers.fresh(b"", TAG, freshness)) for freshness in hit_or_stored)
+        self._not_modified = tuple(Head(answers.fresh(None, TAG, freshness)) for freshness in hit_or_stored)
         self._tally = Tally(log_share, policy.trusts)
         self._knows = policy.knows
         self._under_way: set[asyncio.Task[None]] = set()
@@ -154,7 +144,7 @@ class HotPath:
                             refusal = self._policy.disclose_first(pair, asker, name)
                         if refusal is None:
                             age = now - max(copy.as_of, self._feed.at)
-                            status, answer = self._fresh(message, held, request_id, rendered, age, _CACHED)
+                            status, answer = self._fresh(message, held, request_id, rendered, age, stored=False)
                             self._tally.count(message, connection, request_id, began, status, "memory", "found", age)
                             return answer
             return self._later(name, message, connection, asker, held, request_id, began, refusal)
@@ -208,7 +198,8 @@ class HotPath:
         request_id: bytes,
         rendered: Rendered,
         age: int,
-        cache_status: bytes,
+        *,
+        stored: bool,
     ) -> tuple[int, bytes]:
         """The status and the bytes of a fresh answer."""
         seconds = age // SECOND
@@ -216,24 +207,12 @@ class HotPath:
         now = int(time.time())
         if now != self._second:
             self._second = now
-            self._date = f"\r\nDate: {rfc822_formatted_time()}\r\n\r\n".encode()
+            self._date = date_line()
         tag = rendered.tag
         if held == tag:
-            return 304, b"".join((_NOT_MODIFIED, text, cache_status, tag, _NO_BODY, request_id, _DRESSED, self._date))
+            return 304, self._not_modified[stored].before(text, b"", tag, request_id, b"", self._date, b"")
         body = b"" if message.method == "HEAD" else rendered.body
-        parts = (
-            _OK,
-            text,
-            cache_status,
-            tag,
-            _JSON,
-            request_id,
-            _DRESSED_AND_LENGTH,
-            rendered.length,
-            self._date,
-            body,
-        )
-        return 200, b"".join(parts)
+        return 200, self._ok[stored].before(text, b"", tag, request_id, rendered.length, self._date, body)
 
     def _render(self, code: str, copy: Copy) -> Rendered | None:
         """Finish the copy's answer and keep it with the copy; None if the copy cannot be decoded."""
@@ -363,8 +342,8 @@ class HotPath:
             rendered = self._rendered(entry.version, entry.body)
         except msgspec.DecodeError:
             return None
-        cache_status = _STORED if answer.source == "postgres" else _CACHED
-        status, ready = self._fresh(asked.message, asked.held, asked.request_id, rendered, answer.age, cache_status)
+        stored = answer.source == "postgres"
+        status, ready = self._fresh(asked.message, asked.held, asked.request_id, rendered, answer.age, stored=stored)
         self._count(asked, status, answer.source, "found", answer.age)
         return ready
 
@@ -408,20 +387,6 @@ class HotPath:
     def _fulfil(self, asked: _Asked, answer: bytes) -> None:
         self._tally.promised -= 1
         asked.connection.fulfil(answer)
-
-
-def written(response: web.Response, *, dressed_as: str, head: bool) -> bytes:
-    """The bytes aiohttp would write for this response on a keep-alive HTTP/1.1 connection."""
-    logs.request_id.set(dressed_as)
-    dress(response)
-    body = response.body
-    assert body is None or isinstance(body, bytes)  # noqa: S101 - ours never stream
-    lines = [f"HTTP/1.1 {response.status} {response.reason}"]
-    lines += [f"{name}: {value}" for name, value in response.headers.items()]
-    if response.status != 304:
-        lines.append(f"{hdrs.CONTENT_LENGTH}: {len(body or b'')}")
-    lines.append(f"{hdrs.DATE}: {rfc822_formatted_time()}")
-    return "\r\n".join([*lines, "", ""]).encode() + (b"" if head or body is None else body)
 
 
 # Most dossiers share a few versions and lengths, so their copies share these bytes.

@@ -12,6 +12,7 @@ from yarl import URL
 
 from lookup.code import parse
 from lookup.reading.freshness import SECOND
+from lookup.web import answers
 from ops.observe.metrics import HTTP_IN_FLIGHT
 from tests.lookup.alone import OTHER_CITIZEN, Alone, Answer, lookup_alone
 
@@ -217,3 +218,15 @@ async def test_miss_over_its_rate_is_refused_at_once() -> None:
         paths = [f"G99.01.01-261120-{n:04d}" for n in range(101)]
         answers = await asyncio.gather(*(alone.ask(API + path) for path in paths))
         assert sorted(answer.status for answer in answers) == [404] * 100 + [429]
+
+
+async def test_header_is_written_in_one_place_and_sent_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The head of the early way is that of the Response: no header of it stands in the early way's own code."""
+    of_before = answers._headers
+    monkeypatch.setattr(answers, "_headers", lambda *of: of_before(*of) | {"X-New": "100% of them"})
+    async with lookup_alone() as alone:
+        alone.put(KNOWN.text)
+        await alone.ask(API + KNOWN.path)
+        answer = await the_same(alone, API + KNOWN.path)
+        assert answer.headers["X-New"] == "100% of them"
+        assert (await the_same(alone, API + KNOWN.path, held=answer.tag)).headers["X-New"] == "100% of them"
