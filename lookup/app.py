@@ -30,9 +30,11 @@ from lookup.upkeep.pulse import Pulse
 from lookup.upkeep.service_status import ServiceStatus
 from lookup.upkeep.why import process_report
 from lookup.web import api, pages, problem_pages, service_pages
-from lookup.web.answers import Answers
+from lookup.web.answers import PATH, Answers
+from lookup.web.faces import Face, JsonFace, PageFace
 from lookup.web.form_pages import FormPages
 from lookup.web.hotpath import HotPath
+from lookup.web.layout import FORMS
 from lookup.web.service_pages import ServiceBoard
 from ops.http import early_answers, server
 from ops.http.client_address import Clients
@@ -85,11 +87,22 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
     service = ServiceStatus(vitals, hosts)
     board = ServiceBoard(service)
     slices = FreshnessSli(feed, lambda: state.ready)
+    shows = frozenset(Shows(word) for word in settings.anonymous_shows)
+    answers = Answers(
+        lambda: catalogue.current,
+        shows,
+        settings.public_url,
+        hotline=settings.hotline or None,
+        acceptance_hours=settings.acceptance_hours,
+    )
     forms = FormPages(board.pointed_out)
+    page_faces = {lang: PageFace(lang, answers, board.pointed_out) for lang in FORMS}
 
     def refresh() -> None:
         board.refresh()
         forms.refresh()
+        for face in page_faces.values():
+            face.refresh()
 
     pulse = Pulse(hosts, cache, vitals, catalogue, memory, slices, service, refresh)
     await pulse.start()
@@ -104,15 +117,9 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
         clients=clients,
         key_required=settings.key_for_any_status,
     )
-    shows = frozenset(Shows(word) for word in settings.anonymous_shows)
-    answers = Answers(
-        lambda: catalogue.current,
-        shows,
-        settings.public_url,
-        hotline=settings.hotline or None,
-        acceptance_hours=settings.acceptance_hours,
-    )
-    hot = HotPath(policy, answers, memory, state, log_share=settings.access_log_share)
+    faces: dict[str, Face] = {PATH.rstrip("/"): JsonFace(answers, memory)}
+    faces |= {FORMS[lang]: face for lang, face in page_faces.items()}
+    hot = HotPath(policy, faces, forms.pages, memory, state, log_share=settings.access_log_share)
     early = functools.partial(EarlyAnswers, offer=hot.offer, writes=WritesTogether())
     app = web.Application(
         middlewares=middlewares(
@@ -126,7 +133,7 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
     app.add_routes(api.routes(policy, answers))
     app.add_routes(service_pages.routes(board))
     secure = settings.public_url.startswith("https:")
-    app.add_routes(pages.routes(policy, answers, secure=secure, forms=forms))
+    app.add_routes(pages.routes(policy, answers, forms, page_faces, secure=secure))
     return Running(
         app=app,
         state=state,

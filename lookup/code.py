@@ -73,6 +73,12 @@ def prefix_of(text: str) -> str:
     return f"{sequence[:-3]}/{rest}"
 
 
+def agency_of(text: str) -> str:
+    """The issuing agency of a code in canonical form, without parsing it."""
+    agency, dash, _ = text.partition("-")
+    return agency if dash else text.rpartition("/")[2]  # scheme D
+
+
 _DASHES = dict.fromkeys(map(ord, "‐‑‒–—―−﹘﹣－"), "-")
 _INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
 _SEPARATORS = re.compile(r"[\s-]+")

@@ -4,6 +4,7 @@ PostgreSQL stores the record and the caches hold it; it contains no applicant. T
 has the code, the holder's view for the holder of the receipt. Officers' names are in neither.
 """
 
+import operator
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import Enum
@@ -112,6 +113,60 @@ unpack = msgspec.msgpack.Decoder(Record).decode
 unpack_essence = msgspec.msgpack.Decoder(Essence).decode
 """The essence of the record packed in these bytes, three times as fast. Raises like `unpack`."""
 _unpack_slugs = msgspec.msgpack.Decoder(list[_Slug]).decode
+
+
+Telling = tuple[int, bool, tuple[str, ...]]
+"""The status, whether the dossier was received, and the slugs of its steps in the order of their times."""
+
+
+class _Beginning(msgspec.Struct, array_like=True, gc=False):
+    """Of a packed record what comes before its service."""
+
+    code: msgspec.Raw
+    version: int
+    status: int
+
+
+class _Passed(msgspec.Struct, array_like=True, gc=False):
+    """Of a packed step its time and its status."""
+
+    at: datetime
+    status: str
+
+
+_at = operator.attrgetter("at")
+_unpack_passed = msgspec.msgpack.Decoder(list[_Passed]).decode
+_unpack_beginning = msgspec.msgpack.Decoder(_Beginning).decode
+
+_DECIDES = {
+    Status.PROCESSING.value: b"completed",
+    Status.COMPLETED.value: b"no step decides",
+    Status.RETURNED.value: b"suspended",
+}
+"""Status → the word without which steps decide no situation (lookup/situation.py); for others "processing"."""
+_DECIDED_BY_ACCEPTANCE = frozenset(
+    status.value for status in (Status.SUBMITTED, Status.REJECTED, Status.SUPPLEMENT_REQUIRED, Status.WITHDRAWN)
+)
+"""Where it also matters whether it was ever accepted, which an import may tell by a step alone."""
+_ALONE: dict[int, Telling] = {status.value: (status.value, True, ()) for status in Status}
+
+
+def telling(packed: bytes) -> Telling:
+    """What decides the situation that anyone is told of: records that give the same are in the same situation.
+
+    Steps that do not decide it are left out: decoding them costs as much as all else of a page. Raises like `unpack`.
+    """
+    status = _unpack_beginning(packed).status
+    if _DECIDES.get(status, b"processing") not in packed:
+        if status not in _DECIDED_BY_ACCEPTANCE:
+            return _ALONE[status]
+        essence = unpack_essence(packed)
+        if (received := essence.received_at != _NULL) or b"received" not in packed:
+            return status, received, ()
+    essence = unpack_essence(packed)
+    steps = [] if essence.timeline == _NULL else _unpack_passed(essence.timeline)
+    steps.sort(key=_at)
+    return status, essence.received_at != _NULL, tuple([step.status for step in steps])
 
 
 def _slugs(timeline: msgspec.Raw) -> list[str]:

@@ -127,12 +127,6 @@ def to_canonical(method: str, location: str) -> web.HTTPMove:
     return redirect(location, headers=SPELT_OTHERWISE)
 
 
-def matches(request: web.Request, etag: str) -> bool:
-    """Whether the client already holds this entity tag (RFC 9110, 13.1.2: weak comparison)."""
-    held = request.if_none_match
-    return held is not None and any(tag.value in ("*", etag.strip('"')) for tag in held)
-
-
 def freshness_headers(found: Found) -> dict[str, str]:
     """Age (RFC 9111) and Cache-Status (RFC 9211): the answer's age and origin."""
     return freshness_of(str(found.age // SECOND), stored=found.source == "postgres")

@@ -14,7 +14,8 @@ from lookup.reading.limits import Asker
 from lookup.reading.shedding import Load
 from lookup.situation import completion
 from lookup.status import Status
-from lookup.web.answers import KEY_HEADER, PATH, Answers, json_response, matches, to_canonical
+from lookup.web.answers import KEY_HEADER, PATH, Answers, json_response, to_canonical
+from lookup.web.codings import matches
 from ops.errors import Malformed, Refusal
 from ops.http.bodies import read_body
 

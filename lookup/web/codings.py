@@ -1,4 +1,4 @@
-"""Content codings: gzip for a client that accepts it, the bytes as they are for any other.
+"""Content codings and entity tags: gzip for a client that accepts it, the bytes as they are for any other.
 
 No brotli: it would save 350 bytes of the style sheet once a year, for a dependency (DECISIONS.md).
 """
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from aiohttp import hdrs, web
 
-from lookup.web.answers import matches
+from lookup.web.heads import Head
 
 ETAG = "ETag"
 """As the JSON spells it; hdrs has another spelling."""
@@ -49,22 +49,35 @@ def gzip_of(request: web.Request) -> bool:
     return takes_gzip(",".join(request.headers.getall(hdrs.ACCEPT_ENCODING, ())))
 
 
+def matches(request: web.Request, etag: str) -> bool:
+    """Whether the client already holds this entity tag (RFC 9110, 13.1.2: weak comparison)."""
+    held = request.if_none_match
+    return held is not None and any(tag.value in ("*", etag.strip('"')) for tag in held)
+
+
 def packed_once(content: bytes) -> bytes:
     """Content that is sent many times, as small as gzip makes it (50 µs for a page)."""
     return gzip.compress(content, 9, mtime=0)
 
 
-def packed_now(response: web.Response, request: web.Request) -> web.Response:
-    """The same response, with its body compressed if the client accepts that: 20 µs, and less than half the bytes."""
+def packed_now(response: web.Response, packed: bool) -> web.Response:
+    """The same response with its body compressed, if `packed`: 20 µs, and less than half the bytes."""
     assert isinstance(response.body, bytes)  # noqa: S101 - ours never stream
-    response.headers[hdrs.VARY] = VARY
-    if gzip_of(request):
-        response.body = zlib.compress(response.body, level=3, wbits=31)
+    return coded(response, zlib.compress(response.body, level=3, wbits=31) if packed else response.body, packed)
+
+
+def coded(response: web.Response, body: bytes, packed: bool) -> web.Response:
+    """The same response with this body, which is gzip if `packed`."""
+    response.body = body
+    response.headers[hdrs.VARY] = VARY_BY_COOKIE
+    if packed:
         response.headers[hdrs.CONTENT_ENCODING] = "gzip"
     return response
 
 
 VARY = hdrs.ACCEPT_ENCODING
+VARY_BY_COOKIE = f"{hdrs.ACCEPT_ENCODING}, {hdrs.COOKIE}"
+"""Of a dossier's page, which is another one for the holder."""
 
 
 class Finished:
@@ -75,7 +88,9 @@ class Finished:
         self._packed = packed_once(content)
         self._content_type = content_type
         self._headers = headers
-        self._tag = hashlib.sha256(content + zlib.ZLIB_RUNTIME_VERSION.encode()).hexdigest()[:16]
+        self._heads: dict[tuple[int, bool], Head] = {}
+        digest = hashlib.sha256(content + zlib.ZLIB_RUNTIME_VERSION.encode()).hexdigest()[:16]
+        self._tags = (f'"{digest}"', f'"{digest}.gz"')
 
     def answer(self, request: web.Request, headers: Mapping[str, str] | None = None) -> web.Response:
         """200, or 304 when the client holds it. `headers` replace those of the same name."""
@@ -86,9 +101,21 @@ class Finished:
             return not_modified(response)
         return response
 
+    def early(self, held: bytes, request_id: bytes, date: bytes, *, gzip: bool, whole: bool) -> tuple[int, bytes]:
+        """The status and the bytes of the same answer. `held`: one tag, or none; `whole`: with the body."""
+        status = 304 if held == self._tags[gzip].encode() else 200
+        head = self._heads.get((status, gzip))
+        if head is None:
+            response = self.response(gzip)
+            head = self._heads[status, gzip] = Head(not_modified(response) if status == 304 else response)
+        if status == 304:
+            return 304, head.before(b"", b"", request_id, b"", date, b"")
+        body = self._packed if gzip else self.content
+        return 200, head.before(b"", b"", request_id, b"%d" % len(body), date, body if whole else b"")
+
     def response(self, packed: bool) -> web.Response:
         """The whole answer in this coding."""
-        headers = {**self._headers, hdrs.VARY: VARY, ETAG: f'"{self._tag}{".gz" if packed else ""}"'}
+        headers = {**self._headers, hdrs.VARY: VARY, ETAG: self._tags[packed]}
         if packed:
             headers[hdrs.CONTENT_ENCODING] = "gzip"
         response = web.Response(body=self._packed if packed else self.content, headers=headers)

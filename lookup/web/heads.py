@@ -11,11 +11,14 @@ from aiohttp.helpers import rfc822_formatted_time
 from ops.http.middleware import dress
 from ops.observe import logs
 
-AGE, PATH, TAG, REQUEST_ID, LENGTH = (chr(0xE000 + n) for n in range(5))
-"""What stands in a Response in the place of values that each request has of its own. PATH: a code, as in addresses."""
+OWN, TAG, REQUEST_ID, LENGTH = (chr(0xE000 + n) for n in range(4))
+"""What stands in a Response in the place of values that each request has of its own.
 
-_NAMES = ("age", "path", "entity tag", "request id", "length")
-_MARKS = re.compile(f"([{AGE}-{LENGTH}])")
+OWN: what the head says of its dossier, a JSON's age or the path of a page's address.
+"""
+
+_NAMES = ("own", "entity tag", "request id", "length")
+_MARKS = re.compile(f"([{OWN}-{LENGTH}])")
 
 
 class Head:
@@ -31,18 +34,16 @@ class Head:
         text = _head(response, LENGTH)
         logs.request_id.reset(before)
         first, *rest = _MARKS.split(text)
-        at = [ord(mark) - ord(AGE) for mark in rest[0::2]]
+        at = [ord(mark) - ord(OWN) for mark in rest[0::2]]
         if at != sorted(set(at)):
             raise ValueError(f"The head has to name {', '.join(_NAMES)} in this order, once each, not: {text!r}")
         after = dict(zip(at, rest[1::2], strict=True))
-        self._parts = (first.encode(), *(after.get(n, "").encode() for n in range(4)))
+        self._parts = (first.encode(), *(after.get(n, "").encode() for n in range(3)))
 
-    def before(
-        self, age: bytes, path: bytes, tag: bytes, request_id: bytes, length: bytes, date: bytes, body: bytes
-    ) -> bytes:
+    def before(self, own: bytes, tag: bytes, request_id: bytes, length: bytes, date: bytes, body: bytes) -> bytes:
         """The whole answer. What the head does not have must be empty. `date`: as of `date_line`."""
-        a, b, c, d, e = self._parts
-        return b"".join((a, age, b, path, c, tag, d, request_id, e, length, date, body))
+        first, second, third, fourth = self._parts
+        return b"".join((first, own, second, tag, third, request_id, fourth, length, date, body))
 
 
 def date_line() -> bytes:

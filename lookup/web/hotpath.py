@@ -1,18 +1,20 @@
-"""Plain lookups, answered right after parsing (ops/http/early_answers.py): from memory at once, or once loaded.
+"""Plain requests, answered right after parsing (ops/http/early_answers.py): from memory at once, or once loaded.
 
 Nearly every request of a citizen's browser or a portal's poller is plain: GET or HEAD of the canonical address of a
-dossier, without key, version or conditions except one entity tag. Every other request goes through aiohttp as usual.
-The client sees no difference: both send the same bytes and count in the same metrics.
+dossier, as JSON or as a page, without key, version or conditions except one entity tag; or of the form, also with a
+code typed into it. Every other request goes through aiohttp as usual. The client sees no difference: both send the same
+bytes and count in the same metrics.
 
-Every answer's head comes from the Response that a handler would return: of a fresh one once, with the request's own
-values filled in later (lookup/web/heads.py), of any other each time.
+What an answer looks like is its face's affair (lookup/web/faces.py). Every answer's head comes from the Response that a
+handler would return: of a fresh one once, with the request's own values filled in later (lookup/web/heads.py), of any
+other each time.
 """
 
 import asyncio
-import functools
 import logging
 import time
 from collections import deque
+from collections.abc import Mapping
 from time import perf_counter
 
 import msgspec
@@ -20,18 +22,21 @@ from aiohttp import HttpVersion11
 from aiohttp.http import RawRequestMessage
 
 from lookup import code as codes
-from lookup.code import DossierCode, Scheme
+from lookup.code import DossierCode, MalformedCode, Scheme
 from lookup.dossier import unpack
 from lookup.reading.access import AccessPolicy, DossierNotFound
 from lookup.reading.freshness import SECOND
 from lookup.reading.limits import Asker, TooManyRequests
-from lookup.reading.memory import Copy, Memory, Rendered
+from lookup.reading.memory import Memory, Rendered
 from lookup.reading.read_through import Answer
 from lookup.reading.reader import Found
 from lookup.reading.shedding import REFUSED_AFTER, Overloaded
-from lookup.web.answers import KEY_HEADER, PATH, Answers, etag, freshness_of
-from lookup.web.heads import AGE, TAG, Head, date_line, written
-from lookup.web.tally import _PREFIX, ROUTE, Tally
+from lookup.web.answers import to_canonical
+from lookup.web.codings import Finished, takes_gzip
+from lookup.web.faces import Face, Ready
+from lookup.web.heads import OWN, Head, date_line, written
+from lookup.web.layout import KEY_COOKIE
+from lookup.web.tally import Tally
 from ops.errors import Internal, Refusal, Unavailable
 from ops.http.access import (
     CLIENT_GONE,
@@ -42,7 +47,7 @@ from ops.http.client_address import FORWARDED
 from ops.http.early_answers import LATER, EarlyAnswers, Later
 from ops.http.middleware import identity
 from ops.http.probes import State
-from ops.http.problems import completed, problem
+from ops.http.problems import completed
 from ops.observe import logs, tracing
 
 SENT_AWAY_AT_ONCE = 100
@@ -55,11 +60,16 @@ _GIVEN = b"x-request-id"
 _HELD = b"if-none-match"
 _FORWARDED = FORWARDED.lower().encode()
 _TRACE = tracing.TRACEPARENT.encode()
+_ACCEPTS = b"accept-encoding"
+_COOKIE = b"cookie"
+_KEY = KEY_COOKIE.encode()
 _UNUSUAL = frozenset(
-    {KEY_HEADER.lower().encode()}
-    | {b"expect", b"if-match", b"if-modified-since", b"if-range", b"if-unmodified-since", b"range", b"upgrade"}
+    {b"expect", b"if-match", b"if-modified-since", b"if-range", b"if-unmodified-since", b"range", b"upgrade"}
 )
 _LOOKED_AT = _UNUSUAL | {_GIVEN, _HELD, _FORWARDED, _TRACE}
+_LOOKED_AT_OF_FORMS = _LOOKED_AT | {_ACCEPTS}
+_TYPED = frozenset({"ma", "code"})
+"""The form's field, by the language of the form or by that of a link to it."""
 
 _AGES = [b"%d" % age for age in range(120)]
 _log = logging.getLogger(__name__)
@@ -68,23 +78,30 @@ _log = logging.getLogger(__name__)
 class _Asked:
     """A plain request that waits for its answer."""
 
-    __slots__ = ("asker", "began", "code", "connection", "counted", "held", "message", "promised", "request_id")
+    __slots__ = (
+        *("asker", "began", "code", "connection", "counted", "face", "gzip", "held", "message", "promised"),
+        "request_id",
+    )
 
     def __init__(
         self,
+        face: Face,
         message: RawRequestMessage,
         connection: EarlyAnswers,
         asker: Asker,
         code: DossierCode,
         held: bytes,
+        gzip: bool,
         request_id: bytes,
         began: float,
     ) -> None:
+        self.face = face
         self.message = message
         self.connection = connection
         self.asker = asker
         self.code = code
         self.held = held
+        self.gzip = gzip
         self.request_id = request_id
         self.began = began
         self.promised = False
@@ -98,59 +115,81 @@ class _Asked:
 
 
 class HotPath:
-    """Receives every request from the connections; `run` adds the counts to the metrics."""
+    """Receives every request from the connections; `run` adds the counts to the metrics.
+
+    `faces`: by what stands before a dossier's code in a path. `forms`: finished pages by their whole path, which with
+    a typed code lead to that dossier's page.
+    """
 
     def __init__(
-        self, policy: AccessPolicy, answers: Answers, memory: Memory, state: State, *, log_share: float
+        self,
+        policy: AccessPolicy,
+        faces: Mapping[str, Face],
+        forms: Mapping[str, Finished],
+        memory: Memory,
+        state: State,
+        *,
+        log_share: float,
     ) -> None:
         self._policy = policy
-        self._answers = answers
+        self._faces = {prefix: (face, _LOOKED_AT | face.looked_at) for prefix, face in faces.items()}
+        self._forms = forms
+        self._redirects = {path: _redirect(path) for path in forms if path in faces}
         self._memory = memory
         self._feed = policy.reader.vitals.feed
         self._clock = policy.reader.vitals.clock
         self._state = state
         self._second = 0
         self._date = b""
-        hit_or_stored = (freshness_of(AGE, stored=False), freshness_of(AGE, stored=True))
-        self._ok = tuple(Head(answers.fresh(b"", TAG, freshness)) for freshness in hit_or_stored)
-        self._not_modified = tuple(Head(answers.fresh(None, TAG, freshness)) for freshness in hit_or_stored)
         self._tally = Tally(log_share, policy.trusts)
         self._knows = policy.knows
         self._under_way: set[asyncio.Task[None]] = set()
         self._turned_away: deque[tuple[float, _Asked, Overloaded]] = deque()
 
     def offer(self, message: RawRequestMessage, connection: EarlyAnswers) -> bytes | Later | None:
-        """Answer a plain lookup, or promise to; None for anything else."""
+        """Answer a plain request, or promise to; None for anything else."""
         began = perf_counter()
-        if self._policy.key_required:
-            return None  # every plain lookup is refused
         try:
-            plain = self._plain(message, connection)
+            prefix, _, name = message.path.rpartition("/")
+            faced = self._faces.get(prefix)
+            if faced is None:
+                return self._form(message, connection, began)
+            if self._policy.key_required:
+                return None  # every plain lookup is refused
+            face, looked_at = faced
+            plain = self._plain(looked_at, message, connection)
             if plain is None:
                 return None
-            held, request_id, forwarded = plain
-            name = message.path[_PREFIX:]
+            held, request_id, forwarded, gzip = plain
             asker, refusal = (connection.peer, forwarded), None
             copy = self._memory.get(name)
             if copy is not None and copy.body:
                 now = self._clock.now()
                 if self._feed.vouches_for(copy, now):
-                    rendered: Rendered | None = self._memory.finished(name)
-                    if rendered is None or rendered.view != self._answers.anonymous:
-                        rendered = self._render(name, copy)
-                    if rendered is not None:
+                    as_of = max(copy.as_of, self._feed.at)
+                    try:
+                        ready = face.fresh(name, self._feed.epoch, copy.version, copy.body, as_of, held, gzip, True)
+                    except msgspec.DecodeError:
+                        ready = None
+                    if ready is not None:
                         pair = hash((asker, name))
                         if not self._knows(pair):
                             refusal = self._policy.disclose_first(pair, asker, name)
                         if refusal is None:
-                            age = now - max(copy.as_of, self._feed.at)
-                            status, answer = self._fresh(message, held, request_id, rendered, age, stored=False)
-                            self._tally.count(message, connection, request_id, began, status, "memory", "found", age)
+                            age = now - as_of
+                            status, answer = self._fresh(face, message, name, held, gzip, request_id, ready, age)
+                            self._tally.count(
+                                face.route, name, message, connection, request_id, began, status, "memory", "found", age
+                            )
                             return answer
-            return self._later(name, message, connection, asker, held, request_id, began, refusal)
+            code = codes.at(name)
+            if code is None:
+                return None  # no canonical path: aiohttp answers it
+            asked = _Asked(face, message, connection, asker, code, held, gzip, request_id, began)
+            return self._later(asked, refusal)
         except Exception as error:
             if worth_a_line(500, 0.0, drawn=False, failure=error):
-                _log.exception("An early answer failed; aiohttp handles the request", extra={"route": ROUTE})
+                _log.exception("An early answer failed; aiohttp handles the request", extra={"route": "early"})
             return None
 
     async def run(self) -> None:
@@ -161,16 +200,20 @@ class HotPath:
 
     # -- the request -----------------------------------------------------------------------------------------
 
-    def _plain(self, message: RawRequestMessage, connection: EarlyAnswers) -> tuple[bytes, bytes, str] | None:
-        """The tag the client holds, the request's id, the forwarded header; None when it is no plain lookup."""
-        if not message.path.startswith(PATH) or message.method not in _METHODS:
+    def _plain(
+        self, looked_at: frozenset[bytes], message: RawRequestMessage, connection: EarlyAnswers
+    ) -> tuple[bytes, bytes, str, bool] | None:
+        """The tag the client holds, the request's id, the forwarded header, whether gzip is accepted; None when it is
+        no plain request.
+        """
+        if message.method not in _METHODS:
             return None
         if message.should_close or message.version != HttpVersion11 or message.upgrade or self._state.draining:
             return None
-        given, held, trace, forwarded = "", b"", None, ""
+        given, held, trace, forwarded, accepts = "", b"", None, "", ""
         for name, value in message.raw_headers:
             lowered = name.lower()
-            if lowered not in _LOOKED_AT:
+            if lowered not in looked_at:
                 continue
             if lowered == _GIVEN:
                 given = value.decode("utf-8", "replace")
@@ -179,79 +222,87 @@ class HotPath:
             elif lowered == _FORWARDED:
                 claimed = value.decode("utf-8", "surrogateescape")
                 forwarded = f"{forwarded},{claimed}" if forwarded else claimed
+            elif lowered == _ACCEPTS:
+                accepts += f",{value.decode('utf-8', 'replace')}"
             elif lowered == _TRACE:
                 if self._policy.trusts(connection.peer):
                     trace = value.decode("ascii", "replace")
-            else:
+            elif lowered != _COOKIE or _KEY in value:
                 return None
         if tracing.draw(trace):
             connection.drawn = message  # aiohttp answers it, in spans
             return None
-        return held, (identity(given) if given else new_request_id()).encode(), forwarded
+        request_id = (identity(given) if given else new_request_id()).encode()
+        return held, request_id, forwarded, accepts != "" and takes_gzip(accepts)
 
-    # -- a fresh answer --------------------------------------------------------------------------------------
+    # -- answered at once ------------------------------------------------------------------------------------
 
     def _fresh(
         self,
+        face: Face,
         message: RawRequestMessage,
+        path: str,
         held: bytes,
+        gzip: bool,
         request_id: bytes,
-        rendered: Rendered,
+        ready: Ready | Rendered,
         age: int,
-        *,
-        stored: bool,
+        stored: bool = False,
     ) -> tuple[int, bytes]:
         """The status and the bytes of a fresh answer."""
-        seconds = age // SECOND
-        text = _AGES[seconds] if 0 <= seconds < len(_AGES) else b"%d" % max(0, seconds)
+        if face.links:
+            own = path.encode()
+        else:
+            seconds = age // SECOND
+            own = _AGES[seconds] if 0 <= seconds < len(_AGES) else b"%d" % max(0, seconds)
         now = int(time.time())
         if now != self._second:
-            self._second = now
-            self._date = date_line()
-        tag = rendered.tag
+            self._dated(now)
+        tag = ready.tag
         if held == tag:
-            return 304, self._not_modified[stored].before(text, b"", tag, request_id, b"", self._date, b"")
-        body = b"" if message.method == "HEAD" else rendered.body
-        return 200, self._ok[stored].before(text, b"", tag, request_id, rendered.length, self._date, body)
+            return 304, face.not_modified[gzip][stored].before(own, tag, request_id, b"", self._date, b"")
+        body = b"" if message.method == "HEAD" else ready.body
+        return 200, face.ok[gzip][stored].before(own, tag, request_id, ready.length, self._date, body)
 
-    def _render(self, code: str, copy: Copy) -> Rendered | None:
-        """Finish the copy's answer and keep it with the copy; None if the copy cannot be decoded."""
-        try:
-            rendered = self._rendered(copy.version, copy.body)
-        except msgspec.DecodeError:
+    def _dated(self, now: int) -> None:
+        self._second, self._date = now, date_line()
+
+    def _form(self, message: RawRequestMessage, connection: EarlyAnswers, began: float) -> bytes | None:
+        """The form, or the redirect to what was typed into it. None for another spelling of either, or another path."""
+        path, asks, query = message.path.partition("?")
+        form = self._forms.get(path)
+        if form is None:
             return None
-        self._memory.finish(code, rendered)
-        return rendered
-
-    def _rendered(self, version: int, packed: bytes) -> Rendered:
-        view = self._answers.anonymous
-        body = self._answers.anonymous_json(packed)
-        return Rendered(view, _tag(self._feed.epoch, version, view), _length(len(body)), body)
+        typed = _typed(query) if asks and path in self._redirects else None
+        if asks and typed is None:
+            return None
+        plain = self._plain(_LOOKED_AT_OF_FORMS, message, connection)
+        if plain is None:
+            return None
+        held, request_id, _, gzip = plain
+        whole = message.method != "HEAD"
+        if (now := int(time.time())) != self._second:
+            self._dated(now)
+        if typed is None:
+            status, answer = form.early(held, request_id, self._date, gzip=gzip, whole=whole)
+        else:
+            head, length, body = self._redirects[path]
+            values = (typed.path.encode(), b"", request_id, length, self._date, body if whole else b"")
+            status, answer = 301, head.before(*values)
+        self._tally.count(path, "", message, connection, request_id, began, status, "", "")
+        return answer
 
     # -- answered later --------------------------------------------------------------------------------------
 
-    def _later(
-        self,
-        name: str,
-        message: RawRequestMessage,
-        connection: EarlyAnswers,
-        asker: Asker,
-        held: bytes,
-        request_id: bytes,
-        began: float,
-        refusal: TooManyRequests | None,
-    ) -> bytes | Later | None:
-        """Start the lookup, or refuse it; None when the path is not a canonical one: aiohttp answers it."""
-        code = codes.at(name)
-        if code is None:
-            return None
-        asked = _Asked(message, connection, asker, code, held, request_id, began)
-        refusal = refusal or self._policy.is_over(asker, code.text)
+    def _later(self, asked: _Asked, refusal: TooManyRequests | None) -> bytes | Later:
+        """Start the lookup, or refuse it."""
+        code = asked.code
+        refusal = refusal or self._policy.is_over(asked.asker, code.text)
         if refusal is not None:
             return self._limited(asked, refusal)
         recalled = self._policy.reader.dossiers.recall(code.text)
         if recalled is not None and recalled.entry.body:
-            refusal = self._policy.disclose(asker, code.text)
+            refusal = self._policy.disclose(asked.asker, code.text)
             answer = self._found(asked, recalled) if refusal is None else self._limited(asked, refusal)
             if answer is not None:
                 return answer
@@ -320,7 +371,7 @@ class HotPath:
     def _give_up(self, asked: _Asked, error: Exception) -> None:
         """Answer 500 after an unexpected error: the connection was promised an answer."""
         if asked.gone:  # the access log has no line with the error then
-            _log.error("An early answer failed; its client had left", extra={"route": ROUTE}, exc_info=error)
+            _log.error("An early answer failed; its client had left", extra={"route": asked.face.route}, exc_info=error)
         self._fulfil(asked, self._refused(asked, Internal(), "nowhere", "unavailable", failure=error))
 
     async def _answer_slowly(self, asked: _Asked) -> bytes:
@@ -334,23 +385,28 @@ class HotPath:
     def _found(self, asked: _Asked, answer: Answer) -> bytes | None:
         """The bytes of an answer that has a body; None if that cannot be decoded."""
         entry = answer.entry
+        epoch, held, gzip = self._feed.epoch, asked.held, asked.gzip
         try:
             if answer.stale:
-                record = unpack(entry.body)
-                found = Found(record, entry.as_of, answer.age, True, answer.source, self._feed.epoch)
-                return self._otherwise(asked, found)
-            rendered = self._rendered(entry.version, entry.body)
+                return self._otherwise(
+                    asked, Found(unpack(entry.body), entry.as_of, answer.age, True, answer.source, epoch)
+                )
+            ready = asked.face.fresh(asked.code.text, epoch, entry.version, entry.body, entry.as_of, held, gzip)
         except msgspec.DecodeError:
             return None
+        if ready is None:
+            return None
         stored = answer.source == "postgres"
-        status, ready = self._fresh(asked.message, asked.held, asked.request_id, rendered, answer.age, stored=stored)
+        status, bytes_ = self._fresh(
+            asked.face, asked.message, asked.code.path, held, gzip, asked.request_id, ready, answer.age, stored
+        )
         self._count(asked, status, answer.source, "found", answer.age)
-        return ready
+        return bytes_
 
     def _otherwise(self, asked: _Asked, found: Found) -> bytes:
         """The bytes of an answer that is stale, or was requested by official number."""
         held = asked.held.decode("ascii", "replace")
-        response = self._answers.answer(found, asked.code, holder=False, stored=True, held=held.__eq__)
+        response = asked.face.late(found, asked.code, held=held.__eq__, gzip=asked.gzip)
         ready = written(response, dressed_as=asked.request_id.decode(), head=asked.message.method == "HEAD")
         self._count(asked, response.status, found.source, "stale" if found.stale else "found", found.age)
         return ready
@@ -362,7 +418,8 @@ class HotPath:
         self, asked: _Asked, refusal: Refusal, source: str, outcome: str, *, failure: Exception | None = None
     ) -> bytes:
         logs.request_id.set(asked.request_id.decode())  # the problem document names it
-        response = problem(asked.message.headers, refusal)
+        message = asked.message
+        response = asked.face.refused(refusal, message.path, asked.code.path, message.headers, gzip=asked.gzip)
         completed(response, refusal)
         ready = written(response, dressed_as=asked.request_id.decode(), head=asked.message.method == "HEAD")
         self._count(asked, response.status, source, outcome, failure=failure)
@@ -381,7 +438,7 @@ class HotPath:
         status = CLIENT_GONE if asked.gone else status
         outcome = "" if asked.counted else outcome
         said = (asked.message, asked.connection, asked.request_id, asked.began)
-        self._tally.count(*said, status, source, outcome, age, failure)
+        self._tally.count(asked.face.route, asked.code.path, *said, status, source, outcome, age, failure)
         asked.counted = True
 
     def _fulfil(self, asked: _Asked, answer: bytes) -> None:
@@ -389,15 +446,24 @@ class HotPath:
         asked.connection.fulfil(answer)
 
 
-# Most dossiers share a few versions and lengths, so their copies share these bytes.
-@functools.lru_cache(maxsize=4096)
-def _tag(epoch: int, version: int, view: str) -> bytes:
-    return etag(epoch, version, view).encode()
+def _typed(query: str) -> DossierCode | None:
+    """The code typed into the form, if that is all the query says, in plain characters; else None."""
+    name, _, value = query.partition("=")
+    if name not in _TYPED or not value.isascii() or any(sign in value for sign in "%&+#;="):
+        return None
+    try:
+        return codes.parse(value)
+    except MalformedCode:
+        return None
 
 
-@functools.lru_cache(maxsize=4096)
-def _length(count: int) -> bytes:
-    return b"%d" % count
+def _redirect(form: str) -> tuple[Head, bytes, bytes]:
+    """The head of the redirect from the form to a dossier's page, and the length and the bytes of its body."""
+    redirect = to_canonical("GET", f"{form}/")
+    redirect.headers["Location"] = f"{form}/{OWN}"
+    body = redirect.body
+    assert isinstance(body, bytes)  # noqa: S101 - aiohttp's own text
+    return Head(redirect), b"%d" % len(body), body
 
 
 def _is_one_tag(value: bytes) -> bool:

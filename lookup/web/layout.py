@@ -24,6 +24,9 @@ FORMS = {"vi": "/tra-cuu", "en": "/en/status"}
 SERVICE_STATUS = {"vi": "/tinh-trang-he-thong", "en": "/en/service-status"}
 """Language → the address of the page about the service itself (lookup/web/service_pages.py)."""
 
+KEY_COOKIE = "hoso24-key"
+"""The cookie that holds a dossier's lookup key on that dossier's page."""
+
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
@@ -80,8 +83,7 @@ def render(template: str, lang: str, context: Mapping[str, Any]) -> str:
         service_url=SERVICE_STATUS[lang],
         css_url=static_address("site.css"),
         icon_url=static_address("icon.svg"),
-        request_id=logs.request_id.get() or "",
-        **context,
+        **{"request_id": logs.request_id.get() or "", **context},
     )
 
 

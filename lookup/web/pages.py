@@ -4,6 +4,8 @@ A lookup key appears in a URL once: `?key=` is answered with a redirect to the b
 this dossier's page.
 """
 
+import functools
+from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
 from aiohttp import hdrs, web
@@ -15,23 +17,23 @@ from lookup.lookup_key import MalformedKey
 from lookup.reading.access import AccessPolicy, DossierOrKeyNotFound, KeyRequired
 from lookup.reading.limits import TooManyRequests
 from lookup.web.answers import Answers, to_canonical
-from lookup.web.codings import packed_now
+from lookup.web.codings import gzip_of, matches, packed_now
+from lookup.web.faces import PageFace
 from lookup.web.form_pages import ADDRESSES, FormPages
-from lookup.web.layout import FORMS, language, static
+from lookup.web.layout import FORMS, KEY_COOKIE, language, static
 from lookup.web.phrases import problem_words
 from lookup.web.problem_pages import malformed, refusal_page, render_problem
 from lookup.web.status_pages import dossier_page
 from ops.http.bodies import read_body
 
-KEY_COOKIE = "hoso24-key"
 COOKIE_SECONDS = 3600
 
 
 def routes(
-    policy: AccessPolicy, answers: Answers, *, secure: bool, forms: FormPages | None = None
+    policy: AccessPolicy, answers: Answers, forms: FormPages, faces: Mapping[str, PageFace], *, secure: bool
 ) -> list[web.RouteDef]:
-    """The routes of all pages. `secure`: cookies only over TLS. `forms`: without, no maintenance is announced."""
-    pages = _Pages(policy, answers, forms or FormPages(), secure=secure)
+    """The routes of all pages. `faces`: by language. `secure`: cookies only over TLS."""
+    pages = _Pages(policy, answers, forms, faces, secure=secure)
     addresses = [web.get("/static/{name}", static), *(web.get(address, pages.form) for address in ADDRESSES)]
     for form in FORMS.values():
         addresses += [
@@ -42,10 +44,19 @@ def routes(
 
 
 class _Pages:
-    def __init__(self, policy: AccessPolicy, answers: Answers, forms: FormPages, *, secure: bool) -> None:
+    def __init__(
+        self,
+        policy: AccessPolicy,
+        answers: Answers,
+        forms: FormPages,
+        faces: Mapping[str, PageFace],
+        *,
+        secure: bool,
+    ) -> None:
         self._policy = policy
         self._answers = answers
         self._forms = forms
+        self._faces = faces
         self._secure = secure
 
     async def form(self, request: web.Request) -> web.StreamResponse:
@@ -73,10 +84,13 @@ class _Pages:
             assert response is not None  # noqa: S101 - a page's problem always has a page
             _forget(response, code)
             return response
-        response = dossier_page(
-            self._answers, request, found, code, holder=key is not None, maintenance=self._forms.maintenance()
-        )
-        return packed_now(response, request)
+        lang = language(request)
+        if key is None:
+            held = functools.partial(matches, request)
+            return self._faces[lang].late(found, code, held=held, gzip=gzip_of(request))
+        announced = self._forms.maintenance()
+        response = dossier_page(self._answers, lang, found, code, holder=True, maintenance=announced)
+        return packed_now(response, gzip_of(request))
 
     async def take_key(self, request: web.Request) -> web.StreamResponse:
         """Sets the cookie for the key typed on the anonymous page, if it is this dossier's."""
@@ -92,7 +106,7 @@ class _Pages:
                 return refusal_page(request.path, refusal, code.path, key_problem=words.sentence, status=400)
             return dossier_page(
                 self._answers,
-                request,
+                language(request),
                 found,
                 code,
                 holder=False,

@@ -30,7 +30,7 @@ from lookup.status import Status
 from lookup.web.answers import Answers
 from lookup.web.contacts import Contact, contact_of
 from lookup.web.dates import day_of, hour_of, machine_day, machine_time, when
-from lookup.web.layout import FORMS, language, other_language, page
+from lookup.web.layout import FORMS, other_language, page_of
 from lookup.web.phrases import PHRASES
 
 ANNOUNCED_AHEAD = timedelta(hours=24)
@@ -157,7 +157,7 @@ def _progress(now: Situation, t: Mapping[str, str]) -> dict[str, Any]:
 
 def dossier_page(
     answers: Answers,
-    request: web.Request,
+    lang: str,
     found: Found,
     code: DossierCode,
     *,
@@ -167,12 +167,10 @@ def dossier_page(
     status: int = 200,
 ) -> web.Response:
     """The page of the dossier found under `code`, which may be its official number."""
-    lang, record = language(request), found.record
+    record = found.record
     context = context_of(answers, found, code, lang, holder=holder, maintenance=maintenance)
     context["dossier"]["key_problem"] = key_problem
-    response = page(request, "status.html", context, status)
-    if not holder and not found.stale and status == 200:
-        response.headers[hdrs.CACHE_CONTROL] = "private, no-cache"
+    response = page_of(lang, None, "status.html", context, status)
     response.headers[hdrs.LINK] = f'<{FORMS[lang]}/{codes.parse(record.code).path}>; rel="canonical"'
     return response
 

@@ -11,7 +11,6 @@ from aiohttp.http import RawRequestMessage
 from lookup import metrics
 from lookup.codes_in_logs import pseudonym
 from lookup.reading.freshness import SECOND
-from lookup.web.answers import PATH
 from ops.http.access import (
     NOT_TIMED,
     SLOW,
@@ -30,12 +29,6 @@ from ops.observe.metrics import HTTP_BUCKETS, HTTP_IN_FLIGHT, observe_many
 SERVICE = "lookup"
 
 
-ROUTE = PATH + "{code}"
-
-
-_PREFIX = len(PATH)
-
-
 _AGE_BUCKETS = [bound * SECOND for bound in metrics.AGE_BUCKETS]
 
 
@@ -51,12 +44,14 @@ class Tally:
         self._in_flight = HTTP_IN_FLIGHT.labels(SERVICE)
         self.promised = 0
         self._reported = 0
-        self._answers: defaultdict[tuple[str, int, str, str], int] = defaultdict(int)
-        self._seconds: list[float] = []
+        self._answers: defaultdict[tuple[str, str, int, str, str], int] = defaultdict(int)
+        self._seconds: defaultdict[str, list[float]] = defaultdict(list)
         self._ages: list[int] = []
 
     def count(
         self,
+        route: str,
+        code: str,
         message: RawRequestMessage,
         connection: EarlyAnswers,
         request_id: bytes,
@@ -67,20 +62,25 @@ class Tally:
         age: int | None = None,
         failure: Exception | None = None,
     ) -> None:
-        """Count a ready answer. An empty `outcome`: already counted as a lookup. `age` in microseconds."""
+        """Count a ready answer. `code`: that of the path, empty for none.
+
+        An empty `outcome`: no lookup, or already counted as one. `age` in microseconds.
+        """
         method = message.method
-        self._answers[method, status, source, outcome] += 1
+        self._answers[route, method, status, source, outcome] += 1
         if age is not None and outcome:
             self._ages.append(age)
         seconds = perf_counter() - began
         if status not in NOT_TIMED:
-            self._seconds.append(seconds)
+            self._seconds[route].append(seconds)
         drawn = draw(self._log_share)
         if (drawn or status >= 500 or seconds >= SLOW) and worth_a_line(status, seconds, drawn=drawn, failure=failure):
-            self._log(message, connection, request_id.decode(), status, seconds, failure)
+            self._log(route, code, message, connection, request_id.decode(), status, seconds, failure)
 
     def _log(
         self,
+        route: str,
+        code: str,
         message: RawRequestMessage,
         connection: EarlyAnswers,
         request_id: str,
@@ -96,19 +96,22 @@ class Tally:
         else:
             ours = headers.get("X-Request-Id") != request_id
             trace = tracing.of_request(request_id if ours else new_request_id())
-        fields = {"request_id": request_id, "trace_id": trace, "code_hash": pseudonym(message.path[_PREFIX:])}
-        log_access(message.method, ROUTE, status, seconds, failure=failure, **fields)
+        fields = {"request_id": request_id, "trace_id": trace}
+        if code:
+            fields["code_hash"] = pseudonym(code)
+        log_access(message.method, route, status, seconds, failure=failure, **fields)
 
     def flush(self) -> None:
         """Add it all to the metrics."""
         self._in_flight.inc(self.promised - self._reported)
         self._reported = self.promised
-        for (method, status, source, outcome), count in self._answers.items():
-            http_counter(SERVICE, method, ROUTE, status).inc(count)
+        for (route, method, status, source, outcome), count in self._answers.items():
+            http_counter(SERVICE, method, route, status).inc(count)
             if outcome:
                 metrics.answers(source, outcome).inc(count)
         self._answers.clear()
-        observe_many(http_timer(SERVICE, ROUTE), _sorted_into(HTTP_BUCKETS, self._seconds), sum(self._seconds))
+        for route, seconds in self._seconds.items():
+            observe_many(http_timer(SERVICE, route), _sorted_into(HTTP_BUCKETS, seconds), sum(seconds))
         observe_many(metrics.ANSWER_AGE, _sorted_into(_AGE_BUCKETS, self._ages), sum(self._ages) / SECOND)
         self._seconds.clear()
         self._ages.clear()

@@ -22,6 +22,7 @@ from lookup.reading.limits import Limits
 from lookup.reading.reader import Found, Reader
 from lookup.web import api, layout, pages
 from lookup.web.answers import KEY_HEADER, PATH, Answers
+from lookup.web.faces import PageFace
 from lookup.web.form_pages import FormPages, Pointed
 from ops.http.client_address import Clients
 from tests.conftest import KEY_SECRETS
@@ -72,7 +73,8 @@ class Offline:
         self.answers = Answers(lambda: known, frozenset(shows), PUBLIC_URL, **settings)
         self._app = web.Application()
         self._app.add_routes(api.routes(policy, self.answers))
-        self._app.add_routes(pages.routes(policy, self.answers, secure=True, forms=FormPages(maintenance)))
+        faces = {lang: PageFace(lang, self.answers, maintenance) for lang in layout.FORMS}
+        self._app.add_routes(pages.routes(policy, self.answers, FormPages(maintenance), faces, secure=True))
 
     async def ask(
         self, path: str, *, method: str = "GET", body: bytes = b"", headers: Mapping[str, str] | None = None
@@ -94,7 +96,7 @@ class Offline:
 
         `asked_as`: the path it is asked for under, where that is not its code's.
         """
-        cookie = {"Cookie": f"{pages.KEY_COOKIE}={self.key}"} if holder else {}
+        cookie = {"Cookie": f"{layout.KEY_COOKIE}={self.key}"} if holder else {}
         response = await self.ask(f"{layout.FORMS[lang]}/{asked_as or self.code.path}", headers=cookie)
         assert response.status == 200
         assert response.text is not None

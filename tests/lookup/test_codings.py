@@ -81,9 +81,9 @@ async def test_first_view_of_a_status_fits_into_ten_kilobytes() -> None:
 
 def test_release_of_zlib_is_part_of_the_tag(monkeypatch: pytest.MonkeyPatch) -> None:
     """During a rollout two processes with other libraries would send other bytes under one tag."""
-    before = Finished(b"x", "text/plain", {})._tag
+    before = Finished(b"x", "text/plain", {})._tags
     monkeypatch.setattr(zlib, "ZLIB_RUNTIME_VERSION", "another")
-    assert Finished(b"x", "text/plain", {})._tag != before
+    assert Finished(b"x", "text/plain", {})._tags != before
 
 
 def test_form_announces_a_maintenance_from_the_next_beat_on_under_another_tag() -> None:
@@ -107,7 +107,7 @@ def test_form_announces_a_maintenance_from_the_next_beat_on_under_another_tag() 
     for address, text in zip(ADDRESSES, ("Nâng cấp", "New servers", "Nâng cấp", "New servers"), strict=True):
         assert text.encode() in pages[address].content
         assert text.encode() not in before[address].content
-        assert pages[address]._tag != before[address]._tag
+        assert pages[address]._tags != before[address]._tags
 
 
 @pytest.mark.parametrize("form", layout.FORMS.values())

@@ -19,7 +19,7 @@ from lookup.reading import access
 from lookup.reading.freshness import Freshness
 from lookup.reading.limits import Limits, TooManyRequests
 from lookup.reading.shedding import Load, Shedding
-from lookup.web import answers, hotpath
+from lookup.web import faces, hotpath
 from ops.http import early_answers
 from ops.local.ports import free_port
 from ops.observe import tracing
@@ -455,8 +455,7 @@ async def test_bug_behind_the_parser_costs_one_500_and_no_other_answer(
     if where == "from memory":
         await both.ask(get(f"/api/v1/dossiers/{both.code}"))
     with monkeypatch.context() as patch:
-        patch.setattr(answers.Answers, "anonymous_json", broken)
-        patch.setattr(hotpath.HotPath, "_render", broken)
+        patch.setattr(faces.JsonFace, "fresh", broken)
         (answer,) = await both.quick.ask(get(f"/api/v1/dossiers/{both.code}", "Connection: keep-alive"))
     # A copy in memory goes the normal way instead, where nothing is broken here.
     assert answer.startswith(b"HTTP/1.1 500" if where == "from Postgres" else b"HTTP/1.1 200")

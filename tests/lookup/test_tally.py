@@ -7,10 +7,11 @@ import pytest
 from prometheus_client import REGISTRY
 
 from lookup.web import tally
-from lookup.web.tally import ROUTE, Tally
+from lookup.web.tally import Tally
 from ops.http.access import SLOW
 
 NOW = 1000.0
+ROUTE = "/api/v1/dossiers/{code}"
 CODE = "G99.01.01-261120-0001"
 
 
@@ -40,7 +41,7 @@ def counted(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -
             }
 
         before = read()
-        own.count(message, connection, b"desk-7", NOW - ago, status, "memory", outcome, age, **more)  # type: ignore[arg-type]
+        own.count(ROUTE, CODE, message, connection, b"desk-7", NOW - ago, status, "memory", outcome, age, **more)  # type: ignore[arg-type]
         assert read() == before, "before the flush nothing is added"
         own.flush()
         own.flush()
