@@ -11,7 +11,7 @@ import unittest.mock
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import psutil
@@ -19,11 +19,11 @@ import pytest
 
 from loadtests.bench import conditions, flood, prober, resident, results, side_by_side
 from loadtests.bench.arrivals import Arrivals, Flood, Report, Requests, percentile
-from loadtests.bench.cases import CASES, gate, memory, overload, visible
-from loadtests.bench.load import Figures, WrkLoad
+from loadtests.bench.cases import CASES, gate, memory, overload, pages, visible
+from loadtests.bench.load import Figures, WrkLoad, _figures
 from loadtests.bench.peers.answer import STATUSES, answer
 from loadtests.bench.probe import ChangesSeen, Probe
-from loadtests.bench.rig import CaseOutcome, Judged, Run, Series, ratio
+from loadtests.bench.rig import CaseOutcome, Judged, Rig, Run, Series, ratio
 from loadtests.bench.side_by_side import read_options
 from loadtests.bench.usage import Usage
 from loadtests.system import computed_dossiers
@@ -120,6 +120,43 @@ def test_gate_fails_when_the_whole_interval_lies_beyond_it(ratios: list[float], 
     load = WrkLoad("constant", range(1), 64, 2.0)
     judged = gate.Gate("hot", load, 1.03, rounds=[(2e-5 * ratio, 2e-5) for ratio in ratios]).judged()
     assert (judged.figure, judged.goal, judged.reached) == (figure, "at most 1.03", reached)
+
+
+@pytest.mark.parametrize(
+    ("ratios", "figure", "reached"),
+    [
+        ([0.7] * 9, "0.70 (0.70 – 0.70)", True),
+        ([0.5] * 7 + [0.7] * 2, "0.50 (0.50 – 0.70)", True),
+        ([0.5] * 8 + [0.7], "0.50 (0.50 – 0.50)", False),
+        ([0.5, 0.5, 0.7], "0.50 (0.50 – 0.70)", True),
+    ],
+)
+def test_page_is_too_slow_when_the_whole_interval_lies_below_the_floor(
+    ratios: list[float], figure: str, reached: bool
+) -> None:
+    load = WrkLoad("constant", range(1), 64, 2.0)
+    judged = pages.Pair("hot", load, load, 0.6, 0.75, rounds=[(2e-5 * ratio, 2e-5) for ratio in ratios]).judged()
+    assert (judged.figure, judged.goal, judged.reached) == (figure, "at least 0.60, aim 0.75", reached)
+
+
+def test_each_page_is_measured_beside_json_of_the_same_dossiers() -> None:
+    rig = Rig(cast(Any, None), 100_000, 10.0, 3, cast(Any, None), print)
+    for pair in pages.pairs(rig):
+        assert (pair.json.codes, pair.json.script, pair.json.seconds) == (pair.page.codes, pair.page.script, 2.0)
+        assert (pair.json.missing, pair.json.connections) == (pair.page.missing, pair.page.connections)
+        assert any("gzip" in header for header in pair.page.headers)
+        assert (pair.page.address or pair.page.path).startswith("/tra-cuu")
+        assert (pair.json.address or pair.json.path).startswith("/api/v1/dossiers/")
+        assert pair.floor <= pair.aim <= 1
+
+
+def test_answer_that_should_be_a_404_and_is_none_is_an_error() -> None:
+    report = {"answers": 10, "microseconds": 1, "median": 1, "p99": 1, "longest": 1, "status": 10}
+    report |= dict.fromkeys(("connect", "read", "write", "timeout"), 0)
+    found, missing = (WrkLoad("constant", range(1), 64, 2.0, missing=each) for each in (False, True))
+    assert [_figures(report, each).errors for each in (found, missing)] == [10, 0]
+    assert [_figures(report | {"status": 7}, each).errors for each in (found, missing)] == [7, 3]
+    assert _figures(report | {"status": 7}, missing).trouble == "3 not 2xx"
 
 
 def test_errors_of_a_run_are_counted_and_written(tmp_path: Path) -> None:

@@ -32,6 +32,14 @@ class WrkLoad:
     connections: int
     seconds: float
     seed: int = 1
+    path: str = "/api/v1/dossiers/"
+    """What stands before a code in a request."""
+    address: str = ""
+    """The whole path that `constant` asks for, in the place of the first code's."""
+    headers: tuple[str, ...] = ()
+    """Headers of each request, besides Host and the client's address."""
+    missing: bool = False
+    """Whether each answer has to be a 404."""
 
     def turn(self, seed: int) -> "WrkLoad":
         """The same load in another order."""
@@ -53,6 +61,8 @@ class Figures:
     """Connections not made, reads and writes that failed."""
     late: int
     """Answers that took longer than wrk waits for."""
+    expected: int = 0
+    """Answers with a status above 399 that should have one."""
 
     @property
     def rate(self) -> float:
@@ -62,12 +72,16 @@ class Figures:
     @property
     def errors(self) -> int:
         """Whatever went wrong."""
-        return self.refused + self.broken + self.late
+        return abs(self.refused - self.expected) + self.broken + self.late
 
     @property
     def trouble(self) -> str:
         """The errors by kind; nothing where there are none."""
-        kinds = {"not 2xx": self.refused, "broken": self.broken, f"over {TIMEOUT_SECONDS} s": self.late}
+        kinds = {
+            "not 2xx": abs(self.refused - self.expected),
+            "broken": self.broken,
+            f"over {TIMEOUT_SECONDS} s": self.late,
+        }
         return ", ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
 
 
@@ -79,7 +93,8 @@ def put(load: WrkLoad, url: str, code: str, folder: Path, *, listed: Path | None
     seconds = max(1, math.ceil(load.seconds))
     argv = ["wrk", "--threads", "1", "--connections", str(load.connections), "--duration", f"{seconds}s"]
     argv += ["--timeout", f"{TIMEOUT_SECONDS}s", "--script", str(SCRIPTS / f"{load.script}.lua")]
-    argv += [f"{url}/api/v1/dossiers/{code}", "--"]
+    argv += [part for header in load.headers for part in ("--header", header)]
+    argv += [url + (load.address or load.path + code), "--"]
     argv += [str(number) for number in (load.codes.start, len(load.codes), load.seed, load.connections)]
     log = folder / "wrk.log"
     environ = {"LUA_PATH": f"{SCRIPTS}/?.lua"} | ({} if listed is None else {"WRK_CODES": str(listed)})
@@ -93,13 +108,13 @@ def put(load: WrkLoad, url: str, code: str, folder: Path, *, listed: Path | None
                 if line.startswith("EXHAUSTED"):
                     wrk.send_signal(signal.SIGINT)  # it would sleep until its time is over
                 elif line.startswith("REPORT "):
-                    return _figures(json.loads(line.removeprefix("REPORT ")))
+                    return _figures(json.loads(line.removeprefix("REPORT ")), load)
         finally:
             overdue.cancel()
     raise CannotMeasure(f"wrk gave no figures; its log: {log.read_text('utf-8', 'replace').strip()[-500:]}")
 
 
-def _figures(report: dict[str, int]) -> Figures:
+def _figures(report: dict[str, int], load: WrkLoad) -> Figures:
     return Figures(
         answers=report["answers"],
         seconds=report["microseconds"] / 1e6,
@@ -109,4 +124,5 @@ def _figures(report: dict[str, int]) -> Figures:
         refused=report["status"],
         broken=report["connect"] + report["read"] + report["write"],
         late=report["timeout"],
+        expected=report["answers"] if load.missing else 0,
     )

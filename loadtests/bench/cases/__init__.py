@@ -7,7 +7,7 @@ To add one, write a module and name it here. `measure` gets the rig and returns 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from loadtests.bench.cases import cold, crowd, gate, hot, memory, observability, overload, visible, warm
+from loadtests.bench.cases import cold, crowd, gate, hot, memory, observability, overload, pages, visible, warm
 from loadtests.bench.rig import CaseOutcome, Rig
 
 
@@ -27,6 +27,7 @@ CASES: Mapping[str, Case] = {
         ("warm", warm),
         ("cold", cold),
         ("gate", gate),
+        ("pages", pages),
         ("crowd", crowd),
         ("overload", overload),
         ("visible", visible),

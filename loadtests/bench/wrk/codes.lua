@@ -24,9 +24,16 @@ local function client(n)
     return string.format("100.%d.%d.%d", 64 + n % 64, math.floor(n / 64) % 256, math.floor(n / 16384) % 256)
 end
 
+-- What stands before and after a code: the path in wrk's URL up to its last part, and wrk's headers.
+local before, after
+
 function codes.request(n)
-    return "GET /api/v1/dossiers/" .. codes.nth(n) .. " HTTP/1.1\r\nHost: " .. wrk.headers["Host"]
-        .. "\r\nX-Forwarded-For: " .. client(n) .. "\r\n\r\n"
+    if not before then
+        before = "GET " .. wrk.path:match("^.*/")
+        after = " HTTP/1.1\r\n"
+        for name, value in pairs(wrk.headers) do after = after .. name .. ": " .. value .. "\r\n" end
+    end
+    return before .. codes.nth(n) .. after .. "X-Forwarded-For: " .. client(n) .. "\r\n\r\n"
 end
 
 return codes
