@@ -38,7 +38,7 @@ PROGRAMS = {
     "chromium": Program(
         "pages in a browser", "chromium", ("chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
     ),
-    "curl": Program("the restore runbook, command by command", "curl"),
+    "curl": Program("compressed pages; the restore runbook, command by command", "curl"),
     "haproxy": Program("lookups behind a load balancer", "haproxy"),
     "kubectl": Program("manifests as a cluster sees them"),
     "node": Program("custom resources against their operators' schemas"),
@@ -58,7 +58,7 @@ NPM_PACKAGES = {
 }
 """Folders of .ci with npm packages that tests read, and what for."""
 
-ALWAYS_THERE = {"bash", "getent", "git", "mount", "sh", "sleep", "true", "umount"}
+ALWAYS_THERE = {"bash", "getent", "git", "gzip", "mount", "sh", "sleep", "true", "umount"}
 """Programs that tests may run without asking: a bare Debian with make and git has them."""
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="not run as root, which alone can give up rights and mount")
