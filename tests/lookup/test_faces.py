@@ -1,16 +1,19 @@
 """A dossier's page and its JSON are the same bytes on both ways, in every coding, for every outcome."""
 
 import logging
+import re
 import zlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from prometheus_client import REGISTRY
 
 from lookup.code import parse
 from lookup.reading.freshness import SECOND
 from lookup.reading.shedding import Load, Shedding
 from lookup.web import faces, layout, sheets
+from ops.observe import tracing
 from tests.lookup.alone import Alone, Exchange, lookup_alone
 
 KNOWN, UNKNOWN, NUMBER = parse("G99.01.01-261120-0001"), parse("G99.01.01-261120-0002"), parse("00077/2026/99901")
@@ -270,6 +273,65 @@ async def test_line_in_the_log_is_the_same_both_ways(page: str, caplog: pytest.L
             assert len(kept) == 2
             assert kept[0] == kept[1]
             assert ("{code}" in str(kept[0][1])) is (kept[0][3] is not None)
+
+
+COUNTED = (
+    *("hoso24_http_requests_total", "hoso24_http_request_seconds_count", "lookup_answers_total"),
+    "lookup_answer_age_seconds_count",
+)
+
+
+def counts(alone: Alone) -> dict[str, float]:
+    alone.hotpath._tally.flush()
+    return {
+        f"{sample.name} {sorted(sample.labels.items())}": sample.value
+        for metric in REGISTRY.collect()
+        for sample in metric.samples
+        if sample.name in COUNTED
+    }
+
+
+@every_page
+async def test_both_ways_are_counted_alike(page: str) -> None:
+    form = page.rstrip("/")
+    asked = [page + KNOWN.path, page + UNKNOWN.path, page + NUMBER.path, form, f"{form}?ma={KNOWN.path}"]
+    async with lookup_alone(soft_age=1000.0) as alone:
+        alone.put(KNOWN.text)
+        alone.store.numbers_of[NUMBER.text] = KNOWN.text
+        gained = []
+        for way in ((), (), (NORMAL,)):  # the first time all is read from the store
+            before = counts(alone)
+            for path in asked:
+                first = await alone.exchange(path, *way)
+                assert first.early is (not way)
+                held = first.headers.get("ETag", '"none"')
+                for more in ("Accept-Encoding: gzip", f"If-None-Match: {held}"):
+                    await alone.exchange(path, *way, more)
+                await alone.exchange(path, *way, method="HEAD")
+            after = counts(alone)
+            gained.append({key: after[key] - before.get(key, 0) for key in after if after[key] != before.get(key, 0)})
+        assert gained[1] == gained[2]
+        for name, each in zip(COUNTED, (5, 5, 3, 2), strict=True):
+            assert sum(count for key, count in gained[1].items() if key.startswith(f"{name} ")) == 4 * each
+        routes = {form, f"{page}{{code}}"}
+        assert {route for key in gained[1] for route in re.findall(r"'route', '([^']*)'", key)} == routes
+
+
+@every_page
+async def test_page_drawn_for_a_trace_is_answered_by_aiohttp_with_the_same_bytes(
+    page: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with lookup_alone(soft_age=1000.0) as alone:
+        alone.put(KNOWN.text)
+        for path in (page + KNOWN.path, page.rstrip("/"), f"{page.rstrip('/')}?ma={KNOWN.path}"):
+            await alone.exchange(path)
+            untraced = await alone.exchange(path, "Accept-Encoding: gzip")
+            with monkeypatch.context() as patch:
+                draws = iter([True])
+                patch.setattr(tracing, "draw", lambda _, draws=draws: next(draws))
+                drawn = await alone.exchange(path, "Accept-Encoding: gzip")
+            assert (untraced.early, drawn.early) == (True, False)
+            assert comparable(untraced) == comparable(drawn)
 
 
 # -- sheets of pages ---------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Co", "Cc
 WORDS = st.binary(max_size=60)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(TEXTS, min_size=1, max_size=12),
     st.data(),
@@ -249,7 +249,7 @@ FACES = {
 }
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(records(), MOMENTS, st.sampled_from(sorted(FACES)), NOTICES, st.sampled_from([None, "00077/2026/99901"]))
 def test_page_is_what_the_template_makes_of_the_words(
     record: Record, at: datetime, which: tuple[str, str], notice: Any, number: str | None
