@@ -35,6 +35,7 @@ from ops.http.problems import problem
 _CONTACT_STEPS = 64
 """A contact is filled up with blanks to a multiple of so many bytes, so that most agencies share their sheets."""
 _MOST_KNOWN = 4096
+_MOST_TIMES = 256
 
 
 class Ready(msgspec.Struct, gc=False):
@@ -147,13 +148,12 @@ class JsonFace:
 
 
 class _Known(msgspec.Struct, gc=False):
-    """What the pages of many dossiers share at one minute."""
+    """What the pages of many dossiers share while announcement and catalogue stay the same."""
 
     sheet: Sheet
     others: tuple[bytes, ...]
     """The words that they share: all but the first four."""
-    tail: bytes
-    """Of the entity tag: minute and digest."""
+    digest: bytes
 
 
 class PageFace:
@@ -173,9 +173,8 @@ class PageFace:
         self._shows_due = answers.shows_due
         self._maintenance = maintenance
         self._shelf = Shelf()
-        self._known: dict[tuple[Telling, int, str], _Known] = {}
-        self._minute = -1
-        self._as_of = self._as_of_time = b""
+        self._known: dict[tuple[Telling, int, str, int], _Known] = {}
+        self._times: dict[int, tuple[bytes, bytes]] = {}
         self._told: tuple[object, object] = ()  # type: ignore[assignment]
         self._announced = maintenance()
         plain, packed = (Head(self._response(b"", TAG, OWN, gzip)) for gzip in (False, True))
@@ -208,36 +207,39 @@ class PageFace:
             found = Found(unpack(packed), as_of, 0, False, "memory", epoch)
             return self._slowly(found, codes.parse(code), gzip)
         minute = as_of // MINUTE
-        if minute != self._minute:
-            self._turn_to(minute)
+        times = self._times.get(minute) or self._tell(minute)
         agency, dash, _ = code.partition("-")
-        key = (telling(packed), len(code), agency if dash else agency_of(code))
+        # An announcement appears from a certain minute on; dates are of several widths.
+        told = minute if self._announced else len(times[0])
+        key = (telling(packed), len(code), agency if dash else agency_of(code), told)
         known = self._known.get(key)
         if known is None:
             known = self._learn(key, Found(unpack(packed), as_of, 0, False, "memory", epoch))
             if known is None:
                 return None
-        tag = b'"%d.%d.%b%b' % (epoch, version, known.tail, b'.gz"' if gzip else b'"')
+        tag = b'"%d.%d.%d-%b%b' % (epoch, version, minute, known.digest, b'.gz"' if gzip else b'"')
         if held == tag:
             return Ready(tag)
         text = code.encode()
-        values = (text, text if dash else text.replace(b"/", b"-"), self._as_of, self._as_of_time, *known.others)
+        values = (text, text if dash else text.replace(b"/", b"-"), *times, *known.others)
         body = known.sheet.gzipped(values) if gzip else known.sheet.plain(values)
         return Ready(tag, _length(len(body)), body)
 
-    def _turn_to(self, minute: int) -> None:
-        self._minute = minute
-        self._known.clear()
+    def _tell(self, minute: int) -> tuple[bytes, bytes]:
+        """The minute as the page says it, and as a machine reads it."""
+        if len(self._times) >= _MOST_TIMES:
+            self._times.clear()
         as_of = moment(minute * MINUTE)
-        self._as_of, self._as_of_time = when(as_of, self.lang).encode(), machine_time(as_of).encode()
+        self._times[minute] = times = when(as_of, self.lang).encode(), machine_time(as_of).encode()
+        return times
 
-    def _learn(self, key: tuple[Telling, int, str], found: Found) -> _Known | None:
+    def _learn(self, key: tuple[Telling, int, str, int], found: Found) -> _Known | None:
         sheet, values, digest = self._filled(found, codes.parse(found.record.code))
         if sheet is None:
             return None
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
-        self._known[key] = known = _Known(sheet, values[_CONTACT:], b"%d-%b" % (self._minute, digest))
+        self._known[key] = known = _Known(sheet, values[_CONTACT:], digest)
         return known
 
     def _slowly(self, found: Found, code: DossierCode, gzip: bool) -> Ready | None:

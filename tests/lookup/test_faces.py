@@ -242,20 +242,6 @@ async def test_installation_that_shows_due_dates_shows_them_both_ways(page: str)
         assert (await both_ways(alone, page + KNOWN.path, f"If-None-Match: {first.headers['ETag']}")).status == 304
 
 
-@every_page
-async def test_tag_names_whom_to_call(page: str) -> None:
-    """Two agencies' contacts of one length make two pages, which may have the same version and minute."""
-    async with lookup_alone(soft_age=1000.0) as alone:
-        tags, bodies = [], []
-        for code in ("G99.01.01-261120-0001", "G99.01.02-261120-0001"):
-            path = page + alone.put(code).path
-            await alone.exchange(path)
-            answer = await both_ways(alone, path)
-            tags.append(answer.headers["ETag"])
-            bodies.append(answer.body.replace(code.encode(), b""))
-        assert (tags[0] == tags[1]) is (bodies[0] == bodies[1])
-
-
 # -- what is counted and logged ----------------------------------------------------------------------------
 
 

@@ -6,11 +6,13 @@ import zlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest import mock
 
 import jinja2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from markupsafe import Markup
 
 from lookup import code as codes
 from lookup.clock import microseconds
@@ -279,3 +281,54 @@ def test_page_is_what_the_template_makes_of_the_words(
                 assert ready.tag.decode() == answer.headers["ETag"]
                 if not held:
                     assert (ready.body, ready.length) == (answer.body, b"%d" % len(ready.body))
+
+
+@pytest.mark.parametrize("lang", ["vi", "en"])
+def test_what_dossiers_share_is_worked_out_once_whatever_the_minutes_they_are_as_of(
+    lang: str,
+) -> None:
+    """While the feed is silent, copies are as of different minutes; a page of each costs the same."""
+    face = PageFace(lang, Answers(lambda: CATALOGUE, frozenset(), "https://x"))
+    at = microseconds(datetime(2026, 11, 30, 3, 0, tzinfo=UTC))
+    pages, learnt = set(), 0
+    for n in range(600):
+        record = Record(
+            code=f"G99.01.01-261120-{n:04d}",
+            version=1,
+            status=4,
+            service="S.004",
+            agency="G99.01.01",
+            submitted_at=datetime(2026, 11, 20, tzinfo=UTC),
+        )
+        with mock.patch.object(face, "_learn", wraps=face._learn) as learn:
+            ready = face.fresh(record.code, 1, 1, pack(record), at + (n * 7 % 300) * 60 * SECOND, b"", True)
+        learnt += learn.call_count
+        assert ready is not None
+        pages.add(unpacked(ready.body))
+        assert len(face._times) <= 256
+    assert (learnt, len(pages)) == (1, 600)
+
+
+@pytest.mark.parametrize("lang", ["vi", "en"])
+def test_tag_names_all_that_epoch_version_and_minute_do_not(lang: str) -> None:
+    """Whom to call stands in the catalogue: another number of the same length is other bytes of the same version."""
+    record = Record(
+        code="G99.01.01-261120-0001",
+        version=1,
+        status=4,
+        service="S.004",
+        agency="G99.01.01",
+        submitted_at=datetime(2026, 11, 20, tzinfo=UTC),
+    )
+    answers = Answers(lambda: CATALOGUE, frozenset(), "https://x")
+    face = PageFace(lang, answers)
+    given_out = {}
+    for contact in ("024 3000 0001", "024 3000 0002"):
+        answers.contacts.block = lambda *_, contact=contact: Markup("<b>{}</b>").format(contact)  # type: ignore[method-assign]
+        face._known.clear()
+        ready = face.fresh(record.code, 1, 1, pack(record), microseconds(NOW), b"", False)
+        assert ready is not None
+        given_out[ready.tag] = ready.body
+    first, second = given_out.values()
+    assert len(first) == len(second)
+    assert first != second
