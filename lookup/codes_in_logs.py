@@ -15,11 +15,11 @@ from ops.observe.redaction import HIDDEN, hashed
 # As people type codes and as programs quote them: full-width, other dashes, blanks, escapes. `parse` decides whether a
 # match is a code.
 _LETTER = "0-9A-Za-z０-９Ａ-Ｚａ-ｚ"
-_DIGIT = "0-9Oo０-９Ｏｏ"
+_DIGIT = "0-9OoIiLl０-９ＯｏＩｉＬｌ"
 _ESCAPED = r"%[0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}"
-_BETWEEN = rf"(?:[\s\-‐‑‒–—―−﹘﹣－/+\u200b-\u200d\u2060\ufeff\u00ad]|{_ESCAPED}){{1,12}}"
+_BETWEEN = rf"(?:[\s.,_·\-‐‑‒–—―−﹘﹣－/+\u200b-\u200d\u2060\ufeff\u00ad]|{_ESCAPED}){{1,12}}"
 _CODE = re.compile(
-    rf"(?:[{_LETTER}]{{2,3}}[.．]){{0,8}}[{_LETTER}]{{2,3}}(?P<a>{_BETWEEN})[{_DIGIT}]{{6}}(?P<b>{_BETWEEN})[{_DIGIT}]{{4,10}}"
+    rf"(?:[{_LETTER}]{{2,3}}[.．,_·]){{0,8}}[{_LETTER}]{{2,3}}(?P<a>{_BETWEEN})[{_DIGIT}]{{6}}(?P<b>{_BETWEEN})[{_DIGIT}]{{4,10}}"
     rf"|[{_DIGIT}]{{1,7}}(?P<c>{_BETWEEN})[{_DIGIT}]{{4}}(?P<d>{_BETWEEN})[{_DIGIT}]{{5}}"
 )
 _PRINTED_KEY = re.compile(r"(?<![0-9A-Za-z])[0-9A-Za-z]{5}(?:-[0-9A-Za-z]{5}){2}(?![0-9A-Za-z])")

@@ -6,9 +6,11 @@ nothing and does not reveal whether a code exists. Re-issuing raises the dossier
 """
 
 import hmac
+import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 
 from lookup.code import DossierCode
 from ops.errors import Malformed
@@ -17,17 +19,47 @@ ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _VALUES = {character: value for value, character in enumerate(ALPHABET)}
 _VALUES |= {"O": 0, "I": 1, "L": 1}
 _LENGTH = 15
+_PRINTED = re.compile(r"[0-9A-Z]{5}([-–—−\s]+)[0-9A-Z]{5}([-–—−\s]+)[0-9A-Z]{5}", re.ASCII)
 _MAC_CHARACTERS = 12
 """Five bits each. Sixty bits cannot be guessed online; the check character turns a typing mistake into a 400."""
 HIGHEST_SERIAL = 31
 
 
+class KeyFlaw(Enum):
+    """Why a text is no key."""
+
+    EMPTY = "empty"
+    LENGTH = "length"
+    """It has `n` letters and digits."""
+    CHECK = "check"
+    """A letter or digit is wrong."""
+
+
+SENTENCES: dict[KeyFlaw, tuple[str, str]] = {
+    KeyFlaw.EMPTY: ("Enter the access key.", "Vui lòng nhập mã tra cứu."),
+    KeyFlaw.LENGTH: (
+        "An access key has 15 letters and digits; you entered {n}.",
+        "Mã tra cứu có 15 chữ và số; nội dung vừa nhập có {n}.",
+    ),
+    KeyFlaw.CHECK: (
+        "One of the letters or digits is wrong. Compare the key with the receipt.",
+        "Mã tra cứu có chữ hoặc số chưa đúng. Vui lòng so lại với giấy tiếp nhận.",
+    ),
+}
+"""What each flaw is called, in English and in Vietnamese: to the API's clients and on the pages alike."""
+
+
 class MalformedKey(Malformed):
-    """The text cannot be a printed key: wrong length, or a wrong check character."""
+    """The text cannot be a printed key. `flaw` says why; `detail` is the same in words, without what was typed."""
 
     code = "malformed_key"
-    title = "This does not look like a lookup key. Compare every letter and digit with the receipt."
-    title_vi = "Mã vừa nhập chưa đúng dạng mã tra cứu. Xin so lại từng chữ, từng số với giấy tiếp nhận."
+    title = "This is not an access key. Compare every letter and digit with the receipt."
+    title_vi = "Đây chưa phải là mã tra cứu. Vui lòng so lại từng chữ, từng số với giấy tiếp nhận."
+
+    def __init__(self, flaw: KeyFlaw = KeyFlaw.CHECK, n: int = 0) -> None:
+        english, vietnamese = SENTENCES[flaw]
+        super().__init__(english.format(n=n), detail_vi=vietnamese.format(n=n))
+        self.flaw = flaw
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +112,29 @@ def _grouped(text: str) -> str:
     return "-".join(text[start : start + 5] for start in range(0, _LENGTH, 5))
 
 
+def is_meant(typed: str) -> bool:
+    """Whether this text, which is no code, is a key, perhaps mistyped in its three groups of five."""
+    letters = [c for c in unicodedata.normalize("NFKC", typed[: 4 * _LENGTH]).upper() if c.isalnum()]
+    grouped = bool(_PRINTED.fullmatch(typed.strip().upper())) and sum(c.isdecimal() for c in letters) > 1
+    try:
+        return grouped or bool(_normalise(typed))
+    except MalformedKey:
+        return False
+
+
 def _normalise(typed: str) -> str:
     if len(typed) > 4 * _LENGTH:
-        raise MalformedKey("A lookup key has 15 letters and digits.")
+        raise MalformedKey(KeyFlaw.LENGTH, sum(map(str.isalnum, typed)))
     letters = [c for c in unicodedata.normalize("NFKC", typed).upper() if c.isalnum()]  # dashes and blanks are ignored
-    if len(letters) != _LENGTH or any(c not in _VALUES for c in letters):
-        raise MalformedKey("A lookup key has 15 letters and digits, as printed on the receipt.")
+    if not letters:
+        raise MalformedKey(KeyFlaw.EMPTY)
+    if len(letters) != _LENGTH:
+        raise MalformedKey(KeyFlaw.LENGTH, len(letters))
+    if any(c not in _VALUES for c in letters):
+        raise MalformedKey(KeyFlaw.CHECK)
     text = "".join(ALPHABET[_VALUES[c]] for c in letters)
     if _check_character(text[:-1]) != text[-1]:
-        raise MalformedKey("The lookup key has a typing mistake; compare it with the receipt.")
+        raise MalformedKey(KeyFlaw.CHECK)
     return text
 
 

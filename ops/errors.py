@@ -32,9 +32,10 @@ class Kind(enum.Enum):
 class Refusal(Exception):
     """A refused request.
 
-    `detail` states what was wrong in this request. `retry_after` is in seconds. Any other named argument becomes a
-    member of the problem document, for example `allowed=["withdrawn"]`. `title` and `title_vi` are one sentence each:
-    the problem document's title, and the sentence on a page that shows the refusal.
+    `detail` states what was wrong in this request, `detail_vi` the same in Vietnamese (without it, `detail` again).
+    `retry_after` is in seconds. Any other named argument becomes a member of the problem document, for example
+    `allowed=["withdrawn"]`. `title` and `title_vi` are one sentence each: the problem document's title, and the
+    sentence on a page that shows the refusal.
     """
 
     kind: ClassVar[Kind]
@@ -43,9 +44,12 @@ class Refusal(Exception):
     title_vi: ClassVar[str]
     usual_retry_after: ClassVar[int | None] = None
 
-    def __init__(self, detail: str = "", *, retry_after: int | None = None, **members: object) -> None:
+    def __init__(
+        self, detail: str = "", *, detail_vi: str = "", retry_after: int | None = None, **members: object
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
+        self.detail_vi = detail_vi or detail
         self.retry_after = self.usual_retry_after if retry_after is None else retry_after
         self.members = members
 
@@ -117,10 +121,16 @@ class Unavailable(Refusal):
     usual_retry_after = 1
 
     def __init__(
-        self, detail: str = "", *, reason: str = "", retry_after: int | None = None, **members: object
+        self,
+        detail: str = "",
+        *,
+        reason: str = "",
+        detail_vi: str = "",
+        retry_after: int | None = None,
+        **members: object,
     ) -> None:
         """`reason` is for the log and /health, and may name hosts and files; it is never sent to a client."""
-        super().__init__(detail, retry_after=retry_after, **members)
+        super().__init__(detail, detail_vi=detail_vi, retry_after=retry_after, **members)
         self.reason = reason
 
     def __str__(self) -> str:

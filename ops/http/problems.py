@@ -54,7 +54,7 @@ def problem(asked: Mapping[str, str], refusal: Refusal, status: int | None = Non
         "code": refusal.code,
     }
     if refusal.detail:
-        document["detail"] = refusal.detail
+        document["detail"] = refusal.detail_vi if vietnamese else refusal.detail
     document["request_id"] = request_id.get()
     headers = CIMultiDict({hdrs.CONTENT_LANGUAGE: "vi" if vietnamese else "en", hdrs.CACHE_CONTROL: "no-store"})
     return web.Response(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from lookup.code import LONGEST, DossierCode, MalformedCode, Scheme, at, issue, parse
+from lookup.code import LONGEST, DossierCode, Flaw, MalformedCode, Scheme, at, issue, parse
 
 A = "000.00.01.G22-200316-0001"
 B = "G99.01.02-261008-0975"
@@ -250,7 +250,7 @@ def test_agency_cannot_issue_in_a_scheme_its_identifier_does_not_fit(scheme: Sch
 
 @pytest.mark.parametrize("day", ["260230", "261301", "260431", "250229", "261000", "260010", "999999"])
 def test_day_that_does_not_exist_is_refused(day: str) -> None:
-    with pytest.raises(MalformedCode, match="not a date"):
+    with pytest.raises(MalformedCode, match=f"group {day} must be the year, month and day"):
         parse(f"G99.01.02-{day}-0975")
 
 
@@ -260,7 +260,7 @@ def test_leap_day_exists() -> None:
 
 @pytest.mark.parametrize("year", ["1989", "2100", "0000", "9999"])
 def test_year_in_which_nothing_was_numbered_is_refused(year: str) -> None:
-    with pytest.raises(MalformedCode, match="not a year"):
+    with pytest.raises(MalformedCode, match=f"{year} is not a possible year"):
         parse(f"01234/{year}/99901")
 
 
@@ -279,14 +279,10 @@ def test_year_in_which_nothing_was_numbered_is_refused(year: str) -> None:
         "G99.1.2-261008-0975",
         "G99.0102-261008-0975",
         ".G99-261008-0975",
-        "G99.01.02-261008-09I5",
-        "G99.O1.02-26I008-0975",
         "Đ99.01.02-261008-0975",
         "12345678/2026/99901",
         "01234/2026/9990",
         "01234/2026/999011",
-        "01234//2026//99901/",
-        "01234\\2026\\99901",
         "G٩٩.01.02-٢٦١٠٠٨-٠٩٧٥",  # Arabic-Indic digits
         "G99.01.02-२६१००८-0975",  # Devanagari digits
         "\u0660\u0661/2026/99901",
@@ -380,16 +376,17 @@ def test_letter_o_stays_a_letter_where_a_letter_can_stand() -> None:
     assert parse("G99.O1.02-261008-0975") != parse("G99.01.02-261008-0975")
 
 
-@pytest.mark.parametrize("typed", [B + " " * LONGEST, "9" * 10_000, "G99." * 1_000, "\u200b" * 65])
+@pytest.mark.parametrize("typed", [B + " " * LONGEST, "9" * 10_000, "G99." * 1_000, "\u200b" * (LONGEST + 1)])
 def test_overlong_input_is_refused_before_it_is_looked_at(typed: str) -> None:
-    with pytest.raises(MalformedCode, match=f"{LONGEST} characters"):
+    with pytest.raises(MalformedCode) as refused:
         parse(typed)
+    assert refused.value.flaw is Flaw.TOO_LONG
 
 
-def test_code_with_blanks_has_64_characters_at_the_most() -> None:
-    assert parse(B.ljust(64)).text == B
+def test_code_with_blanks_has_256_characters_at_the_most() -> None:
+    assert parse(B.ljust(256)).text == B
     with pytest.raises(MalformedCode):
-        parse(B.ljust(65))
+        parse(B.ljust(257))
 
 
 def test_longest_code_of_any_scheme_fits() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lookup.code import DossierCode, Scheme, issue, parse
-from lookup.lookup_key import ALPHABET, HIGHEST_SERIAL, KeyRing, MalformedKey, canonical
+from lookup.lookup_key import ALPHABET, HIGHEST_SERIAL, KeyFlaw, KeyRing, MalformedKey, canonical, is_meant
 
 GOOD = "5a" * 32
 RING = KeyRing.from_text(f"1:{GOOD}")
@@ -76,7 +76,7 @@ def test_every_mistyped_character_is_found(code: DossierCode, position: int, cha
     key = RING.key(code).replace("-", "")
     if key[position] == character:
         return
-    with pytest.raises(MalformedKey, match="typing mistake"):
+    with pytest.raises(MalformedKey, match="letters or digits is wrong"):
         RING.serial(code, key[:position] + character + key[position + 1 :])
 
 
@@ -149,3 +149,39 @@ def test_key_may_be_typed_with_as_many_blanks_as_four_times_its_length_holds() -
     assert canonical(key.ljust(60)) == key
     with pytest.raises(MalformedKey):
         canonical(key.ljust(61))
+
+
+@pytest.mark.parametrize(
+    ("typed", "flaw", "told"),
+    [
+        ("", KeyFlaw.EMPTY, "Enter the access key."),
+        (" - ", KeyFlaw.EMPTY, "Enter the access key."),
+        ("10QSW-F3K68", KeyFlaw.LENGTH, "you entered 10."),
+        ("10QSW-F3K68-E4RM44", KeyFlaw.LENGTH, "you entered 16."),
+        ("0" * 10_000, KeyFlaw.LENGTH, "you entered 10000."),
+        ("10QSW-F3K68-E4RM5", KeyFlaw.CHECK, "One of the letters or digits is wrong."),
+        ("U0QSW-F3K68-E4RM4", KeyFlaw.CHECK, "One of the letters or digits is wrong."),
+    ],
+)
+def test_refusal_says_what_is_wrong_with_a_key_and_not_the_key(typed: str, flaw: KeyFlaw, told: str) -> None:
+    with pytest.raises(MalformedKey) as refused:
+        canonical(typed)
+    assert refused.value.flaw is flaw
+    assert told in refused.value.detail
+    assert "QSW" not in refused.value.detail + refused.value.detail_vi
+    assert not refused.value.detail_vi.isascii()
+
+
+@pytest.mark.parametrize(
+    "typed", [PRINTED, PRINTED.lower(), PRINTED.replace("-", ""), "10QSW F3K68 E4RM5", "1OQSW–F3K68–E4RM4"]
+)
+def test_key_is_known_as_one_where_a_code_is_asked_for(typed: str) -> None:
+    assert is_meant(typed)
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["", "G99.01.02-261008-0975", "10QSW", "hello-world-there", "123456789012345", "0" * 10_000, "G9901 26100 8097"],
+)
+def test_other_text_is_not_taken_for_a_key(typed: str) -> None:
+    assert not is_meant(typed)
