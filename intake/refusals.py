@@ -26,7 +26,7 @@ class OutcomeUnknown(Unavailable):
 
     code = "outcome_unknown"
     title = "It is not known yet whether this was recorded. Repeat the request with the same Idempotency-Key."
-    title_vi = "Chưa xác định được yêu cầu đã được ghi nhận hay chưa. Hãy gửi lại với cùng Idempotency-Key."
+    title_vi = "Chưa xác định được yêu cầu đã được ghi nhận hay chưa. Vui lòng gửi lại với cùng Idempotency-Key."
 
 
 class UnknownDossier(Refusal):
@@ -35,7 +35,7 @@ class UnknownDossier(Refusal):
     kind = Kind.NOT_FOUND
     code = "dossier_not_found"
     title = "There is no dossier with this code."
-    title_vi = "Không có hồ sơ nào mang mã này."
+    title_vi = "Hệ thống này chưa có hồ sơ mang mã này."
 
 
 class UnknownAgency(Refusal):
@@ -125,7 +125,7 @@ class VersionMismatch(Refusal):
     kind = Kind.PRECONDITION
     code = "version_mismatch"
     title = "The dossier has changed since the version you expected."
-    title_vi = "Hồ sơ đã thay đổi so với phiên bản bạn mong đợi."
+    title_vi = "Hồ sơ đã thay đổi so với phiên bản được nêu trong yêu cầu."
 
 
 class NumberTaken(Refusal):

@@ -33,7 +33,7 @@ class DossierNotFound(Refusal):
     kind = Kind.NOT_FOUND
     code = "dossier_not_found"
     title = "There is no dossier with this code."
-    title_vi = "Không có hồ sơ nào mang mã này."
+    title_vi = "Hệ thống này chưa có hồ sơ mang mã này."
 
 
 class DossierOrKeyNotFound(Refusal):
@@ -42,7 +42,7 @@ class DossierOrKeyNotFound(Refusal):
     kind = Kind.NOT_FOUND
     code = "dossier_or_key_not_found"
     title = "No dossier matches this code and this lookup key together."
-    title_vi = "Không có hồ sơ nào khớp với mã hồ sơ và mã tra cứu này."
+    title_vi = "Không có hồ sơ nào khớp với cả hai mã này."
 
 
 class KeyRequired(Refusal):

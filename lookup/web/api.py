@@ -2,13 +2,14 @@
 
 import asyncio
 import functools
+import unicodedata
 from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
 from aiohttp import web
 
-from lookup import code as codes
+from lookup.code import MalformedCode
 from lookup.reading.access import AccessPolicy
 from lookup.reading.limits import Asker
 from lookup.reading.shedding import Load
@@ -16,6 +17,7 @@ from lookup.situation import completion
 from lookup.status import Status
 from lookup.web.answers import KEY_HEADER, PATH, Answers, json_response, to_canonical
 from lookup.web.codings import matches
+from lookup.web.typed import code_in
 from ops.errors import Malformed, Refusal
 from ops.http.bodies import read_body
 
@@ -47,7 +49,7 @@ def routes(policy: AccessPolicy, answers: Answers) -> list[web.RouteDef]:
     """GET /api/v1/dossiers/{code}, POST /api/v1/lookups, GET /api/v1/statuses."""
     api = _Api(policy, answers)
     return [
-        web.get(PATH + "{code:.+}", api.dossier),
+        web.get(PATH + r"{code:[\s\S]+}", api.dossier),
         web.post("/api/v1/lookups", api.lookups),
         web.get("/api/v1/statuses", api.statuses),
     ]
@@ -61,7 +63,9 @@ class _Api:
     async def dossier(self, request: web.Request) -> web.StreamResponse:
         """One dossier. 200, 304, 301 to the canonical spelling, 400, 403, 404, 412, 429 or 503."""
         typed = request.match_info["code"]
-        code = codes.parse(typed)
+        if any(unicodedata.category(each) == "Cc" for each in typed):
+            raise MalformedCode  # a control in an address is no spelling, but a program's mistake
+        code = code_in(typed)
         at_least = _at_least(request)
         if typed != code.path:
             raise to_canonical(request.method, f"{PATH}{code.path}{_query(request)}")
@@ -85,7 +89,7 @@ class _Api:
 
     async def _one(self, wanted: Wanted, asker: Asker) -> dict[str, Any]:
         try:
-            found = await self._policy.find(codes.parse(wanted.code), wanted.key, asker=asker)
+            found = await self._policy.find(code_in(wanted.code), wanted.key, asker=asker)
         except Refusal as refusal:
             return {"code": wanted.code, "error": refusal.code}
         return {"code": wanted.code, "dossier": self._answers.view(found, holder=wanted.key is not None)}
@@ -114,7 +118,10 @@ def _at_least(request: web.Request) -> int:
     if text is None:
         return 0
     if not (text.isascii() and text.isdigit() and len(text) <= 10 and 1 <= int(text) < 2**31):
-        raise Malformed("at_least is a dossier's version: a whole number from 1 to 2147483647.")
+        raise Malformed(
+            "at_least is a dossier's version: a whole number from 1 to 2147483647.",
+            detail_vi="at_least là phiên bản của hồ sơ: một số nguyên từ 1 đến 2147483647.",
+        )
     return int(text)
 
 
@@ -129,5 +136,8 @@ async def _body(request: web.Request) -> Lookups:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedLookups(str(error)) from None
     if not 1 <= len(lookups.dossiers) <= DOSSIERS_IN_A_REQUEST:
-        raise MalformedLookups(f"Between 1 and {DOSSIERS_IN_A_REQUEST} dossiers can be looked up at once.")
+        raise MalformedLookups(
+            f"Between 1 and {DOSSIERS_IN_A_REQUEST} dossiers can be looked up at once.",
+            detail_vi=f"Mỗi lần tra cứu được từ 1 đến {DOSSIERS_IN_A_REQUEST} hồ sơ.",
+        )
     return lookups

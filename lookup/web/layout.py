@@ -13,8 +13,9 @@ from aiohttp import hdrs, web
 from markupsafe import Markup
 
 from lookup.clock import VIETNAM
-from lookup.maintenance import Notice
+from lookup.maintenance import Notice, Part
 from lookup.web.codings import Finished
+from lookup.web.dates import when
 from lookup.web.phrases import PHRASES, span_phrase
 from ops.observe import logs
 
@@ -74,7 +75,12 @@ def page_headers(kept: str) -> dict[str, str]:
 
 
 def render(template: str, lang: str, context: Mapping[str, Any]) -> str:
-    """A page's HTML. `context`: the template's variables besides words and addresses; at least `other_url`."""
+    """A page's HTML. `context`: the template's variables besides words and addresses; at least `other_url`.
+
+    On any page: `errors`, each with a `text` and the `href` of its field, which come first and have the focus; `below`,
+    what is said under them; `told`, what has been done.
+    """
+    context = {"errors": (), "below": None, "told": None, **context}
     return _environment.get_template(template).render(
         lang=lang,
         t=PHRASES[lang],
@@ -102,10 +108,20 @@ def notice_words(notice: Notice, running: bool, lang: str) -> dict[str, Any]:
     return {
         "running": running,
         "when": span_phrase(notice.starts_at.astimezone(VIETNAM), notice.ends_at.astimezone(VIETNAM), lang),
-        "ends": date_of(notice.ends_at),
+        "ends": when(notice.ends_at, lang),
         "affects": [PHRASES[lang][f"part.{part.value}.name"] for part in notice.affects],
+        "effects": _effects(notice, lang),
         "text": notice.text(lang),
     }
+
+
+def _effects(notice: Notice, lang: str) -> list[str]:
+    """What a maintenance means to who looks up, and what still works."""
+    t = PHRASES[lang]
+    effects = [t[f"maintenance.effect.{part.value}"] for part in notice.affects]
+    if Part.LOOKUP not in notice.affects:
+        return [t["form.maintenance.lookup_works"], *effects]
+    return effects if len(set(notice.affects)) == len(Part) else [*effects, t["form.maintenance.others_work"]]
 
 
 def date_of(at: datetime | None) -> str | None:

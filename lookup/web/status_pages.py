@@ -32,6 +32,7 @@ from lookup.web.contacts import Contact, contact_of
 from lookup.web.dates import day_of, hour_of, machine_day, machine_time, when
 from lookup.web.layout import FORMS, other_language, page_of
 from lookup.web.phrases import PHRASES
+from lookup.web.problem_pages import KeyFault
 
 ANNOUNCED_AHEAD = timedelta(hours=24)
 """How long before its begin a maintenance is announced on the page of a dossier."""
@@ -163,13 +164,20 @@ def dossier_page(
     *,
     holder: bool,
     maintenance: tuple[Notice, bool] | None = None,
-    key_problem: str | None = None,
+    fault: KeyFault | None = None,
+    told: str | None = None,
     status: int = 200,
 ) -> web.Response:
-    """The page of the dossier found under `code`, which may be its official number."""
+    """The page of the dossier found under `code`, which may be its official number.
+
+    `fault`: what is wrong with a key that was typed; `told`: what has been done.
+    """
     record = found.record
     context = context_of(answers, found, code, lang, holder=holder, maintenance=maintenance)
-    context["dossier"]["key_problem"] = key_problem
+    context["told"] = told
+    if fault is not None:
+        context["dossier"] |= {"key_problem": fault.text, "key_typed": fault.typed}
+        context |= {"errors": [{"text": fault.text, "href": "#key"}], "below": PHRASES[lang]["key.below"]}
     response = page_of(lang, None, "status.html", context, status)
     response.headers[hdrs.LINK] = f'<{FORMS[lang]}/{codes.parse(record.code).path}>; rel="canonical"'
     return response

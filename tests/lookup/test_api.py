@@ -164,7 +164,7 @@ async def test_unknown_dossier_is_a_problem_document(house: House) -> None:
 async def test_problem_speaks_vietnamese_to_whoever_prefers_it(house: House) -> None:
     answer = await ask(house, address(UNKNOWN), Accept_Language="vi-VN,en;q=0.5")
     assert answer.headers["Content-Language"] == "vi"
-    assert answer.json["title"] == "Không có hồ sơ nào mang mã này."
+    assert answer.json["title"] == "Hệ thống này chưa có hồ sơ mang mã này."
 
 
 async def test_other_paths_and_methods_are_refused_in_our_words(house: House) -> None:

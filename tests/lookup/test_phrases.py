@@ -16,7 +16,7 @@ from lookup.reading.read_through import StatusUnavailable
 from lookup.reading.shedding import Overloaded
 from lookup.situation import CASES, Note, Stands
 from lookup.status import Status
-from lookup.web.phrases import PHRASES, problem_words, span_phrase, status_words
+from lookup.web.phrases import PHRASES, problem_words, span_phrase, status_words, wait_phrase
 from ops.errors import Internal, NoSuchPath, Refusal
 from tests.pages.lines import VIETNAMESE
 
@@ -35,7 +35,6 @@ OFFICIAL_NAMES = {
     Status.RETURNED: "Đã trả kết quả",
 }
 PROBLEMS: dict[str, Refusal] = {
-    "empty_code": MalformedCode(),
     "malformed_code": MalformedCode(),
     "dossier_not_found": DossierNotFound(),
     "dossier_or_key_not_found": DossierOrKeyNotFound(),
@@ -46,7 +45,10 @@ PROBLEMS: dict[str, Refusal] = {
     "not_found": NoSuchPath(),
     "internal": Internal(),
 }
-SENTENCES_OF_PAGES = {"empty_code", "head_too_large", "not_found", "internal"}
+SENTENCES_OF_PAGES = {
+    *("dossier_not_found", "dossier_or_key_not_found", "lookup_key_required", "too_many_requests", "unavailable"),
+    *("head_too_large", "not_found", "internal"),
+}
 """Problems whose sentence on a page is not the refusal's title."""
 
 
@@ -75,8 +77,9 @@ def test_both_languages_leave_room_for_the_same_figures() -> None:
 def test_each_language_is_spoken_where_it_is_meant() -> None:
     """By its letters: a Vietnamese phrase has some that English lacks, an English one only in a name it gives."""
     marked = {lang: {key for key, text in PHRASES[lang].items() if VIETNAMESE.search(text)} for lang in LANGUAGES}
+    words = {key for key in PHRASES["en"] if key.endswith(".word")}
     papers = {key for key in PHRASES["en"] if key.startswith("paper.")}  # the pages mark them as Vietnamese
-    assert marked["en"] == {"site.name", "site.other_language", "form.where.text"} | papers
+    assert marked["en"] == {"site.name", "site.other_language", "form.where.text"} | papers | words
     assert PHRASES["vi"].keys() - marked["vi"] == {"site.other_language", "contact.email"}
 
 
@@ -150,8 +153,34 @@ def test_no_sentence_of_a_refusal_stands_among_the_phrases_too(lang: str) -> Non
     assert {key.split(".")[1] for key in PHRASES[lang] if key.endswith(".sentence")} == SENTENCES_OF_PAGES
 
 
-def test_overload_is_called_by_its_name_on_a_page() -> None:
-    assert "quá nhiều lượt tra cứu" in problem_words("unavailable", "vi", Overloaded()).sentence
+def test_overload_is_not_the_citizens_fault_and_passes() -> None:
+    words = problem_words("unavailable", "vi", Overloaded())
+    assert "quá tải" in words.sentence
+    assert words.advice[0] == "Vui lòng thử lại sau 1 phút."
+
+
+@pytest.mark.parametrize(
+    ("seconds", "vi", "en"),
+    [
+        (1, "1 giây", "1 second"),
+        (10, "10 giây", "10 seconds"),
+        (60, "1 phút", "1 minute"),
+        (61, "61 giây", "61 seconds"),
+        (120, "2 phút", "2 minutes"),
+        (3_599, "60 phút", "60 minutes"),
+    ],
+)
+def test_wait_is_told_in_seconds_or_in_minutes(seconds: int, vi: str, en: str) -> None:
+    assert (wait_phrase(seconds, "vi"), wait_phrase(seconds, "en")) == (vi, en)
+    assert vi in problem_words("too_many_requests", "vi", TooManyRequests(retry_after=seconds)).advice[0]
+
+
+def test_unknown_code_is_named_where_it_is_known() -> None:
+    assert (
+        "G99.01.02-261008-0975"
+        in problem_words("dossier_not_found", "vi", DossierNotFound(), "G99.01.02-261008-0975").sentence
+    )
+    assert problem_words("dossier_not_found", "vi", DossierNotFound()).sentence == DossierNotFound.title_vi
 
 
 def test_a_missing_dossier_has_more_than_one_explanation() -> None:
@@ -182,7 +211,10 @@ def test_every_phrase_of_a_page_is_on_one() -> None:
     text = "".join(template.read_text("utf-8") for template in TEMPLATES)
     # These reach the pages through functions.
     spoken = {"case", "due", "finished", "paper", "part", "returned", "span", "status", "step"}
+    spoken |= {"told", "wait"}
     computed = {"holder.service", "holder.agency", "holder.official_number"}
+    computed |= {"form.maintenance.lookup_works", "form.maintenance.others_work"}
+    computed |= {"key.of_another", "key.below", "key.general"}
     computed |= {"holder.received", "holder.finished", "holder.returned"}
     computed |= {key for key in PHRASES["vi"] if key.startswith(("maintenance.status.", "maintenance.effect."))}
     for key in PHRASES["vi"]:

@@ -46,12 +46,31 @@ async def typed(alone: Alone, code: DossierCode, key: str, client: str) -> Answe
     return await alone.ask(f"/tra-cuu/{code.path}", "POST", data=urlencode({"key": key}), client=client)
 
 
+async def link(alone: Alone, code: DossierCode, key: str, client: str) -> Answer:
+    return await alone.ask(f"/tra-cuu/{code.path}?key={key}", client=client)
+
+
+async def pasted(alone: Alone, code: DossierCode, key: str, client: str) -> Answer:
+    text = urlencode({"code": f"See https://tra-cuu.example/tra-cuu/{code.path}?key={key}."})
+    return await alone.ask(f"/en/status?{text}", client=client)
+
+
 async def batch(alone: Alone, code: DossierCode, key: str, client: str) -> Answer:
     body = json.dumps({"dossiers": [{"code": code.text, "key": key}]})
     return await alone.ask("/api/v1/lookups", "POST", data=body, client=client)
 
 
-DOORS = {"api": api, "page": page, "english page": english_page, "typed on the page": typed, "batch": batch}
+DOORS = {
+    "api": api,
+    "batch": batch,
+    "page": page,
+    "english page": english_page,
+    "typed on the page": typed,
+    "link": link,
+    "link pasted into the form": pasted,
+}
+PROGRAMS = (api, batch)
+"""Doors that show nothing with a wrong key. A page shows what anyone sees, and charges for that as without a key."""
 doors = pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
 
 WRONG = {
@@ -95,9 +114,11 @@ async def test_wrong_key_is_charged_once_and_as_a_wrong_key(door: Door, wrong: t
     async with lookup_alone() as alone:
         fill(alone)
         assert is_refused(await door(alone, *wrong, CITIZEN))
-        ((client, rate),) = alone.charges.charged
+        (client, rate), *shown = alone.charges.charged
         assert client is not None
         assert rate is Rate.WRONG_KEY
+        known = wrong[0] not in (UNKNOWN, UNNUMBERED)
+        assert shown == ([] if door in PROGRAMS else [(client, None if known else Rate.MISSING)])
 
 
 @pytest.mark.parametrize("wrong", WRONG.items(), ids=WRONG)
@@ -199,6 +220,59 @@ async def test_page_that_refuses_asks_for_the_key_and_opens_with_it(lang: str) -
         assert (mistyped.status, mistyped.body.count(b"key-fault")) == (400, 2)
         assert (await alone.ask(page, "POST", data=urlencode({"key": OURS.key(KNOWN)}))).status == 303
         assert (await alone.ask(page, cookie=OURS.key(KNOWN))).status == 200
+
+
+@pytest.mark.parametrize("door", [page, typed, link, pasted])
+async def test_wrong_key_leads_to_what_anyone_sees_with_the_field_for_another(door: Door) -> None:
+    async with lookup_alone() as alone:
+        fill(alone)
+        for key, status in ((STRANGER.key(KNOWN), 404), (OURS.key(OTHER), 404), ("10QSW-F3K68", 400), ("x", 400)):
+            answer = await door(alone, KNOWN, key, CITIZEN)
+            text = answer.body.decode()
+            assert answer.status == status, key
+            assert text.index('id="errors"') < text.index("<h1>")
+            assert '<a href="#key">' in text
+            assert 'action="/' in text
+            assert f'/{KNOWN.path}" method="post"' in text
+            assert ("Đang xử lý" if door is not pasted else "Being processed") in text
+            assert "<title>Lỗi: " in text or "<title>Error: " in text
+            assert (f'value="{key}"' in text) is (door is not page)  # what was typed or pasted; not what a cookie held
+
+
+@pytest.mark.parametrize("door", [typed, link, pasted])
+async def test_wrong_key_looks_the_same_for_any_code_where_a_code_alone_shows_nothing(door: Door) -> None:
+    async with lookup_alone(key_for_any_status=True) as alone:
+        fill(alone)
+        for key in (STRANGER.key(KNOWN), "10QSW-F3K68"):
+            known, unknown = [
+                (await door(alone, code, key, CITIZEN))
+                .body.replace(code.path.encode(), b"")
+                .replace(code.text.encode(), b"")
+                for code in (KNOWN, UNKNOWN)
+            ]
+            assert known == unknown
+            assert b"errors" in known
+
+
+@pytest.mark.parametrize("key", [STRANGER.key(KNOWN), OURS.key(OTHER), "10QSW-F3K68", ""])
+async def test_broken_link_throws_no_valid_cookie_away(key: str) -> None:
+    async with lookup_alone() as alone:
+        fill(alone)
+        answer = await alone.ask(f"/tra-cuu/{KNOWN.path}?key={key}", cookie=OURS.key(KNOWN))
+        assert answer.status in (400, 404)
+        assert "Set-Cookie" not in answer.headers
+
+
+async def test_link_is_taken_while_nothing_can_be_read_unless_a_cookie_is_there() -> None:
+    async with lookup_alone() as alone:
+        alone.store.away = True
+        address = f"/tra-cuu/{KNOWN.path}"
+        taken = await alone.ask(f"{address}?key={OURS.key(KNOWN)}")
+        assert (taken.status, taken.headers["Location"]) == (303, f"{address}?details=shown")
+        kept = await alone.ask(f"{address}?key={OURS.key(KNOWN)}", cookie=OURS.key(KNOWN))
+        assert kept.status == 503
+        assert f'href="{address}"' in kept.body.decode()
+        assert "Set-Cookie" not in kept.headers
 
 
 async def test_wrong_key_reads_the_same_whether_there_is_such_a_dossier_or_not() -> None:

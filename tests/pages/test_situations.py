@@ -40,30 +40,36 @@ def test_english_page_says_of_each_vietnamese_text_that_it_is_one(situation: Sit
 
 @pytest.mark.parametrize("age", AGES)
 @pytest.mark.parametrize(
-    ("lang", "path", "label", "mistake"),
+    ("lang", "path", "label", "heading", "mistake", "below"),
     [
         (
             "vi",
             "/tra-cuu/G99.01.01-261109-0007",
             "Mã tra cứu",
-            "Lỗi: Mã vừa nhập chưa đúng dạng mã tra cứu. Xin so lại từng chữ, từng số với giấy tiếp nhận.",
+            "Vui lòng kiểm tra lại",
+            "Lỗi: Mã tra cứu có 15 chữ và số; nội dung vừa nhập có 8.",
+            "Tình trạng chung của hồ sơ vẫn xem được ở dưới.",
         ),
         (
             "en",
             "/en/status/G99.01.01-261109-0007",
-            "Lookup key",
-            "Error: This does not look like a lookup key. Compare every letter and digit with the receipt.",
+            "Access key (mã tra cứu)",
+            "There is a problem",
+            "Error: An access key has 15 letters and digits; you entered 8.",
+            "The general status is shown below.",
         ),
     ],
 )
-async def test_page_after_a_mistyped_key_is_anyones_with_the_mistake_told(
-    lang: str, path: str, label: str, mistake: str, age: str
+async def test_page_after_a_mistyped_key_is_anyones_with_the_mistake_told_first(
+    lang: str, path: str, label: str, heading: str, mistake: str, below: str, age: str
 ) -> None:
     situation = situations()[0]
     response = await situation.lookup(age).ask(path, method="POST", body=b"key=mistyped")
     expected = situation.page(Reading(lang, "anyone", age))
-    expected[1] = expected[1].replace("title: ", f"title: {mistake.split(maxsplit=1)[0]} ")
+    expected[1] = f"title: {mistake} · Hồ sơ 24"
     expected.insert(expected.index(label) + 2, mistake)
+    told = [f"## {heading}", f"[{mistake.partition(': ')[2]}](#key)", below]
+    expected[5:5] = told
     assert response.status == 400
     assert lines(response.text or "") == expected
 

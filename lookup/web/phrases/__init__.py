@@ -3,11 +3,12 @@
 Keys read `page.part`; `status.<slug>.name` exists for every status, `case.<case>.lead` and `.do` for every case,
 `problem.<code>.title` and `.advice` for every problem (each line of an advice is one item), and `part.<part>.name`,
 `.working` and one sentence for each reason for every part of the service. A problem's sentence is the refusal's own
-title; `problem.<code>.sentence` exists only where there is no refusal (empty_code) or its title is for programs.
+title; `problem.<code>.sentence` exists where that title is for programs, or a page can say more.
 The Vietnamese text is the original and the names of statuses in it are official; the English one follows. What each
 page says stands once more, by hand, in tests/pages/situations.toml; `python -m tests.pages` shows where they differ.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -54,14 +55,28 @@ def status_words(slug: str, lang: str) -> StatusWords:
     )
 
 
-def problem_words(code: str, lang: str, refusal: Refusal) -> ProblemWords:
+def problem_words(code: str, lang: str, refusal: Refusal, dossier: str = "") -> ProblemWords:
     """The words for a refusal: title and advice under `code`; the sentence under it, or else the refusal's own title.
 
-    Raises KeyError for an unknown code or language.
+    `dossier`: the code that was asked for, where it is known. Raises KeyError for an unknown code or language.
     """
     words, key = PHRASES[lang], f"problem.{code}"
-    sentence = words.get(f"{key}.sentence", refusal.title_vi if lang == "vi" else refusal.title)
-    return ProblemWords(words[f"{key}.title"], sentence, tuple(words[f"{key}.advice"].splitlines()))
+    sentence = words.get(f"{key}.sentence")
+    if sentence is None or ("{code}" in sentence and not dossier):
+        sentence = refusal.title_vi if lang == "vi" else refusal.title
+    seconds = refusal.retry_after or 1
+    advice = words[f"{key}.advice"].format(
+        wait=wait_phrase(seconds, lang), minutes=wait_phrase(60 * math.ceil(seconds / 60), lang)
+    )
+    return ProblemWords(words[f"{key}.title"], sentence.format(code=dossier), tuple(advice.splitlines()))
+
+
+def wait_phrase(seconds: int, lang: str) -> str:
+    """How long to wait: in seconds below two minutes, else in minutes, rounded up. A whole minute is one."""
+    minutes = math.ceil(seconds / 60)
+    if seconds >= 120 or seconds == 60:
+        return PHRASES[lang]["wait.minute" if minutes == 1 else "wait.minutes"].format(n=minutes)
+    return PHRASES[lang]["wait.second" if seconds == 1 else "wait.seconds"].format(n=seconds)
 
 
 @dataclass(frozen=True, slots=True)

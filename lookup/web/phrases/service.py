@@ -1,9 +1,7 @@
 """Texts of the page about the service itself, and of announced maintenance."""
 
 VI: dict[str, str] = {
-    "maintenance.coming": "Bảo trì theo kế hoạch",
     "maintenance.running": "Đang bảo trì",
-    "maintenance.back": "Dự kiến hoạt động lại lúc",
     "maintenance.more": "Xem tình trạng hệ thống",
     "service.title": "Tình trạng hệ thống",
     "service.parts": "Từng phần của hệ thống",
@@ -53,9 +51,7 @@ VI: dict[str, str] = {
 }
 
 EN: dict[str, str] = {
-    "maintenance.coming": "Planned maintenance",
     "maintenance.running": "Maintenance under way",
-    "maintenance.back": "Expected to be back at",
     "maintenance.more": "See the service status",
     "service.title": "Service status",
     "service.parts": "Part by part",
