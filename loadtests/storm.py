@@ -56,7 +56,7 @@ class LinkFollower(Visitor):
         if self.ask(
             "GET",
             f"{page}?key={quote(dossier.key)}",
-            partial(answers.moved, status=303, location=page),
+            partial(answers.moved, status=303, location=f"{page}?details=shown"),
             name=f"{PAGES[speaks]}/{{code}}?key=",
         ):
             self.open_page(dossier, speaks, holder=True)

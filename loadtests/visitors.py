@@ -214,7 +214,7 @@ class Citizen(Visitor):
         remembered = self.ask(
             "GET",
             f"{page}?key={quote(dossier.key)}",
-            partial(answers.moved, status=303, location=page),
+            partial(answers.moved, status=303, location=f"{page}?details=shown"),
             name=f"{PAGES[language]}/{{code}}?key=",
         )
         if remembered:

@@ -46,8 +46,13 @@ class Browser:
         """Go there, and wait until all of it is loaded."""
         self._events.clear()
         await self.tell("Page.navigate", url=str(url))
+        await self.loaded()
+
+    async def loaded(self) -> None:
+        """Wait until a page is loaded that was not when this was called or `open` began."""
         while "Page.loadEventFired" not in self._events:
             self._events.append((await self._next()).get("method", ""))
+        self._events.clear()
 
     async def run(self, script: str) -> Any:
         """What a script of ours says, once its promise is kept; no policy of the page holds for it."""

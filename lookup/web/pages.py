@@ -158,8 +158,9 @@ class _Pages:
         status = HTTP_STATUS[problem.kind]
         try:
             found = await self._find(request, code, None)
-        except DossierNotFound as refusal:
-            shown = refusal if isinstance(problem, MalformedKey) else problem
+        except (DossierNotFound, Unavailable) as refusal:
+            missing = isinstance(refusal, DossierNotFound) and isinstance(problem, MalformedKey)
+            shown = refusal if missing else problem
             return refusal_page(request.path, shown, code.path, key=fault, status=HTTP_STATUS[shown.kind])
         except (KeyRequired, TooManyRequests) as refusal:
             response = refusal_page(request.path, refusal, code.path, key=fault, status=status)

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from lookup import code as codes
 from lookup.code import DossierCode, Flaw, MalformedCode
+from lookup.lookup_key import MalformedKey
 from lookup.reading.access import DossierNotFound, DossierOrKeyNotFound, KeyRequired
 from lookup.reading.limits import TooManyRequests
 from lookup.web.codings import coded, gzip_of
@@ -125,9 +126,10 @@ def problem_context(lang: str, refusal: Refusal, printed: str, address: str, *, 
         found["retry_url"] = address
     if refusal.kind in (Kind.UNAVAILABLE, Kind.INTERNAL):
         found["for_support"] = True
-    if of_a_dossier and isinstance(refusal, KeyRequired | TooManyRequests | DossierOrKeyNotFound):
+    about_key = isinstance(refusal, DossierOrKeyNotFound | MalformedKey)
+    if of_a_dossier and (about_key or isinstance(refusal, KeyRequired | TooManyRequests)):
         found["dossier"] = {"key_form_url": address, "key_problem": None, "key_typed": ""}
-    if of_a_dossier and isinstance(refusal, DossierOrKeyNotFound):
+    if of_a_dossier and about_key:
         found["general"] = {"url": address, "text": PHRASES[lang]["key.general"].format(code=printed)}
     return found
 

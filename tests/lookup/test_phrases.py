@@ -47,7 +47,7 @@ PROBLEMS: dict[str, Refusal] = {
 }
 SENTENCES_OF_PAGES = {
     *("dossier_not_found", "dossier_or_key_not_found", "lookup_key_required", "too_many_requests", "unavailable"),
-    *("head_too_large", "not_found", "internal"),
+    *("address_too_long", "head_too_large", "not_found", "internal"),
 }
 """Problems whose sentence on a page is not the refusal's title."""
 

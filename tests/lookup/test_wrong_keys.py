@@ -254,6 +254,17 @@ async def test_wrong_key_looks_the_same_for_any_code_where_a_code_alone_shows_no
             assert b"errors" in known
 
 
+@pytest.mark.parametrize(("key", "status"), [(STRANGER.key(KNOWN), 404), ("10QSW-F3K68", 400)])
+async def test_wrong_key_is_told_though_nothing_can_be_read(key: str, status: int) -> None:
+    async with lookup_alone() as alone:
+        alone.store.away = True
+        answer = await typed(alone, KNOWN, key, CITIZEN)
+        text = answer.body.decode()
+        assert answer.status == status
+        assert 'href="#key"' in text
+        assert f'href="/tra-cuu/{KNOWN.path}"' in text
+
+
 @pytest.mark.parametrize("key", [STRANGER.key(KNOWN), OURS.key(OTHER), "10QSW-F3K68", ""])
 async def test_broken_link_throws_no_valid_cookie_away(key: str) -> None:
     async with lookup_alone() as alone:

@@ -38,6 +38,9 @@ VI: dict[str, str] = {
     "problem.not_found.title": "Không tìm thấy trang",
     "problem.not_found.sentence": "Địa chỉ này không dẫn đến trang nào.",
     "problem.not_found.advice": "Kiểm tra lại địa chỉ, hoặc về trang tra cứu và nhập mã hồ sơ.",
+    "problem.address_too_long.title": "Nội dung nhập quá dài",
+    "problem.address_too_long.sentence": "Nội dung nhập hoặc địa chỉ vừa mở quá dài.",
+    "problem.address_too_long.advice": "Về trang tra cứu và chỉ nhập mã hồ sơ.",
     "problem.head_too_large.title": "Trình duyệt gửi kèm quá nhiều cookie",
     "problem.head_too_large.sentence": "Cookie của các trang khác cùng tên miền vượt quá dung lượng cho phép.",
     "problem.head_too_large.advice": (
@@ -91,6 +94,9 @@ EN: dict[str, str] = {
     "problem.not_found.title": "Page not found",
     "problem.not_found.sentence": "This address does not lead to a page.",
     "problem.not_found.advice": "Check the address, or go to the form and enter the code.",
+    "problem.address_too_long.title": "That is too long",
+    "problem.address_too_long.sentence": "What was entered, or the address that was opened, is too long.",
+    "problem.address_too_long.advice": "Go to the form and enter the application code only.",
     "problem.head_too_large.title": "Your browser sends too many cookies",
     "problem.head_too_large.sentence": "The cookies of other sites under the same domain exceed the limit.",
     "problem.head_too_large.advice": (
