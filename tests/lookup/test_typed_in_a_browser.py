@@ -19,7 +19,7 @@ KEYS = KeyRing.from_text(KEY_SECRETS)
 CODE, OTHER = codes.parse("G99.01.01-261120-0001"), codes.parse("G99.01.01-261120-0002")
 FORMS = {"vi": "/tra-cuu", "en": "/en/status"}
 
-# Typed text → what of it an address can carry.
+# What it is → the text.
 HOSTILE = {
     "markup": "<script>window.hostile = 1</script>\"><img src=x onerror='window.hostile = 1'>",
     "an attribute": '" autofocus onfocus="window.hostile = 1" x=\'',
@@ -49,8 +49,11 @@ def fill(alone: Alone) -> None:
     alone.put(OTHER.text)
 
 
-WHERE = """(() => { const at = document.activeElement;
-  return at.id || at.name || at.getAttribute("href") || at.tagName; })()"""
+WHERE = """new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => {
+  const at = document.activeElement;
+  done(at.id || at.name || at.getAttribute("href") || at.tagName);
+})))"""
+"""What has the focus, once the page is drawn: a browser gives it to an `autofocus` element then."""
 
 
 async def press(browser: Browser, key: str) -> None:
@@ -74,13 +77,13 @@ async def test_mistake_has_the_focus_and_leads_to_its_field(axe: str, devtools: 
     async with lookup_alone(key_for_any_status=False) as alone, tab(devtools) as browser:
         fill(alone)
         pages = {
-            f"{form}?ma=G99.01.01-271327-0001": ["code", "submit"],
-            f"{form}/nonsense": ["code", "submit"],
-            f"{form}/{CODE.path}?key=10QSW": ["key", "submit"],
-            f"{form}/{CODE.path}?key={KEYS.key(OTHER)}": ["key", "submit"],
-            f"{form}/G99.01.01-261120-0009?key={KEYS.key(OTHER)}": ["key", "submit"],
+            f"{form}?ma=G99.01.01-271327-0001": "code",
+            f"{form}/nonsense": "code",
+            f"{form}/{CODE.path}?key=10QSW": "key",
+            f"{form}/{CODE.path}?key={KEYS.key(OTHER)}": "key",
+            f"{form}/G99.01.01-261120-0009?key={KEYS.key(OTHER)}": "key",
         }
-        for path, (field, _) in pages.items():
+        for path, field in pages.items():
             await assert_readable(browser, axe, alone.url + path)
             await browser.open(alone.url + path)
             first, second = await stops(browser, 1)
@@ -121,15 +124,7 @@ async def test_hostile_text_is_shown_as_text_wherever_it_is_typed(axe: str, devt
                     await browser.run("document.querySelectorAll('main script, main img, [onfocus], [onerror]').length")
                     == 0
                 )
-        await assert_readable(browser, axe, f"{alone.url}/tra-cuu?ma={quote(text)}") if codes_refuse(text) else None
-
-
-def codes_refuse(text: str) -> bool:
-    try:
-        codes.parse(text)
-    except codes.MalformedCode:
-        return True
-    return False
+        await assert_readable(browser, axe, f"{alone.url}/tra-cuu?ma={quote(text)}")
 
 
 async def test_text_that_no_address_can_carry_gets_a_page_with_a_way_back(axe: str, devtools: str) -> None:

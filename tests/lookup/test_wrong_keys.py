@@ -252,6 +252,7 @@ async def test_wrong_key_looks_the_same_for_any_code_where_a_code_alone_shows_no
             ]
             assert known == unknown
             assert b"errors" in known
+            assert f'value="{key}"'.encode() in known
 
 
 @pytest.mark.parametrize(("key", "status"), [(STRANGER.key(KNOWN), 404), ("10QSW-F3K68", 400)])
