@@ -9,6 +9,7 @@ from typing import Any
 from unittest import mock
 
 import jinja2
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,10 +17,11 @@ from markupsafe import Markup
 
 from lookup import code as codes
 from lookup.clock import microseconds
-from lookup.dossier import Record, Shows, Step, pack
+from lookup.dossier import Record, Shows, Step, pack, telling
 from lookup.maintenance import Notice, Part
 from lookup.reading.freshness import SECOND
 from lookup.reading.reader import Found
+from lookup.situation import Sight, situation
 from lookup.status import Status
 from lookup.web import sheets
 from lookup.web.answers import Answers
@@ -242,6 +244,43 @@ def records(draw: st.DrawFn) -> Record:
         due_at=draw(st.none() | MOMENTS),
         timeline=draw(STEPS),
     )
+
+
+LIKELY = st.lists(
+    st.builds(
+        Step,
+        at=st.integers(0, 50).map(lambda hours: NOW - timedelta(hours=hours)),
+        status=st.sampled_from(["submitted", "received", "processing", "suspended", "completed", "returned"]),
+        agency=st.just("G99.01.01"),
+        department=st.sampled_from([None, "processing", "completed", "suspended"]),
+    ),
+    max_size=6,
+).map(tuple)
+
+
+@settings(max_examples=1000)
+@given(st.integers(1, len(Status)), st.none() | st.just(NOW), LIKELY)
+def test_what_is_told_of_the_steps_decides_the_situation_that_anyone_sees(
+    status: int, received_at: datetime | None, timeline: tuple[Step, ...]
+) -> None:
+    """Dossiers that are told apart by nothing else share what was worked out for the first of them."""
+    record = Record(
+        code="G99.01.01-261120-0001",
+        version=1,
+        status=status,
+        service="S.004",
+        agency="G99.01.01",
+        submitted_at=NOW,
+        received_at=received_at,
+        timeline=timeline,
+    )
+    told, received, slugs = telling(pack(record))
+    steps = tuple(Step(NOW + timedelta(hours=n), slug, "G99.01.01") for n, slug in enumerate(slugs))
+    like_it = msgspec.structs.replace(
+        record, status=told, received_at=NOW if received else None, timeline=steps, due_at=None
+    )
+    seen, seen_of_like_it = (situation(each, NOW, sight=Sight.NOTHING) for each in (record, like_it))
+    assert seen == seen_of_like_it
 
 
 FACES = {
