@@ -5,7 +5,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from lookup.cache import Cache
 from lookup.catalogue import CatalogueCopy
@@ -30,7 +30,7 @@ from lookup.upkeep.pulse import Pulse
 from lookup.upkeep.service_status import ServiceStatus
 from lookup.upkeep.why import process_report
 from lookup.web import api, pages, problem_pages, service_pages
-from lookup.web.answers import PATH, Answers
+from lookup.web.answers import KEY_HEADER, PATH, Answers
 from lookup.web.faces import Face, JsonFace, PageFace
 from lookup.web.form_pages import FormPages
 from lookup.web.hotpath import HotPath
@@ -39,6 +39,7 @@ from lookup.web.service_pages import ServiceBoard
 from ops.http import early_answers, server
 from ops.http.client_address import Clients
 from ops.http.connection import Protocol
+from ops.http.cross_origin import shared_reads
 from ops.http.early_answers import EarlyAnswers
 from ops.http.middleware import middlewares
 from ops.http.probes import State
@@ -121,15 +122,15 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
     faces |= {FORMS[lang]: face for lang, face in page_faces.items()}
     hot = HotPath(policy, faces, forms.pages, memory, state, log_share=settings.access_log_share)
     early = functools.partial(EarlyAnswers, offer=hot.offer, writes=WritesTogether())
-    app = web.Application(
-        middlewares=middlewares(
-            "lookup",
-            render=problem_pages.render_problem,
-            log_share=settings.access_log_share,
-            trusts=policy.trusts,
-            subjects={"code": pseudonym},
-        )
+    chain = middlewares(
+        "lookup",
+        render=problem_pages.render_problem,
+        log_share=settings.access_log_share,
+        trusts=policy.trusts,
+        subjects={"code": pseudonym},
     )
+    chain.insert(-1, shared_reads("/api/v1/", KEY_HEADER, hdrs.AUTHORIZATION))  # around refusals: sites read them too
+    app = web.Application(middlewares=chain)
     app.add_routes(api.routes(policy, answers))
     app.add_routes(service_pages.routes(board))
     secure = settings.public_url.startswith("https:")

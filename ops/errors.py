@@ -5,7 +5,9 @@ only what the raiser passed, so that no personal data or secret is sent by accid
 """
 
 import enum
-from typing import ClassVar
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import ClassVar, Self
 
 
 class Kind(enum.Enum):
@@ -43,6 +45,8 @@ class Refusal(Exception):
     title: ClassVar[str]
     title_vi: ClassVar[str]
     usual_retry_after: ClassVar[int | None] = None
+    headers: Mapping[str, str] = MappingProxyType({})
+    """Added to its answer."""
 
     def __init__(
         self, detail: str = "", *, detail_vi: str = "", retry_after: int | None = None, **members: object
@@ -52,6 +56,11 @@ class Refusal(Exception):
         self.detail_vi = detail_vi or detail
         self.retry_after = self.usual_retry_after if retry_after is None else retry_after
         self.members = members
+
+    def with_headers(self, headers: Mapping[str, str]) -> Self:
+        """The same refusal, with these headers in its answer."""
+        self.headers = headers
+        return self
 
     def __str__(self) -> str:
         return f"{self.code}: {self.detail or self.title}"

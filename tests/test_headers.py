@@ -10,6 +10,7 @@ from yarl import URL
 
 from lookup.web import layout
 from ops.http import early_answers, middleware
+from ops.http.cross_origin import ANY_SITE, PREFLIGHT
 from tests.conftest import Database
 from tests.house import House, lookup_running, lookup_settings
 
@@ -28,9 +29,24 @@ class Kind(NamedTuple):
     policy: str = BARE
     method: str = "GET"
     headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+
+    @property
+    def shared(self) -> bool:
+        """Whether a program on another site's page may read it: anyone's reads below /api/v1/, and no others.
+
+        An Expect, which no browser lets a program send, is refused before it is known what was to be read.
+        """
+        return (
+            self.status != 417
+            and self.path.startswith("/api/v1/")
+            and self.method in {"GET", "HEAD"}
+            and not {*self.headers} & {KEY, WRONG_KEY}
+        )
 
 
 KEY = ("Hoso24-Key", "{key}")
+WRONG_KEY = ("Hoso24-Key", "00000-00000-00000")
 HELD = ("If-None-Match", '"1.1-json-3"')
 COOKIE = ("Cookie", "hoso24-key={key}")
 OF_THE_LOOKUP = {
@@ -41,6 +57,10 @@ OF_THE_LOOKUP = {
     "not modified": Kind(304, "/api/v1/dossiers/{code}", "public, no-cache", headers=(HELD,)),
     "json redirect": Kind(301, "/api/v1/dossiers/{lower}", FOR_A_DAY),
     "statuses": Kind(200, "/api/v1/statuses", "public, max-age=3600"),
+    "preflight": Kind(204, "/api/v1/dossiers/{code}", "no-store", method="OPTIONS"),
+    "preflight of a batch": Kind(405, "/api/v1/lookups", "no-store", method="OPTIONS"),
+    "batch": Kind(200, "/api/v1/lookups", "no-store", method="POST", body=b'{"dossiers": [{"code": "x"}]}'),
+    "wrong key": Kind(404, "/api/v1/dossiers/{code}", "no-store", headers=(WRONG_KEY,)),
     "malformed": Kind(400, "/api/v1/dossiers/nonsense", "no-store"),
     "missing": Kind(404, f"/api/v1/dossiers/{UNKNOWN}", "no-store"),
     "nowhere": Kind(404, "/api/v1/nowhere", "no-store"),
@@ -91,10 +111,15 @@ async def check(url: str, kinds: dict[str, Kind], known: dict[str, str]) -> None
             address = URL(url + kind.path.format(**known), encoded=True)
             asked = {header: value.format(**known) for header, value in kind.headers}
             for _ in range(2):  # the second time it comes from memory
-                async with http.request(kind.method, address, headers=asked, allow_redirects=False) as response:
+                request = http.request(
+                    kind.method, address, headers=asked, data=kind.body or None, allow_redirects=False
+                )
+                async with request as response:
                     await response.read()
                     assert response.status == kind.status, name
                     assert_dressed(name, kind, response)
+                    if kinds is OF_THE_LOOKUP:
+                        assert_shared(name, kind, response)
 
 
 def assert_dressed(name: str, kind: Kind, response: aiohttp.ClientResponse) -> None:
@@ -114,6 +139,17 @@ def assert_dressed(name: str, kind: Kind, response: aiohttp.ClientResponse) -> N
     assert not MADE_WITH.search(str(headers)), name
     if kind.policy == PAGE and not 300 <= kind.status < 400:
         assert headers["Content-Type"] == "text/html; charset=utf-8", name
+
+
+def assert_shared(name: str, kind: Kind, response: aiohttp.ClientResponse) -> None:
+    """Exactly what anyone may read may be read by other sites, and it is told what there is to obey."""
+    cross_origin = {header for header in response.headers if header.lower().startswith("access-control-")}
+    if kind.status == 204:
+        assert cross_origin == set(PREFLIGHT), name
+    else:
+        assert cross_origin == (set(ANY_SITE) if kind.shared else set()), name
+    told = {"RateLimit", "RateLimit-Policy"} & set(response.headers)
+    assert len(told) == (2 if name in {"batch", "missing", "wrong key", "problem page"} else 0), name
 
 
 @pytest.mark.parametrize("express_way", [True, False], ids=["quick", "normal"])

@@ -25,6 +25,7 @@ from lookup.cache import STREAM_LENGTH
 from lookup.clock import DatabaseClock
 from lookup.lookup_key import _MAC_CHARACTERS, HIGHEST_SERIAL
 from lookup.metrics import ANSWER_AGE, BATCH_SIZE
+from lookup.reading.allowance import SHARED_FROM, Allowance
 from lookup.reading.batching import ENOUGH, FIRST_PACE, SMALLEST, WINDOW, BatchQueue
 from lookup.reading.feed import REJOIN, Feed
 from lookup.reading.feed import REMEMBERED as FLOORS_REMEMBERED
@@ -43,12 +44,10 @@ from lookup.reading.limits import (
     PLACES,
     REGION,
     SAMPLE,
-    SHARED_FROM,
     SHOWN,
     SITE,
     SOONEST,
     WATCHED,
-    Allowance,
     Rate,
 )
 from lookup.reading.memory import FINISHED_BYTES, OVERHEAD, RENDERED_OVERHEAD, Memory

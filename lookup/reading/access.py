@@ -5,7 +5,7 @@ JSON, pages and early answers all use this, and each lookup is counted here or u
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import NoReturn
 
 from multidict import CIMultiDictProxy
@@ -92,7 +92,7 @@ class AccessPolicy:
             source = found.source
             if isinstance(found, Missing):
                 outcome = "missing"
-                raise DossierNotFound if key is None else DossierOrKeyNotFound
+                raise self.not_found(asker, DossierNotFound if key is None else DossierOrKeyNotFound)
             outcome = "stale" if found.stale else "found"
             metrics.ANSWER_AGE.observe(found.age / SECOND)
             return found
@@ -151,8 +151,9 @@ class AccessPolicy:
 
     def _wrong_key(self, asker: Asker, reason: str) -> NoReturn:
         metrics.WRONG_KEYS.labels(reason).inc()
-        _raise(self._limits.probed(self._client(asker), Rate.WRONG_KEY))
-        raise DossierOrKeyNotFound
+        client = self._client(asker)
+        _raise(self._limits.probed(client, Rate.WRONG_KEY))
+        raise DossierOrKeyNotFound().with_headers(self._limits.headers(client, Rate.WRONG_KEY))
 
     def is_over(self, asker: Asker, code: str) -> TooManyRequests | None:
         """The refusal for a code that would be shown without its key, before anything is read for it, if any."""
@@ -173,6 +174,14 @@ class AccessPolicy:
     def missed(self, asker: Asker) -> TooManyRequests | None:
         """Charge a code that does not exist; the refusal if its client asked for too many."""
         return self._limits.probed(self._client(asker), Rate.MISSING)
+
+    def not_found(self, asker: Asker, of: type[Refusal]) -> Refusal:
+        """The refusal `of` this class of a code that `missed` charged, with what is left of the rate in its headers."""
+        return of().with_headers(self._limits.headers(self._client(asker), Rate.MISSING))
+
+    def rate_headers(self, asker: Asker) -> Mapping[str, str]:
+        """What is left of this asker's allowances, as headers of an answer to several lookups."""
+        return self._limits.headers(self._client(asker), Rate.MISSING, dossiers=True)
 
     def _client(self, asker: Asker) -> bytes | None:
         """The client as limits count it; None for a partner."""

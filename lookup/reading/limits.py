@@ -32,9 +32,10 @@ import itertools
 import math
 import time
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from lookup import metrics
+from lookup.reading.allowance import Allowance, rate_headers
 from ops.errors import Kind, Refusal
 
 SOONEST, LATEST = 10, 3_600
@@ -43,8 +44,6 @@ PLACES = 19
 """Binary logarithm of the places in each array of due times: 8 MiB for both."""
 PAIRS = 20
 """Binary logarithm of the pairs of asker and code that are remembered: 8 MiB."""
-SHARED_FROM = 1 / 16
-"""Share of an allowance from which a name is told to other processes. Nearly no citizen's name ever is."""
 MOST_NAMES = 10_000
 """Limit of names that wait to be told to other processes; more are counted here only."""
 FARTHEST = 6 * 3_600.0
@@ -56,7 +55,6 @@ WATCHED = 600.0
 """Seconds for which a region is charged exactly, after one of its networks had used half of an allowance."""
 MOST_WATCHED = 10_000
 """Limit of these regions. Of a region that is forgotten, the next four disclosures or so may be charged too late."""
-_EVEN = 1e-6
 _ALL_CLIENTS = "*"
 
 Asker = tuple[str | None, str]
@@ -75,22 +73,6 @@ class TooManyRequests(Refusal):
         "Mạng đang dùng có quá nhiều lượt tra cứu. Vui lòng thử lại sau hoặc dùng mã tra cứu trên giấy tiếp nhận."
     )
     usual_retry_after = SOONEST
-
-
-class Allowance:
-    """So many at once (`burst`), and so many an hour after that. `word` is its name in the metrics.
-
-    `share`: for a prefix, how often as much as all others a network may have been shown before this allowance counts.
-    """
-
-    __slots__ = ("heavy", "interval", "share", "tolerance", "word")
-
-    def __init__(self, word: str, burst: int, an_hour: float, share: float = 0.0) -> None:
-        self.word = word
-        self.interval = 3600.0 / an_hour
-        self.tolerance = burst * self.interval + _EVEN
-        self.heavy = self.tolerance * SHARED_FROM
-        self.share = share
 
 
 class Rate(enum.Enum):
@@ -258,6 +240,20 @@ class Limits:
         self._pay([(name, hash(name), allowance, 1, now, ahead)])
         return None
 
+    # -- what clients are told ------------------------------------------------------------------------------------
+
+    def headers(self, client: bytes | None, *rates: Rate, dossiers: bool = False) -> Mapping[str, str]:
+        """The RateLimit headers of what this client has used of these rates, and of its allowance for dossiers of all
+        prefixes; none for a partner."""
+        if client is None:
+            return {}
+        now = self._now()
+        names = [(rate.allowance, client[:_NETWORK_BYTES], rate.allowance.word) for rate in rates]
+        if dossiers:
+            _, ((size, _, allowance), *_) = LEVELS[len(client)]
+            names.append((allowance, client[:size], ""))
+        return rate_headers((allowance, self._ahead((network, of), now)) for allowance, network, of in names)
+
     # -- due times -----------------------------------------------------------------------------------------------
 
     def _ahead(self, name: Name, now: float) -> float:
@@ -281,7 +277,8 @@ class Limits:
     def _refusal(allowance: Allowance, ahead: float) -> TooManyRequests:
         metrics.limited(allowance.word).inc()
         seconds = math.ceil(ahead - allowance.tolerance)
-        return TooManyRequests(retry_after=min(max(seconds, SOONEST), LATEST))
+        seconds = min(max(seconds, SOONEST), LATEST)
+        return TooManyRequests(retry_after=seconds).with_headers(allowance.used_up(seconds))
 
     # -- other processes -----------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from lookup.dossier import Anonymous, Shows, anonymous_view, holder_view, unpack
 from lookup.reading.freshness import SECOND
 from lookup.reading.reader import Found
 from lookup.web.contacts import Contacts
+from ops.http.cross_origin import ANY_SITE
 
 RENDERING = 3
 """Part of every ETag: raise it when a release renders the same record differently."""
@@ -88,7 +89,7 @@ class Answers:
             tag = etag(found.epoch, found.record.version, self.anonymous)
             body = None if held(tag) else encode(self.view(found, holder=False))
             return self.fresh(body, tag, freshness_headers(found), canonical)
-        headers = _headers(freshness_headers(found), canonical)
+        headers = _headers(freshness_headers(found), canonical, not holder)
         headers["Cache-Control"] = "private, no-store" if holder else "no-store"
         return json_response(self.view(found, holder=holder), headers)
 
@@ -96,7 +97,7 @@ class Answers:
         self, body: bytes | None, tag: str, freshness: Mapping[str, str], canonical: str | None = None
     ) -> web.Response:
         """The answer to anyone that caches may keep; 304 without a body. `canonical`: the code behind a number."""
-        headers = _headers(freshness, canonical)
+        headers = _headers(freshness, canonical, True)
         headers |= {"Cache-Control": "public, no-cache", "ETag": tag}
         return web.Response(status=304, headers=headers) if body is None else _encoded(body, headers)
 
@@ -146,8 +147,9 @@ def _encoded(body: bytes, headers: Mapping[str, str]) -> web.Response:
     return web.Response(body=body, content_type="application/json", headers=headers)
 
 
-def _headers(freshness: Mapping[str, str], canonical: str | None) -> dict[str, str]:
-    headers = {"Vary": KEY_HEADER, **freshness}
+def _headers(freshness: Mapping[str, str], canonical: str | None, shared: bool) -> dict[str, str]:
+    """`shared`: whether programs on any site's page may read the answer."""
+    headers = {"Vary": KEY_HEADER, **(ANY_SITE if shared else {}), **freshness}
     if canonical:
         headers["Link"] = f'<{PATH}{canonical}>; rel="canonical"'
     return headers

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from lookup.code import MalformedCode
 from lookup.reading.access import AccessPolicy
@@ -20,6 +20,7 @@ from lookup.web.codings import matches
 from lookup.web.typed import code_in
 from ops.errors import Malformed, Refusal
 from ops.http.bodies import read_body
+from ops.http.problems import HTTP_STATUS, prefers_vietnamese
 
 DOSSIERS_IN_A_REQUEST = 100
 
@@ -84,14 +85,16 @@ class _Api:
         wanted = await _body(request)
         await self._policy.reader.vitals.shedding.admit(Load.BATCH)
         asker = self._policy.asker(request.remote, request.headers)
-        results = await asyncio.gather(*(self._one(item, asker) for item in wanted.dossiers))
-        return json_response({"results": results}, {"Cache-Control": "no-store"})
+        vietnamese = prefers_vietnamese(request.headers.get(hdrs.ACCEPT_LANGUAGE, ""))
+        results = await asyncio.gather(*(self._one(item, asker, vietnamese) for item in wanted.dossiers))
+        headers = {"Cache-Control": "no-store", "Content-Language": "vi" if vietnamese else "en"}
+        return json_response({"results": results}, {**headers, **self._policy.rate_headers(asker)})
 
-    async def _one(self, wanted: Wanted, asker: Asker) -> dict[str, Any]:
+    async def _one(self, wanted: Wanted, asker: Asker, vietnamese: bool) -> dict[str, Any]:
         try:
             found = await self._policy.find(code_in(wanted.code), wanted.key, asker=asker)
         except Refusal as refusal:
-            return {"code": wanted.code, "error": refusal.code}
+            return {"code": wanted.code} | _refused(refusal, vietnamese)
         return {"code": wanted.code, "dossier": self._answers.view(found, holder=wanted.key is not None)}
 
     async def statuses(self, request: web.Request) -> web.StreamResponse:
@@ -111,6 +114,20 @@ class _Api:
             },
             {"Cache-Control": "public, max-age=3600"},
         )
+
+
+def _refused(refusal: Refusal, vietnamese: bool) -> dict[str, Any]:
+    """An item that is refused: what its answer would have said if it had been asked for alone."""
+    told: dict[str, Any] = {
+        "error": refusal.code,
+        "status": HTTP_STATUS[refusal.kind],
+        "title": refusal.title_vi if vietnamese else refusal.title,
+    }
+    if refusal.detail:
+        told["detail"] = refusal.detail_vi if vietnamese else refusal.detail
+    if refusal.retry_after is not None:
+        told["retry_after"] = refusal.retry_after
+    return told
 
 
 def _at_least(request: web.Request) -> int:

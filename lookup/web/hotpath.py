@@ -31,7 +31,7 @@ from lookup.reading.memory import Memory, Rendered
 from lookup.reading.read_through import Answer
 from lookup.reading.reader import Found
 from lookup.reading.shedding import REFUSED_AFTER, Overloaded
-from lookup.web.answers import to_canonical
+from lookup.web.answers import PATH, to_canonical
 from lookup.web.codings import Finished, takes_gzip
 from lookup.web.faces import Face, Ready
 from lookup.web.heads import OWN, Head, date_line, written
@@ -44,6 +44,7 @@ from ops.http.access import (
     worth_a_line,
 )
 from ops.http.client_address import FORWARDED
+from ops.http.cross_origin import share
 from ops.http.early_answers import LATER, EarlyAnswers, Later
 from ops.http.middleware import identity
 from ops.http.probes import State
@@ -331,7 +332,8 @@ class HotPath:
         elif asked.code.scheme is not Scheme.D:  # and cannot be an official number
             refusal = self._policy.missed(asked.asker)
             if refusal is None:
-                ready = self._refused(asked, DossierNotFound(), answer.source, "missing")
+                missing = self._policy.not_found(asked.asker, DossierNotFound)
+                ready = self._refused(asked, missing, answer.source, "missing")
             else:
                 ready = self._limited(asked, refusal)
         else:
@@ -421,6 +423,8 @@ class HotPath:
         message = asked.message
         response = asked.face.refused(refusal, message.path, asked.code.path, message.headers, gzip=asked.gzip)
         completed(response, refusal)
+        if asked.message.path.startswith(PATH):
+            share(response.headers)
         ready = written(response, dressed_as=asked.request_id.decode(), head=asked.message.method == "HEAD")
         self._count(asked, response.status, source, outcome, failure=failure)
         return ready

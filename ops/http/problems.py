@@ -34,8 +34,9 @@ _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
 def completed(response: web.StreamResponse, refusal: Refusal) -> web.StreamResponse:
-    """Adds the headers of a refusal's kind to its answer, and returns it."""
+    """Adds a refusal's headers, and those of its kind, to its answer, and returns it."""
     response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
+    response.headers.update(refusal.headers)
     if refusal.retry_after is not None:
         response.headers[hdrs.RETRY_AFTER] = str(refusal.retry_after)
     if refusal.kind is Kind.UNAUTHENTICATED:

@@ -1,0 +1,68 @@
+"""Cross-origin reads (CORS): which answers a program on another site's page may read in a browser.
+
+Any site may read what anyone may: GET and HEAD below one path. A preflight allows these two methods and no header that
+carries a secret, so a browser never sends another site's request with one; an answer to a request that carries one
+nevertheless is not shared. Nothing here depends on the Origin of the request, so caches keep one answer for all.
+"""
+
+from collections.abc import Mapping
+
+from aiohttp import hdrs, web
+from multidict import CIMultiDict
+
+from ops.http.middleware import Handler
+
+ANY_SITE: Mapping[str, str] = {
+    hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: "*",
+    hdrs.ACCESS_CONTROL_EXPOSE_HEADERS: "ETag, Age, Retry-After, RateLimit, RateLimit-Policy",
+}
+"""Headers of an answer that every site may read, and the headers of it that its program may read."""
+
+PREFLIGHT: Mapping[str, str] = {
+    hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: "*",
+    hdrs.ACCESS_CONTROL_ALLOW_METHODS: "GET, HEAD",
+    hdrs.ACCESS_CONTROL_ALLOW_HEADERS: "If-None-Match, X-Request-Id",
+    hdrs.ACCESS_CONTROL_MAX_AGE: "86400",
+}
+"""Headers of the answer to a preflight. Chromium keeps it for two hours, Firefox for the whole day."""
+
+_READING = frozenset({"GET", "HEAD"})
+
+
+def share(headers: CIMultiDict[str]) -> None:
+    """Let every site read the answer with these headers. Safe to call twice."""
+    for name, value in ANY_SITE.items():
+        headers.setdefault(name, value)
+
+
+def shared_reads(prefix: str, *secrets: str) -> object:
+    """A middleware that shares GET and HEAD below `prefix`, redirects and refusals included, and answers preflights.
+
+    `secrets`: the headers whose answers are not shared. It stands around `problems`, so that it sees refusals too. A
+    preflight for an address that cannot be read is refused as before: 404 or 405.
+    """
+
+    @web.middleware
+    async def share_reads(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not request.path.startswith(prefix):
+            return await handler(request)
+        if request.method == "OPTIONS" and _is_readable(request):
+            return web.Response(status=204, headers=PREFLIGHT)
+        shared = request.method in _READING and not any(name in request.headers for name in secrets)
+        try:
+            response = await handler(request)
+        except web.HTTPException as redirect:
+            if shared:
+                share(redirect.headers)
+            raise
+        if shared:
+            share(response.headers)
+        return response
+
+    return share_reads
+
+
+def _is_readable(request: web.Request) -> bool:
+    """Whether GET exists at this address: aiohttp says so in the error with which it refuses OPTIONS."""
+    refusal = request.match_info.http_exception
+    return isinstance(refusal, web.HTTPMethodNotAllowed) and "GET" in refusal.allowed_methods
