@@ -29,7 +29,7 @@ from lookup.upkeep.freshness_sli import FreshnessSli
 from lookup.upkeep.pulse import Pulse
 from lookup.upkeep.service_status import ServiceStatus
 from lookup.upkeep.why import process_report
-from lookup.web import api, pages, problem_pages, service_pages
+from lookup.web import api, developers, due_calendar, own_list, pages, plain_text, problem_pages, rating, service_pages
 from lookup.web.answers import KEY_HEADER, PATH, Answers
 from lookup.web.faces import Face, JsonFace, PageFace
 from lookup.web.form_pages import FormPages
@@ -124,7 +124,7 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
     early = functools.partial(EarlyAnswers, offer=hot.offer, writes=WritesTogether())
     chain = middlewares(
         "lookup",
-        render=problem_pages.render_problem,
+        render=plain_text.render_problem,
         log_share=settings.access_log_share,
         trusts=policy.trusts,
         subjects={"code": pseudonym},
@@ -134,6 +134,14 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
     app.add_routes(api.routes(policy, answers))
     app.add_routes(service_pages.routes(board))
     secure = settings.public_url.startswith("https:")
+    for routes in (
+        plain_text.routes(policy, answers),
+        due_calendar.routes(policy, answers),
+        rating.routes(policy),
+        own_list.routes(policy, answers, secure=secure),
+        developers.routes(answers),
+    ):
+        app.add_routes(routes)
     app.add_routes(pages.routes(policy, answers, forms, page_faces, secure=secure))
     return Running(
         app=app,

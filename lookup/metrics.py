@@ -79,10 +79,10 @@ SHED = Counter(
 LIMITED = Counter(
     "lookup_limited_total",
     "Lookups refused with 429. rate is the allowance that was exceeded: missing for codes that do not exist, wrong_key "
-    "for lookup keys that do not match, primary for queries only the primary may answer. The others are for networks "
-    "that were shown too many dossiers without their keys: home and home_prefix an IPv6 /64, site and site_prefix a "
-    "/56, network and network_prefix an IPv4 address or a /48, region and region_prefix a /24 or a /40; with _prefix "
-    "too many of one agency and day.",
+    "for lookup keys that do not match, primary for queries only the primary may answer, rating for ratings of the "
+    "pages, which are no lookups. The others are for networks that were shown too many dossiers without their keys: "
+    "home and home_prefix an IPv6 /64, site and site_prefix a /56, network and network_prefix an IPv4 address or a "
+    "/48, region and region_prefix a /24 or a /40; with _prefix too many of one agency and day.",
     ["rate"],
 )
 DISCLOSED = Counter(
@@ -100,6 +100,13 @@ WRONG_KEYS = Counter(
     "Lookup keys that did not open the dossier. reason is forged for one that was never issued for it, superseded for "
     "one that was replaced by a newer one.",
     ["reason"],
+)
+
+RATINGS = Counter(
+    "lookup_ratings_total",
+    "Ratings of the status pages by citizens. status is that of the dossier whose page was rated; score is "
+    "very_satisfied, satisfied or not_satisfied.",
+    ["status", "score"],
 )
 
 

@@ -5,6 +5,7 @@ Where there is none its tests are left out (tests/programs.py).
 
 import contextlib
 import itertools
+import json
 import os
 import signal
 import subprocess
@@ -53,6 +54,13 @@ class Browser:
         while "Page.loadEventFired" not in self._events:
             self._events.append((await self._next()).get("method", ""))
         self._events.clear()
+
+    async def press(self, selector: str) -> None:
+        """Press the first element of this selector, and wait until the page it leads to is loaded."""
+        self._events.clear()
+        await self.run(f"document.querySelector({json.dumps(selector)}).click()")
+        while "Page.loadEventFired" not in self._events:
+            self._events.append((await self._next()).get("method", ""))
 
     async def run(self, script: str) -> Any:
         """What a script of ours says, once its promise is kept; no policy of the page holds for it."""

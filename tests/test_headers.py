@@ -49,6 +49,7 @@ KEY = ("Hoso24-Key", "{key}")
 WRONG_KEY = ("Hoso24-Key", "00000-00000-00000")
 HELD = ("If-None-Match", '"1.1-json-3"')
 COOKIE = ("Cookie", "hoso24-key={key}")
+LIST = ("Cookie", "hoso24-list={code}")
 OF_THE_LOOKUP = {
     "json": Kind(200, "/api/v1/dossiers/{code}", "public, no-cache"),
     "json of the holder": Kind(200, "/api/v1/dossiers/{code}", "private, no-store", headers=(KEY,)),
@@ -73,6 +74,17 @@ OF_THE_LOOKUP = {
     "page": Kind(200, "/tra-cuu/{code}", "private, no-cache", PAGE),
     "page in English": Kind(200, "/en/status/{code}", "private, no-cache", PAGE),
     "page of the holder": Kind(200, "/tra-cuu/{code}", "private, no-store", PAGE, headers=(COOKIE,)),
+    "text": Kind(200, "/tra-cuu/{code}.txt", "no-store"),
+    "text in English": Kind(200, "/en/status/{code}.txt", "no-store"),
+    "problem as text": Kind(404, f"/tra-cuu/{UNKNOWN}.txt", "no-store"),
+    "calendar for anyone": Kind(303, "/tra-cuu/{code}/lich-hen.ics", "no-store"),
+    "calendar": Kind(200, "/tra-cuu/{code}/lich-hen.ics", "private, no-store", headers=(COOKIE,)),
+    "own list": Kind(200, "/ho-so-cua-toi", "private, no-store", PAGE, headers=(LIST,)),
+    "own list in English": Kind(200, "/en/my-applications", "private, no-store", PAGE),
+    "remembered": Kind(303, "/ho-so-cua-toi", "no-store", method="POST", body=b"code={code}&remember=1"),
+    "rating": Kind(303, "/tra-cuu/danh-gia", "no-store", method="POST", body=b"status=4&score=satisfied"),
+    "rating that is none": Kind(400, "/tra-cuu/danh-gia", "private, no-store", PAGE, method="POST", body=b"x=1"),
+    "thanks": Kind(200, "/en/status/rating", "private, no-store", PAGE),
     "problem page": Kind(404, f"/tra-cuu/{UNKNOWN}", "private, no-store", PAGE),
     "service status": Kind(200, "/tinh-trang-he-thong", "public, max-age=5", PAGE),
     "service status in English": Kind(200, "/en/service-status", "public, max-age=5", PAGE),
@@ -112,7 +124,11 @@ async def check(url: str, kinds: dict[str, Kind], known: dict[str, str]) -> None
             asked = {header: value.format(**known) for header, value in kind.headers}
             for _ in range(2):  # the second time it comes from memory
                 request = http.request(
-                    kind.method, address, headers=asked, data=kind.body or None, allow_redirects=False
+                    kind.method,
+                    address,
+                    headers=asked,
+                    data=kind.body.replace(b"{code}", known["code"].encode()) or None,
+                    allow_redirects=False,
                 )
                 async with request as response:
                     await response.read()
@@ -137,6 +153,9 @@ def assert_dressed(name: str, kind: Kind, response: aiohttp.ClientResponse) -> N
     assert "Strict-Transport-Security" not in headers, name  # the edge's to send, which has the certificate
     assert "X-Powered-By" not in headers, name
     assert not MADE_WITH.search(str(headers)), name
+    if kind.status == 200 and ".txt" in kind.path:
+        assert headers["Content-Type"] == "text/plain; charset=utf-8", name
+        assert headers["X-Robots-Tag"] == "noindex", name
     if kind.policy == PAGE and not 300 <= kind.status < 400:
         assert headers["Content-Type"] == "text/html; charset=utf-8", name
 
@@ -149,7 +168,7 @@ def assert_shared(name: str, kind: Kind, response: aiohttp.ClientResponse) -> No
     else:
         assert cross_origin == (set(ANY_SITE) if kind.shared else set()), name
     told = {"RateLimit", "RateLimit-Policy"} & set(response.headers)
-    assert len(told) == (2 if name in {"batch", "missing", "wrong key", "problem page"} else 0), name
+    assert len(told) == (2 if name in {"batch", "missing", "wrong key", "problem page", "problem as text"} else 0), name
 
 
 @pytest.mark.parametrize("express_way", [True, False], ids=["quick", "normal"])

@@ -38,6 +38,7 @@ FINITE = {
     "channel",
     "load",  # what was wanted, of three
     "rate",
+    "score",  # a rating's, of three
     "verdict",  # fresh or late
     *("pid", "role", "application"),  # a database session's; a series is there while its transaction is open
 }

@@ -47,6 +47,7 @@ REFUSALS = [
     ("unknown_agency", 422, None, "refusals.UnknownAgency"),
     ("unknown_service", 422, None, "refusals.UnknownService"),
     ("unknown_status", 422, None, "requests.UnknownStatus"),
+    ("too_many_ratings", 429, None, "rating.TooManyRatings"),
     ("too_many_requests", 429, 10, "limits.TooManyRequests"),
     ("too_many_wrong_tokens", 429, 1, "clients.TooManyWrongTokens"),
     ("head_too_large", 431, None, "errors.HeadTooLarge"),

@@ -175,6 +175,10 @@ class AccessPolicy:
         """Charge a code that does not exist; the refusal if its client asked for too many."""
         return self._limits.probed(self._client(asker), Rate.MISSING)
 
+    def rated(self, asker: Asker) -> TooManyRequests | None:
+        """Charge a rating of the pages; the refusal if its client sent too many."""
+        return self._limits.probed(self._client(asker), Rate.RATING)
+
     def not_found(self, asker: Asker, of: type[Refusal]) -> Refusal:
         """The refusal `of` this class of a code that `missed` charged, with what is left of the rate in its headers."""
         return of().with_headers(self._limits.headers(self._client(asker), Rate.MISSING))

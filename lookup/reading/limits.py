@@ -10,7 +10,8 @@ shown before is free, so a reload and a program that polls are never refused.
 A results day needs no switch: a network over its allowance of a prefix goes on while it had only a share of what all
 others were shown of that prefix (`Allowance.share`).
 
-**Probes.** A code that does not exist, a wrong key, a query to the primary: one rate each, by IPv4 address or IPv6 /48.
+**Probes.** A code that does not exist, a wrong key, a query to the primary, a rating of the pages: one rate each, by
+IPv4 address or IPv6 /48.
 
 Whatever exceeds an allowance is refused at once with 429 (TooManyRequests). A right key and a partner are never refused
 and cost nothing.
@@ -81,6 +82,7 @@ class Rate(enum.Enum):
     MISSING = ("missing", 100, 2.0)
     WRONG_KEY = ("wrong_key", 30, 0.5)
     PRIMARY = ("primary", 50, 5.0)
+    RATING = ("rating", 20, 1 / 180)
 
     def __init__(self, word: str, burst: int, per_second: float) -> None:
         self.allowance = Allowance(word, burst, per_second * 3600)

@@ -62,6 +62,11 @@ class Answers:
         return self._view
 
     @property
+    def public_url(self) -> str:
+        """The address at which citizens reach the lookup, without a slash at its end."""
+        return self._public_url
+
+    @property
     def shows_due(self) -> bool:
         """Whether anyone sees the due date here."""
         return Shows.DUE in self._shows

@@ -28,6 +28,15 @@ SERVICE_STATUS = {"vi": "/tinh-trang-he-thong", "en": "/en/service-status"}
 KEY_COOKIE = "hoso24-key"
 """The cookie that holds a dossier's lookup key on that dossier's page."""
 
+OWN_LIST = {"vi": "/ho-so-cua-toi", "en": "/en/my-applications"}
+"""Language → the address of the person's own list (lookup/web/own_list.py)."""
+
+RATING = {"vi": "/tra-cuu/danh-gia", "en": "/en/status/rating"}
+"""Language → where ratings are sent: below the form and without a code (lookup/web/rating.py)."""
+
+DEVELOPERS = {"vi": "/nha-phat-trien", "en": "/en/developers"}
+"""Language → the address of the page for developers of other portals (lookup/web/developers.py)."""
+
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
@@ -87,6 +96,9 @@ def render(template: str, lang: str, context: Mapping[str, Any]) -> str:
         home_url=FORMS[lang],
         form_url=FORMS[lang],
         service_url=SERVICE_STATUS[lang],
+        list_url=OWN_LIST[lang],
+        developers_url=DEVELOPERS[lang],
+        rating_url=RATING[lang],
         css_url=static_address("site.css"),
         icon_url=static_address("icon.svg"),
         **{"request_id": logs.request_id.get() or "", **context},

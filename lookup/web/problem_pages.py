@@ -38,6 +38,13 @@ def problem_page(path: str, refusal: Refusal, typed: str | None = None, *, gzip:
     return _from_a_sheet(path, refusal, typed, gzip) or refusal_page(path, refusal, typed)
 
 
+def title_and_sentence(lang: str, refusal: Refusal, typed: str | None) -> tuple[str, str]:
+    """What the page of a refusal says first. `typed`: the code in the path."""
+    code = _code(typed)
+    words = problem_words(_word_for(refusal), lang, refusal, code.text if code else "")
+    return words.title, _said(refusal, lang) if isinstance(refusal, MalformedCode) else words.sentence
+
+
 @dataclass(frozen=True, slots=True)
 class KeyFault:
     """What is wrong with a key, and what was typed for it."""

@@ -181,6 +181,23 @@ async def test_form_dossier_and_problem_pages_can_be_read_by_everybody(axe: str,
     code, key = receipt["code"], receipt["lookup_key"]
     async with tab(devtools) as browser:
         for form in layout.FORMS.values():
-            for path in ("", f"/{code}", "/nonsense", f"/{code}?key={key}"):
+            for path in ("", f"/{code}", "/nonsense", f"/{code}?key={key}"):  # a dossier's page asks for a rating too
                 await assert_readable(browser, axe, house.lookup_url + form + path)
+            await browser.tell("Network.clearBrowserCookies")
+
+
+async def test_list_thanks_and_developers_page_can_be_read_by_everybody(axe: str, devtools: str, house: House) -> None:
+    codes = [(await house.receive())["code"] for _ in range(2)]
+    async with tab(devtools) as browser:
+        for lang, address in layout.OWN_LIST.items():
+            await assert_readable(browser, axe, house.lookup_url + address)  # empty
+            for code in codes:
+                await browser.open(f"{house.lookup_url}{layout.FORMS[lang]}/{code}")
+                await browser.run('document.getElementById("remember").click()')
+                await browser.press(f'form[action="{address}"] button')
+            await assert_readable(browser, axe, house.lookup_url + address)
+            shown = await browser.run('document.querySelectorAll("h2 a.code").length')
+            assert shown == 2
+            for page in (layout.RATING[lang], layout.DEVELOPERS[lang]):
+                await assert_readable(browser, axe, house.lookup_url + page)
             await browser.tell("Network.clearBrowserCookies")

@@ -16,13 +16,14 @@ from multidict import CIMultiDictProxy
 from prometheus_client import REGISTRY
 from yarl import URL
 
-from lookup.code import MalformedCode, parse
+from lookup import lookup_key
+from lookup.code import parse
 from lookup.dossier import Shows
-from lookup.lookup_key import KeyRing, MalformedKey
+from lookup.lookup_key import KeyRing
 from lookup.reading.access import DossierNotFound, DossierOrKeyNotFound
 from lookup.reading.limits import Rate
 from lookup.status import Status
-from ops.errors import Refusal
+from ops.errors import Malformed, Refusal
 from ops.http.problems import HTTP_STATUS
 from tests.conftest import KEY_SECRETS, Database
 from tests.house import (
@@ -399,7 +400,7 @@ async def test_wrong_key_looks_the_same_for_a_known_and_an_unknown_code(house: H
             for each in (code, unknown)
         ]
         first, second = [
-            (each.status, sorted(h for h in each.headers.items() if h[0] not in DIFFER), each.body) for each in answers
+            (a.status, sorted(h for h in a.headers.items() if h[0] not in DIFFER), a.body) for a in answers
         ]
         assert first == second
         assert (answers[0].status, answers[0].json["code"]) == (404, "dossier_or_key_not_found")
@@ -455,7 +456,12 @@ async def test_official_number_answers_in_place_and_names_the_canonical_address(
 
 # -- batches -----------------------------------------------------------------------------------------------
 
-MALFORMED = "A dossier code looks like G99.01.02-261008-0975 or 01234/2026/99901; it is printed on the receipt."
+
+def malformed(read: Any, text: str) -> Refusal:
+    """How this text is refused where it is read."""
+    with pytest.raises(Malformed) as refusal:
+        read(text)
+    return refusal.value
 
 
 def refused(code: str, refusal: Refusal) -> dict[str, Any]:
@@ -480,10 +486,10 @@ async def test_batch_answers_each_item_in_the_order_asked(house: House) -> None:
     assert results == [
         {"code": second["code"].lower(), "dossier": only(ANYONE, just_received(second))},
         refused(UNKNOWN, DossierNotFound()),
-        refused("nonsense", MalformedCode(MALFORMED)),
+        refused("nonsense", malformed(parse, "nonsense")),
         {"code": first["code"], "dossier": only(HOLDER, just_received(first))},
         refused(first["code"], DossierOrKeyNotFound()),
-        refused(first["code"], MalformedKey("A lookup key has 15 letters and digits, as printed on the receipt.")),
+        refused(first["code"], malformed(lookup_key.canonical, "short")),
         {"code": first["code"], "dossier": only(ANYONE, just_received(first))},
         {"code": second["code"], "dossier": only(ANYONE, just_received(second))},
     ]

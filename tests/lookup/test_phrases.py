@@ -17,6 +17,7 @@ from lookup.reading.shedding import Overloaded
 from lookup.situation import CASES, Note, Stands
 from lookup.status import Status
 from lookup.web.phrases import PHRASES, problem_words, span_phrase, status_words, wait_phrase
+from lookup.web.rating import SCORES, TooManyRatings
 from ops.errors import Internal, NoSuchPath, Refusal
 from tests.pages.lines import VIETNAMESE
 
@@ -41,6 +42,7 @@ PROBLEMS: dict[str, Refusal] = {
     "malformed_key": MalformedKey(),
     "unavailable": StatusUnavailable(),
     "too_many_requests": TooManyRequests(),
+    "too_many_ratings": TooManyRatings(),
     "lookup_key_required": KeyRequired(),
     "not_found": NoSuchPath(),
     "internal": Internal(),
@@ -217,6 +219,9 @@ def test_every_phrase_of_a_page_is_on_one() -> None:
     computed |= {"key.of_another", "key.below", "key.general"}
     computed |= {"holder.received", "holder.finished", "holder.returned"}
     computed |= {key for key in PHRASES["vi"] if key.startswith(("maintenance.status.", "maintenance.effect."))}
+    computed |= {"calendar.summary", "calendar.description", "list.missing", "list.not_shown"}
+    computed |= {f"rating.{score}" for score in SCORES}
+    computed |= {key for key in PHRASES["vi"] if key.startswith(("text.", "developers."))}
     for key in PHRASES["vi"]:
         from_function = key.split(".")[0] in spoken or (key.count(".") == 2 and key.startswith("problem."))
         if not from_function and key not in computed:

@@ -131,7 +131,15 @@ def _date(values: dict[str, Any], reading: Reading) -> dict[str, Any]:
     if date is None and reading.viewer != "anyone" and values.get("day"):
         date = ("$when" if reading.viewer == "holder" else "$day") + "$tag"
     n_days = values.get("n_days", "$n days")
-    return {"date": date or False, "tag": values.get("tag") or "", "n_days": n_days, "stale": reading.age == "stale"}
+    ahead = bool(date) and (values.get("tag") in ("$left", "$tomorrow") or date == "$today")
+    calendar = ahead and reading.viewer == "holder" and reading.age == "fresh"
+    return {
+        "calendar": calendar,
+        "date": date or False,
+        "tag": values.get("tag") or "",
+        "n_days": n_days,
+        "stale": reading.age == "stale",
+    }
 
 
 def _filled(line: str, values: dict[str, Any]) -> str:

@@ -1,0 +1,188 @@
+"""The page for developers of other portals: `/nha-phat-trien`, `/en/developers`.
+
+Its figures are the limiter's, its list of errors is the classes', and a test runs every example on it against a running
+installation and compares the answers that stand beside them by their structure.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import hdrs, web
+
+from lookup.code import MalformedCode, parse
+from lookup.dossier import Anonymous
+from lookup.lookup_key import MalformedKey
+from lookup.reading.access import DossierNotFound, DossierOrKeyNotFound, KeyRequired
+from lookup.reading.limits import HOME, NETWORK, Rate, TooManyRequests
+from lookup.reading.read_through import StatusUnavailable, VersionNotReached
+from lookup.reading.shedding import Overloaded
+from lookup.status import Status
+from lookup.web.answers import KEY_HEADER, PATH, Answers, etag
+from lookup.web.api import DOSSIERS_IN_A_REQUEST, MalformedLookups
+from lookup.web.layout import DEVELOPERS, FORMS, language, other_language, page
+from lookup.web.phrases import PHRASES
+from ops.errors import (
+    AddressTooLong,
+    HeadTooLarge,
+    Internal,
+    Malformed,
+    MethodNotAllowed,
+    NoSuchPath,
+    Refusal,
+    TooLarge,
+    Unavailable,
+)
+from ops.http.bodies import BodyTooSlow, UnsupportedCoding
+from ops.http.expectations import UnknownExpectation
+from ops.http.problems import HTTP_STATUS
+
+CODE, UNKNOWN = "G99.01.02-261008-0975", "G99.01.02-261008-9999"
+KEY = "2KQ0F-9D3XZ-7MHWA"
+ERRORS: tuple[type[Refusal], ...] = (
+    *(Malformed, MalformedCode, MalformedKey, MalformedLookups, BodyTooSlow, KeyRequired),
+    *(DossierNotFound, DossierOrKeyNotFound, NoSuchPath, MethodNotAllowed, VersionNotReached, TooLarge),
+    *(AddressTooLong, UnsupportedCoding, UnknownExpectation, TooManyRequests, HeadTooLarge),
+    *(Internal, Overloaded, StatusUnavailable, Unavailable),
+)
+"""Every refusal of the API, in the order of the HTTP statuses."""
+
+_RATES = (Rate.MISSING.allowance, Rate.WRONG_KEY.allowance, Rate.PRIMARY.allowance, *NETWORK, *HOME)
+_AT = "2026-10-08T08:15:00+07:00"
+
+
+def routes(answers: Answers) -> list[web.RouteDef]:
+    """The page in both languages."""
+
+    async def developers(request: web.Request) -> web.StreamResponse:
+        lang = language(request)
+        context: dict[str, Any] = {
+            "other_url": DEVELOPERS[other_language(lang)],
+            "examples": examples(answers, lang),
+            "most": DOSSIERS_IN_A_REQUEST,
+            "rates": _rates(lang),
+            "refusals": _refusals(lang),
+        }
+        response = page(request, "developers.html", context)
+        response.headers[hdrs.CACHE_CONTROL] = "public, max-age=300"
+        return response
+
+    return [web.get(address, developers) for address in DEVELOPERS.values()]
+
+
+def examples(answers: Answers, lang: str) -> Mapping[str, str]:
+    """Name → text of every example. One that ends in `_answer` is what the one without it gets."""
+    base, form = answers.public_url, FORMS[lang]
+    api, t = f"{base}{PATH}{CODE}", PHRASES[lang]
+    field = "ma" if lang == "vi" else "code"
+    batch = {"dossiers": [{"code": CODE}, {"code": "123"}]}
+    text = [t["text.status"].format(code=CODE, status=t["status.received.name"]), t["case.2.lead"]]
+    return {
+        "form": (
+            f'<form action="{base}{form}" method="get">\n'
+            f'<label for="ho-so">{t["form.code"]}</label>\n'
+            f'<input id="ho-so" name="{field}" required autocomplete="off">\n'
+            f'<button type="submit">{t["form.submit"]}</button>\n</form>'
+        ),
+        "link": f"{base}{form}/{CODE}",
+        "link_spelt": f"{base}{form}/{CODE.lower()}",
+        "link_query": f"{base}{form}?{field}={CODE.replace('-', '+')}",
+        "lookup": f"curl -s {api}",
+        "lookup_answer": _json(_anonymous()),
+        "held": f"curl -s -o /dev/null -w '%{{http_code}}' -H 'If-None-Match: {etag(1, 1, answers.anonymous)}' {api}",
+        "held_answer": "304",
+        "at_least": f"curl -s '{api}?at_least=1'",
+        "statuses": f"curl -s {base}/api/v1/statuses",
+        "service": f"curl -s {base}/api/v1/service-status",
+        "holder": f"curl -s -H '{KEY_HEADER}: {KEY}' {api}",
+        "holder_answer": _json(_holder(base)),
+        "stale_answer": _json(_anonymous() | {"stale": True, "as_of": "2026-10-08T18:05:27.391420+07:00"}),
+        "batch": f"curl -s -d '{json.dumps(batch)}' {base}/api/v1/lookups",
+        "batch_answer": _json({"results": [{"code": CODE, "dossier": _anonymous()}, _refused()]}),
+        "text": f"curl -s {base}{form}/{CODE}.txt",
+        "text_answer": "\n".join([*text, t["text.as_of"].format(when=_WHEN[lang])]),
+        "browser": f'fetch("{api}").then(answer => answer.json()).then(dossier => console.log(dossier.status))',
+        "missing": f"curl -s -i {base}{PATH}{UNKNOWN}",
+        "missing_answer": _json(_problem()),
+    }
+
+
+_WHEN = {"vi": "18:05 ngày 08/10/2026", "en": "8 October 2026, 18:05"}
+
+
+def _anonymous() -> dict[str, Any]:
+    received = Status.RECEIVED
+    fields: dict[str, Any] = dict.fromkeys(Anonymous.__struct_fields__)
+    return fields | {
+        "code": CODE,
+        "status": received.slug,
+        "status_number": received.value,
+        "final": received.final,
+        "completion": 0.25,
+        "version": 1,
+    }
+
+
+def _holder(base: str) -> dict[str, Any]:
+    agency = {"code": "G99.01.02", "name": "Cơ quan mẫu (hư cấu)", "name_en": "Sample agency (fictitious)"}
+    step = {"at": _AT, "status": "received", "agency": agency, "department": None}
+    return _anonymous() | {
+        "due_at": "2026-10-20T08:15:00+07:00",
+        "submitted_at": _AT,
+        "received_at": _AT,
+        "finished_at": None,
+        "returned_at": None,
+        "service": {"code": "S.004", "name": "Dịch vụ mẫu", "name_en": "Sample service"},
+        "agency": agency,
+        "official_number": None,
+        "timeline": [step],
+        "action_needed": None,
+        "receipt": {"number": CODE, "link": f"{base}{FORMS['vi']}/{CODE}"},
+    }
+
+
+def _refused() -> dict[str, Any]:
+    told = {"code": "123", "error": MalformedCode.code, "status": 400, "title": MalformedCode.title}
+    try:
+        parse("123")
+    except MalformedCode as refusal:
+        told["detail"] = refusal.detail
+    return told
+
+
+def _problem() -> dict[str, Any]:
+    return {
+        "type": f"urn:hoso24:problem:{DossierNotFound.code}",
+        "title": DossierNotFound.title,
+        "status": 404,
+        "code": DossierNotFound.code,
+        "request_id": "5f1c9a72d3e84b06",
+    }
+
+
+def _json(content: object) -> str:
+    return json.dumps(content, ensure_ascii=False, indent=1)
+
+
+def _rates(lang: str) -> list[dict[str, Any]]:
+    t = PHRASES[lang]
+    return [
+        {
+            "name": allowance.word,
+            "what": t[f"developers.rate.{allowance.word}"],
+            "figures": t["developers.rate"].format(burst=allowance.burst, hour=round(3600 / allowance.interval)),
+            "policy": allowance.policy,
+        }
+        for allowance in _RATES
+    ]
+
+
+def _refusals(lang: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "code": each.code,
+            "status": HTTP_STATUS[each.kind],
+            "title": each.title_vi if lang == "vi" else each.title,
+        }
+        for each in ERRORS
+    ]
