@@ -19,7 +19,7 @@ from lookup.lookup_key import MalformedKey
 from lookup.reading.access import AccessPolicy, DossierNotFound, DossierOrKeyNotFound, KeyRequired
 from lookup.reading.limits import TooManyRequests
 from lookup.reading.reader import Found
-from lookup.web import typed
+from lookup.web import own_list, typed
 from lookup.web.answers import Answers, to_canonical
 from lookup.web.codings import gzip_of, matches, packed_now
 from lookup.web.faces import PageFace
@@ -169,7 +169,7 @@ class _Pages:
         return self._page(request, found, code, holder=False, fault=fault, status=status)
 
     async def _hide(self, request: web.Request, code: DossierCode) -> web.Response:
-        """A redirect to what anyone sees, without the cookies of this dossier."""
+        """A redirect to what anyone sees, without the cookies of this dossier and without the person's own list."""
         paths = [code.path]
         with contextlib.suppress(Refusal):
             found = await self._find(request, code, request.cookies.get(KEY_COOKIE, ""))
@@ -177,6 +177,7 @@ class _Pages:
         form = FORMS[language(request)]
         response = web.Response(status=303, headers={hdrs.LOCATION: f"{form}/{code.path}?{DETAILS}=hidden"})
         self._forget(response, paths)
+        own_list.forget(response)
         return response
 
     async def _find(self, request: web.Request, code: DossierCode, key: str | None) -> Found:

@@ -180,6 +180,19 @@ async def test_other_sites_form_changes_nothing(site: str) -> None:
         assert cookies(old) != {}
 
 
+@pytest.mark.parametrize("form", FORMS.values())
+@pytest.mark.parametrize("cookie", [KEY, None, "nonsense"])
+async def test_hiding_the_details_of_a_dossier_clears_the_list_too(form: str, cookie: str | None) -> None:
+    async with lookup_alone() as alone:
+        alone.put(CODES[0].text)
+        answer = await alone.ask(f"{form}/{CODES[0].path}", "POST", data={"hide": "1"}, cookie=cookie)
+        assert answer.status == 303
+        gone = [header for header in answer.headers.getall("Set-Cookie") if header.startswith("hoso24-list=;")]
+        assert len(gone) == 2
+        for address, header in zip(OWN_LIST.values(), gone, strict=True):
+            assert f"Path={address}; Max-Age=0;" in header
+
+
 async def test_lists_of_two_people_do_not_meet() -> None:
     async with lookup_alone() as alone:
         for code in CODES[:2]:
