@@ -18,8 +18,7 @@ from lookup.reading.access import AccessPolicy, DossierOrKeyNotFound
 from lookup.reading.reader import Found
 from lookup.situation import Due
 from lookup.web.answers import Answers
-from lookup.web.layout import FORMS, language
-from lookup.web.pages import KEY_COOKIE
+from lookup.web.layout import FORMS, KEY_COOKIE, language
 from lookup.web.phrases import PHRASES
 from lookup.web.status_pages import parts
 

@@ -52,7 +52,7 @@ def records() -> Iterator[Record]:
 
 
 def found(record: Record, *, stale: bool) -> Found:
-    return Found(record, microseconds(SEEN), 7200 * SECOND if stale else 3 * SECOND, stale, "memory")
+    return Found(record, microseconds(SEEN), 7200 * SECOND if stale else 3 * SECOND, stale, "memory", 1)
 
 
 @pytest.mark.parametrize("lang", FORMS)
