@@ -378,7 +378,7 @@ async def examine_house(environ: Mapping[str, str]) -> list[Any]:
     pooled = environ.get("HOSO24_PG_POOLED", "").lower() in ("1", "true")
     database = of_lookup.servers({role: url for role, url in urls.items() if url is not None}, pooled=pooled)
     redis = None if redis_url is None else Redis("redis", redis_url.reveal, size=4, deadline=SERVER_DEADLINE)
-    checks = [*doctor.public_address(environ.get("HOSO24_PUBLIC_URL", ""))]
+    checks = [*doctor.public_address(environ.get("HOSO24_PUBLIC_URL", "")), *doctor.site(environ)]
     for service, usual in (("lookup", LookupSettings.admin_port), ("intake", IntakeSettings.admin_port)):
         checks += client_checks.clients(service, environ.get(f"HOSO24_{service.upper()}_ADMIN_PORT") or str(usual))
     if database.all:

@@ -29,13 +29,26 @@ from lookup.upkeep.freshness_sli import FreshnessSli
 from lookup.upkeep.pulse import Pulse
 from lookup.upkeep.service_status import ServiceStatus
 from lookup.upkeep.why import process_report
-from lookup.web import api, developers, due_calendar, own_list, pages, plain_text, problem_pages, rating, service_pages
+from lookup.web import (
+    about_pages,
+    api,
+    developers,
+    due_calendar,
+    layout,
+    own_list,
+    pages,
+    plain_text,
+    problem_pages,
+    rating,
+    service_pages,
+)
 from lookup.web.answers import KEY_HEADER, PATH, Answers
 from lookup.web.faces import Face, JsonFace, PageFace
 from lookup.web.form_pages import FormPages
 from lookup.web.hotpath import HotPath
 from lookup.web.layout import FORMS
 from lookup.web.service_pages import ServiceBoard
+from lookup.web.site import Site
 from ops.http import early_answers, server
 from ops.http.client_address import Clients
 from ops.http.connection import Protocol
@@ -56,6 +69,9 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
     """The lookup, not yet serving. Raises WrongSchema if PostgreSQL answers with a schema it cannot use."""
     log.info("The settings in effect", extra={"settings": describe(settings)})
     state = state or State()
+    layout.belongs_to(
+        Site(settings.site_owner, settings.site_owner_contact, settings.hotline, settings.public_url.rstrip("/"))
+    )
     clock, freshness = DatabaseClock(), Freshness(soft=settings.soft_age, hard=settings.hard_age)
     hosts = Hosts(
         settings.pg_url.reveal,
@@ -133,6 +149,7 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
     app = web.Application(middlewares=chain)
     app.add_routes(api.routes(policy, answers))
     app.add_routes(service_pages.routes(board))
+    app.add_routes(about_pages.routes(shows))
     secure = settings.public_url.startswith("https:")
     for routes in (
         plain_text.routes(policy, answers),

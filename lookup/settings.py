@@ -155,6 +155,16 @@ class LookupSettings(KeySettings, ReceiptSettings, ReaderUrl, CacheSettings, Poo
         "official_number, agency, service.",
         check=_check_shows,
     )
+    site_owner: str = setting(
+        "HOSO24_SITE_OWNER",
+        default="",
+        doc="Name of the agency that runs the site, in Vietnamese; every page's footer shows it.",
+    )
+    site_owner_contact: str = setting(
+        "HOSO24_SITE_OWNER_CONTACT",
+        default="",
+        doc="Where to write to the site's owner: a mail address, an https address or a postal address.",
+    )
     hotline: str = setting("HOSO24_HOTLINE", default="", doc="Telephone number of the helpline for citizens.")
     acceptance_hours: Annotated[int, Meta(ge=0, le=100)] = setting(
         "HOSO24_ACCEPTANCE_HOURS",

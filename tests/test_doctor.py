@@ -247,6 +247,10 @@ async def test_public_address_without_tls_matters_off_this_machine(patient: Pati
         assert (await patient.one("public address", HOSO24_PUBLIC_URL=url)).verdict is verdict
 
 
+async def test_site_that_names_no_owner_is_found(patient: Patient) -> None:
+    assert (await patient.one("site", HOSO24_PUBLIC_URL="http://tra-cuu.example")).verdict is Verdict.WARNING
+
+
 # -- roles, grants, migrations -----------------------------------------------------------------------------
 
 

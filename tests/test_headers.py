@@ -89,6 +89,8 @@ OF_THE_LOOKUP = {
     "service status": Kind(200, "/tinh-trang-he-thong", "public, max-age=5", PAGE),
     "service status in English": Kind(200, "/en/service-status", "public, max-age=5", PAGE),
     "service status as json": Kind(200, "/api/v1/service-status", "public, max-age=5"),
+    "about the site": Kind(200, "/ve-trang-nay", "public, max-age=300", PAGE),
+    "privacy in English": Kind(200, "/en/privacy", "public, max-age=300", PAGE),
     "page nowhere": Kind(404, "/nowhere", "private, no-store", PAGE),
     "form's redirect": Kind(301, "/tra-cuu?ma={lower}", FOR_A_DAY),
     "page's redirect": Kind(301, "/tra-cuu/{lower}", FOR_A_DAY),
@@ -149,7 +151,8 @@ def assert_dressed(name: str, kind: Kind, response: aiohttp.ClientResponse) -> N
     assert headers["X-Content-Type-Options"] == "nosniff", name
     assert headers["Referrer-Policy"] == "no-referrer", name
     assert headers["X-Request-Id"], name
-    assert ("X-Frame-Options" in headers) is (kind.policy == PAGE), name
+    for each in ("X-Frame-Options", "Permissions-Policy", "Cross-Origin-Opener-Policy"):
+        assert (each in headers) is (kind.policy == PAGE), name
     assert "Strict-Transport-Security" not in headers, name  # the edge's to send, which has the certificate
     assert "X-Powered-By" not in headers, name
     assert not MADE_WITH.search(str(headers)), name

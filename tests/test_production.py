@@ -15,6 +15,7 @@ from intake.settings import IntakeSettings
 from lookup import redis_users, schema
 from lookup.schema import grants
 from lookup.settings import LookupSettings
+from lookup.upkeep.doctor import OF_THE_SITE
 from lookup.web import api, pages
 from ops.doctor.certificate_checks import DAYS_REMARKED
 from ops.http import probes
@@ -407,6 +408,11 @@ def test_citizens_name_is_the_one_on_the_receipts(production: Manifests) -> None
     (name,) = production.one("HTTPRoute", "lookup")["spec"]["hostnames"]
     for process in ("lookup", "intake"):
         assert production.environment(production.process(process))["HOSO24_PUBLIC_URL"] == f"https://{name}"
+
+
+def test_pages_name_who_runs_the_site(production: Manifests) -> None:
+    environment = production.environment(production.process("lookup"))
+    assert [name for name in OF_THE_SITE if not environment.get(name)] == []
 
 
 def test_intake_s_route_has_all_of_its_paths(production: Manifests) -> None:

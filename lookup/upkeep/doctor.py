@@ -31,6 +31,10 @@ from ops.stores.urls import each_host, first
 POLICY = "volatile-lru"
 """Records expire, the stream does not: allkeys-lru would evict the stream itself."""
 OLDEST_REDIS = (6, 2)
+OF_THE_SITE = ("HOSO24_SITE_OWNER", "HOSO24_SITE_OWNER_CONTACT", "HOSO24_HOTLINE")
+"""Settings that say who runs the site."""
+FICTITIOUS = "hư cấu"
+"""Stands in every name of the sample catalogue, and in the owner that `make up` declares."""
 LATE, TOO_LATE = 2.0, 5.0
 """Ages of a heartbeat, in seconds: reported as a warning, and no longer trusted by lookups."""
 CONFIRMED_BY = 10
@@ -393,3 +397,25 @@ def _seen_from_here(check: Check) -> Check:
             return [Finding(check.name, Verdict.WARNING, "cannot be reached from here", step)]
 
     return Check(check.name, ask)
+
+
+def site(environ: Mapping[str, str]) -> list[Check]:
+    """A check of what pages say of who runs the site, where a lookup's settings are for citizens on other machines."""
+    url = environ.get("HOSO24_PUBLIC_URL", "")
+    lookup = environ.get("HOSO24_PG_READER_URL") or environ.get("HOSO24_PG_READER_URL_FILE")
+    if not lookup or not url or is_near(urlsplit(url).hostname or ""):
+        return []
+
+    async def ask() -> list[Finding]:
+        missing = [name for name in OF_THE_SITE if not (environ.get(name) or environ.get(f"{name}_FILE"))]
+        sample = [name for name in OF_THE_SITE if FICTITIOUS in environ.get(name, "")]
+        if missing:
+            found = f"{', '.join(missing)} not set: pages do not name who runs them, or whom to ask"
+        elif sample:
+            found = f"{', '.join(sample)} names a fictitious agency of the sample"
+        else:
+            return [Finding("site", Verdict.OK, f"run by {environ.get('HOSO24_SITE_OWNER', '(in a file)')}")]
+        step = f"Set {', '.join(missing or sample)} for the lookup; every page's footer leads to what they say."
+        return [Finding("site", Verdict.WARNING, found, step)]
+
+    return [Check("site", ask)]

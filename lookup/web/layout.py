@@ -17,6 +17,7 @@ from lookup.maintenance import Notice, Part
 from lookup.web.codings import Finished
 from lookup.web.dates import when
 from lookup.web.phrases import PHRASES, span_phrase
+from lookup.web.site import Site
 from ops.observe import logs
 
 FORMS = {"vi": "/tra-cuu", "en": "/en/status"}
@@ -37,6 +38,14 @@ RATING = {"vi": "/tra-cuu/danh-gia", "en": "/en/status/rating"}
 DEVELOPERS = {"vi": "/nha-phat-trien", "en": "/en/developers"}
 """Language → the address of the page for developers of other portals (lookup/web/developers.py)."""
 
+ABOUT = {"vi": "/ve-trang-nay", "en": "/en/about"}
+PRIVACY = {"vi": "/quyen-rieng-tu", "en": "/en/privacy"}
+ACCESSIBILITY = {"vi": "/tro-nang", "en": "/en/accessibility"}
+"""Language → the addresses of the pages about this site (lookup/web/about_pages.py)."""
+
+SERVICES = {"vi": "/dich-vu", "en": "/en/services"}
+"""Language → the list of services; a service's page is below it (lookup/web/catalogue_pages.py)."""
+
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
@@ -52,6 +61,13 @@ _environment = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+_site = Site()
+
+
+def belongs_to(site: Site) -> None:
+    """Make `site` the one that all pages of this process name. Called once, before the first page is made."""
+    global _site  # noqa: PLW0603 - a process has one site, and every page, also that of a broken request, names it
+    _site = site
 
 
 def language(request: web.Request) -> str:
@@ -79,6 +95,8 @@ def page_headers(kept: str) -> dict[str, str]:
     return {
         "Content-Security-Policy": CONTENT_SECURITY_POLICY,
         "X-Frame-Options": "DENY",  # for browsers older than frame-ancestors
+        "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=()",
+        "Cross-Origin-Opener-Policy": "same-origin",
         hdrs.CACHE_CONTROL: kept,
     }
 
@@ -87,7 +105,8 @@ def render(template: str, lang: str, context: Mapping[str, Any]) -> str:
     """A page's HTML. `context`: the template's variables besides words and addresses; at least `other_url`.
 
     On any page: `errors`, each with a `text` and the `href` of its field, which come first and have the focus; `below`,
-    what is said under them; `told`, what has been done.
+    what is said under them; `told`, what has been done. A page that search engines are meant to find sets `found_at`,
+    its address in each language, and `description`.
     """
     context = {"errors": (), "below": None, "told": None, **context}
     return _environment.get_template(template).render(
@@ -99,6 +118,12 @@ def render(template: str, lang: str, context: Mapping[str, Any]) -> str:
         list_url=OWN_LIST[lang],
         developers_url=DEVELOPERS[lang],
         rating_url=RATING[lang],
+        services_url=SERVICES[lang],
+        about_url=ABOUT[lang],
+        privacy_url=PRIVACY[lang],
+        accessibility_url=ACCESSIBILITY[lang],
+        forms=FORMS,
+        site=_site,
         css_url=static_address("site.css"),
         icon_url=static_address("icon.svg"),
         **{"request_id": logs.request_id.get() or "", **context},
