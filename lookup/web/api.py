@@ -15,8 +15,9 @@ from lookup.reading.limits import Asker
 from lookup.reading.shedding import Load
 from lookup.situation import completion
 from lookup.status import Status
-from lookup.web.answers import KEY_HEADER, PATH, Answers, json_response, to_canonical
-from lookup.web.codings import matches
+from lookup.web.answers import KEY_HEADER, PATH, Answers, encode, json_response, to_canonical
+from lookup.web.codings import Finished, matches
+from lookup.web.phrases import status_words
 from lookup.web.typed import code_in
 from ops.errors import Malformed, Refusal
 from ops.http.bodies import read_body
@@ -97,23 +98,36 @@ class _Api:
             return {"code": wanted.code} | _refused(refusal, vietnamese)
         return {"code": wanted.code, "dossier": self._answers.view(found, holder=wanted.key is not None)}
 
-    async def statuses(self, request: web.Request) -> web.StreamResponse:
-        """The ten statuses and the moves between them. `completion` is the least of any dossier in the status."""
-        return json_response(
-            {
-                "statuses": [
-                    {
-                        "status": status.slug,
-                        "status_number": status.value,
-                        "final": status.final,
-                        "completion": completion(status, False, ()),
-                        "next": [after.slug for after in Status if status.may_become(after)],
-                    }
-                    for status in Status
-                ]
-            },
-            {"Cache-Control": "public, max-age=3600"},
-        )
+    async def statuses(self, request: web.Request) -> web.Response:
+        """The ten statuses with their names, what each means and what follows, and the moves between them.
+
+        `completion` is the least of any dossier in the status.
+        """
+        return _STATUSES.answer(request)
+
+
+def _status_json(status: Status) -> dict[str, Any]:
+    vietnamese, english = status_words(status.slug, "vi"), status_words(status.slug, "en")
+    return {
+        "status": status.slug,
+        "status_number": status.value,
+        "name": vietnamese.name,
+        "name_en": english.name,
+        "explained": vietnamese.explained,
+        "explained_en": english.explained,
+        "next_step": vietnamese.next_step,
+        "next_step_en": english.next_step,
+        "final": status.final,
+        "completion": completion(status, False, ()),
+        "next": [after.slug for after in Status if status.may_become(after)],
+    }
+
+
+_STATUSES = Finished(
+    encode({"statuses": [_status_json(status) for status in Status]}),
+    "application/json",
+    {"Cache-Control": "public, max-age=3600"},
+)
 
 
 def _refused(refusal: Refusal, vietnamese: bool) -> dict[str, Any]:

@@ -1,8 +1,12 @@
 """The ten statuses and the moves between them are a table; this holds the table to what it promises."""
 
+import json
+
 import pytest
 
 from lookup.status import FIRST, MOVES, Status
+from lookup.web import api
+from lookup.web.phrases import status_words
 
 S = Status
 ALLOWED = {
@@ -66,3 +70,13 @@ def test_only_processing_may_follow_itself() -> None:
 def test_table_cannot_be_changed() -> None:
     with pytest.raises(TypeError):
         MOVES[S.RETURNED] = (S.PROCESSING,)  # type: ignore[index]
+
+
+def test_statuses_are_named_and_explained_in_both_languages() -> None:
+    document = json.loads(api._STATUSES.body)
+    assert [each["status_number"] for each in document["statuses"]] == [status.value for status in Status]
+    for each in document["statuses"]:
+        for lang, ending in (("vi", ""), ("en", "_en")):
+            words = status_words(each["status"], lang)
+            told = each[f"name{ending}"], each[f"explained{ending}"], each[f"next_step{ending}"]
+            assert told == (words.name, words.explained, words.next_step)
