@@ -9,7 +9,7 @@ from aiohttp import hdrs, web
 
 from lookup.cache import Cache
 from lookup.catalogue import CatalogueCopy
-from lookup.clock import DatabaseClock
+from lookup.clock import DatabaseClock, day_of
 from lookup.codes_in_logs import conceal, pseudonym
 from lookup.dossier import Shows
 from lookup.lookup_key import KeyRing
@@ -32,6 +32,7 @@ from lookup.upkeep.why import process_report
 from lookup.web import (
     about_pages,
     api,
+    catalogue_pages,
     developers,
     due_calendar,
     layout,
@@ -43,6 +44,7 @@ from lookup.web import (
     service_pages,
 )
 from lookup.web.answers import KEY_HEADER, PATH, Answers
+from lookup.web.catalogue_pages import CatalogueBoard
 from lookup.web.faces import Face, JsonFace, PageFace
 from lookup.web.form_pages import FormPages
 from lookup.web.hotpath import HotPath
@@ -69,9 +71,8 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
     """The lookup, not yet serving. Raises WrongSchema if PostgreSQL answers with a schema it cannot use."""
     log.info("The settings in effect", extra={"settings": describe(settings)})
     state = state or State()
-    layout.belongs_to(
-        Site(settings.site_owner, settings.site_owner_contact, settings.hotline, settings.public_url.rstrip("/"))
-    )
+    site = Site(settings.site_owner, settings.site_owner_contact, settings.hotline, settings.public_url.rstrip("/"))
+    layout.belongs_to(site)
     clock, freshness = DatabaseClock(), Freshness(soft=settings.soft_age, hard=settings.hard_age)
     hosts = Hosts(
         settings.pg_url.reveal,
@@ -150,6 +151,7 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
     app.add_routes(api.routes(policy, answers))
     app.add_routes(service_pages.routes(board))
     app.add_routes(about_pages.routes(shows))
+    app.add_routes(catalogue_pages.routes(CatalogueBoard(catalogue, site, today=lambda: day_of(clock.now()))))
     secure = settings.public_url.startswith("https:")
     for routes in (
         plain_text.routes(policy, answers),

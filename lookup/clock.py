@@ -6,7 +6,7 @@ would let a step of that clock make every answer look new or far too old. Moment
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import TypeAlias
 
 VIETNAM = timezone(timedelta(hours=7))
@@ -47,6 +47,11 @@ def moment(microseconds: Micros) -> datetime:
 def local(moment: datetime | None) -> datetime | None:
     """The same moment in Vietnamese time; None stays None."""
     return moment and moment.astimezone(VIETNAM)
+
+
+def day_of(at: Micros) -> date:
+    """The day on which this moment falls in Vietnam."""
+    return moment(at).astimezone(VIETNAM).date()
 
 
 class DatabaseClock:

@@ -15,7 +15,7 @@ from lookup.reading.freshness import SECOND
 from lookup.upkeep.service_status import PartState, ServiceStatus, View
 from lookup.web import layout
 from lookup.web.layout import SERVICE_STATUS, page_headers
-from lookup.web.phrases import all_parts_phrase, part_words
+from lookup.web.phrases import PHRASES, all_parts_phrase, part_words
 
 API = "/api/v1/service-status"
 OLD_AFTER = 60 * SECOND
@@ -100,6 +100,8 @@ def _page(view: View, lang: str) -> str:
     state = _worst(view).value
     context = {
         "other_url": SERVICE_STATUS[layout.other_language(lang)],
+        "found_at": SERVICE_STATUS,
+        "description": PHRASES[lang]["service.description"],
         "state": state,
         "summary": all_parts_phrase(state, lang),
         "parts": [_part(view, part, lang) for part in Part],

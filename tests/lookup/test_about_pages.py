@@ -106,6 +106,14 @@ async def test_page_is_found_under_one_absolute_address_in_each_language(name: s
     assert "robots" not in head.meta
 
 
+@pytest.mark.parametrize("lang", layout.FORMS)
+def test_form_is_found_under_one_absolute_address_and_a_refusal_is_not(lang: str, site: Site) -> None:
+    head = Head(layout.render("form.html", lang, {"other_url": "/"}))
+    assert ("canonical", "", OWNER.public_url + layout.FORMS[lang]) in head.links
+    assert head.meta["description"] == PHRASES[lang]["form.lead"]
+    assert Head(layout.render("form.html", lang, {"other_url": "/", "problem": "x", "typed": "y"})).links == []
+
+
 @pytest.mark.parametrize("name", ADDRESSES)
 async def test_english_page_says_of_each_vietnamese_text_that_it_is_one(name: str, site: Site) -> None:
     title, *others = strange(await text_of(ADDRESSES[name]["en"]))

@@ -1,24 +1,29 @@
 """The pages as those meet them who cannot see them well, or at all: axe reads them in a real browser.
 
-The page about the service in every state it can be in, and the others from a running house; in both languages, by day
-and by night, on a narrow phone. axe comes from npm, pinned and hashed in .ci/pages.
+The page about the service in every state it can be in, those of the catalogue and about the site, and the others from a
+running house; in both languages, by day and by night, on a narrow phone. axe comes from npm, pinned and hashed in
+.ci/pages.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from yarl import URL
 
 from lookup.clock import moment
 from lookup.maintenance import Part
 from lookup.reading.freshness import SECOND
 from lookup.upkeep.service_status import Condition, PartState, Reason, View
-from lookup.web import layout, service_pages
+from lookup.web import about_pages, catalogue_pages, layout, service_pages, services
+from lookup.web.catalogue_pages import CatalogueBoard
+from lookup.web.site import Site
 from ops.local.reaper import Reaper
 from tests.browser import Browser, chromium, tab
 from tests.house import House
+from tests.lookup import catalogues
 from tests.lookup.test_service_status import NOON, notice
 from tests.programs import npm_packages
 
@@ -170,6 +175,84 @@ async def test_page_that_cannot_be_read_is_found(axe: str, devtools: str) -> Non
         await browser.be(width=NARROW, scheme="light")
         found = await read(browser, axe, server.make_url("/"))
     assert found.broken.keys() >= {rule for *_, rule in SPOILT}
+
+
+# -- pages of the catalogue and about the site -------------------------------------------------------------
+
+WIDE = 1280
+WATCHING = """
+window.refused = [];
+document.addEventListener("securitypolicyviolation", event => window.refused.push(event.violatedDirective));
+"""
+INLINE = "<!doctype html><html lang=vi><title>x</title><script>window.ran = true</script>"
+
+
+class Copy:
+    """A catalogue as it was read."""
+
+    current = catalogues.CATALOGUE
+    known = True
+
+
+@pytest.fixture
+async def catalogue_server() -> AsyncIterator[TestServer]:
+    """The pages of the catalogue and about the site, as a lookup serves them."""
+    site = Site("Cơ quan Mẫu (hư cấu)", "hotro@mau.example", "1900 0000", "https://tra-cuu.example")
+    layout.belongs_to(site)
+    app = web.Application()
+    app.add_routes(catalogue_pages.routes(CatalogueBoard(Copy(), site, lambda: catalogues.TODAY)))
+    app.add_routes(about_pages.routes(frozenset()))
+    app.router.add_get("/static/{name}", layout.static)
+
+    async def inline(_: web.Request) -> web.Response:
+        return web.Response(text=INLINE, content_type="text/html", headers=layout.page_headers("no-store"))
+
+    app.router.add_get("/inline", inline)
+    server = TestServer(app)
+    async with server:
+        yield server
+    layout.belongs_to(Site())
+
+
+def pages_of_the_catalogue() -> list[str]:
+    pages = [address for pair in about_pages.ADDRESSES.values() for address in pair.values()]
+    for lang, address in layout.SERVICES.items():
+        pages += [address, *(services.address(each, lang) for each in catalogues.SERVICES)]
+    return pages
+
+
+async def test_catalogue_can_be_read_by_everybody(axe: str, devtools: str, catalogue_server: TestServer) -> None:
+    async with tab(devtools) as browser:
+        for path in pages_of_the_catalogue():
+            url = URL(str(catalogue_server.make_url("/")).rstrip("/") + path, encoded=True)
+            await assert_readable(browser, axe, url)
+            for scheme in ("light", "dark"):
+                await browser.be(width=WIDE, scheme=scheme)
+                found = await browser.run(READING % WANTED)
+                assert found["broken"] == [], (path, scheme)
+                assert found["width"] <= WIDE, path
+
+
+async def test_data_for_search_engines_breaks_no_policy_and_texts_of_the_catalogue_do_nothing(
+    axe: str, devtools: str, catalogue_server: TestServer
+) -> None:
+    async with tab(devtools) as browser:
+        await browser.tell("Page.addScriptToEvaluateOnNewDocument", source=WATCHING)
+        await browser.open(catalogue_server.make_url("/inline"))
+        assert await browser.run("[window.refused.length, window.ran]") == [1, None]  # so it would be noticed
+        for path in pages_of_the_catalogue():
+            await browser.open(str(catalogue_server.make_url("/")).rstrip("/") + path)
+            assert await browser.run("window.refused") == [], path
+            assert await browser.run("document.querySelectorAll('main img, main script').length") == 0, path
+            links = await browser.run("[...document.querySelectorAll('a')].map(each => each.protocol)")
+            assert set(links) <= {"http:", "https:", "mailto:", "tel:"}, path
+        await browser.open(
+            str(catalogue_server.make_url("/")).rstrip("/") + services.address(catalogues.ATTACKING, "vi")
+        )
+        shown = await browser.run("document.querySelector('h1').textContent")
+        assert shown == catalogues.ATTACKING.name_vi
+        data = await browser.run("JSON.parse(document.querySelector('script').textContent).name")
+        assert data == catalogues.ATTACKING.name_vi
 
 
 # -- the others --------------------------------------------------------------------------------------------

@@ -1,12 +1,12 @@
 """The present is Postgres's, carried forward by a monotonic clock; an age may come out too old, never too young."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lookup.clock import DatabaseClock, microseconds, moment
+from lookup.clock import DatabaseClock, day_of, microseconds, moment
 from tests.clocks import Clock
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -92,3 +92,9 @@ def test_answer_over_twice_as_slow_is_learnt_from_after_ten_seconds(
     monotonic.now += waited
     learn(clock, monotonic, NOON + timedelta(hours=1), took=took)
     assert (clock.now() > microseconds(NOON + timedelta(minutes=30))) is learnt
+
+
+def test_day_changes_at_midnight_in_vietnam() -> None:
+    midnight = microseconds(datetime(2026, 11, 30, 17, 0, tzinfo=UTC))
+    assert day_of(midnight - 1) == date(2026, 11, 30)
+    assert day_of(midnight) == date(2026, 12, 1)

@@ -73,7 +73,7 @@ def test_table_cannot_be_changed() -> None:
 
 
 def test_statuses_are_named_and_explained_in_both_languages() -> None:
-    document = json.loads(api._STATUSES.body)
+    document = json.loads(api._STATUSES.content)
     assert [each["status_number"] for each in document["statuses"]] == [status.value for status in Status]
     for each in document["statuses"]:
         for lang, ending in (("vi", ""), ("en", "_en")):

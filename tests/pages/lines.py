@@ -17,7 +17,8 @@ VIETNAMESE = re.compile("[ăâđêôơưàảãáạằẳẵắặầẩẫấ�
 
 _PREFIXES = {"title": "title: ", "h1": "# ", "h2": "## ", "h3": "### ", "p": "", "li": "", "label": "", "button": ""}
 _VOID = frozenset({"meta", "link", "input", "br", "img"})
-_UNREAD = frozenset({"svg", "meta", "link"})
+_UNREAD = frozenset({"svg", "meta", "link", "script"})
+"""What no reader is shown: a script element of ours holds data for search engines (lookup/web/services.py)."""
 
 
 @dataclass
@@ -86,7 +87,7 @@ def _not_said_to_be_vietnamese(children: list[_Node | str]) -> list[str]:
     for child in children:
         if isinstance(child, str):
             found.append(_squashed(child))
-        elif child.attributes.get("lang") != "vi":
+        elif child.attributes.get("lang") != "vi" and child.tag not in _UNREAD:
             found += _not_said_to_be_vietnamese(child.children)
     return found
 

@@ -1,0 +1,233 @@
+"""The service catalogue for citizens, portals and search engines: pages, JSON, sitemap, robots.txt.
+
+Each answer is made at its first request and kept as finished bytes until the catalogue or the day in Vietnam changes.
+"""
+
+from collections.abc import Callable
+from datetime import date
+from itertools import groupby
+from typing import Protocol
+from xml.sax.saxutils import escape, quoteattr
+
+from aiohttp import web
+from markupsafe import Markup
+
+from lookup.catalogue import Agency, Catalogue, Service
+from lookup.web import layout, services
+from lookup.web.about_pages import ADDRESSES
+from lookup.web.answers import encode
+from lookup.web.codings import Finished
+from lookup.web.layout import FORMS, SERVICE_STATUS, SERVICES, page_headers
+from lookup.web.phrases import PHRASES
+from lookup.web.phrases.catalogue import day_phrase
+from lookup.web.ready import html_page
+from lookup.web.site import Site
+from ops.errors import Kind, Refusal, Unavailable
+
+API_SERVICES = "/api/v1/services"
+API_AGENCIES = "/api/v1/agencies"
+SITEMAP = "/sitemap.xml"
+ROBOTS = "/robots.txt"
+
+_KEPT = "public, max-age=300"
+_HEADERS = {"Cache-Control": _KEPT}
+
+
+class NoSuchService(Refusal):
+    """The catalogue has no service with this code."""
+
+    kind = Kind.NOT_FOUND
+    code = "service_not_found"
+    title = "There is no service with this code."
+    title_vi = "Không có thủ tục nào mang mã này."
+
+
+class CatalogueUnread(Unavailable):
+    """This process has not read the catalogue yet: PostgreSQL has not answered since it started."""
+
+    code = "catalogue_unavailable"
+    title = "The list of services cannot be shown now. Please try again shortly."
+    title_vi = "Hiện chưa xem được danh mục thủ tục. Vui lòng thử lại sau ít phút."
+
+
+class Copy(Protocol):
+    """The process's copy of the catalogue, and whether it was read since the process started."""
+
+    @property
+    def current(self) -> Catalogue: ...
+
+    @property
+    def known(self) -> bool: ...
+
+
+class CatalogueBoard:
+    """The finished answers about the catalogue. `today`: the day in Vietnam."""
+
+    def __init__(self, copy: Copy, site: Site, today: Callable[[], date]) -> None:
+        self._copy = copy
+        self._site = site
+        self._today = today
+        self._of: tuple[str, date] | None = None
+        self._ready: dict[str, Finished] = {}
+
+    async def page_of_all(self, request: web.Request) -> web.Response:
+        """The list of services that are in force or to come, in the address's language. 200, 304 or 503."""
+        lang = layout.language(request)
+        return self._kept(request.path, lambda: html_page(self._list_page(lang), page_headers(_KEPT))).answer(request)
+
+    async def page(self, request: web.Request) -> web.Response:
+        """One service; of one that has ended the page says so. 200, 304, 404 or 503."""
+        lang, service = layout.language(request), self._service(request)
+        key = services.address(service, lang)
+        return self._kept(key, lambda: html_page(self._service_page(service, lang), page_headers(_KEPT))).answer(
+            request
+        )
+
+    async def json_of_all(self, request: web.Request) -> web.Response:
+        """Every service, ended ones too: portals hold dossiers of these. 200, 304 or 503."""
+        return self._kept(request.path, lambda: self._json("services", self._all_as_json())).answer(request)
+
+    async def json(self, request: web.Request) -> web.Response:
+        """One service in full. 200, 304, 404 or 503."""
+        service = self._service(request)
+
+        def make() -> Finished:
+            return _json(services.in_full_as_json(service, self._catalogue, self._today(), self._site))
+
+        return self._kept(f"{API_SERVICES}/{service.code}", make).answer(request)
+
+    async def agencies(self, request: web.Request) -> web.Response:
+        """Every agency with its contacts, ended ones too. 200, 304 or 503."""
+
+        def make() -> Finished:
+            day = self._today()
+            return self._json("agencies", [services.agency_as_json(each, day) for each in self._all_agencies()])
+
+        return self._kept(request.path, make).answer(request)
+
+    async def sitemap(self, request: web.Request) -> web.Response:
+        """The pages that search engines are meant to find, each with its other language. 200 or 304, at any time."""
+        return self._kept(request.path, lambda: _xml(self._sitemap()), at_any_time=True).answer(request)
+
+    async def robots(self, request: web.Request) -> web.Response:
+        """Allows everything: what must not be found says so itself (noindex), and for that it has to be read."""
+
+        def make() -> Finished:
+            text = f"User-agent: *\nAllow: /\n\nSitemap: {self._site.public_url}{SITEMAP}\n"
+            return Finished(text.encode(), "text/plain; charset=utf-8", _HEADERS)
+
+        return self._kept(request.path, make, at_any_time=True).answer(request)
+
+    # -- what is kept --------------------------------------------------------------------------------------
+
+    @property
+    def _catalogue(self) -> Catalogue:
+        return self._copy.current
+
+    def _kept(self, key: str, make: Callable[[], Finished], *, at_any_time: bool = False) -> Finished:
+        """The answer kept under this key, made if there is none of this catalogue and day. Raises CatalogueUnread."""
+        if not (self._copy.known or at_any_time):
+            raise CatalogueUnread
+        of = self._catalogue.revision, self._today()
+        if of != self._of:
+            self._of = of
+            self._ready.clear()
+        if key not in self._ready:
+            self._ready[key] = make()
+        return self._ready[key]
+
+    def _service(self, request: web.Request) -> Service:
+        if not self._copy.known:
+            raise CatalogueUnread
+        known = self._catalogue.services.get(request.match_info["service"])
+        if known is None:
+            raise NoSuchService
+        return known
+
+    def _listed(self) -> list[Service]:
+        """The services that are in force or to come, by field and code."""
+        day = self._today()
+        current = [each for each in self._catalogue.services.values() if not services.has_ended(each, day)]
+        return sorted(current, key=lambda each: (each.field_code, each.code))
+
+    def _all_agencies(self) -> list[Agency]:
+        return sorted(self._catalogue.agencies.values(), key=lambda each: each.code)
+
+    # -- pages ---------------------------------------------------------------------------------------------
+
+    def _list_page(self, lang: str) -> str:
+        listed, day = self._listed(), self._today()
+        words = PHRASES[lang]
+        context = {
+            "other_url": SERVICES[layout.other_language(lang)],
+            "found_at": SERVICES,
+            "description": words["services.lead"],
+            "count": words["services.count"].format(n=len(listed)),
+            "sample": any(each.sample for each in listed),
+            "fields": [
+                {"name": services.field_name(code, lang), "services": [services.brief(each, day, lang) for each in of]}
+                for code, of in groupby(listed, key=lambda each: each.field_code)
+            ],
+        }
+        return layout.render("services.html", lang, context)
+
+    def _service_page(self, service: Service, lang: str) -> str:
+        ended = services.has_ended(service, self._today())
+        found_at = {each: services.address(service, each) for each in SERVICES}
+        words = services.words(service, self._catalogue, self._today(), lang)
+        context = {
+            "other_url": found_at[layout.other_language(lang)],
+            "found_at": None if ended else found_at,
+            "description": PHRASES[lang]["service_page.lead"].format(name=words["name"]),
+            "service": words,
+            "ended": day_phrase(service.valid_to, lang) if ended and service.valid_to else None,
+            "linked_data": Markup(services.linked_data(service, self._catalogue, self._site, lang)),  # noqa: S704
+        }
+        return layout.render("service_of_catalogue.html", lang, context)
+
+    def _sitemap(self) -> str:
+        pairs = [FORMS, SERVICES, SERVICE_STATUS, *ADDRESSES.values()]
+        pairs += [{lang: services.address(each, lang) for lang in SERVICES} for each in self._listed()]
+        entries = "".join(self._entry(pair, lang) for pair in pairs for lang in pair)
+        return (
+            '<?xml version="1.0" encoding="UTF-8"?>\n'
+            '<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9" xmlns:xhtml="http://www.w3.org/1999/xhtml">\n'
+            f"{entries}</urlset>\n"
+        )
+
+    def _entry(self, pair: dict[str, str], lang: str) -> str:
+        others = "".join(
+            f'<xhtml:link rel="alternate" hreflang="{each}" href={quoteattr(self._site.public_url + path)}/>'
+            for each, path in pair.items()
+        )
+        return f"<url><loc>{escape(self._site.public_url + pair[lang])}</loc>{others}</url>\n"
+
+    # -- JSON ----------------------------------------------------------------------------------------------
+
+    def _all_as_json(self) -> list[object]:
+        every = sorted(self._catalogue.services.values(), key=lambda each: each.code)
+        return [services.as_json(each, self._today(), self._site) for each in every]
+
+    def _json(self, name: str, items: list[object]) -> Finished:
+        return _json({"revision": self._catalogue.revision, "sample": self._catalogue.sample, name: items})
+
+
+def routes(board: CatalogueBoard) -> list[web.RouteDef]:
+    """GET of the list and of each service, as pages in both languages and as JSON; agencies, sitemap, robots.txt."""
+    return [
+        *(web.get(address, board.page_of_all) for address in SERVICES.values()),
+        *(web.get(address + "/{service:.+}", board.page) for address in SERVICES.values()),
+        web.get(API_SERVICES, board.json_of_all),
+        web.get(API_SERVICES + "/{service:.+}", board.json),
+        web.get(API_AGENCIES, board.agencies),
+        web.get(SITEMAP, board.sitemap),
+        web.get(ROBOTS, board.robots),
+    ]
+
+
+def _json(content: object) -> Finished:
+    return Finished(encode(content), "application/json", _HEADERS)
+
+
+def _xml(text: str) -> Finished:
+    return Finished(text.encode(), "application/xml; charset=utf-8", _HEADERS)
