@@ -20,6 +20,7 @@ from lookup.reading.shedding import Overloaded
 from lookup.status import Status
 from lookup.web.answers import KEY_HEADER, PATH, Answers, etag
 from lookup.web.api import DOSSIERS_IN_A_REQUEST, MalformedLookups
+from lookup.web.catalogue_pages import CatalogueUnread, NoSuchService
 from lookup.web.layout import DEVELOPERS, FORMS, language, other_language, page
 from lookup.web.phrases import PHRASES
 from ops.errors import (
@@ -41,9 +42,9 @@ CODE, UNKNOWN = "G99.01.02-261008-0975", "G99.01.02-261008-9999"
 KEY = "2KQ0F-9D3XZ-7MHWA"
 ERRORS: tuple[type[Refusal], ...] = (
     *(Malformed, MalformedCode, MalformedKey, MalformedLookups, BodyTooSlow, KeyRequired),
-    *(DossierNotFound, DossierOrKeyNotFound, NoSuchPath, MethodNotAllowed, VersionNotReached, TooLarge),
+    *(DossierNotFound, DossierOrKeyNotFound, NoSuchService, NoSuchPath, MethodNotAllowed, VersionNotReached, TooLarge),
     *(AddressTooLong, UnsupportedCoding, UnknownExpectation, TooManyRequests, HeadTooLarge),
-    *(Internal, Overloaded, StatusUnavailable, Unavailable),
+    *(Internal, Overloaded, StatusUnavailable, CatalogueUnread, Unavailable),
 )
 """Every refusal of the API, in the order of the HTTP statuses."""
 

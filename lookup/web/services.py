@@ -97,7 +97,7 @@ def _times(service: Service, day: date, lang: str) -> Iterator[dict[str, Any]]:
     phrases = PHRASES[lang]
     limits = [each for each in service.times if not has_ended(each, day)]
     for limit in sorted(limits, key=_order):
-        case = phrases.get(f"case.{limit.service_case}")
+        case = phrases.get(f"service_case.{limit.service_case}")
         of_case = [each for each in limits if each.service_case == limit.service_case]
         other = limit.channel == "any" and any(each.channel != "any" for each in of_case)
         yield {

@@ -111,7 +111,16 @@ def test_form_is_found_under_one_absolute_address_and_a_refusal_is_not(lang: str
     head = Head(layout.render("form.html", lang, {"other_url": "/"}))
     assert ("canonical", "", OWNER.public_url + layout.FORMS[lang]) in head.links
     assert head.meta["description"] == PHRASES[lang]["form.lead"]
-    assert Head(layout.render("form.html", lang, {"other_url": "/", "problem": "x", "typed": "y"})).links == []
+    assert (
+        Head(
+            layout.render(
+                "form.html",
+                lang,
+                {"other_url": "/", "problem": "x", "typed": "y", "errors": [{"text": "x", "href": "#code"}]},
+            )
+        ).links
+        == []
+    )
 
 
 @pytest.mark.parametrize("name", ADDRESSES)

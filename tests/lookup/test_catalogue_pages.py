@@ -541,7 +541,7 @@ def test_every_field_and_case_of_the_sample_has_a_name(lang: str) -> None:
     for service in load.sample()[1]:
         assert f"field.{service.field_code}" in PHRASES[lang]
         for each in service.times:
-            assert f"case.{each.service_case}" in PHRASES[lang]
+            assert f"service_case.{each.service_case}" in PHRASES[lang]
 
 
 @pytest.mark.parametrize(

@@ -218,7 +218,13 @@ def test_every_phrase_of_a_page_is_on_one() -> None:
     spoken = {"case", "due", "finished", "paper", "part", "returned", "span", "status", "step"}
     spoken |= {"told", "wait"}
     spoken |= {"about", "privacy", "accessibility"}  # tests/lookup/test_about_pages.py reads each of them on its page
-    spoken |= {"limit", "case", "channel", "online", "field"}  # tests/lookup/test_catalogue_pages.py reads these
+    spoken |= {
+        "limit",
+        "service_case",
+        "channel",
+        "online",
+        "field",
+    }  # tests/lookup/test_catalogue_pages.py reads these
     computed = {"holder.service", "holder.agency", "holder.official_number"}
     computed |= {"form.maintenance.lookup_works", "form.maintenance.others_work"}
     computed |= {"key.of_another", "key.below", "key.general"}

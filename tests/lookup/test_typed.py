@@ -10,6 +10,7 @@ from lookup import code as codes
 from lookup.code import Flaw, MalformedCode
 from lookup.lookup_key import KeyRing
 from lookup.web import typed
+from lookup.web.layout import OWN_LIST, RATING
 from lookup.web.phrases import PHRASES
 from tests.conftest import KEY_SECRETS
 from tests.lookup.alone import Alone, Answer, lookup_alone
@@ -153,7 +154,7 @@ async def test_form_says_why_and_keeps_what_was_typed(alone: Alone, lang: str, f
             assert f'<li><a href="#code">{said}</a></li>' in page
             assert page.index("autofocus") < page.index("<h1>")
             assert (f'value="{text}"' in page) is bool(text)
-            assert f'hreflang="{"en" if lang == "vi" else "vi"}" href="{FORMS["en" if lang == "vi" else "vi"]}"' in page
+            assert f'class="language" href="{FORMS["en" if lang == "vi" else "vi"]}"' in page
 
 
 async def test_unknown_code_stays_in_the_field_as_it_is_printed(alone: Alone) -> None:
@@ -176,8 +177,8 @@ async def test_key_opens_every_address_of_its_dossier(alone: Alone, form: str, a
     assert set(paths_of(answer)) == {f"{each}/{code.path}" for each in FORMS.values() for code in (CODE, NUMBER)}
     page = (await alone.ask(f"{form}/{asked.path}", cookie=KEY)).body.decode()
     links = re.findall(rf'(?:href|action)="{form}/([^"]*)"', page)
-    assert links
-    assert set(links) == {asked.path}
+    rating = {address.removeprefix(f"{form}/") for address in RATING.values()}
+    assert set(links) - rating == {asked.path}
 
 
 @pytest.mark.parametrize(("lang", "form"), FORMS.items())
@@ -201,8 +202,12 @@ async def test_details_are_hidden_on_every_address_of_both_languages(
     assert 'name="hide"' not in (await alone.ask(f"{form}/{asked.path}")).body.decode()
     hidden = await alone.ask(f"{form}/{asked.path}", "POST", data="hide=1", cookie=KEY)
     assert (hidden.status, hidden.headers["Location"]) == (303, f"{form}/{asked.path}?details=hidden")
-    assert set(paths_of(hidden)) == {f"{each}/{code.path}" for each in FORMS.values() for code in (CODE, NUMBER)}
-    assert all("Max-Age=0" in cookie and "hoso24-key=;" in cookie for cookie in hidden.headers.getall("Set-Cookie"))
+    of_the_dossier = {f"{each}/{code.path}" for each in FORMS.values() for code in (CODE, NUMBER)}
+    assert set(paths_of(hidden)) == of_the_dossier | set(OWN_LIST.values())
+    assert all(
+        "Max-Age=0" in cookie and cookie.startswith(("hoso24-key=;", "hoso24-list=;"))
+        for cookie in hidden.headers.getall("Set-Cookie")
+    )
     assert PHRASES[lang]["told.hidden"] in (await alone.ask(hidden.headers["Location"])).body.decode()
 
 
@@ -210,7 +215,7 @@ async def test_details_can_be_hidden_while_nothing_can_be_read(alone: Alone) -> 
     alone.store.away = True
     hidden = await alone.ask(f"/tra-cuu/{CODE.path}", "POST", data="hide=1", cookie=KEY)
     assert hidden.status == 303
-    assert set(paths_of(hidden)) == {f"{form}/{CODE.path}" for form in FORMS.values()}
+    assert set(paths_of(hidden)) == {f"{form}/{CODE.path}" for form in FORMS.values()} | set(OWN_LIST.values())
 
 
 # -- ways back --------------------------------------------------------------------------------------------------
