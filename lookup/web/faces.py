@@ -151,8 +151,9 @@ class _Known(msgspec.Struct, gc=False):
     """What the pages of many dossiers share while announcement and catalogue stay the same."""
 
     sheet: Sheet
+    contact: bytes
     others: tuple[bytes, ...]
-    """The words that they share: all but the first four."""
+    """Words that are empty where nobody sees a due date."""
     digest: bytes
 
 
@@ -221,7 +222,7 @@ class PageFace:
         if held == tag:
             return Ready(tag)
         text = code.encode()
-        values = (text, text if dash else text.replace(b"/", b"-"), *times, *known.others)
+        values = (text, text if dash else text.replace(b"/", b"-"), *times, known.contact, text, *known.others)
         body = known.sheet.gzipped(values) if gzip else known.sheet.plain(values)
         return Ready(tag, _length(len(body)), body)
 
@@ -239,7 +240,7 @@ class PageFace:
             return None
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
-        self._known[key] = known = _Known(sheet, values[_CONTACT:], digest)
+        self._known[key] = known = _Known(sheet, values[_CONTACT], values[_NUMBER + 1 :], digest)
         return known
 
     def _slowly(self, found: Found, code: DossierCode, gzip: bool) -> Ready | None:
@@ -300,7 +301,7 @@ class PageFace:
 
 _WORDS = ("code", "address", "as_of", "as_of_time", "contact", "number", "due", "due_time", "days")
 """The fields of Words in the order in which a sheet is filled in; those that the hot path never has come last."""
-_ADDRESS, _CONTACT = _WORDS.index("address"), _WORDS.index("contact")
+_ADDRESS, _CONTACT, _NUMBER = (_WORDS.index(word) for word in ("address", "contact", "number"))
 
 
 # Most dossiers share a few versions and lengths, so their copies share these bytes.

@@ -164,6 +164,13 @@ CALLER = "b7ad6b7169203331"
         ("/api/v1/dossiers/01234-2026-99901", (), 404),
         ("/api/v1/dossiers/01234%2F2026%2F99901", (), 301),
         ("/api/v1/statuses", (), 200),
+        # What a page tells of a dossier has a minute in it: test_faces.py holds the clock.
+        ("/tra-cuu/{unknown}", (), 404),
+        ("/en/status/{unknown}", ("Accept-Encoding: gzip",), 404),
+        ("/tra-cuu", ("Accept-Encoding: gzip",), 200),
+        ("/", ("Cookie: hoso24-key=x",), 200),
+        ("/tra-cuu?ma={unknown}", (), 301),
+        ("/en/status?code=nonsense", (), 400),
     ],
 )
 async def test_same_bytes_whichever_way(
