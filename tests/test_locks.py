@@ -30,7 +30,7 @@ WANTED = {
 """Lock → what pyproject.toml says it has to hold, with what that needs."""
 
 LICENCES = {
-    "0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CNRI-Python", "ISC", "MIT", "MPL-2.0", "PSF-2.0",
+    "0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CNRI-Python", "ISC", "MIT", "MIT-0", "MPL-2.0", "PSF-2.0",
     "Unlicense", "ZPL-2.1",
 }  # fmt: skip
 """Those that a work under Apache-2.0 may be shipped beside; nothing under MPL-2.0 or ZPL-2.1 is changed here."""
