@@ -9,6 +9,7 @@ import contextlib
 import importlib.util
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from datetime import date, datetime, timedelta
@@ -708,7 +709,7 @@ def _running_house() -> Iterator[tuple[str, str]]:
     if (HERE / "up.json").exists() and path.exists():
         for line in path.read_text("utf-8").splitlines():
             name, _, value = line.partition("=")
-            yield name, value
+            yield name, "".join(shlex.split(value))
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

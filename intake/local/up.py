@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import secrets
+import shlex
 import sys
 import tempfile
 import time
@@ -351,7 +352,7 @@ def _write(
     environ: Mapping[str, str],
     shown: list[dict[str, str]],
 ) -> None:
-    write_private(directory / "environ", "".join(f"{name}={value}\n" for name, value in environ.items()))
+    write_private(directory / "environ", "".join(f"{name}={shlex.quote(value)}\n" for name, value in environ.items()))
     urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
     write_up_file(
         directory,

@@ -8,6 +8,7 @@ pages, and how much of the data stays in memory, depends on them.
 import asyncio
 import json
 import os
+import shlex
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -228,7 +229,7 @@ def _up(
     with started([*HOSO24, "up", *options], core=core, cwd=folder, log=log) as process:
         wait_until((there / "up.json").exists, "hoso24 up", seconds=seconds, process=process, log=log)
         up = json.loads((there / "up.json").read_text("utf-8"))
-        lines = (there / "environ").read_text("utf-8").splitlines()
+        lines = shlex.split((there / "environ").read_text("utf-8"))
         environ = dict(line.split("=", 1) for line in lines)
         postgres = dict(up["postgres"])
         if admin := environ.pop("HOSO24_PG_ADMIN_URL", None):

@@ -42,6 +42,9 @@ It is called only for messages without a body, and has to decline those with `sh
 
 TURNS = 3
 """Turns of the loop to wait for aiohttp's task to become idle."""
+BYTES_AT_ONCE = 128 * 1024
+"""Answers to requests that came together are written up to so many bytes; the next are aiohttp's, which waits for a
+client that does not read."""
 
 _Message = tuple[RawRequestMessage, StreamReader]
 _log = logging.getLogger(__name__)
@@ -144,6 +147,7 @@ class EarlyAnswers(Protocol):
         if waiter is None or waiter.done() or self._messages or self._paused or self._close or self._force_close:
             return messages
         ready: list[bytes] = []
+        size = 0
         rest: Sequence[_Message] = ()
         for n, (message, payload) in enumerate(messages):
             whole = payload is EMPTY_PAYLOAD and isinstance(message, RawRequestMessage)
@@ -159,6 +163,10 @@ class EarlyAnswers(Protocol):
                 rest = messages[n + 1 :]
                 break
             ready.append(answer)
+            size += len(answer)
+            if size > BYTES_AT_ONCE:
+                rest = messages[n + 1 :]
+                break
         if ready:
             self._send(ready[0] if len(ready) == 1 else b"".join(ready))
         return rest

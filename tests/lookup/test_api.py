@@ -283,13 +283,16 @@ async def test_statuses_are_listed_with_their_moves(house: House) -> None:
     listed = {each["status"]: each for each in answer.json["statuses"]}
     assert list(listed) == [status.slug for status in Status]
     assert listed["completed"]["next"] == ["processing", "returned"]
-    assert listed["returned"] == {
-        "status": "returned",
-        "status_number": 10,
-        "final": True,
-        "completion": 1.0,
-        "next": [],
-    }
+    returned = listed["returned"]
+    assert (returned["status_number"], returned["final"], returned["completion"], returned["next"]) == (
+        10,
+        True,
+        1.0,
+        [],
+    )
+    assert (returned["name"], returned["name_en"]) == ("Đã trả kết quả", "Result handed over")
+    for word in ("explained", "explained_en", "next_step", "next_step_en"):
+        assert returned[word]
 
 
 # -- at_least ----------------------------------------------------------------------------------------------

@@ -294,12 +294,16 @@ async def test_announced_maintenance_is_shown_and_pointed_out_on_the_form(house:
         assert "{{7*7}}" in text, path
         assert "<script" not in text, path
     when = span_phrase(soon.starts_at.astimezone(VIETNAM), soon.ends_at.astimezone(VIETNAM), "en")
-    assert f"Planned maintenance: {when}. An example." in await page(house, "/en/status")
+    shown_on_form = await page(house, "/en/status")
+    part = PHRASES["en"]["part.intake.name"]
+    assert f"Planned maintenance: {part}, {when}." in shown_on_form
+    assert "An example." in shown_on_form
     running = Plan(now - timedelta(hours=1), now + timedelta(hours=1), [Part.LOOKUP], "Đang làm.", "Now.", "a test")
     await announce(writer, running, by="a test", notice_days=7)
 
     async def under_way() -> bool:
-        return "Maintenance under way. Now." in await page(house, "/en")
+        text, part = await page(house, "/en"), PHRASES["en"]["part.lookup.name"]
+        return f"Under maintenance: {part}." in text and "Now." in text
 
     await until(under_way)
     await writer.execute(
