@@ -45,6 +45,15 @@ def anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def test_no_document_has_the_marks_of_a_merge_and_no_section_of_the_changelog_stands_twice() -> None:
+    for path in DOCUMENTS:
+        marks = re.findall(r"^(?:<<<<<<<|=======|>>>>>>>)(?: .*)?$", path.read_text("utf-8"), re.MULTILINE)
+        assert not marks, path.name
+    unreleased = (ROOT / "CHANGELOG.md").read_text("utf-8").partition("\n## [Unreleased]\n")[2].partition("\n## ")[0]
+    headings = re.findall(r"^### .*$", unreleased, re.MULTILINE)
+    assert len(headings) == len(set(headings)) > 1
+
+
 def test_settings_table_is_the_code_s() -> None:
     page = (ROOT / "docs" / "settings.md").read_text("utf-8")
     match = re.search(r"<!-- settings -->\n(.*?)\n<!-- /settings -->", page, re.DOTALL)
