@@ -15,9 +15,8 @@ LONGEST_LINK = 2_000
 
 _ADDRESSES = "|".join(re.escape(address) for address in (*FORMS.values(), PATH.rstrip("/")))
 _LINK = re.compile(rf"(?:{_ADDRESSES})(?:/([^?#\s\"'<>]+)|(?=\?))/?(?:\?([^#\s\"'<>]*))?", re.IGNORECASE)
-
-
-_AROUND = re.compile(r"^\W+|\W+$")
+_WITHIN = re.compile(r"\w(?:.*\w)?", re.DOTALL)
+"""From the first letter or digit to the last, found in one pass whatever stands between them."""
 
 
 class Typed(NamedTuple):
@@ -68,4 +67,7 @@ def _links(text: str) -> list[Typed]:
 def _first(query: str, name: str) -> str | None:
     """The first value of this name without the marks of the text around it, empty as it may be; None for none."""
     values = parse_qs(query, keep_blank_values=True).get(name)
-    return _AROUND.sub("", values[0]) if values else None
+    if not values:
+        return None
+    within = _WITHIN.search(values[0])
+    return within[0] if within else ""
