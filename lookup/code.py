@@ -221,7 +221,10 @@ def _read(typed: str) -> DossierCode:
     """The code in a text that is spelt otherwise. Raises MalformedCode."""
     if len(typed) > LONGEST:
         raise MalformedCode(Flaw.TOO_LONG)
-    text = _Text(_normalised(typed))
+    normalised = _normalised(typed)
+    if len(normalised) > LONGEST:  # one letter of Unicode may stand for eighteen
+        raise MalformedCode(Flaw.TOO_LONG)
+    text = _Text(normalised)
     if not text.words:
         raise MalformedCode(Flaw.OTHER if text.text.strip() else Flaw.EMPTY)
     if text.is_cut_off:
@@ -359,6 +362,8 @@ def at(path: str) -> DossierCode | None:
     Ten times as fast as `parse`: agency and day make up most of a code, repeat, and are cached.
     """
     prefix, _, sequence = path.rpartition("-")
+    if len(prefix) > _LONGEST_PREFIX:  # or the cache would keep whatever is sent as an address
+        return None
     if len(sequence) not in _SEQUENCE_LENGTHS or not (sequence.isascii() and sequence.isdecimal()):
         return None
     known = _prefix(prefix)
@@ -371,6 +376,8 @@ def at(path: str) -> DossierCode | None:
 
 
 _SEQUENCE_LENGTHS = range(4, 11)
+_LONGEST_PREFIX = 42
+"""Characters of nine groups of three with their dots, a dash and a day."""
 _YEARLY_PATH = re.compile(r"((?:[1-9][0-9]{5,6})|[0-9]{5})-([0-9]{4})-([0-9]{5})", re.ASCII)
 
 

@@ -30,8 +30,8 @@ def code_in(text: str) -> DossierCode:
     """The code in a text, as `codes.parse`. Raises MalformedCode, which also says that a text is a key."""
     try:
         return codes.parse(text)
-    except MalformedCode:
-        if lookup_key.is_meant(text):
+    except MalformedCode as problem:
+        if problem.flaw is not Flaw.TOO_LONG and lookup_key.is_meant(text):
             raise MalformedCode(Flaw.KEY) from None
         raise
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from lookup import code as code_module
 from lookup.code import LONGEST, DossierCode, Flaw, MalformedCode, Scheme, at, issue, parse
 
 A = "000.00.01.G22-200316-0001"
@@ -376,7 +377,10 @@ def test_letter_o_stays_a_letter_where_a_letter_can_stand() -> None:
     assert parse("G99.O1.02-261008-0975") != parse("G99.01.02-261008-0975")
 
 
-@pytest.mark.parametrize("typed", [B + " " * LONGEST, "9" * 10_000, "G99." * 1_000, "\u200b" * (LONGEST + 1)])
+@pytest.mark.parametrize(
+    "typed",
+    [B + " " * LONGEST, "9" * 10_000, "G99." * 1_000, "\u200b" * (LONGEST + 1), "\ufdfa" * LONGEST, "\ufdfa" * 15 + B],
+)
 def test_overlong_input_is_refused_before_it_is_looked_at(typed: str) -> None:
     with pytest.raises(MalformedCode) as refused:
         parse(typed)
@@ -392,6 +396,15 @@ def test_code_with_blanks_has_256_characters_at_the_most() -> None:
 def test_longest_code_of_any_scheme_fits() -> None:
     longest = ".".join(["G99"] + ["ABC"] * 8) + "-261008-1234567890"
     assert parse(longest).text == longest
+    assert at(longest) == parse(longest)
+
+
+def test_address_longer_than_any_code_is_not_remembered() -> None:
+    """A cache of prefixes that took whatever is asked for held 155 MiB of addresses of 8 kB."""
+    code_module._prefix.cache_clear()
+    for n in range(3):
+        assert at(f"G99.{n:02d}{'A' * 40}-261008-0975") is None
+    assert code_module._prefix.cache_info().currsize == 0
 
 
 def test_refusal_shows_what_a_code_looks_like_and_nothing_that_was_typed() -> None:
