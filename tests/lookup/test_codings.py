@@ -9,7 +9,7 @@ import pytest
 from lookup.clock import microseconds
 from lookup.dossier import Record
 from lookup.maintenance import Notice, Part
-from lookup.web import layout
+from lookup.web import codings, layout
 from lookup.web.codings import Finished, takes_gzip
 from lookup.web.form_pages import ADDRESSES, FormPages
 from tests.lookup.alone import lookup_alone
@@ -43,6 +43,13 @@ READY = [*ADDRESSES, layout.static_address("site.css"), layout.static_address("i
 )
 def test_gzip_is_sent_to_whom_accepts_it(accepts: str, taken: bool) -> None:
     assert takes_gzip(accepts) is taken
+
+
+def test_long_list_of_codings_is_neither_read_nor_remembered() -> None:
+    codings._takes_gzip.cache_clear()
+    assert not takes_gzip("gzip" + ",br" * 84 + " ")
+    assert takes_gzip("gzip" + ",br" * 84)
+    assert codings._takes_gzip.cache_info().currsize == 1
 
 
 @pytest.mark.parametrize("path", READY)
