@@ -7,7 +7,6 @@ this dossier's page. A key that does not open it leads to what anyone sees, with
 import contextlib
 import functools
 from collections.abc import Iterable, Mapping
-from urllib.parse import parse_qsl
 
 from aiohttp import hdrs, web
 
@@ -26,10 +25,10 @@ from lookup.web.faces import PageFace
 from lookup.web.form_pages import ADDRESSES, FormPages
 from lookup.web.layout import FORMS, KEY_COOKIE, language, static
 from lookup.web.phrases import PHRASES
+from lookup.web.posted import fields, is_ours
 from lookup.web.problem_pages import KeyFault, key_fault, malformed, refusal_page
 from lookup.web.status_pages import dossier_page
 from ops.errors import Refusal, Unavailable
-from ops.http.bodies import read_body
 from ops.http.problems import HTTP_STATUS, completed
 
 COOKIE_SECONDS = 3600
@@ -130,10 +129,10 @@ class _Pages:
             return self._malformed(request, problem, text)
         if text != code.path:
             raise to_canonical(request.method, f"{FORMS[language(request)]}/{code.path}")
-        fields = _fields(await read_body(request))
-        if "hide" in fields:
+        form = await fields(request)
+        if "hide" in form:
             return await self._hide(request, code)
-        key = fields.get("key", "")
+        key = form.get("key", "")
         try:
             found = await self._find(request, code, key)
         except (MalformedKey, DossierOrKeyNotFound) as problem:
@@ -170,12 +169,14 @@ class _Pages:
 
     async def _hide(self, request: web.Request, code: DossierCode) -> web.Response:
         """A redirect to what anyone sees, without the cookies of this dossier and without the person's own list."""
+        address = f"{FORMS[language(request)]}/{code.path}"
+        if not is_ours(request):
+            return web.Response(status=303, headers={hdrs.LOCATION: address})  # another site's form changes nothing
         paths = [code.path]
         with contextlib.suppress(Refusal):
             found = await self._find(request, code, request.cookies.get(KEY_COOKIE, ""))
             paths = _paths(code, found.record)
-        form = FORMS[language(request)]
-        response = web.Response(status=303, headers={hdrs.LOCATION: f"{form}/{code.path}?{DETAILS}=hidden"})
+        response = web.Response(status=303, headers={hdrs.LOCATION: f"{address}?{DETAILS}=hidden"})
         self._forget(response, paths)
         own_list.forget(response)
         return response
@@ -237,11 +238,3 @@ def _paths(code: DossierCode, record: Record | None) -> list[str]:
         return [code.path]
     others = (record.code, record.official_number)
     return list(dict.fromkeys([code.path, *(codes.parse(each).path for each in others if each)]))
-
-
-def _fields(body: bytes) -> Mapping[str, str]:
-    """The fields of a form's body, whatever its content type; none when there are too many."""
-    try:
-        return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=16))
-    except ValueError:
-        return {}

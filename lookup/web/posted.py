@@ -10,10 +10,13 @@ _OURS = frozenset({"same-origin", "none"})
 
 
 async def fields(request: web.Request) -> dict[str, str]:
-    """The fields of a form body, whatever its content type; none for one that no form sends. Raises as `read_body`."""
+    """The fields of a form body, empty ones too, whatever its content type; none for one that no form of ours sends.
+
+    Raises as `read_body`.
+    """
     body = await read_body(request)
     try:
-        return dict(parse_qsl(body.decode("utf-8", "replace"), max_num_fields=16))
+        return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=16))
     except ValueError:
         return {}
 

@@ -224,6 +224,13 @@ async def test_details_are_hidden_on_every_address_of_both_languages(
     assert PHRASES[lang]["told.hidden"] in (await alone.ask(hidden.headers["Location"])).body.decode()
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+async def test_other_sites_form_hides_nothing_and_leaves_the_list(alone: Alone, site: str) -> None:
+    address, other = f"/tra-cuu/{CODE.path}", {"Sec-Fetch-Site": site}
+    answer = await alone.ask(address, "POST", data="hide=1", cookie=KEY, more=other)
+    assert (answer.status, answer.headers["Location"], paths_of(answer)) == (303, address, [])
+
+
 async def test_details_can_be_hidden_while_nothing_can_be_read(alone: Alone) -> None:
     alone.store.away = True
     hidden = await alone.ask(f"/tra-cuu/{CODE.path}", "POST", data="hide=1", cookie=KEY)
