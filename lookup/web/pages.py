@@ -59,7 +59,10 @@ async def without_slash(request: web.Request) -> web.StreamResponse:
     if found.http_exception is not None or path.startswith("//"):
         raise web.HTTPNotFound
     query = request.rel_url.raw_query_string
-    raise to_canonical(request.method, f"{path}?{query}" if query else path)
+    redirect = to_canonical(request.method, f"{path}?{query}" if query else path)
+    if query:  # there may be a lookup key in it, which no cache on the way may keep
+        redirect.headers[hdrs.CACHE_CONTROL] = "no-store"
+    raise redirect
 
 
 class _Pages:

@@ -250,12 +250,14 @@ async def test_details_can_be_hidden_while_nothing_can_be_read(alone: Alone) -> 
         ("/tinh-trang-he-thong/", "/tinh-trang-he-thong"),
         ("/en/service-status/?x=1", "/en/service-status?x=1"),
         ("/api/v1/statuses/", "/api/v1/statuses"),
+        (f"/tra-cuu/?ma={CODE.path}&key={KEY}", f"/tra-cuu?ma={CODE.path}&key={KEY}"),
     ],
 )
 async def test_slash_at_the_end_is_left_away(alone: Alone, path: str, there: str) -> None:
     for method in ("GET", "HEAD"):
         answer = await alone.ask(path, method)
         assert (answer.status, answer.headers["Location"]) == (301, there)
+        assert answer.headers["Cache-Control"] == ("no-store" if "?" in there else "public, max-age=86400")
 
 
 @pytest.mark.parametrize("path", ["/nothing/", "//evil.example/", "/%2F/evil.example/", "/static/none/x/", "///"])
