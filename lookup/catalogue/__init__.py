@@ -11,7 +11,10 @@ from datetime import date, datetime, time
 from functools import cached_property
 from typing import Any, Protocol
 
+import asyncpg
 import msgspec
+
+from ops.errors import Unavailable
 
 # One statement, so that nothing is read half before and half after a load. Of each calendar the newest version.
 CATALOGUE = """
@@ -314,8 +317,18 @@ class CatalogueCopy:
         return self.current
 
     async def refresh(self) -> None:
-        """Reread it. Raises Unavailable, and keeps the last copy, when PostgreSQL does not answer."""
-        self.current = from_rows(await self._postgres.fetch(CATALOGUE))
+        """Reread it. Raises Unavailable, and keeps the last copy, when it cannot be read.
+
+        As long as nothing in it changes, `current` is the same object: what was made of it holds.
+        """
+        try:
+            read = from_rows(await self._postgres.fetch(CATALOGUE))
+        except (asyncpg.PostgresError, msgspec.DecodeError) as error:
+            # A standby behind the migration, a missing grant, a row written by hand: lookups go on.
+            reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            raise Unavailable("The catalogue cannot be read from this database.", reason=reason) from error
+        if read != self.current:
+            self.current = read
         self.known = True
 
 

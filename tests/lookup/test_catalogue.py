@@ -6,6 +6,7 @@ from datetime import date, time
 from itertools import pairwise
 from typing import Any
 
+import asyncpg
 import msgspec
 import pytest
 
@@ -215,6 +216,62 @@ async def test_catalogue_read_from_the_database_is_the_sample(database: Database
     await postgres.close()
     assert dict(copy.current.agencies) == dict(SAMPLE.agencies)
     assert in_order(copy.current.services.values()) == in_order(SERVICES)
+
+
+@dataclass
+class Told:
+    """A Postgres that tells this, or raises it."""
+
+    says: Any
+
+    async def fetch(self, *_: object) -> list[Any]:
+        if isinstance(self.says, Exception):
+            raise self.says
+        return [{"catalogue": self.says}]
+
+
+def stored(**changes: object) -> str:
+    """The sample as the statement returns it."""
+    whole = {"agencies": AGENCIES, "services": SERVICES, "calendars": [], "loaded": None}
+    return msgspec.json.encode(whole | changes).decode()
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        asyncpg.UndefinedTableError('relation "calendar" does not exist'),  # a standby behind the migration
+        asyncpg.InsufficientPrivilegeError("permission denied for table calendar"),
+        stored(agencies=[{"code": "G99"}]),
+        "nonsense",
+    ],
+    ids=["behind the migration", "no grant", "a row without a name", "no JSON"],
+)
+async def test_copy_keeps_what_it_had_while_the_catalogue_cannot_be_read(trouble: Any) -> None:
+    postgres = Told(trouble)
+    copy = CatalogueCopy(postgres)
+    with pytest.raises(Unavailable, match="The catalogue cannot be read"):
+        await copy.refresh()
+    assert not copy.known
+    postgres.says = stored()
+    assert (await copy.get()).services
+    before, postgres.says = copy.current, trouble
+    with pytest.raises(Unavailable):
+        await copy.refresh()
+    assert copy.known
+    assert copy.current is before
+
+
+async def test_copy_is_the_same_object_until_something_in_it_changes() -> None:
+    """What is made of a catalogue is thrown away with it, and comparing two of 2,000 services takes 1.5 ms."""
+    postgres = Told(stored())
+    copy = CatalogueCopy(postgres)
+    await copy.refresh()
+    before = copy.current
+    await copy.refresh()
+    assert copy.current is before
+    postgres.says = stored(agencies=AGENCIES[1:])
+    await copy.refresh()
+    assert len(copy.current.agencies) == len(before.agencies) - 1
 
 
 async def test_copy_keeps_what_it_had_while_postgres_is_away() -> None:
