@@ -34,6 +34,8 @@ from ops.http.problems import problem
 
 _CONTACT_STEPS = 64
 """A contact is filled up with blanks to a multiple of so many bytes, so that most agencies share their sheets."""
+_AHEAD, _OF_A_DAY = 7 * 60, 24 * 60
+"""Minutes: by how much Vietnam's day begins before that of UTC, and its length."""
 _MOST_KNOWN = 4096
 _MOST_TIMES = 256
 
@@ -148,7 +150,7 @@ class JsonFace:
 
 
 class _Known(msgspec.Struct, gc=False):
-    """What the pages of many dossiers share while announcement and catalogue stay the same."""
+    """What the pages of many dossiers share for a day, while announcement and catalogue stay the same."""
 
     sheet: Sheet
     contact: bytes
@@ -210,8 +212,8 @@ class PageFace:
         minute = as_of // MINUTE
         times = self._times.get(minute) or self._tell(minute)
         agency, dash, _ = code.partition("-")
-        # An announcement appears from a certain minute on; dates are of several widths.
-        told = minute if self._announced else len(times[0])
+        # An announcement appears from a certain minute on; whom to call, and how wide a date is, holds for a day.
+        told = minute if self._announced else (minute + _AHEAD) // _OF_A_DAY
         key = (telling(packed), len(code), agency if dash else agency_of(code), told)
         known = self._known.get(key)
         if known is None:

@@ -5,7 +5,7 @@ import itertools
 import logging
 import zlib
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from unittest import mock
 
@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from markupsafe import Markup
 
 from lookup import code as codes
+from lookup.catalogue import Catalogue
 from lookup.clock import microseconds
 from lookup.dossier import Record, Shows, Step, pack, telling
 from lookup.maintenance import Notice, Part
@@ -341,6 +342,33 @@ def test_what_dossiers_share_is_worked_out_once_whatever_the_minutes_they_are_as
         pages.add(unpacked(ready.body))
         assert len(face._times) <= 256
     assert (learnt, len(pages)) == (1, 600)
+
+
+@pytest.mark.parametrize("lang", ["vi", "en"])
+def test_whom_to_call_changes_at_midnight_in_vietnam_on_both_ways(lang: str) -> None:
+    """An agency's last day may be over while no announcement and no load of the catalogue makes anything anew."""
+    midnight = datetime(2026, 11, 30, 17, tzinfo=UTC)
+    agencies = dict(CATALOGUE.agencies)
+    ended, successor = agencies["G99.01.01"], agencies["G99.01.02"]
+    agencies[ended.code] = msgspec.structs.replace(
+        ended, hotline="024 1111 1111", valid_to=date(2026, 12, 1), successor=successor.code
+    )
+    agencies[successor.code] = msgspec.structs.replace(successor, hotline="024 2222 2222")
+    catalogue = Catalogue(agencies, CATALOGUE.services)
+    face = PageFace(lang, Answers(lambda: catalogue, frozenset(), "https://x"))
+    face.refresh()
+    record = Record(
+        code="G99.01.01-261120-0001", version=1, status=4, service="S.004", agency=ended.code, submitted_at=NOW
+    )
+    for at, shown in ((midnight - timedelta(seconds=1), b"1111"), (midnight, b"2222")):
+        as_of = microseconds(at)
+        ready = face.fresh(record.code, 1, 1, pack(record), as_of, b"", False)
+        normal = face.late(
+            Found(record, as_of, 0, False, "memory", 1), codes.parse(record.code), held=lambda _: False, gzip=False
+        )
+        assert ready is not None
+        assert (ready.body, ready.tag.decode()) == (normal.body, normal.headers["ETag"])
+        assert b"024 " + shown in ready.body
 
 
 @pytest.mark.parametrize("lang", ["vi", "en"])
