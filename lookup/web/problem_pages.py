@@ -11,7 +11,7 @@ from lookup.code import DossierCode, Flaw, MalformedCode
 from lookup.lookup_key import MalformedKey
 from lookup.reading.access import DossierNotFound, DossierOrKeyNotFound, KeyRequired
 from lookup.reading.limits import TooManyRequests
-from lookup.web.codings import coded, gzip_of
+from lookup.web.codings import coded, gzip_of, packed_now
 from lookup.web.layout import FORMS, language, language_of, other_language, page_headers, page_of, render
 from lookup.web.phrases import PHRASES, problem_words, wait_phrase
 from lookup.web.sheets import Shelf, words
@@ -77,6 +77,8 @@ def refusal_page(
 
 
 _shelf = Shelf(256)
+_USUAL_IDS = frozenset({0, 16, 32, 36})
+"""Characters of an id that a page shows: none, one of ours, nginx's, a UUID."""
 _OFTEN = (DossierNotFound, TooManyRequests)
 
 
@@ -90,7 +92,10 @@ def _from_a_sheet(path: str, refusal: Refusal, typed: str | None, gzip: bool) ->
         return None
     if isinstance(refusal, DossierNotFound) and codes.lookalike(code):
         return None
-    values = (code.text.encode(), typed.encode(), (logs.request_id.get() or "").encode())
+    shown = logs.request_id.get() or "" if refusal.kind is Kind.UNAVAILABLE else ""
+    if len(shown) not in _USUAL_IDS:  # a client chooses its own: a sheet for each length would cost more than a page
+        return packed_now(refusal_page(path, refusal, typed), gzip)
+    values = (code.text.encode(), typed.encode(), shown.encode())
     wait = refusal.retry_after and wait_phrase(refusal.retry_after, lang)
     alike = code.text == typed  # one word then: its bytes are found once more
     shape = (lang, type(refusal), refusal.title, refusal.title_vi, wait, alike)

@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 from lookup.code import parse
 from lookup.reading.freshness import SECOND
 from lookup.reading.shedding import Load, Shedding
-from lookup.web import faces, layout, sheets
+from lookup.web import faces, layout, problem_pages, sheets
 from ops.observe import tracing
 from tests.lookup.alone import Alone, Exchange, lookup_alone
 
@@ -167,6 +167,21 @@ async def test_refusals_are_the_same_pages_both_ways(
             assert answer.headers["Retry-After"]
             assert (b"as-it-was-given" in answer.content) is (status == 503)
             assert (b'action="' + path.encode() in answer.content) is (status == 429)
+
+
+@every_page
+@pytest.mark.parametrize(("path", "most"), [(UNKNOWN.path, 1), (OTHER.path, 3)], ids=["none", "away"])
+async def test_ids_that_a_client_gives_make_no_sheets_of_refusals(page: str, path: str, most: int) -> None:
+    """A sheet costs as much as forty pages. Only the page of an outage shows an id, and only usual lengths get one."""
+    async with lookup_alone(soft_age=1.0) as alone:
+        if path == OTHER.path:
+            grown_old(alone)
+        problem_pages._shelf._sheets.clear()
+        for given in ("x" * length for length in range(1, 65)):
+            answer = await alone.exchange(page + path, f"X-Request-Id: {given}", "Accept-Encoding: gzip")
+            assert (answer.early, answer.status) == (True, 503 if path == OTHER.path else 404)
+            assert (f'class="code">{given}<'.encode() in answer.content) is (path == OTHER.path)
+        assert len(problem_pages._shelf) == most
 
 
 @every_page
