@@ -1,8 +1,10 @@
 """The service catalogue for citizens, portals and search engines: pages, JSON, sitemap, robots.txt.
 
 Each answer is made at its first request and kept as finished bytes until the catalogue or the day in Vietnam changes.
+It is made in a thread: a list of two thousand services takes a tenth of a second, and lookups must not wait for that.
 """
 
+import asyncio
 from collections.abc import Callable
 from datetime import date
 from itertools import groupby
@@ -68,24 +70,25 @@ class CatalogueBoard:
         self._site = site
         self._today = today
         self._of: tuple[str, date] | None = None
-        self._ready: dict[str, Finished] = {}
+        self._ready: dict[str, asyncio.Future[Finished]] = {}
 
     async def page_of_all(self, request: web.Request) -> web.Response:
         """The list of services that are in force or to come, in the address's language. 200, 304 or 503."""
         lang = layout.language(request)
-        return self._kept(request.path, lambda: html_page(self._list_page(lang), page_headers(_KEPT))).answer(request)
+        kept = await self._kept(request.path, lambda: html_page(self._list_page(lang), page_headers(_KEPT)))
+        return kept.answer(request)
 
     async def page(self, request: web.Request) -> web.Response:
         """One service; of one that has ended the page says so. 200, 304, 404 or 503."""
         lang, service = layout.language(request), self._service(request)
         key = services.address(service, lang)
-        return self._kept(key, lambda: html_page(self._service_page(service, lang), page_headers(_KEPT))).answer(
-            request
-        )
+        kept = await self._kept(key, lambda: html_page(self._service_page(service, lang), page_headers(_KEPT)))
+        return kept.answer(request)
 
     async def json_of_all(self, request: web.Request) -> web.Response:
         """Every service, ended ones too: portals hold dossiers of these. 200, 304 or 503."""
-        return self._kept(request.path, lambda: self._json("services", self._all_as_json())).answer(request)
+        kept = await self._kept(request.path, lambda: self._json("services", self._all_as_json()))
+        return kept.answer(request)
 
     async def json(self, request: web.Request) -> web.Response:
         """One service in full. 200, 304, 404 or 503."""
@@ -94,7 +97,7 @@ class CatalogueBoard:
         def make() -> Finished:
             return _json(services.in_full_as_json(service, self._catalogue, self._today(), self._site))
 
-        return self._kept(f"{API_SERVICES}/{service.code}", make).answer(request)
+        return (await self._kept(f"{API_SERVICES}/{service.code}", make)).answer(request)
 
     async def agencies(self, request: web.Request) -> web.Response:
         """Every agency with its contacts, ended ones too. 200, 304 or 503."""
@@ -103,11 +106,11 @@ class CatalogueBoard:
             day = self._today()
             return self._json("agencies", [services.agency_as_json(each, day) for each in self._all_agencies()])
 
-        return self._kept(request.path, make).answer(request)
+        return (await self._kept(request.path, make)).answer(request)
 
     async def sitemap(self, request: web.Request) -> web.Response:
         """The pages that search engines are meant to find, each with its other language. 200 or 304, at any time."""
-        return self._kept(request.path, lambda: _xml(self._sitemap()), at_any_time=True).answer(request)
+        return (await self._kept(request.path, lambda: _xml(self._sitemap()), at_any_time=True)).answer(request)
 
     async def robots(self, request: web.Request) -> web.Response:
         """Allows everything: what must not be found says so itself (noindex), and for that it has to be read."""
@@ -116,7 +119,7 @@ class CatalogueBoard:
             text = f"User-agent: *\nAllow: /\n\nSitemap: {self._site.public_url}{SITEMAP}\n"
             return Finished(text.encode(), "text/plain; charset=utf-8", _HEADERS)
 
-        return self._kept(request.path, make, at_any_time=True).answer(request)
+        return (await self._kept(request.path, make, at_any_time=True)).answer(request)
 
     # -- what is kept --------------------------------------------------------------------------------------
 
@@ -124,17 +127,24 @@ class CatalogueBoard:
     def _catalogue(self) -> Catalogue:
         return self._copy.current
 
-    def _kept(self, key: str, make: Callable[[], Finished], *, at_any_time: bool = False) -> Finished:
-        """The answer kept under this key, made if there is none of this catalogue and day. Raises CatalogueUnread."""
+    async def _kept(self, key: str, make: Callable[[], Finished], *, at_any_time: bool = False) -> Finished:
+        """The answer kept under this key, made if there is none of this catalogue and day. Raises CatalogueUnread.
+
+        All who ask for it meanwhile wait for the same. One that could not be made is made anew for the next.
+        """
         if not (self._copy.known or at_any_time):
             raise CatalogueUnread
         of = self._catalogue.revision, self._today()
         if of != self._of:
-            self._of = of
-            self._ready.clear()
-        if key not in self._ready:
-            self._ready[key] = make()
-        return self._ready[key]
+            self._of, self._ready = of, {}  # another dictionary: what is still being made belongs to the old one
+        ready = self._ready
+        if key not in ready:
+            ready[key] = asyncio.ensure_future(asyncio.to_thread(make))
+        try:
+            return await asyncio.shield(ready[key])
+        except Exception:
+            ready.pop(key, None)
+            raise
 
     def _service(self, request: web.Request) -> Service:
         if not self._copy.known:

@@ -1,7 +1,9 @@
 """The service catalogue: pages in two languages, JSON, linked data, sitemap. What the catalogue says stays text."""
 
+import asyncio
 import json
 import re
+import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -440,6 +442,52 @@ async def test_answer_is_kept_until_the_catalogue_changes(path: str, monkeypatch
     changed = {**more, "1.001": BARE.__class__("1.001", "Tên mới", "New name", "LVX", False, ())}
     copy.current = Catalogue(renamed, changed)
     assert (await copy.ask(path, **{"If-None-Match": tag})).status == 200
+
+
+async def test_answer_is_made_once_and_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list of two thousand services takes a tenth of a second, for which no lookup may wait."""
+    copy, goes_on, made, make = Copy(), threading.Event(), [], CatalogueBoard._list_page
+
+    def slowly(board: CatalogueBoard, lang: str) -> str:
+        made.append(goes_on.wait(10))
+        return make(board, lang)
+
+    monkeypatch.setattr(CatalogueBoard, "_list_page", slowly)
+    asking = asyncio.gather(*(copy.ask("/dich-vu") for _ in range(3)))
+    await asyncio.sleep(0)
+    goes_on.set()
+    first, *others = await asking
+    assert made == [True]
+    assert all(other.body is first.body for other in others)
+
+
+async def test_answer_that_could_not_be_made_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = Copy()
+    with monkeypatch.context() as patch:
+        patch.setattr(CatalogueBoard, "_list_page", None)
+        with pytest.raises(TypeError):
+            await copy.ask("/dich-vu")
+    assert (await copy.ask("/dich-vu")).status == 200
+
+
+async def test_answer_of_a_catalogue_that_was_replaced_meanwhile_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    copy, goes_on, make = Copy(), threading.Event(), CatalogueBoard._list_page
+
+    def slowly(board: CatalogueBoard, lang: str) -> str:
+        text = make(board, lang)
+        goes_on.wait(10)
+        return text
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CatalogueBoard, "_list_page", slowly)
+        asking = asyncio.create_task(copy.ask("/dich-vu"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        copy.current = Catalogue()
+        assert (await copy.ask("/robots.txt")).status == 200
+        goes_on.set()
+        await asking
+    assert PHRASES["vi"]["services.none"] in await copy.text("/dich-vu")
 
 
 # -- sitemap and robots ------------------------------------------------------------------------------------
