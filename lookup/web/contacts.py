@@ -28,7 +28,7 @@ def contact_of(catalogue: Catalogue, agency: str, day: date, lang: str) -> Conta
 
     None for an agency of which the catalogue knows no way to reach it.
     """
-    known: Any = getattr(catalogue, "contact_of", _nobody)(agency, day)
+    known = catalogue.contact_of(agency, day)
     if known is None:
         return None
     name: str = getattr(known.agency, f"name_{lang}")
@@ -43,10 +43,6 @@ def _said(known: Any, field: str, lang: str) -> str | Markup | None:
         return text
     vietnamese = getattr(known, f"{field}_vi")
     return Markup('<span lang="vi">{}</span>').format(vietnamese) if vietnamese else None
-
-
-def _nobody(agency: str, day: date) -> None:
-    """In place of Catalogue.contact_of, where the catalogue has no contacts."""
 
 
 class Contacts:

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Mapping
-from datetime import datetime
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -17,7 +16,7 @@ from lookup.maintenance import Notice, Part
 from lookup.web.codings import Finished
 from lookup.web.dates import when
 from lookup.web.phrases import PHRASES, span_phrase
-from lookup.web.site import Site
+from lookup.web.site import Site, telephone_link
 from ops.observe import logs
 
 FORMS = {"vi": "/tra-cuu", "en": "/en/status"}
@@ -61,6 +60,7 @@ _environment = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+_environment.globals["telephone_link"] = telephone_link
 _site = Site()
 
 
@@ -81,10 +81,12 @@ def language_of(path: str) -> str:
 
 
 def page(request: web.Request, template: str, context: Mapping[str, Any], status: int = 200) -> web.Response:
+    """The page that answers this request: `page_of` in its language, about the code in its address."""
     return page_of(language(request), request.match_info.get("code"), template, context, status)
 
 
 def page_of(lang: str, code: str | None, template: str, context: Mapping[str, Any], status: int) -> web.Response:
+    """A page that no cache may keep. `code`: as it stood in the address, for the link to the other language."""
     form = FORMS[other_language(lang)]
     text = render(template, lang, {"other_url": f"{form}/{quote(code)}" if code else form} | dict(context))
     return web.Response(text=text, content_type="text/html", status=status, headers=page_headers("private, no-store"))
@@ -159,11 +161,6 @@ def _effects(notice: Notice, lang: str) -> list[str]:
     if Part.LOOKUP not in notice.affects:
         return [t["form.maintenance.lookup_works"], *effects]
     return effects if len(set(notice.affects)) == len(Part) else [*effects, t["form.maintenance.others_work"]]
-
-
-def date_of(at: datetime | None) -> str | None:
-    """The time and date in Vietnam; None for none."""
-    return f"{at.astimezone(VIETNAM):%H:%M %d/%m/%Y}" if at else None
 
 
 async def static(request: web.Request) -> web.StreamResponse:

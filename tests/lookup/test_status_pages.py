@@ -200,6 +200,9 @@ async def test_hotline_stands_in_for_a_number_that_is_not_known() -> None:
     with_hotline = await page(record("received"), hotline="1900 0000")
     assert '<a href="tel:19000000">1900 0000</a>' in with_hotline
     assert elsewhere not in with_hotline
+    with_remark = await page(record("received"), hotline="1900 0000 (trong giờ)")
+    assert '<span lang="vi">1900 0000 (trong giờ)</span>' in with_remark
+    assert "tel:" not in with_remark
 
 
 def test_codes_of_agencies_that_nobody_has_do_not_fill_the_memory() -> None:
