@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from lookup.code import MalformedCode, parse
 from lookup.dossier import Anonymous
@@ -21,8 +21,10 @@ from lookup.status import Status
 from lookup.web.answers import KEY_HEADER, PATH, Answers, etag
 from lookup.web.api import DOSSIERS_IN_A_REQUEST, MalformedLookups
 from lookup.web.catalogue_pages import CatalogueUnread, NoSuchService
-from lookup.web.layout import DEVELOPERS, FORMS, language, other_language, page
+from lookup.web.codings import Finished
+from lookup.web.layout import DEVELOPERS, FORMS, language, other_language, page_headers, render
 from lookup.web.phrases import PHRASES
+from lookup.web.ready import html_page
 from ops.errors import (
     AddressTooLong,
     HeadTooLarge,
@@ -49,26 +51,33 @@ ERRORS: tuple[type[Refusal], ...] = (
 """Every refusal of the API, in the order of the HTTP statuses."""
 
 _RATES = (Rate.MISSING.allowance, Rate.WRONG_KEY.allowance, Rate.PRIMARY.allowance, *NETWORK, *HOME)
+_KEPT = "public, max-age=300"
 _AT = "2026-10-08T08:15:00+07:00"
 
 
 def routes(answers: Answers) -> list[web.RouteDef]:
-    """The page in both languages."""
+    """The page in both languages. It is made anew only when the entity tags that its examples show are other ones."""
+    made: dict[str, tuple[str, Finished]] = {}
 
     async def developers(request: web.Request) -> web.StreamResponse:
         lang = language(request)
-        context: dict[str, Any] = {
-            "other_url": DEVELOPERS[other_language(lang)],
-            "examples": examples(answers, lang),
-            "most": DOSSIERS_IN_A_REQUEST,
-            "rates": _rates(lang),
-            "refusals": _refusals(lang),
-        }
-        response = page(request, "developers.html", context)
-        response.headers[hdrs.CACHE_CONTROL] = "public, max-age=300"
-        return response
+        known = made.get(lang)
+        if known is None or known[0] != answers.anonymous:
+            known = made[lang] = (answers.anonymous, html_page(_page(answers, lang), page_headers(_KEPT)))
+        return known[1].answer(request)
 
     return [web.get(address, developers) for address in DEVELOPERS.values()]
+
+
+def _page(answers: Answers, lang: str) -> str:
+    context = {
+        "other_url": DEVELOPERS[other_language(lang)],
+        "examples": examples(answers, lang),
+        "most": DOSSIERS_IN_A_REQUEST,
+        "rates": _rates(lang),
+        "refusals": _refusals(lang),
+    }
+    return render("developers.html", lang, context)
 
 
 def examples(answers: Answers, lang: str) -> Mapping[str, str]:

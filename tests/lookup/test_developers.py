@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
+from aiohttp.test_utils import TestServer, make_mocked_request
 from yarl import URL
 
+from lookup.catalogue import Catalogue
 from lookup.code import parse
+from lookup.dossier import Shows
 from lookup.reading.limits import Rate
 from lookup.web import developers
+from lookup.web.answers import Answers
 from lookup.web.layout import DEVELOPERS, FORMS
 from lookup.web.phrases import PHRASES
 from ops.http.problems import HTTP_STATUS
@@ -24,6 +27,7 @@ from ops.local.reaper import Reaper
 from tests.browser import chromium, tab
 from tests.house import House
 from tests.lookup.alone import lookup_alone
+from tests.lookup.offline import CATALOGUE
 from tests.lookup.views import ANYONE, HOLDER, STALE
 from tests.programs import program
 from tests.test_refusals import every
@@ -196,6 +200,30 @@ async def test_every_phrase_of_the_page_is_on_it(lang: str) -> None:
     told = [text for key, text in PHRASES[lang].items() if key.startswith("developers.") and "{" not in text]
     assert len(told) > 25
     assert [text for text in told if text not in page] == []
+
+
+async def test_page_is_made_once_and_sent_compressed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with lookup_alone() as alone:
+        for address in DEVELOPERS.values():
+            first = await alone.ask(address)
+            with monkeypatch.context() as patch:
+                patch.setattr(developers, "examples", None)
+                again = await alone.ask(address)
+            assert (again.status, again.body) == (200, first.body)
+            assert (again.headers["Content-Encoding"], again.headers["Vary"]) == ("gzip", "Accept-Encoding")
+            assert again.headers["Cache-Control"] == "public, max-age=300"
+            assert again.tag is not None
+            assert (await alone.ask(address, held=again.tag)).status == 304
+
+
+async def test_page_is_made_anew_when_its_entity_tags_are_other_ones() -> None:
+    now: list[Catalogue] = []
+    route = developers.routes(Answers(lambda: now[-1], frozenset({Shows.AGENCY}), PUBLIC))[0]
+    for catalogue in (Catalogue(), CATALOGUE):
+        now.append(catalogue)
+        answer = await route.handler(make_mocked_request("GET", route.path))
+        assert isinstance(answer, web.Response)
+        assert f"json+agency.{catalogue.revision}" in str(answer.text)
 
 
 async def test_figures_are_the_limiter_s() -> None:
