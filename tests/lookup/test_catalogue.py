@@ -251,7 +251,7 @@ async def test_copy_keeps_what_it_had_while_the_catalogue_cannot_be_read(trouble
     copy = CatalogueCopy(postgres)
     with pytest.raises(Unavailable, match="The catalogue cannot be read"):
         await copy.refresh()
-    assert not copy.known
+    assert not copy.current.services
     postgres.says = stored()
     assert (await copy.get()).services
     before, postgres.says = copy.current, trouble
