@@ -54,6 +54,10 @@ def test_no_document_has_the_marks_of_a_merge_and_no_section_of_the_changelog_st
     assert len(headings) == len(set(headings)) > 1
 
 
+def test_readme_is_read_at_one_go() -> None:
+    assert len(README.splitlines()) <= 180
+
+
 def test_settings_table_is_the_code_s() -> None:
     page = (ROOT / "docs" / "settings.md").read_text("utf-8")
     match = re.search(r"<!-- settings -->\n(.*?)\n<!-- /settings -->", page, re.DOTALL)
