@@ -94,8 +94,8 @@ class _Watch:
             (row,) = await self._postgres.fetch(schema.STATE)
             schema.check(row["version"], row["asks_for"])
             await self._catalogue.refresh()
-        except Unavailable:
-            log.info("PostgreSQL is unavailable; the catalogue stays as it was last read")
+        except Unavailable as away:
+            log.info("The catalogue stays as it was last read: %s", away)
 
     async def run(self) -> None:
         """Check and refresh every minute; every second until the first success. Raises WrongSchema."""

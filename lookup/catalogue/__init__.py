@@ -5,6 +5,7 @@ first successful read, answers contain codes without names; nothing fails.
 """
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
@@ -15,6 +16,8 @@ import asyncpg
 import msgspec
 
 from ops.errors import Unavailable
+
+log = logging.getLogger(__name__)
 
 # One statement, so that nothing is read half before and half after a load. Of each calendar the newest version.
 CATALOGUE = """
@@ -326,6 +329,7 @@ class CatalogueCopy:
         except (asyncpg.PostgresError, msgspec.DecodeError) as error:
             # A standby behind the migration, a missing grant, a row written by hand: lookups go on.
             reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            log.warning("The catalogue in PostgreSQL cannot be read; the last copy stays in use: %s", reason)
             raise Unavailable("The catalogue cannot be read from this database.", reason=reason) from error
         if read != self.current:
             self.current = read

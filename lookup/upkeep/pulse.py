@@ -110,8 +110,8 @@ class Pulse:
     async def _read_catalogue(self) -> None:
         try:
             await self._catalogue.refresh()
-        except Unavailable as away:
-            log.info("Cannot read the catalogue; the last copy stays in use: %s", away)
+        except Unavailable:
+            log.info("Cannot read the catalogue; the last copy stays in use")
 
     async def _read_service(self) -> None:
         try:

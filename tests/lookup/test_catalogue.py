@@ -246,19 +246,23 @@ def stored(**changes: object) -> str:
     ],
     ids=["behind the migration", "no grant", "a row without a name", "no JSON"],
 )
-async def test_copy_keeps_what_it_had_while_the_catalogue_cannot_be_read(trouble: Any) -> None:
+async def test_copy_keeps_what_it_had_while_the_catalogue_cannot_be_read(
+    trouble: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     postgres = Told(trouble)
     copy = CatalogueCopy(postgres)
     with pytest.raises(Unavailable, match="The catalogue cannot be read"):
         await copy.refresh()
-    assert not copy.current.services
+    known = [copy.known]
+    assert "The catalogue in PostgreSQL cannot be read" in caplog.text
     postgres.says = stored()
     assert (await copy.get()).services
+    known.append(copy.known)
     before, postgres.says = copy.current, trouble
     with pytest.raises(Unavailable):
         await copy.refresh()
-    assert copy.known
     assert copy.current is before
+    assert [*known, copy.known] == [False, True, True]
 
 
 async def test_copy_is_the_same_object_until_something_in_it_changes() -> None:
