@@ -8,6 +8,7 @@ import functools
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from typing import Protocol
 
 import msgspec
@@ -15,7 +16,7 @@ from aiohttp import hdrs, web
 from markupsafe import escape
 
 from lookup import code as codes
-from lookup.clock import Micros, moment
+from lookup.clock import VIETNAM, Micros, moment
 from lookup.code import DossierCode, agency_of
 from lookup.dossier import Telling, telling, unpack
 from lookup.reading.memory import Memory, Rendered
@@ -34,7 +35,7 @@ from ops.http.problems import problem
 
 _CONTACT_STEPS = 64
 """A contact is filled up with blanks to a multiple of so many bytes, so that most agencies share their sheets."""
-_AHEAD, _OF_A_DAY = 7 * 60, 24 * 60
+_AHEAD, _OF_A_DAY = VIETNAM.utcoffset(None) // timedelta(minutes=1), 24 * 60
 """Minutes: by how much Vietnam's day begins before that of UTC, and its length."""
 _MOST_KNOWN = 4096
 _MOST_TIMES = 256
