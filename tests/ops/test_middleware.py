@@ -188,6 +188,11 @@ def test_language_is_chosen_by_weight(header: str, vietnamese: bool) -> None:
     assert prefers_vietnamese(header) is vietnamese
 
 
+def test_long_list_of_languages_is_not_read() -> None:
+    assert prefers_vietnamese("vi" + ",de" * 170)
+    assert not prefers_vietnamese("vi" + ",de" * 171)
+
+
 async def test_unforeseen_exception_tells_the_request_id_and_nothing_more(
     client: ClientSession, caplog: pytest.LogCaptureFixture
 ) -> None:
