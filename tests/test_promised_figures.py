@@ -324,7 +324,6 @@ def test_promise_is_what_its_constant_says(promise: str) -> None:
 SOFT_AGE_IN_WORDS = {
     "README.md": "the soft age (60 s)",
     "lookup/reading/reader.py": "the soft age (60 s)",
-    "lookup/web/phrases/service.py": "có thể sau khoảng một phút",
     "docs/runbooks/DeliveryLate.md": "up to a minute",
     "docs/runbooks/LookupFreshnessBurn.md": "up to a minute",
     "docs/runbooks/RedisAway.md": "up to a minute",

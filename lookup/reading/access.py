@@ -32,7 +32,7 @@ class DossierNotFound(Refusal):
 
     kind = Kind.NOT_FOUND
     code = "dossier_not_found"
-    title = "There is no dossier with this code."
+    title = "There is no application with this code in this system yet."
     title_vi = "Hệ thống này chưa có hồ sơ mang mã này."
 
 
@@ -41,7 +41,7 @@ class DossierOrKeyNotFound(Refusal):
 
     kind = Kind.NOT_FOUND
     code = "dossier_or_key_not_found"
-    title = "No dossier matches this code and this lookup key together."
+    title = "No application matches both the code and the access key."
     title_vi = "Không có hồ sơ nào khớp với cả hai mã này."
 
 
@@ -50,7 +50,7 @@ class KeyRequired(Refusal):
 
     kind = Kind.FORBIDDEN
     code = "lookup_key_required"
-    title = "The lookup key on the receipt is needed to see this dossier."
+    title = "The access key on the receipt is needed to see this application."
     title_vi = "Cần có mã tra cứu in trên giấy tiếp nhận để xem hồ sơ này."
 
 

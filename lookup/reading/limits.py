@@ -69,7 +69,7 @@ class TooManyRequests(Refusal):
 
     kind = Kind.LIMITED
     code = "too_many_requests"
-    title = "Too many lookups came from this network. Please try again later, or use the lookup key on the receipt."
+    title = "There were too many checks from this network. Try again later, or use the access key on the receipt."
     title_vi = (
         "Mạng đang dùng có quá nhiều lượt tra cứu. Vui lòng thử lại sau hoặc dùng mã tra cứu trên giấy tiếp nhận."
     )

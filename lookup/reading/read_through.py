@@ -45,8 +45,8 @@ class StatusUnavailable(Unavailable):
     """PostgreSQL is unreachable and no copy may be served. Never means "no such dossier"."""
 
     code = "status_unavailable"
-    title = "Something is out of order, so the dossier cannot be looked up yet."
-    title_vi = "Hệ thống đang gặp sự cố nên chưa trả lời được về hồ sơ này."
+    title = "There is a technical fault, so the status cannot be checked right now."
+    title_vi = "Hệ thống đang gặp sự cố nên chưa xem được hồ sơ này."
 
 
 class VersionNotReached(Refusal):
@@ -54,7 +54,7 @@ class VersionNotReached(Refusal):
 
     kind = Kind.PRECONDITION
     code = "version_not_reached"
-    title = "The dossier has not reached this version."
+    title = "The application has not reached this version."
     title_vi = "Hồ sơ chưa có lần cập nhật được yêu cầu."
 
 

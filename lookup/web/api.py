@@ -30,7 +30,7 @@ class MalformedLookups(Malformed):
     """The body of a batch lookup is not valid."""
 
     code = "malformed_lookups"
-    title = "The list of dossiers to look up is malformed."
+    title = "The list of applications to check is malformed."
     title_vi = "Danh sách hồ sơ cần tra cứu không đúng định dạng."
 
 

@@ -9,11 +9,12 @@ from typing import Any
 import msgspec
 from aiohttp import hdrs, web
 
-from lookup.clock import VIETNAM, Micros, local, moment
+from lookup.clock import Micros, local, moment
 from lookup.maintenance import Notice, Part
 from lookup.reading.freshness import SECOND
 from lookup.upkeep.service_status import PartState, ServiceStatus, View
 from lookup.web import layout
+from lookup.web.dates import machine_time, when
 from lookup.web.layout import SERVICE_STATUS, page_headers
 from lookup.web.phrases import PHRASES, all_parts_phrase, part_words
 
@@ -98,17 +99,19 @@ def _notice_json(notice: Notice, view: View) -> dict[str, Any]:
 
 def _page(view: View, lang: str) -> str:
     state = _worst(view).value
+    under_way = _under_maintenance(view)
+    everything_works = state == PartState.WORKING.value
     context = {
         "other_url": SERVICE_STATUS[layout.other_language(lang)],
         "found_at": SERVICE_STATUS,
         "description": PHRASES[lang]["service.description"],
-        "state": state,
-        "summary": all_parts_phrase(state, lang),
+        "state": PartState.LIMITED.value if everything_works and under_way else state,
+        "summary": all_parts_phrase("maintenance" if everything_works and under_way else state, lang, under_way),
         "parts": [_part(view, part, lang) for part in Part],
-        "heartbeat": _time(view.heartbeat_at),
-        "looked_at": _time(view.at),
+        "heartbeat": _time(view.heartbeat_at, lang),
+        "looked_at": _time(view.at, lang),
         "notices": [layout.notice_words(notice, notice.running(view.now), lang) for notice in view.notices],
-        "read_at": _time(view.notices_at),
+        "read_at": _time(view.notices_at, lang),
         "old": view.at - view.notices_at > OLD_AFTER,
     }
     return layout.render("service.html", lang, context)
@@ -118,12 +121,18 @@ def _part(view: View, part: Part, lang: str) -> dict[str, Any]:
     condition = view.parts[part]
     reason = condition.reason and condition.reason.value
     words = part_words(part.value, condition.state.value, reason, lang)
-    return {"state": condition.state.value, "words": words, "since": _time(condition.since)}
+    return {"state": condition.state.value, "words": words, "since": _time(condition.since, lang)}
 
 
 def _worst(view: View) -> PartState:
     return min((condition.state for condition in view.parts.values()), key=_WORST_FIRST.index)
 
 
-def _time(at: Micros | None) -> str | None:
-    return f"{moment(at).astimezone(VIETNAM):%H:%M:%S %d/%m/%Y}" if at else None
+def _under_maintenance(view: View) -> list[str]:
+    """The parts that are under maintenance now."""
+    affected = {part for notice in view.notices if notice.running(view.now) for part in notice.affects}
+    return [part.value for part in Part if part in affected]
+
+
+def _time(at: Micros | None, lang: str) -> dict[str, str] | None:
+    return {"when": when(moment(at), lang), "time": machine_time(moment(at))} if at else None

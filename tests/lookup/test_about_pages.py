@@ -82,7 +82,8 @@ async def test_owner_contact_and_hotline_are_those_of_the_settings(name: str, la
     assert f"{words['owner.name']}: {OWNER.owner}" in read
     assert f"{words['owner.contact']}: [{OWNER.contact}](mailto:{OWNER.contact})" in read
     assert f"{words['owner.hotline']}: [1900 0000](tel:19000000)" in read
-    assert f"{words['site.run_by']} {OWNER.owner}" in read
+    run_by = {"vi": "Hồ sơ 24 – trang tra cứu của", "en": "Hồ sơ 24, run by"}
+    assert f"{run_by[lang]} {OWNER.owner}" in read
 
 
 @every_page

@@ -160,7 +160,7 @@ async def test_unknown_dossier_is_a_problem_document(house: House) -> None:
     assert "ETag" not in answer.headers
     assert answer.json == {
         "type": "urn:hoso24:problem:dossier_not_found",
-        "title": "There is no dossier with this code.",
+        "title": "There is no application with this code in this system yet.",
         "status": 404,
         "code": "dossier_not_found",
         "request_id": "test-1",

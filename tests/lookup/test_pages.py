@@ -170,8 +170,8 @@ async def test_page_is_kept_only_while_it_is_fresh_and_anyones(form: str) -> Non
 @pytest.mark.parametrize(
     ("running", "told"),
     [
-        (False, {"vi": "Sắp bảo trì: Tra cứu hồ sơ, 22:00", "en": "Planned maintenance: Looking up dossiers, 22:00"}),
-        (True, {"vi": "Đang bảo trì: Tra cứu hồ sơ.", "en": "Under maintenance: Looking up dossiers."}),
+        (False, {"vi": "Sắp bảo trì: Tra cứu hồ sơ, 22:00", "en": "Planned maintenance: Checking status, 22:00"}),
+        (True, {"vi": "Đang bảo trì: Tra cứu hồ sơ.", "en": "Under maintenance: Checking status."}),
     ],
 )
 async def test_form_points_out_the_maintenance_there_is(running: bool, told: dict[str, str]) -> None:

@@ -17,6 +17,7 @@ from lookup.reading.shedding import Overloaded
 from lookup.situation import CASES, Note, Stands
 from lookup.status import Status
 from lookup.web.catalogue_pages import CatalogueUnread, NoSuchService
+from lookup.web.developers import ERRORS
 from lookup.web.phrases import PHRASES, problem_words, span_phrase, status_words, wait_phrase
 from lookup.web.rating import SCORES, TooManyRatings
 from ops.errors import Internal, NoSuchPath, Refusal
@@ -51,7 +52,7 @@ PROBLEMS: dict[str, Refusal] = {
     "catalogue_unavailable": CatalogueUnread(),
 }
 SENTENCES_OF_PAGES = {
-    *("dossier_not_found", "dossier_or_key_not_found", "lookup_key_required", "too_many_requests", "unavailable"),
+    *("dossier_not_found", "dossier_or_key_not_found", "too_many_requests", "unavailable"),
     *("address_too_long", "head_too_large", "not_found", "internal"),
 }
 """Problems whose sentence on a page is not the refusal's title."""
@@ -86,6 +87,20 @@ def test_each_language_is_spoken_where_it_is_meant() -> None:
     papers = {key for key in PHRASES["en"] if key.startswith("paper.")}  # the pages mark them as Vietnamese
     assert marked["en"] == {"site.name", "site.other_language", "form.where.text"} | papers | words
     assert PHRASES["vi"].keys() - marked["vi"] == {"site.other_language", "contact.email"}
+
+
+# Language → words of machines and programs, begging, and a second word for what has one: "lookup key", "dossier".
+NOT_FOR_CITIZENS = {
+    "vi": re.compile(r"cơ sở dữ liệu|bộ nhớ|bộ đệm|máy chủ|\bxin (?!lỗi)|\bbạn\b|giấy hẹn|trạng thái|mã yêu cầu", re.I),
+    "en": re.compile(r"dossier|look(ed|ing)? ?up|lookup|database|\bcache|\bservers?\b|promised date|\w'\w", re.I),
+}
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_citizens_are_told_in_their_words(lang: str) -> None:
+    told = {key: text for key, text in PHRASES[lang].items() if not key.startswith("developers.")}
+    told |= {f"{each.__name__}.title": each.title if lang == "en" else each.title_vi for each in ERRORS}
+    assert {key: text for key, text in told.items() if NOT_FOR_CITIZENS[lang].search(text)} == {}
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
@@ -194,9 +209,9 @@ def test_a_missing_dossier_has_more_than_one_explanation() -> None:
 
 def test_span_names_the_day_once_if_it_is_one() -> None:
     start, end = datetime(2026, 12, 1, 22), datetime(2026, 12, 1, 23, 30)
-    assert span_phrase(start, end, "vi") == "22:00–23:30 ngày 01/12/2026"
-    assert span_phrase(start, end + timedelta(hours=2), "vi") == "22:00 ngày 01/12/2026 – 01:30 ngày 02/12/2026"
-    assert span_phrase(start, end + timedelta(hours=2), "en") == "22:00 on 01/12/2026 – 01:30 on 02/12/2026"
+    assert span_phrase(start, end, "vi") == "22:00 đến 23:30 ngày 01/12/2026"
+    assert span_phrase(start, end + timedelta(hours=2), "vi") == "22:00 ngày 01/12/2026 đến 01:30 ngày 02/12/2026"
+    assert span_phrase(start, end + timedelta(hours=2), "en") == "22:00 on 1 December 2026 to 01:30 on 2 December 2026"
 
 
 def test_words_for_something_unknown_are_an_error() -> None:

@@ -38,8 +38,9 @@ async def test_page_of_every_status_asks_and_its_buttons_count(status: Status) -
         for lang, form in FORMS.items():
             for cookie in (None, KEY):
                 page = (await alone.ask(f"{form}/{KNOWN.path}", cookie=cookie)).body.decode()
-                section = page.partition(f'<form class="rating" action="{RATING[lang]}" method="post">')[2]
+                section = page.partition(f'<form class="rating" action="{RATING[lang]}" method="post"')[2]
                 section = section.partition("</form>")[0]
+                assert section.startswith(' aria-labelledby="satisfied">\n<p id="satisfied">')
                 assert f'name="status" value="{status.value}"' in section
                 assert KNOWN.path not in section
                 assert [score for score in SCORES if f'name="score" value="{score}"' in section] == [*SCORES]

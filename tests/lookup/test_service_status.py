@@ -18,12 +18,14 @@ from lookup.maintenance import Notice, Part
 from lookup.reading.freshness import SECOND
 from lookup.upkeep import pulse
 from lookup.upkeep.service_status import SILENT_AFTER, Condition, PartState, Reason, ServiceStatus, View
+from lookup.web import service_pages
 from lookup.web.phrases import PHRASES, all_parts_phrase, part_words, span_phrase
 from lookup.web.service_pages import ServiceBoard, as_json
 from ops.errors import Unavailable
 from ops.stores.postgres import Postgres
 from tests.conftest import Database, prepare
 from tests.house import House, intake_at, intake_settings, lookup_at, lookup_settings, new_token, relay_of, until
+from tests.pages.lines import lines
 
 PAGES = {"vi": "/tinh-trang-he-thong", "en": "/en/service-status"}
 API = "/api/v1/service-status"
@@ -196,6 +198,7 @@ def test_every_state_that_can_be_has_words(lang: str) -> None:
         Part.UPDATES: (Reason.LATE, Reason.UNCONFIRMED),
     }
     keys = {f"part.all.{state.value}" for state in PartState} | {f"part.state.{state.value}" for state in PartState}
+    keys.add("part.all.maintenance")
     for part in Part:
         for reason in (None, *reasons[part]):
             words = part_words(part.value, "working", reason and reason.value, lang)
@@ -204,6 +207,39 @@ def test_every_state_that_can_be_has_words(lang: str) -> None:
         keys.add(f"part.{part.value}.name")
     assert {key for key in PHRASES[lang] if key.startswith("part.")} == keys
     assert all(all_parts_phrase(state.value, lang).endswith(".") for state in PartState)
+
+
+@pytest.mark.parametrize(
+    ("lang", "summary", "times", "running"),
+    [
+        (
+            "vi",
+            "Hệ thống đang bảo trì: Tra cứu hồ sơ.",
+            ["Từ 15:16 ngày 22/11/2025", "Dữ liệu được kiểm tra lần gần nhất lúc 15:26 ngày 22/11/2025."],
+            "14:26 đến 16:26 ngày 22/11/2025 Đang bảo trì",
+        ),
+        (
+            "en",
+            "Under maintenance: Checking status.",
+            ["Since 22 November 2025, 15:16", "Data last checked at 22 November 2025, 15:26."],
+            "14:26 to 16:26 on 22 November 2025 Under maintenance",
+        ),
+    ],
+)
+def test_maintenance_under_way_is_not_told_in_green(lang: str, summary: str, times: list[str], running: str) -> None:
+    working = {part: Condition(PartState.WORKING) for part in Part}
+    shown = View(NOON, working, NOON, [notice(1, -1, 1, -9)], notices_at=NOON)
+    text = service_pages._page(shown, lang)
+    read = lines(text)
+    assert [line for line in read if line.startswith("# ")] == [f"# {PHRASES[lang]['service.title']}: {summary}"]
+    assert "{act}" in read
+    assert "{good}" not in read
+    assert f"### {running}" in read
+    assert times[1] in read
+    broken = working | {Part.INTAKE: Condition(PartState.DOWN, Reason.SILENT, NOON - 600 * SECOND)}
+    read = lines(service_pages._page(View(NOON, broken, NOON, [notice(1, -1, 1, -9)], notices_at=NOON), lang))
+    assert f"# {PHRASES[lang]['service.title']}: {all_parts_phrase('down', lang)}" in read
+    assert any(times[0] in line for line in read)
 
 
 # -- at real servers ---------------------------------------------------------------------------------------

@@ -189,7 +189,7 @@ async def test_agency_of_the_code_is_who_is_called(way: tuple[str, ...]) -> None
 async def test_holder_reads_who_has_it_now_too() -> None:
     known = reachable(G99_01_01=OFFICE, G99_01={"hotline": "0900 000 002"})
     html = await page(record("received", agency="G99.01"), holder=True, known=known)
-    assert "Cơ quan đang giải quyết: <b>Bảo hiểm xã hội tỉnh Sông Mây (hư cấu)</b>" in html
+    assert "Cơ quan đang giải quyết: <b>Bảo hiểm xã hội tỉnh Sông Mây (hư cấu)</b>, điện thoại <a" in html
     assert 'href="tel:0900000002"' in html
 
 
@@ -203,6 +203,17 @@ async def test_hotline_stands_in_for_a_number_that_is_not_known() -> None:
     with_remark = await page(record("received"), hotline="1900 0000 (trong giờ)")
     assert '<span lang="vi">1900 0000 (trong giờ)</span>' in with_remark
     assert "tel:" not in with_remark
+
+
+async def test_number_with_dots_and_dashes_dials_its_digits() -> None:
+    dotted = await page(record("received"), known=reachable(G99_01_01=OFFICE | {"hotline": "024.0000-0001"}))
+    assert 'href="tel:02400000001"' in dotted
+
+
+async def test_words_of_a_heading_are_not_torn_apart() -> None:
+    html = await page(record("received", "supplement_required"))
+    assert "Yêu\N{NO-BREAK SPACE}cầu bổ\N{NO-BREAK SPACE}sung giấy\N{NO-BREAK SPACE}tờ</span></span></h1>" in html
+    assert "<title>Yêu cầu bổ sung giấy tờ – " in html
 
 
 def test_codes_of_agencies_that_nobody_has_do_not_fill_the_memory() -> None:

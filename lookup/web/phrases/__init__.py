@@ -9,7 +9,7 @@ page says stands once more, by hand, in tests/pages/situations.toml; `python -m 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -94,13 +94,14 @@ def part_words(part: str, state: str, reason: str | None, lang: str) -> PartWord
     return PartWords(words[f"part.{part}.name"], words[f"part.state.{state}"], words[f"part.{part}.{reason or state}"])
 
 
-def all_parts_phrase(state: str, lang: str) -> str:
-    """The whole service in one sentence; `state` is that of its worst part."""
-    return PHRASES[lang][f"part.all.{state}"]
+def all_parts_phrase(state: str, lang: str, parts: Sequence[str] = ()) -> str:
+    """The whole service in one sentence; `state` is that of its worst part, or "maintenance" of the `parts` named."""
+    names = [PHRASES[lang][f"part.{part}.name"] for part in parts]
+    return PHRASES[lang][f"part.all.{state}"].format(parts=", ".join(names))
 
 
 def span_phrase(starts_at: datetime, ends_at: datetime, lang: str) -> str:
     """The span in the times' own zone; the day is named once if both are on the same day."""
-    day, last_day = f"{starts_at:%d/%m/%Y}", f"{ends_at:%d/%m/%Y}"
+    day, last_day = catalogue.day_phrase(starts_at, lang), catalogue.day_phrase(ends_at, lang)
     key = "span.of_a_day" if day == last_day else "span.of_days"
     return PHRASES[lang][key].format(start=f"{starts_at:%H:%M}", end=f"{ends_at:%H:%M}", day=day, last_day=last_day)

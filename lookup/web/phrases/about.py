@@ -47,7 +47,7 @@ VI: dict[str, str] = {
         "Nếu chọn ghi nhớ trên máy này, trình duyệt giữ mã hồ sơ (không có mã tra cứu) trong cookie {list_cookie}, "
         "tối đa {list_days} ngày.\n"
         "Ngoài ra trang không đặt cookie nào và không lưu gì khác trên thiết bị.\n"
-        "Đánh giá chỉ được đếm theo trạng thái của hồ sơ, không kèm mã hồ sơ."
+        "Đánh giá chỉ được đếm theo tình trạng của hồ sơ, không kèm mã hồ sơ."
     ),
     "privacy.log.title": "Nhật ký truy cập",
     "privacy.log.text": (
@@ -60,8 +60,8 @@ VI: dict[str, str] = {
     ),
     "privacy.limits.title": "Chống dò mã hàng loạt",
     "privacy.limits.text": (
-        "Để hạn chế việc dò mã hàng loạt, máy chủ đếm lượt tra cứu theo địa chỉ mạng. Số đếm nằm trong bộ nhớ tạm, "
-        "không ghi vào nhật ký và không dùng vào việc khác."
+        "Để hạn chế việc dò mã hàng loạt, hệ thống đếm lượt tra cứu theo địa chỉ mạng. Số đếm chỉ được giữ tạm "
+        "thời, không ghi vào nhật ký và không dùng vào việc khác."
     ),
     "privacy.others.title": "Bên thứ ba",
     "privacy.others.text": (
@@ -134,7 +134,7 @@ EN: dict[str, str] = {
     "privacy.lead": "This site keeps as little as possible and does not track anyone.",
     "privacy.shown.title": "What is shown",
     "privacy.shown.text": (
-        "The applicant's name, identity number, address and telephone number are not shown on this site. Its software "
+        "The applicant’s name, identity number, address and telephone number are not shown on this site. Its software "
         "has no right to read them.\n"
         "With the application code alone, the general status is shown. Details are shown only with the access key.\n"
         "What the agency asks for, and its notes, are written by the agency; only the holder of the access key sees "
@@ -165,8 +165,8 @@ EN: dict[str, str] = {
     ),
     "privacy.limits.title": "Protection against reading off codes",
     "privacy.limits.text": (
-        "To hinder the reading off of codes in bulk, the server counts visits by network address. The counts are held "
-        "in temporary memory, are not logged and serve no other purpose."
+        "To hinder the reading off of codes in bulk, the system counts visits by network address. The counts are held "
+        "for a short time only, are not logged and serve no other purpose."
     ),
     "privacy.others.title": "Third parties",
     "privacy.others.text": (
@@ -185,7 +185,7 @@ EN: dict[str, str] = {
     "accessibility.works.text": (
         "It can be used with the keyboard and with a screen reader.\n"
         "It can be read on small screens and with enlarged text, without scrolling sideways.\n"
-        "Its colours follow the device's light or dark mode; nothing is told by colour alone.\n"
+        "Its colours follow the device’s light or dark mode; nothing is told by colour alone.\n"
         "Nothing blinks, there is no time limit for reading, and no picture puzzles are asked."
     ),
     "accessibility.state.title": "What was tested",

@@ -36,7 +36,7 @@ VI: dict[str, str] = {
         "Nếu quét mã QR trên giấy tiếp nhận thì không cần nhập."
     ),
     "key.submit": "Xem chi tiết",
-    "key.none": "Chưa có mã tra cứu? Hỏi nơi đã nộp, mang theo giấy tờ tùy thân.",
+    "key.none": "Chưa có mã tra cứu? Đề nghị hỏi nơi đã nộp hồ sơ và mang theo giấy tờ tùy thân.",
     "key.of_another": (
         "Mã tra cứu này không khớp với hồ sơ {code}. "
         "Nếu giấy tiếp nhận đã được cấp lại, vui lòng dùng mã trên bản mới nhất."

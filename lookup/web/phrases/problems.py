@@ -33,7 +33,6 @@ VI: dict[str, str] = {
         "mã tra cứu đúng không bị giới hạn số lượt."
     ),
     "problem.lookup_key_required.title": "Cần có mã tra cứu",
-    "problem.lookup_key_required.sentence": "Cần có mã tra cứu in trên giấy tiếp nhận để xem hồ sơ này.",
     "problem.lookup_key_required.advice": "Vui lòng nhập mã tra cứu in trên giấy tiếp nhận, bên cạnh mã QR.",
     "problem.not_found.title": "Không tìm thấy trang",
     "problem.not_found.sentence": "Địa chỉ này không dẫn đến trang nào.",
@@ -89,7 +88,6 @@ EN: dict[str, str] = {
         "because a right key is never limited."
     ),
     "problem.lookup_key_required.title": "An access key is needed",
-    "problem.lookup_key_required.sentence": "The access key on the receipt is needed to see this application.",
     "problem.lookup_key_required.advice": "Enter the access key that is on the receipt, beside the QR code.",
     "problem.not_found.title": "Page not found",
     "problem.not_found.sentence": "This address does not lead to a page.",
@@ -100,7 +98,7 @@ EN: dict[str, str] = {
     "problem.head_too_large.title": "Your browser sends too many cookies",
     "problem.head_too_large.sentence": "The cookies of other sites under the same domain exceed the limit.",
     "problem.head_too_large.advice": (
-        "Please delete this site's cookies in the settings of your browser, then open the page again.\n"
+        "Please delete this site’s cookies in the settings of your browser, then open the page again.\n"
         "You can also open the page in a private window."
     ),
     "problem.internal.title": "Something went wrong",
