@@ -16,7 +16,7 @@ from lookup.upkeep.service_status import PartState, ServiceStatus, View
 from lookup.web import layout
 from lookup.web.dates import machine_time, when
 from lookup.web.layout import SERVICE_STATUS, page_headers
-from lookup.web.phrases import PHRASES, all_parts_phrase, part_words
+from lookup.web.phrases import PHRASES, PartWords, all_parts_phrase, part_words
 
 API = "/api/v1/service-status"
 OLD_AFTER = 60 * SECOND
@@ -107,7 +107,7 @@ def _page(view: View, lang: str) -> str:
         "description": PHRASES[lang]["service.description"],
         "state": PartState.LIMITED.value if everything_works and under_way else state,
         "summary": all_parts_phrase("maintenance" if everything_works and under_way else state, lang, under_way),
-        "parts": [_part(view, part, lang) for part in Part],
+        "parts": [_part(view, part, lang, part.value in under_way) for part in Part],
         "heartbeat": _time(view.heartbeat_at, lang),
         "looked_at": _time(view.at, lang),
         "notices": [layout.notice_words(notice, notice.running(view.now), lang) for notice in view.notices],
@@ -117,11 +117,14 @@ def _page(view: View, lang: str) -> str:
     return layout.render("service.html", lang, context)
 
 
-def _part(view: View, part: Part, lang: str) -> dict[str, Any]:
-    condition = view.parts[part]
+def _part(view: View, part: Part, lang: str, under_maintenance: bool) -> dict[str, Any]:
+    condition, t = view.parts[part], PHRASES[lang]
     reason = condition.reason and condition.reason.value
-    words = part_words(part.value, condition.state.value, reason, lang)
-    return {"state": condition.state.value, "words": words, "since": _time(condition.since, lang)}
+    words, state = part_words(part.value, condition.state.value, reason, lang), condition.state.value
+    if under_maintenance and condition.state is PartState.WORKING:
+        words = PartWords(words.name, t["maintenance.running"], t[f"maintenance.effect.{part.value}"])
+        state = PartState.LIMITED.value
+    return {"state": state, "words": words, "since": _time(condition.since, lang)}
 
 
 def _worst(view: View) -> PartState:

@@ -229,11 +229,13 @@ def test_every_state_that_can_be_has_words(lang: str) -> None:
 def test_maintenance_under_way_is_not_told_in_green(lang: str, summary: str, times: list[str], running: str) -> None:
     working = {part: Condition(PartState.WORKING) for part in Part}
     shown = View(NOON, working, NOON, [notice(1, -1, 1, -9)], notices_at=NOON)
-    text = service_pages._page(shown, lang)
-    read = lines(text)
+    read = lines(service_pages._page(shown, lang))
     assert [line for line in read if line.startswith("# ")] == [f"# {PHRASES[lang]['service.title']}: {summary}"]
     assert "{act}" in read
     assert "{good}" not in read
+    words = PHRASES[lang]
+    part = f"{words['part.lookup.name']} {words['maintenance.running']} {words['maintenance.effect.lookup']}"
+    assert part in [line for line in read if words["part.lookup.name"] in line]
     assert f"### {running}" in read
     assert times[1] in read
     broken = working | {Part.INTAKE: Condition(PartState.DOWN, Reason.SILENT, NOON - 600 * SECOND)}
@@ -475,7 +477,7 @@ def test_board_has_its_answers_before_the_pulse_beats_for_the_first_time() -> No
     assert json.loads(board._json)["state"] == "working"
     assert [*board._pages] == [*PAGES]
     for lang, page in board._pages.items():
-        assert PHRASES[lang]["part.all.working"] in html.unescape(page.decode())
+        assert f"# {PHRASES[lang]['service.title']}: {PHRASES[lang]['part.all.working']}" in lines(page.decode())
 
 
 @pytest.mark.parametrize(
