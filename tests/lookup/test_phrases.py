@@ -91,7 +91,9 @@ def test_each_language_is_spoken_where_it_is_meant() -> None:
 
 # Language → words of machines and programs, begging, and a second word for what has one: "lookup key", "dossier".
 NOT_FOR_CITIZENS = {
-    "vi": re.compile(r"cơ sở dữ liệu|bộ nhớ|bộ đệm|máy chủ|\bxin (?!lỗi)|\bbạn\b|giấy hẹn|trạng thái|mã yêu cầu", re.I),
+    "vi": re.compile(
+        r"cơ sở dữ liệu|bộ nhớ|bộ đệm|máy (chủ|này)|\bxin (?!lỗi)|\bbạn\b|giấy hẹn|trạng thái|mã yêu cầu", re.I
+    ),
     "en": re.compile(r"dossier|look(ed|ing)? ?up|lookup|database|\bcache|\bservers?\b|promised date|\w'\w", re.I),
 }
 

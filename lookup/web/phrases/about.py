@@ -44,8 +44,8 @@ VI: dict[str, str] = {
     "privacy.cookies.text": (
         "Khi mở hồ sơ bằng mã tra cứu, trình duyệt giữ một cookie tên {cookie} chứa mã tra cứu, tối đa {minutes} "
         "phút. Cookie chỉ được gửi khi mở đúng trang của hồ sơ đó.\n"
-        "Nếu chọn ghi nhớ trên máy này, trình duyệt giữ mã hồ sơ (không có mã tra cứu) trong cookie {list_cookie}, "
-        "tối đa {list_days} ngày.\n"
+        "Nếu chọn ghi nhớ trên thiết bị này, trình duyệt giữ mã hồ sơ (không có mã tra cứu) trong cookie "
+        "{list_cookie}, tối đa {list_days} ngày.\n"
         "Ngoài ra trang không đặt cookie nào và không lưu gì khác trên thiết bị.\n"
         "Đánh giá chỉ được đếm theo tình trạng của hồ sơ, không kèm mã hồ sơ."
     ),
