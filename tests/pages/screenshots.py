@@ -1,6 +1,7 @@
 """Draw the pages of two sample dossiers of a running `make up` into docs, for the README: `make screenshots`.
 
-In Vietnamese what a holder sees of a dossier that lacks documents, in English what anyone sees of one being processed.
+In Vietnamese what a holder sees of a dossier that lacks documents, in English what anyone sees of one being processed,
+both down to the end of the progress.
 """
 
 import asyncio
@@ -16,6 +17,8 @@ from tests.browser import chromium, tab
 ROOT = Path(__file__).resolve().parents[2]
 UP = ROOT / ".hoso24" / "up.json"
 WIDTH = 430
+END = "document.querySelector('[aria-labelledby=progress]').getBoundingClientRect().bottom + 12"
+"""Where the picture ends, in CSS pixels from the top."""
 
 
 def pages(up: dict[str, Any]) -> dict[str, str]:
@@ -33,8 +36,8 @@ async def draw(devtools: str, up: dict[str, Any]) -> None:
         await browser.be(width=WIDTH, scheme="light")
         for name, url in pages(up).items():
             await browser.open(url)
-            whole = (await browser.tell("Page.getLayoutMetrics"))["cssContentSize"] | {"scale": 1}
-            drawn = await browser.tell("Page.captureScreenshot", clip=whole, captureBeyondViewport=True)
+            clip = {"x": 0, "y": 0, "width": WIDTH, "height": await browser.run(END), "scale": 1}
+            drawn = await browser.tell("Page.captureScreenshot", clip=clip, captureBeyondViewport=True)
             (ROOT / "docs" / name).write_bytes(base64.b64decode(drawn["data"]))
 
 
