@@ -10,9 +10,10 @@ import pytest
 from prometheus_client import REGISTRY
 
 from lookup.code import parse
+from lookup.reading import shedding
 from lookup.reading.freshness import SECOND
 from lookup.reading.shedding import Load, Shedding
-from lookup.web import faces, layout, problem_pages, sheets
+from lookup.web import faces, hotpath, layout, problem_pages, sheets
 from ops.observe import tracing
 from tests.lookup.alone import Alone, Exchange, lookup_alone
 
@@ -160,6 +161,8 @@ async def test_refusals_are_the_same_pages_both_ways(
                 await alone.exchange(page + alone.put(f"G99.01.01-261120-{n:04d}").path)
         else:
             monkeypatch.setattr(Shedding, "level", property(lambda _: Load.COLD))
+            for module in (shedding, hotpath):
+                monkeypatch.setattr(module, "REFUSED_AFTER", 0.01)
         path = page + alone.put("G99.01.01-261120-0200").path
         for accepts in CODINGS.values():
             answer = await both_ways(alone, path, *accepts)
