@@ -102,17 +102,27 @@ class Status(NamedTuple):
     final: bool
     completion: float
     next: tuple[str, ...]
+    name: str = ""
+    name_en: str = ""
+
+    def called(self, language: str) -> str:
+        """Its name on a page in this language."""
+        return self.name if language == "vi" else self.name_en
 
 
-_KEPT = (0.25, 0.5)
-"""What a dossier had come to before a status beside the usual way, or before it was accepted again, and keeps."""
-_KEEPING = frozenset({2, 5, 6, 8})
+_KEPT = ("received", "processing")
+"""Steps whose completion a dossier keeps in a later status that has less; after a result is corrected it falls."""
 
 
-def completions(status: Status) -> frozenset[float]:
-    """The degrees of completion that dossiers of this status may have."""
-    kept = (each for each in _KEPT if status.number in _KEEPING and each > status.completion)
-    return frozenset({status.completion, *kept})
+def completion(known: Mapping[str, Status], passed: Sequence[str]) -> float:
+    """The degree of a dossier that has gone through these statuses, the present one last."""
+    return max(known[each].completion for each in (*(step for step in passed[:-1] if step in _KEPT), passed[-1]))
+
+
+def completions(known: Mapping[str, Status], status: str) -> frozenset[float]:
+    """The degrees that dossiers of this status may have, when it is not known what they have gone through."""
+    ways = [(step, status) for step in _KEPT if step in known and any(status in each.next for each in known.values())]
+    return frozenset(completion(known, way) for way in ((status,), *ways))
 
 
 class Shown(NamedTuple):
@@ -136,7 +146,10 @@ class Asked(NamedTuple):
 def statuses(answer: Answer) -> dict[str, Status]:
     """The statuses by name, from /api/v1/statuses."""
     return {
-        each["status"]: Status(each["status_number"], each["final"], each["completion"], tuple(each["next"]))
+        each["status"]: Status(
+            *(each["status_number"], each["final"], each["completion"], tuple(each["next"])),
+            *(each["name"], each["name_en"]),
+        )
         for each in answer.expect(200).json()["statuses"]
     }
 
@@ -189,7 +202,7 @@ def view(content: Mapping[str, Any], code: str, known: Mapping[str, Status], *, 
         raise Wrong("stale without as_of, or as_of without stale", code)
     _status(content, known)
     if holder:
-        _holder(content)
+        _holder(content, known)
     return Shown(code, int(content["version"]), content["status"], stale)
 
 
@@ -198,15 +211,18 @@ def _status(content: Mapping[str, Any], known: Mapping[str, Status]) -> None:
     if status is None:
         raise Wrong("a status that is not published", content["status"])
     of_status = (content["status_number"], content["final"]) == status[:2]
-    if not of_status or content["completion"] not in completions(status):
+    if not of_status or content["completion"] not in completions(known, content["status"]):
         raise Wrong("number, finality or completion are not those of the status", content["status"])
 
 
-def _holder(content: Mapping[str, Any]) -> None:
+def _holder(content: Mapping[str, Any], known: Mapping[str, Status]) -> None:
     if content["receipt"]["number"] != content["code"]:
         raise Wrong("the receipt of another dossier", content["code"])
     if content["timeline"][-1]["status"] != content["status"]:
         raise Wrong("the timeline ends with another status", content["code"])
+    received = ["received"] if content["received_at"] else []  # an import may have left the step out
+    if content["completion"] != completion(known, [*received, *(step["status"] for step in content["timeline"])]):
+        raise Wrong("a degree of completion that is not the timeline's", content["code"])
     if any(step.keys() != STEP for step in content["timeline"]):
         raise Wrong("a step of the timeline has other fields than it may have", content["code"])
 
@@ -245,34 +261,6 @@ def _item(result: Mapping[str, Any], asked: Asked, known: Mapping[str, Status]) 
     raise Wrong("an item of a batch has the wrong result", f"{asked.sent}: {error}")
 
 
-def page(answer: Answer, code: str, language: str, *, holder: bool = False) -> None:
-    """A dossier's page. Anyone's asks for the lookup key, the holder's does not."""
-    text = _html(answer.expect(200), language)
-    if code not in text:
-        raise Wrong("a page without the code", code)
-    if "<script" in text:
-        raise Wrong("a page with a script", code)
-    if ('name="key"' in text) is holder:
-        raise Wrong("the page of another kind of visitor", code)
-
-
-def problem_page(answer: Answer, status: int, language: str) -> bool:
-    """A refusal as a page."""
-    _html(answer.expect(status), language)
-    return True
-
-
-def _html(answer: Answer, language: str) -> str:
-    if not answer.headers.get("content-type", "").startswith("text/html"):
-        raise Wrong("not a page", answer.headers.get("content-type", ""))
-    if not answer.headers.get("cache-control", "").startswith("private"):
-        raise Wrong("a page that an edge may store", answer.headers.get("cache-control", ""))
-    text = answer.body.decode()
-    if f'<html lang="{language}">' not in text:
-        raise Wrong("a page in the other language")
-    return text
-
-
 def problem(answer: Answer, status: int, code: str) -> dict[str, Any]:
     """A refusal of that status and code (RFC 9457)."""
     content: dict[str, Any] = answer.expect(status).json()
@@ -299,14 +287,6 @@ def moved(answer: Answer, status: int, location: str) -> str:
     if found != location:
         raise Wrong("a redirect to another address", f"{found}, {location} was due")
     return found
-
-
-def one_page(answer: Answer, code: str, language: str, location: str) -> bool:
-    """The page itself, or a redirect to it: what a link spelled freely leads to. True where it is a redirect."""
-    if answer.expect(200, 301).status == 301:
-        return bool(moved(answer, 301, location))
-    page(answer, code, language)
-    return False
 
 
 def receipt(answer: Answer) -> dict[str, Any]:

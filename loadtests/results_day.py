@@ -10,7 +10,8 @@ from locust import between, task
 
 from loadtests.answers import Shown
 from loadtests.codes import Dossier
-from loadtests.visitors import Office, Visitor, pick_language
+from loadtests.pages import Page
+from loadtests.visitors import Office, Visitor
 
 ANNOUNCED = "completed"
 TOWARDS = (ANNOUNCED, "processing", "received")
@@ -29,6 +30,7 @@ class Expectant(Visitor):
     _owners: ClassVar[Iterator[Dossier]]
     own: Dossier
     shown: Shown | None
+    page: Page | None
 
     @classmethod
     def expect(cls, results: Sequence[Dossier]) -> None:
@@ -51,13 +53,13 @@ class Expectant(Visitor):
 
     @task(1)
     def reload_page(self) -> None:
-        """The page behind the link in the message that announced the day."""
-        self.open_page(self.own, pick_language())
+        """The page behind the link in the message that announced the day, and then "check again" on it."""
+        self.page = self.check_again(self.own, self.page) if self.page else self.open_page(self.own)
 
     def _arrive(self) -> None:
         self.own = next(self._owners)
-        self.shown = None
-        self.address = self.find_address()
+        self.shown, self.page = None, None
+        self.take_another_phone()
 
 
 class Announcer(Office):

@@ -6,20 +6,21 @@ import random
 import time
 import uuid
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import gevent
 import gevent.event
 from locust import FastHttpUser, between, task
 from locust.contrib.fasthttp import FAILURE_EXCEPTIONS
 
-from loadtests import addresses, answers, slow_line
+from loadtests import addresses, answers, pages, phones, slow_line
 from loadtests.answers import Answer, Asked, Failure, Late, Shown, Status, Unavailable, Wrong
 from loadtests.codes import MISTYPED, Dossier, Shelf, ShownVersions, address, new_number, spelled, unknown
+from loadtests.pages import FIELDS, FORMS, OWN_LISTS, RATINGS, Page
 from loadtests.target import Target, submission
 from loadtests.verdict import INTAKE, OFFICES
 
@@ -43,8 +44,8 @@ GIVE_UP = 5.0
 
 DOSSIER = "/api/v1/dossiers/{code}"
 WATCHED = f"{DOSSIER} watched"
-PAGES = {"vi": "/tra-cuu", "en": "/en/status"}
-FIELDS = {"vi": "ma", "en": "code"}
+KEYS_KEPT = 10
+"""Dossiers whose keys a citizen's browser holds before its owner clears it."""
 ON_A_DESK = 20
 FOLLOWED = 100
 EXPLAINED = 10
@@ -81,8 +82,17 @@ class Visitor(FastHttpUser):
     def on_start(self) -> None:
         """Begin with nothing seen, and not all at the same moment."""
         self.seen = ShownVersions()
-        self.address = self.find_address()
+        self.take_another_phone()
         gevent.sleep(random.uniform(0, 1))
+
+    def take_another_phone(self) -> None:
+        """Another person with another browser, which holds nothing yet."""
+        self.client.cookiejar.clear()
+        self.address = self.find_address()
+        self.language = pick_language()
+        self.phone = phones.headers(self.language)
+        self.drawn: set[str] = set()
+        """Addresses of style sheets and icons that the browser holds."""
 
     def find_address(self) -> str:
         """Where this visitor comes from."""
@@ -135,14 +145,57 @@ class Visitor(FastHttpUser):
             headers={"If-None-Match": shown.etag},
         )
 
-    def open_page(self, dossier: Dossier, language: str, *, holder: bool = False) -> None:
-        """The dossier's page under its own address."""
-        self.ask(
-            "GET",
-            f"{PAGES[language]}/{dossier.path}",
-            lambda answer: answers.page(answer, dossier.code, language, holder=holder),
-            name=f"{PAGES[language]}/{{code}}{' + cookie' if holder else ''}",
-        )
+    def browse(
+        self, url: str, check: Callable[[Answer], T], *, name: str, form: Mapping[str, str] | None = None
+    ) -> T | None:
+        """The same by a phone's browser. `form`: what a form on a page sends."""
+        if form is None:
+            return self.ask("GET", url, check, name=name, headers=self.phone)
+        headers = self.phone | {"Content-Type": "application/x-www-form-urlencoded"}
+        return self.ask("POST", url, check, name=name, headers=headers, data=urlencode(form))
+
+    def open_page(self, dossier: Dossier, *, at: str = "") -> Page | None:
+        """The dossier's page under its own address, or `at` another one of it; its holder's where the browser has the
+        key in a cookie. What pages are drawn with is fetched on a first visit.
+        """
+        path, name, judged = self._page_of(dossier)
+        page = self.browse(at or path, partial(pages.page, **judged), name=name)
+        self.draw(page.linked if page else ())
+        return page
+
+    def check_again(self, dossier: Dossier, page: Page) -> Page | None:
+        """What "check again" on that page leads to: the same address, with the tag of the page that is here."""
+        path, name, judged = self._page_of(dossier)
+        if page.etag is None:
+            return self.open_page(dossier)
+        check, headers = partial(pages.again, before=page, **judged), self.phone | {"If-None-Match": page.etag}
+        return self.ask("GET", path, check, name=name.replace("{code}", "{code} again"), headers=headers)
+
+    def open_details(self, dossier: Dossier, *, typed: bool = False) -> bool:
+        """The holder's page, by the receipt's link or by its key typed on the page: then the browser has a cookie."""
+        path, name = f"{FORMS[self.language]}/{dossier.path}", f"{FORMS[self.language]}/{{code}}"
+        check = partial(answers.moved, status=303, location=f"{path}?details=shown")
+        if typed:
+            opened = self.browse(path, check, name=f"{name} typed + key", form={"key": dossier.key})
+        else:
+            opened = self.browse(f"{path}?key={quote(dossier.key)}", check, name=f"{name}?key=")
+        return opened is not None and self.open_page(dossier, at=opened) is not None
+
+    def draw(self, linked: Iterable[str]) -> None:
+        """Fetch what the browser lacks. Good answers count for nothing: these files are no lookups."""
+        for url in linked:
+            if url not in self.drawn:
+                self.drawn.add(url)
+                kind, context = url.partition("?")[0], {WATCHING: True}
+                self.ask("GET", url, pages.drawn_with, name=kind, headers=self.phone, context=context)
+
+    def _page_of(self, dossier: Dossier) -> tuple[str, str, dict[str, Any]]:
+        """Path, name, and what the page is judged by."""
+        form = FORMS[self.language]
+        path = f"{form}/{dossier.path}"
+        holder = any(cookie.path == path and not cookie.is_expired() for cookie in self.client.cookiejar)
+        judged = {"code": dossier.code, "language": self.language, "known": self.shared.statuses, "holder": holder}
+        return path, f"{form}/{{code}}{' + cookie' if holder else ''}", judged
 
     def report(self, kind: str, name: str, seconds: float, failure: Failure | None, **context: Any) -> None:
         """Have Locust count what its own client did not send."""
@@ -165,33 +218,33 @@ class Visitor(FastHttpUser):
 
 
 class Citizen(Visitor):
-    """Opens a link, types a code, scans the receipt; reloads; mistypes now and then."""
+    """Opens a link, types a code, scans the receipt; checks again; mistypes now and then."""
 
     weight = 7
     wait_time = between(1, 4)
 
     @task(5)
     def open_link(self) -> None:
-        """The page behind a link, at times loaded again a moment later."""
-        dossier, language = self.shared.shelf.pick(), pick_language()
-        self.open_page(dossier, language)
-        if random.random() < 0.3:
+        """The page behind a link, at times checked again a moment later."""
+        dossier = self.shared.shelf.pick()
+        page = self.open_page(dossier)
+        while page and random.random() < 0.3:
             _think()
-            self.open_page(dossier, language)
+            page = self.check_again(dossier, page)
 
     @task(3)
     def type_code(self) -> None:
-        """The form: any spelling leads to the one address."""
-        dossier, language = self.shared.shelf.pick(), pick_language()
-        form = PAGES[language]
-        typed = self.ask(
-            "GET",
-            f"{form}?{FIELDS[language]}={quote(spelled(dossier.code))}",
+        """The form, which is open already at times: any spelling leads to the one address."""
+        dossier, form = self.shared.shelf.pick(), FORMS[self.language]
+        if random.random() < 0.5:
+            self.draw(self.browse(form, partial(pages.form, language=self.language), name=form) or ())
+        typed = self.browse(
+            f"{form}?{FIELDS[self.language]}={quote(spelled(dossier.code))}",
             partial(answers.moved, status=301, location=f"{form}/{dossier.path}"),
-            name=f"{form}?{FIELDS[language]}=",
+            name=f"{form}?{FIELDS[self.language]}=",
         )
         if typed:
-            self.open_page(dossier, language)
+            self.open_page(dossier)
 
     @task(4)
     def read_json(self) -> None:
@@ -208,26 +261,47 @@ class Citizen(Visitor):
 
     @task(2)
     def scan_receipt(self) -> None:
-        """The QR code: the key is in a URL once, then in a cookie."""
-        dossier, language = self.shared.shelf.pick(), pick_language()
-        page = f"{PAGES[language]}/{dossier.path}"
-        remembered = self.ask(
-            "GET",
-            f"{page}?key={quote(dossier.key)}",
-            partial(answers.moved, status=303, location=f"{page}?details=shown"),
-            name=f"{PAGES[language]}/{{code}}?key=",
-        )
-        if remembered:
-            self.open_page(dossier, language, holder=True)
-        self.client.cookiejar.clear()
+        """The QR code, or the key typed on the page: it is in a URL at most once, then in a cookie, which stays until
+        the details are hidden.
+        """
+        dossier = self.shared.shelf.pick()
+        if not self.open_details(dossier, typed=random.random() < 0.3):
+            return
+        path = f"{FORMS[self.language]}/{dossier.path}"
+        if random.random() < 0.3:
+            check, name = partial(answers.moved, status=303, location=f"{path}?details=hidden"), FORMS[self.language]
+            if hidden := self.browse(path, check, name=f"{name}/{{code}} hidden + cookie", form={"hide": "1"}):
+                self.open_page(dossier, at=hidden)
+        elif random.random() < 0.5:
+            _think()
+            self.open_page(dossier)
+        if len(self.client.cookiejar) > 2 * KEYS_KEPT:  # each under the addresses of both languages
+            self.client.cookiejar.clear()
+
+    @task(1)
+    def say_how_it_was(self) -> None:
+        """A rating, which the page thanks for; a network that sends many is refused."""
+        form = {"status": str(random.choice([*self.shared.statuses.values()]).number), "score": "satisfied"}
+        url = RATINGS[self.language]
+        if self.browse(url, partial(answers.moved, status=303, location=url), name=url, form=form):
+            self.browse(url, partial(pages.other, status=200, language=self.language), name=f"{url} thanks")
+
+    @task(1)
+    def keep_own_list(self) -> None:
+        """A dossier into this browser's own list, which is then shown."""
+        dossier, url = self.shared.shelf.pick(), OWN_LISTS[self.language]
+        check = partial(answers.moved, status=303, location=url)
+        if self.browse(url, check, name=f"{url} remembered", form={"code": dossier.code, "remember": "1"}):
+            listed = partial(pages.own_list, code=dossier.code, language=self.language, known=self.shared.statuses)
+            self.browse(url, listed, name=url)
 
     @task(1)
     def ask_for_none(self) -> None:
         """A code that could be one and is not: 404."""
-        code, language = unknown(), pick_language()
+        code, form = unknown(), FORMS[self.language]
         if random.random() < 0.5:
-            check = partial(answers.problem_page, status=404, language=language)
-            self.ask("GET", f"{PAGES[language]}/{code}", check, name=f"{PAGES[language]}/{{code}} unknown")
+            check = partial(pages.other, status=404, language=self.language)
+            self.browse(f"{form}/{code}", check, name=f"{form}/{{code}} unknown")
         else:
             problem = partial(answers.problem, status=404, code="dossier_not_found")
             self.ask("GET", f"/api/v1/dossiers/{code}", problem, name=f"{DOSSIER} unknown")
@@ -235,11 +309,11 @@ class Citizen(Visitor):
     @task(1)
     def mistype(self) -> None:
         """What cannot be a code: 400."""
-        typed, language = quote(random.choice(MISTYPED)), pick_language()
+        typed, form = quote(random.choice(MISTYPED)), f"{FORMS[self.language]}?{FIELDS[self.language]}="
         if random.random() < 0.5:
-            check = partial(answers.problem_page, status=400, language=language)
-            form = f"{PAGES[language]}?{FIELDS[language]}="
-            self.ask("GET", f"{form}{typed}", check, name=f"{form} mistyped")
+            self.browse(
+                f"{form}{typed}", partial(pages.other, status=400, language=self.language), name=f"{form} mistyped"
+            )
         else:
             problem = partial(answers.problem, status=400, code="malformed_code")
             self.ask("GET", f"/api/v1/dossiers/{typed}", problem, name=f"{DOSSIER} mistyped")
@@ -263,16 +337,17 @@ class SlowPhone(Visitor):
         self._open(slow_line.SLOW_SENDER, "asked for slowly")
 
     def _open(self, line: slow_line.Line, how: str) -> None:
-        dossier, language, began = self.shared.shelf.pick(), pick_language(), time.perf_counter()
-        url = f"{self.shared.target.lookup}{PAGES[language]}/{dossier.path}"
+        dossier, began = self.shared.shelf.pick(), time.perf_counter()
+        path, name, judged = self._page_of(dossier)
         failure: Failure | None = None
         try:
-            reply = slow_line.get(url, {addresses.HEADER: self.address}, line)
+            sent = self.phone | {addresses.HEADER: self.address}
+            reply = slow_line.get(f"{self.shared.target.lookup}{path}", sent, line)
             seconds = reply.seconds
-            _checked(lambda: answers.page(reply.answer, dossier.code, language))
+            _checked(lambda: pages.page(reply.answer, **judged))
         except Failure as problem:
             failure, seconds = problem, time.perf_counter() - began
-        self.report("GET", f"{PAGES[language]}/{{code}} {how}", seconds, failure)
+        self.report("GET", f"{name} {how}", seconds, failure)
 
 
 class Portal(Visitor):
@@ -307,7 +382,7 @@ class Portal(Visitor):
     @task(2)
     def link_deeply(self) -> None:
         """A page from the portal's own."""
-        self.open_page(self.shared.shelf.pick(), pick_language())
+        self.open_page(self.shared.shelf.pick())
 
     @task(2)
     def follow_one_more(self) -> None:
@@ -556,7 +631,7 @@ def _idempotency_key() -> str:
 
 
 def pick_language() -> str:
-    """The language of one visitor."""
+    """The language of one person."""
     return "vi" if random.random() < 0.85 else "en"
 
 

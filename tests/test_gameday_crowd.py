@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ipaddress
+import itertools
 import json
 import re
 import time
@@ -27,7 +28,7 @@ from loadtests.system.http_client import Rotation
 from tests.conftest import KEY_SECRETS, Database
 from tests.house import intake_at, intake_settings, lookup_running, lookup_settings, new_token, relay_of, until
 
-CODE = "G99.01.01-261126-0001"
+CODE, KEY = "G99.01.01-261126-0001", "0-ABCDE-FGHJK"
 STATUSES = {
     "received": Status(2, False, 0.25, ("processing",)),
     "processing": Status(4, False, 0.5, ("processing",)),
@@ -171,7 +172,9 @@ def closed_port() -> int:
 @pytest.fixture
 def expected() -> Expected:
     known = Expected(STATUSES)
-    known.acknowledge(known.submit("key"), {"code": CODE, "version": 1, "status": "received"})
+    known.acknowledge(
+        known.submit("key"), {"code": CODE, "version": 1, "status": "received", "due_at": None, "lookup_key": KEY}
+    )
     return known
 
 
@@ -274,7 +277,13 @@ def test_citizens_ask_for_everything_in_its_share(expected: Expected) -> None:
         assert sum(question.kind == kind for question in questions) == pytest.approx(50 * share, rel=0.2)
     assert {question.at_least for question in questions if question.kind == "at_least"} == {1}
     assert all(question.code is None for question in questions if question.kind == "unknown")
-    assert {question.language for question in questions if question.kind == "page"} == {"vi", "en"}
+    pages = [question for question in questions if question.kind == "page"]
+    assert {(question.language, question.gzip) for question in pages} == set(
+        itertools.product(("vi", "en"), (True, False))
+    )
+    assert {question.language for question in questions if question.kind == "holder"} == {"", "vi", "en"}
+    assert {question.key for question in questions} == {"", KEY}
+    assert all(bool(question.key) is (question.kind == "holder") for question in questions)
 
 
 # -- desks ------------------------------------------------------------------------------------------------------------
@@ -290,8 +299,8 @@ async def desk(script: Script, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
             yield desk, office, heads
 
 
-RECEIVED = said(201, {"code": CODE, "version": 1, "status": "received"})
-MOVED = said(200, {"code": CODE, "version": 2, "status": "processing"})
+RECEIVED = said(201, {"code": CODE, "version": 1, "status": "received", "due_at": None, "lookup_key": KEY})
+MOVED = said(200, {"code": CODE, "version": 2, "status": "processing", "due_at": None})
 AGAIN = [None, said(503, {"code": "outcome_unknown"}), said(409, {"code": "still_running"}), said(502, {})]
 
 
@@ -329,7 +338,10 @@ async def test_change_is_repeated_under_its_key_until_it_is_acknowledged(monkeyp
         (said(409, {"code": "move_not_allowed"}), "answered 409 move_not_allowed"),
         (said(412, {"code": "version_mismatch"}), "answered 412 version_mismatch"),
         (said(404, {"code": "dossier_not_found"}), "answered 404 dossier_not_found"),
-        (said(200, {"code": CODE, "version": 3, "status": "processing"}), "another change was acknowledged"),
+        (
+            said(200, {"code": CODE, "version": 3, "status": "processing", "due_at": None}),
+            "another change was acknowledged",
+        ),
         (said(200, {"code": CODE}), "an acknowledgement that cannot be read"),
     ],
 )

@@ -1,5 +1,6 @@
 """What a game day expects: every kind of wrong answer is found, and nothing that is right is called wrong."""
 
+import gzip
 import itertools
 import json
 import math
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from loadtests.answers import Answer, Status
 from loadtests.gameday.expected import Expected, ExpectedChange, Judgement, Question
+from loadtests.pages import spelled
 from tests.clocks import Clock
 
 CODE, OTHER = "G99.01.01-261126-0001", "G99.01.01-261126-0002"
@@ -21,11 +23,15 @@ SOFT, HARD, NEGATIVE = 60.0, 3600.0, 5.0
 WALL = 1_800_000_000.0
 """The wall clock when the monotonic one is at 0."""
 STATUSES = {
-    "received": Status(2, False, 0.25, ("processing",)),
-    "processing": Status(4, False, 0.5, ("processing", "completed")),
-    "completed": Status(9, False, 0.9, ("returned",)),
-    "withdrawn": Status(7, True, 1.0, ()),
+    "received": Status(2, False, 0.25, ("processing", "received"), "Được tiếp nhận", "Accepted"),
+    "processing": Status(4, False, 0.5, ("processing", "suspended", "completed"), "Đang xử lý", "Being processed"),
+    "suspended": Status(8, False, 0.25, ("returned",), "Dừng xử lý", "Stopped or suspended"),
+    "completed": Status(9, False, 0.9, ("returned",), "Đã xử lý xong", "Decided"),
+    "withdrawn": Status(7, True, 1.0, (), "Công dân yêu cầu rút hồ sơ", "Withdrawn by the applicant"),
+    "returned": Status(10, True, 1.0, (), "Đã trả kết quả", "Result handed over"),
 }
+KEY, DUE, MOVED_DUE = "0-ABCDE-FGHJK", "2027-02-01T16:30:59+07:00", "2027-02-03T16:30:00+07:00"
+"""The lookup key of every receipt, the due date on it, and the one after the second move."""
 HANOI = timezone(timedelta(hours=7))
 
 
@@ -53,17 +59,19 @@ class Office:
         self.clock.now = began
         change = self.expected.submit(f"key {next(self.keys)}")
         self.clock.now = acknowledged
-        return self.expected.acknowledge(change, {"code": code, "version": 1, "status": "received"})
+        receipt = {"code": code, "version": 1, "status": "received", "due_at": DUE, "lookup_key": KEY}
+        return self.expected.acknowledge(change, receipt)
 
     def begin(self, began: float, status: str, code: str = CODE) -> ExpectedChange:
         self.clock.now = began
         self.pending = self.expected.move(f"key {next(self.keys)}", code, status)
         return self.pending
 
-    def move(self, began: float, acknowledged: float, status: str, code: str = CODE) -> str:
+    def move(self, began: float, acknowledged: float, status: str, code: str = CODE, due_at: str | None = DUE) -> str:
         change = self.begin(began, status, code)
         self.clock.now = acknowledged
-        return self.expected.acknowledge(change, {"code": code, "version": change.version, "status": status})
+        answer = {"code": code, "version": change.version, "status": status, "due_at": due_at}
+        return self.expected.acknowledge(change, answer)
 
     def judge(
         self,
@@ -75,11 +83,15 @@ class Office:
         code: str | None = CODE,
         at_least: int = 0,
         language: str = "",
+        key: str = "",
     ) -> Judgement:
-        """At the moment when it was answered."""
+        """At the moment when it was answered. A page is asked for compressed."""
         self.clock.now = asked + seconds
-        question = Question("known", code or "Z99.99.99-261126-0001", code, at_least, language)
+        question = Question("known", code or "Z99.99.99-261126-0001", code, at_least, language, key, bool(language))
         return self.expected.judge(question, answer, asked, asked + seconds, process)
+
+
+Say = Callable[[Office], Judgement]
 
 
 @pytest.fixture
@@ -88,7 +100,7 @@ def office() -> Office:
     office = Office()
     office.receive(10.0, 11.0)
     office.move(20.0, 21.0, "processing")
-    office.move(30.0, 31.0, "completed")
+    office.move(30.0, 31.0, "completed", due_at=MOVED_DUE)
     return office
 
 
@@ -106,7 +118,7 @@ def shown(
     **fields: Any,
 ) -> Answer:
     """A dossier; with `as_of` (monotonic) one that is marked."""
-    number, final, completion, _ = STATUSES.get(status, Status(0, False, 0.0, ()))
+    number, final, completion, *_ = STATUSES.get(status, Status(0, False, 0.0, ()))
     content = {
         "code": code,
         "status": status,
@@ -135,23 +147,65 @@ def problem(status: int, word: str, **headers: str) -> Answer:
     return Answer(status, there, body)
 
 
-def page(completion: float | None, as_of: float, *, marked: bool = False, code: str = CODE) -> Answer:
-    """A dossier's page, no more of it than is read."""
+def to_holder(
+    version: int,
+    status: str,
+    due_at: str | None = MOVED_DUE,
+    steps: Sequence[str] = ("received", "processing", "completed"),
+    **fields: Any,
+) -> Answer:
+    """The same for the holder of the lookup key."""
+    usual = dict.fromkeys(("submitted_at", "finished_at", "returned_at", "action_needed", "official_number"))
+    usual |= {"service": {}, "agency": {}, "receipt": {"number": CODE}, "received_at": DUE, "due_at": due_at}
+    there = [dict.fromkeys(("at", "agency", "department")) | {"status": step} for step in steps[:version]]
+    fields = usual | {"timeline": there} | fields
+    answer = shown(version, status, **fields)
+    return answer._replace(headers={**answer.headers, "cache-control": "private, no-store"})
+
+
+def page(
+    status: str,
+    as_of: float,
+    *,
+    marked: bool = False,
+    code: str = CODE,
+    lang: str = "en",
+    done: float | None = -1,
+    due: str | None = None,
+    date: str = "",
+) -> Answer:
+    """A dossier's page, no more of it than is read; `due`: what its holder is told, empty for nothing.
+
+    `done`: its degree of completion where that is not the status's own; `date`: one more.
+    """
     at = datetime.fromtimestamp(WALL + as_of, UTC).astimezone(HANOI)
-    mark = '<div class="notice" id="stale">\n' if marked else ""
-    done = (
-        "" if completion is None else f'<p class="completion" id="completion">Done <b>{completion * 100:.0f}%</b></p>'
+    minute, name = at.isoformat(timespec="minutes"), STATUSES[status].called(lang)
+    done = STATUSES[status].completion if done == -1 else done
+    text = "".join(
+        (
+            f'<html lang="{lang}"><link rel="icon" href="/static/icon.svg">',
+            f'<div class="notice" id="stale">\n<p>As of <time datetime="{minute}">then</time></p>' if marked else "",
+            f"<h1>{code}<svg></svg><span>{name}</span></span></h1>",
+            f'<time datetime="{date}">' if date else "",
+            f'<div class="due"><h2>Due</h2><time datetime="{due}">then</time></div>' if due else "",
+            f'<time id="as-of" datetime="{minute}">{spelled(at, lang)}</time>',
+            "" if done is None else f'<p class="completion" id="completion">Done <b>{done * 100:.0f}%</b></p>',
+            f'<li aria-current="step"><b>{name}</b></li>',
+            '<input name="key"></html>' if due is None else "</html>",
+        )
     )
-    text = (
-        f'<html lang="en">{mark}{code}<time id="as-of" datetime="{at.isoformat(timespec="minutes")}">now</time>{done}'
-        '<input name="key"></html>'
-    )
-    return Answer(200, {"content-type": "text/html", "cache-control": "private, no-cache"}, text.encode())
+    headers = {"content-type": "text/html", "content-encoding": "gzip", "cache-control": "private, no-store"}
+    if due is None and not marked:
+        headers |= {"cache-control": "private, no-cache", "etag": f'"1.{status}"'}
+    return Answer(200, headers, gzip.compress(text.encode()))
+
+
+def holders(answer: Answer, at: float, **how: Any) -> Say:
+    """The holder is given this."""
+    return lambda o: o.judge(answer, at, key=KEY, **how)
 
 
 # -- what is wrong ----------------------------------------------------------------------------------------------------
-
-Say = Callable[[Office], Judgement]
 
 WRONG: Sequence[tuple[str, Say]] = [
     ("a version that was never made", lambda o: o.judge(shown(4, "completed"), 40)),
@@ -180,11 +234,32 @@ WRONG: Sequence[tuple[str, Say]] = [
     ("fields are shown that are not for this", lambda o: o.judge(shown(3, "completed", applicant={}), 40)),
     ("cannot be read", lambda o: o.judge(shown(3, "completed")._replace(body=b"{"), 40)),
     ("refused for another reason", lambda o: o.judge(problem(404, "not_found"), 40, code=None)),
-    ("a page with the status of no version", lambda o: o.judge(page(0.25, 90), 90, language="en")),
-    ("a page with the status of no version", lambda o: o.judge(page(None, 40), 40, language="en")),
-    ("older than the soft age and not marked", lambda o: o.judge(page(0.9, 38), 121, language="en")),
-    ("older than the hard age", lambda o: o.judge(page(0.9, 40, marked=True), 61 + HARD, language="en")),
-    ("a page in the other language", lambda o: o.judge(page(0.9, 40), 40, language="vi")),
+    ("a page with the status of no version", lambda o: o.judge(page("received", 90), 90, language="en")),
+    ("a page with the status of no version", lambda o: o.judge(page("withdrawn", 40, done=None), 40, language="en")),
+    ("older than the soft age and not marked", lambda o: o.judge(page("completed", 38), 121, language="en")),
+    ("older than the hard age", lambda o: o.judge(page("completed", 40, marked=True), 61 + HARD, language="en")),
+    ("as of a moment to come", lambda o: o.judge(page("completed", 190), 40, language="en")),
+    ("a page in the other language", lambda o: o.judge(page("completed", 40), 40, language="vi")),
+    ("degree of completion that is not", lambda o: o.judge(page("completed", 40, done=0.5), 40, language="en")),
+    ("a page shows anyone a date", lambda o: o.judge(page("completed", 40, date="2027-02-03"), 40, language="en")),
+    ("anyone a moment that is the holder's", lambda o: o.judge(page("completed", 40, date=DUE), 40, language="en")),
+    (
+        "the page of another kind",
+        lambda o: o.judge(page("completed", 40, due="2027-02-03T16:30+07:00"), 40, language="en"),
+    ),
+    ("the page of another kind", holders(page("completed", 40), 40, language="en")),
+    ("another due date than intake answered", holders(page("completed", 40, due=""), 40, language="en")),
+    (
+        "another due date than intake answered",
+        holders(page("completed", 40, due="2027-02-01T16:30+07:00"), 40, language="en"),
+    ),
+    ("another due date than intake answered", holders(to_holder(3, "completed", DUE), 40)),
+    ("another due date than intake answered", holders(to_holder(3, "completed", None), 40)),
+    ("a degree of completion that is not the", holders(to_holder(1, "received", DUE, completion=0.5), 16)),
+    ("a degree of completion that is not that", lambda o: o.judge(shown(1, "received", completion=0.5), 16)),
+    ("fields are missing", holders(shown(3, "completed"), 40)),
+    ("fields are shown that are not for this", lambda o: o.judge(to_holder(3, "completed"), 40)),
+    ("refused for another reason", holders(missing(), 40)),
 ]
 
 
@@ -250,9 +325,14 @@ RIGHT: Sequence[tuple[str, Say]] = [
     ("unavailable", lambda o: o.judge(problem(503, "status_unavailable", **{"retry-after": "1"}), 40)),
     ("unavailable", lambda o: o.judge(Answer(503, {"content-type": "text/html"}), 40)),
     ("limited", lambda o: o.judge(problem(429, "too_many_requests"), 40)),
-    ("good", lambda o: o.judge(page(0.9, 40), 40, language="en")),
-    ("good", lambda o: o.judge(page(0.5, 30), 90, language="en")),
-    ("stale", lambda o: o.judge(page(0.25, 15, marked=True), 2000, language="en")),
+    ("good", lambda o: o.judge(page("completed", 40), 40, language="en")),
+    ("good", lambda o: o.judge(page("processing", 30, lang="vi"), 90, language="vi")),
+    ("stale", lambda o: o.judge(page("received", 15, marked=True), 2000, language="en")),
+    ("good", holders(to_holder(3, "completed"), 40)),
+    ("good", holders(to_holder(2, "processing", DUE), 25)),
+    ("good", holders(page("completed", 40, due="2027-02-03T16:30+07:00"), 40, language="en")),
+    ("good", holders(page("processing", 30, due="2027-02-01T16:30+07:00", lang="vi"), 40, language="vi")),
+    ("good", holders(problem(404, "dossier_or_key_not_found"), 11.5)),
 ]
 
 
@@ -268,13 +348,57 @@ def test_change_under_way_may_be_shown_and_need_not(office: Office) -> None:
     assert office.judge(shown(4, "withdrawn"), 39.0, seconds=0.5).outcome == "wrong"
     assert office.judge(shown(4, "withdrawn"), 39.9, seconds=0.2).outcome == "good"
     assert office.judge(shown(3, "completed"), 500.0, process="lookup-2").outcome == "good"
-    assert office.judge(page(None, 500.0), 500.0, language="en").outcome == "good"
-    assert office.judge(page(0.9, 500.0), 500.0, language="en").outcome == "good"
+    assert office.judge(page("withdrawn", 500.0, done=None), 500.0, language="en").outcome == "good"
+    assert office.judge(page("completed", 500.0), 500.0, language="en").outcome == "good"
+
+
+def test_what_ended_without_a_result_shows_no_degree_and_what_was_stopped_keeps_its_own(office: Office) -> None:
+    """Whatever stands in between: what it has come to, it has come to."""
+    office.receive(40.0, 41.0, OTHER)
+    office.move(42.0, 43.0, "processing", OTHER)
+    office.move(44.0, 45.0, "suspended", OTHER)
+
+    def said(at: float, status: str, done: float | None, **how: Any) -> str:
+        return office.judge(page(status, at, code=OTHER, done=done, **how), at, code=OTHER, language="en").outcome
+
+    assert (said(50.0, "suspended", 0.5), said(51.0, "suspended", 0.25)) == ("good", "wrong")
+    assert office.judge(shown(3, "suspended", code=OTHER, completion=0.25), 52.0, code=OTHER).outcome == "wrong"
+    office.move(60.0, 61.0, "returned", OTHER)
+    assert (said(200.0, "returned", None), said(201.0, "returned", 1.0)) == ("good", "wrong")
+    holders_page = page("returned", 202.0, code=OTHER, done=None, due="")
+    assert office.judge(holders_page, 202.0, code=OTHER, language="en", key=KEY).outcome == "good"
+    steps = ("received", "processing", "suspended", "returned")
+    in_json = to_holder(4, "returned", DUE, steps=steps, code=OTHER, receipt={"number": OTHER})
+    assert office.judge(in_json, 203.0, code=OTHER, key=KEY).outcome == "good"
+
+
+def test_due_date_of_a_change_that_was_not_acknowledged_is_not_known(office: Office) -> None:
+    office.begin(40.0, "processing")
+    for due in ("2027-02-03T16:30+07:00", "2027-02-05T16:30+07:00"):
+        holders_page = page("processing", 41.0, due=due)
+        assert office.judge(holders_page, 41.0, language="en", key=KEY).outcome == "good"
+
+
+def test_key_is_the_receipts_and_an_import_has_none(office: Office) -> None:
+    office.expected.imported(OTHER, ["received"], 45.0)
+    assert (office.expected.key(CODE), office.expected.key(OTHER), office.expected.key("none")) == (KEY, "", "")
+
+
+def test_holder_asks_with_the_key_in_a_cookie_or_in_a_header() -> None:
+    on_a_page = Question("holder", CODE, CODE, language="vi", key=KEY, gzip=True)
+    assert (on_a_page.path, on_a_page.headers) == (
+        f"/tra-cuu/{CODE}",
+        {"Cookie": f"hoso24-key={KEY}", "Accept-Encoding": "gzip"},
+    )
+    assert Question("holder", CODE, CODE, key=KEY).headers == {"Hoso24-Key": KEY}
+    assert Question("known", CODE, CODE).headers == {}
 
 
 def test_age_is_the_answers_own_word(office: Office) -> None:
     assert office.judge(shown(3, "completed", age=7), 40).age == 7
-    assert office.judge(page(0.9, 36), 80, language="en").age == pytest.approx(20)  # of the minute that began at 0
+    assert office.judge(page("completed", 36), 80, language="en").age == pytest.approx(
+        20
+    )  # of the minute that began at 0
     assert office.judge(missing(), 40, code=None).age is None
 
 
@@ -320,7 +444,8 @@ def test_no_answer_of_an_honest_lookup_is_called_wrong(data: st.DataObject) -> N
 
 def test_acknowledgement_of_something_else_is_wrong(office: Office) -> None:
     change = office.begin(40.0, "withdrawn")
-    assert "another change" in office.expected.acknowledge(change, {"code": CODE, "version": 5, "status": "withdrawn"})
+    answer = {"code": CODE, "version": 5, "status": "withdrawn", "due_at": DUE}
+    assert "another change" in office.expected.acknowledge(change, answer)
     assert "the code of another one" in office.receive(50.0, 51.0, CODE)
 
 
@@ -364,7 +489,7 @@ def test_struck_version_may_be_shown_until_it_is_buried(office: Office) -> None:
     assert office.judge(shown(2, "processing"), 51.0).outcome == "good"
     assert office.judge(shown(3, "completed"), 52.0).outcome == "wrong"
     assert office.judge(shown(3, "completed", as_of=40.0), 53.0).outcome == "wrong"
-    assert office.judge(page(0.9, 53.0), 53.0, language="en").outcome == "wrong"
+    assert office.judge(page("completed", 53.0), 53.0, language="en").outcome == "wrong"
 
 
 def test_struck_version_may_be_made_anew_as_another_one(office: Office) -> None:
@@ -374,6 +499,22 @@ def test_struck_version_may_be_made_anew_as_another_one(office: Office) -> None:
     office.expected.bury()
     assert office.judge(shown(3, "processing"), 44.0).outcome == "good"
     assert office.judge(shown(3, "completed"), 45.0).outcome == "wrong"
+
+
+def test_what_is_made_once_more_has_gone_through_what_is_there_now(office: Office) -> None:
+    """Its degree of completion is that of the steps before it, and they are others than when it was begun."""
+    change = office.begin(40.0, "suspended")
+    office.clock.now = 41.0
+    office.expected.strike([(CODE, 2)])
+    office.move(42.0, 43.0, "received")
+    office.move(44.0, 45.0, "received")
+    office.clock.now = 46.0
+    assert not office.expected.acknowledge(
+        change, {"code": CODE, "version": 4, "status": "suspended", "due_at": DUE, "lookup_key": KEY}
+    )
+    office.expected.bury()
+    assert office.judge(shown(4, "suspended"), 47.0).outcome == "good"
+    assert office.judge(shown(4, "suspended", completion=0.5), 48.0).outcome == "wrong"
 
 
 def test_struck_dossier_is_not_there_once_it_is_buried(office: Office) -> None:

@@ -22,7 +22,7 @@ import aiohttp
 import pytest
 from redis.asyncio import Redis
 
-from loadtests import addresses, answers, curves, slow_line
+from loadtests import addresses, answers, curves, pages, slow_line
 from loadtests.answers import Answer, Asked, Limited, Shown, Status, Unavailable, Wrong
 from loadtests.bench.servers import UNCOUNTED
 from loadtests.codes import MISTYPED, Dossier, Shelf, ShownVersions, address, new_number, spelled, unknown
@@ -51,6 +51,7 @@ from lookup import code as codes
 from lookup.situation import completion
 from lookup.status import Status as DossierStatus
 from lookup.upkeep import freshness_sli
+from lookup.web.phrases import status_words
 from ops.http.client_address import Networks
 from ops.local.ports import free_port
 from tests.house import House as RunningHouse
@@ -61,6 +62,19 @@ from tests.test_layers import imported, sources
 ROOT = Path(__file__).parent.parent
 CODE = "G99.01.02-261008-0975"
 STATUSES = {"processing": Status(4, False, 0.5, ("completed",)), "returned": Status(10, True, 1.0, ())}
+KNOWN = {
+    each.slug: Status(
+        *(
+            each.value,
+            each.final,
+            completion(each, False, ()),
+            tuple(to.slug for to in DossierStatus if each.may_become(to)),
+        ),
+        *(status_words(each.slug, lang).name for lang in ("vi", "en")),
+    )
+    for each in DossierStatus
+}
+"""As the lookup publishes them."""
 FRESH = {"content-type": "application/json", "cache-control": "public, no-cache", "etag": '"2-json-1"', "age": "0"}
 UNSTORED = {"content-type": "application/json", "cache-control": "no-store", "age": "90"}
 PATIENT = """
@@ -288,17 +302,32 @@ def test_fields_of_a_right_answer_are_those_of_the_views() -> None:
 
 
 def test_holders_view_is_accepted_as_it_is_and_no_otherwise() -> None:
-    known = {each.slug: Status(each, each.final, completion(each, False, ()), ()) for each in DossierStatus}
     right = views.just_received({"code": CODE, "due_at": None, "receipt": {"received_at": None, "submitted_at": None}})
-    assert answers.view(right, CODE, known, holder=True) == Shown(CODE, 1, "received", False)
+    assert answers.view(right, CODE, KNOWN, holder=True) == Shown(CODE, 1, "received", False)
     step = right["timeline"][0]
+    step_back = {"completion": 0.5}  # as if it had been processed already
     for wrong, name in (
+        (right | step_back, "not the timeline's"),
         (right | {"officer": "Cán bộ Mẫu"}, "not for this visitor"),
         (right | {"timeline": [step | {"officer": "Cán bộ Mẫu"}]}, "other fields"),
         (views.only(views.ANYONE, right), "fields are missing"),
     ):
         with pytest.raises(Wrong, match=name):
-            answers.view(wrong, CODE, known, holder=True)
+            answers.view(wrong, CODE, KNOWN, holder=True)
+
+
+def test_degree_of_completion_is_what_a_dossier_has_come_to() -> None:
+    """By what the service publishes of statuses, and the steps that were gone; the service's own rule says the same."""
+    ways: list[tuple[DossierStatus, ...]] = [(DossierStatus.SUBMITTED,), (DossierStatus.RECEIVED,)]
+    met: dict[str, set[float]] = {}
+    for _ in range(5):
+        for way in ways:
+            passed = [each.slug for each in way]
+            right = completion(way[-1], DossierStatus.RECEIVED in way, passed)
+            assert answers.completion(KNOWN, passed) == right, way
+            met.setdefault(way[-1].slug, set()).add(right)
+        ways = [(*way, to) for way in ways for to in DossierStatus if way[-1].may_become(to)]
+    assert {status: answers.completions(KNOWN, status) for status in KNOWN} == met
 
 
 @pytest.mark.parametrize(
@@ -411,17 +440,6 @@ def test_batch_is_checked_item_by_item_and_in_order() -> None:
             answers.batch(answer({"results": results}), asked, STATUSES)
 
 
-def test_link_spelled_freely_leads_to_the_one_page() -> None:
-    text = f'<html lang="vi"><input name="key">{CODE}'.encode()
-    page = Answer(200, {"content-type": "text/html", "cache-control": "private, no-cache"}, text)
-    where = {"code": CODE, "language": "vi", "location": f"/tra-cuu/{CODE}"}
-    assert answers.one_page(page, **where) is False
-    assert answers.one_page(Answer(301, {"location": f"/tra-cuu/{CODE}"}), **where) is True
-    for wrong in (Answer(301, {"location": "/tra-cuu"}), Answer(404, {}), page._replace(body=b"<html lang='vi'>")):
-        with pytest.raises(Wrong):
-            answers.one_page(wrong, **where)
-
-
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
@@ -514,7 +532,7 @@ async def test_slow_phone_gets_its_page(house: RunningHouse, line: Line) -> None
     receipt = await house.receive()
     url = f"{house.lookup_url}/tra-cuu/{address(receipt['code'])}"
     reply = await asyncio.to_thread(slow_line.get, url, {addresses.HEADER: addresses.CARRIERS[1]}, line)
-    answers.page(reply.answer, receipt["code"], "vi")
+    assert pages.page(reply.answer, receipt["code"], "vi", KNOWN, gzip=False).status == "received"
     assert 0 < reply.seconds < slow_line.LONGEST
 
 

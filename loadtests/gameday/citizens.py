@@ -15,13 +15,15 @@ from loadtests.gameday.expected import Expected, Question
 from loadtests.gameday.record import Record, Seen
 from loadtests.system.http_client import Client, ClosedBeforeAnyByte, NoAnswer, Rotation, request
 
-MIX = {"known": 45, "changing": 30, "page": 12, "unknown": 8, "at_least": 5}
+MIX = {"known": 40, "changing": 28, "page": 12, "holder": 7, "unknown": 8, "at_least": 5}
 """Kind → how many of a hundred lookups."""
 MOST_UNDER_WAY = 600
 """Lookups that wait for an answer at the most; who comes then is turned away and counted."""
 LEAVE = 0.02
 """Share of answers after which the connection is closed: a new process gets its part of the new ones."""
 LANGUAGES = ("vi", "vi", "en")
+GZIP = 0.5
+"""Share of pages that are asked for compressed."""
 _KINDS, _WEIGHTS = list(MIX), list(MIX.values())
 
 
@@ -72,13 +74,25 @@ class Citizens:
         kind = self._town.chance.choices(_KINDS, _WEIGHTS)[0]
         if kind == "unknown":
             return Question(kind, unknown(), None)
-        if kind in ("changing", "at_least") and self._town.changing:
-            code = self._town.changing[-1 - int(len(self._town.changing) * self._town.chance.random() ** 2)]
-            return Question(kind, code, code, self._town.expected.current(code) if kind == "at_least" else 0)
-        code = self._town.shelf.pick().code
-        if kind == "page":
-            return Question(kind, code, code, language=self._town.chance.choice(LANGUAGES))
+        town, chance = self._town, self._town.chance
+        if kind in ("changing", "at_least") and town.changing:
+            return Question(
+                kind, code := self._changing(), code, town.expected.current(code) if kind == "at_least" else 0
+            )
+        code = town.shelf.pick().code
+        if kind == "holder":
+            code = self._changing() if town.changing and chance.random() < 0.5 else code
+        key = town.expected.key(code) if kind == "holder" else ""
+        if kind == "page" or (key and chance.random() < 0.5):
+            language, gzip = chance.choice(LANGUAGES), chance.random() < GZIP
+            return Question(kind, code, code, language=language, key=key, gzip=gzip)
+        if key:
+            return Question(kind, code, code, key=key)
         return Question("known", code, code)
+
+    def _changing(self) -> str:
+        """One of those changed lately, the last ones most."""
+        return self._town.changing[-1 - int(len(self._town.changing) * self._town.chance.random() ** 2)]
 
     def send(self, question: Question) -> None:
         """One comes and asks this."""
@@ -113,7 +127,8 @@ class Citizens:
             asyncio.get_running_loop().call_exception_handler(context)
 
     async def _ask(self, question: Question, asked_at: float) -> None:
-        sent = request("GET", question.path, {"X-Forwarded-For": address_of_a_client(self._town.chance)})
+        headers = {"X-Forwarded-For": address_of_a_client(self._town.chance)} | question.headers
+        sent = request("GET", question.path, headers)
         client = self._free.pop() if self._free else Client(self._rotation)
         retried = False
         try:

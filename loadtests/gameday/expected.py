@@ -7,7 +7,6 @@ may be, unless it is marked. In between both are right.
 
 import asyncio
 import math
-import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from loadtests import answers
+from loadtests import answers, pages
 from loadtests.answers import SOFT_AGE, Answer, Failure, Limited, Status, Unavailable, Wrong
 from loadtests.codes import address
 
@@ -41,13 +40,10 @@ PROCESSES = 64
 """Processes whose answers are remembered at the most; the one heard of least lately is forgotten first."""
 CLOCKS = 0.25
 """Seconds by which a lookup may misjudge the database's clock, and we the moments in its answers."""
-PAGES = {"vi": "/tra-cuu", "en": "/en/status"}
-
 MINUTE = 60
 """Pages say as of which minute, rounded down; in seconds."""
-_AS_OF = re.compile(r'<time id="as-of" datetime="([^"]+)">')
-_COMPLETION = re.compile(r'id="completion">[^<]*<b>(\d+)%</b>')
-_MARKED = '<div class="notice" id="stale">'
+UNKNOWN = "unknown"
+"""The due date of a version that was not acknowledged, or that was imported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +51,28 @@ class Question:
     """What a citizen asks for. `code` is None where there is no such dossier: `text` is asked for all the same."""
 
     kind: str
-    """known, changing, unknown, page or at_least."""
+    """known, changing, unknown, page, holder or at_least."""
     text: str
     code: str | None
     at_least: int = 0
     language: str = ""
     """Of a page: vi or en; empty for JSON."""
+    key: str = ""
+    """The lookup key, when its holder asks."""
+    gzip: bool = False
 
     @property
     def path(self) -> str:
         """The address to ask at."""
         if self.language:
-            return f"{PAGES[self.language]}/{address(self.text)}"
+            return f"{pages.FORMS[self.language]}/{address(self.text)}"
         return f"/api/v1/dossiers/{address(self.text)}" + (f"?at_least={self.at_least}" if self.at_least else "")
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What is sent along: a browser has the key in a cookie, a program in a header."""
+        key = {"Cookie": f"{pages.KEY_COOKIE}={self.key}"} if self.language else {"Hoso24-Key": self.key}
+        return (key if self.key else {}) | ({"Accept-Encoding": "gzip"} if self.gzip else {})
 
 
 @dataclass(slots=True, eq=False)
@@ -83,6 +88,15 @@ class ExpectedChange:
     """Empty for a submission that has not been answered."""
     began: float
     acknowledged: float = math.inf
+    before: "ExpectedChange | None" = None
+    due_at: str = UNKNOWN
+    """As intake answered, to the minute as a page has it; empty for none."""
+    lookup_key: str = ""
+    """Of the receipt that a submission was answered with."""
+
+    def passed(self) -> list[str]:
+        """The statuses it has gone through, the present one last."""
+        return [*(self.before.passed() if self.before else ()), self.status]
 
 
 class Judgement(NamedTuple):
@@ -94,11 +108,14 @@ class Judgement(NamedTuple):
 
 
 class _Shown(NamedTuple):
-    """What an answer shows. Pages say no version and no status, but how far it has come; JSON the other way round."""
+    """What an answer shows. Pages say no version."""
 
     version: int | None
-    completion: float | None
     status: str
+    completion: float | None
+    """None on a page of one that ended without a result."""
+    due_at: str
+    """To the minute; empty for none."""
     marked: bool
     age: float | None
     as_of: float
@@ -156,12 +173,12 @@ class Expected:
         life = self._lives[code]
         if math.isinf(life[-1].acknowledged):
             raise ValueError(f"{code}: version {life[-1].version} has not been acknowledged")
-        change = ExpectedChange(key, code, life[-1].version + 1, status, self._monotonic())
+        change = ExpectedChange(key, code, life[-1].version + 1, status, self._monotonic(), before=life[-1])
         life.append(change)
         return change
 
     def acknowledge(self, change: ExpectedChange, answer: Mapping[str, Any]) -> str:
-        """The intake's answer to a change: code, version and status. Returns what is wrong with it, or nothing."""
+        """The intake's answer to a change: code, version, status, due_at. Returns what is wrong with it, or nothing."""
         code, version, status = str(answer["code"]), int(answer["version"]), str(answer["status"])
         why = ""
         if not change.code:
@@ -171,17 +188,20 @@ class Expected:
             self._lives[code] = [change]
         life = self._lives.get(change.code, [])
         if change not in life and len(life) == change.version - 1:  # made once more after it was struck
+            change.before = life[-1] if life else None
             self._lives.setdefault(change.code, []).append(change)
         if (code, version, status) != (change.code, change.version, change.status):
             why = f"another change was acknowledged than was asked for ({code}: version {version}, {status})"
-        change.acknowledged = self._monotonic()
+        change.acknowledged, change.due_at = self._monotonic(), _minute(answer["due_at"])
+        change.lookup_key = str(answer.get("lookup_key", ""))
         return why
 
     def imported(self, code: str, statuses: Sequence[str], began: float) -> None:
         """An import that began at that moment has brought this dossier along, with these statuses in that order."""
         now = self._monotonic()
-        life = [ExpectedChange("", code, n, status, began, now) for n, status in enumerate(statuses, 1)]
-        self._lives[code] = life
+        life = self._lives[code] = []
+        for n, status in enumerate(statuses, 1):
+            life.append(ExpectedChange("", code, n, status, began, now, life[-1] if life else None))
 
     def current(self, code: str) -> int:
         """The version that was last acknowledged; 0 for none."""
@@ -190,6 +210,10 @@ class Expected:
     def status(self, code: str) -> str:
         """The status that was last acknowledged. Raises KeyError for a dossier that is not known."""
         return self._lives[code][self.current(code) - 1].status
+
+    def key(self, code: str) -> str:
+        """The lookup key of its receipt; empty where there is none, as of an import."""
+        return life[0].lookup_key if (life := self._lives.get(code)) else ""
 
     def codes(self) -> list[str]:
         """Dossiers acknowledged by submission, oldest first."""
@@ -283,7 +307,7 @@ class Expected:
         shown = self._read(asked, answer, asked_at)
         code = asked.code or ""
         if self._may_be_undone(code, asked_at):
-            self._judge_undone(code, shown)
+            self._judge_undone(asked, shown)
             return Judgement("stale" if shown.marked else "good", "", shown.age)
         if shown.as_of > answered_at + 1:
             raise Wrong("as of a moment to come", f"{code}: in {shown.as_of - answered_at:.1f} s")
@@ -293,29 +317,29 @@ class Expected:
         elif shown.age is not None and shown.age > self._soft:
             raise Wrong("older than the soft age and not marked", f"{code}: {shown.age:g} s")
         if shown.version is not None:
-            self._judge_version(code, shown, shown.version, asked_at, answered_at)
+            self._judge_version(asked, shown, shown.version, asked_at, answered_at)
             if not shown.marked:
                 self._judge_order(code, shown.version, process, asked_at)
                 self._remember(code, shown.version, process, answered_at)
         else:
-            self._judge_page(code, shown, asked_at, answered_at)
+            self._judge_page(asked, shown, asked_at, answered_at)
         self._seen.setdefault(code, answered_at)
         return Judgement("stale" if shown.marked else "good", "", shown.age)
 
-    def _judge_undone(self, code: str, shown: _Shown) -> None:
+    def _judge_undone(self, asked: Question, shown: _Shown) -> None:
         """What was struck and has not been buried is as right as what the log has, however old and in any order."""
+        code = asked.code or ""
         possible = [*self._struck[code], *self._lives.get(code, ())]
         if shown.version is not None:
-            if not any((c.version, c.status) == (shown.version, shown.status) for c in possible):
-                raise Wrong("a version that was never made", f"{code}: {shown.version}, {shown.status}")
-        elif not any(shown.completion in self._completions(c.status) for c in possible):
-            raise Wrong("a page with the status of no version it may show", f"{code}: {shown.completion}")
+            possible = [c for c in possible if c.version == shown.version]
+        if not any(c.status == shown.status and not self._contradiction(asked, shown, c) for c in possible):
+            raise Wrong("what it shows is of no version it may show", f"{code}: {shown.version}, {shown.status}")
 
     def _judge_missing(self, asked: Question, answer: Answer, asked_at: float, process: str) -> None:
         if asked.language:
-            answers.problem_page(answer, 404, asked.language)
+            pages.other(answer, 404, asked.language)
         else:
-            answers.problem(answer, 404, "dossier_not_found")
+            answers.problem(answer, 404, "dossier_or_key_not_found" if asked.key else "dossier_not_found")
         life = self._lives.get(asked.code or "")
         if not life:
             return
@@ -336,13 +360,16 @@ class Expected:
         if there and not self._may_be_undone(code, asked_at):
             raise Wrong("asked for a version that there is, it was told that it is not reached", code)
 
-    def _judge_version(self, code: str, shown: _Shown, version: int, asked_at: float, answered_at: float) -> None:
+    def _judge_version(self, asked: Question, shown: _Shown, version: int, asked_at: float, answered_at: float) -> None:
+        code = asked.code or ""
         life = self._lives.get(code, [])
         if not 1 <= version <= len(life) or life[version - 1].began > answered_at:
             raise Wrong("a version that was never made", f"{code}: {version} of {len(life)}")
         if life[version - 1].status != shown.status:
             due = life[version - 1].status
             raise Wrong("a status that is not that version's", f"{code}: {version} is {due}, {shown.status} was shown")
+        if why := self._contradiction(asked, shown, life[version - 1]):
+            raise Wrong(*why)
         superseded = self._superseded(life, version)
         if not shown.marked and superseded < asked_at - self._soft - CLOCKS:
             ago = asked_at - superseded
@@ -351,14 +378,36 @@ class Expected:
             ago = shown.as_of - superseded
             raise Wrong("says it was the truth when it was not any more", f"{code}: {version}, by {ago:.1f} s")
 
-    def _judge_page(self, code: str, shown: _Shown, asked_at: float, answered_at: float) -> None:
-        """A page names no version: some version that may be shown must have what it shows."""
+    def _judge_page(self, asked: Question, shown: _Shown, asked_at: float, answered_at: float) -> None:
+        """A page names no version: some version that may be shown must have all that it shows."""
+        code = asked.code or ""
         since = -math.inf if shown.marked else asked_at - self._soft - CLOCKS
         life = self._lives.get(code, [])
         possible = [c for c in life if c.began <= answered_at and self._superseded(life, c.version) >= since]
-        if not any(shown.completion in self._completions(c.status) for c in possible):
+        found = [self._contradiction(asked, shown, c) for c in possible if c.status == shown.status]
+        if not found:
             due = ", ".join(sorted({c.status for c in possible})) or "nothing"
-            raise Wrong("a page with the status of no version it may show", f"{code}: {shown.completion}, {due} is due")
+            raise Wrong("a page with the status of no version it may show", f"{code}: {shown.status}, {due} is due")
+        if all(found):
+            raise Wrong(*(found[-1] or ()))
+
+    def _contradiction(self, asked: Question, shown: _Shown, change: ExpectedChange) -> tuple[str, str] | None:
+        """What of an answer is not this version's though its status is; in a name and a detail."""
+        passed = change.passed()
+        share = (pages.share if asked.language else answers.completion)(self.statuses, passed)
+        if shown.completion != share:
+            return (
+                "a degree of completion that is not that version's",
+                f"{change.code}: {shown.completion}, {share} is due",
+            )
+        # What has ended has no due date on its page; who has no key is told of none anywhere.
+        due = change.due_at if asked.key and not (asked.language and self.statuses[change.status].final) else ""
+        if due not in (shown.due_at, UNKNOWN):
+            return (
+                "another due date than intake answered",
+                f"{change.code}: {shown.due_at or 'none'}, {due or 'none'} is due",
+            )
+        return None
 
     def _judge_order(self, code: str, version: int, process: str, asked_at: float) -> None:
         for before, since in self._shown.get(process, {}).get(code, ()) if process else ():
@@ -381,39 +430,28 @@ class Expected:
         """From when on this version was certainly not the truth any more; infinity while it may be."""
         return min((change.acknowledged for change in life[version:]), default=math.inf)
 
-    def _completions(self, status: str) -> frozenset[float | None]:
-        """What a page may show of a status; None for one that ended without a result, as handed back after a stop."""
-        known = self.statuses.get(status)
-        if known is None or status in ("rejected", "withdrawn"):
-            return frozenset({None})
-        return answers.completions(known) | (frozenset({None}) if status == "returned" else frozenset())
-
     # -- reading ---------------------------------------------------------------------------------------------
 
     def _read(self, asked: Question, answer: Answer, asked_at: float) -> _Shown:
-        code = asked.code or ""
+        code, holder = asked.code or "", bool(asked.key)
         if asked.language:
-            answers.page(answer, code, asked.language)
-            return self._read_page(answer.body.decode(), asked_at)
+            page = pages.page(answer, code, asked.language, self.statuses, holder=holder, gzip=asked.gzip)
+            if page.dates and not holder:
+                raise Wrong("a page shows anyone a date", ", ".join(sorted(page.dates)))
+            as_of = self._here(page.as_of)
+            # The minute is rounded down, and our two clocks are not one: never below nothing for that.
+            age = max(0.0, asked_at - as_of - MINUTE)
+            return _Shown(None, page.status, page.completion, page.due, page.marked, age, as_of)
         if asked.at_least:
             shown = answers.exact(answer, code, self.statuses, asked.at_least)
         else:
-            shown = answers.record(answer, code, self.statuses)
-        age = float(answer.headers["age"])
+            shown = answers.record(answer, code, self.statuses, holder=holder)
+        content, age = answer.json(), float(answer.headers["age"])
         as_of = asked_at - age - 1  # whole seconds: it may have been made as soon as it was asked for
         if shown.stale:
-            as_of = self._here(datetime.fromisoformat(answer.json()["as_of"]))
-        return _Shown(shown.version, None, shown.status, shown.stale, age, as_of)
-
-    def _read_page(self, text: str, asked_at: float) -> _Shown:
-        said, completion = _AS_OF.search(text), _COMPLETION.search(text)
-        if said is None:
-            raise Wrong("a page that does not say as of when")
-        as_of = self._here(datetime.fromisoformat(said[1]))
-        # The minute is rounded down, and our two clocks are not one: never below nothing for that.
-        age = max(0.0, asked_at - as_of - MINUTE)
-        share = int(completion[1]) / 100 if completion else None
-        return _Shown(None, share, "", _MARKED in text, age, as_of)
+            as_of = self._here(datetime.fromisoformat(content["as_of"]))
+        due_at = _minute(content.get("due_at"))
+        return _Shown(shown.version, shown.status, content["completion"], due_at, shown.stale, age, as_of)
 
     def _here(self, moment: datetime) -> float:
         """That moment on the monotonic clock."""
@@ -465,3 +503,8 @@ class Expected:
 
     def _name(self, number: int) -> str:
         return next((name for name, status in self.statuses.items() if status.number == number), str(number))
+
+
+def _minute(moment: str | None) -> str:
+    """A moment of an answer as pages have it; empty for none."""
+    return datetime.fromisoformat(moment).isoformat(timespec="minutes") if moment else ""

@@ -13,7 +13,7 @@ from itertools import pairwise
 from operator import attrgetter
 from typing import NamedTuple
 
-LOOKUPS = frozenset({"known", "changing", "unknown", "page", "at_least"})
+LOOKUPS = frozenset({"known", "changing", "unknown", "page", "holder", "at_least"})
 CHANGES = frozenset({"submit", "move", "import"})
 OUTCOMES = ("good", "stale", "limited", "unavailable", "refused", "wrong")
 FAILED = frozenset({"unavailable", "wrong"})
@@ -36,7 +36,7 @@ class Seen(NamedTuple):
     seconds: float
     """Until it was answered, or given up; of a change, all its repeats included."""
     kind: str
-    """known, changing, unknown, page, at_least, submit, move or import."""
+    """known, changing, unknown, page, holder, at_least, submit, move or import."""
     outcome: str
     """good; stale: marked, within the hard age; limited: refused by rate; unavailable: 503, or no answer;
     refused: a change taken only when it was repeated; wrong: contradicts what is expected, or the contract."""

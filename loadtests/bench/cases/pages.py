@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import psutil
 
+from loadtests import phones
 from loadtests.bench.load import WrkLoad
 from loadtests.bench.rig import CaseOutcome, Judged, Rig
 from loadtests.bench.servers import BenchServer, ours
@@ -25,24 +26,7 @@ ROUNDS_A_REPEAT = 3
 IN_MEMORY = 20_000
 PAGE = "/tra-cuu/"
 GZIP = ("Accept-Encoding: gzip",)
-BROWSER = (
-    "Connection: keep-alive",
-    "Cache-Control: max-age=0",
-    'sec-ch-ua: "Chromium";v="140", "Not=A?Brand";v="24", "Google Chrome";v="140"',
-    "sec-ch-ua-mobile: ?1",
-    'sec-ch-ua-platform: "Android"',
-    "Upgrade-Insecure-Requests: 1",
-    "User-Agent: Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 "
-    "Mobile Safari/537.36",
-    "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8",
-    "Sec-Fetch-Site: none",
-    "Sec-Fetch-Mode: navigate",
-    "Sec-Fetch-User: ?1",
-    "Sec-Fetch-Dest: document",
-    "Accept-Encoding: gzip, deflate, br, zstd",
-    "Accept-Language: vi-VN,vi;q=0.9,en-US;q=0.8,en;q=0.7",
-)
-"""What Chrome on a telephone sends."""
+BROWSER = ("Connection: keep-alive", *(f"{name}: {text}" for name, text in phones.CHROME.items()))
 UNKNOWN = "G99.05.02-261231-99999"
 FIRST_VIEW_BYTES = 10_000
 FIRST_VIEW_AIM = 6_500

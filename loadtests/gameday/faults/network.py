@@ -80,7 +80,7 @@ async def _suffer(day: Day, trouble: Trouble, where: str) -> list[Row]:
     async with day.crowd.changes_held():
         pass  # a change that was begun during the trouble has been answered or given up now
     seen = await day.judged(began, healed)
-    known = day.record.window(began, healed, "known", "page")
+    known = day.record.window(began, healed, "known", "page", "holder")
     leaks = await _let_go(day, before)
     day.figure("network", f"{trouble.name}_{where.rpartition(' ')[2].lower()}_recovered_s", recovered)
     rows = [

@@ -26,7 +26,7 @@ from loadtests.system.replicas import Faulty, Replica
 from loadtests.target import submission
 from loadtests.verdict import Row
 
-KNOWN = ("known", "changing", "page")
+KNOWN = ("known", "changing", "page", "holder")
 """Lookups that can be answered out of memory, Redis or a standby."""
 ONLY_THE_PRIMARY = ("unknown", "at_least")
 """Lookups whose answer may need the primary: that there is none, and a version that nothing else has."""
