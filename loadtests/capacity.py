@@ -8,7 +8,7 @@ import argparse
 import math
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,22 @@ class PathPart:
 
 
 @dataclass(frozen=True)
+class PageCost:
+    """What a page of a dossier takes of the processes that answer, beside its JSON.
+
+    `json`: seconds of a core for JSON out of Redis; `ratio`: that ÷ the same for the page, as `make bench` has it.
+    """
+
+    part: str
+    json: float
+    ratio: float
+
+    def as_pages(self, part: PathPart) -> PathPart:
+        """That part when people look at pages: filling a page in costs as much more, wherever its record comes from."""
+        return replace(part, name=f"{part.name}, pages", each=part.each + self.json * (1 / self.ratio - 1))
+
+
+@dataclass(frozen=True)
 class Room:
     """Bytes for each dossier (`read_by_lookups`: of its table and index; `log`: of WAL), and what a server has."""
 
@@ -145,7 +161,9 @@ class CapacityModel:
     def read(cls, path: Path = FIGURES) -> "CapacityModel":
         """The model of these figures. Raises OSError, KeyError or TypeError for what is not such a file."""
         told: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
-        parts = sorted((PathPart(**each) for each in told["part"]), key=lambda part: part.carries)
+        parts, page = [PathPart(**each) for each in told["part"]], PageCost(**told["page"])
+        parts += [page.as_pages(part) for part in parts if part.name == page.part]
+        parts.sort(key=lambda part: part.carries)
         faults = tuple(YearlyFault(**each) for each in told["fault"])
         return cls(OrdinaryYear(**told["year"]), Rush(**told["rush"]), tuple(parts), Room(**told["room"]), faults)
 

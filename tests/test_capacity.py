@@ -1,13 +1,16 @@
 """The model of capacity and availability: its arithmetic, and that it works with what production has."""
 
 import re
+import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
-from loadtests.capacity import CapacityModel, PathPart, Room, YearlyFault, allowed
+from loadtests.bench.cases import pages
+from loadtests.capacity import CapacityModel, PageCost, PathPart, Room, YearlyFault, allowed
 from loadtests.gameday.faults import FAULTS
 
 ROOT = Path(__file__).parent.parent
@@ -52,6 +55,22 @@ def test_a_part_carries_what_there_is_and_is_no_fuller_than_it_may_be() -> None:
     assert part.needs(23_900) == pytest.approx(23_900 * 60e-6 / 0.6)
     carries = [each.carries for each in MODEL.parts]
     assert carries == sorted(carries), "the first to give way is in front"
+
+
+def test_page_takes_as_much_more_of_a_core_wherever_its_record_comes_from() -> None:
+    part = PathPart("lookup", "core", each=200e-6, there=16, full=0.6)
+    page = PageCost("lookup", json=100e-6, ratio=0.8).as_pages(part)
+    assert (page.name, page.there, page.full) == ("lookup, pages", 16, 0.6)
+    assert page.each == pytest.approx(225e-6)
+    of_pages = [each for each in MODEL.parts if each.name.endswith(", pages")]
+    assert [each.name for each in of_pages] == ["lookup processes, pages"]
+
+
+def test_page_is_no_dearer_than_its_case_of_the_bench_accepts() -> None:
+    told = tomllib.loads((ROOT / "loadtests/capacity.toml").read_text("utf-8"))
+    rig: Any = SimpleNamespace(seconds=2.0, spare=range(10), many=range(10), dossiers=100)
+    (floor,) = (pair.floor for pair in pages.pairs(rig) if "out of Redis, process memory off" in pair.name)
+    assert floor <= told["page"]["ratio"] <= 1.1
 
 
 def test_room_lasts_until_it_is_full() -> None:
