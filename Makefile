@@ -10,7 +10,7 @@ TEST_WORKERS ?= 4
 BENCH_PYTHON ?= $(PYTHON)
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo load load-live rolling gameday bench bench-import national capacity check test fresh proof mutants monitoring pictures screenshots metrics-page image-proof lint audit
+.PHONY: help up down demo load load-live rolling gameday bench bench-import national capacity check test fresh proof mutants monitoring pictures screenshots lighthouse metrics-page image-proof lint audit
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -38,7 +38,7 @@ check: lint ## lint, types, and every test that needs no server (under a minute)
 	@exec $(BIN)/python -m pytest -q --numprocesses 2 --dist worksteal -m "not servers and not long"
 
 # Makes its target only when nothing is missing; tests whose programs are missing are left out and say so.
-.programs/ready: requirements-programs.lock tests/fetch_programs.py $(wildcard .ci/*/package-lock.json) | .venv/ready
+.programs/ready: requirements-programs.lock tests/fetch_programs.py $(filter-out .ci/lighthouse/%,$(wildcard .ci/*/package-lock.json)) | .venv/ready
 	@$(BIN)/python -m tests.fetch_programs
 
 test: .venv/ready .programs/ready ## run all tests, on servers they start and stop themselves
@@ -101,6 +101,9 @@ image-proof: ## build the image without a registry, twice, and run it (as root; 
 
 screenshots: .venv/ready ## draw two sample dossiers' pages of a running `make up` into docs, for the README (needs Chromium)
 	@exec $(BIN)/python -m tests.pages.screenshots
+
+lighthouse: .venv/ready ## have Lighthouse grade the pages of a running `make up`: 100 each, the median of five (fetches it; LIGHTHOUSE="--runs 1")
+	@exec $(BIN)/python -m tests.pages.lighthouse $(LIGHTHOUSE)
 
 metrics-page: .venv/ready ## write docs/metrics.md, which says what every metric means, from their declarations
 	@$(BIN)/hoso24 metrics > docs/metrics.md

@@ -16,7 +16,7 @@ from tests.house import House, lookup_running, lookup_settings
 
 UNKNOWN = "G99.12.01-260101-9999"
 BARE = middleware.CONTENT_SECURITY_POLICY
-PAGE = layout.CONTENT_SECURITY_POLICY
+PAGE, FOUND = layout.CONTENT_SECURITY_POLICY, layout.POLICY_WHERE_FOUND
 FOR_A_DAY, FOR_EVER = "public, max-age=86400", "public, max-age=31536000, immutable"
 
 
@@ -69,8 +69,8 @@ OF_THE_LOOKUP = {
     "packed": Kind(415, "/api/v1/lookups", "no-store", method="POST", headers=(("Content-Encoding", "gzip"),)),
     "expectation": Kind(417, "/api/v1/statuses", "no-store", headers=(("Expect", "the unexpected"),)),
     "version too new": Kind(412, "/api/v1/dossiers/{code}?at_least=9", "no-store"),
-    "form": Kind(200, "/tra-cuu", "public, max-age=5", PAGE),
-    "form not modified": Kind(304, "/en", "public, max-age=5", PAGE, headers=(("If-None-Match", "*"),)),
+    "form": Kind(200, "/tra-cuu", "public, max-age=5", FOUND),
+    "form not modified": Kind(304, "/en", "public, max-age=5", FOUND, headers=(("If-None-Match", "*"),)),
     "page": Kind(200, "/tra-cuu/{code}", "private, no-cache", PAGE),
     "page in English": Kind(200, "/en/status/{code}", "private, no-cache", PAGE),
     "page of the holder": Kind(200, "/tra-cuu/{code}", "private, no-store", PAGE, headers=(COOKIE,)),
@@ -86,11 +86,11 @@ OF_THE_LOOKUP = {
     "rating that is none": Kind(400, "/tra-cuu/danh-gia", "private, no-store", PAGE, method="POST", body=b"x=1"),
     "thanks": Kind(200, "/en/status/rating", "private, no-store", PAGE),
     "problem page": Kind(404, f"/tra-cuu/{UNKNOWN}", "private, no-store", PAGE),
-    "service status": Kind(200, "/tinh-trang-he-thong", "public, max-age=5", PAGE),
-    "service status in English": Kind(200, "/en/service-status", "public, max-age=5", PAGE),
+    "service status": Kind(200, "/tinh-trang-he-thong", "public, max-age=5", FOUND),
+    "service status in English": Kind(200, "/en/service-status", "public, max-age=5", FOUND),
     "service status as json": Kind(200, "/api/v1/service-status", "public, max-age=5"),
-    "services": Kind(200, "/dich-vu", "public, max-age=300", PAGE),
-    "service in English": Kind(200, "/en/services/S.004", "public, max-age=300", PAGE),
+    "services": Kind(200, "/dich-vu", "public, max-age=300", FOUND),
+    "service in English": Kind(200, "/en/services/S.004", "public, max-age=300", FOUND),
     "no such service": Kind(404, "/dich-vu/9.999", "private, no-store", PAGE),
     "services as json": Kind(200, "/api/v1/services", "public, max-age=300"),
     "service as json": Kind(200, "/api/v1/services/S.004", "public, max-age=300"),
@@ -98,8 +98,8 @@ OF_THE_LOOKUP = {
     "agencies": Kind(200, "/api/v1/agencies", "public, max-age=300"),
     "sitemap": Kind(200, "/sitemap.xml", "public, max-age=300"),
     "robots": Kind(200, "/robots.txt", "public, max-age=300"),
-    "about the site": Kind(200, "/ve-trang-nay", "public, max-age=300", PAGE),
-    "privacy in English": Kind(200, "/en/privacy", "public, max-age=300", PAGE),
+    "about the site": Kind(200, "/ve-trang-nay", "public, max-age=300", FOUND),
+    "privacy in English": Kind(200, "/en/privacy", "public, max-age=300", FOUND),
     "page nowhere": Kind(404, "/nowhere", "private, no-store", PAGE),
     "form's redirect": Kind(301, "/tra-cuu?ma={lower}", FOR_A_DAY),
     "page's redirect": Kind(301, "/tra-cuu/{lower}", FOR_A_DAY),
@@ -161,14 +161,14 @@ def assert_dressed(name: str, kind: Kind, response: aiohttp.ClientResponse) -> N
     assert headers["Referrer-Policy"] == "no-referrer", name
     assert headers["X-Request-Id"], name
     for each in ("X-Frame-Options", "Permissions-Policy", "Cross-Origin-Opener-Policy"):
-        assert (each in headers) is (kind.policy == PAGE), name
+        assert (each in headers) is (kind.policy != BARE), name
     assert "Strict-Transport-Security" not in headers, name  # the edge's to send, which has the certificate
     assert "X-Powered-By" not in headers, name
     assert not MADE_WITH.search(str(headers)), name
     if kind.status == 200 and ".txt" in kind.path and kind.path != "/robots.txt":
         assert headers["Content-Type"] == "text/plain; charset=utf-8", name
         assert headers["X-Robots-Tag"] == "noindex", name
-    if kind.policy == PAGE and not 300 <= kind.status < 400:
+    if kind.policy != BARE and not 300 <= kind.status < 400:
         assert headers["Content-Type"] == "text/html; charset=utf-8", name
 
 
@@ -200,7 +200,7 @@ async def test_every_kind_of_answer_is_dressed(
 
 
 def test_no_policy_allows_a_script_a_frame_or_another_house() -> None:
-    for policy in (BARE, PAGE):
+    for policy in (BARE, PAGE, FOUND):
         rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
         assert rules["default-src"] == "'none'"
         assert rules["frame-ancestors"] == "'none'"

@@ -50,6 +50,10 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 
+POLICY_WHERE_FOUND = f"{CONTENT_SECURITY_POLICY}; connect-src 'self'"
+"""Of pages that hold no dossier and may be stored anywhere: tools such as Lighthouse fetch robots.txt as if a script of
+the page did. No script runs there either."""
+
 FOR_A_YEAR = "public, max-age=31536000, immutable"
 
 _STATIC = {"site.css": "text/css", "icon.svg": "image/svg+xml"}
@@ -109,7 +113,7 @@ def page_of(lang: str, code: str | None, template: str, context: Mapping[str, An
 def page_headers(kept: str) -> dict[str, str]:
     """The headers of every page; `kept` is its Cache-Control."""
     return {
-        "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+        "Content-Security-Policy": POLICY_WHERE_FOUND if kept.startswith("public") else CONTENT_SECURITY_POLICY,
         "X-Frame-Options": "DENY",  # for browsers older than frame-ancestors
         "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=()",
         "Cross-Origin-Opener-Policy": "same-origin",
