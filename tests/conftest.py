@@ -26,6 +26,7 @@ from lookup.reading.shedding import Load
 from ops.local.postgres import PostgresServer
 from ops.local.reaper import Reaper
 from ops.local.valkey import ValkeyServer
+from ops.observe import logs
 from ops.stores.postgres import connect_directly
 from tests import programs
 from tests.places import in_memory
@@ -81,6 +82,14 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         if item.get_closest_marker("servers") is None:
             patch.setattr(subprocess.Popen, "__init__", _start_unmarked)
         return (yield)
+
+
+@pytest.fixture(autouse=True)
+def _no_request_yet() -> Iterator[None]:
+    """A test begins without the id of a request that another test answered in the same context."""
+    before = logs.request_id.set(None)
+    yield
+    logs.request_id.reset(before)
 
 
 @pytest.fixture
