@@ -135,3 +135,49 @@ class NumberTaken(Refusal):
     code = "number_taken"
     title = "This official number is taken, or the dossier has another one."
     title_vi = "Số hồ sơ này đã được dùng, hoặc hồ sơ đã có số khác."
+
+
+class TargetNotAllowed(Refusal):
+    """A dossier is handed to a valid agency of the same or a higher level under the same root, or to one that the
+    service's route names."""
+
+    kind = Kind.UNPROCESSABLE
+    code = "target_not_allowed"
+    title = "The dossier cannot be handed to this agency."
+    title_vi = "Không thể chuyển hồ sơ đến cơ quan này."
+
+
+class BadDate(Refusal):
+    """A time in the future or before 1990, or one that lets the due date fall into the past."""
+
+    kind = Kind.UNPROCESSABLE
+    code = "bad_date"
+    title = "This time cannot be right."
+    title_vi = "Thời điểm này không hợp lệ."
+
+
+class DatesOutOfOrder(Refusal):
+    """The step would stand before one that is recorded already; `last_at` is that one's time."""
+
+    kind = Kind.UNPROCESSABLE
+    code = "dates_out_of_order"
+    title = "This step would stand before an earlier one of the dossier."
+    title_vi = "Thời điểm này trước bước đã ghi nhận của hồ sơ."
+
+
+class BackdatedTooFar(Refusal):
+    """The time lies further back than may be written down later; `earliest` is the first day that may be given."""
+
+    kind = Kind.UNPROCESSABLE
+    code = "backdated_too_far"
+    title = "This time lies too far back to be recorded now."
+    title_vi = "Thời điểm này đã quá lâu, không thể ghi nhận bổ sung."
+
+
+class ReasonRequired(Refusal):
+    """The change needs a reason, and a supplement a list of items; `missing` names which."""
+
+    kind = Kind.UNPROCESSABLE
+    code = "reason_required"
+    title = "This change needs a reason, and a request for a supplement a list of what is missing."
+    title_vi = "Cần nêu rõ lý do. Yêu cầu bổ sung cần có danh mục giấy tờ còn thiếu."

@@ -1,0 +1,327 @@
+"""What may be written to a dossier: a state and a change give the state after it and the event that says so. No I/O.
+
+The ledger does not use it yet. Who may ask for the change is `scope`'s to say, and the caller's whether agency and
+service are in force on the day of a reception. Every column of the state but `last_at` and `timeline_bytes` follows
+from the events alone, by intake/books/fold.py.
+"""
+
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+
+from intake.refusals import (
+    BackdatedTooFar,
+    BadDate,
+    DatesOutOfOrder,
+    MoveNotAllowed,
+    NumberTaken,
+    ReasonRequired,
+    UnknownAgency,
+    UnknownDossier,
+    UnknownService,
+)
+from intake.rules.changes import (
+    CORRECTABLE,
+    Applied,
+    Binding,
+    Correction,
+    Given,
+    Move,
+    Pause,
+    Reception,
+    State,
+    pauses_told,
+)
+from intake.rules.due_dates import due_date
+from intake.rules.requests import EARLIEST, TOLERANCE, InvalidContent, nfc
+from intake.rules.scope import require_target
+from intake.rules.workdays import Calendar, calendar_of, shift
+from lookup.catalogue import Service
+from lookup.clock import VIETNAM, local
+from lookup.status import FIRST, Status
+
+BY_IMPORT: Final = "by_import"
+NOT_IN_TIMELINE: Final = "not_in_timeline"
+CROWDED_BYTES: Final = 48 * 1024
+"""From this size of a timeline on, only steps to ENDINGS are added to it."""
+FULL_BYTES: Final = 60 * 1024
+"""From this size on none is: the largest step still fits below the 64 KiB that the schema allows."""
+ENDINGS: Final = frozenset({Status.REJECTED, Status.WITHDRAWN, Status.COMPLETED, Status.RETURNED})
+OUTCOMES: Final = ("granted", "refused", "partly")
+IMAGE: Final = (
+    *("status", "agency", "origin", "owner", "outcome", "received_at", "due_at", "finished_at", "returned_at"),
+    *("calendar", "supplements", "reappointments", "key_serial"),
+)
+"""What each event says of the dossier after it."""
+
+_REASONED = frozenset({Status.REJECTED, Status.WITHDRAWN, Status.SUSPENDED})
+_NEEDS_REASON = frozenset({Status.REJECTED, Status.SUSPENDED, Status.SUPPLEMENT_REQUIRED})
+_ENDS_UNFINISHED = frozenset({Status.REJECTED, Status.WITHDRAWN})
+_STEP_BYTES = 160
+"""Of a step in jsonb, besides agency and department; rounded up."""
+
+
+def code_day(now: datetime) -> date:
+    """The day for which a new code is issued: today in Vietnam."""
+    return now.astimezone(VIETNAM).date()
+
+
+def apply(state: State | None, change: Reception | Move | Binding | Correction, given: Given) -> Applied:
+    """The change, applied. `state` is None for a reception and only there.
+
+    Raises BadDate, DatesOutOfOrder, BackdatedTooFar, MoveNotAllowed, ReasonRequired, TargetNotAllowed, UnknownAgency,
+    UnknownService, NumberTaken, InvalidContent, and UnknownDossier for a removed one.
+    """
+    if isinstance(change, Reception):
+        return _received(change, given)
+    if state is None or state.removed:
+        raise UnknownDossier
+    if isinstance(change, Move):
+        return _moved(state, change, given)
+    if isinstance(change, Binding):
+        return _bound(state, change, given)
+    return _corrected(state, change, given)
+
+
+def _received(new: Reception, given: Given) -> Applied:
+    if new.status not in FIRST:
+        raise InvalidContent(f"status: a dossier begins as submitted or received, not as {new.status.slug}")
+    calendar = calendar_of(given.catalogue, new.agency)
+    at = _when(new.submitted_at, None, given, calendar)
+    received_at = at if new.status is Status.RECEIVED else None
+    due_at = received_at and _promise(given, new.service, new.service_case, new.channel, received_at, calendar)
+    first = {"service": new.service, "service_case": new.service_case, "channel": new.channel, "submitted_at": at}
+    state = State(
+        code=new.code,
+        version=1,
+        status=new.status,
+        agency=new.agency,
+        origin=new.agency,
+        **first,  # type: ignore[arg-type]
+        calendar=calendar.name,
+        last_at=at,
+        timeline_bytes=_step_bytes(new.agency, new.department),
+        submitted_by=new.submitted_by,
+        received_at=received_at,
+        due_at=due_at,
+    )
+    special = first | {"submitted_by": new.submitted_by, "department": nfc(new.department)}
+    return _applied("received", state, at, given, special)
+
+
+def _moved(state: State, move: Move, given: Given) -> Applied:
+    before, after = state.status, move.to
+    if not before.may_become(after):
+        allowed = [status.slug for status in Status if before.may_become(status)]
+        raise MoveNotAllowed(
+            f"A dossier that is {before.slug} may become: {', '.join(allowed) or 'nothing, this status is final'}.",
+            allowed=allowed,
+            current=before.slug,
+            version=state.version,
+        )
+    service = given.catalogue.services.get(state.service)
+    agency = move.agency or state.agency
+    calendar = calendar_of(given.catalogue, agency)
+    at = _when(move.at, state.last_at, given, calendar, by_import=move.by_import)
+    if agency not in given.catalogue.agencies and agency != state.agency:
+        raise UnknownAgency(f"There is no agency {agency}.")
+    if agency != state.agency and not move.by_import:
+        require_target(given.catalogue, state.agency, agency, at.astimezone(VIETNAM).date(), service)
+    outcome = _outcome(state, move)
+    note, items = _told(move, outcome)
+    received_at, due_at, pauses = state.received_at, state.due_at, state.pauses
+    if before.paused and pauses and pauses[-1].until is None:
+        ended = msgspec.structs.replace(pauses[-1], until=local(at))
+        pauses = (*pauses[:-1], ended)
+        if received_at is not None and after not in _ENDS_UNFINISHED:
+            due_at = _due_after(ended, at, state, service, calendar)
+    if received_at is None and after in (Status.RECEIVED, Status.PROCESSING):
+        received_at = at
+        promised = _promise(given, state.service, state.service_case, state.channel, at, calendar, move.by_import)
+        due_at = promised or due_at
+    if after.paused:
+        pauses = (*pauses, Pause(after, at.astimezone(VIETNAM), None, _policy(service, after), local(due_at)))
+    full = state.timeline_bytes >= (FULL_BYTES if after in ENDINGS else CROWDED_BYTES)
+    flags = (BY_IMPORT,) * move.by_import + (NOT_IN_TIMELINE,) * full
+    reason = note if after in _REASONED else None
+    if outcome == "refused":
+        reason = note or (state.reason if state.outcome == "refused" else None)
+    moved = msgspec.structs.replace(
+        state,
+        version=state.version + 1,
+        status=after,
+        agency=agency,
+        received_at=received_at,
+        due_at=due_at,
+        finished_at=_finished(state, after, at),
+        returned_at=at if after is Status.RETURNED else None,
+        calendar=state.calendar if due_at == state.due_at else calendar.name,
+        pauses=pauses,
+        supplements=state.supplements + (after is Status.SUPPLEMENT_REQUIRED),
+        outcome=outcome,
+        action_needed=note if after.asks else None,
+        reason=reason,
+        last_at=at,
+        timeline_bytes=state.timeline_bytes + (0 if full else _step_bytes(agency, move.department)),
+    )
+    special = {
+        "came_from": state.agency if agency != state.agency else None,
+        "note": note,
+        "detail": {"items": items} if items else None,
+        "department": nfc(move.department),
+        "pauses": None if pauses == state.pauses else pauses_told(pauses),
+    }
+    return _applied("moved", moved, at, given, special, flags)
+
+
+def _bound(state: State, bound: Binding, given: Given) -> Applied:
+    if state.official_number == bound.number:
+        return Applied(state, None)
+    if state.official_number is not None:
+        raise NumberTaken(f"This dossier has the official number {state.official_number} already.")
+    if bound.elsewhere:
+        raise NumberTaken(f"{bound.number} belongs to another dossier, or is a dossier's code.")
+    after = msgspec.structs.replace(state, version=state.version + 1, official_number=bound.number)
+    special = {"official_number": bound.number}
+    return _applied("number_bound", after, given.now, given, special, (BY_IMPORT,) * bound.by_import)
+
+
+def _corrected(state: State, correction: Correction, given: Given) -> Applied:
+    unknown = correction.fields.keys() - set(CORRECTABLE)
+    new = {name: value for name, value in correction.fields.items() if unknown or getattr(state, name) != value}
+    if unknown or None in new.values() or not (new or correction.applicant):
+        what = f"cannot change {', '.join(sorted(unknown))}" if unknown else "changes nothing, or empties a field"
+        raise InvalidContent(f"fields: the correction {what}; it may change {', '.join(CORRECTABLE)}")
+    reason = nfc(correction.reason.strip())
+    if not reason:
+        raise ReasonRequired("A correction needs a reason.", missing=["reason"])
+    after = msgspec.structs.replace(state, version=state.version + 1, **new)
+    if "agency" in new and after.agency not in given.catalogue.agencies:
+        raise UnknownAgency(f"There is no agency {after.agency}.")
+    service = given.catalogue.services.get(after.service)
+    cases = {limit.service_case for limit in service.times} if service else set()
+    if new.keys() & {"service", "service_case"} and after.service_case not in cases:
+        raise UnknownService(f"There is no service {after.service} with a case {after.service_case}.")
+    if not EARLIEST <= after.submitted_at <= given.now:
+        raise BadDate(f"submitted_at: {after.submitted_at.isoformat()} is in the future or before 1990.")
+    if "submitted_at" in new and after.submitted_at > (state.received_at or state.last_at):
+        raise DatesOutOfOrder(f"submitted_at: {after.submitted_at.isoformat()} is after the reception.")
+    if "official_number" in new and correction.elsewhere:
+        raise NumberTaken(f"{after.official_number} belongs to another dossier, or is a dossier's code.")
+    detail = {name: [_text(getattr(state, name)), _text(value)] for name, value in new.items()}
+    special = {name: value for name, value in new.items() if name != "agency"}
+    special |= {"note": reason, "came_from": state.agency if "agency" in new else None}
+    special["detail"] = detail | ({"applicant": list(correction.applicant)} if correction.applicant else {})
+    return _applied("corrected", after, given.now, given, special)
+
+
+def _applied(
+    kind: str, after: State, at: datetime, given: Given, special: Mapping[str, Any], flags: tuple[str, ...] = ()
+) -> Applied:
+    event: dict[str, Any] = {
+        "code": after.code,
+        "version": after.version,
+        "kind": kind,
+        "occurred_at": at,
+        "recorded_at": given.now,
+    }
+    event |= {name: getattr(after, name) for name in IMAGE}
+    return Applied(after, event | {"flags": list(flags) or None, **special}, flags)
+
+
+# -- times -----------------------------------------------------------------------------------------------------------
+
+
+def _when(
+    at: datetime | None, last_at: datetime | None, given: Given, calendar: Calendar, *, by_import: bool = False
+) -> datetime:
+    """The time of a step: as stated, but not after now nor before the last step where clocks differ a little."""
+    if at is None:
+        return max(given.now, last_at or given.now)
+    if not EARLIEST <= at <= given.now + TOLERANCE:
+        raise BadDate(f"{at.isoformat()} is in the future or before 1990.")
+    if last_at is not None and at < last_at - TOLERANCE:
+        last = last_at.astimezone(VIETNAM).isoformat()
+        raise DatesOutOfOrder(f"{at.isoformat()} is before the dossier's last step, {last}.", last_at=last)
+    at = max(min(at, given.now), last_at or at)
+    earliest = _earliest(code_day(given.now), given.backdating, calendar)
+    if not by_import and at.astimezone(VIETNAM).date() < earliest:
+        raise BackdatedTooFar(f"{at.isoformat()} is before {earliest}.", earliest=earliest.isoformat())
+    return at
+
+
+def _earliest(today: date, working_days: int, calendar: Calendar) -> date:
+    """The working day so many before today: Friday for one before Monday."""
+    while working_days > 0:
+        today -= timedelta(days=1)
+        working_days -= calendar.is_working_day(today)
+    return today
+
+
+def _promise(
+    given: Given, service: str, case: str, channel: str, at: datetime, calendar: Calendar, by_import: bool = False
+) -> datetime | None:
+    """The due date at acceptance. Raises BadDate if it would be over before today."""
+    due = due_date(given.catalogue.services.get(service), case, channel, at, calendar)
+    if due is not None and not by_import and due.astimezone(VIETNAM).date() < code_day(given.now):
+        raise BadDate(f"Received at {at.isoformat()}, its due date {due.isoformat()} is in the past.")
+    return due
+
+
+def _policy(service: Service | None, paused_as: Status) -> str:
+    if service is None:
+        return "none"
+    supplement = paused_as is Status.SUPPLEMENT_REQUIRED
+    return service.clock_after_supplement if supplement else service.clock_after_suspension
+
+
+def _due_after(
+    pause: Pause, at: datetime, state: State, service: Service | None, calendar: Calendar
+) -> datetime | None:
+    """The due date after a pause, by the pause's own policy: counted anew, moved by its length, or kept."""
+    if state.due_at is None:
+        return None
+    if pause.policy == "restart":
+        return due_date(service, state.service_case, state.channel, at, calendar) or state.due_at
+    return shift(state.due_at, pause.since, at, calendar) if pause.policy == "shift" else state.due_at
+
+
+def _finished(state: State, after: Status, at: datetime) -> datetime | None:
+    if after is Status.PROCESSING:  # a correction of the result (art. 21) reopens the work
+        return None
+    return state.finished_at or at if after in (Status.COMPLETED, Status.RETURNED) else state.finished_at
+
+
+# -- words -----------------------------------------------------------------------------------------------------------
+
+
+def _outcome(state: State, move: Move) -> str | None:
+    if move.to is Status.COMPLETED and (move.outcome is None or move.outcome in OUTCOMES):
+        return move.outcome or "granted"
+    if move.outcome is not None:
+        raise InvalidContent(f"outcome: a completion has one of {', '.join(OUTCOMES)}, other moves have none")
+    return state.outcome if move.to is Status.RETURNED else None
+
+
+def _told(move: Move, outcome: str | None) -> tuple[str | None, list[str]]:
+    """The note as the holder reads it, the items of a supplement below it, and these items. Raises ReasonRequired."""
+    note = nfc((move.note or "").strip()) or None
+    items = [each for each in (nfc(item.strip()) for item in move.items) if each]
+    supplement = move.to is Status.SUPPLEMENT_REQUIRED
+    if items and not supplement:
+        raise InvalidContent("items: only a request for a supplement has them")
+    needed = move.to in _NEEDS_REASON or (move.to is Status.COMPLETED and outcome == "refused")
+    missing = ["note"] * (needed and note is None) + ["items"] * (supplement and not items)
+    if missing and not move.by_import:
+        raise ReasonRequired(f"A move to {move.to.slug} needs: {', '.join(missing)}.", missing=missing)
+    return "\n".join([*([note] if note else []), *(f"– {item}" for item in items)]) or None, items
+
+
+def _step_bytes(agency: str, department: str | None) -> int:
+    return _STEP_BYTES + len(agency.encode()) + len((nfc(department) or "").encode())
+
+
+def _text(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value

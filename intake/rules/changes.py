@@ -1,0 +1,138 @@
+"""The state of a dossier, the changes that may be asked of it, and what `apply` makes of both. No I/O."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from lookup.catalogue import Catalogue
+from lookup.status import Status
+
+CORRECTABLE: Final = ("agency", "service", "service_case", "channel", "submitted_at", "official_number")
+
+
+class Pause(msgspec.Struct, frozen=True):
+    """A pause of the time limit. It began late if `since` is after `due_before`; `until` is null while it lasts."""
+
+    status: int
+    since: datetime
+    until: datetime | None
+    policy: str
+    due_before: datetime | None
+
+
+def pauses_told(pauses: tuple[Pause, ...]) -> list[dict[str, Any]]:
+    """The pauses as JSON has them, times as text."""
+    return [msgspec.to_builtins(pause) for pause in pauses]
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """A dossier but for its applicant. `last_at` is the time of its last step, `timeline_bytes` its timeline's size
+    (`pg_column_size`)."""
+
+    code: str
+    version: int
+    status: Status
+    agency: str
+    origin: str
+    service: str
+    service_case: str
+    channel: str
+    submitted_at: datetime
+    calendar: str
+    last_at: datetime
+    timeline_bytes: int
+    submitted_by: str | None = None
+    owner: str | None = None
+    source_seq: int | None = None
+    outcome: str | None = None
+    received_at: datetime | None = None
+    due_at: datetime | None = None
+    finished_at: datetime | None = None
+    returned_at: datetime | None = None
+    pauses: tuple[Pause, ...] = ()
+    supplements: int = 0
+    reappointments: int = 0
+    key_serial: int = 0
+    official_number: str | None = None
+    action_needed: str | None = None
+    reason: str | None = None
+    removed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reception:
+    """A dossier comes in: `received` (accepted at once) or `submitted`. `code` is issued for `code_day`."""
+
+    code: str
+    agency: str
+    service: str
+    channel: str
+    status: Status
+    service_case: str = "default"
+    submitted_at: datetime | None = None
+    submitted_by: str | None = None
+    department: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """A step to a status, to another agency or unit. `items`: what a supplement has to bring. `at`: null is now.
+
+    `by_import`: the appended step of a history. It may be of any day and need not say why.
+    """
+
+    to: Status
+    at: datetime | None = None
+    agency: str | None = None
+    department: str | None = None
+    note: str | None = None
+    items: tuple[str, ...] = ()
+    outcome: str | None = None
+    by_import: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binding:
+    """An official number. `elsewhere`: it is another dossier's number or code."""
+
+    number: str
+    elsewhere: bool = False
+    by_import: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Correction:
+    """What was written wrongly: new values of CORRECTABLE `fields`, the names of applicant fields, and why.
+
+    The due date that was promised stays. `elsewhere` as in Binding.
+    """
+
+    reason: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    applicant: tuple[str, ...] = ()
+    elsewhere: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The database's time, the catalogue, and how many working days back a step may be dated."""
+
+    now: datetime
+    catalogue: Catalogue
+    backdating: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The state after the change, and its event's fields; `event` is None when nothing changes.
+
+    `pauses` (null: unchanged) and `detail` are objects with times as text; the caller writes them as JSON, and adds
+    epoch, source, actor, person and paper.
+    """
+
+    state: State
+    event: dict[str, Any] | None
+    flags: tuple[str, ...] = ()

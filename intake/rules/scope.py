@@ -1,0 +1,82 @@
+"""Which agencies may read or change a dossier, and to which it may be handed. No I/O; not used by the ledger yet.
+
+One rule: it is read by the agency that received it, the one that holds it, and those with a task in it, by all above
+any of them, each with its successors, and by the client that submitted it. It is moved by the holder's side. What is
+the receiving agency's work (hand-over of the result, withdrawal, supplement, re-appointment, correction) is its side's
+too. All others are answered as for an unknown code.
+"""
+
+from collections.abc import Iterable
+from datetime import date
+from typing import Final
+
+from intake.refusals import TargetNotAllowed
+from lookup.catalogue import Agency, Catalogue, Service, in_force
+from lookup.status import Status
+
+OF_THE_ORIGIN: Final = frozenset(
+    {Status.RETURNED, Status.WITHDRAWN, Status.SUPPLEMENT_REQUIRED, "due_changed", "corrected"}
+)
+"""The moves and kinds of events that the receiving agency's side may make of a dossier that another one holds."""
+
+
+def side_of(catalogue: Catalogue, agency: str, day: date) -> frozenset[str]:
+    """The agency, those above it, the successors of those that have ended by that day, and those above these."""
+    side: set[str] = set()
+    unseen = [agency]
+    while unseen:
+        code = unseen.pop()
+        known = catalogue.agencies.get(code)
+        if code in side:
+            continue
+        side.add(code)
+        if known is not None and known.parent:
+            unseen.append(known.parent)
+        if known is not None and known.successor and known.valid_to is not None and known.valid_to <= day:
+            unseen.append(known.successor)
+    return frozenset(side)
+
+
+def may_read(catalogue: Catalogue, scope: str, day: date, parties: Iterable[str], submitted_here: bool) -> bool:
+    """Whether a client of this scope may read a dossier. `parties`: its origin, its holder, the agencies of its tasks.
+
+    `submitted_here`: this client submitted it.
+    """
+    return submitted_here or any(scope in side_of(catalogue, party, day) for party in parties)
+
+
+def may_change(catalogue: Catalogue, scope: str, day: date, holder: str, origin: str, what: Status | str) -> bool:
+    """Whether a client of this scope may move the dossier to a status, or append an event of another kind (`what`)."""
+    if scope in side_of(catalogue, holder, day):
+        return True
+    return what in OF_THE_ORIGIN and scope in side_of(catalogue, origin, day)
+
+
+def require_target(catalogue: Catalogue, holder: str, target: str, day: date, service: Service | None) -> None:
+    """Refuse a hand-over to an agency that may not take it that day. Raises TargetNotAllowed, also for an unknown one.
+
+    It is valid that day, under the same root, and of the same or a higher level (its depth in the tree) than the
+    holder; or the service's route names it; or it is the successor of a holder that has ended.
+    """
+    agency = catalogue.agencies.get(target)
+    if agency is None or not in_force(agency, day):
+        raise TargetNotAllowed(f"{target} is not in force on {day}.")
+    if service is not None and any(part.agency == target for part in service.route or ()):
+        return
+    if catalogue.now_answering(holder, day) == agency:
+        return
+    ours, theirs = _path(catalogue, holder), _path(catalogue, target)
+    if not ours or ours[-1] != theirs[-1]:
+        raise TargetNotAllowed(f"{target} does not belong to the same sector as {holder}.")
+    if len(theirs) > len(ours):
+        raise TargetNotAllowed(f"{target} is of a lower level than {holder}, and the service's route does not name it.")
+
+
+def _path(catalogue: Catalogue, code: str) -> list[str]:
+    """The agency, its parent and so on up to the root; empty for an unknown one."""
+    path: list[str] = []
+    known: Agency | None = catalogue.agencies.get(code)
+    while known is not None and known.code not in path:
+        path.append(known.code)
+        known = catalogue.agencies.get(known.parent) if known.parent else None
+    return path
