@@ -181,3 +181,12 @@ class ReasonRequired(Refusal):
     code = "reason_required"
     title = "This change needs a reason, and a request for a supplement a list of what is missing."
     title_vi = "Cần nêu rõ lý do. Yêu cầu bổ sung cần có danh mục giấy tờ còn thiếu."
+
+
+class HistoryDiffers(Refusal):
+    """What is stored under this code is another dossier, or tells another history; `differs` names in what."""
+
+    kind = Kind.CONFLICT
+    code = "history_differs"
+    title = "The dossier stored under this code differs from this one."
+    title_vi = "Hồ sơ đã lưu với mã này có nội dung khác."

@@ -45,6 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 WIRING: dict[str, set[str]] = {
     "lookup.app": {"lookup.reading", "lookup.web", "lookup.upkeep"},
     "intake.rules.apply": {"intake"},  # for the closed set of refusals
+    "intake.rules.reconcile": {"intake"},
     "intake.rules.scope": {"intake"},
 }
 """Modules that join rooms, and what they may import beyond their own room's list."""

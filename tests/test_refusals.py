@@ -28,6 +28,7 @@ REFUSALS = [
     ("not_found", 404, None, "errors.NoSuchPath"),
     ("service_not_found", 404, None, "catalogue_pages.NoSuchService"),
     ("method_not_allowed", 405, None, "errors.MethodNotAllowed"),
+    ("history_differs", 409, None, "refusals.HistoryDiffers"),
     ("move_not_allowed", 409, None, "refusals.MoveNotAllowed"),
     ("number_taken", 409, None, "refusals.NumberTaken"),
     ("still_running", 409, None, "refusals.StillRunning"),
