@@ -12,6 +12,7 @@ from typing import Literal
 
 from loadtests.system.processes import OTHER_CORE, CannotMeasure, started
 
+DOSSIERS = "/api/v1/dossiers/"
 SCRIPTS = Path(__file__).with_name("wrk")
 TIMEOUT_SECONDS = 30
 """An answer that takes longer is an error, and in no percentile: hence far more than any answer should take."""
@@ -32,7 +33,7 @@ class WrkLoad:
     connections: int
     seconds: float
     seed: int = 1
-    path: str = "/api/v1/dossiers/"
+    path: str = DOSSIERS
     """What stands before a code in a request."""
     address: str = ""
     """The whole path that `constant` asks for, in the place of the first code's."""

@@ -220,7 +220,7 @@ async def _know_one_by_heart(day: Day, visitor: FloodVisitor) -> None:
 async def _wrk(replica: Replica, log: Path) -> AsyncIterator[asyncio.subprocess.Process]:
     """wrk, asking for codes that do not exist, for as long as it takes or the block runs."""
     argv = ["wrk", "--threads", "1", "--connections", str(CONNECTIONS), "--duration", f"{SECONDS}s", "--timeout", "10s"]
-    argv += ["--script", str(load.SCRIPTS / "random.lua"), f"http://{LOOPBACK}:{replica.port}"]
+    argv += ["--script", str(load.SCRIPTS / "random.lua"), f"http://{LOOPBACK}:{replica.port}{load.DOSSIERS}"]
     codes, script = ("--", str(FIRST), str(COUNT), "24"), {"LUA_PATH": f"{load.SCRIPTS}/?.lua"}
     process = await spawned(*argv, *codes, log=log, environ=script)
     try:
