@@ -33,8 +33,8 @@ down: .venv/ready ## stop what `make up` started here
 demo: .venv/ready ## move one dossier through its life, slowly enough to watch on its page
 	@exec $(BIN)/hoso24 demo
 
-# Lint, types, and the tests that start no server: within a minute, to be run before every commit.
-check: lint ## lint, types, and every test that needs no server (under a minute)
+# Lint, types, and the tests that start no server: a minute and a half, to be run before every commit.
+check: lint ## lint, types, and every test that needs no server (a minute and a half)
 	@exec $(BIN)/python -m pytest -q --numprocesses 2 --dist worksteal -m "not servers and not long"
 
 # Makes its target only when nothing is missing; tests whose programs are missing are left out and say so.
