@@ -232,7 +232,7 @@ class Relay:
         self._position: Position | None = None
         self._reached: Position | None = None  # as above, but kept while Redis is unavailable
         self._newest_before = 0  # events of earlier transactions that a later one supersedes are left out
-        self._why = "start"
+        self._why = "leader"
         self._writers = OpenWriters()
         self._reminded_at = 0.0
         self._as_of = time.monotonic()

@@ -48,6 +48,10 @@ class _Claims:
 _claims = _Claims(Path(tempfile.gettempdir()) / f"hoso24-ports-{os.geteuid()}")
 
 
+handed_out: set[int] = set()
+"""Ports that `free_port` gave in this process, whether a server uses them by now or not."""
+
+
 def free_port(preferred: int, host: str = LOOPBACK, *, avoid: Collection[int] = ()) -> int:
     """The preferred port, or the next higher one that is free, not in `avoid` and not claimed by another process.
 
@@ -57,6 +61,7 @@ def free_port(preferred: int, host: str = LOOPBACK, *, avoid: Collection[int] = 
     for port in range(preferred, 65536):
         if port not in avoid and _claims.take(port):
             if _is_free(host, port):
+                handed_out.add(port)
                 return port
             _claims.give_back(port)
     raise CannotStart(f"No port from {preferred} up is free on {host}.")

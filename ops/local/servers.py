@@ -28,7 +28,7 @@ from typing import ClassVar, Self
 from ops.local import reaper as processes
 from ops.local.accounts import ENVIRONMENT, Account, identity, name_of, private, write_private
 from ops.local.cannot_start import CannotStart, sentences
-from ops.local.ports import LOOPBACK, _is_free, free_port
+from ops.local.ports import LOOPBACK, _is_free, free_port, handed_out
 from ops.local.reaper import Process, Reaper
 from ops.local.wheels import Wheel
 
@@ -126,7 +126,7 @@ class LocalServer(ABC):
     def __init__(self, directory: Path, port: int | None, settings: Mapping[str, str], reaper: Reaper | None) -> None:
         self.host = LOOPBACK
         # Below the range of outgoing connections' ports, or restart() might find it taken.
-        self.port = free_port(20_000 + secrets.randbelow(10_000)) if port is None else port
+        self.port = free_port(20_000 + secrets.randbelow(10_000), avoid=handed_out) if port is None else port
         self.settings = {**self.usual_settings, **settings}
         self._reaper = reaper
         self._account = Account.unprivileged()

@@ -365,10 +365,10 @@ async def test_without_a_stream_it_goes_on_ten_minutes_back(
     primary.ten_minutes_ago = ten_minutes_ago
     of = relay_of(stream)
     of._log._connection, of._epoch = primary, 3
-    before = value("relay_resumed_total", reason="start")
+    before = value("relay_resumed_total", reason="leader")
     assert await of._resume() == position
     assert (of._newest_before, stream.asked_for_end) == (77, [3])
-    assert value("relay_resumed_total", reason="start") == before + 1
+    assert value("relay_resumed_total", reason="leader") == before + 1
 
 
 @pytest.mark.parametrize(

@@ -785,3 +785,12 @@ def test_what_a_dead_holder_has_left_running_is_waited_for(place: Path) -> None:
     assert asking.take(DEADLINE)
     remains.wait()
     asking.close()
+
+
+@BOTH
+def test_server_takes_no_port_that_another_was_given_and_does_not_use_yet(
+    kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = free_port(24_000)
+    monkeypatch.setattr("ops.local.servers.secrets.randbelow", lambda _: given - 20_000)
+    assert kind(tmp_path, None, {}, None).port != given
