@@ -5,13 +5,26 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from intake.books.seal import SealKeys
 from lookup.settings import CacheSettings, KeySettings, ReceiptSettings, RelayUrl, WriterUrl
 from ops.process_settings import Count, PoolerSettings, Port, ProcessSettings, PublicSettings, Seconds
-from ops.settings import setting
+from ops.settings import Secret, setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class WriterSettings(KeySettings, WriterUrl):
+class SealSettings:
+    """Settings of a process that seals events, or checks their seals."""
+
+    seal_keys: Secret = setting(
+        "HOSO24_SEAL_KEYS",
+        doc="Keys that seal events, id:hex,id:hex; the first one seals, all of them verify. PostgreSQL never sees them.",
+        secret=True,
+        check=SealKeys.from_text,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriterSettings(KeySettings, SealSettings, WriterUrl):
     """The settings of every process that writes dossiers."""
 
 

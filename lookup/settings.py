@@ -51,6 +51,42 @@ class RelayUrl:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NotaryUrl:
+    """PostgreSQL for the notary, which needs a session, not a pooler."""
+
+    pg_url: Secret = setting(
+        "HOSO24_PG_NOTARY_URL",
+        doc="PostgreSQL as role hoso24_notary, directly, never through a pooler.",
+        secret=True,
+        check=urls.check_postgres,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditorUrl:
+    """PostgreSQL for who verifies the books; a standby will do."""
+
+    pg_url: Secret = setting(
+        "HOSO24_PG_AUDITOR_URL",
+        doc="PostgreSQL as role hoso24_auditor, directly; a standby will do.",
+        secret=True,
+        check=urls.check_postgres,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchivistUrl:
+    """PostgreSQL for what erases and tidies up."""
+
+    pg_url: Secret = setting(
+        "HOSO24_PG_ARCHIVIST_URL",
+        doc="PostgreSQL as role hoso24_archivist, which erases and deletes what has expired.",
+        secret=True,
+        check=urls.check_postgres,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class CacheSettings:
     """Settings of a process that reads or writes the cache."""
 
@@ -187,7 +223,7 @@ class MigrateSettings:
     admin_url: Secret | None = setting(
         "HOSO24_PG_ADMIN_URL",
         default=None,
-        doc="PostgreSQL as a superuser, only to create the four roles and the database; "
+        doc="PostgreSQL as a superuser, only to create the roles and the database; "
         "their passwords are taken from their URLs.",
         secret=True,
         check=urls.check_postgres,
@@ -195,3 +231,6 @@ class MigrateSettings:
     reader_url: Secret | None = optional(ReaderUrl, "pg_url")
     writer_url: Secret | None = optional(WriterUrl, "pg_url")
     relay_url: Secret | None = optional(RelayUrl, "pg_url")
+    notary_url: Secret | None = optional(NotaryUrl, "pg_url")
+    auditor_url: Secret | None = optional(AuditorUrl, "pg_url")
+    archivist_url: Secret | None = optional(ArchivistUrl, "pg_url")

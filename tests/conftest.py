@@ -34,8 +34,12 @@ from tests.programs import pytest_runtest_makereport, pytest_terminal_summary  #
 
 NO_FSYNC = {"fsync": "off", "full_page_writes": "off", "max_connections": "200", "max_wal_size": "256MB"}
 FAST = NO_FSYNC | {"synchronous_commit": "off"}
-ROLES = ("hoso24_owner", "hoso24_writer", "hoso24_relay", "hoso24_reader")
+ROLES = (
+    *("hoso24_owner", "hoso24_writer", "hoso24_relay", "hoso24_reader"),
+    *("hoso24_notary", "hoso24_auditor", "hoso24_archivist"),
+)
 KEY_SECRETS = "1:" + "5a" * 32
+SEAL_KEYS = "t1:" + "5e" * 32
 _numbers = itertools.count(1)
 
 
@@ -147,6 +151,18 @@ class Database:
     @property
     def reader_url(self) -> str:
         return self.url("hoso24_reader")
+
+    @property
+    def notary_url(self) -> str:
+        return self.url("hoso24_notary")
+
+    @property
+    def auditor_url(self) -> str:
+        return self.url("hoso24_auditor")
+
+    @property
+    def archivist_url(self) -> str:
+        return self.url("hoso24_archivist")
 
 
 def role_url(admin_url: str, role: str, database: str) -> str:

@@ -18,7 +18,7 @@ from lookup import app as lookup_app
 from lookup.settings import LookupSettings
 from ops.http import server
 from ops.settings import Secret
-from tests.conftest import KEY_SECRETS, Database
+from tests.conftest import KEY_SECRETS, SEAL_KEYS, Database
 
 AGENCY = "G99.01.01"
 SERVICE = "S.004"
@@ -118,7 +118,12 @@ def lookup_settings(pg_url: str, redis_url: str, **changes: Any) -> LookupSettin
 def intake_settings(pg_url: str, **changes: Any) -> IntakeSettings:
     """An intake's settings, patient ones unless changed."""
     return dataclasses.replace(
-        IntakeSettings(pg_url=Secret(pg_url), lookup_key_secrets=Secret(KEY_SECRETS), host="127.0.0.1"),
+        IntakeSettings(
+            pg_url=Secret(pg_url),
+            lookup_key_secrets=Secret(KEY_SECRETS),
+            seal_keys=Secret(SEAL_KEYS),
+            host="127.0.0.1",
+        ),
         **PATIENT_INTAKE | changes,
     )
 

@@ -1,7 +1,7 @@
-"""The first version of a dossier's row, and the public steps of its timeline.
+"""The first row of a dossier, and the public steps of its timeline.
 
-The ledger inserts one row per reception, an import copies many; both use `NewDossier`.
-lookup/schema/0002_dossier.sql says what each column means.
+The ledger inserts one row per reception, an import copies many; both use `NewDossier`. Afterwards the row follows the
+log. lookup/schema/0002_dossier.sql says what each column means.
 """
 
 from dataclasses import dataclass, fields
@@ -23,19 +23,24 @@ class NewDossier:
     code: str
     version: int
     status: int
+    agency: str
+    origin: str
+    submitted_by: str | None = None
     service: str
     service_case: str
-    agency: str
     channel: str
     submitted_at: datetime
     received_at: datetime | None
     due_at: datetime | None
     finished_at: datetime | None = None
     returned_at: datetime | None = None
+    calendar: str | None
+    pauses: str = "[]"
+    supplements: int = 0
+    outcome: str | None = None
+    reason: str | None = None
     action_needed: str | None = None
     timeline: str
-    calendar: str
-    paused_at: datetime | None = None
     applicant_kind: int
     applicant_name: str | None
     applicant_id: str | None

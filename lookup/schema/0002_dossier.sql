@@ -1,26 +1,35 @@
--- The dossier as it stands now: one row is one lookup.
+-- The dossier as it stands now: one row is one lookup. From its second version on only the log writes it
+-- (0004_the_row_follows_the_log.sql).
 
 -- Partitions are for vacuum and for growth, not for expiry: retention differs by procedure (2 to 70 years).
 CREATE TABLE dossier (
     code              text        COLLATE "C" NOT NULL,
     version           integer     NOT NULL,           -- counts this dossier's events, 1 being its reception
     status            smallint    NOT NULL,
+    agency            text        COLLATE "C" NOT NULL REFERENCES agency,   -- holds the dossier now, or leads the work
+    origin            text        COLLATE "C" NOT NULL REFERENCES agency,   -- received it, and hands the result over
+    submitted_by      text,                           -- the client that submitted it; null: a desk or an import
+    owner             text,                           -- the client whose synchronisation sets the status; null: any in scope
+    source_seq        bigint,                         -- how far that client's own sequence has come
     service           text        COLLATE "C" NOT NULL REFERENCES service,
     service_case      text        NOT NULL DEFAULT 'default',
-    agency            text        COLLATE "C" NOT NULL REFERENCES agency,   -- holds the dossier now
     channel           text        NOT NULL,
     submitted_at      timestamptz NOT NULL,           -- handed in
     received_at       timestamptz,                    -- accepted: the receipt's time
-    due_at            timestamptz,                    -- promised on the receipt
+    due_at            timestamptz,                    -- promised at acceptance
     finished_at       timestamptz,                    -- work done: decides "on time"
     returned_at       timestamptz,                    -- result handed over
-    official_number   text        COLLATE "C",        -- bound later by some agencies; `code` keeps working
+    calendar          text,                           -- the calendar the promised date was counted by
+    pauses            jsonb       NOT NULL DEFAULT '[]',   -- of the time limit: status, since, until, policy, due_before
+    supplements       smallint    NOT NULL DEFAULT 0, -- how often one was asked for
+    reappointments    smallint    NOT NULL DEFAULT 0, -- how often the promised date was put off
+    outcome           text,                           -- of the work: granted, refused, partly
+    reason            text,                           -- of a refusal, withdrawal or suspension, in the agency's words
     action_needed     text,                           -- what the holder must do now, in the agency's words
-    timeline          jsonb       NOT NULL,           -- public steps, oldest first: at, status, agency, department
+    official_number   text        COLLATE "C",        -- bound later by some agencies; `code` keeps working
     key_serial        smallint    NOT NULL DEFAULT 0, -- lookup keys of lower serials no longer open this dossier
     removed           boolean     NOT NULL DEFAULT false,
-    calendar          text,                           -- the calendar the promised date was counted by
-    paused_at         timestamptz,                    -- since when the clock has stood still
+    timeline          jsonb       NOT NULL,           -- public steps, oldest first: at, status, agency, department
     retention_class   text,                           -- off until set
     -- The applicant. The reader role cannot select these columns.
     applicant_kind    smallint,
@@ -38,13 +47,15 @@ CREATE TABLE dossier (
     CONSTRAINT promised_date_is_not_before_submission CHECK (due_at >= submitted_at),
     CONSTRAINT finished_status_has_finishing_time    CHECK (status NOT IN (9, 10) OR finished_at IS NOT NULL OR removed),
     CONSTRAINT returned_status_has_return_time       CHECK (status <> 10 OR returned_at IS NOT NULL OR removed),
+    CONSTRAINT outcome_is_known                      CHECK (outcome IN ('granted', 'refused', 'partly')),
+    CONSTRAINT pauses_are_a_list                     CHECK (jsonb_typeof(pauses) = 'array'),
     CONSTRAINT timeline_is_not_longer_than_history   CHECK (jsonb_array_length(timeline) <= version),
     CONSTRAINT timeline_fits_one_read                CHECK (pg_column_size(timeline) <= 65536),
     CONSTRAINT key_serial_fits_the_key               CHECK (key_serial BETWEEN 0 AND 31),
     CONSTRAINT removed_dossier_has_no_content        CHECK (
         NOT removed
-        OR num_nonnulls(applicant_name, applicant_id, applicant_phone, applicant_email, applicant_address,
-                        subject, action_needed, official_number) = 0
+        OR num_nonnulls(applicant_kind, applicant_name, applicant_id, applicant_phone, applicant_email, applicant_address,
+                        subject, action_needed, reason, official_number) = 0
            AND timeline = '[]'
     )
 ) PARTITION BY HASH (code);

@@ -243,7 +243,7 @@ def check(version: int, asks_for: int = 0) -> None:
 
 
 async def create_roles(admin_url: str, *role_urls: str) -> None:
-    """Create the four roles and the database of the URLs, with the URLs' passwords, and close what every role may do in
+    """Create the roles and the database of the URLs, with the URLs' passwords, and close what every role may do in
     a new database (functions.sql). Safe to run again, and while processes of this release or the one before run.
 
     Where a setting holds several URLs, one per line, the first one's password is used.

@@ -10,7 +10,10 @@ from typing import Any, NamedTuple
 
 from lookup.schema import SCHEMA, migrations
 
-ROLES = ("hoso24_owner", "hoso24_writer", "hoso24_relay", "hoso24_reader")
+ROLES = (
+    *("hoso24_owner", "hoso24_writer", "hoso24_relay", "hoso24_reader"),
+    *("hoso24_notary", "hoso24_auditor", "hoso24_archivist"),
+)
 PUBLIC = "public"
 ANY_COLUMN = ""
 

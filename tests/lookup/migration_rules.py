@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from lookup.schema import Migration
 
-BASELINE = 5
+BASELINE = 7
 """The migrations that made the first schema. There were no clients to block."""
 
 SINCE = re.compile(r"^-- Contract: not needed since release \d+\.\d+\.\d+\b.+", re.MULTILINE)
