@@ -9,6 +9,7 @@ from aiohttp import web
 from intake.api import IntakeApi
 from intake.books.ledger import Ledger
 from intake.books.relay import Relay
+from intake.books.seal import SealKeys
 from intake.clients import Tokens
 from intake.settings import IntakeSettings, RelaySettings
 from intake.sign_of_life import SignOfLife
@@ -45,7 +46,12 @@ async def build(settings: IntakeSettings) -> Running:
     catalogue = CatalogueCopy(postgres)
     watch = _Watch(postgres, catalogue)
     await watch.look()
-    ledger = Ledger(postgres, scheme=Scheme(settings.code_scheme), deadline=settings.intake_deadline)
+    ledger = Ledger(
+        postgres,
+        scheme=Scheme(settings.code_scheme),
+        seals=SealKeys.from_text(settings.seal_keys.reveal()),
+        deadline=settings.intake_deadline,
+    )
     keys = KeyRing.from_text(settings.lookup_key_secrets.reveal())
     clients = Clients(settings.trusted_proxies)
     api = IntakeApi(ledger, Tokens(postgres), clients, catalogue, keys, settings.public_url)

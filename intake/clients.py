@@ -21,17 +21,25 @@ from ops.stores.postgres import Postgres
 FIND_CLIENT = """
 SELECT id, name, token_hash, agency, actions
   FROM client
+  JOIN client_token ON client = id
  WHERE id = $1
-   AND now() >= valid_from
-   AND (valid_to IS NULL OR now() < valid_to)
+   AND disabled_at IS NULL
+   AND revoked_at IS NULL
+   AND (expires_at IS NULL OR now() < expires_at)
 """
 
 ADD_CLIENT = """
-INSERT INTO client (id, name, token_hash, agency, actions)
-VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (id) DO UPDATE
-   SET name = excluded.name, token_hash = excluded.token_hash, agency = excluded.agency,
-       actions = excluded.actions, valid_from = now(), valid_to = NULL
+WITH added AS (
+    INSERT INTO client (id, name, agency, actions)
+    VALUES ($1, $2, $4, $5)
+    ON CONFLICT (id) DO UPDATE
+       SET name = excluded.name, agency = excluded.agency, actions = excluded.actions, disabled_at = NULL
+    RETURNING id)
+INSERT INTO client_token (client, n, token_hash)
+SELECT id, 1, $3
+  FROM added
+ON CONFLICT (client, n) DO UPDATE
+   SET token_hash = excluded.token_hash
 """
 
 WRONG_AT_ONCE, WRONG_PER_SECOND = 20, 1.0
@@ -41,7 +49,7 @@ WRONG_AT_ONCE_OF_ALL, WRONG_PER_SECOND_OF_ALL = 200, 20.0
 REMEMBERED = 10_000
 """Addresses with wrong tokens, and right tokens, that a process remembers."""
 
-ACTIONS = ("receive", "move", "bind", "read")
+ACTIONS = ("receive", "move", "bind", "read", "correct", "sync", "follow")
 _TOKEN = re.compile(r"h24_([a-z0-9-]{1,40})_([A-Za-z0-9_-]{43})", re.ASCII)
 
 
@@ -82,10 +90,14 @@ class Client:
     agency: str
     actions: frozenset[str]
 
-    def require(self, action: str, agency: str, catalogue: Catalogue) -> None:
-        """Raise OutOfScope unless this client may do this for this agency."""
+    def require_action(self, action: str) -> None:
+        """Raise OutOfScope unless this client may do this at all."""
         if action not in self.actions:
             raise OutOfScope(f"This client may not {action}; it may: {', '.join(sorted(self.actions))}.")
+
+    def require(self, action: str, agency: str, catalogue: Catalogue) -> None:
+        """Raise OutOfScope unless this client may do this for this agency."""
+        self.require_action(action)
         if not catalogue.within(agency, self.agency):
             raise OutOfScope(
                 f"Agency {agency} is outside the scope of this client, which is {self.agency} and all below it."
@@ -119,7 +131,8 @@ class Tokens:
         if digest not in self._right and (self._wrong.exceeded(address) or self._wrong_of_all.exceeded(None)):
             raise TooManyWrongTokens
         rows = await self._postgres.fetch(FIND_CLIENT, match[1])
-        if not rows or not hmac.compare_digest(rows[0]["token_hash"], digest):
+        rows = [row for row in rows if hmac.compare_digest(row["token_hash"], digest)]
+        if not rows:
             self._right.pop(digest, None)
             self._wrong.count(address)
             self._wrong_of_all.count(None)

@@ -12,6 +12,15 @@ class StillRunning(Refusal):
     title_vi = "Yêu cầu đầu tiên với Idempotency-Key này vẫn đang được xử lý."
 
 
+class KeyRequired(Refusal):
+    """A change was sent without an idempotency key, so that it could not be repeated safely."""
+
+    kind = Kind.INVALID
+    code = "idempotency_key_required"
+    title = "This request needs the header Idempotency-Key."
+    title_vi = "Yêu cầu này cần có tiêu đề Idempotency-Key."
+
+
 class KeyReused(Refusal):
     """The idempotency key was used for another request."""
 
@@ -110,15 +119,6 @@ class MoveNotAllowed(Refusal):
     title_vi = "Hồ sơ ở trạng thái này không thể chuyển sang trạng thái đó."
 
 
-class TimelineFull(Refusal):
-    """The dossier's public timeline has reached its largest size."""
-
-    kind = Kind.CONFLICT
-    code = "timeline_full"
-    title = "This dossier's timeline is full."
-    title_vi = "Quá trình xử lý của hồ sơ này đã đầy, không ghi thêm được."
-
-
 class VersionMismatch(Refusal):
     """The dossier has another version than the client expects; `version` is the present version."""
 
@@ -190,3 +190,12 @@ class HistoryDiffers(Refusal):
     code = "history_differs"
     title = "The dossier stored under this code differs from this one."
     title_vi = "Hồ sơ đã lưu với mã này có nội dung khác."
+
+
+class KeysUsedUp(Refusal):
+    """The lookup key of this dossier has been issued anew as often as its five-bit serial allows."""
+
+    kind = Kind.CONFLICT
+    code = "keys_used_up"
+    title = "The lookup key of this dossier cannot be issued anew any more."
+    title_vi = "Không thể cấp lại mã tra cứu cho hồ sơ này nữa."

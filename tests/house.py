@@ -5,7 +5,8 @@ import contextlib
 import dataclasses
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import aiohttp
@@ -13,8 +14,12 @@ import asyncpg
 
 from intake import app as intake_app
 from intake import clients
+from intake.books.ledger import operate
+from intake.books.seal import SealKeys
+from intake.rules.changes import Removal
 from intake.settings import IntakeSettings, RelaySettings
 from lookup import app as lookup_app
+from lookup import code as codes
 from lookup.settings import LookupSettings
 from ops.http import server
 from ops.settings import Secret
@@ -35,20 +40,36 @@ PATIENT_ENVIRON = {
 """The same for processes."""
 
 
-REMOVE = """
-WITH gone AS (
-    UPDATE dossier
-       SET removed = true, version = version + 1, timeline = '[]', action_needed = NULL, subject = NULL,
-           applicant_name = NULL, applicant_id = NULL, applicant_phone = NULL, applicant_email = NULL,
-           applicant_address = NULL, official_number = NULL
-     WHERE code = $1
- RETURNING code, version, status, agency)
-INSERT INTO event (epoch, code, version, kind, status, occurred_at, recorded_at, agency, actor, source, prev_hash, hash)
-SELECT (SELECT max(number) FROM epoch), code, version, 'removed', status, now(), now(), agency, 'test', 'test',
-       sha256('before'), sha256('after')
-  FROM gone
-RETURNING version
+REASONS: dict[str, dict[str, Any]] = {
+    "rejected": {"note": "Không thuộc thẩm quyền (ví dụ)."},
+    "suspended": {"note": "Chờ ý kiến cơ quan khác (ví dụ)."},
+    "supplement_required": {"note": "Hồ sơ còn thiếu (ví dụ).", "items": ["Bản sao sổ bảo hiểm (ví dụ)"]},
+}
+"""What a move to such a status must say; a test that is about something else need not."""
+
+ADD_CLIENT = """
+INSERT INTO client (id, name, agency, actions)
+VALUES ($1, 'test', $2, $3)
 """
+
+ADD_TOKEN = """
+INSERT INTO client_token (client, n, token_hash)
+VALUES ($1, 1, sha256($2))
+"""
+
+
+async def new_client(
+    database: Database, client_id: str, agency: str = "G99", actions: Sequence[str] = clients.ACTIONS
+) -> str:
+    """A client of that scope in this database; its token."""
+    token = clients.new_token(client_id)
+    connection = await asyncpg.connect(database.owner_url)
+    try:
+        await connection.execute(ADD_CLIENT, client_id, agency, list(actions))
+        await connection.execute(ADD_TOKEN, client_id, token.encode())
+    finally:
+        await connection.close()
+    return token
 
 
 @dataclasses.dataclass
@@ -68,7 +89,7 @@ class House:
 
     async def hand_in(self, method: str, path: str, content: Any, **headers: str) -> tuple[int, Any]:
         """Send to the intake with the token."""
-        headers = {"Authorization": f"Bearer {self.token}"} | headers
+        headers = {"Authorization": f"Bearer {self.token}", "Idempotency-Key": str(uuid.uuid4())} | headers
         async with self.http.request(method, self.intake_url + path, json=content, headers=headers) as response:
             return response.status, await response.json()
 
@@ -81,14 +102,18 @@ class House:
     async def move(self, code: str, to: str, **fields: Any) -> dict[str, Any]:
         """The dossier moved on; what the intake answered."""
         path = f"/api/v1/dossiers/{code.replace('/', '-')}/transitions"
-        status, answer = await self.hand_in("POST", path, {"to": to, **fields})
+        status, answer = await self.hand_in("POST", path, {"to": to} | REASONS.get(to, {}) | fields)
         assert status == 200, answer
         return dict(answer)
 
 
-async def remove(owner: Any, code: str) -> int:
-    """Withdraw a dossier as the owner may, by way of the log; the version at which it is gone."""
-    return int(await owner.fetchval(REMOVE, code))
+async def remove(connection: Any, code: str) -> int:
+    """Remove a dossier as an operator's command does; the version at which it is gone."""
+    async with connection.transaction():
+        removal = Removal(reason="Hết thời hạn lưu trữ (ví dụ).")
+        return (
+            await operate(connection, SealKeys.from_text(SEAL_KEYS), codes.parse(code), removal, actor="test")
+        ).version
 
 
 def submission(**fields: Any) -> dict[str, Any]:
@@ -166,12 +191,9 @@ async def intake_running(settings: IntakeSettings) -> AsyncIterator[server.Serve
 
 async def new_token(database: Database, agency: str = "G99", actions: tuple[str, ...] = clients.ACTIONS) -> str:
     """A client of that scope; its token."""
-    connection = await asyncpg.connect(database.writer_url)
-    try:
-        name = f"test-{agency.lower().replace('.', '-')}-{'-'.join(actions)}"
-        return await clients.add_client(connection, name, "a client of the tests", agency, actions)
-    finally:
-        await connection.close()
+    return await new_client(
+        database, f"test-{agency.lower().replace('.', '-')}-{'-'.join(actions)}"[:40], agency, actions
+    )
 
 
 @contextlib.asynccontextmanager

@@ -1,4 +1,6 @@
-"""Changes to dossiers: one transaction writes the dossier's row, its public timeline and the event log.
+"""Changes to dossiers: one transaction appends an event, and the dossier's row follows it.
+
+What a change makes of a dossier is said by intake/rules/apply.py alone; who may ask for it by intake/rules/scope.py.
 
 A COMMIT is never cancelled. At the deadline the client gets OutcomeUnknown, and the transaction goes on in a task of
 its own. A repeat with the same idempotency key reports the outcome. (A cancelled commit can be visible on the primary
@@ -7,52 +9,61 @@ while no standby has it; acknowledging it then would lose the change at the next
 
 import asyncio
 import logging
-import uuid
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
-from typing import Any, TypeVar
+from datetime import UTC, date, datetime
+from typing import Any, Final, TypeVar
 
 import asyncpg
 import msgspec
 
 from intake import metrics
 from intake.books.dossier import INSERT_DOSSIER, NewDossier, public_step, timeline
-from intake.books.event import APPEND_EVENT, GENESIS, Event
+from intake.books.event import APPEND_EVENT
+from intake.books.seal import PERSON_COLUMNS, EventRecord, SealKeys, jsonb_text, new_salt, person_digest
 from intake.clients import Client
 from intake.refusals import (
     AgencyEnded,
     AgencyNotBegun,
     CannotNumber,
     KeyReused,
-    MoveNotAllowed,
     NumberTaken,
     OutcomeUnknown,
     ServiceEnded,
     ServiceNotBegun,
     StillRunning,
-    TimelineFull,
     UnknownAgency,
     UnknownDossier,
     UnknownService,
     VersionMismatch,
 )
-from intake.rules.due_dates import dates_after, due_date
+from intake.rules.apply import apply, code_day
+from intake.rules.changes import (
+    Applied,
+    Binding,
+    Change,
+    Correction,
+    Given,
+    Move,
+    Pause,
+    Reception,
+    Reissue,
+    Removal,
+    State,
+)
 from intake.rules.requests import (
-    TOLERANCE,
+    CorrectionRequest,
     InvalidContent,
+    KeyRequest,
     OfficialNumber,
     Submission,
     Transition,
-    action_needed,
-    fingerprint,
     nfc,
-    plausible,
 )
-from intake.rules.workdays import calendar_of
+from intake.rules.scope import may_change, may_read
 from lookup import code as codes
 from lookup.catalogue import Agency, Catalogue, Service, in_force
-from lookup.clock import VIETNAM
+from lookup.clock import local
 from lookup.code import DossierCode, MalformedCode, Scheme
 from lookup.status import Status
 from ops.errors import Refusal
@@ -66,6 +77,11 @@ TRY_LOCK = """
 SELECT pg_try_advisory_xact_lock(hashtextextended($1 || E'\\n' || $2, 24)) AS locked,
        now()                                                             AS now,
        (SELECT max(number) FROM epoch)                                   AS epoch
+"""
+
+MOMENT = """
+SELECT now()                           AS now,
+       (SELECT max(number) FROM epoch) AS epoch
 """
 
 FIND_ANSWER = """
@@ -93,47 +109,52 @@ SELECT EXISTS (SELECT FROM dossier WHERE code = $1)
     OR EXISTS (SELECT FROM dossier_number WHERE number = $1)
 """
 
-LOCK_DOSSIER = """
-SELECT code, version, status, service, service_case, agency, channel, submitted_at, received_at, due_at,
-       finished_at, returned_at, official_number, paused_at, removed
-  FROM dossier
- WHERE code = $1
+# Locks the row, and reads of the log when the last status was set. Where it had to wait, the row is as the other
+# transaction left it and the log as it was before: `newest` is then not the row's version. A timeline is stored
+# compressed; joined with nothing it has the size that the constraint on it sees.
+LOCK_DOSSIER = f"""
+SELECT d.code, d.version, d.status, d.agency, d.origin, d.submitted_by, d.owner, d.source_seq, d.service,
+       d.service_case, d.channel, d.submitted_at, d.received_at, d.due_at, d.finished_at, d.returned_at, d.calendar,
+       d.pauses, d.supplements, d.reappointments, d.outcome, d.reason, d.action_needed, d.official_number, d.key_serial,
+       d.removed,
+       {", ".join(f"d.{name}" for name in PERSON_COLUMNS)},
+       pg_column_size(d.timeline || '[]') AS timeline_bytes,
+       (SELECT version
+          FROM event
+         WHERE event.code = d.code
+         ORDER BY version DESC
+         LIMIT 1)                    AS newest,
+       (SELECT occurred_at
+          FROM event
+         WHERE event.code = d.code
+           AND kind IN ('received', 'moved')
+         ORDER BY version DESC
+         LIMIT 1)                    AS last_at
+  FROM dossier AS d
+ WHERE d.code = $1
    FOR UPDATE
 """
 
-MOVE = """
+CORRECT_APPLICANT = f"""
 UPDATE dossier
-   SET version = version + 1, status = $3, agency = $4, received_at = $5, due_at = $6, finished_at = $7,
-       returned_at = $8, paused_at = $9, action_needed = $10, timeline = timeline || $11::jsonb
- WHERE code = $1 AND version = $2
-"""
-
-BIND_NUMBER = """
-UPDATE dossier
-   SET version = version + 1, official_number = $3
- WHERE code = $1 AND version = $2
-"""
-
-ADD_NUMBER = """
-INSERT INTO dossier_number (number, code, version)
-VALUES ($1, $2, $3)
-ON CONFLICT DO NOTHING
-RETURNING number
-"""
-
-LAST_HASH = """
-SELECT hash
-  FROM event
- WHERE code = $1 AND version = $2
+   SET {", ".join(f"{name} = ${n}" for n, name in enumerate(PERSON_COLUMNS, start=2))}
+ WHERE code = $1
 """
 
 OFFICERS_VIEW = """
-SELECT code, version, status, service, service_case, agency, channel, submitted_at, received_at, due_at,
-       finished_at, returned_at, official_number, action_needed, timeline, subject, removed,
+SELECT code, version, status, service, service_case, agency, origin, submitted_by, channel, submitted_at, received_at,
+       due_at, finished_at, returned_at, pauses, supplements, reappointments, outcome, reason, official_number,
+       action_needed, timeline, subject, removed, key_serial,
        applicant_kind, applicant_name, applicant_id, applicant_phone, applicant_email, applicant_address
   FROM dossier
  WHERE code = $1
 """
+
+OPERATOR: Final = "operator"
+"""The source of events that an operator's command made."""
+
+_NUMBER_TAKEN = {"dossier_number_pkey", "dossier_has_one_official_number", "official_number_is_no_dossiers_code"}
+"""The constraints that a number violates which a race has bound elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,12 +165,19 @@ class KeyedRequest:
     key: str
     fingerprint: bytes
 
+
+@dataclass(frozen=True, slots=True)
+class _By:
+    """Who makes a change: the source of the event, the source's own id for it, and the person or program."""
+
+    source: str
+    event_id: str | None
+    actor: str
+
     @classmethod
-    def of(
-        cls, client: Client, key: str | None, path: str, content: Submission | Transition | OfficialNumber
-    ) -> "KeyedRequest":
-        """The request with this key. Without one it gets a random key, before the first attempt."""
-        return cls(client, key or str(uuid.uuid4()), fingerprint(path, content))
+    def client(cls, request: KeyedRequest, officer: str | None) -> "_By":
+        actor = f"{request.client.id}/{nfc(officer)}" if officer else request.client.id
+        return cls(request.client.id, request.key, actor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,16 +188,88 @@ class _Moment:
     epoch: int
 
 
-class Ledger:
-    """Records receptions, moves and official numbers.
+@dataclass(frozen=True, slots=True)
+class _Scribe:
+    """Appends the events of changes, sealed. `backdating`: how many working days back a step may be dated."""
 
-    `scheme` numbers new dossiers. `deadline` is the timeout of a request and `longest` that of its transaction, both in
-    seconds.
+    seals: SealKeys
+    backdating: int
+
+    def given(self, moment: _Moment, catalogue: Catalogue) -> Given:
+        return Given(moment.now, catalogue, self.backdating)
+
+    async def change(
+        self,
+        connection: Any,
+        moment: _Moment,
+        before: State,
+        change: Change,
+        by: _By,
+        catalogue: Catalogue,
+        *,
+        person: Mapping[str, Any] | None = None,
+    ) -> State:
+        """Apply a change to a locked dossier; the state after it. `person`: the applicant after it, if that changes."""
+        applied = apply(before, change, self.given(moment, catalogue))
+        if applied.event is not None:
+            try:
+                await self.append(connection, moment, applied, by, person)
+            except asyncpg.UniqueViolationError as twice:
+                if twice.constraint_name not in _NUMBER_TAKEN:
+                    raise
+                raise NumberTaken(f"{applied.state.official_number} belongs to another dossier.") from None
+        return applied.state
+
+    async def append(
+        self, connection: Any, moment: _Moment, applied: Applied, by: _By, person: Mapping[str, Any] | None
+    ) -> None:
+        salt = new_salt()
+        record = record_of(
+            applied,
+            epoch=moment.epoch,
+            source=by.source,
+            source_event_id=by.event_id,
+            actor=by.actor,
+            person=None if person is None else person_digest(salt, [person[name] for name in PERSON_COLUMNS]),
+        )
+        appended = await connection.fetchrow(APPEND_EVENT, *record.row(salt, self.seals))
+        # The relay's span of the delivery names the same event.
+        tracing.annotate(**{"hoso24.event": f"{appended['xid']}-{appended['seq']}"})
+
+
+async def operate(
+    connection: Any, seals: SealKeys, code: DossierCode, change: Reissue | Removal, *, actor: str
+) -> State:
+    """Change a dossier by an operator's command, in the caller's transaction; the state after it.
+
+    Raises UnknownDossier, KeysUsedUp, ReasonRequired.
+    """
+    start = await connection.fetchrow(MOMENT)
+    moment = _Moment(start["now"], start["epoch"])
+    state = state_of(await _lock(connection, code))
+    return await _Scribe(seals, 0).change(connection, moment, state, change, _By(OPERATOR, None, actor), Catalogue())
+
+
+class Ledger:
+    """Records receptions, moves, official numbers, corrections, new lookup keys and removals.
+
+    `scheme` numbers new dossiers, `seals` seals their events. `deadline` is the timeout of a request and `longest` that
+    of its transaction, both in seconds. `backdating`: how many working days back a step may be dated.
     """
 
-    def __init__(self, postgres: Postgres, *, scheme: Scheme, deadline: float, longest: float = 10.0) -> None:
+    def __init__(
+        self,
+        postgres: Postgres,
+        *,
+        scheme: Scheme,
+        seals: SealKeys,
+        deadline: float,
+        longest: float = 10.0,
+        backdating: int = 1,
+    ) -> None:
         self._postgres = postgres
         self._scheme = scheme
+        self._scribe = _Scribe(seals, backdating)
         self._deadline = deadline
         self._longest = longest
         self._running: set[asyncio.Task[Any]] = set()
@@ -177,10 +277,10 @@ class Ledger:
     async def receive(self, request: KeyedRequest, submission: Submission, catalogue: Catalogue) -> dict[str, Any]:
         """Receive a dossier: give it a code, a due date if it is accepted at once, and its first event. Safe to repeat.
 
-        The answer has code, version, status, submitted_at, received_at, due_at, issued_at and key_serial; received_at
-        and due_at are None for an online application. A repeat with the same key gets the first answer. Raises
-        UnknownAgency, AgencyEnded, AgencyNotBegun, UnknownService, ServiceEnded, ServiceNotBegun, OutOfScope,
-        CannotNumber, KeyReused, StillRunning, OutcomeUnknown, Unavailable.
+        The answer has code, version, status, agency, service, submitted_at, received_at, due_at, issued_at and
+        key_serial; received_at and due_at are None for an online application. A repeat with the same key gets the first
+        answer. Raises UnknownAgency, AgencyEnded, AgencyNotBegun, UnknownService, ServiceEnded, ServiceNotBegun,
+        OutOfScope, BadDate, BackdatedTooFar, CannotNumber, KeyReused, StillRunning, OutcomeUnknown, Unavailable.
         """
         agency = catalogue.agencies.get(submission.agency)
         service = catalogue.services.get(submission.service)
@@ -194,6 +294,9 @@ class Ledger:
             raise UnknownService(f"Service {service.code} has no such case; its cases are: {', '.join(cases)}.")
 
         async def work(connection: Any, moment: _Moment) -> dict[str, Any]:
+            day = code_day(submission.submitted_at or moment.now)
+            _must_be_valid(agency, day, catalogue)
+            _must_be_valid(service, day, catalogue)
             return await self._receive(connection, moment, request, submission, catalogue)
 
         return await self._settle(self._once(request, work))
@@ -203,14 +306,39 @@ class Ledger:
     ) -> dict[str, Any]:
         """Move a dossier to another status or unit. Safe to repeat. The answer has code, version, status and due_at.
 
-        Raises UnknownDossier, OutOfScope, VersionMismatch, MoveNotAllowed, UnknownAgency, AgencyEnded,
-        AgencyNotBegun, InvalidContent, TimelineFull, KeyReused, StillRunning, OutcomeUnknown, Unavailable.
+        A move that accepts the dossier answers with `accepted`: agency, service, submitted_at, received_at, due_at,
+        issued_at and key_serial, of which a receipt is made. Raises UnknownDossier, also for a dossier that this client
+        may not move; VersionMismatch, MoveNotAllowed, ReasonRequired, TargetNotAllowed, UnknownAgency, BadDate,
+        DatesOutOfOrder, BackdatedTooFar, InvalidContent, OutOfScope, KeyReused, StillRunning, OutcomeUnknown,
+        Unavailable.
         """
-        if transition.agency is not None and transition.agency not in catalogue.agencies:
-            raise UnknownAgency(f"There is no agency {transition.agency}.")
+        status = transition.status
+        request.client.require_action("move")
+        move = Move(
+            to=status,
+            at=transition.at,
+            agency=transition.agency,
+            department=transition.department,
+            note=transition.note,
+            items=tuple(transition.items),
+            outcome=transition.outcome,
+        )
 
         async def work(connection: Any, moment: _Moment) -> dict[str, Any]:
-            return await self._move(connection, moment, request, code, transition, catalogue)
+            before, _ = await self._locked(connection, request, code, status, transition.expected_version, catalogue)
+            after = await self._scribe.change(
+                connection, moment, before, move, _By.client(request, transition.officer), catalogue
+            )
+            metrics.MOVES.labels(status.slug).inc()
+            answer = {
+                "code": code.text,
+                "version": after.version,
+                "status": status.slug,
+                "due_at": local(after.due_at),
+            }
+            if before.received_at is None and after.received_at is not None:
+                answer["accepted"] = _accepted(after, moment)
+            return answer
 
         return await self._settle(self._once(request, work))
 
@@ -219,27 +347,116 @@ class Ledger:
     ) -> dict[str, Any]:
         """Bind an official number to a dossier. The answer has code, version and official_number. Safe to repeat.
 
-        The dossier's code keeps working. Binding the number it already has changes nothing. Raises UnknownDossier,
-        OutOfScope, VersionMismatch, NumberTaken, KeyReused, StillRunning, OutcomeUnknown, Unavailable.
+        The dossier's code keeps working. Binding the number it already has changes nothing. Raises UnknownDossier, also
+        for a dossier that this client may not change; VersionMismatch, NumberTaken, OutOfScope, InvalidContent,
+        KeyReused, StillRunning, OutcomeUnknown, Unavailable.
         """
-        number = codes.parse(bound.number)
-        if number.scheme is not Scheme.D:
-            raise InvalidContent("number: an official number is written sequence/year/agency, as 01234/2026/99901")
+        number = _official(bound.number, "number")
+        request.client.require_action("bind")
 
         async def work(connection: Any, moment: _Moment) -> dict[str, Any]:
-            return await self._bind(connection, moment, request, code, number, bound.expected_version, catalogue)
+            before, _ = await self._locked(connection, request, code, "number_bound", bound.expected_version, catalogue)
+            elsewhere = number != before.official_number and await connection.fetchval(IS_TAKEN, number)
+            binding = Binding(number=number, elsewhere=elsewhere)
+            after = await self._scribe.change(connection, moment, before, binding, _By.client(request, None), catalogue)
+            return {"code": code.text, "version": after.version, "official_number": number}
 
         return await self._settle(self._once(request, work))
 
-    async def officers_view(self, code: DossierCode) -> Any:
-        """The whole row with the applicant, for a client whose scope the caller checks.
+    async def correct(
+        self, request: KeyedRequest, code: DossierCode, asked: CorrectionRequest, catalogue: Catalogue
+    ) -> dict[str, Any]:
+        """Correct what was written wrongly; the log keeps both, of the applicant the names of the fields only.
 
-        Raises UnknownDossier, Unavailable.
+        The answer has code, version, status and `corrected`, the names of the fields. Safe to repeat. Raises
+        UnknownDossier, also for a dossier that this client may not correct; VersionMismatch, ReasonRequired,
+        UnknownAgency, UnknownService, BadDate, DatesOutOfOrder, NumberTaken, InvalidContent, OutOfScope, KeyReused,
+        StillRunning, OutcomeUnknown, Unavailable.
         """
+        request.client.require_action("correct")
+        fields: dict[str, Any] = {
+            name: value
+            for name in ("agency", "service", "service_case", "channel", "submitted_at")
+            if (value := getattr(asked, name)) is not None
+        }
+        if asked.official_number is not None:
+            fields["official_number"] = _official(asked.official_number, "official_number")
+        said = {f"applicant_{name}": value for name, value in msgspec.structs.asdict(asked.applicant).items()}
+        said["subject"] = asked.subject
+        person = {name: _composed(value) for name, value in said.items() if value is not msgspec.UNSET}
+
+        async def work(connection: Any, moment: _Moment) -> dict[str, Any]:
+            before, row = await self._locked(connection, request, code, "corrected", asked.expected_version, catalogue)
+            new_person = {name: value for name, value in person.items() if row[name] != value}
+            number = fields.get("official_number")
+            correction = Correction(
+                reason=asked.reason,
+                fields=fields,
+                applicant=tuple(sorted(name.removeprefix("applicant_") for name in new_person)),
+                elsewhere=number not in (None, before.official_number) and await connection.fetchval(IS_TAKEN, number),
+            )
+            whole = {name: new_person.get(name, row[name]) for name in PERSON_COLUMNS} if new_person else None
+            after = await self._scribe.change(
+                connection, moment, before, correction, _By.client(request, asked.officer), catalogue, person=whole
+            )
+            if whole is not None:
+                await connection.execute(CORRECT_APPLICANT, code.text, *whole.values())
+            told = [name for name, value in fields.items() if getattr(before, name) != value]
+            return {
+                "code": code.text,
+                "version": after.version,
+                "status": after.status.slug,
+                "corrected": sorted([*told, *correction.applicant]),
+            }
+
+        return await self._settle(self._once(request, work))
+
+    async def key(
+        self, request: KeyedRequest, code: DossierCode, asked: KeyRequest, catalogue: Catalogue
+    ) -> dict[str, Any]:
+        """The serial of the dossier's lookup key, for who has none; a new one if `reissue` says so. Safe to repeat.
+
+        The answer has code, version and key_serial. Raises UnknownDossier, also for a dossier whose key this client may
+        not have; VersionMismatch, KeysUsedUp, OutOfScope, KeyReused, StillRunning, OutcomeUnknown, Unavailable.
+        """
+        request.client.require_action("correct")
+
+        async def work(connection: Any, moment: _Moment) -> dict[str, Any]:
+            state, _ = await self._locked(connection, request, code, "key_reissued", asked.expected_version, catalogue)
+            if asked.reissue:
+                by = _By.client(request, asked.officer)
+                state = await self._scribe.change(
+                    connection, moment, state, Reissue(reason=asked.reason), by, catalogue
+                )
+            return {"code": code.text, "version": state.version, "key_serial": state.key_serial}
+
+        return await self._settle(self._once(request, work))
+
+    async def reissue_key(self, code: DossierCode, *, actor: str, reason: str | None = None) -> int:
+        """A new lookup key by an operator's command; its serial. Raises UnknownDossier, KeysUsedUp, Unavailable."""
+        after = await self._settle(self._operate(code, Reissue(reason=reason), actor))
+        return after.key_serial
+
+    async def remove(self, code: DossierCode, *, actor: str, reason: str) -> int:
+        """Empty the dossier by an operator's command; its version after that. What its events say is erased apart.
+
+        Raises UnknownDossier, ReasonRequired, Unavailable.
+        """
+        after = await self._settle(self._operate(code, Removal(reason=reason), actor))
+        return after.version
+
+    async def officers_view(self, client: Client, code: DossierCode, catalogue: Catalogue) -> Any:
+        """The whole row with the applicant. Raises UnknownDossier, also where this client may not read; Unavailable."""
         rows = await self._postgres.fetch(OFFICERS_VIEW, code.text)
         if not rows or rows[0]["removed"]:
             raise UnknownDossier
-        return rows[0]
+        row = rows[0]
+        today = code_day(datetime.now(UTC))
+        if not may_read(
+            catalogue, client.agency, today, (row["agency"], row["origin"]), row["submitted_by"] == client.id
+        ):
+            raise UnknownDossier
+        return row
 
     async def close(self) -> None:
         """Wait for the open transactions; each ends within `longest`."""
@@ -293,7 +510,35 @@ class Ledger:
         same_types_as_a_repeat: dict[str, Any] = msgspec.json.decode(encoded)
         return same_types_as_a_repeat
 
-    # -- the changes -------------------------------------------------------------------------------------
+    async def _operate(self, code: DossierCode, change: Reissue | Removal, actor: str) -> State:
+        in_time = self._postgres.connection(self._longest, operation=TRANSACTION)
+        async with in_time as connection, connection.transaction():
+            return await operate(connection, self._scribe.seals, code, change, actor=actor)
+
+    async def _locked(
+        self,
+        connection: Any,
+        request: KeyedRequest,
+        code: DossierCode,
+        what: Status | str,
+        expected_version: int | None,
+        catalogue: Catalogue,
+    ) -> tuple[State, Any]:
+        """The dossier's state and row, locked. Raises UnknownDossier, VersionMismatch."""
+        row = await _lock(connection, code)
+        state = state_of(row)
+        today = code_day(datetime.now(UTC))
+        if not may_change(catalogue, request.client.agency, today, state.agency, state.origin, what):
+            raise UnknownDossier
+        if expected_version is not None and state.version != expected_version:
+            raise VersionMismatch(
+                f"The dossier is at version {state.version}, the request expects version {expected_version}.",
+                version=state.version,
+                current=state.status.slug,
+            )
+        return state, row
+
+    # -- receptions --------------------------------------------------------------------------------------
 
     async def _receive(
         self,
@@ -303,68 +548,50 @@ class Ledger:
         submission: Submission,
         catalogue: Catalogue,
     ) -> dict[str, Any]:
-        status = submission.first_status
-        submitted_at = plausible(submission.submitted_at, moment.now, "submitted_at")
-        agency, service = catalogue.agencies[submission.agency], catalogue.services[submission.service]
-        _must_be_valid(agency, submitted_at, catalogue)
-        _must_be_valid(service, submitted_at, catalogue)
-        received_at = submitted_at if status is Status.RECEIVED else None
-        calendar = calendar_of(catalogue, submission.agency)
-        # Before acceptance nothing is promised (Decree 61/2018, art. 17); the move to it sets the date.
-        due_at = received_at and due_date(service, submission.service_case, submission.channel, received_at, calendar)
-        applicant = submission.applicant
-        code = await self._next_code(connection, submission.agency, moment.now.astimezone(VIETNAM).date())
-        row = NewDossier(
+        code = await self._next_code(connection, submission.agency, code_day(moment.now))
+        reception = Reception(
             code=code.text,
-            version=1,
-            status=status,
+            agency=submission.agency,
             service=submission.service,
             service_case=submission.service_case,
-            agency=submission.agency,
             channel=submission.channel,
-            submitted_at=submitted_at,
-            received_at=received_at,
-            due_at=due_at,
-            timeline=timeline(public_step(submitted_at, status, submission.agency, submission.department)),
-            calendar=calendar.name,
-            applicant_kind=applicant.kind,
-            applicant_name=nfc(applicant.name),
-            applicant_id=applicant.id,
-            applicant_phone=applicant.phone,
-            applicant_email=applicant.email,
-            applicant_address=nfc(applicant.address),
-            subject=nfc(submission.subject),
+            status=submission.first_status,
+            submitted_at=submission.submitted_at,
+            submitted_by=request.client.id,
+            department=submission.department,
+        )
+        applied = apply(None, reception, self._scribe.given(moment, catalogue))
+        state, applicant = applied.state, submission.applicant
+        person: dict[str, Any] = {
+            "applicant_kind": applicant.kind,
+            "applicant_name": nfc(applicant.name),
+            "applicant_id": applicant.id,
+            "applicant_phone": applicant.phone,
+            "applicant_email": applicant.email,
+            "applicant_address": nfc(applicant.address),
+            "subject": nfc(submission.subject),
+        }
+        row = NewDossier(
+            code=state.code,
+            version=state.version,
+            status=state.status,
+            agency=state.agency,
+            origin=state.origin,
+            submitted_by=state.submitted_by,
+            service=state.service,
+            service_case=state.service_case,
+            channel=state.channel,
+            submitted_at=state.submitted_at,
+            received_at=state.received_at,
+            due_at=state.due_at,
+            calendar=state.calendar,
+            timeline=timeline(public_step(state.last_at, state.status, state.agency, submission.department)),
+            **person,
         )
         await connection.execute(INSERT_DOSSIER, *row.row())
-        await self._append(
-            connection,
-            moment.epoch,
-            GENESIS,
-            Event(
-                code=code.text,
-                version=1,
-                kind="received",
-                status=status,
-                occurred_at=submitted_at,
-                recorded_at=moment.now,
-                agency=submission.agency,
-                department=nfc(submission.department),
-                actor=_actor(request.client, submission.officer),
-                source=request.client.id,
-                source_event_id=request.key,
-            ),
-        )
+        await self._scribe.append(connection, moment, applied, _By.client(request, submission.officer), person)
         metrics.DOSSIERS_RECEIVED.labels(submission.channel).inc()
-        return {
-            "code": code.text,
-            "version": 1,
-            "status": status.slug,
-            "submitted_at": submitted_at.astimezone(VIETNAM),
-            "received_at": received_at and received_at.astimezone(VIETNAM),
-            "due_at": due_at,
-            "issued_at": moment.now.astimezone(VIETNAM),
-            "key_serial": 0,
-        }
+        return {"code": state.code, "version": 1, "status": state.status.slug, **_accepted(state, moment)}
 
     async def _next_code(self, connection: Any, agency: str, today: date) -> DossierCode:
         # Taken late in the transaction: until it commits, other receptions of this agency wait.
@@ -375,163 +602,73 @@ class Ledger:
                 code = codes.issue(self._scheme, agency, today, sequence)
             except MalformedCode as misfit:
                 raise CannotNumber(misfit.detail) from None
-            # An import may have stored codes of today.
+            # A number may be bound already that no dossier here was received under.
             if not await connection.fetchval(IS_TAKEN, code.text):
                 return code
 
-    async def _move(
-        self,
-        connection: Any,
-        moment: _Moment,
-        request: KeyedRequest,
-        code: DossierCode,
-        transition: Transition,
-        catalogue: Catalogue,
-    ) -> dict[str, Any]:
-        dossier = await self._locked(connection, request, code, "move", transition.expected_version, catalogue)
-        before, after = Status(dossier["status"]), transition.status
-        if not before.may_become(after):
-            allowed = [status.slug for status in Status if before.may_become(status)]
-            raise MoveNotAllowed(
-                f"A dossier that is {before.slug} may become: {', '.join(allowed) or 'nothing, this status is final'}.",
-                allowed=allowed,
-                status=before.slug,
-                version=dossier["version"],
-            )
-        at = _after_submission(plausible(transition.at, moment.now, "at"), dossier["submitted_at"])
-        agency = transition.agency or dossier["agency"]
-        if agency != dossier["agency"]:
-            _must_be_valid(catalogue.agencies[agency], at, catalogue)
-        calendar = calendar_of(catalogue, agency)
-        times = dates_after(dossier, after, at, catalogue.services.get(dossier["service"]), calendar)
-        try:
-            await connection.execute(
-                MOVE,
-                code.text,
-                dossier["version"],
-                after.value,
-                agency,
-                times.received_at,
-                times.due_at,
-                times.finished_at,
-                times.returned_at,
-                times.paused_at,
-                action_needed(after, transition.note),
-                timeline(public_step(at, after, agency, transition.department)),
-            )
-        except asyncpg.CheckViolationError as broken:
-            if broken.constraint_name != "timeline_fits_one_read":
-                raise
-            raise TimelineFull from None
-        version = dossier["version"] + 1
-        await self._append(
-            connection,
-            moment.epoch,
-            await connection.fetchval(LAST_HASH, code.text, dossier["version"]),
-            Event(
-                code=code.text,
-                version=version,
-                kind="moved",
-                status=after,
-                occurred_at=at,
-                recorded_at=moment.now,
-                agency=agency,
-                department=nfc(transition.department),
-                actor=_actor(request.client, transition.officer),
-                source=request.client.id,
-                source_event_id=request.key,
-                note=nfc(transition.note),
-            ),
-        )
-        metrics.MOVES.labels(after.slug).inc()
-        due_at = times.due_at
-        return {
-            "code": code.text,
-            "version": version,
-            "status": after.slug,
-            "due_at": due_at and due_at.astimezone(VIETNAM),
-        }
 
-    async def _bind(
-        self,
-        connection: Any,
-        moment: _Moment,
-        request: KeyedRequest,
-        code: DossierCode,
-        number: DossierCode,
-        expected_version: int | None,
-        catalogue: Catalogue,
-    ) -> dict[str, Any]:
-        dossier = await self._locked(connection, request, code, "bind", expected_version, catalogue)
-        version = dossier["version"]
-        if dossier["official_number"] == number.text:
-            return {"code": code.text, "version": version, "official_number": number.text}
-        if dossier["official_number"] is not None:
-            raise NumberTaken(f"This dossier has the official number {dossier['official_number']} already.")
-        if await connection.fetchval(IS_TAKEN, number.text):
-            raise NumberTaken(f"{number.text} belongs to another dossier, or is a dossier's code.")
-        if await connection.fetchval(ADD_NUMBER, number.text, code.text, version + 1) is None:
-            raise NumberTaken(f"{number.text} belongs to another dossier.")
-        await connection.execute(BIND_NUMBER, code.text, version, number.text)
-        await self._append(
-            connection,
-            moment.epoch,
-            await connection.fetchval(LAST_HASH, code.text, version),
-            Event(
-                code=code.text,
-                version=version + 1,
-                kind="number_bound",
-                status=Status(dossier["status"]),
-                occurred_at=moment.now,
-                recorded_at=moment.now,
-                agency=dossier["agency"],
-                department=None,
-                actor=_actor(request.client, None),
-                source=request.client.id,
-                source_event_id=request.key,
-                official_number=number.text,
-            ),
-        )
-        return {"code": code.text, "version": version + 1, "official_number": number.text}
-
-    async def _locked(
-        self,
-        connection: Any,
-        request: KeyedRequest,
-        code: DossierCode,
-        action: str,
-        expected_version: int | None,
-        catalogue: Catalogue,
-    ) -> Any:
-        dossier = await connection.fetchrow(LOCK_DOSSIER, code.text)
-        if dossier is None or dossier["removed"]:
-            raise UnknownDossier
-        request.client.require(action, dossier["agency"], catalogue)
-        if expected_version is not None and dossier["version"] != expected_version:
-            raise VersionMismatch(
-                f"The dossier is at version {dossier['version']}, the request expects version {expected_version}.",
-                version=dossier["version"],
-                status=Status(dossier["status"]).slug,
-            )
-        return dossier
-
-    @staticmethod
-    async def _append(connection: Any, epoch: int, prev_hash: bytes, event: Event) -> None:
-        appended = await connection.fetchrow(APPEND_EVENT, *event.row(epoch, prev_hash))
-        # The relay's span of the delivery names the same event.
-        tracing.annotate(**{"hoso24.event": f"{appended['xid']}-{appended['seq']}"})
+async def _lock(connection: Any, code: DossierCode) -> Any:
+    """The dossier's row, locked, with what LOCK_DOSSIER reads of its log. Raises UnknownDossier."""
+    row = await connection.fetchrow(LOCK_DOSSIER, code.text)
+    if row is not None and row["newest"] != row["version"]:
+        row = await connection.fetchrow(LOCK_DOSSIER, code.text)
+    if row is None or row["removed"]:
+        raise UnknownDossier
+    return row
 
 
-def _after_submission(at: datetime, submitted_at: datetime) -> datetime:
-    """The later of both. Raises InvalidContent if `at` is before the submission by more than clocks may differ."""
-    if at < submitted_at - TOLERANCE:
-        raise InvalidContent(f"at: {at.isoformat()} is before the submission of the dossier")
-    return max(at, submitted_at)
+def state_of(row: Any) -> State:
+    """The state of a dossier in a row of LOCK_DOSSIER."""
+    values = {name: row[name] for name in State.__struct_fields__ if name not in _READ_OTHERWISE}
+    return State(
+        **values,
+        status=Status(row["status"]),
+        last_at=row["last_at"] or row["submitted_at"],
+        pauses=tuple(msgspec.json.decode(row["pauses"], type=list[Pause])),
+    )
 
 
-def _must_be_valid(each: Agency | Service, at: datetime, catalogue: Catalogue) -> None:
+_READ_OTHERWISE = {"status", "last_at", "pauses"}
+
+
+def record_of(
+    applied: Applied, *, epoch: int, source: str, source_event_id: str | None, actor: str, person: bytes | None
+) -> EventRecord:
+    """The event of an applied change as it is sealed. `person`: the digest of a new applicant."""
+    event = dict(applied.event or {})
+    for name in ("pauses", "detail"):
+        if event.get(name) is not None:
+            event[name] = jsonb_text(event[name])
+    return EventRecord(**event, epoch=epoch, source=source, source_event_id=source_event_id, actor=actor, person=person)
+
+
+def _accepted(state: State, moment: _Moment) -> dict[str, Any]:
+    """What a receipt, or the confirmation of an online application, says besides code and link."""
+    return {
+        "agency": state.origin,
+        "service": state.service,
+        "submitted_at": local(state.submitted_at),
+        "received_at": local(state.received_at),
+        "due_at": local(state.due_at),
+        "issued_at": local(moment.now),
+        "key_serial": state.key_serial,
+    }
+
+
+def _official(text: str, field: str) -> str:
+    """An official number in its canonical spelling. Raises MalformedCode, InvalidContent."""
+    number = codes.parse(text)
+    if number.scheme is not Scheme.D:
+        raise InvalidContent(f"{field}: an official number is written sequence/year/agency, as 01234/2026/99901")
+    return number.text
+
+
+def _composed(value: Any) -> Any:
+    return nfc(value) if isinstance(value, str) else value
+
+
+def _must_be_valid(each: Agency | Service, day: date, catalogue: Catalogue) -> None:
     """Raise AgencyEnded, AgencyNotBegun, ServiceEnded or ServiceNotBegun unless it is in force that day in Vietnam."""
-    day = at.astimezone(VIETNAM).date()
     if in_force(each, day):
         return
     if day < each.valid_from:
@@ -543,7 +680,3 @@ def _must_be_valid(each: Agency | Service, at: datetime, catalogue: Catalogue) -
     step = f" Its successor is {successor.code}, {successor.name_vi}." if successor else ""
     ended = f"{each.code} was in force until {each.valid_to}, not on {day}.{step}"
     raise AgencyEnded(ended, successor=successor.code if successor else None)
-
-
-def _actor(client: Client, officer: str | None) -> str:
-    return f"{client.id}/{nfc(officer)}" if officer else client.id

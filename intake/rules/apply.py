@@ -1,6 +1,6 @@
 """What may be written to a dossier: a state and a change give the state after it and the event that says so. No I/O.
 
-The ledger does not use it yet. Who may ask for the change is `scope`'s to say, and the caller's whether agency and
+Who may ask for the change is `scope`'s to say, and the caller's whether agency and
 service are in force on the day of a reception. Every column of the state but `last_at` and `timeline_bytes` follows
 from the events alone, by intake/books/fold.py.
 """
@@ -15,6 +15,7 @@ from intake.refusals import (
     BackdatedTooFar,
     BadDate,
     DatesOutOfOrder,
+    KeysUsedUp,
     MoveNotAllowed,
     NumberTaken,
     ReasonRequired,
@@ -26,11 +27,14 @@ from intake.rules.changes import (
     CORRECTABLE,
     Applied,
     Binding,
+    Change,
     Correction,
     Given,
     Move,
     Pause,
     Reception,
+    Reissue,
+    Removal,
     State,
     pauses_told,
 )
@@ -49,6 +53,8 @@ CROWDED_BYTES: Final = 48 * 1024
 FULL_BYTES: Final = 60 * 1024
 """From this size on none is: the largest step still fits below the 64 KiB that the schema allows."""
 ENDINGS: Final = frozenset({Status.REJECTED, Status.WITHDRAWN, Status.COMPLETED, Status.RETURNED})
+LAST_SERIAL: Final = 31
+"""A lookup key has five bits for its serial."""
 OUTCOMES: Final = ("granted", "refused", "partly")
 IMAGE: Final = (
     *("status", "agency", "origin", "owner", "outcome", "received_at", "due_at", "finished_at", "returned_at"),
@@ -68,11 +74,11 @@ def code_day(now: datetime) -> date:
     return now.astimezone(VIETNAM).date()
 
 
-def apply(state: State | None, change: Reception | Move | Binding | Correction, given: Given) -> Applied:
+def apply(state: State | None, change: Change, given: Given) -> Applied:
     """The change, applied. `state` is None for a reception and only there.
 
     Raises BadDate, DatesOutOfOrder, BackdatedTooFar, MoveNotAllowed, ReasonRequired, TargetNotAllowed, UnknownAgency,
-    UnknownService, NumberTaken, InvalidContent, and UnknownDossier for a removed one.
+    UnknownService, NumberTaken, KeysUsedUp, InvalidContent, and UnknownDossier for a removed one.
     """
     if isinstance(change, Reception):
         return _received(change, given)
@@ -82,6 +88,10 @@ def apply(state: State | None, change: Reception | Move | Binding | Correction, 
         return _moved(state, change, given)
     if isinstance(change, Binding):
         return _bound(state, change, given)
+    if isinstance(change, Reissue):
+        return _reissued(state, change, given)
+    if isinstance(change, Removal):
+        return _removed(state, change, given)
     return _corrected(state, change, given)
 
 
@@ -127,7 +137,7 @@ def _moved(state: State, move: Move, given: Given) -> Applied:
     at = _when(move.at, state.last_at, given, calendar, by_import=move.by_import)
     if agency not in given.catalogue.agencies and agency != state.agency:
         raise UnknownAgency(f"There is no agency {agency}.")
-    if agency != state.agency and not move.by_import:
+    if agency not in (state.agency, state.origin) and not move.by_import:
         require_target(given.catalogue, state.agency, agency, at.astimezone(VIETNAM).date(), service)
     outcome = _outcome(state, move)
     note, items = _told(move, outcome)
@@ -215,6 +225,23 @@ def _corrected(state: State, correction: Correction, given: Given) -> Applied:
     special |= {"note": reason, "came_from": state.agency if "agency" in new else None}
     special["detail"] = detail | ({"applicant": list(correction.applicant)} if correction.applicant else {})
     return _applied("corrected", after, given.now, given, special)
+
+
+def _reissued(state: State, change: Reissue, given: Given) -> Applied:
+    if state.key_serial >= LAST_SERIAL:
+        raise KeysUsedUp(f"Its lookup key has been issued {LAST_SERIAL + 1} times.")
+    after = msgspec.structs.replace(state, version=state.version + 1, key_serial=state.key_serial + 1)
+    return _applied("key_reissued", after, given.now, given, {"note": nfc(change.reason)})
+
+
+def _removed(state: State, change: Removal, given: Given) -> Applied:
+    reason = nfc(change.reason.strip())
+    if not reason:
+        raise ReasonRequired("A removal needs a reason.", missing=["reason"])
+    after = msgspec.structs.replace(
+        state, version=state.version + 1, removed=True, official_number=None, action_needed=None, reason=None
+    )
+    return _applied("removed", after, given.now, given, {"note": reason})
 
 
 def _applied(

@@ -116,6 +116,23 @@ class Correction:
     elsewhere: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reissue:
+    """A new lookup key; the ones before open the dossier no longer. `reason`: for the log."""
+
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removal:
+    """The dossier is emptied, and answered as one there is not. Its events are erased afterwards."""
+
+    reason: str
+
+
+Change = Reception | Move | Binding | Correction | Reissue | Removal
+
+
 @dataclass(frozen=True, slots=True)
 class Given:
     """The database's time, the catalogue, and how many working days back a step may be dated."""

@@ -1,4 +1,4 @@
-"""Turns untrusted JSON into a submission, a transition or an official number, or refuses it with a reason. No I/O."""
+"""Turns untrusted JSON into a request for a change, or refuses it with a reason. No I/O."""
 
 import hashlib
 import unicodedata
@@ -8,13 +8,16 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from intake.rules.texts import before_composing, clean, clean_fields, repeated_key
 from lookup.status import FIRST, Status
 from ops.errors import Kind, Malformed, Refusal
 
-_CLEAN = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$"
-Word = Annotated[str, Meta(min_length=1, max_length=64, pattern=_CLEAN)]
-Line = Annotated[str, Meta(min_length=1, max_length=300, pattern=_CLEAN)]
-Text = Annotated[str, Meta(min_length=1, max_length=4000, pattern=_CLEAN)]
+_WORD, _LINE, _SUBJECT, _TEXT = 64, 300, 1000, 4000
+"""The most characters of a composed text; what is sent may be decomposed."""
+Word = Annotated[str, Meta(min_length=1, max_length=before_composing(_WORD))]
+Line = Annotated[str, Meta(min_length=1, max_length=before_composing(_LINE))]
+Subject = Annotated[str, Meta(max_length=before_composing(_SUBJECT))]
+Text = Annotated[str, Meta(min_length=1, max_length=before_composing(_TEXT))]
 Moment = Annotated[datetime, Meta(tz=True)]
 Version = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
@@ -49,6 +52,9 @@ class UnknownStatus(Refusal):
     title_vi = "Không có trạng thái này."
 
 
+_OF_AN_APPLICANT = {"name": _LINE, "id": _WORD, "phone": _WORD, "email": _LINE, "address": _LINE}
+
+
 class Applicant(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """The applicant. `kind`: 1 citizen, 2 enterprise, 3 state body, 4 other."""
 
@@ -58,6 +64,10 @@ class Applicant(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     phone: Word | None = None
     email: Line | None = None
     address: Line | None = None
+
+    def __post_init__(self) -> None:
+        """Compose and clean the texts. Raises UnclearText, which msgspec turns into its ValidationError."""
+        clean_fields(self, _OF_AN_APPLICANT)
 
 
 class Submission(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -76,7 +86,14 @@ class Submission(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     submitted_at: Moment | None = None
     department: Line | None = None
     officer: Line | None = None
-    subject: Annotated[str, Meta(max_length=1000, pattern=_CLEAN)] | None = None
+    subject: Subject | None = None
+
+    def __post_init__(self) -> None:
+        """Compose and clean the texts. Raises UnclearText."""
+        if self.subject is not None and not self.subject.strip():
+            msgspec.structs.force_setattr(self, "subject", None)
+        words = dict.fromkeys(("agency", "service", "service_case"), _WORD)
+        clean_fields(self, words | {"department": _LINE, "officer": _LINE, "subject": _SUBJECT})
 
     @property
     def first_status(self) -> Status:
@@ -92,8 +109,9 @@ class Submission(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 class Transition(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """A move to another status, or to another unit in the same status. `at` defaults to now.
 
-    `note` is shown to the holder if `action_needed` says so. `officer` is kept in the event log and never shown to the
-    public.
+    `note` is shown to the holder: what is asked of him, or the reason of a refusal, withdrawal or suspension. `items`
+    lists what a supplement has to bring. `outcome` is that of a completion, `granted` by default. `officer` is kept in
+    the event log and never shown to the public.
     """
 
     to: Word
@@ -101,8 +119,16 @@ class Transition(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     agency: Word | None = None
     department: Line | None = None
     note: Text | None = None
+    items: Annotated[list[Line], Meta(max_length=50)] = []
+    outcome: Literal["granted", "refused", "partly"] | None = None
     officer: Line | None = None
     expected_version: Version | None = None
+
+    def __post_init__(self) -> None:
+        """Compose and clean the texts. Raises UnclearText."""
+        longest = {"agency": _WORD, "department": _LINE, "officer": _LINE, "note": _TEXT}
+        clean_fields(self, longest, lines=frozenset({"note"}))
+        msgspec.structs.force_setattr(self, "items", [clean(item, _LINE) for item in self.items])
 
     @property
     def status(self) -> Status:
@@ -116,23 +142,94 @@ class OfficialNumber(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     number: Word
     expected_version: Version | None = None
 
+    def __post_init__(self) -> None:
+        """Clean the number. Raises UnclearText."""
+        clean_fields(self, {"number": _WORD})
 
-Content = TypeVar("Content", Submission, Transition, OfficialNumber)
+
+class CorrectedApplicant(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """The fields of the applicant that were written wrongly; the others stay."""
+
+    name: Line | msgspec.UnsetType = msgspec.UNSET
+    kind: Annotated[int, Meta(ge=1, le=4)] | msgspec.UnsetType = msgspec.UNSET
+    id: Word | msgspec.UnsetType | None = msgspec.UNSET
+    phone: Word | msgspec.UnsetType | None = msgspec.UNSET
+    email: Line | msgspec.UnsetType | None = msgspec.UNSET
+    address: Line | msgspec.UnsetType | None = msgspec.UNSET
+
+    def __post_init__(self) -> None:
+        """Compose and clean the texts. Raises UnclearText."""
+        said = {name: most for name, most in _OF_AN_APPLICANT.items() if getattr(self, name) is not msgspec.UNSET}
+        clean_fields(self, said)
+
+
+class CorrectionRequest(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """What was written wrongly, as it should be, and why. The due date that was promised stays."""
+
+    reason: Text
+    agency: Word | None = None
+    service: Word | None = None
+    service_case: Word | None = None
+    channel: Literal["direct", "online", "postal"] | None = None
+    submitted_at: Moment | None = None
+    official_number: Word | None = None
+    applicant: CorrectedApplicant = CorrectedApplicant()
+    subject: Subject | msgspec.UnsetType | None = msgspec.UNSET
+    officer: Line | None = None
+    expected_version: Version | None = None
+
+    def __post_init__(self) -> None:
+        """Compose and clean the texts. Raises UnclearText."""
+        said = {} if self.subject is msgspec.UNSET else {"subject": _SUBJECT}
+        clean_fields(self, _CORRECTED | said, lines=frozenset({"reason"}))
+
+
+_CORRECTED = dict.fromkeys(("agency", "service", "service_case", "official_number"), _WORD) | {
+    "reason": _TEXT,
+    "officer": _LINE,
+}
+
+
+class KeyRequest(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """The lookup key of a dossier; with `reissue` a new one, and the old ones open it no longer."""
+
+    reissue: bool = False
+    reason: Line | None = None
+    officer: Line | None = None
+    expected_version: Version | None = None
+
+    def __post_init__(self) -> None:
+        """Compose and clean the texts. Raises UnclearText."""
+        clean_fields(self, {"reason": _LINE, "officer": _LINE})
+
+
+Content = TypeVar("Content", Submission, Transition, OfficialNumber, CorrectionRequest, KeyRequest)
 
 
 def read(body: bytes, shape: type[Content]) -> Content:
     """The body as this shape. Raises MalformedJson or InvalidContent."""
     try:
-        return msgspec.json.decode(body, type=shape)
+        content = msgspec.json.decode(body, type=shape)
     except msgspec.ValidationError as error:
         raise InvalidContent(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedJson(str(error)) from None
+    if (key := repeated_key(body)) is not None:
+        raise InvalidContent(f"{key[:64]}: the body says it more than once")
+    return content
 
 
-def fingerprint(path: str, content: Submission | Transition | OfficialNumber) -> bytes:
-    """32 bytes that a repeat with the same idempotency key must equal, whatever its spacing and order of fields."""
-    return hashlib.sha256(path.encode() + b"\0" + msgspec.json.encode(content, order="sorted")).digest()
+def fingerprint(path: str, body: bytes) -> bytes:
+    """32 bytes that a repeat with the same idempotency key must equal, whatever its spacing and order of fields.
+
+    Of the request as sent, not as read: what a newer release adds to a request does not refuse the repeat of one that
+    an older release took in. Raises MalformedJson for what is no JSON.
+    """
+    try:
+        sent = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise MalformedJson(str(error)) from None
+    return hashlib.sha256(path.encode() + b"\0" + msgspec.json.encode(sent, order="sorted")).digest()
 
 
 def named_status(slug: str) -> Status:
@@ -141,15 +238,6 @@ def named_status(slug: str) -> Status:
         return Status.from_slug(slug)
     except ValueError:
         raise UnknownStatus(f"The statuses are {', '.join(status.slug for status in Status)}.") from None
-
-
-def plausible(moment: datetime | None, now: datetime, field: str) -> datetime:
-    """The moment, or now for None. Raises InvalidContent for a moment in the future or before 1990."""
-    if moment is None:
-        return now
-    if not EARLIEST <= moment <= now + TOLERANCE:
-        raise InvalidContent(f"{field}: {moment.isoformat()} is in the future or before 1990")
-    return moment
 
 
 def action_needed(status: Status, note: str | None) -> str | None:

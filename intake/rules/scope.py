@@ -1,9 +1,9 @@
-"""Which agencies may read or change a dossier, and to which it may be handed. No I/O; not used by the ledger yet.
+"""Which agencies may read or change a dossier, and to which it may be handed. No I/O.
 
 One rule: it is read by the agency that received it, the one that holds it, and those with a task in it, by all above
 any of them, each with its successors, and by the client that submitted it. It is moved by the holder's side. What is
-the receiving agency's work (hand-over of the result, withdrawal, supplement, re-appointment, correction) is its side's
-too. All others are answered as for an unknown code.
+the receiving agency's work (hand-over of the result, withdrawal, supplement, re-appointment, correction, a new lookup
+key) is its side's too. All others are answered as for an unknown code.
 """
 
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from lookup.catalogue import Agency, Catalogue, Service, in_force
 from lookup.status import Status
 
 OF_THE_ORIGIN: Final = frozenset(
-    {Status.RETURNED, Status.WITHDRAWN, Status.SUPPLEMENT_REQUIRED, "due_changed", "corrected"}
+    {Status.RETURNED, Status.WITHDRAWN, Status.SUPPLEMENT_REQUIRED, "due_changed", "corrected", "key_reissued"}
 )
 """The moves and kinds of events that the receiving agency's side may make of a dossier that another one holds."""
 
@@ -55,6 +55,7 @@ def may_change(catalogue: Catalogue, scope: str, day: date, holder: str, origin:
 def require_target(catalogue: Catalogue, holder: str, target: str, day: date, service: Service | None) -> None:
     """Refuse a hand-over to an agency that may not take it that day. Raises TargetNotAllowed, also for an unknown one.
 
+    Back to the agency that received the dossier it always may go: the caller does not ask.
     It is valid that day, under the same root, and of the same or a higher level (its depth in the tree) than the
     holder; or the service's route names it; or it is the successor of a holder that has ended.
     """

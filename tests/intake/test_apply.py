@@ -330,15 +330,21 @@ def test_content_without_meaning_is_refused(change: Move | Correction) -> None:
 @pytest.mark.parametrize("holder", TAKES)
 @pytest.mark.parametrize("target", [*AGENCIES, "H9"])
 def test_dossier_is_handed_only_to_whom_it_may_be(holder: str, target: str) -> None:
-    state = received(agency=holder)
+    state = msgspec.structs.replace(received(), agency=holder, origin="H2")
     move = Move(to=S.PROCESSING, agency=target)
-    if target in TAKES[holder]:
+    if target in {*TAKES[holder], "H2"}:
         applied = apply(state, move, Given(NOW, CATALOGUE))
         assert applied.state.agency == target
         assert applied.event is not None
         assert applied.event["came_from"] == (holder if target != holder else None)
     else:
         assert type(refusal(state, move)) is (UnknownAgency if target == "H9" else TargetNotAllowed)
+
+
+def test_dossier_may_always_go_back_to_the_agency_that_received_it() -> None:
+    state = msgspec.structs.replace(received(), agency="H1")
+    assert state.origin not in TAKES["H1"]
+    assert apply(state, Move(to=S.PROCESSING, agency="H1.1.1"), Given(NOW, CATALOGUE)).state.agency == "H1.1.1"
 
 
 def test_history_may_have_gone_anywhere_that_is_known() -> None:
@@ -556,7 +562,7 @@ class Oracle:
         target = move.agency or self.state.agency
         if target == "H9":
             why.add(UnknownAgency)
-        elif not move.by_import and target not in TAKES[self.state.agency]:
+        elif not move.by_import and target not in {*TAKES[self.state.agency], self.state.origin}:
             why.add(TargetNotAllowed)
         silent = not (move.note or "").strip()
         if not move.by_import and (

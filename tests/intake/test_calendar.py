@@ -16,9 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intake.rules.due_dates import dates_after, due_date
+from intake.rules.apply import apply
+from intake.rules.changes import Given, Move, State
+from intake.rules.due_dates import due_date
 from intake.rules.workdays import OVERRIDES, add_working_days, is_working_day, working_days_before
-from lookup.catalogue import Service, TimeLimit
+from lookup.catalogue import Catalogue, Service, TimeLimit
 from lookup.clock import VIETNAM
 from lookup.status import Status
 
@@ -163,16 +165,27 @@ def test_time_limit_is_that_of_the_day_in_vietnam() -> None:
     ],
 )
 def test_pause_over_the_lunar_new_year_costs_no_day_off(status: Status, resumed: str, due: str) -> None:
-    dossier = {
-        "status": status.value,
-        "received_at": at("2025-01-22 10:00"),
-        "due_at": at("2025-02-06 10:00"),
-        "finished_at": None,
-        "paused_at": at("2025-01-23 10:00"),
-        "service_case": "default",
-        "channel": "direct",
-    }
-    assert dates_after(dossier, Status.PROCESSING, at(resumed), FIVE_DAYS).due_at == at(due)
+    paused = Move(to=status, at=at("2025-01-23 10:00"), note="Thiếu (ví dụ).", items=("Giấy",) * (status == 5))
+    state = State(
+        code="G99-250122-0001",
+        version=1,
+        status=Status.PROCESSING,
+        agency="G99",
+        origin="G99",
+        service=FIVE_DAYS.code,
+        service_case="default",
+        channel="direct",
+        submitted_at=at("2025-01-22 10:00"),
+        received_at=at("2025-01-22 10:00"),
+        due_at=at("2025-02-06 10:00"),
+        calendar="vn",
+        last_at=at("2025-01-22 10:00"),
+        timeline_bytes=0,
+    )
+    catalogue = Catalogue({}, {FIVE_DAYS.code: FIVE_DAYS})
+    for move in (paused, Move(to=Status.PROCESSING, at=at(resumed))):
+        state = apply(state, move, Given(at(resumed), catalogue, backdating=30)).state
+    assert state.due_at == at(due)
 
 
 # -- the lunar calendar ------------------------------------------------------------------------------------
