@@ -43,9 +43,11 @@ SAMPLE_DOSSIERS = 300
 SAMPLE_DAYS = 15
 SAMPLE_FIRST = 90_001
 """The first number of their sequences, far above the numbers of a sample that is imported later."""
-ROLES = ("owner", "writer", "relay", "reader")
+ROLES = ("owner", "writer", "relay", "reader", "notary", "auditor", "archivist")
 ROLE_OF = {"relay": "relay", "lookup": "reader", "intake": "writer"}
 """Process → its role in PostgreSQL."""
+ONLY_FOR = {"HOSO24_LOOKUP_KEY_SECRETS": {"lookup", "intake"}, "HOSO24_SEAL_KEYS": {"intake"}}
+"""Secret → the processes that are given it; every other setting goes to all."""
 SERVERS = ("PG", "REDIS")
 """The second word of the variables that hold a server's URL."""
 PREFERRED_PORTS = {
@@ -74,6 +76,7 @@ class Secrets:
     passwords: Mapping[str, str]
     redis_passwords: Mapping[str, str]
     lookup_keys: str
+    seal_keys: str
     token: str
 
     @classmethod
@@ -84,12 +87,16 @@ class Secrets:
             "passwords": {role: secrets.token_hex(16) for role in ROLES},
             "redis_passwords": {user: secrets.token_hex(16) for user in redis_users.RIGHTS},
             "lookup_keys": f"0:{secrets.token_hex(32)}",
+            "seal_keys": f"up:{secrets.token_hex(32)}",
             "token": new_token(CLIENT),
         }
         kept = json.loads(path.read_text("utf-8")) if path.exists() else {}
-        if made.keys() - kept.keys():
-            write_private(path, json.dumps(made | kept, indent=2) + "\n")
-        return cls(**(made | kept))
+        whole = made | kept
+        for group in ("passwords", "redis_passwords"):  # a role or user that came later has none yet
+            whole[group] = {**made[group], **whole[group]}
+        if whole != kept:
+            write_private(path, json.dumps(whole, indent=2) + "\n")
+        return cls(**whole)
 
 
 @dataclass(frozen=True)
@@ -168,7 +175,7 @@ def _postgres(
     if given:
         missing = [names[role] for role in ROLES if role not in given]
         if missing:
-            raise CannotStart(f"Some HOSO24_PG_…_URL are set, but not {', '.join(missing)}: set all four, or none.")
+            raise CannotStart(f"Some HOSO24_PG_…_URL are set, but not {', '.join(missing)}: set all seven, or none.")
         admin = os.environ.get("HOSO24_PG_ADMIN_URL") or None
         for name, url in {**{names[role]: given[role] for role in ROLES}, "HOSO24_PG_ADMIN_URL": admin}.items():
             if url is not None and not are_server_urls(url):
@@ -222,12 +229,10 @@ def _ports(stack: Supervisor) -> dict[str, int]:
 
 def _environ(servers: ServerUrls, own: Secrets, ports: Mapping[str, int]) -> dict[str, str]:
     return {
-        "HOSO24_PG_OWNER_URL": servers.postgres["owner"],
-        "HOSO24_PG_WRITER_URL": servers.postgres["writer"],
-        "HOSO24_PG_RELAY_URL": servers.postgres["relay"],
-        "HOSO24_PG_READER_URL": servers.postgres["reader"],
+        **{f"HOSO24_PG_{role.upper()}_URL": servers.postgres[role] for role in ROLES},
         "HOSO24_REDIS_URL": servers.redis["operator"],
         "HOSO24_LOOKUP_KEY_SECRETS": os.environ.get("HOSO24_LOOKUP_KEY_SECRETS") or own.lookup_keys,
+        "HOSO24_SEAL_KEYS": os.environ.get("HOSO24_SEAL_KEYS") or own.seal_keys,
         "HOSO24_HOST": os.environ.get("HOSO24_HOST") or "127.0.0.1",
         "HOSO24_TRUSTED_PROXIES": os.environ.get("HOSO24_TRUSTED_PROXIES") or "127.0.0.0/8,::1/128",
         "HOSO24_PUBLIC_URL": os.environ.get("HOSO24_PUBLIC_URL") or f"http://127.0.0.1:{ports['lookup']}",
@@ -244,8 +249,12 @@ def _environ(servers: ServerUrls, own: Secrets, ports: Mapping[str, int]) -> dic
 
 
 def _of_process(name: str, environ: Mapping[str, str], servers: ServerUrls) -> dict[str, str]:
-    """The settings of one process: of the servers' URLs only its own."""
-    shared = {key: value for key, value in environ.items() if key.partition("_")[2].partition("_")[0] not in SERVERS}
+    """The settings of one process: of the servers' URLs only its own, of the secrets those it works with."""
+    shared = {
+        key: value
+        for key, value in environ.items()
+        if key.partition("_")[2].partition("_")[0] not in SERVERS and name in ONLY_FOR.get(key, {name})
+    }
     role = ROLE_OF[name]
     own = {f"HOSO24_PG_{role.upper()}_URL": servers.postgres[role]}
     return shared | own | ({"HOSO24_REDIS_URL": servers.redis[name]} if name in servers.redis else {})
