@@ -24,8 +24,8 @@ help: ## show this list
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-up: .venv/ready ## run the whole house here: Postgres, Valkey, lookup, intake, relay (Ctrl-C stops it)
-	@exec $(BIN)/hoso24 up
+up: .venv/ready ## run the whole house here: Postgres, Valkey, lookup, intake, relay (Ctrl-C stops it; UP=--fresh begins anew)
+	@exec $(BIN)/hoso24 up $(UP)
 
 down: .venv/ready ## stop what `make up` started here
 	@exec $(BIN)/hoso24 down

@@ -662,12 +662,13 @@ def sample(
 @click.option(
     "--archive", is_flag=True, help="Keep PostgreSQL's log, to restore it to any moment; grows without limit."
 )
-def up(samples: bool, servers_only: bool, archive: bool) -> None:
+@click.option("--fresh", is_flag=True, help="Set the data of earlier runs aside, and begin with none.")
+def up(samples: bool, servers_only: bool, archive: bool, fresh: bool) -> None:
     """Run everything on this machine until Ctrl-C: embedded PostgreSQL and Valkey, lookup, intake, relay."""
     with _in_a_checkout():
         from intake.local import up
 
-        up.up(HERE, samples=samples, services=not servers_only, archive=archive)
+        up.up(HERE, samples=samples, services=not servers_only, archive=archive, fresh=fresh)
 
 
 @cli.command()

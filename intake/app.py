@@ -98,7 +98,7 @@ class _Watch:
         """Check and refresh once. Raises WrongSchema."""
         try:
             (row,) = await self._postgres.fetch(schema.STATE)
-            schema.check(row["version"], row["asks_for"])
+            schema.check(*row)
             await self._catalogue.refresh()
         except Unavailable as away:
             log.info("The catalogue stays as it was last read: %s", away)

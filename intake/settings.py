@@ -17,7 +17,7 @@ class SealSettings:
 
     seal_keys: Secret = setting(
         "HOSO24_SEAL_KEYS",
-        doc="Keys that seal events, id:hex,id:hex; the first one seals, all of them verify. Never given to PostgreSQL.",
+        doc="Keys that seal events, id:hex,id:hex; the first seals, all of them verify. PostgreSQL never sees them.",
         secret=True,
         check=SealKeys.from_text,
     )

@@ -70,6 +70,22 @@ async def test_newer_database_is_not_migrated(database: Database, owner: Any) ->
         await schema.migrate(database.owner_url)
 
 
+@pytest.mark.parametrize("name", ["0003_event", "0007_catalogue_files"])
+async def test_database_of_an_earlier_schema_is_refused_by_its_names(
+    database: Database, owner: Any, writer: Any, name: str
+) -> None:
+    """The numbers are the same, so an older or newer version says nothing."""
+    version = int(name[:4])
+    await owner.execute("UPDATE schema_version SET name = $1 WHERE version = $2", name, version)
+    said = f"before this release's schema .*{name}.* nothing of it can be taken over"
+    with pytest.raises(schema.MadeBefore, match=said):
+        await schema.migrate(database.owner_url)
+    with pytest.raises(schema.MadeBefore, match=said):
+        schema.check(*await writer.fetchrow(schema.STATE))
+    await owner.execute("INSERT INTO schema_version (version, name) VALUES (9999, 'of a later release')")
+    assert (await writer.fetchrow(schema.STATE))["made_by"] == name
+
+
 def test_older_database_is_refused_and_newer_one_accepted() -> None:
     with pytest.raises(schema.WrongSchema, match="hoso24 migrate"):
         schema.check(schema.NEEDED - 1)

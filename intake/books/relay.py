@@ -294,8 +294,7 @@ class Relay:
 
     async def _connect_and_lead(self) -> None:
         async with self._log.session():
-            state = await self._log.fetchrow(schema.STATE)
-            schema.check(state["version"], state["asks_for"])
+            schema.check(*await self._log.fetchrow(schema.STATE))
             while not await self._log.fetchval(TRY_TO_LEAD, LEADERS_LOCK):  # another process releases the lock
                 self._as_of = time.monotonic()
                 await asyncio.sleep(self._beat_every / 2)

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -27,12 +27,14 @@ from lookup import code as codes
 from lookup import redis_users, schema
 from lookup.catalogue import load
 from lookup.catalogue.files import CannotRead
+from lookup.clock import VIETNAM
 from lookup.lookup_key import KeyRing
 from lookup.status import Status
 from ops.local.accounts import UP_USER, Account, write_private
 from ops.local.cannot_start import CannotStart
 from ops.local.ports import free_port
 from ops.local.postgres import PostgresServer
+from ops.local.servers import kept_elsewhere
 from ops.local.supervisor import Supervised, Supervisor, write_up_file
 from ops.local.valkey import ValkeyServer
 from ops.settings import are_server_urls
@@ -48,6 +50,10 @@ ROLE_OF = {"relay": "relay", "lookup": "reader", "intake": "writer"}
 """Process → its role in PostgreSQL."""
 ONLY_FOR = {"HOSO24_LOOKUP_KEY_SECRETS": {"lookup", "intake"}, "HOSO24_SEAL_KEYS": {"intake"}}
 """Secret → the processes that are given it; every other setting goes to all."""
+STAYS = ("lock", "up.json")
+"""Files in the directory that are the supervisor's, and no data."""
+ASIDE = "before-"
+"""What the folder's name begins with into which `--fresh` moves the data; the date follows."""
 SERVERS = ("PG", "REDIS")
 """The second word of the variables that hold a server's URL."""
 PREFERRED_PORTS = {
@@ -108,21 +114,24 @@ class ServerUrls:
     admin: str | None = None
 
 
-def up(directory: Path, *, samples: bool, services: bool = True, archive: bool = False) -> None:
+def up(directory: Path, *, samples: bool, services: bool = True, archive: bool = False, fresh: bool = False) -> None:
     """Start everything, print the addresses, and supervise the processes until SIGINT or SIGTERM.
 
     Without `services` only the servers run, with a prepared database; the services are started by hand. With `archive`
-    PostgreSQL keeps its log, so that it can be restored to any moment since a base backup. Raises CannotStart.
+    PostgreSQL keeps its log, so that it can be restored to any moment since a base backup. With `fresh` what a run
+    before left in the directory is set aside, never what a server named by the environment holds. Raises CannotStart.
     """
     began = time.monotonic()
     directory.mkdir(exist_ok=True)
     with Supervisor(directory, _say) as stack:
+        if fresh:
+            _set_aside(directory)
         own = Secrets.of(directory)
         _warn_of_a_shared_account()
         servers = _servers(stack, directory, own, archive=archive)
         ports = _ports(stack)
         environ = _environ(servers, own, ports)
-        _prepare_database(stack, servers, own, samples=samples)
+        _prepare_database(stack, directory, servers, own, samples=samples)
         stack.check()
         if services:
             _say("Starting relay, lookup and intake …")
@@ -139,6 +148,30 @@ def up(directory: Path, *, samples: bool, services: bool = True, archive: bool =
         stack.run()
         stack.say("Stopping …")
     stack.say("Everything has stopped. The data are kept for the next `make up`.")
+
+
+def _set_aside(directory: Path) -> None:
+    """Move everything that a run before left here into a folder with the date, secrets and books as well.
+
+    Raises CannotStart when the environment names a PostgreSQL: its data are not ours to set aside.
+    """
+    if _given():
+        raise CannotStart(
+            "`--fresh` begins anew with the PostgreSQL that `hoso24 up` starts itself, but HOSO24_PG_…_URL name one: "
+            "name a new, empty database in them, and leave --fresh out."
+        )
+    left = [path for path in directory.iterdir() if path.name not in STAYS and not path.name.startswith(ASIDE)]
+    if not left:
+        return
+    aside = directory / f"{ASIDE}{datetime.now(VIETNAM):%Y-%m-%dT%H%M%S}"
+    aside.mkdir()
+    for path in left:
+        path.rename(aside / path.name)
+    places = [aside]
+    for server in ("postgres", "redis"):
+        if (place := kept_elsewhere(directory / server)) is not None:
+            places.append(place.rename(place.with_name(f"{place.name}-{aside.name}")))
+    _say(f"The data of before are in {' and '.join(map(str, places))}; delete that when you need nothing of it.")
 
 
 def _servers(stack: Supervisor, directory: Path, own: Secrets, *, archive: bool) -> ServerUrls:
@@ -171,7 +204,7 @@ def _postgres(
 ) -> tuple[Mapping[str, str], str | None]:
     """The URL for each role, and the superuser's if the roles are made here."""
     names = {role: f"HOSO24_PG_{role.upper()}_URL" for role in ROLES}
-    given = {role: os.environ[name] for role, name in names.items() if os.environ.get(name)}
+    given = _given()
     if given:
         missing = [names[role] for role in ROLES if role not in given]
         if missing:
@@ -196,6 +229,12 @@ def _postgres(
         _say(note)
     urls = {role: _with_user(server.admin_url, f"hoso24_{role}", own.passwords[role], "hoso24") for role in ROLES}
     return urls, server.admin_url
+
+
+def _given() -> dict[str, str]:
+    """Role → URL, of the PostgreSQL that the environment names."""
+    named = {role: os.environ.get(f"HOSO24_PG_{role.upper()}_URL", "") for role in ROLES}
+    return {role: url for role, url in named.items() if url}
 
 
 def _link(path: Path, target: Path) -> None:
@@ -260,7 +299,7 @@ def _of_process(name: str, environ: Mapping[str, str], servers: ServerUrls) -> d
     return shared | own | ({"HOSO24_REDIS_URL": servers.redis[name]} if name in servers.redis else {})
 
 
-def _prepare_database(stack: Supervisor, servers: ServerUrls, own: Secrets, *, samples: bool) -> None:
+def _prepare_database(stack: Supervisor, directory: Path, servers: ServerUrls, own: Secrets, *, samples: bool) -> None:
     try:
         if servers.admin is not None:
             asyncio.run(_recovered(servers.admin, stack.check))
@@ -268,6 +307,9 @@ def _prepare_database(stack: Supervisor, servers: ServerUrls, own: Secrets, *, s
         asyncio.run(schema.migrate(servers.postgres["owner"], lambda what: _say(f"Applying {what} …")))
         stack.check()
         asyncio.run(_furnish(servers, own, samples=samples))
+    except schema.MadeBefore as error:
+        step = f"`hoso24 up --fresh` (`make up UP=--fresh`) sets what is in {directory} aside and begins anew."
+        raise CannotStart(str(error) if _given() else f"{error} {step}") from error
     except (OSError, asyncpg.PostgresError, schema.CannotMigrate) as error:
         raise CannotStart(f"The database cannot be prepared: {type(error).__name__}: {error}") from error
 

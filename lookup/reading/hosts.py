@@ -13,7 +13,7 @@ from typing import Any
 
 from lookup.clock import PRESENT, DatabaseClock, microseconds
 from lookup.reading.freshness import SECOND
-from lookup.schema import ASKS_FOR
+from lookup.schema import ASKS_FOR, MADE_BY
 from ops.errors import Unavailable
 from ops.stores import urls
 from ops.stores.breaker import Breaker
@@ -21,7 +21,10 @@ from ops.stores.calls import Lateness
 from ops.stores.postgres import Postgres
 
 # Only for the probe, once a second; batches do not need it.
-PROBE = PRESENT.replace("  FROM heartbeat\n", f"     , ({ASKS_FOR}) AS schema_asks_for\n  FROM heartbeat\n")
+PROBE = PRESENT.replace(
+    "  FROM heartbeat\n",
+    f"     , ({ASKS_FOR}) AS schema_asks_for\n     , ({MADE_BY}) AS schema_made_by\n  FROM heartbeat\n",
+)
 
 LARGEST_LAG = 10.0
 """Lag in seconds beyond which a standby is queried only when no other host answers."""
@@ -43,6 +46,8 @@ class Present:
     schema_version: int
     schema_asks_for: int
     """The migration that programs must know; see schema.check."""
+    schema_made_by: str | None
+    """A migration of the schema before this release's, if it has one; see schema.check."""
 
 
 class Host:
@@ -196,7 +201,7 @@ class Hosts:
         except Unavailable:
             host.role = Role.UNKNOWN if host.breaker.open else host.role
             return None
-        return Present(row["epoch"], row["schema_version"] or 0, row["schema_asks_for"])
+        return Present(row["epoch"], row["schema_version"] or 0, row["schema_asks_for"], row["schema_made_by"])
 
     async def _ask(self, host: Host, sql: str, *arguments: object, deadline: float | None = None) -> list[Any]:
         asked_at = time.monotonic()

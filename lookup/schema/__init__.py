@@ -58,9 +58,6 @@ CREATE TABLE IF NOT EXISTS {SCHEMA}.schema_version (
 );
 """
 
-# The migration a program must know is part of the applied names, so an older release can read it too.
-ASKS_FOR = r"SELECT coalesce(max(substring(name FROM '^\d{4}_contract_(\d{4})_')::integer), 0) FROM schema_version"
-STATE = f"SELECT (SELECT coalesce(max(version), 0) FROM schema_version) AS version, ({ASKS_FOR}) AS asks_for"  # noqa: S608
 
 BLOCKERS = """
 SELECT pid, usename
@@ -74,6 +71,16 @@ class WrongSchema(SettingsError):
 
     def __init__(self, sentence: str) -> None:
         super().__init__([sentence])
+
+
+class MadeBefore(WrongSchema):
+    """The database's schema was made before this release's, by migrations of other names under the same numbers."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The database was made before this release's schema (its migration is {name}, this release has none of "
+            "that name), and nothing of it can be taken over: use a new, empty database."
+        )
 
 
 class CannotMigrate(Exception):
@@ -117,6 +124,21 @@ def migrations() -> list[Migration]:
 LATEST = migrations()[-1].version
 """The newest migration this program knows."""
 
+# The migration a program must know is part of the applied names, so an older release can read it too.
+ASKS_FOR = r"SELECT coalesce(max(substring(name FROM '^\d{4}_contract_(\d{4})_')::integer), 0) FROM schema_version"
+# The first applied migration that this program knows under another name: there was a schema before this one.
+MADE_BY = f"""SELECT name
+  FROM schema_version
+ WHERE version <= {LATEST}
+   AND name <> ALL (ARRAY[{", ".join(f"'{migration.name}'" for migration in migrations())}])
+ ORDER BY version
+ LIMIT 1"""  # noqa: S608 - the names of our own files
+STATE = f"""
+SELECT (SELECT coalesce(max(version), 0) FROM schema_version) AS version,
+       ({ASKS_FOR}) AS asks_for,
+       ({MADE_BY}) AS made_by
+"""  # noqa: S608
+
 NEEDED = 7
 """The oldest schema this program works on. Raise it with the migration that the code requires; a test runs the services
 on every schema from this one to the newest."""
@@ -132,8 +154,9 @@ async def migrate(
     """Apply the missing migrations, each in its own transaction; returns how many were applied.
 
     Safe to run twice, concurrently, and while the services run. Raises WrongSchema when the database is newer than this
-    program, CannotMigrate when no lock was granted within `lock_timeout` seconds in `attempts` attempts, and
-    BehindPooler when the URL leads to a pooler: the advisory lock against a second migrator needs a session.
+    program, MadeBefore when it has the schema of before this one, CannotMigrate when no lock was granted within
+    `lock_timeout` seconds in `attempts` attempts, and BehindPooler when the URL leads to a pooler: the advisory lock
+    against a second migrator needs a session.
     """
     connection = await connect_directly(lambda: owner_url)
     try:
@@ -147,6 +170,8 @@ async def migrate(
             raise WrongSchema(
                 f"The database's schema is version {applied}, this program knows {LATEST}: start a newer release."
             )
+        if (made_by := await connection.fetchval(MADE_BY)) is not None:
+            raise MadeBefore(made_by)
         todo = [migration for migration in migrations() if migration.version > applied]
         for migration in todo:
             say(f"migration {migration.name}")
@@ -225,12 +250,15 @@ class _Patience:
             observer.terminate()
 
 
-def check(version: int, asks_for: int = 0) -> None:
-    """Raise WrongSchema unless this program works on a schema of this version.
+def check(version: int, asks_for: int = 0, made_by: str | None = None) -> None:
+    """Raise WrongSchema unless this program works on a schema of this version; the arguments are those of STATE.
 
     It must be NEEDED or newer. A schema newer than this program is accepted while it still serves it: `asks_for` is the
-    migration that programs must know since a contract migration was applied; 0 when none was.
+    migration that programs must know since a contract migration was applied; 0 when none was. `made_by` is a migration
+    of the schema before this one: MadeBefore.
     """
+    if made_by is not None:
+        raise MadeBefore(made_by)
     if version < NEEDED:
         raise WrongSchema(
             f"The database's schema is version {version}, this program needs {NEEDED}: run `hoso24 migrate` first."

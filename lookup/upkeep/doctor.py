@@ -39,7 +39,7 @@ LATE, TOO_LATE = 2.0, 5.0
 """Ages of a heartbeat, in seconds: reported as a warning, and no longer trusted by lookups."""
 CONFIRMED_BY = 10
 """The month from which next year's holidays should have been announced and loaded."""
-PREFERRED = ("reader", "relay", "writer", "owner")
+PREFERRED = ("reader", "relay", "writer", "owner", "notary", "auditor", "archivist")
 """Roles to connect as, in order of preference."""
 
 APPLIED = "SELECT version, name FROM schema_version ORDER BY version"
@@ -54,7 +54,7 @@ _MILLISECONDS = {None: 1, "": 1, "ms": 1, "s": 1000, "min": 60_000, "h": 3_600_0
 
 
 def servers(urls: Mapping[str, Secret], *, pooled: bool = False) -> DatabaseServers:
-    """Every host of every role's URL. `urls`: those of reader, relay, writer and owner that are set.
+    """Every host of every role's URL. `urls`: those of PREFERRED that are set.
 
     `pooled`: reader and writer go through PgBouncer, as their processes do.
     """
@@ -106,6 +106,10 @@ async def _migrations(database: DatabaseServers) -> list[Finding]:
         return [_wrong("migrations", "this database has no schema of ours", "Run `hoso24 migrate`.")]
     applied = {row["version"]: row["name"] for row in await database.fetch(APPLIED)}
     known = {version: name for version, name, _ in schema.migrations()}
+    before = [name for version, name in applied.items() if version in known and name != known[version]]
+    if before:
+        found = f"made before this release's schema (by {before[0]}): nothing of it can be taken over"
+        return [_wrong("migrations", found, "Use a new, empty database.")]
     newest = max(applied, default=0)
     findings = []
     if newest < schema.LATEST:
@@ -129,7 +133,7 @@ async def _migrations(database: DatabaseServers) -> list[Finding]:
 
 
 async def _roles(database: DatabaseServers) -> list[Finding]:
-    """Whether the four roles exist, can log in, and have no privileges beyond those they need."""
+    """Whether the roles exist, can log in, and have no privileges beyond those they need."""
     roles = {row["role"]: row for row in await database.fetch(grants.ATTRIBUTES, list(ROLES))}
     findings = []
     for role in ROLES:
@@ -141,7 +145,7 @@ async def _roles(database: DatabaseServers) -> list[Finding]:
     for row in await database.fetch(OWNER):
         step = f"Run `ALTER TABLE hoso24.{row['table']} OWNER TO hoso24_owner` as a superuser."
         findings.append(_wrong("roles", f"{row['table']} belongs to {row['owner']}, not to hoso24_owner", step))
-    return findings or [Finding("roles", Verdict.OK, "four, none with more attributes than it needs")]
+    return findings or [Finding("roles", Verdict.OK, f"all {len(ROLES)}, none with more attributes than it needs")]
 
 
 def _of_role(role: str, row: Any) -> Iterator[Finding]:

@@ -95,7 +95,11 @@ class Pulse:
         present = await self._hosts.probe()
         if present:
             # A standby may not have received the newest migration or epoch yet.
-            schema.check(max(each.schema_version for each in present), max(each.schema_asks_for for each in present))
+            schema.check(
+                max(each.schema_version for each in present),
+                max(each.schema_asks_for for each in present),
+                next((each.schema_made_by for each in present if each.schema_made_by), None),
+            )
             self._vitals.feed.enter(max(each.epoch for each in present))
 
     async def _ask_redis(self) -> None:

@@ -78,22 +78,32 @@ class Lock:
         return True
 
 
+def kept_elsewhere(directory: Path) -> Path | None:
+    """Where a server of this directory keeps its data when its account cannot enter the directory; None: it can."""
+    account = Account.unprivileged()
+    name = _name_elsewhere(directory.resolve())
+    places = [parent / name for parent in PLACES_OF_ITS_OWN if account is not None]
+    return next((_trusted(place) for place in places if (place / "data").exists()), None)
+
+
+def _name_elsewhere(directory: Path) -> str:
+    return f"hoso24-{hashlib.sha256(str(directory).encode()).hexdigest()[:8]}"
+
+
 def _settle(directory: Path, account: Account | None) -> Path:
     """The server's directory: `directory`, or another when its account cannot enter that."""
     if account is None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         return directory
-    name = f"hoso24-{hashlib.sha256(str(directory).encode()).hexdigest()[:8]}"
-    for place in (parent / name for parent in PLACES_OF_ITS_OWN):
-        if (place / "data").exists():
-            return _trusted(place)
+    if (place := kept_elsewhere(directory)) is not None:
+        return place
     directory.mkdir(parents=True, exist_ok=True)
     if account.can_enter(directory.parent):
         directory.chmod(stat.S_IMODE(directory.stat().st_mode) | stat.S_IXOTH)
         return directory
     if (directory / "data").exists():
         raise CannotStart(f"The account {account.name} can no longer enter {directory}, which has its data.")
-    return _place_of_its_own(name, account)
+    return _place_of_its_own(_name_elsewhere(directory), account)
 
 
 def _place_of_its_own(name: str, account: Account) -> Path:

@@ -1,11 +1,17 @@
-"""What `hoso24 up` makes once and keeps, and which of it each process is given."""
+"""What `hoso24 up` makes once and keeps, which of it each process is given, and what `--fresh` sets aside."""
 
+import hashlib
 import json
 from pathlib import Path
 
+import pytest
+
+import ops.local.servers
 from intake.books.seal import SealKeys
 from intake.local import up
 from lookup.schema.grants import ROLES
+from ops.local.accounts import Account
+from ops.local.cannot_start import CannotStart
 
 
 def servers(own: up.Secrets) -> up.ServerUrls:
@@ -47,3 +53,63 @@ def test_process_is_given_its_own_url_and_the_secrets_it_works_with(tmp_path: Pa
         "intake": {"HOSO24_PG_WRITER_URL", "HOSO24_LOOKUP_KEY_SECRETS", "HOSO24_SEAL_KEYS"},
         "relay": {"HOSO24_PG_RELAY_URL"},
     }
+
+
+# -- fresh -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where servers keep data that their account could not reach elsewhere."""
+    for role in up.ROLES:
+        monkeypatch.delenv(f"HOSO24_PG_{role.upper()}_URL", raising=False)
+    place = tmp_path / "place"
+    place.mkdir()
+    monkeypatch.setattr(ops.local.servers, "PLACES_OF_ITS_OWN", (place,))
+    return place
+
+
+def files(directory: Path) -> set[str]:
+    return {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
+
+
+def test_everything_but_the_lock_is_set_aside_and_stays_there(
+    tmp_path: Path, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = tmp_path / ".hoso24"
+    for name in ("lock", "secrets.json", "postgres/data/PG_VERSION", "redis/data/dump.rdb", "books/state"):
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_text("x")
+    up._set_aside(directory)
+    (aside,) = directory.glob("before-*")
+    assert files(directory) - {f"{aside.name}/{name}" for name in files(aside)} == {"lock"}
+    assert files(aside) == {"secrets.json", "postgres/data/PG_VERSION", "redis/data/dump.rdb", "books/state"}
+    assert str(aside) in capsys.readouterr().out
+    up._set_aside(directory)  # nothing is left
+    assert [*directory.glob("before-*")] == [aside]
+
+
+def test_data_that_a_server_keeps_elsewhere_are_set_aside_as_well(
+    tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Account, "unprivileged", object)
+    monkeypatch.setattr(ops.local.servers, "_trusted", lambda each: each)
+    directory = tmp_path / ".hoso24"
+    directory.mkdir()
+    (directory / "secrets.json").write_text("x")
+    name = f"hoso24-{hashlib.sha256(str(directory / 'postgres').encode()).hexdigest()[:8]}"
+    (place / name / "data").mkdir(parents=True)
+    up._set_aside(directory)
+    (there,) = place.iterdir()
+    assert there.name.startswith(f"{name}-before-")
+    assert str(there) in capsys.readouterr().out
+
+
+def test_server_that_the_environment_names_is_never_begun_anew(
+    tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "secrets.json").write_text("x")
+    monkeypatch.setenv("HOSO24_PG_OWNER_URL", "postgresql://hoso24_owner@db/hoso24")
+    with pytest.raises(CannotStart, match="leave --fresh out"):
+        up._set_aside(tmp_path)
+    assert files(tmp_path) == {"secrets.json"}

@@ -85,7 +85,7 @@ class Primary:
             self.on_beat.pop(0)()
         match sql:
             case schema.STATE:
-                return [{"version": self.version, "asks_for": 0}]
+                return [(self.version, 0, None)]
             case relay.TRY_TO_LEAD:
                 return [(self.free.pop(0) if self.free else True,)]
             case relay.BEAT:

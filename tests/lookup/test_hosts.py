@@ -380,7 +380,7 @@ class Answering:
 
     def __init__(self, **row: Any) -> None:
         given = {"standby": False, "beat_at": NOON, "asked_at": NOON, "epoch": 3, "schema_version": 6}
-        self.row = given | {"schema_asks_for": 2} | row
+        self.row = given | {"schema_asks_for": 2, "schema_made_by": None} | row
         self.name = ""
         self.away = False
         self.asked: list[tuple[Any, ...]] = []
@@ -403,7 +403,7 @@ def of(*answering: Answering) -> Hosts:
 async def test_probe_says_what_a_host_reports_and_remembers_its_role() -> None:
     primary, standby = Answering(), Answering(standby=True, beat_at=NOON - timedelta(seconds=2), schema_version=None)
     hosts = of(primary, standby)
-    assert await hosts.probe() == [Present(3, 6, 2), Present(3, 0, 2)]
+    assert await hosts.probe() == [Present(3, 6, 2, None), Present(3, 0, 2, None)]
     assert [host.role for host in hosts.all] == [P, S]
     assert [host.beat_at for host in hosts.all] == [microseconds(NOON), microseconds(NOON) - 2 * SECOND]
     assert await hosts.present() == {"postgres-1": "primary", "postgres-2": "standby"}
@@ -417,7 +417,7 @@ async def test_host_that_is_away_keeps_its_role_until_its_breaker_is_open() -> N
     await hosts.probe()
     primary.away = True
     for role in (P, U):
-        assert await hosts.probe() == [Present(3, 6, 2)]
+        assert await hosts.probe() == [Present(3, 6, 2, None)]
         assert (hosts.all[0].role, hosts.all[0].trouble) == (role, "gone")
     assert [hosts.reachable] == [True]
     assert await hosts.present() == {"postgres-1": "unreachable: gone", "postgres-2": "standby"}
@@ -428,7 +428,7 @@ async def test_host_that_is_away_keeps_its_role_until_its_breaker_is_open() -> N
     with pytest.raises(Unavailable, match=r"No PostgreSQL host answers\."):
         await hosts.present()
     primary.away = False
-    assert await hosts.probe() == [Present(3, 6, 2)]
+    assert await hosts.probe() == [Present(3, 6, 2, None)]
     assert (hosts.all[0].role, hosts.all[0].trouble) == (P, "")
 
 

@@ -25,7 +25,7 @@ from lookup.schema import Migration
 from ops.local.ports import free_port
 from ops.local.reaper import Reaper
 from ops.stores.postgres import connect_directly
-from tests.conftest import KEY_SECRETS, ROLES, Database
+from tests.conftest import KEY_SECRETS, ROLES, SEAL_KEYS, Database
 from tests.house import PATIENT_ENVIRON, House, new_token, open_house, submission, until
 from tests.lookup.migration_rules import BASELINE, statements, violations
 from tests.programs import leave_out
@@ -195,13 +195,20 @@ async def test_every_process_asks_what_the_schema_asks_for(
     name = f"{schema.LATEST + 2:04d}_contract_{schema.LATEST + 1:04d}_example"
     await owner.execute("INSERT INTO schema_version (version, name) VALUES ($1, $2)", schema.LATEST + 2, name)
     state = await writer.fetchrow(schema.STATE)
-    assert tuple(state) == (schema.LATEST + 2, schema.LATEST + 1)
+    assert tuple(state) == (schema.LATEST + 2, schema.LATEST + 1, None)
+    await every_process_says(database, redis_url, "Start a newer release")
+
+
+async def test_every_process_refuses_a_schema_of_before(database: Database, redis_url: str, owner: Any) -> None:
+    await owner.execute("UPDATE schema_version SET name = '0003_event' WHERE version = 3")
+    await every_process_says(database, redis_url, "nothing of it can be taken over")
+
+
+async def every_process_says(database: Database, redis_url: str, words: str) -> None:
     kinds, environ = ("lookup", "intake", "relay"), environ_for(database, redis_url)
     outcomes = await asyncio.gather(*(ended(kind, environ) for kind in kinds))
     assert [status for status, _ in outcomes] == [2, 2, 1]
-    assert [
-        kind for kind, (_, output) in zip(kinds, outcomes, strict=True) if "Start a newer release" not in output
-    ] == []
+    assert [kind for kind, (_, output) in zip(kinds, outcomes, strict=True) if words not in output] == []
 
 
 async def ended(kind: str, environ: dict[str, str]) -> tuple[int | None, str]:
@@ -335,6 +342,7 @@ def environ_for(database: Database, redis_url: str) -> dict[str, str]:
         "HOSO24_PG_RELAY_URL": database.relay_url,
         "HOSO24_REDIS_URL": redis_url,
         "HOSO24_LOOKUP_KEY_SECRETS": KEY_SECRETS,
+        "HOSO24_SEAL_KEYS": SEAL_KEYS,
         "HOSO24_HOST": "127.0.0.1",
         "HOSO24_DRAIN_SECONDS": "0",
         "HOSO24_LOOKUP_PORT": lookup,

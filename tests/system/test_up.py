@@ -33,14 +33,14 @@ OF_EVERY_PROCESS = ("hoso24_", "python_", "process_")
 class Up:
     """A running `hoso24 up`, and what it has printed so far."""
 
-    def __init__(self, directory: Path, **environ: str) -> None:
+    def __init__(self, directory: Path, *words: str, **environ: str) -> None:
         home = directory / "home"
         home.mkdir(exist_ok=True)
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("HOSO24_", "OTEL_"))}
         self.directory = directory
         self.printed = ""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "hoso24", "up"],
+            [sys.executable, "-m", "hoso24", "up", *words],
             cwd=directory,
             env=clean | {"HOME": str(home), "PYTHONUNBUFFERED": "1"} | environ,
             stdout=subprocess.PIPE,
@@ -117,10 +117,10 @@ def alone() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def running(directory: Path, **environ: str) -> Iterator[Up]:
+def running(directory: Path, *words: str, **environ: str) -> Iterator[Up]:
     """A house, alone."""
     with alone():
-        up = Up(directory, **environ)
+        up = Up(directory, *words, **environ)
         try:
             yield up
         finally:
@@ -324,6 +324,29 @@ def test_real_servers_take_the_place_of_the_embedded_ones(
         assert not (directory / ".hoso24" / "postgres").exists()
         status, _ = get(f"{house['lookup']}/api/v1/dossiers/{house['samples'][0]['code']}")
         assert status == 200
+
+
+def test_data_of_an_earlier_schema_are_refused_in_one_sentence_and_set_aside_when_asked(directory: Path) -> None:
+    """The one before had the same numbers and other names."""
+    with running(directory) as up:
+        first = up.wait_until_ready()
+        rename = "UPDATE schema_version SET name = '0003_event' WHERE version = 3"
+        psql = [directory / ".hoso24" / "bin" / "psql", first["postgres"]["owner"], "--command", rename]
+        subprocess.run(psql, check=True, capture_output=True)
+    refused = Up(directory)
+    assert refused.wait() != 0
+    assert "Traceback" not in refused.printed
+    last = refused.printed.splitlines()[-1]
+    assert "0003_event" in last
+    assert "nothing of it can be taken over" in last
+    assert "hoso24 up --fresh" in last
+    with running(directory, "--fresh") as up:
+        second = up.wait_until_ready()
+        assert second["token"] != first["token"]
+        assert get(f"{second['lookup']}/api/v1/dossiers/{second['samples'][0]['code']}")[0] == 200
+    (aside,) = (directory / ".hoso24").glob("before-*")
+    assert str(aside.relative_to(directory)) in up.printed
+    assert {"postgres", "redis", "secrets.json"} <= {path.name for path in aside.iterdir()}
 
 
 def test_missing_settings_are_all_named_at_once(directory: Path) -> None:
