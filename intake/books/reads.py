@@ -1,0 +1,31 @@
+"""The log of reads of personal data: a row is committed before the answer leaves.
+
+Only the auditor's role reads it (`hoso24 audit reads`); the writer's may append to it and cannot look at it.
+"""
+
+from typing import Any
+
+import asyncpg
+
+from ops.errors import Unavailable
+from ops.stores.postgres import POSTGRES_AWAY
+
+NOTE_READ = """
+INSERT INTO personal_read (reader, client, code, screen)
+VALUES ($1, $2, $3, $4)
+"""
+
+
+async def note_read(postgres: Any, reader: str, client: str, code: str, screen: str) -> None:
+    """Record that this reader is shown this dossier's personal data; call it before the data are read or sent.
+
+    `postgres` is the pool, or a connection; on a connection inside a transaction the row counts from the commit on.
+    `reader` is the officer whom the client names, else the client's id, cleaned and bounded by the caller; `client` is
+    the client's id, `screen` names what is shown ("dossier", "key").
+
+    Raises Unavailable whenever the row cannot be written, whatever the reason: then nothing may be shown.
+    """
+    try:
+        await postgres.fetch(NOTE_READ, reader, client, code, screen)
+    except (asyncpg.PostgresError, *POSTGRES_AWAY) as error:
+        raise Unavailable("The log of reads cannot be written now.", reason=f"log of reads: {error}") from error
