@@ -20,6 +20,7 @@ import msgspec
 from intake import metrics
 from intake.books.dossier import INSERT_DOSSIER, NewDossier, public_step, timeline
 from intake.books.event import APPEND_EVENT
+from intake.books.reads import note_read
 from intake.books.seal import PERSON_COLUMNS, EventRecord, SealKeys, jsonb_text, new_salt, person_digest
 from intake.clients import Client
 from intake.refusals import (
@@ -294,9 +295,6 @@ class Ledger:
             raise UnknownService(f"Service {service.code} has no such case; its cases are: {', '.join(cases)}.")
 
         async def work(connection: Any, moment: _Moment) -> dict[str, Any]:
-            day = code_day(submission.submitted_at or moment.now)
-            _must_be_valid(agency, day, catalogue)
-            _must_be_valid(service, day, catalogue)
             return await self._receive(connection, moment, request, submission, catalogue)
 
         return await self._settle(self._once(request, work))
@@ -430,7 +428,10 @@ class Ledger:
                 )
             return {"code": code.text, "version": state.version, "key_serial": state.key_serial}
 
-        return await self._settle(self._once(request, work))
+        answer = await self._settle(self._once(request, work))
+        # With its key whoever has it reads the whole dossier.
+        await note_read(self._postgres, asked.officer or request.client.id, request.client.id, code.text, "key")
+        return answer
 
     async def reissue_key(self, code: DossierCode, *, actor: str, reason: str | None = None) -> int:
         """A new lookup key by an operator's command; its serial. Raises UnknownDossier, KeysUsedUp, Unavailable."""
@@ -446,7 +447,10 @@ class Ledger:
         return after.version
 
     async def officers_view(self, client: Client, code: DossierCode, catalogue: Catalogue) -> Any:
-        """The whole row with the applicant. Raises UnknownDossier, also where this client may not read; Unavailable."""
+        """The whole row with the applicant, and a row in the log of reads before that.
+
+        Raises UnknownDossier, also where this client may not read; Unavailable, also when the log cannot be written.
+        """
         rows = await self._postgres.fetch(OFFICERS_VIEW, code.text)
         if not rows or rows[0]["removed"]:
             raise UnknownDossier
@@ -456,6 +460,7 @@ class Ledger:
             catalogue, client.agency, today, (row["agency"], row["origin"]), row["submitted_by"] == client.id
         ):
             raise UnknownDossier
+        await note_read(self._postgres, client.id, client.id, code.text, "dossier")
         return row
 
     async def close(self) -> None:
@@ -562,6 +567,8 @@ class Ledger:
         )
         applied = apply(None, reception, self._scribe.given(moment, catalogue))
         state, applicant = applied.state, submission.applicant
+        for each in (catalogue.agencies[state.agency], catalogue.services[state.service]):
+            _must_be_valid(each, code_day(state.submitted_at), catalogue)
         person: dict[str, Any] = {
             "applicant_kind": applicant.kind,
             "applicant_name": nfc(applicant.name),

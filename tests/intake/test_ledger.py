@@ -19,7 +19,6 @@ from intake.books.ledger import TRY_LOCK, KeyedRequest, Ledger
 from intake.books.seal import HASHED_COLUMNS, SealKeys, event_leaf_hash
 from intake.clients import ACTIONS, Client, OutOfScope
 from intake.refusals import (
-    AgencyNotBegun,
     BadDate,
     CannotNumber,
     DatesOutOfOrder,
@@ -272,7 +271,7 @@ async def test_code_has_the_day_and_year_it_is_in_vietnam(
         ({"agency": "99901"}, CannotNumber),
         ({"service": "S.999"}, UnknownService),
         ({"status": "completed"}, InvalidContent),
-        ({"submitted_at": datetime(1989, 12, 31, 23, 59, tzinfo=UTC)}, AgencyNotBegun),
+        ({"submitted_at": datetime(1989, 12, 31, 23, 59, tzinfo=UTC)}, BadDate),
         ({"submitted_at": datetime(9999, 1, 1, tzinfo=UTC)}, BadDate),
     ],
 )

@@ -31,8 +31,18 @@ STALE = ("stale", "as_of")
 
 OFFICER = (
     *("code", "version", "status", "status_number", "final", "next", "due_at", *DATES),
-    *("service", "service_case", "agency", "channel", "official_number", "action_needed", "subject", "timeline"),
-    "applicant",
+    *(
+        "service",
+        "service_case",
+        "agency",
+        "origin",
+        "channel",
+        "official_number",
+        "action_needed",
+        "outcome",
+        "reason",
+    ),
+    *("pauses", "supplements", "reappointments", "subject", "timeline", "applicant"),
 )
 """What an officer sees, from the intake."""
 
