@@ -25,6 +25,7 @@ from tests.programs import ROOT, find
 UP = ROOT / ".hoso24" / "up.json"
 LIGHTHOUSE = ROOT / ".ci" / "lighthouse" / "node_modules" / "lighthouse" / "cli" / "index.js"
 RUNS = 5
+TRIES = 3
 PATIENCE = 120.0
 """Seconds for one run; it takes some ten."""
 GRADES = ("performance", "accessibility", "best-practices")
@@ -62,17 +63,26 @@ def pages(up: Mapping[str, Any], service: str) -> list[Graded]:
 
 
 def graded(page: Graded, devtools: str) -> dict[str, Any]:
-    """Lighthouse's report of one load of the page. Raises OSError, ValueError, subprocess.SubprocessError."""
+    """Lighthouse's report of one load of the page; a load that the browser gave up is repeated.
+
+    Raises OSError, ValueError with the browser's reason, subprocess.SubprocessError.
+    """
     command = [
         *(str(find("node")), str(LIGHTHOUSE), page.url, "--quiet", "--output=json", "--no-enable-error-reporting"),
         *(f"--port={urlsplit(devtools).port}", f"--only-categories={','.join(page.grades)}"),
         f"--extra-headers={json.dumps(page.headers)}",
     ]
-    done = subprocess.run(command, capture_output=True, check=True, timeout=PATIENCE)
-    report: dict[str, Any] = json.loads(done.stdout)
-    if "runtimeError" in report:
-        raise ValueError(report["runtimeError"]["message"])
-    return report
+    why = ""
+    for _ in range(TRIES):
+        done = subprocess.run(command, capture_output=True, check=False, timeout=PATIENCE)
+        report: dict[str, Any] = json.loads(done.stdout) if done.returncode == 0 else {}
+        if report and "runtimeError" not in report:
+            return report
+        said = done.stderr.decode(errors="replace").split("\n")
+        why = report.get("runtimeError", {}).get("message") or next(
+            (line for line in said if "rror" in line), "no reason"
+        )
+    raise ValueError(f"{page.name} could not be loaded in {TRIES} attempts: {why}")
 
 
 def medians(reports: Sequence[Mapping[str, Any]], grades: Iterable[str]) -> dict[str, int]:
