@@ -1,6 +1,7 @@
 """Builds the lookup process from its parts."""
 
 import functools
+import itertools
 import logging
 import os
 from collections.abc import Awaitable, Callable
@@ -56,6 +57,7 @@ from ops.http.client_address import Clients
 from ops.http.connection import Protocol
 from ops.http.cross_origin import shared_reads
 from ops.http.early_answers import EarlyAnswers
+from ops.http.endpoints import serve
 from ops.http.middleware import middlewares
 from ops.http.probes import State
 from ops.http.server import Running
@@ -148,10 +150,12 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
     )
     chain.insert(-1, shared_reads("/api/v1/", KEY_HEADER, hdrs.AUTHORIZATION))  # around refusals: sites read them too
     app = web.Application(middlewares=chain)
-    app.add_routes(api.routes(policy, answers))
+    catalogue_board = CatalogueBoard(catalogue, site, today=lambda: day_of(clock.now()))
+    every = [api.endpoints(policy, answers), service_pages.endpoints(board), catalogue_pages.endpoints(catalogue_board)]
+    serve(app, itertools.chain(*every), read=api.read)
     app.add_routes(service_pages.routes(board))
     app.add_routes(about_pages.routes(shows))
-    app.add_routes(catalogue_pages.routes(CatalogueBoard(catalogue, site, today=lambda: day_of(clock.now()))))
+    app.add_routes(catalogue_pages.routes(catalogue_board))
     secure = settings.public_url.startswith("https:")
     for routes in (
         plain_text.routes(policy, answers),

@@ -7,7 +7,7 @@ would let a step of that clock make every answer look new or far too old. Moment
 import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, timezone
-from typing import TypeAlias
+from typing import TypeAlias, overload
 
 VIETNAM = timezone(timedelta(hours=7))
 """UTC+7 all year; every time in an answer is written in it."""
@@ -42,6 +42,14 @@ def microseconds(moment: datetime) -> Micros:
 def moment(microseconds: Micros) -> datetime:
     """Microseconds since 1970 as a moment in UTC."""
     return _EPOCH + timedelta(microseconds=microseconds)
+
+
+@overload
+def local(moment: datetime) -> datetime: ...
+
+
+@overload
+def local(moment: datetime | None) -> datetime | None: ...
 
 
 def local(moment: datetime | None) -> datetime | None:

@@ -6,16 +6,17 @@ has the code, the holder's view for the holder of the receipt. Officers' names a
 
 import operator
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from enum import Enum
 from typing import Annotated, Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
-from lookup.catalogue import Catalogue
+from lookup.catalogue import Catalogue, Named
 from lookup.clock import VIETNAM, local
 from lookup.situation import completion, completion_decided_by_steps
-from lookup.status import Status
+from lookup.status import Status, StatusSlug
 
 
 class Step(msgspec.Struct, frozen=True, array_like=True):
@@ -199,7 +200,7 @@ class Anonymous(msgspec.Struct, frozen=True):
     """The smallest anonymous view, ready to be encoded (TT 01/2018, art. 16(2)d)."""
 
     code: str
-    status: str
+    status: StatusSlug
     status_number: int
     final: bool
     completion: float
@@ -217,45 +218,97 @@ _COMPLETION = {status.value: completion(status, True, ()) for status in Status}
 """Status → its completion when accepted, and not processed unless the status says so."""
 
 
-def anonymous_view(record: Record, shows: frozenset[Shows], catalogue: Catalogue) -> dict[str, Any]:
+class AnonymousView(Anonymous, frozen=True, kw_only=True):
+    """What anyone who has the code may see: the smallest view, and the fields that this installation adds.
+
+    `stale` and `as_of` are there while it may be out of date; it is as it was known at `as_of`.
+    """
+
+    due_on: date | UnsetType | None = UNSET
+    submitted_at: datetime | UnsetType = UNSET
+    received_at: datetime | UnsetType | None = UNSET
+    finished_at: datetime | UnsetType | None = UNSET
+    returned_at: datetime | UnsetType | None = UNSET
+    official_number: str | UnsetType | None = UNSET
+    agency: Named | UnsetType = UNSET
+    service: Named | UnsetType = UNSET
+    stale: bool | UnsetType = UNSET
+    as_of: datetime | UnsetType = UNSET
+
+
+class ShownStep(msgspec.Struct, frozen=True):
+    """A step as the holder sees it: when, which status, the agency and department that set it."""
+
+    at: datetime
+    status: StatusSlug
+    agency: Named
+    department: str | None
+
+
+class ShownReceipt(msgspec.Struct, frozen=True):
+    """What of the receipt the holder sees: the dossier's code, and the address of its page."""
+
+    number: str
+    link: str
+
+
+class HolderView(Anonymous, frozen=True, kw_only=True):
+    """What the holder of the receipt sees: dates, service, agency, steps by department, what to supply.
+
+    `stale` and `as_of` are there while it may be out of date; it is as it was known at `as_of`.
+    """
+
+    due_at: datetime | None
+    submitted_at: datetime
+    received_at: datetime | None
+    finished_at: datetime | None
+    returned_at: datetime | None
+    service: Named
+    agency: Named
+    official_number: str | None
+    timeline: list[ShownStep]
+    action_needed: str | None
+    receipt: ShownReceipt
+    stale: bool | UnsetType = UNSET
+    as_of: datetime | UnsetType = UNSET
+
+
+def anonymous_view(record: Record, shows: frozenset[Shows], catalogue: Catalogue) -> AnonymousView:
     """What anyone who has the code may see (TT 01/2018, art. 16(2)d): status, completion and version, and `shows`.
 
     A due date is then a day, without the hour: that would be the time of day of the submission. The name of a sensitive
     service is never in it, whatever is switched on: it discloses a health matter.
     """
-    view: dict[str, Any] = msgspec.structs.asdict(Anonymous.of(record))
+    added: dict[str, Any] = {}
     if Shows.DUE in shows:
-        view["due_on"] = record.due_at and record.due_at.astimezone(VIETNAM).date()
+        added["due_on"] = record.due_at and record.due_at.astimezone(VIETNAM).date()
     if Shows.DATES in shows:
-        view |= _dates(record)
+        added |= _dates(record)
     if Shows.OFFICIAL_NUMBER in shows:
-        view["official_number"] = record.official_number
+        added["official_number"] = record.official_number
     if Shows.AGENCY in shows:
-        view["agency"] = catalogue.agency_view(record.agency)
+        added["agency"] = catalogue.agency_view(record.agency)
     if Shows.SERVICE in shows and not catalogue.is_sensitive(record.service):
-        view["service"] = catalogue.service_view(record.service)
-    return view
+        added["service"] = catalogue.service_view(record.service)
+    return AnonymousView(*msgspec.structs.astuple(Anonymous.of(record)), **added)
 
 
-def holder_view(record: Record, catalogue: Catalogue, receipt: Mapping[str, Any]) -> dict[str, Any]:
-    """The anonymous view and what only the holder sees: dates, service, agency, steps by department, what to supply."""
-    view = anonymous_view(record, frozenset(), catalogue)
-    view |= {"due_at": local(record.due_at)} | _dates(record)
-    view["service"] = catalogue.service_view(record.service)
-    view["agency"] = catalogue.agency_view(record.agency)
-    view["official_number"] = record.official_number
-    view["timeline"] = [
-        {
-            "at": local(step.at),
-            "status": step.status,
-            "agency": catalogue.agency_view(step.agency),
-            "department": step.department,
-        }
-        for step in record.timeline
-    ]
-    view["action_needed"] = record.action_needed
-    view["receipt"] = dict(receipt)
-    return view
+def holder_view(record: Record, catalogue: Catalogue, receipt: ShownReceipt) -> HolderView:
+    """The anonymous view and what only the holder sees."""
+    return HolderView(
+        *msgspec.structs.astuple(Anonymous.of(record)),
+        due_at=local(record.due_at),
+        **_dates(record),
+        service=catalogue.service_view(record.service),
+        agency=catalogue.agency_view(record.agency),
+        official_number=record.official_number,
+        timeline=[
+            ShownStep(local(step.at), step.status, catalogue.agency_view(step.agency), step.department)
+            for step in record.timeline
+        ],
+        action_needed=record.action_needed,
+        receipt=receipt,
+    )
 
 
 def _dates(record: Record) -> dict[str, Any]:

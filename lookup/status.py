@@ -6,6 +6,7 @@ metrics and logs alike. The moves follow Decree 61/2018/NĐ-CP, articles 17 to 2
 
 from enum import IntEnum
 from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
 
 
 class Status(IntEnum):
@@ -76,6 +77,12 @@ class Status(IntEnum):
 
 _SLUGS = {status: status.name.lower() for status in Status}
 _BY_SLUG = {slug: status for status, slug in _SLUGS.items()}
+
+if TYPE_CHECKING:
+    StatusSlug = str
+else:
+    StatusSlug = Literal[tuple(_BY_SLUG)]
+    """The slug of a status, as JSON has it; mypy cannot follow a Literal that is made."""
 
 _S = Status
 MOVES = MappingProxyType(

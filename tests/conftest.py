@@ -28,7 +28,7 @@ from ops.local.reaper import Reaper
 from ops.local.valkey import ValkeyServer
 from ops.observe import logs
 from ops.stores.postgres import connect_directly
-from tests import programs
+from tests import declared, programs
 from tests.places import in_memory
 from tests.programs import pytest_runtest_makereport, pytest_terminal_summary  # noqa: F401 - pytest's hooks
 
@@ -94,6 +94,15 @@ def _no_request_yet() -> Iterator[None]:
     before = logs.request_id.set(None)
     yield
     logs.request_id.reset(before)
+
+
+@pytest.fixture(autouse=True)
+def undeclared(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Fails a test in which an endpoint answers a refusal or a content that it does not declare; lists what it did."""
+    found = declared.watched(monkeypatch)
+    yield found
+    if found:
+        pytest.fail("\n".join(dict.fromkeys(found)))
 
 
 @pytest.fixture

@@ -511,7 +511,7 @@ def test_edge_is_probed_under_the_name_the_rules_know(production: Manifests) -> 
 
 def lookup_routes() -> list[Any]:
     nothing: Any = None
-    return [*api.routes(nothing, nothing), *pages.routes(nothing, nothing, nothing, nothing, secure=True)]
+    return [*api.endpoints(nothing, nothing), *pages.routes(nothing, nothing, nothing, nothing, secure=True)]
 
 
 # -- secrets ---------------------------------------------------------------------------------------------

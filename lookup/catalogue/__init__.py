@@ -181,6 +181,14 @@ class Load(msgspec.Struct, frozen=True):
     sample: bool
 
 
+class Named(msgspec.Struct, frozen=True):
+    """An agency or a service as JSON names it; the names are null until the catalogue was read."""
+
+    code: str
+    name: str | None
+    name_en: str | None
+
+
 class Contact(msgspec.Struct, frozen=True):
     """How to reach an agency. Hotline and complaint page are those of the nearest agency above that has one."""
 
@@ -279,23 +287,17 @@ class Catalogue:
         known = self.services.get(service)
         return known is None or known.sensitive
 
-    def agency_view(self, code: str) -> dict[str, str | None]:
-        """An agency for JSON; the names are null until the catalogue was read."""
-        known = self.agencies.get(code)
-        return {
-            "code": code,
-            "name": known.name_vi if known else None,
-            "name_en": known.name_en if known else None,
-        }
+    def agency_view(self, code: str) -> Named:
+        """An agency for JSON."""
+        return _named(code, self.agencies.get(code))
 
-    def service_view(self, code: str) -> dict[str, str | None]:
-        """A service for JSON; the names are null until the catalogue was read."""
-        known = self.services.get(code)
-        return {
-            "code": code,
-            "name": known.name_vi if known else None,
-            "name_en": known.name_en if known else None,
-        }
+    def service_view(self, code: str) -> Named:
+        """A service for JSON."""
+        return _named(code, self.services.get(code))
+
+
+def _named(code: str, known: Agency | Service | None) -> Named:
+    return Named(code, known.name_vi, known.name_en) if known else Named(code, None, None)
 
 
 class Database(Protocol):

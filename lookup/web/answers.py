@@ -1,7 +1,6 @@
 """Answers about one dossier: the view, its JSON, its headers and its entity tag."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -10,11 +9,22 @@ from lookup import code as codes
 from lookup.catalogue import Catalogue
 from lookup.clock import local, moment
 from lookup.code import DossierCode
-from lookup.dossier import Anonymous, Shows, anonymous_view, holder_view, unpack, unpack_essence
+from lookup.dossier import (
+    Anonymous,
+    AnonymousView,
+    HolderView,
+    ShownReceipt,
+    Shows,
+    anonymous_view,
+    holder_view,
+    unpack,
+    unpack_essence,
+)
 from lookup.reading.freshness import SECOND
 from lookup.reading.reader import Found
 from lookup.web.contacts import Contacts
 from ops.http.cross_origin import ANY_SITE
+from ops.http.endpoints import Reply, encode
 
 RENDERING = 3
 """Part of every ETag: raise it when a release renders the same record differently."""
@@ -24,8 +34,6 @@ SPELT_OTHERWISE = {"Cache-Control": "public, max-age=86400"}
 """Headers of a redirect to the canonical spelling, which depends on the address only."""
 PATH = "/api/v1/dossiers/"
 _READING = frozenset({"GET", "HEAD"})
-
-encode = msgspec.json.Encoder().encode
 
 
 class Answers:
@@ -84,38 +92,43 @@ class Answers:
 
     def answer(
         self, found: Found, code: DossierCode, *, holder: bool, stored: bool, held: Callable[[str], bool]
-    ) -> web.Response:
-        """The dossier's JSON with its headers, or 304 when the client holds it (`held` says so of an entity tag).
+    ) -> Reply[AnonymousView | HolderView | msgspec.Raw]:
+        """The dossier with its headers, or 304 when the client holds it (`held` says so of an entity tag).
 
         `stored`: whether caches may keep it and revalidate it by its tag.
         """
         canonical = None if found.record.code == code.text else codes.parse(found.record.code).path
         if not holder and not found.stale and stored:
             tag = etag(found.epoch, found.record.version, self.anonymous)
-            body = None if held(tag) else encode(self.view(found, holder=False))
-            return self.fresh(body, tag, freshness_headers(found), canonical)
+            view = None if held(tag) else self.view(found, holder=False)
+            return self.fresh(view, tag, freshness_headers(found), canonical)
         headers = _headers(freshness_headers(found), canonical, not holder)
         headers["Cache-Control"] = "private, no-store" if holder else "no-store"
-        return json_response(self.view(found, holder=holder), headers)
+        return Reply(self.view(found, holder=holder), headers)
 
     def fresh(
-        self, body: bytes | None, tag: str, freshness: Mapping[str, str], canonical: str | None = None
-    ) -> web.Response:
-        """The answer to anyone that caches may keep; 304 without a body. `canonical`: the code behind a number."""
+        self,
+        view: AnonymousView | HolderView | msgspec.Raw | None,
+        tag: str,
+        freshness: Mapping[str, str],
+        canonical: str | None = None,
+    ) -> Reply[AnonymousView | HolderView | msgspec.Raw]:
+        """The answer to anyone that caches may keep; 304 without a view. `canonical`: the code behind a number."""
         headers = _headers(freshness, canonical, True)
         headers |= {"Cache-Control": "public, no-cache", "ETag": tag}
-        return web.Response(status=304, headers=headers) if body is None else _encoded(body, headers)
+        return Reply(view, headers, 304 if view is None else None)
 
-    def view(self, found: Found, *, holder: bool) -> dict[str, Any]:
-        """The JSON of a dossier for its holder, or for anyone."""
+    def view(self, found: Found, *, holder: bool) -> AnonymousView | HolderView:
+        """The dossier for its holder, or for anyone."""
         record = found.record
+        view: AnonymousView | HolderView
         if holder:
             link = f"{self._public_url}/tra-cuu/{codes.parse(record.code).path}"
-            view = holder_view(record, self.catalogue, {"number": record.code, "link": link})
+            view = holder_view(record, self.catalogue, ShownReceipt(record.code, link))
         else:
             view = anonymous_view(record, self._shows, self.catalogue)
         if found.stale:
-            view |= {"stale": True, "as_of": local(moment(found.as_of))}
+            view = msgspec.structs.replace(view, stale=True, as_of=local(moment(found.as_of)))
         return view
 
 
@@ -141,15 +154,6 @@ def freshness_headers(found: Found) -> dict[str, str]:
 def freshness_of(age: str, *, stored: bool) -> dict[str, str]:
     """The same headers of this age in seconds. `stored`: it was read from PostgreSQL, and Redis has it now."""
     return {"Age": age, "Cache-Status": f"hoso24; {'fwd=miss; stored' if stored else 'hit'}"}
-
-
-def json_response(content: object, headers: Mapping[str, str]) -> web.Response:
-    """This content as JSON, with these headers."""
-    return _encoded(encode(content), headers)
-
-
-def _encoded(body: bytes, headers: Mapping[str, str]) -> web.Response:
-    return web.Response(body=body, content_type="application/json", headers=headers)
 
 
 def _headers(freshness: Mapping[str, str], canonical: str | None, shared: bool) -> dict[str, str]:

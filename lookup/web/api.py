@@ -2,28 +2,39 @@
 
 import asyncio
 import functools
+import re
 import unicodedata
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
 from aiohttp import hdrs, web
+from msgspec import UNSET, Meta, UnsetType
 
 from lookup.code import MalformedCode
-from lookup.reading.access import AccessPolicy
-from lookup.reading.limits import Asker
-from lookup.reading.shedding import Load
+from lookup.dossier import AnonymousView, HolderView
+from lookup.lookup_key import MalformedKey
+from lookup.reading.access import AccessPolicy, DossierNotFound, DossierOrKeyNotFound, KeyRequired
+from lookup.reading.limits import Asker, TooManyRequests
+from lookup.reading.read_through import StatusUnavailable, VersionNotReached
+from lookup.reading.shedding import Load, Overloaded
 from lookup.situation import completion
-from lookup.status import Status
-from lookup.web.answers import KEY_HEADER, PATH, Answers, encode, json_response, to_canonical
+from lookup.status import Status, StatusSlug
+from lookup.web.answers import KEY_HEADER, PATH, Answers, to_canonical
 from lookup.web.codings import Finished, matches
 from lookup.web.phrases import status_words
 from lookup.web.typed import code_in
 from ops.errors import Malformed, Refusal
-from ops.http.bodies import read_body
+from ops.http.endpoints import Endpoint, Reply, encode, one_of
 from ops.http.problems import HTTP_STATUS, prefers_vietnamese
 
 DOSSIERS_IN_A_REQUEST = 100
+
+SHOWN_REFUSES: tuple[type[Refusal], ...] = (
+    *(MalformedCode, MalformedKey, KeyRequired, DossierNotFound, DossierOrKeyNotFound, TooManyRequests),
+    *(Overloaded, StatusUnavailable),
+)
+"""What a dossier is refused with, alone or as an item of a batch."""
 
 
 class MalformedLookups(Malformed):
@@ -44,17 +55,98 @@ class Wanted(msgspec.Struct, forbid_unknown_fields=True):
 class Lookups(msgspec.Struct, forbid_unknown_fields=True):
     """The body of POST /api/v1/lookups: at most a hundred dossiers."""
 
-    dossiers: list[Wanted]
+    dossiers: Annotated[list[Wanted], Meta(min_length=1, max_length=DOSSIERS_IN_A_REQUEST)]
 
 
-def routes(policy: AccessPolicy, answers: Answers) -> list[web.RouteDef]:
-    """GET /api/v1/dossiers/{code}, POST /api/v1/lookups, GET /api/v1/statuses."""
+if TYPE_CHECKING:
+    AnyView = AnonymousView | HolderView
+else:
+    AnyView = Annotated[Any, one_of(AnonymousView, HolderView)]
+
+
+class ShownResult(msgspec.Struct, frozen=True):
+    """An item of a batch that is shown: the code as it was sent, and the dossier as it would be shown alone."""
+
+    code: str
+    dossier: AnyView
+
+
+class RefusedResult(msgspec.Struct, frozen=True):
+    """An item of a batch that is refused: the code as it was sent, and what its answer alone would have said.
+
+    `retry_after` is in seconds.
+    """
+
+    code: str
+    error: str
+    status: int
+    title: str
+    detail: str | UnsetType = UNSET
+    retry_after: int | UnsetType = UNSET
+
+
+if TYPE_CHECKING:
+    Result = ShownResult | RefusedResult
+else:
+    Result = Annotated[Any, one_of(ShownResult, RefusedResult)]
+
+
+class Results(msgspec.Struct, frozen=True):
+    """One result for each item of a batch, in the order of the request."""
+
+    results: list[Result]
+
+
+class StatusWords(msgspec.Struct, frozen=True):
+    """One of the ten national statuses: its names, what it means and what follows, and the statuses it may become.
+
+    `completion` is the least of any dossier in the status.
+    """
+
+    status: StatusSlug
+    status_number: int
+    name: str
+    name_en: str
+    explained: str
+    explained_en: str
+    next_step: str
+    next_step_en: str
+    final: bool
+    completion: float
+    next: list[StatusSlug]
+
+
+class Statuses(msgspec.Struct, frozen=True):
+    """The ten national statuses."""
+
+    statuses: list[StatusWords]
+
+
+def endpoints(policy: AccessPolicy, answers: Answers) -> list[Endpoint]:
+    """One dossier, a batch of dossiers, the list of statuses; `read` makes the batch's body."""
     api = _Api(policy, answers)
     return [
-        web.get(PATH + r"{code:[\s\S]+}", api.dossier),
-        web.post("/api/v1/lookups", api.lookups),
-        web.get("/api/v1/statuses", api.statuses),
+        Endpoint(
+            method="GET",
+            path=PATH + r"{code:[\s\S]+}",
+            handler=api.dossier,
+            gives=AnonymousView | HolderView,
+            refuses=(*SHOWN_REFUSES, VersionNotReached),
+        ),
+        Endpoint(
+            method="POST",
+            path="/api/v1/lookups",
+            handler=api.lookups,
+            takes=Lookups,
+            gives=Results,
+            refuses=(MalformedLookups, Overloaded),
+        ),
+        Endpoint(method="GET", path="/api/v1/statuses", handler=api.statuses, gives=Statuses),
     ]
+
+
+Content = TypeVar("Content", bound=msgspec.Struct)
+_COUNT = re.compile(r"Expected `array` of length .* - at `\$\.dossiers`")
 
 
 class _Api:
@@ -62,8 +154,8 @@ class _Api:
         self._policy = policy
         self._answers = answers
 
-    async def dossier(self, request: web.Request) -> web.StreamResponse:
-        """One dossier. 200, 304, 301 to the canonical spelling, 400, 403, 404, 412, 429 or 503."""
+    async def dossier(self, request: web.Request) -> Reply[AnonymousView | HolderView | msgspec.Raw]:
+        """One dossier, 304 to a client that holds it, or 301 to the canonical spelling."""
         typed = request.match_info["code"]
         if any(unicodedata.category(each) == "Cc" for each in typed):
             raise MalformedCode  # a control in an address is no spelling, but a program's mistake
@@ -81,67 +173,60 @@ class _Api:
             held=functools.partial(matches, request),
         )
 
-    async def lookups(self, request: web.Request) -> web.StreamResponse:
+    async def lookups(self, request: web.Request, wanted: Lookups) -> Reply[Results]:
         """Up to a hundred dossiers; one result each, in the requested order, found or not."""
-        wanted = await _body(request)
         await self._policy.reader.vitals.shedding.admit(Load.BATCH)
         asker = self._policy.asker(request.remote, request.headers)
         vietnamese = prefers_vietnamese(request.headers.get(hdrs.ACCEPT_LANGUAGE, ""))
         results = await asyncio.gather(*(self._one(item, asker, vietnamese) for item in wanted.dossiers))
         headers = {"Cache-Control": "no-store", "Content-Language": "vi" if vietnamese else "en"}
-        return json_response({"results": results}, {**headers, **self._policy.rate_headers(asker)})
+        return Reply(Results(results), {**headers, **self._policy.rate_headers(asker)})
 
-    async def _one(self, wanted: Wanted, asker: Asker, vietnamese: bool) -> dict[str, Any]:
+    async def _one(self, wanted: Wanted, asker: Asker, vietnamese: bool) -> ShownResult | RefusedResult:
         try:
             found = await self._policy.find(code_in(wanted.code), wanted.key, asker=asker)
         except Refusal as refusal:
-            return {"code": wanted.code} | _refused(refusal, vietnamese)
-        return {"code": wanted.code, "dossier": self._answers.view(found, holder=wanted.key is not None)}
+            return _refused(wanted.code, refusal, vietnamese)
+        return ShownResult(wanted.code, self._answers.view(found, holder=wanted.key is not None))
 
     async def statuses(self, request: web.Request) -> web.Response:
-        """The ten statuses with their names, what each means and what follows, and the moves between them.
-
-        `completion` is the least of any dossier in the status.
-        """
+        """The ten statuses with their names, what each means and what follows, and the moves between them."""
         return _STATUSES.answer(request)
 
 
-def _status_json(status: Status) -> dict[str, Any]:
+def _status_words(status: Status) -> StatusWords:
     vietnamese, english = status_words(status.slug, "vi"), status_words(status.slug, "en")
-    return {
-        "status": status.slug,
-        "status_number": status.value,
-        "name": vietnamese.name,
-        "name_en": english.name,
-        "explained": vietnamese.explained,
-        "explained_en": english.explained,
-        "next_step": vietnamese.next_step,
-        "next_step_en": english.next_step,
-        "final": status.final,
-        "completion": completion(status, False, ()),
-        "next": [after.slug for after in Status if status.may_become(after)],
-    }
+    return StatusWords(
+        status=status.slug,
+        status_number=status.value,
+        name=vietnamese.name,
+        name_en=english.name,
+        explained=vietnamese.explained,
+        explained_en=english.explained,
+        next_step=vietnamese.next_step,
+        next_step_en=english.next_step,
+        final=status.final,
+        completion=completion(status, False, ()),
+        next=[after.slug for after in Status if status.may_become(after)],
+    )
 
 
 _STATUSES = Finished(
-    encode({"statuses": [_status_json(status) for status in Status]}),
+    encode(Statuses([_status_words(status) for status in Status])),
     "application/json",
     {"Cache-Control": "public, max-age=3600"},
 )
 
 
-def _refused(refusal: Refusal, vietnamese: bool) -> dict[str, Any]:
-    """An item that is refused: what its answer would have said if it had been asked for alone."""
-    told: dict[str, Any] = {
-        "error": refusal.code,
-        "status": HTTP_STATUS[refusal.kind],
-        "title": refusal.title_vi if vietnamese else refusal.title,
-    }
-    if refusal.detail:
-        told["detail"] = refusal.detail_vi if vietnamese else refusal.detail
-    if refusal.retry_after is not None:
-        told["retry_after"] = refusal.retry_after
-    return told
+def _refused(code: str, refusal: Refusal, vietnamese: bool) -> RefusedResult:
+    return RefusedResult(
+        code,
+        error=refusal.code,
+        status=HTTP_STATUS[refusal.kind],
+        title=refusal.title_vi if vietnamese else refusal.title,
+        detail=(refusal.detail_vi if vietnamese else refusal.detail) if refusal.detail else UNSET,
+        retry_after=UNSET if refusal.retry_after is None else refusal.retry_after,
+    )
 
 
 def _at_least(request: web.Request) -> int:
@@ -161,14 +246,14 @@ def _query(request: web.Request) -> str:
     return f"?{urlencode({'at_least': at_least})}" if at_least else ""
 
 
-async def _body(request: web.Request) -> Lookups:
+def read(body: bytes, shape: type[Content]) -> Content:
+    """The body as this shape. Raises MalformedLookups."""
     try:
-        lookups = msgspec.json.decode(await read_body(request), type=Lookups)
+        return msgspec.json.decode(body, type=shape)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        if _COUNT.fullmatch(str(error)):
+            raise MalformedLookups(
+                f"Between 1 and {DOSSIERS_IN_A_REQUEST} dossiers can be looked up at once.",
+                detail_vi=f"Mỗi lần tra cứu được từ 1 đến {DOSSIERS_IN_A_REQUEST} hồ sơ.",
+            ) from None
         raise MalformedLookups(str(error)) from None
-    if not 1 <= len(lookups.dossiers) <= DOSSIERS_IN_A_REQUEST:
-        raise MalformedLookups(
-            f"Between 1 and {DOSSIERS_IN_A_REQUEST} dossiers can be looked up at once.",
-            detail_vi=f"Mỗi lần tra cứu được từ 1 đến {DOSSIERS_IN_A_REQUEST} hồ sơ.",
-        )
-    return lookups

@@ -11,13 +11,13 @@ from itertools import groupby
 from typing import Protocol
 from xml.sax.saxutils import escape, quoteattr
 
+import msgspec
 from aiohttp import web
 from markupsafe import Markup
 
 from lookup.catalogue import Agency, Catalogue, Service
 from lookup.web import layout, services
 from lookup.web.about_pages import ADDRESSES
-from lookup.web.answers import encode
 from lookup.web.codings import Finished
 from lookup.web.layout import FORMS, SERVICE_STATUS, SERVICES, page_headers
 from lookup.web.phrases import PHRASES
@@ -25,6 +25,7 @@ from lookup.web.phrases.catalogue import day_phrase
 from lookup.web.ready import html_page
 from lookup.web.site import Site
 from ops.errors import Kind, Refusal, Unavailable
+from ops.http.endpoints import Endpoint, encode
 
 API_SERVICES = "/api/v1/services"
 API_AGENCIES = "/api/v1/agencies"
@@ -86,25 +87,25 @@ class CatalogueBoard:
         return kept.answer(request)
 
     async def json_of_all(self, request: web.Request) -> web.Response:
-        """Every service, ended ones too: portals hold dossiers of these. 200, 304 or 503."""
-        kept = await self._kept(request.path, lambda: self._json("services", self._all_as_json()))
-        return kept.answer(request)
+        """Every service, ended ones too: portals hold dossiers of these. 304 to a client that holds it."""
+        return (await self._kept(request.path, lambda: _json(self._all()))).answer(request)
 
     async def json(self, request: web.Request) -> web.Response:
-        """One service in full. 200, 304, 404 or 503."""
+        """One service in full. 304 to a client that holds it."""
         service = self._service(request)
 
         def make() -> Finished:
-            return _json(services.in_full_as_json(service, self._catalogue, self._today(), self._site))
+            return _json(services.in_full(service, self._catalogue, self._today(), self._site))
 
         return (await self._kept(f"{API_SERVICES}/{service.code}", make)).answer(request)
 
     async def agencies(self, request: web.Request) -> web.Response:
-        """Every agency with its contacts, ended ones too. 200, 304 or 503."""
+        """Every agency with its contacts, ended ones too. 304 to a client that holds it."""
 
         def make() -> Finished:
-            day = self._today()
-            return self._json("agencies", [services.agency_as_json(each, day) for each in self._all_agencies()])
+            catalogue, day = self._catalogue, self._today()
+            every = [services.shown_agency(each, day) for each in self._all_agencies()]
+            return _json(services.ShownAgencies(catalogue.revision, catalogue.sample, every))
 
         return (await self._kept(request.path, make)).answer(request)
 
@@ -214,28 +215,51 @@ class CatalogueBoard:
 
     # -- JSON ----------------------------------------------------------------------------------------------
 
-    def _all_as_json(self) -> list[object]:
-        every = sorted(self._catalogue.services.values(), key=lambda each: each.code)
-        return [services.as_json(each, self._today(), self._site) for each in every]
+    def _all(self) -> services.ShownServices:
+        catalogue, day = self._catalogue, self._today()
+        every = sorted(catalogue.services.values(), key=lambda each: each.code)
+        shown = [services.shown(each, day, self._site) for each in every]
+        return services.ShownServices(catalogue.revision, catalogue.sample, shown)
 
-    def _json(self, name: str, items: list[object]) -> Finished:
-        return _json({"revision": self._catalogue.revision, "sample": self._catalogue.sample, name: items})
+
+def endpoints(board: CatalogueBoard) -> list[Endpoint]:
+    """The list of services, one service, the list of agencies."""
+    return [
+        Endpoint(
+            method="GET",
+            path=API_SERVICES,
+            handler=board.json_of_all,
+            gives=services.ShownServices,
+            refuses=(CatalogueUnread,),
+        ),
+        Endpoint(
+            method="GET",
+            path=API_SERVICES + "/{service:.+}",
+            handler=board.json,
+            gives=services.FullService,
+            refuses=(CatalogueUnread, NoSuchService),
+        ),
+        Endpoint(
+            method="GET",
+            path=API_AGENCIES,
+            handler=board.agencies,
+            gives=services.ShownAgencies,
+            refuses=(CatalogueUnread,),
+        ),
+    ]
 
 
 def routes(board: CatalogueBoard) -> list[web.RouteDef]:
-    """GET of the list and of each service, as pages in both languages and as JSON; agencies, sitemap, robots.txt."""
+    """GET of the list and of each service as pages in both languages, sitemap, robots.txt."""
     return [
         *(web.get(address, board.page_of_all) for address in SERVICES.values()),
         *(web.get(address + "/{service:.+}", board.page) for address in SERVICES.values()),
-        web.get(API_SERVICES, board.json_of_all),
-        web.get(API_SERVICES + "/{service:.+}", board.json),
-        web.get(API_AGENCIES, board.agencies),
         web.get(SITEMAP, board.sitemap),
         web.get(ROBOTS, board.robots),
     ]
 
 
-def _json(content: object) -> Finished:
+def _json(content: msgspec.Struct) -> Finished:
     return Finished(encode(content), "application/json", _HEADERS)
 
 

@@ -114,9 +114,9 @@ class JsonFace:
         self._memory = memory
         self._finished = memory.finished
         freshness = (freshness_of(OWN, stored=False), freshness_of(OWN, stored=True))
-        hit, stored = (Head(answers.fresh(b"", TAG, each)) for each in freshness)
+        hit, stored = (Head(answers.fresh(msgspec.Raw(b""), TAG, each).response()) for each in freshness)
         self.ok: Heads = ((hit, stored), (hit, stored))
-        hit, stored = (Head(answers.fresh(None, TAG, each)) for each in freshness)
+        hit, stored = (Head(answers.fresh(None, TAG, each).response()) for each in freshness)
         self.not_modified: Heads = ((hit, stored), (hit, stored))
 
     def fresh(
@@ -142,7 +142,7 @@ class JsonFace:
         return rendered
 
     def late(self, found: Found, code: DossierCode, *, held: Callable[[str], bool], gzip: bool) -> web.Response:
-        return self._answers.answer(found, code, holder=False, stored=True, held=held)
+        return self._answers.answer(found, code, holder=False, stored=True, held=held).response()
 
     def refused(
         self, refusal: Refusal, path: str, code: str, headers: Mapping[str, str], *, gzip: bool

@@ -4,19 +4,22 @@ The pulse remakes them once a second; a request only sends the finished bytes. T
 process whose pulse has stopped is recognisable.
 """
 
+from datetime import datetime
 from typing import Any
 
 import msgspec
 from aiohttp import hdrs, web
+from msgspec import UNSET, UnsetType
 
 from lookup.clock import Micros, local, moment
 from lookup.maintenance import Notice, Part
 from lookup.reading.freshness import SECOND
-from lookup.upkeep.service_status import PartState, ServiceStatus, View
+from lookup.upkeep.service_status import PartState, Reason, ServiceStatus, View
 from lookup.web import layout
 from lookup.web.dates import machine_time, when
 from lookup.web.layout import SERVICE_STATUS, page_headers
 from lookup.web.phrases import PHRASES, PartWords, all_parts_phrase, part_words
+from ops.http.endpoints import Endpoint, encode
 
 API = "/api/v1/service-status"
 OLD_AFTER = 60 * SECOND
@@ -25,6 +28,47 @@ OLD_AFTER = 60 * SECOND
 # A CDN may cache it for five seconds: demand for this page is highest during an outage.
 _CACHED = "public, max-age=5"
 _WORST_FIRST = (PartState.DOWN, PartState.LIMITED, PartState.UNKNOWN, PartState.WORKING)
+
+
+class PartStatus(msgspec.Struct, frozen=True):
+    """The state of a part of the service; unless it works, why not, and since when (null: not known)."""
+
+    state: PartState
+    reason: Reason | UnsetType = UNSET
+    since: datetime | UnsetType | None = UNSET
+
+
+class BothTexts(msgspec.Struct, frozen=True):
+    """An announcement's text in each language."""
+
+    vi: str
+    en: str
+
+
+class AnnouncedMaintenance(msgspec.Struct, frozen=True):
+    """One announced maintenance."""
+
+    number: int
+    starts_at: datetime
+    ends_at: datetime
+    running: bool
+    affects: list[Part]
+    text: BothTexts
+    announced_at: datetime
+
+
+class WholeStatus(msgspec.Struct, frozen=True):
+    """The service's own status `at` this moment: the worst state of its parts, each part, the announced maintenance.
+
+    `heartbeat_age_seconds` is null before the first heartbeat, `maintenance_read_at` before announcements were read.
+    """
+
+    at: datetime
+    state: PartState
+    parts: dict[Part, PartStatus]
+    heartbeat_age_seconds: float | None
+    maintenance: list[AnnouncedMaintenance]
+    maintenance_read_at: datetime | None
 
 
 class ServiceBoard:
@@ -39,7 +83,7 @@ class ServiceBoard:
     def refresh(self) -> None:
         """Remake the answers from the current state."""
         view = self.status.look()
-        self._json = msgspec.json.encode(as_json(view))
+        self._json = encode(shown(view))
         self._pages = {lang: _page(view, lang).encode() for lang in SERVICE_STATUS}
 
     def pointed_out(self) -> tuple[Notice, bool] | None:
@@ -55,46 +99,49 @@ class ServiceBoard:
         return web.Response(body=body, content_type="text/html", charset="utf-8", headers=headers)
 
     async def json(self, _: web.Request) -> web.Response:
-        """The same as JSON. Always 200."""
+        """The same as JSON. Always 200, also during an outage."""
         return web.Response(body=self._json, content_type="application/json", headers={hdrs.CACHE_CONTROL: _CACHED})
 
 
+def endpoints(board: ServiceBoard) -> list[Endpoint]:
+    """The service's own status."""
+    return [Endpoint(method="GET", path=API, handler=board.json, gives=WholeStatus)]
+
+
 def routes(board: ServiceBoard) -> list[web.RouteDef]:
-    """GET /tinh-trang-he-thong, /en/service-status and /api/v1/service-status."""
-    return [web.get(API, board.json), *(web.get(address, board.page) for address in SERVICE_STATUS.values())]
+    """GET /tinh-trang-he-thong and /en/service-status."""
+    return [web.get(address, board.page) for address in SERVICE_STATUS.values()]
 
 
-def as_json(view: View) -> dict[str, Any]:
-    """The `state` of each part, with `reason` and `since` unless it works; then the announced maintenance."""
-    return {
-        "at": local(view.now),
-        "state": _worst(view).value,
-        "parts": {part.value: _part_json(view, part) for part in Part},
-        "heartbeat_age_seconds": None if view.heartbeat_age is None else round(view.heartbeat_age, 1),
-        "maintenance": [_notice_json(notice, view) for notice in view.notices],
-        "maintenance_read_at": local(moment(view.notices_at)) if view.notices_at else None,
-    }
+def shown(view: View) -> WholeStatus:
+    """The status for JSON."""
+    return WholeStatus(
+        at=local(view.now),
+        state=_worst(view),
+        parts={part: _part_status(view, part) for part in Part},
+        heartbeat_age_seconds=None if view.heartbeat_age is None else round(view.heartbeat_age, 1),
+        maintenance=[_announced(notice, view) for notice in view.notices],
+        maintenance_read_at=local(moment(view.notices_at)) if view.notices_at else None,
+    )
 
 
-def _part_json(view: View, part: Part) -> dict[str, Any]:
+def _part_status(view: View, part: Part) -> PartStatus:
     condition = view.parts[part]
-    document: dict[str, Any] = {"state": condition.state.value}
-    if condition.reason is not None:
-        document["reason"] = condition.reason.value
-        document["since"] = local(moment(condition.since)) if condition.since else None
-    return document
+    if condition.reason is None:
+        return PartStatus(condition.state)
+    return PartStatus(condition.state, condition.reason, local(moment(condition.since)) if condition.since else None)
 
 
-def _notice_json(notice: Notice, view: View) -> dict[str, Any]:
-    return {
-        "number": notice.number,
-        "starts_at": local(notice.starts_at),
-        "ends_at": local(notice.ends_at),
-        "running": notice.running(view.now),
-        "affects": [part.value for part in notice.affects],
-        "text": {"vi": notice.text_vi, "en": notice.text_en},
-        "announced_at": local(notice.announced_at),
-    }
+def _announced(notice: Notice, view: View) -> AnnouncedMaintenance:
+    return AnnouncedMaintenance(
+        number=notice.number,
+        starts_at=local(notice.starts_at),
+        ends_at=local(notice.ends_at),
+        running=notice.running(view.now),
+        affects=list(notice.affects),
+        text=BothTexts(notice.text_vi, notice.text_en),
+        announced_at=local(notice.announced_at),
+    )
 
 
 def _page(view: View, lang: str) -> str:

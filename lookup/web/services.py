@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from lookup.catalogue import Agency, Catalogue, Paper, Part, Service, TimeLimit, in_force
+from lookup.catalogue import Agency, Catalogue, Named, Paper, Papers, Part, Service, TimeLimit, in_force
 from lookup.web.layout import SERVICES
 from lookup.web.phrases import PHRASES
 from lookup.web.phrases.catalogue import day_phrase, limit_phrase
@@ -196,89 +196,199 @@ def linked_data(service: Service, catalogue: Catalogue, site: Site, lang: str) -
 # -- JSON --------------------------------------------------------------------------------------------------
 
 
-def as_json(service: Service, day: date, site: Site) -> dict[str, Any]:
-    """A service in the list of all: names in both languages, time limits, validity, addresses."""
-    return {
-        "code": service.code,
-        "name": service.name_vi,
-        "name_en": service.name_en,
-        "field": service.field_code,
-        "field_name": field_name(service.field_code, "vi"),
-        "field_name_en": field_name(service.field_code, "en"),
-        "in_force": in_force(service, day),
-        "valid_from": service.valid_from,
-        "valid_to": service.valid_to,
-        "time_limits": [_limit_json(each) for each in service.times if not has_ended(each, day)],
-        "channels": service.channels,
-        "online": service.online,
-        "apply_url": apply_link(service),
-        "page": site.public_url + address(service, "vi"),
-        "page_en": site.public_url + address(service, "en"),
-        "sample": service.sample,
-    }
+class ShownLimit(msgspec.Struct, frozen=True):
+    """A time limit of a service in one case and channel. Exactly one of `at_once`, `calendar_days` and `working_hours`
+    is set; eight working hours are a working day."""
+
+    case: str
+    channel: str
+    at_once: bool
+    calendar_days: int | None
+    working_hours: int | None
+    text: str
+    text_en: str
+    valid_from: date
+    valid_to: date | None
+    source: str | None
 
 
-def in_full_as_json(service: Service, catalogue: Catalogue, day: date, site: Site) -> dict[str, Any]:
+class ShownService(msgspec.Struct, frozen=True):
+    """A service in the list of all: names in both languages, time limits, validity, addresses.
+
+    `valid_to` is the first day on which it is no longer in force.
+    """
+
+    code: str
+    name: str
+    name_en: str
+    field: str
+    field_name: str
+    field_name_en: str
+    in_force: bool
+    valid_from: date
+    valid_to: date | None
+    time_limits: list[ShownLimit]
+    channels: tuple[str, ...] | None
+    online: str | None
+    apply_url: str | None
+    page: str
+    page_en: str
+    sample: bool
+
+
+class ShownServices(msgspec.Struct, frozen=True):
+    """Every service, ended ones too. `revision` changes with the catalogue; `sample`: it is for trial only."""
+
+    revision: str
+    sample: bool
+    services: list[ShownService]
+
+
+class ShownPaper(msgspec.Struct, frozen=True):
+    """A document needed; `copies` as the law words it."""
+
+    name: str
+    name_en: str
+    copies: str | None
+
+
+class ShownPapers(msgspec.Struct, frozen=True):
+    """The documents of one application, and how many sets of them."""
+
+    sets: int
+    list: tuple[ShownPaper, ...]
+
+
+class RoutePart(msgspec.Struct, frozen=True):
+    """One part of the work on a dossier, with its share of the time limit; `agency` null: the one that received it."""
+
+    work: str
+    working_hours: int
+    agency: Named | None
+
+
+class FullService(ShownService, frozen=True):
     """One service with everything the catalogue states; what it does not state is null."""
-    return as_json(service, day, site) | {
-        "documents": service.papers
-        and {
-            "sets": service.papers.sets,
-            "list": [{"name": each.vi, "name_en": each.en, "copies": each.copies} for each in service.papers.list],
-        },
-        "fee": service.fee_vi,
-        "fee_en": service.fee_en,
-        "result": service.result_vi,
-        "result_en": service.result_en,
-        "legal_basis": service.legal_basis,
-        "route": service.route
-        and [
-            {
-                "work": each.work,
-                "working_hours": each.hours,
-                "agency": each.agency and catalogue.agency_view(each.agency),
-            }
-            for each in service.route
-        ],
-    }
+
+    documents: ShownPapers | None
+    fee: str | None
+    fee_en: str | None
+    result: str | None
+    result_en: str | None
+    legal_basis: tuple[str, ...] | None
+    route: list[RoutePart] | None
 
 
-def agency_as_json(agency: Agency, day: date) -> dict[str, Any]:
+class ShownAgency(msgspec.Struct, frozen=True):
     """An agency: names in both languages, how to reach it, validity; what the catalogue does not state is null."""
+
+    code: str
+    parent: str | None
+    name: str
+    name_en: str
+    in_force: bool
+    valid_from: date
+    valid_to: date | None
+    successor: str | None
+    number: str | None
+    hotline: str | None
+    email: str | None
+    address: str | None
+    address_en: str | None
+    hours: str | None
+    hours_en: str | None
+    complaint_url: str | None
+    sample: bool
+
+
+class ShownAgencies(msgspec.Struct, frozen=True):
+    """Every agency, ended ones too. `revision` changes with the catalogue; `sample`: it is for trial only."""
+
+    revision: str
+    sample: bool
+    agencies: list[ShownAgency]
+
+
+def shown(service: Service, day: date, site: Site) -> ShownService:
+    """A service as the list of all has it."""
+    return ShownService(
+        code=service.code,
+        name=service.name_vi,
+        name_en=service.name_en,
+        field=service.field_code,
+        field_name=field_name(service.field_code, "vi"),
+        field_name_en=field_name(service.field_code, "en"),
+        in_force=in_force(service, day),
+        valid_from=service.valid_from,
+        valid_to=service.valid_to,
+        time_limits=[_shown_limit(each) for each in service.times if not has_ended(each, day)],
+        channels=service.channels,
+        online=service.online,
+        apply_url=apply_link(service),
+        page=site.public_url + address(service, "vi"),
+        page_en=site.public_url + address(service, "en"),
+        sample=service.sample,
+    )
+
+
+def in_full(service: Service, catalogue: Catalogue, day: date, site: Site) -> FullService:
+    """A service as its own address has it."""
+    papers, route = service.papers, service.route
+    return FullService(
+        **msgspec.structs.asdict(shown(service, day, site)),
+        documents=None if papers is None else _shown_papers(papers),
+        fee=service.fee_vi,
+        fee_en=service.fee_en,
+        result=service.result_vi,
+        result_en=service.result_en,
+        legal_basis=service.legal_basis,
+        route=None if route is None else [_route_part(each, catalogue) for each in route],
+    )
+
+
+def shown_agency(agency: Agency, day: date) -> ShownAgency:
+    """An agency as the list of all has it."""
     complaint = agency.complaint_url if agency.complaint_url and _WEB.fullmatch(agency.complaint_url) else None
-    return {
-        "code": agency.code,
-        "parent": agency.parent,
-        "name": agency.name_vi,
-        "name_en": agency.name_en,
-        "in_force": in_force(agency, day),
-        "valid_from": agency.valid_from,
-        "valid_to": agency.valid_to,
-        "successor": agency.successor,
-        "number": agency.bhxh_number,
-        "hotline": agency.hotline,
-        "email": agency.email,
-        "address": agency.address_vi,
-        "address_en": agency.address_en,
-        "hours": agency.hours_vi,
-        "hours_en": agency.hours_en,
-        "complaint_url": complaint,
-        "sample": agency.sample,
-    }
+    return ShownAgency(
+        code=agency.code,
+        parent=agency.parent,
+        name=agency.name_vi,
+        name_en=agency.name_en,
+        in_force=in_force(agency, day),
+        valid_from=agency.valid_from,
+        valid_to=agency.valid_to,
+        successor=agency.successor,
+        number=agency.bhxh_number,
+        hotline=agency.hotline,
+        email=agency.email,
+        address=agency.address_vi,
+        address_en=agency.address_en,
+        hours=agency.hours_vi,
+        hours_en=agency.hours_en,
+        complaint_url=complaint,
+        sample=agency.sample,
+    )
 
 
-def _limit_json(limit: TimeLimit) -> dict[str, Any]:
-    """Exactly one of `at_once`, `calendar_days` and `working_hours` is set."""
+def _shown_papers(papers: Papers) -> ShownPapers:
+    return ShownPapers(papers.sets, tuple(ShownPaper(each.vi, each.en, each.copies) for each in papers.list))
+
+
+def _route_part(part: Part, catalogue: Catalogue) -> RoutePart:
+    return RoutePart(part.work, part.hours, catalogue.agency_view(part.agency) if part.agency else None)
+
+
+def _shown_limit(limit: TimeLimit) -> ShownLimit:
     other = limit.at_once or limit.calendar_days is not None
-    return {
-        "case": limit.service_case,
-        "channel": limit.channel,
-        "at_once": limit.at_once,
-        "calendar_days": limit.calendar_days,
-        "working_hours": None if other else limit.hours,
-        "text": limit_phrase(limit.hours, limit.calendar_days, limit.at_once, "vi"),
-        "text_en": limit_phrase(limit.hours, limit.calendar_days, limit.at_once, "en"),
-        "valid_from": limit.valid_from,
-        "valid_to": limit.valid_to,
-        "source": limit.source,
-    }
+    return ShownLimit(
+        case=limit.service_case,
+        channel=limit.channel,
+        at_once=limit.at_once,
+        calendar_days=limit.calendar_days,
+        working_hours=None if other else limit.hours,
+        text=limit_phrase(limit.hours, limit.calendar_days, limit.at_once, "vi"),
+        text_en=limit_phrase(limit.hours, limit.calendar_days, limit.at_once, "en"),
+        valid_from=limit.valid_from,
+        valid_to=limit.valid_to,
+        source=limit.source,
+    )

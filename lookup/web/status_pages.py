@@ -19,7 +19,7 @@ from aiohttp import hdrs, web
 from markupsafe import Markup, escape
 
 from lookup import code as codes
-from lookup.catalogue import Catalogue
+from lookup.catalogue import Catalogue, Named
 from lookup.clock import VIETNAM, moment
 from lookup.code import DossierCode
 from lookup.dossier import Record
@@ -302,8 +302,6 @@ def _holders(answers: Answers, record: Record, at: datetime, shape: Shape) -> di
 
 
 def _holder(catalogue: Catalogue, record: Record, at: datetime, lang: str) -> dict[str, Any]:
-    name = "name" if lang == "vi" else "name_en"
-    agency = catalogue.agency_view
     steps = sorted(record.timeline, key=lambda step: step.at)
     return {
         "note": record.action_needed,
@@ -314,7 +312,7 @@ def _holder(catalogue: Catalogue, record: Record, at: datetime, lang: str) -> di
             _moment(step.at, lang)
             | {
                 "status_name": PHRASES[lang][f"status.{step.status}.name"],
-                "agency": agency(step.agency)[name] or step.agency,
+                "agency": _name(catalogue.agency_view(step.agency), lang),
                 "department": step.department,
             }
             for step in steps
@@ -323,10 +321,9 @@ def _holder(catalogue: Catalogue, record: Record, at: datetime, lang: str) -> di
 
 
 def _rows(catalogue: Catalogue, record: Record, lang: str) -> list[dict[str, Any]]:
-    name = "name" if lang == "vi" else "name_en"
     texts = {
-        "service": catalogue.service_view(record.service)[name] or record.service,
-        "agency": catalogue.agency_view(record.agency)[name] or record.agency,
+        "service": _name(catalogue.service_view(record.service), lang),
+        "agency": _name(catalogue.agency_view(record.agency), lang),
         "official_number": record.official_number,
     }
     t = PHRASES[lang]
@@ -350,8 +347,12 @@ def _now_with(catalogue: Catalogue, record: Record, at: datetime, lang: str) -> 
     if record.agency == codes.parse(record.code).agency:
         return None
     contact = contact_of(catalogue, record.agency, at.astimezone(VIETNAM).date(), lang)
-    name = catalogue.agency_view(record.agency)["name" if lang == "vi" else "name_en"]
-    return contact or Contact(name or record.agency)
+    return contact or Contact(_name(catalogue.agency_view(record.agency), lang))
+
+
+def _name(named: Named, lang: str) -> str:
+    """Its name in this language; its code before the catalogue was read."""
+    return (named.name if lang == "vi" else named.name_en) or named.code
 
 
 def _moment(at: datetime, lang: str) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from lookup.web.answers import KEY_HEADER, PATH, Answers
 from lookup.web.faces import PageFace
 from lookup.web.form_pages import FormPages, Pointed
 from ops.http.client_address import Clients
+from ops.http.endpoints import serve
 from tests.conftest import KEY_SECRETS
 
 _AGENCIES, SERVICES = load.sample()
@@ -76,7 +77,7 @@ class Offline:
         )
         self.answers = Answers(lambda: known, frozenset(shows), PUBLIC_URL, **settings)
         self._app = web.Application()
-        self._app.add_routes(api.routes(policy, self.answers))
+        serve(self._app, api.endpoints(policy, self.answers), read=api.read)
         faces = {lang: PageFace(lang, self.answers, maintenance) for lang in layout.FORMS}
         self._app.add_routes(pages.routes(policy, self.answers, FormPages(maintenance), faces, secure=True))
 

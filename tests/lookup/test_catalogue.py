@@ -10,7 +10,7 @@ import asyncpg
 import msgspec
 import pytest
 
-from lookup.catalogue import Agency, Calendar, Catalogue, CatalogueCopy, OfficeHours, Service, TimeLimit, load
+from lookup.catalogue import Agency, Calendar, Catalogue, CatalogueCopy, Named, OfficeHours, Service, TimeLimit, load
 from ops.errors import Unavailable
 from ops.stores.postgres import Postgres
 from tests.conftest import Database
@@ -100,7 +100,7 @@ def test_unknown_service_counts_as_sensitive() -> None:
 
 
 def test_unknown_names_are_null_and_codes_stand_alone() -> None:
-    nameless = {"code": "x", "name": None, "name_en": None}
+    nameless = Named("x", None, None)
     assert Catalogue().agency_view("x") == Catalogue().service_view("x") == nameless
 
 

@@ -31,6 +31,7 @@ from lookup.web.problem_pages import problem_page
 from lookup.web.services import apply_link
 from lookup.web.site import Site
 from ops.errors import Refusal
+from ops.http.endpoints import serve
 from tests.house import House
 from tests.lookup.catalogues import AGENCIES, ATTACKING, BARE, CATALOGUE, ENDED, FULL, HOSTILE, SERVICES, TO_COME, TODAY
 from tests.pages.lines import lines, strange
@@ -51,7 +52,9 @@ class Copy:
     app: web.Application = field(default_factory=web.Application)
 
     def __post_init__(self) -> None:
-        self.app.add_routes(catalogue_pages.routes(CatalogueBoard(self, SITE, lambda: self.today)))
+        board = CatalogueBoard(self, SITE, lambda: self.today)
+        serve(self.app, catalogue_pages.endpoints(board))
+        self.app.add_routes(catalogue_pages.routes(board))
         self.app.add_routes(about_pages.routes(frozenset()))
 
     async def ask(self, path: str, **headers: str) -> web.Response:
@@ -434,7 +437,7 @@ async def test_answer_is_kept_until_the_catalogue_changes(path: str, monkeypatch
     assert first.headers["Cache-Control"] == packed.headers["Cache-Control"] == "public, max-age=300"
     with monkeypatch.context() as patch:
         patch.setattr(lookup.web.services, "words", None)  # whatever makes an answer fails now
-        patch.setattr(lookup.web.services, "as_json", None)
+        patch.setattr(lookup.web.services, "shown", None)
         copy.current = Catalogue(dict(CATALOGUE.agencies), dict(CATALOGUE.services))  # reread, and the same
         assert (await copy.ask(path)).body is first.body
     more = {**CATALOGUE.services, "1.005": BARE.__class__("1.005", "Mới", "New", "LVX", False, ())}

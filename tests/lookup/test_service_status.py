@@ -20,8 +20,9 @@ from lookup.upkeep import pulse
 from lookup.upkeep.service_status import SILENT_AFTER, Condition, PartState, Reason, ServiceStatus, View
 from lookup.web import service_pages
 from lookup.web.phrases import PHRASES, all_parts_phrase, part_words, span_phrase
-from lookup.web.service_pages import ServiceBoard, as_json
+from lookup.web.service_pages import ServiceBoard, shown
 from ops.errors import Unavailable
+from ops.http.endpoints import encode
 from ops.stores.postgres import Postgres
 from tests.conftest import Database, prepare
 from tests.house import House, intake_at, intake_settings, lookup_at, lookup_settings, new_token, relay_of, until
@@ -182,11 +183,11 @@ def test_form_points_out_what_is_under_way_before_what_is_coming() -> None:
 
 
 def test_json_says_since_when_on_a_vietnamese_clock() -> None:
-    document = as_json(Facts(sign=400.0, seen=0.0).judged())
+    document = json.loads(encode(shown(Facts(sign=400.0, seen=0.0).judged())))
     assert document["state"] == "down"
     assert document["parts"]["lookup"] == {"state": "working"}
     assert document["parts"]["intake"]["reason"] == "silent"
-    assert document["parts"]["intake"]["since"].isoformat().endswith("+07:00")
+    assert document["parts"]["intake"]["since"].endswith("+07:00")
     assert document["heartbeat_age_seconds"] == 1.0
 
 
@@ -489,7 +490,7 @@ def test_board_has_its_answers_before_the_pulse_beats_for_the_first_time() -> No
 )
 def test_part_is_named_by_its_state_in_json_and_words(facts: dict[str, Any], word: dict[str, str], reason: Any) -> None:
     view = Facts(**facts).judged()
-    part = as_json(view)["parts"]["lookup"]
+    part = json.loads(encode(shown(view)))["parts"]["lookup"]
     assert part.get("reason") == reason
     assert ("since" in part) is (reason is not None)
     for lang in PAGES:

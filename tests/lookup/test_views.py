@@ -103,7 +103,7 @@ async def test_sensitive_service_is_in_no_view_for_anyone_whatever_is_switched_o
     fields = (*ANYONE, *added(set(Shows) - {Shows.SERVICE}), *marked)
     assert await lookup.view(holder=False) == await lookup.batch(holder=False) == only(fields, KNOWN)
     assert json.loads(lookup.answers.anonymous_json(pack(record))) == only(set(fields) - set(marked), KNOWN)
-    named = CATALOGUE.service_view(service)
+    named = msgspec.structs.asdict(CATALOGUE.service_view(service))
     assert await lookup.view(holder=True) == only((*HOLDER, *marked), {**KNOWN, "service": named})
 
 

@@ -102,7 +102,7 @@ def secrets_of(situation: Situation) -> set[str]:
     record = situation.record
     agencies = {record.agency, *(step.agency for step in record.timeline)}
     views = [CATALOGUE.service_view(record.service), *map(CATALOGUE.agency_view, agencies)]
-    found = {name for view in views for name in (view["name"], view["name_en"])}
+    found = {name for view in views for name in (view.name, view.name_en)}
     found |= {step.department for step in record.timeline}
     found |= {record.service, record.official_number, record.action_needed}
     return {secret for secret in found if secret}

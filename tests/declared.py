@@ -1,0 +1,81 @@
+"""What the endpoints declare, compared with what they answer in any test of this process.
+
+`watched` notes each refusal that its endpoint does not declare, and each content that is not what it gives. The fixture
+in tests/conftest.py fails the test. The early way's refusals count as those of the endpoint that it answers for.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from aiohttp import hdrs, web
+
+from lookup.web import api
+from lookup.web.answers import PATH
+from lookup.web.faces import JsonFace
+from ops.errors import Refusal
+from ops.http import middleware
+from ops.http.endpoints import Endpoint, _Served, encode, endpoint_of
+
+_NOTHING: Any = None
+(_DOSSIER,) = (each for each in api.endpoints(_NOTHING, _NOTHING) if each.path.startswith(PATH))
+
+
+def watched(patch: Any) -> list[str]:
+    """A sentence for everything that is answered undeclared, from now on until `patch` is undone."""
+    found: list[str] = []
+    understood, refused, answer = middleware._understood, JsonFace.refused, _Served.answer
+
+    def refusing(endpoint: Endpoint | None, refusal: Refusal) -> None:
+        if endpoint is not None and type(refusal) not in endpoint.all_refusals:
+            found.append(
+                f"{endpoint.method} {endpoint.path} refuses with {type(refusal).__name__} and does not declare it: "
+                "add it to `refuses` where the endpoint is declared."
+            )
+
+    def understand(request: web.Request, error: BaseException) -> Refusal:
+        refusal = understood(request, error)  # type: ignore[arg-type]
+        refusing(endpoint_of(request), refusal)
+        return refusal
+
+    def refuse(
+        face: JsonFace, refusal: Refusal, path: str, code: str, headers: Mapping[str, str], *, gzip: bool
+    ) -> Any:
+        refusing(_DOSSIER, refusal)
+        return refused(face, refusal, path, code, headers, gzip=gzip)
+
+    async def respond(served: _Served, request: web.Request) -> web.StreamResponse:
+        response = await answer(served, request)
+        endpoint = served.endpoint
+        if not _as_declared(endpoint, response):
+            given = " or ".join(shape.__name__ for shape in endpoint.shapes)
+            found.append(
+                f"{endpoint.method} {endpoint.path} answers {response.status} with another content than {given}, "
+                f"status {endpoint.status}: {getattr(response, 'body', None)!r:.200}"
+            )
+        return response
+
+    patch.setattr(middleware, "_understood", understand)
+    patch.setattr(JsonFace, "refused", refuse)
+    patch.setattr(_Served, "answer", respond)
+    return found
+
+
+def _as_declared(endpoint: Endpoint, response: web.StreamResponse) -> bool:
+    """Whether it is a 304, or has the declared status and the bytes that one of the declared types would have."""
+    if response.status == 304:
+        return True
+    body = getattr(response, "body", None)
+    if response.status != endpoint.status or not isinstance(body, bytes):
+        return False
+    if response.headers.get(hdrs.CONTENT_ENCODING) is not None:
+        return True
+    return any(fits(body, shape) for shape in endpoint.shapes)
+
+
+def fits(body: bytes, shape: type[msgspec.Struct]) -> bool:
+    """Whether these bytes are a value of this type: no field more, none in another place."""
+    try:
+        return encode(msgspec.json.decode(body, type=shape)) == body
+    except msgspec.DecodeError:
+        return False

@@ -1,0 +1,114 @@
+"""The endpoints of both services: the routes are these, and a document can be made of their declarations."""
+
+import inspect
+import typing
+from typing import Any
+
+import msgspec
+import pytest
+
+from lookup.web import api, catalogue_pages, developers, service_pages
+from lookup.web.answers import PATH
+from lookup.web.catalogue_pages import CatalogueBoard
+from lookup.web.service_pages import ServiceBoard
+from ops.errors import OurOwnDelay
+from ops.http.endpoints import GENERAL, OF_BODIES, Endpoint, Reply
+
+_NOTHING: Any = None
+_BOARD = ServiceBoard.__new__(ServiceBoard)
+
+SERVICES: dict[str, list[Endpoint]] = {
+    "lookup": [
+        *api.endpoints(_NOTHING, _NOTHING),
+        *service_pages.endpoints(_BOARD),
+        *catalogue_pages.endpoints(CatalogueBoard(_NOTHING, _NOTHING, _NOTHING)),
+    ],
+}
+
+ROUTES = {
+    "lookup": [
+        ("GET", r"/api/v1/dossiers/{code:[\s\S]+}", None),
+        ("POST", "/api/v1/lookups", None),
+        ("GET", "/api/v1/statuses", None),
+        ("GET", "/api/v1/service-status", None),
+        ("GET", "/api/v1/services", None),
+        ("GET", "/api/v1/services/{service:.+}", None),
+        ("GET", "/api/v1/agencies", None),
+    ],
+}
+"""Method, path and required action."""
+
+ALL = [each for endpoints in SERVICES.values() for each in endpoints]
+every_endpoint = pytest.mark.parametrize("endpoint", ALL, ids=lambda each: f"{each.method} {each.path}")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_routes_are_these(service: str) -> None:
+    assert [(each.method, each.path, each.action) for each in SERVICES[service]] == ROUTES[service]
+
+
+@every_endpoint
+def test_declaration_says_what_the_handler_takes_and_returns(endpoint: Endpoint) -> None:
+    hints = typing.get_type_hints(endpoint.handler)
+    returned = hints.pop("return")
+    _, *content = [hints[name] for name in inspect.signature(endpoint.handler).parameters]
+    assert content == ([endpoint.takes] if endpoint.takes else [])
+    if typing.get_origin(returned) is Reply:
+        (returned,) = typing.get_args(returned)
+    shapes = set(typing.get_args(returned)) or {returned}
+    made_before = isinstance(returned, type) and not issubclass(returned, msgspec.Struct)
+    assert made_before or set(endpoint.shapes) <= shapes
+
+
+@every_endpoint
+def test_refusals_are_declared_once_and_general_ones_in_one_place(endpoint: Endpoint) -> None:
+    elsewhere = {*GENERAL, *(OF_BODIES if endpoint.takes else ())}
+    assert len(set(endpoint.refuses) - elsewhere) == len(endpoint.refuses)
+    assert endpoint.all_refusals == {*endpoint.refuses, *elsewhere}
+    assert inspect.getdoc(endpoint.handler)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_types_can_be_described_and_each_says_what_it_is(service: str) -> None:
+    roots: set[Any] = set()
+    for each in SERVICES[service]:
+        roots |= {*each.shapes, *([each.takes] if each.takes else [])}
+    shapes: set[Any] = set()
+    while roots:
+        shapes |= roots
+        roots = {below for shape in roots for below in _below(shape)} - shapes
+    names = [shape.__name__ for shape in shapes]
+    assert len(names) == len(set(names)), sorted(names)
+    _, described = msgspec.json.schema_components(shapes, ref_template="#/components/schemas/{name}")
+    assert set(names) <= described.keys()
+    for shape in shapes:
+        assert shape.__doc__, shape
+        assert not shape.__doc__.startswith(f"{shape.__name__}("), f"{shape.__name__} has no docstring"
+
+
+def _below(type_: Any) -> set[type[msgspec.Struct]]:
+    """The Structs that are fields of this one, wherever they stand in their types."""
+    found: set[type[msgspec.Struct]] = set()
+
+    def look(each: Any) -> None:
+        if isinstance(each, type) and issubclass(each, msgspec.Struct):
+            found.add(each)
+        for meta in getattr(each, "__metadata__", ()):
+            found.update((meta.extra or {}).get("one_of", ()))
+        for inner in typing.get_args(each):
+            look(inner)
+
+    for hint in typing.get_type_hints(type_, include_extras=True).values():
+        look(hint)
+    return found
+
+
+def test_page_for_developers_lists_what_the_lookups_endpoints_refuse_with() -> None:
+    declared = {refusal for each in SERVICES["lookup"] for refusal in each.all_refusals}
+    assert set(developers.ERRORS) == declared - {OurOwnDelay}  # the same code as Unavailable
+
+
+def test_what_the_early_way_answers_does_not_retire() -> None:
+    """It sends no such headers: an endpoint that retires has to leave it first (lookup/web/hotpath.py)."""
+    (dossier,) = (each for each in SERVICES["lookup"] if each.path.startswith(PATH))
+    assert dossier.retires is None
