@@ -39,8 +39,8 @@ PATIENT = {"redis_deadline": 5.0, "pg_deadline": 5.0, "lookup_deadline": 20.0}
 """So that a slow machine is not mistaken for an absent database."""
 
 SEED = """
-INSERT INTO dossier (code, version, status, service, agency, channel, submitted_at, received_at, timeline)
-SELECT code, 1, 2, $2, $3, 'direct', now(), now(), '[]' FROM unnest($1::text[]) AS code
+INSERT INTO dossier (code, version, status, service, agency, origin, channel, submitted_at, received_at, timeline)
+SELECT code, 1, 2, $2, $3, $3, 'direct', now(), now(), '[]' FROM unnest($1::text[]) AS code
 """
 
 

@@ -31,8 +31,8 @@ PARTNER = {"partners": ("127.0.0.0/8",)}
 """More is asked for here than any client is shown without keys."""
 CODES = [f"G99.01.01-261121-{number:04d}" for number in range(1, 301)]
 SEED = """
-INSERT INTO dossier (code, version, status, service, agency, channel, submitted_at, received_at, timeline)
-SELECT code, 1, 2, $2, $3, 'direct', now(), now(), '[]' FROM unnest($1::text[]) AS code
+INSERT INTO dossier (code, version, status, service, agency, origin, channel, submitted_at, received_at, timeline)
+SELECT code, 1, 2, $2, $3, $3, 'direct', now(), now(), '[]' FROM unnest($1::text[]) AS code
 """
 
 

@@ -43,9 +43,9 @@ SETTINGS: dict[str, Any] = {
 }
 
 SEED = """
-INSERT INTO dossier (code, version, status, service, agency, channel, submitted_at, received_at, timeline,
+INSERT INTO dossier (code, version, status, service, agency, origin, channel, submitted_at, received_at, timeline,
                      key_serial, removed)
-SELECT code, 1, 2, $2, $3, 'direct', now(), now(), '[]', $4, $5 FROM unnest($1::text[]) AS code
+SELECT code, 1, 2, $2, $3, $3, 'direct', now(), now(), '[]', $4, $5 FROM unnest($1::text[]) AS code
 """
 BIND = "INSERT INTO dossier_number (number, code, version) SELECT *, 1 FROM unnest($1::text[], $2::text[])"
 

@@ -24,46 +24,14 @@ from lookup.cache import Cache, dossier_key, stream_key
 from lookup.dossier import unpack
 from ops.local.valkey import ValkeyServer
 from ops.stores.redis import Redis
+from tests.books import append, receive
 from tests.conftest import KEY_SECRETS, Database, prepare
-from tests.house import AGENCY, SERVICE, until
-
-RECEIVE = """
-INSERT INTO dossier (code, version, status, service, agency, channel, submitted_at, received_at, timeline)
-VALUES ($1, 1, 2, $2, $3, 'direct', now(), now(), '[]')
-"""
-
-MOVE = "UPDATE dossier SET version = version + 1, status = 4 WHERE code = $1 RETURNING version"
-
-LOG = """
-INSERT INTO event (epoch, code, version, kind, status, occurred_at, recorded_at, agency, actor, source, bulk,
-                   prev_hash, hash)
-VALUES ((SELECT max(number) FROM epoch), $1, $2, $3, 4, now(), now(), $4, 'test', 'test', $5,
-        sha256('before'), sha256('after'))
-"""
-
-
-BIND = "UPDATE dossier SET version = version + 1, official_number = '01234/2026/99901' WHERE code = $1"
-
-LOG_NUMBER = """
-INSERT INTO event (epoch, code, version, kind, status, occurred_at, recorded_at, agency, actor, source,
-                   official_number, prev_hash, hash)
-SELECT (SELECT max(number) FROM epoch), code, version, 'number_bound', status, now(), now(), agency, 'test', 'test',
-       official_number, sha256('before'), sha256('after')
-  FROM dossier
- WHERE code = $1
-"""
-
-
-async def receive(connection: Any, code: str, *, bulk: bool = False) -> None:
-    """A first event, as the ledger would write it but for the hashes."""
-    await connection.execute(RECEIVE, code, SERVICE, AGENCY)
-    await connection.execute(LOG, code, 1, "received", AGENCY, bulk)
+from tests.house import until
 
 
 async def move(connection: Any, code: str) -> int:
-    version = await connection.fetchval(MOVE, code)
-    await connection.execute(LOG, code, version, "moved", AGENCY, False)
-    return int(version)
+    """Moved on; the version after that."""
+    return await append(connection, code, status=4)
 
 
 class Stream:
@@ -266,8 +234,7 @@ async def test_redis_that_lost_entries_gets_each_dossier_s_newest_version(
             await receive(writer, f"G99.01.01-261120-000{number}")
             for _ in range(number):
                 await move(writer, f"G99.01.01-261120-000{number}")
-        await writer.execute(BIND, "G99.01.01-261120-0002")
-        await writer.execute(LOG_NUMBER, "G99.01.01-261120-0002")
+        await append(writer, "G99.01.01-261120-0002", "number_bound", official_number="01234/2026/99901")
         await move(writer, "G99.01.01-261120-0002")
         await until(lambda: _length(stream, 11))
         await _a_heartbeat_later(stream)

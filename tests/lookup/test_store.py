@@ -116,7 +116,8 @@ async def test_removed_dossier_is_an_empty_body_at_its_version(store: Store, own
         """
         UPDATE dossier
            SET removed = true, version = version + 1, timeline = '[]', action_needed = NULL, subject = NULL,
-               applicant_name = NULL, applicant_id = NULL, applicant_phone = NULL, applicant_email = NULL
+               applicant_kind = NULL, applicant_name = NULL, applicant_id = NULL, applicant_phone = NULL,
+               applicant_email = NULL, applicant_address = NULL, reason = NULL, official_number = NULL
          WHERE code = $1
         """,
         filled[0],
