@@ -178,7 +178,7 @@ async def scrape(http: aiohttp.ClientSession, admin: str) -> Scrape:
 
 
 async def seed(database: Database) -> None:
-    connection = await asyncpg.connect(database.writer_url)
+    connection = await asyncpg.connect(database.owner_url)
     try:
         plain = [*HOT, *WARM, *COLD, *SHARED, *NUMBERED, *RAISED, *LATE_COLD, *LATE_WARM]
         for those, serial, removed in ((plain, 0, False), (SUPERSEDED, 1, False), (REMOVED, 0, True)):
@@ -190,7 +190,7 @@ async def seed(database: Database) -> None:
 
 async def raise_versions(database: Database) -> None:
     """A change that is delivered to no process."""
-    connection = await asyncpg.connect(database.writer_url)
+    connection = await asyncpg.connect(database.owner_url)
     try:
         await connection.execute("UPDATE dossier SET version = 2 WHERE code = ANY($1)", RAISED)
     finally:

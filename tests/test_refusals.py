@@ -14,6 +14,7 @@ for service in ("lookup", "intake"):
 # (code, HTTP status, usual Retry-After in seconds, class)
 REFUSALS = [
     ("body_too_slow", 400, None, "bodies.BodyTooSlow"),
+    ("idempotency_key_required", 400, None, "refusals.KeyRequired"),
     ("malformed", 400, None, "errors.Malformed"),
     ("malformed_code", 400, None, "code.MalformedCode"),
     ("malformed_json", 400, None, "requests.MalformedJson"),
@@ -29,10 +30,10 @@ REFUSALS = [
     ("service_not_found", 404, None, "catalogue_pages.NoSuchService"),
     ("method_not_allowed", 405, None, "errors.MethodNotAllowed"),
     ("history_differs", 409, None, "refusals.HistoryDiffers"),
+    ("keys_used_up", 409, None, "refusals.KeysUsedUp"),
     ("move_not_allowed", 409, None, "refusals.MoveNotAllowed"),
     ("number_taken", 409, None, "refusals.NumberTaken"),
     ("still_running", 409, None, "refusals.StillRunning"),
-    ("timeline_full", 409, None, "refusals.TimelineFull"),
     ("version_mismatch", 412, None, "refusals.VersionMismatch"),
     ("version_not_reached", 412, None, "read_through.VersionNotReached"),
     ("too_large", 413, None, "errors.TooLarge"),
