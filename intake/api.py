@@ -6,31 +6,67 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from intake.answers import Bound, Corrected, IssuedKey, Moved, OfficersApplicant, OfficersView, Received
 from intake.books.ledger import KeyedRequest, Ledger
-from intake.clients import Client, Tokens
-from intake.refusals import KeyRequired
+from intake.clients import Client, OutOfScope, Tokens, TooManyWrongTokens, Unauthenticated
+from intake.refusals import (
+    AgencyEnded,
+    AgencyNotBegun,
+    BackdatedTooFar,
+    BadDate,
+    CannotNumber,
+    DatesOutOfOrder,
+    KeyRequired,
+    KeyReused,
+    KeysUsedUp,
+    MoveNotAllowed,
+    NumberTaken,
+    OutcomeUnknown,
+    ReasonRequired,
+    ServiceEnded,
+    ServiceNotBegun,
+    StillRunning,
+    TargetNotAllowed,
+    UnknownAgency,
+    UnknownDossier,
+    UnknownService,
+    VersionMismatch,
+)
 from intake.rules.requests import (
     CorrectionRequest,
     InvalidContent,
     KeyRequest,
+    MalformedJson,
     OfficialNumber,
     Submission,
     Transition,
+    UnknownStatus,
     fingerprint,
-    read,
 )
 from lookup import code as codes
 from lookup.catalogue import CatalogueCopy
 from lookup.clock import local
-from lookup.code import DossierCode
+from lookup.code import DossierCode, MalformedCode
 from lookup.lookup_key import KeyRing
 from lookup.status import Status
-from ops.http.bodies import read_body
+from ops.errors import Refusal
 from ops.http.client_address import FORWARDED, Clients
+from ops.http.endpoints import Endpoint, Reply
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
+DOSSIERS = "/api/v1/dossiers"
 
-_encode = msgspec.json.Encoder().encode
+CLIENT = web.RequestKey("client", Client)
+"""The client of a request that was admitted."""
+
+_ADMISSION: tuple[type[Refusal], ...] = (Unauthenticated, TooManyWrongTokens, OutOfScope)
+_CHANGE: tuple[type[Refusal], ...] = (
+    *(*_ADMISSION, MalformedJson, InvalidContent),
+    *(KeyRequired, KeyReused, StillRunning, OutcomeUnknown),
+)
+"""What any change may be refused with."""
+_OF_A_DOSSIER: tuple[type[Refusal], ...] = (*_CHANGE, MalformedCode, UnknownDossier, VersionMismatch)
+"""What any change of a dossier that is there may be refused with."""
 
 
 class IntakeApi:
@@ -52,133 +88,170 @@ class IntakeApi:
         self._keys = keys
         self._public_url = public_url.rstrip("/")
 
-    def routes(self) -> list[web.RouteDef]:
-        """The route table of /api/v1."""
+    def endpoints(self) -> list[Endpoint]:
+        """Everything below /api/v1. `admit` checks the actions, `intake.rules.requests.read` makes the bodies."""
+        of_one = f"{DOSSIERS}/{{code}}"
         return [
-            web.post("/api/v1/dossiers", self.receive),
-            web.get("/api/v1/dossiers/{code}", self.officers_view),
-            web.post("/api/v1/dossiers/{code}/transitions", self.move),
-            web.put("/api/v1/dossiers/{code}/official-number", self.bind_number),
-            web.post("/api/v1/dossiers/{code}/corrections", self.correct),
-            web.post("/api/v1/dossiers/{code}/key", self.key),
+            Endpoint(
+                method="POST",
+                path=DOSSIERS,
+                handler=self.receive,
+                takes=Submission,
+                gives=Received,
+                status=201,
+                refuses=(
+                    *(*_CHANGE, UnknownStatus, UnknownAgency, AgencyEnded, AgencyNotBegun, CannotNumber),
+                    *(UnknownService, ServiceEnded, ServiceNotBegun, BadDate, BackdatedTooFar),
+                ),
+                action="receive",
+            ),
+            Endpoint(
+                method="GET",
+                path=of_one,
+                handler=self.officers_view,
+                gives=OfficersView,
+                refuses=(*_ADMISSION, MalformedCode, UnknownDossier),
+                action="read",
+            ),
+            Endpoint(
+                method="POST",
+                path=f"{of_one}/transitions",
+                handler=self.move,
+                takes=Transition,
+                gives=Moved,
+                refuses=(
+                    *(*_OF_A_DOSSIER, UnknownStatus, MoveNotAllowed, ReasonRequired, UnknownAgency, TargetNotAllowed),
+                    *(BadDate, DatesOutOfOrder, BackdatedTooFar),
+                ),
+                action="move",
+            ),
+            Endpoint(
+                method="PUT",
+                path=f"{of_one}/official-number",
+                handler=self.bind_number,
+                takes=OfficialNumber,
+                gives=Bound,
+                refuses=(*_OF_A_DOSSIER, NumberTaken),
+                action="bind",
+            ),
+            Endpoint(
+                method="POST",
+                path=f"{of_one}/corrections",
+                handler=self.correct,
+                takes=CorrectionRequest,
+                gives=Corrected,
+                refuses=(
+                    *(*_OF_A_DOSSIER, ReasonRequired, UnknownAgency, UnknownService, NumberTaken),
+                    *(BadDate, DatesOutOfOrder),
+                ),
+                action="correct",
+            ),
+            Endpoint(
+                method="POST",
+                path=f"{of_one}/key",
+                handler=self.key,
+                takes=KeyRequest,
+                gives=IssuedKey,
+                refuses=(*_OF_A_DOSSIER, KeysUsedUp),
+                action="correct",
+            ),
         ]
 
-    async def receive(self, request: web.Request) -> web.StreamResponse:
-        """Receive a dossier: 201 with code, lookup key, status, due date, version and receipt.
+    async def admit(self, request: web.Request, action: str) -> None:
+        """Recognise the client, which CLIENT then names. Raises Unauthenticated, TooManyWrongTokens, OutOfScope."""
+        address = self._addresses.client(request.remote, ",".join(request.headers.getall(FORWARDED, ())))
+        client = await self._tokens.authenticate(request.headers.get("Authorization"), address)
+        client.require_action(action)
+        request[CLIENT] = client
+
+    async def receive(self, request: web.Request, submission: Submission) -> Reply[Received]:
+        """Receive a dossier; the answer has its code, lookup key, status, due date, version and receipt.
 
         An online application is not accepted yet: it is answered with a confirmation, and the move that accepts it with
         the receipt and the due date.
         """
-        client, body = await self._client(request), await read_body(request)
-        submission = read(body, Submission)
-        asked = _keyed(client, request, request.path, body)
+        asked = await _keyed(request, request.path)
         answer = await self._ledger.receive(asked, submission, await self._catalogue.get())
         code = codes.parse(answer["code"])
-        slip = self._slip(code, answer)
-        content = {
-            "code": code.text,
-            "lookup_key": self._keys.key(code, answer["key_serial"]),
-            "status": answer["status"],
-            "due_at": answer["due_at"],
-            "version": answer["version"],
-            "receipt" if answer["received_at"] else "confirmation": slip,
-        }
-        return _json(content, status=201, headers={"Location": f"/api/v1/dossiers/{code.path}"})
+        told: dict[str, Any] = {"lookup_key": self._keys.key(code, answer["key_serial"])}
+        told["receipt" if answer["received_at"] else "confirmation"] = self._slip(code, answer)
+        return Reply(msgspec.convert(answer | told, Received), {"Location": f"{DOSSIERS}/{code.path}"})
 
-    async def move(self, request: web.Request) -> web.StreamResponse:
-        """Move a dossier: 200 with the new version, and the receipt if the move accepts it; 409 with the allowed moves,
-        412 if the version is another."""
-        client, body = await self._client(request), await read_body(request)
+    async def move(self, request: web.Request, transition: Transition) -> Moved:
+        """Move a dossier; the answer has its new version, and the receipt if the move accepts it."""
         code = codes.parse(request.match_info["code"])
-        transition = read(body, Transition)
-        asked = _keyed(client, request, f"{code.path}/transitions", body)
+        asked = await _keyed(request, f"{code.path}/transitions")
         answer = await self._ledger.move(asked, code, transition, await self._catalogue.get())
-        accepted = answer.pop("accepted", None)
-        return _json(answer if accepted is None else answer | {"receipt": self._slip(code, accepted)})
+        accepted = answer.get("accepted")
+        told = {} if accepted is None else {"receipt": self._slip(code, accepted)}
+        return msgspec.convert(answer | told, Moved)
 
-    async def bind_number(self, request: web.Request) -> web.StreamResponse:
-        """Bind the official number: 200 with the version; 409 when it belongs to another dossier."""
-        client, body = await self._client(request), await read_body(request)
+    async def bind_number(self, request: web.Request, bound: OfficialNumber) -> Bound:
+        """Bind the official number of a dossier."""
         code = codes.parse(request.match_info["code"])
-        bound = read(body, OfficialNumber)
-        asked = _keyed(client, request, f"{code.path}/official-number", body)
-        return _json(await self._ledger.bind_number(asked, code, bound, await self._catalogue.get()))
+        asked = await _keyed(request, f"{code.path}/official-number")
+        answer = await self._ledger.bind_number(asked, code, bound, await self._catalogue.get())
+        return msgspec.convert(answer, Bound)
 
-    async def correct(self, request: web.Request) -> web.StreamResponse:
-        """Correct what was written wrongly: 200 with the version and the names of the corrected fields."""
-        client, body = await self._client(request), await read_body(request)
+    async def correct(self, request: web.Request, correction: CorrectionRequest) -> Corrected:
+        """Correct what was written wrongly; the answer names the corrected fields."""
         code = codes.parse(request.match_info["code"])
-        correction = read(body, CorrectionRequest)
-        asked = _keyed(client, request, f"{code.path}/corrections", body)
-        return _json(await self._ledger.correct(asked, code, correction, await self._catalogue.get()))
+        asked = await _keyed(request, f"{code.path}/corrections")
+        answer = await self._ledger.correct(asked, code, correction, await self._catalogue.get())
+        return msgspec.convert(answer, Corrected)
 
-    async def key(self, request: web.Request) -> web.StreamResponse:
-        """The lookup key for an applicant who has none: 200 with code, version, lookup key and link."""
-        client, body = await self._client(request), await read_body(request)
+    async def key(self, request: web.Request, wanted: KeyRequest) -> IssuedKey:
+        """The lookup key for an applicant who has none, and the link that opens the dossier's page with it."""
         code = codes.parse(request.match_info["code"])
-        wanted = read(body, KeyRequest)
-        asked = _keyed(client, request, f"{code.path}/key", body)
+        asked = await _keyed(request, f"{code.path}/key")
         answer = await self._ledger.key(asked, code, wanted, await self._catalogue.get())
         key = self._keys.key(code, answer["key_serial"])
-        return _json(
-            {"code": code.text, "version": answer["version"], "lookup_key": key, "link": self._link(code, key)}
-        )
+        return IssuedKey(code.text, answer["version"], key, self._link(code, key))
 
-    async def officers_view(self, request: web.Request) -> web.StreamResponse:
-        """The dossier with its applicant: 200 for a client whose scope covers an agency that has to do with it."""
-        client = await self._client(request)
+    async def officers_view(self, request: web.Request) -> OfficersView:
+        """The dossier with its applicant, for a client whose scope covers an agency that has to do with it."""
         code = codes.parse(request.match_info["code"])
-        client.require_action("read")
-        return _json(_officers_view(await self._ledger.officers_view(client, code, await self._catalogue.get())))
+        row = await self._ledger.officers_view(request[CLIENT], code, await self._catalogue.get())
+        return _officers_view(row)
 
     def _slip(self, code: DossierCode, accepted: Mapping[str, Any]) -> dict[str, Any]:
         """A receipt; of an online application the confirmation that it has come in."""
-        key = self._keys.key(code, accepted["key_serial"])
-        told = ("agency", "service", "submitted_at", "received_at", "due_at", "issued_at")
-        return {"number": code.text} | {name: accepted[name] for name in told} | {"link": self._link(code, key)}
+        link = self._link(code, self._keys.key(code, accepted["key_serial"]))
+        return {**accepted, "number": code.text, "link": link}
 
     def _link(self, code: DossierCode, key: str) -> str:
         return f"{self._public_url}/tra-cuu/{code.path}?key={key}"
 
-    async def _client(self, request: web.Request) -> Client:
-        address = self._addresses.client(request.remote, ",".join(request.headers.getall(FORWARDED, ())))
-        return await self._tokens.authenticate(request.headers.get("Authorization"), address)
 
-
-def _officers_view(row: Any) -> dict[str, Any]:
-    view: dict[str, Any] = {
-        name: row[name]
-        for name in (
-            "code",
-            "version",
-            "service",
-            "service_case",
-            "agency",
-            "origin",
-            "channel",
-            "official_number",
-            "outcome",
-            "reason",
-            "action_needed",
-            "supplements",
-            "reappointments",
-            "subject",
-        )
-    }
-    view |= {name: local(row[name]) for name in ("submitted_at", "received_at", "due_at", "finished_at", "returned_at")}
+def _officers_view(row: Any) -> OfficersView:
     status = Status(row["status"])
-    view |= {"status": status.slug, "status_number": status.value, "final": status.final}
-    view["pauses"] = msgspec.Raw(row["pauses"].encode())
-    view["timeline"] = msgspec.Raw(row["timeline"].encode())
-    view["applicant"] = {name: row[f"applicant_{name}"] for name in ("kind", "name", "id", "phone", "email", "address")}
-    view["next"] = [after.slug for after in Status if status.may_become(after)]
-    return view
+    as_they_are = {name: row[name] for name in _AS_THEY_ARE}
+    times = {name: local(row[name]) for name in _TIMES}
+    applicant = OfficersApplicant(*(row[f"applicant_{name}"] for name in OfficersApplicant.__struct_fields__))
+    return OfficersView(
+        **as_they_are,
+        **times,
+        status=status.slug,
+        status_number=status.value,
+        final=status.final,
+        pauses=msgspec.Raw(row["pauses"].encode()),
+        timeline=msgspec.Raw(row["timeline"].encode()),
+        applicant=applicant,
+        next=[after.slug for after in Status if status.may_become(after)],
+    )
 
 
-def _keyed(client: Client, request: web.Request, path: str, body: bytes) -> KeyedRequest:
+_AS_THEY_ARE = (
+    *("code", "version", "service", "service_case", "agency", "origin", "channel", "official_number", "outcome"),
+    *("reason", "action_needed", "supplements", "reappointments", "subject"),
+)
+_TIMES = ("submitted_at", "received_at", "due_at", "finished_at", "returned_at")
+
+
+async def _keyed(request: web.Request, path: str) -> KeyedRequest:
     """The request under its idempotency key, which is quoted (as in the IETF draft) or bare.
 
-    Raises KeyRequired, InvalidContent, MalformedJson.
+    Raises KeyRequired, InvalidContent.
     """
     key = request.headers.get(IDEMPOTENCY_KEY)
     if key is None:
@@ -190,13 +263,4 @@ def _keyed(client: Client, request: web.Request, path: str, body: bytes) -> Keye
         key = key[1:-1]
     if not 1 <= len(key) <= 255 or not key.isascii() or not key.isprintable():
         raise InvalidContent(f"{IDEMPOTENCY_KEY}: a key has 1 to 255 printable ASCII characters")
-    return KeyedRequest(client, key, fingerprint(path, body))
-
-
-def _json(content: object, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(
-        body=_encode(content),
-        status=status,
-        content_type="application/json",
-        headers={"Cache-Control": "no-store"} | (headers or {}),
-    )
+    return KeyedRequest(request[CLIENT], key, fingerprint(path, await request.read()))  # read already: aiohttp keeps it

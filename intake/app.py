@@ -11,6 +11,7 @@ from intake.books.ledger import Ledger
 from intake.books.relay import Relay
 from intake.books.seal import SealKeys
 from intake.clients import Tokens
+from intake.rules import requests
 from intake.settings import IntakeSettings, RelaySettings
 from intake.sign_of_life import SignOfLife
 from lookup import schema
@@ -22,6 +23,7 @@ from lookup.lookup_key import KeyRing
 from ops.errors import Unavailable
 from ops.http import server
 from ops.http.client_address import Clients
+from ops.http.endpoints import serve
 from ops.http.middleware import middlewares
 from ops.http.server import Running
 from ops.settings import describe, read
@@ -56,7 +58,7 @@ async def build(settings: IntakeSettings) -> Running:
     clients = Clients(settings.trusted_proxies)
     api = IntakeApi(ledger, Tokens(postgres), clients, catalogue, keys, settings.public_url)
     app = web.Application(middlewares=middlewares("intake", trusts=clients.trusts, subjects={"code": pseudonym}))
-    app.add_routes(api.routes())
+    serve(app, api.endpoints(), read=requests.read, admit=api.admit)
 
     async def close() -> None:
         await ledger.close()

@@ -78,12 +78,6 @@ class Status(IntEnum):
 _SLUGS = {status: status.name.lower() for status in Status}
 _BY_SLUG = {slug: status for status, slug in _SLUGS.items()}
 
-if TYPE_CHECKING:
-    StatusSlug = str
-else:
-    StatusSlug = Literal[tuple(_BY_SLUG)]
-    """The slug of a status, as JSON has it; mypy cannot follow a Literal that is made."""
-
 _S = Status
 MOVES = MappingProxyType(
     {
@@ -117,6 +111,15 @@ MOVES = MappingProxyType(
 
 FIRST = frozenset({_S.SUBMITTED, _S.RECEIVED})
 """A dossier starts as submitted (online) or as received (at a counter or by post)."""
+
+if TYPE_CHECKING:  # it cannot follow a Literal that is made
+    StatusSlug = str
+    FirstSlug = str
+else:
+    StatusSlug = Literal[tuple(_BY_SLUG)]
+    """The slug of a status, as JSON has it."""
+    FirstSlug = Literal[tuple(status.slug for status in sorted(FIRST))]
+    """The slug of a status in which a dossier starts."""
 
 PAUSED = frozenset({_S.SUPPLEMENT_REQUIRED, _S.PAYMENT_REQUIRED, _S.SUSPENDED})
 

@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from intake.api import IntakeApi
+from intake.clients import ACTIONS
 from lookup.web import api, catalogue_pages, developers, service_pages
 from lookup.web.answers import PATH
 from lookup.web.catalogue_pages import CatalogueBoard
@@ -23,6 +25,7 @@ SERVICES: dict[str, list[Endpoint]] = {
         *service_pages.endpoints(_BOARD),
         *catalogue_pages.endpoints(CatalogueBoard(_NOTHING, _NOTHING, _NOTHING)),
     ],
+    "intake": IntakeApi(_NOTHING, _NOTHING, _NOTHING, _NOTHING, _NOTHING, "").endpoints(),
 }
 
 ROUTES = {
@@ -35,6 +38,14 @@ ROUTES = {
         ("GET", "/api/v1/services/{service:.+}", None),
         ("GET", "/api/v1/agencies", None),
     ],
+    "intake": [
+        ("POST", "/api/v1/dossiers", "receive"),
+        ("GET", "/api/v1/dossiers/{code}", "read"),
+        ("POST", "/api/v1/dossiers/{code}/transitions", "move"),
+        ("PUT", "/api/v1/dossiers/{code}/official-number", "bind"),
+        ("POST", "/api/v1/dossiers/{code}/corrections", "correct"),
+        ("POST", "/api/v1/dossiers/{code}/key", "correct"),
+    ],
 }
 """Method, path and required action."""
 
@@ -45,6 +56,10 @@ every_endpoint = pytest.mark.parametrize("endpoint", ALL, ids=lambda each: f"{ea
 @pytest.mark.parametrize("service", SERVICES)
 def test_routes_are_these(service: str) -> None:
     assert [(each.method, each.path, each.action) for each in SERVICES[service]] == ROUTES[service]
+
+
+def test_every_endpoint_of_the_intake_needs_an_action_that_a_client_can_be_given() -> None:
+    assert {each.action for each in SERVICES["intake"]} <= set(ACTIONS)
 
 
 @every_endpoint

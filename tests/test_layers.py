@@ -57,7 +57,18 @@ IN_THE_ROOT: dict[str, set[str]] = {
         *("codes_in_logs", "cache", "redis_users", "situation"),
     },
     "intake": {
-        *("app", "api", "settings", "clients", "refusals", "metrics", "maintenance", "sign_of_life", "doctor"),
+        *(
+            "app",
+            "api",
+            "answers",
+            "settings",
+            "clients",
+            "refusals",
+            "metrics",
+            "maintenance",
+            "sign_of_life",
+            "doctor",
+        ),
     },
 }
 """Floor → the modules that stand in its root. Another one belongs into a room."""

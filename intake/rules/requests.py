@@ -1,6 +1,7 @@
 """Turns untrusted JSON into a request for a change, or refuses it with a reason. No I/O."""
 
 import hashlib
+import re
 import unicodedata
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal, TypeVar
@@ -9,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from intake.rules.texts import before_composing, clean, clean_fields, repeated_key
-from lookup.status import FIRST, Status
+from lookup.status import FIRST, FirstSlug, Status, StatusSlug
 from ops.errors import Kind, Malformed, Refusal
 
 _WORD, _LINE, _SUBJECT, _TEXT = 64, 300, 1000, 4000
@@ -82,7 +83,7 @@ class Submission(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     applicant: Applicant
     service_case: Word = "default"
     channel: Literal["direct", "online", "postal"] = "online"
-    status: Word | None = None
+    status: FirstSlug | None = None
     submitted_at: Moment | None = None
     department: Line | None = None
     officer: Line | None = None
@@ -97,13 +98,10 @@ class Submission(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
     @property
     def first_status(self) -> Status:
-        """The first status of the dossier. Raises UnknownStatus, or InvalidContent if no dossier begins with it."""
+        """The first status of the dossier."""
         if self.status is None:
             return Status.SUBMITTED if self.channel == "online" else Status.RECEIVED
-        status = named_status(self.status)
-        if status not in FIRST:
-            raise InvalidContent(f"status: a dossier begins as submitted or received, not as {status.slug}")
-        return status
+        return Status.from_slug(self.status)
 
 
 class Transition(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -114,7 +112,7 @@ class Transition(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     the event log and never shown to the public.
     """
 
-    to: Word
+    to: StatusSlug
     at: Moment | None = None
     agency: Word | None = None
     department: Line | None = None
@@ -132,8 +130,8 @@ class Transition(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
     @property
     def status(self) -> Status:
-        """The status to move to. Raises UnknownStatus."""
-        return named_status(self.to)
+        """The status to move to."""
+        return Status.from_slug(self.to)
 
 
 class OfficialNumber(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -203,14 +201,21 @@ class KeyRequest(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         clean_fields(self, {"reason": _LINE, "officer": _LINE})
 
 
+_STATUS_REFUSED = re.compile(r"Invalid enum value ['\"](.*)['\"] - at `\$\.(?:to|status)`", re.DOTALL)
+"""What msgspec says of another word for a status."""
+
 Content = TypeVar("Content", Submission, Transition, OfficialNumber, CorrectionRequest, KeyRequest)
 
 
 def read(body: bytes, shape: type[Content]) -> Content:
-    """The body as this shape. Raises MalformedJson or InvalidContent."""
+    """The body as this shape. Raises MalformedJson, InvalidContent or UnknownStatus."""
     try:
         content = msgspec.json.decode(body, type=shape)
     except msgspec.ValidationError as error:
+        if (status := _STATUS_REFUSED.fullmatch(str(error))) is not None:
+            begins = " or ".join(first.slug for first in sorted(FIRST))
+            told = f"status: a dossier begins as {begins}, not as {named_status(status[1]).slug}"
+            raise InvalidContent(told) from None
         raise InvalidContent(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedJson(str(error)) from None

@@ -101,6 +101,12 @@ def one_of(*shapes: type[msgspec.Struct]) -> msgspec.Meta:
     return msgspec.Meta(extra_json_schema={"oneOf": named}, extra={"one_of": shapes})
 
 
+def list_of(shape: type[msgspec.Struct]) -> msgspec.Meta:
+    """Says that a value of type Raw, JSON that was made elsewhere, is a list of these."""
+    items = {"$ref": f"#/components/schemas/{shape.__name__}"}
+    return msgspec.Meta(extra_json_schema={"type": "array", "items": items}, extra={"one_of": (shape,)})
+
+
 Handler = Callable[..., Awaitable[msgspec.Struct | Reply[Any] | web.StreamResponse]]
 
 

@@ -1,0 +1,142 @@
+"""What the intake answers, as types.
+
+Answers to changes are kept with their idempotency key and repeated by later releases: a field that is added to one
+needs a default.
+"""
+
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from lookup.status import StatusSlug
+from ops.http.endpoints import list_of
+
+
+class Slip(msgspec.Struct, frozen=True):
+    """What the applicant is handed: the receipt of an accepted dossier, or the confirmation that one came in online.
+
+    `received_at` and `due_at` are null in a confirmation. `link` opens the dossier's page with its lookup key.
+    """
+
+    number: str
+    agency: str
+    service: str
+    submitted_at: datetime
+    received_at: datetime | None
+    due_at: datetime | None
+    issued_at: datetime
+    link: str
+
+
+class Received(msgspec.Struct, frozen=True):
+    """A dossier that was received, with its lookup key: with a receipt if it is accepted, else with a confirmation."""
+
+    code: str
+    lookup_key: str
+    status: StatusSlug
+    due_at: datetime | None
+    version: int
+    receipt: Slip | UnsetType = UNSET
+    confirmation: Slip | UnsetType = UNSET
+
+
+class Moved(msgspec.Struct, frozen=True):
+    """A dossier after a move; with the receipt if the move accepted it."""
+
+    code: str
+    version: int
+    status: StatusSlug
+    due_at: datetime | None
+    receipt: Slip | UnsetType = UNSET
+
+
+class Bound(msgspec.Struct, frozen=True):
+    """A dossier with its official number."""
+
+    code: str
+    version: int
+    official_number: str
+
+
+class Corrected(msgspec.Struct, frozen=True):
+    """A dossier after a correction, and the names of the fields that it changed."""
+
+    code: str
+    version: int
+    status: StatusSlug
+    corrected: list[str]
+
+
+class IssuedKey(msgspec.Struct, frozen=True):
+    """A dossier's lookup key, and the link that opens its page with it."""
+
+    code: str
+    version: int
+    lookup_key: str
+    link: str
+
+
+class OfficersStep(msgspec.Struct, frozen=True):
+    """A public step: the agency and department that set a status."""
+
+    at: datetime
+    status: StatusSlug
+    agency: str
+    department: str | None
+
+
+class OfficersPause(msgspec.Struct, frozen=True):
+    """A pause of the time limit, by the national number of its status; `until` is null while it lasts."""
+
+    status: int
+    since: datetime
+    until: datetime | None
+    policy: str
+    due_before: datetime | None
+
+
+class OfficersApplicant(msgspec.Struct, frozen=True):
+    """The applicant. `kind`: 1 citizen, 2 enterprise, 3 state body, 4 other."""
+
+    kind: int | None
+    name: str | None
+    id: str | None
+    phone: str | None
+    email: str | None
+    address: str | None
+
+
+class OfficersView(msgspec.Struct, frozen=True, kw_only=True):
+    """A dossier as an officer sees it, with its applicant, and the statuses it may become.
+
+    Pauses and timeline are sent as PostgreSQL has them.
+    """
+
+    code: str
+    version: int
+    service: str
+    service_case: str
+    agency: str
+    origin: str
+    channel: str
+    official_number: str | None
+    outcome: str | None
+    reason: str | None
+    action_needed: str | None
+    supplements: int
+    reappointments: int
+    subject: str | None
+    submitted_at: datetime
+    received_at: datetime | None
+    due_at: datetime | None
+    finished_at: datetime | None
+    returned_at: datetime | None
+    status: StatusSlug
+    status_number: int
+    final: bool
+    pauses: Annotated[msgspec.Raw, list_of(OfficersPause)]
+    timeline: Annotated[msgspec.Raw, list_of(OfficersStep)]
+    applicant: OfficersApplicant
+    next: list[StatusSlug]
