@@ -1,4 +1,4 @@
-"""The command `hoso24`: runs the processes of lookup, intake and relay, and administers them.
+"""The command `hoso24`: runs the processes of lookup, intake, relay and notary, and administers them.
 
 Each sub-command imports what it needs when it runs, so that `hoso24 lookup` does not load code that only an
 import needs.
@@ -98,6 +98,40 @@ def relay() -> None:
 
     _point_out_typos()
     app.main_relay()
+
+
+@cli.group(invoke_without_command=True)
+@click.option("--first", is_flag=True, help="Begin the books in an empty directory: sign an empty tree, and end.")
+@click.pass_context
+def notary(context: click.Context, first: bool) -> None:
+    """Run the notary: it enters every event into the books, signs them, and serves them. One for a directory."""
+    from intake.books import notary_app
+    from intake.books.tree_files import Unusable
+    from intake.settings import BooksSettings
+    from ops.settings import read
+
+    if context.invoked_subcommand is not None:
+        return
+    if not first:
+        _point_out_typos()
+        notary_app.main()
+        return
+    settings = read(BooksSettings, environment())
+    try:
+        with _in_words():
+            notary_app.begin(settings)
+    except Unusable as unusable:
+        raise click.ClickException(str(unusable)) from None
+    click.echo(f"The books in {settings.books} begin. Give their key to all who verify: {settings.signer().key.text}")
+
+
+@notary.command("key")
+def notary_key() -> None:
+    """Print the public half of the key that signs the books (vkey), which verifying needs."""
+    from intake.settings import BooksSettings
+    from ops.settings import read
+
+    click.echo(read(BooksSettings, environment()).signer().key.text)
 
 
 # -- the database ----------------------------------------------------------------------------------------
@@ -415,7 +449,7 @@ def metrics() -> None:
             {
                 "Every process": ops.observe.metrics,
                 "Lookup": lookup.metrics,
-                "Intake and relay": intake.metrics,
+                "Intake, relay and notary": intake.metrics,
             }
         ),
         nl=False,
@@ -692,11 +726,11 @@ def demo(pause: float) -> None:
 
 def _point_out_typos() -> None:
     """Warn of HOSO24_ variables that no process reads: usually typing mistakes."""
-    from intake.settings import IntakeSettings, MaintenanceSettings, RelaySettings
+    from intake.settings import IntakeSettings, MaintenanceSettings, NotarySettings, RelaySettings
     from lookup.settings import LookupSettings, MigrateSettings
     from ops.settings import unknown
 
-    classes = [LookupSettings, IntakeSettings, RelaySettings, MigrateSettings, MaintenanceSettings]
+    classes = [LookupSettings, IntakeSettings, RelaySettings, NotarySettings, MigrateSettings, MaintenanceSettings]
     for sentence in unknown(os.environ, classes):
         click.echo(sentence, err=True)
 

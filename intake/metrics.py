@@ -1,4 +1,4 @@
-"""Every metric of intake and relay, declared once."""
+"""Every metric of intake, relay and notary, declared once."""
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -60,3 +60,25 @@ READERS_ENDED = Counter(
     "Sessions of the lookups' role that held a transaction id, which no lookup does, and were ended.",
 )
 RELAY_BATCH = Histogram("relay_batch_changes", "Changes per delivered batch.", buckets=(1, 2, 5, 10, 50, 100, 250, 500))
+
+NOTARY_SIZE = Gauge(
+    "notary_tree_size", "Entries of the signed tree: one for each event of the log, and one for each turn."
+)
+NOTARY_BEHIND = Gauge(
+    "notary_behind_seconds",
+    "Age of the oldest event in the log that the books do not have yet; 0 when they have all.",
+)
+NOTARY_REFUSED = Counter(
+    "notary_refused_total",
+    "Events that no seal key fits: they were written past the intake, or altered before they were entered. The books "
+    "have each as a refused entry, and the log names it.",
+)
+NOTARY_HALTED = Gauge(
+    "notary_halted",
+    "1 while the notary enters nothing because the files, the database or the keys do not fit what was signed; its log "
+    "says what, and how to go on.",
+)
+NOTARY_SIGNATURE_AGE = Gauge(
+    "notary_signature_age_seconds",
+    "Seconds since the notary signed; it does every minute, and after every batch of events.",
+)

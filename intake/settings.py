@@ -1,12 +1,15 @@
-"""The settings of intake, relay, imports and maintenance notices."""
+"""The settings of intake, relay, notary, imports and maintenance notices."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from msgspec import Meta
 
+from intake.books.checkpoint import Signer, VerifierKey
 from intake.books.seal import SealKeys
-from lookup.settings import CacheSettings, KeySettings, ReceiptSettings, RelayUrl, WriterUrl
+from lookup.settings import CacheSettings, KeySettings, NotaryUrl, ReceiptSettings, RelayUrl, WriterUrl
 from ops.process_settings import Count, PoolerSettings, Port, ProcessSettings, PublicSettings, Seconds
 from ops.settings import Secret, setting
 
@@ -54,6 +57,66 @@ class RelaySettings(RelayUrl, CacheSettings, ProcessSettings):
     """The settings of a relay process."""
 
     admin_port: Port = setting("HOSO24_RELAY_ADMIN_PORT", default=8092, doc="Port of the relay's probes and metrics.")
+
+
+def _seed(text: str) -> bytes:
+    """The seed of the key that signs the books. Raises ValueError with one sentence, without the seed."""
+    try:
+        seed = bytes.fromhex(text)
+    except ValueError:
+        seed = b""
+    if len(seed) != 32:
+        raise ValueError(
+            "expected the seed of an Ed25519 key, 64 hexadecimal digits (`openssl rand -hex 32` makes one)"
+        )
+    return seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class BooksSettings(ReceiptSettings):
+    """What it takes to sign the books."""
+
+    books: Path = setting(
+        "HOSO24_BOOKS", doc="Directory of the books: the tree over the log, in files that only the notary writes."
+    )
+    books_key: Secret = setting(
+        "HOSO24_BOOKS_KEY",
+        doc="Seed of the Ed25519 key that signs the books, 64 hexadecimal digits. `hoso24 notary key` prints the "
+        "public half.",
+        secret=True,
+        check=_seed,
+    )
+    books_origin: str = setting(
+        "HOSO24_BOOKS_ORIGIN",
+        default="",
+        doc="Name of the books in every checkpoint, for good; by default the host of HOSO24_PUBLIC_URL and /books.",
+    )
+
+    def __post_init__(self) -> None:
+        """Raises ValueError when no checkpoint can have this origin."""
+        try:
+            VerifierKey(self.origin, bytes(32))
+        except ValueError as wrong:
+            raise ValueError(f"HOSO24_BOOKS_ORIGIN: {wrong}") from None
+
+    @property
+    def origin(self) -> str:
+        """The name of the books."""
+        return self.books_origin or f"{urlsplit(self.public_url).netloc}/books"
+
+    def signer(self) -> Signer:
+        """The key that signs the books."""
+        return Signer(self.origin, _seed(self.books_key.reveal()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotarySettings(BooksSettings, SealSettings, NotaryUrl, PublicSettings):
+    """The settings of the notary process."""
+
+    port: Port = setting(
+        "HOSO24_NOTARY_PORT", default=8093, doc="Public port of the notary, for the files of the books."
+    )
+    admin_port: Port = setting("HOSO24_NOTARY_ADMIN_PORT", default=8094, doc="Port of the notary's probes and metrics.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from hoso24 import cli
-from intake.settings import IntakeSettings, MaintenanceSettings, RelaySettings
+from intake.settings import IntakeSettings, MaintenanceSettings, NotarySettings, RelaySettings
 from lookup.reading import reader
 from lookup.settings import LookupSettings, MigrateSettings
 from lookup.status import FIRST, Status
@@ -14,7 +14,7 @@ from lookup.web.phrases import status_words
 from ops.settings import table
 
 ROOT = Path(__file__).parent.parent
-SETTINGS = [LookupSettings, IntakeSettings, RelaySettings, MigrateSettings, MaintenanceSettings]
+SETTINGS = [LookupSettings, IntakeSettings, RelaySettings, NotarySettings, MigrateSettings, MaintenanceSettings]
 README = (ROOT / "README.md").read_text("utf-8")
 DOCUMENTS = [
     *sorted(ROOT.glob("*.md")),

@@ -32,6 +32,10 @@ class Unusable(Exception):
     """The directory holds no tree that may grow; the message says why, and what to do."""
 
 
+class InUse(Unusable):
+    """Another process writes the books in this directory."""
+
+
 class Files:
     """Every operation on the files of one directory. Each method is one operation and may raise OSError.
 
@@ -43,13 +47,13 @@ class Files:
         self._lock: int | None = None
 
     def lock(self) -> None:
-        """Keep other processes from this directory until `unlock`, or until this process ends. Raises Unusable."""
+        """Keep other processes from this directory until `unlock`, or until this process ends. Raises InUse."""
         handle = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(handle)
-            raise Unusable(
+            raise InUse(
                 f"Another process, the notary that runs already, writes the books in {self.directory}: stop it first."
             ) from None
         self._lock = handle
@@ -123,6 +127,10 @@ class Levels:
         if not 0 <= tile < self.size // TILE_WIDTH:
             raise ValueError(f"a tree of {self.size} leaves has no full tile {tile}")
         return self._range("keys", tile * KEY_BYTES, KEY_BYTES)
+
+    def keys(self) -> bytes:
+        """The keys of all full tiles, 24 bytes each. Raises Unusable where the file ends."""
+        return self._range("keys", 0, self.size // TILE_WIDTH * KEY_BYTES)
 
     def tile(self, path: str) -> bytes | None:
         """The bytes of the tile at this path; None when the tree has no such tile. Raises Unusable."""
@@ -260,7 +268,7 @@ class SignedTree:
                 f"{self._files.directory}. Keep both files, stop the notary, and follow the runbook."
             )
         if published != self.checkpoint:
-            self._replace("checkpoint", self.note.encode())
+            replace(self._files, "checkpoint", self.note.encode())
 
     @property
     def size(self) -> int:
@@ -307,9 +315,9 @@ class SignedTree:
         checkpoint = Checkpoint(self._signer.key.name, self._edge.size, self._edge.root())
         note = checkpoint.signed(self._signer)
         encoded = msgspec.json.encode(position)
-        self._replace("state", msgspec.json.encode(_State(note, msgspec.Raw(encoded))))
+        replace(self._files, "state", msgspec.json.encode(_State(note, msgspec.Raw(encoded))))
         self.checkpoint, self.note, self._position = checkpoint, note, encoded
-        self._replace("checkpoint", note.encode())
+        replace(self._files, "checkpoint", note.encode())
         self._usable = True
         return note
 
@@ -338,14 +346,18 @@ class SignedTree:
         self._ends[path] += len(data)
         self._written.add(path)
 
-    def _replace(self, path: str, data: bytes) -> None:
-        """Put a file with these bytes in place of another: at every moment there is the old one or the new one."""
-        aside = f"{path}.new"
-        self._files.cut(aside)
-        self._files.write(aside, data)
-        self._files.sync(aside)
-        self._files.rename(aside, path)
-        self._files.sync(".")
+
+def replace(files: Files, path: str, data: bytes) -> None:
+    """Put a file with these bytes in place of another: at every moment there is the old one or the new one.
+
+    It is on the disk when this returns. Raises OSError.
+    """
+    aside = f"{path}.new"
+    files.cut(aside)
+    files.write(aside, data)
+    files.sync(aside)
+    files.rename(aside, path)
+    files.sync(".")
 
 
 def published_checkpoint(files: Files, key: VerifierKey) -> Checkpoint | None:

@@ -41,6 +41,8 @@ class State:
     def __init__(self) -> None:
         self.started = False
         self.draining = False
+        self.halted = False
+        """Set by a service that runs and refuses its work; its health report says why. Then it is not ready."""
         self.last_turn = time.monotonic()
         self.lag = 0.0
         """Lateness of the last turn of the main loop, in seconds."""
@@ -48,7 +50,7 @@ class State:
 
     @property
     def ready(self) -> bool:
-        return self.started and not self.draining
+        return self.started and not self.draining and not self.halted
 
     @property
     def stuck(self) -> bool:
@@ -168,7 +170,8 @@ class Admin:
 
     async def _readyz(self, _: web.Request) -> web.Response:
         # Independent of PostgreSQL and Redis: the process serves cached answers while both are unreachable.
-        return _verdict(self._state.ready, "draining" if self._state.draining else "starting")
+        state = self._state
+        return _verdict(state.ready, "draining" if state.draining else "halted" if state.halted else "starting")
 
     async def _startupz(self, _: web.Request) -> web.Response:
         return _verdict(self._state.started, "starting")

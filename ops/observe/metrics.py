@@ -23,9 +23,9 @@ prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 HTTP_REQUESTS = Counter(
     "hoso24_http_requests_total",
-    "Requests answered. service is the process: lookup, intake or relay. method is the request's, OTHER for one that "
-    "HTTP does not define. route is the template of the address, unmatched when there is none. status is the answer's, "
-    "499 when the client had reset the connection before it: one that only ends its side is answered.",
+    "Requests answered. service is the process: lookup, intake, relay or notary. method is the request's, OTHER for "
+    "one that HTTP does not define. route is the template of the address, unmatched when there is none. status is the "
+    "answer's, 499 when the client had reset the connection before it: one that only ends its side is answered.",
     ["service", "method", "route", "status"],
 )
 HTTP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
