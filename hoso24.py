@@ -493,38 +493,139 @@ def audit_verify() -> None:
 
 @cli.group()
 def client() -> None:
-    """The clients of the intake: desks, portals, business systems."""
+    """The clients of the intake: desks, portals, business systems. Uses the owner's URL of PostgreSQL.
+
+    Every change reaches the running intakes within five seconds. Exit status 2 when a change is refused.
+    """
+
+
+_AGENCY = "The scope: this agency and all below it."
+_ACTIONS = "The permitted actions: receive, move, bind, read, correct, sync, follow."
+_EXPIRES = click.option(
+    "--expires", type=click.DateTime(["%Y-%m-%d"]), help="The token's last day, in Vietnam; by default it has none."
+)
 
 
 @client.command("add")
-@click.argument("client_id")
+@click.argument("client_id", metavar="ID")
 @click.option("--name", required=True, help="A description, for people.")
-@click.option("--agency", required=True, help="The scope: this agency and all below it.")
-@click.option("--actions", default="receive,move,bind,read", show_default=True, help="The permitted actions.")
-def client_add(client_id: str, name: str, agency: str, actions: str) -> None:
-    """Add a client, or give an existing client a new token. Prints the token, which is shown only once."""
-    import asyncpg
-
-    from intake.clients import ACTIONS, add_client
+@click.option("--agency", required=True, help=_AGENCY)
+@click.option("--actions", default="receive,move,bind,read", show_default=True, help=_ACTIONS)
+@click.option("--sandbox", is_flag=True, help="Made-up dossiers only.")
+@_EXPIRES
+def client_add(client_id: str, name: str, agency: str, actions: str, sandbox: bool, expires: datetime | None) -> None:
+    """Add a client. Prints its token, which is shown only once."""
+    from intake import clients
     from lookup.catalogue import load
 
-    given = tuple(action.strip() for action in actions.split(","))
-    if unknown := [action for action in given if action not in ACTIONS]:
-        raise click.ClickException(f"There is no action {unknown[0]!r}; there are: {', '.join(ACTIONS)}.")
+    async def work(connection: Any) -> str:
+        given, end = clients.read_actions(actions), clients.end_of(expires and expires.date(), _now())
+        await load.require(connection)
+        return await clients.add_client(connection, client_id, name, agency, given, sandbox=sandbox, expires_at=end)
 
-    async def work() -> str:
-        connection = await _writer()
-        try:
-            await load.require(connection)
-            return await add_client(connection, client_id, name, agency, given)
-        except asyncpg.ForeignKeyViolationError:
-            raise click.ClickException(f"There is no agency {agency}.") from None
-        except ValueError as error:
-            raise click.ClickException(str(error)) from None
-        finally:
-            await connection.close()
+    click.echo(_about_clients(work))
 
-    click.echo(_run(work()))
+
+@client.command("list")
+def client_list() -> None:
+    """List the clients and their tokens, without the revoked ones."""
+    _show_clients(None)
+
+
+@client.command("show")
+@click.argument("client_id", metavar="ID")
+def client_show(client_id: str) -> None:
+    """Show a client with all its tokens."""
+    _show_clients(client_id)
+
+
+def _show_clients(client_id: str | None) -> None:
+    from intake import clients
+
+    rows = _about_clients(lambda connection: clients.listed(connection, client_id))
+    if rows:
+        screen().print(clients.table(rows), markup=False)
+    else:
+        click.echo("There is no client yet; `hoso24 client add` makes one.")
+
+
+@client.command("token")
+@click.argument("client_id", metavar="ID")
+@_EXPIRES
+def client_token(client_id: str, expires: datetime | None) -> None:
+    """Make a client a second token. The first goes on until it is revoked. Prints it; it is shown only once."""
+    from intake import clients
+
+    async def work(connection: Any) -> str:
+        return await clients.add_token(
+            connection, client_id, expires_at=clients.end_of(expires and expires.date(), _now())
+        )
+
+    click.echo(_about_clients(work))
+
+
+@client.command("revoke")
+@click.argument("client_id", metavar="ID")
+@click.argument("number", type=int)
+def client_revoke(client_id: str, number: int) -> None:
+    """Revoke the token of this NUMBER for good; `client show` tells the numbers."""
+    from intake import clients
+
+    _about_clients(lambda connection: clients.revoke(connection, client_id, number))
+    click.echo(f"Token {number} of {client_id} is revoked; the intakes refuse it within five seconds.")
+
+
+@client.command("scope")
+@click.argument("client_id", metavar="ID")
+@click.option("--agency", help=_AGENCY)
+@click.option("--actions", help=_ACTIONS)
+@click.option("--name", help="A description, for people.")
+def client_scope(client_id: str, agency: str | None, actions: str | None, name: str | None) -> None:
+    """Change what a client may do and where, or its name. Its tokens stay."""
+    from intake import clients
+
+    async def work(connection: Any) -> tuple[str, tuple[str, ...]]:
+        given = None if actions is None else clients.read_actions(actions)
+        return await clients.set_scope(connection, client_id, agency=agency, actions=given, name=name)
+
+    scope, may = _about_clients(work)
+    click.echo(f"{client_id} may {', '.join(may)} at {scope} and all below it.")
+
+
+@client.command("disable")
+@click.argument("client_id", metavar="ID")
+def client_disable(client_id: str) -> None:
+    """Disable a client with all its tokens, until it is enabled again."""
+    from intake import clients
+
+    _about_clients(lambda connection: clients.set_disabled(connection, client_id, True))
+    click.echo(f"{client_id} is disabled; the intakes refuse its tokens within five seconds.")
+
+
+@client.command("enable")
+@click.argument("client_id", metavar="ID")
+def client_enable(client_id: str) -> None:
+    """Enable a disabled client again, with the tokens it has."""
+    from intake import clients
+
+    _about_clients(lambda connection: clients.set_disabled(connection, client_id, False))
+    click.echo(f"{client_id} is enabled.")
+
+
+def _about_clients(work: Callable[[Any], Awaitable[T]]) -> T:
+    """The result of `work` with the owner's connection; a refusal is a sentence and exit status 2."""
+    from intake.clients import ClientRefused
+
+    try:
+        return _with_owner(work)
+    except ClientRefused as refused:
+        raise _CannotRun(str(refused)) from None
+
+
+def _now() -> datetime:
+    from lookup.clock import VIETNAM
+
+    return datetime.now(VIETNAM)
 
 
 @cli.group()

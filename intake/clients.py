@@ -1,47 +1,127 @@
 """The clients of the intake: authentication, its limits, permitted actions and scope.
 
 A client is a desk, a portal or a business system. Its token is shown once, when it is made; the database stores a hash.
-Its scope is an agency with all agencies below it.
+Its scope is an agency with all agencies below it. Clients are the owner's (`hoso24 client`): the intake's role can
+neither make one nor change one, and writes the day of a token's last use only.
 """
 
+import asyncio
 import collections
 import hashlib
 import hmac
+import logging
 import re
 import secrets
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from datetime import date, datetime
+from datetime import time as time_of_day
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
 
 from lookup.catalogue import Catalogue
+from lookup.clock import VIETNAM
 from ops.errors import Kind, Refusal
 from ops.stores.postgres import Postgres
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
+log = logging.getLogger(__name__)
+
 FIND_CLIENT = """
-SELECT id, name, token_hash, agency, actions
-  FROM client
-  JOIN client_token ON client = id
- WHERE id = $1
-   AND disabled_at IS NULL
-   AND revoked_at IS NULL
-   AND (expires_at IS NULL OR now() < expires_at)
+SELECT c.id, c.name, c.agency, c.actions, c.sandbox, t.n, t.token_hash,
+       extract(epoch FROM t.expires_at - now())::float8                                AS seconds_left,
+       t.last_used_on IS DISTINCT FROM (now() AT TIME ZONE interval '7 hours')::date   AS unused_today
+  FROM client AS c
+  JOIN client_token AS t ON t.client = c.id
+ WHERE c.id = $1
+   AND c.disabled_at IS NULL
+   AND t.revoked_at IS NULL
+   AND (t.expires_at IS NULL OR now() < t.expires_at)
+"""
+
+# Another process may be writing the same day: then nothing is left to do.
+NOTE_USE = """
+UPDATE client_token
+   SET last_used_on = (now() AT TIME ZONE interval '7 hours')::date
+ WHERE (client, n) IN (SELECT client, n
+                         FROM client_token
+                        WHERE client = $1 AND n = $2
+                          AND last_used_on IS DISTINCT FROM (now() AT TIME ZONE interval '7 hours')::date
+                          FOR UPDATE SKIP LOCKED)
 """
 
 ADD_CLIENT = """
-WITH added AS (
-    INSERT INTO client (id, name, agency, actions)
-    VALUES ($1, $2, $4, $5)
-    ON CONFLICT (id) DO UPDATE
-       SET name = excluded.name, agency = excluded.agency, actions = excluded.actions, disabled_at = NULL
-    RETURNING id)
-INSERT INTO client_token (client, n, token_hash)
-SELECT id, 1, $3
-  FROM added
-ON CONFLICT (client, n) DO UPDATE
-   SET token_hash = excluded.token_hash
+INSERT INTO client (id, name, agency, actions, sandbox)
+VALUES ($1, $2, $3, $4, $5)
 """
 
+APPEND_HASH = """
+INSERT INTO client_token (client, n, token_hash, expires_at)
+SELECT $1, coalesce(max(n), 0) + 1, $2, $3
+  FROM client_token
+ WHERE client = $1
+RETURNING n
+"""
+
+LOCK_CLIENT = """
+SELECT id, disabled_at
+  FROM client
+ WHERE id = $1
+   FOR UPDATE
+"""
+
+IN_FORCE = """
+SELECT n
+  FROM client_token
+ WHERE client = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR now() < expires_at)
+ ORDER BY n
+"""
+
+REVOKE = """
+UPDATE client_token
+   SET revoked_at = now()
+ WHERE client = $1 AND n = $2 AND revoked_at IS NULL
+RETURNING n
+"""
+
+SET_DISABLED = """
+UPDATE client
+   SET disabled_at = CASE WHEN $2 THEN coalesce(disabled_at, now()) END
+ WHERE id = $1
+"""
+
+SET_SCOPE = """
+UPDATE client
+   SET agency = coalesce($2, agency), actions = coalesce($3, actions), name = coalesce($4, name)
+ WHERE id = $1
+RETURNING agency, actions
+"""
+
+AGENCY_EXISTS = """
+SELECT EXISTS (SELECT FROM agency WHERE code = $1)
+"""
+
+IS_STORED = """
+SELECT EXISTS (SELECT FROM client_token WHERE token_hash = $1)
+"""
+
+CLIENTS = """
+SELECT c.id, c.name, c.agency, c.actions, c.sandbox, c.disabled_at,
+       t.n, t.created_at, t.expires_at, t.revoked_at, t.last_used_on, now() AS now
+  FROM client AS c
+  LEFT JOIN client_token AS t ON t.client = c.id AND ($1::text IS NOT NULL OR t.revoked_at IS NULL)
+ WHERE $1 IS NULL OR c.id = $1
+ ORDER BY c.id, t.n
+"""
+
+AT_A_TIME = 2
+"""Tokens of a client that are in force at a time, so that it can change over without a pause."""
+VERIFIED_FOR = 5.0
+"""Seconds for which a token that PostgreSQL confirmed is taken without a query: as long as a revoked one may go on."""
 WRONG_AT_ONCE, WRONG_PER_SECOND = 20, 1.0
 """Wrong tokens of one address that are compared with PostgreSQL, at once and after that."""
 WRONG_AT_ONCE_OF_ALL, WRONG_PER_SECOND_OF_ALL = 200, 20.0
@@ -50,6 +130,7 @@ REMEMBERED = 10_000
 """Addresses with wrong tokens, and right tokens, that a process remembers."""
 
 ACTIONS = ("receive", "move", "bind", "read", "correct", "sync", "follow")
+_ID = re.compile(r"[a-z0-9-]{1,40}", re.ASCII)
 _TOKEN = re.compile(r"h24_([a-z0-9-]{1,40})_([A-Za-z0-9_-]{43})", re.ASCII)
 
 
@@ -83,12 +164,13 @@ class OutOfScope(Refusal):
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """An authenticated client. `agency` is the top of its scope."""
+    """An authenticated client. `agency` is the top of its scope; one of the `sandbox` has made-up dossiers only."""
 
     id: str
     name: str
     agency: str
     actions: frozenset[str]
+    sandbox: bool = False
 
     def require_action(self, action: str) -> None:
         """Raise OutOfScope unless this client may do this at all."""
@@ -105,17 +187,22 @@ class Client:
 
 
 class Tokens:
-    """Compares tokens with PostgreSQL, at each request anew, and limits the wrong ones per address before it is asked.
+    """Tells whose a token is, and limits the wrong ones per address before PostgreSQL is asked.
 
-    A token that was right a while ago is compared however many wrong ones come beside it, since offices share
-    addresses: only its hash is remembered, and it opens nothing by itself.
+    A token is compared with PostgreSQL at most every VERIFIED_FOR seconds: a revoked one is refused no later than that,
+    an expired one at once. One that was right a while ago is compared however many wrong ones come beside it, since
+    offices share addresses: its hash is remembered, and opens nothing once it has to be compared again.
     """
 
     def __init__(self, postgres: Postgres, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._postgres = postgres
+        self._monotonic = monotonic
         self._wrong = _Failures(WRONG_AT_ONCE, WRONG_PER_SECOND, monotonic)
         self._wrong_of_all = _Failures(WRONG_AT_ONCE_OF_ALL, WRONG_PER_SECOND_OF_ALL, monotonic)
-        self._right: collections.OrderedDict[bytes, None] = collections.OrderedDict()
+        self._right: collections.OrderedDict[bytes, tuple[Client, float]] = collections.OrderedDict()
+        """Hash of a right token → its client, and the moment from which PostgreSQL is asked again."""
+        self._used: dict[tuple[str, int], None] = {}
+        self._noting: asyncio.Task[None] | None = None
 
     async def authenticate(self, authorization: str | None, address: bytes | None) -> Client:
         """The client of an Authorization header; `address` is the sender's, as rates count it.
@@ -128,21 +215,49 @@ class Tokens:
         if scheme.lower() != "bearer" or match is None:
             raise Unauthenticated("Send the header `Authorization: Bearer <token>`.")
         digest = _hash(token)
-        if digest not in self._right and (self._wrong.exceeded(address) or self._wrong_of_all.exceeded(None)):
+        asked_at = self._monotonic()
+        if (known := self._right.get(digest)) is not None and asked_at < known[1]:
+            self._right.move_to_end(digest)
+            return known[0]
+        if known is None and (self._wrong.exceeded(address) or self._wrong_of_all.exceeded(None)):
             raise TooManyWrongTokens
         rows = await self._postgres.fetch(FIND_CLIENT, match[1])
-        rows = [row for row in rows if hmac.compare_digest(row["token_hash"], digest)]
-        if not rows:
+        row = next((row for row in rows if hmac.compare_digest(row["token_hash"], digest)), None)
+        if row is None:
             self._right.pop(digest, None)
             self._wrong.count(address)
             self._wrong_of_all.count(None)
             raise Unauthenticated("This token is unknown or no longer valid.")
-        self._right[digest] = None
+        client = Client(row["id"], row["name"], row["agency"], frozenset(row["actions"]), row["sandbox"])
+        # Counted from before the question, so that a revocation during it is seen in time too.
+        left = VERIFIED_FOR if row["seconds_left"] is None else min(VERIFIED_FOR, row["seconds_left"])
+        self._right[digest] = client, asked_at + left
         self._right.move_to_end(digest)
         if len(self._right) > REMEMBERED:
             self._right.popitem(last=False)
-        client = rows[0]
-        return Client(client["id"], client["name"], client["agency"], frozenset(client["actions"]))
+        if row["unused_today"]:
+            self._note_use(client.id, row["n"])
+        return client
+
+    def _note_use(self, client_id: str, n: int) -> None:
+        """Have the day of this token's use written, behind the request's back: no request waits for it or fails by it.
+
+        One at a time, so that a morning's first requests leave the connections to dossiers.
+        """
+        self._used[client_id, n] = None
+        if self._noting is None or self._noting.done():
+            self._noting = asyncio.create_task(self._note_all())
+
+    async def _note_all(self) -> None:
+        try:
+            while self._used:
+                client_id, n = next(iter(self._used))
+                await self._postgres.fetch(NOTE_USE, client_id, n)
+                self._used.pop((client_id, n), None)
+        except (Refusal, asyncpg.PostgresError) as error:
+            log.warning("Cannot write when tokens were last used; it is tried again at their next use: %s", error)
+        finally:
+            self._used.clear()
 
 
 class _Failures:
@@ -168,18 +283,217 @@ class _Failures:
             self._free_at.popitem(last=False)
 
 
-async def add_client(
-    connection: Any, client_id: str, name: str, agency: str, actions: tuple[str, ...], token: str | None = None
-) -> str:
-    """Add a client, or give an existing client a new token; returns the token, which is not stored.
+# -- what the owner does with clients ------------------------------------------------------------------------
 
-    Raises ValueError for a malformed id or token, and what the connection raises.
+
+class ClientRefused(Exception):
+    """A client cannot be made or changed so; the message is one sentence: what is wrong, and what to do instead."""
+
+
+def read_actions(text: str) -> tuple[str, ...]:
+    """The actions in a list separated by commas or blanks. Raises ClientRefused for an unknown one, and for none."""
+    given = re.findall(r"[^\s,]+", text)
+    known = ", ".join(ACTIONS)
+    if unknown := [action for action in given if action not in ACTIONS]:
+        raise ClientRefused(f"There is no action {unknown[0]!r}; there are: {known}.")
+    if not given:
+        raise ClientRefused(f"A client without an action could do nothing; name some of: {known}.")
+    return tuple(action for action in ACTIONS if action in given)
+
+
+def end_of(last_day: date | None, now: datetime) -> datetime | None:
+    """The end of a token's last day, in Vietnam; None for a token that does not expire. Raises ClientRefused."""
+    if last_day is None:
+        return None
+    end = datetime.combine(last_day, time_of_day.max, VIETNAM)
+    if end <= now:
+        raise ClientRefused(f"The token's last day, {last_day}, is over; name a later one.")
+    return end
+
+
+async def add_client(
+    connection: Any,
+    client_id: str,
+    name: str,
+    agency: str,
+    actions: tuple[str, ...],
+    token: str | None = None,
+    *,
+    sandbox: bool = False,
+    expires_at: datetime | None = None,
+) -> str:
+    """Add a client with its first token, as the owner; returns the token, which is not stored.
+
+    Raises ClientRefused for an existing id, a malformed one, an unknown agency and unknown or no actions.
+    """
+    if _ID.fullmatch(client_id) is None:
+        raise ClientRefused(f"{client_id!r} is no client's id: it has 1 to 40 lower-case letters, digits and dashes.")
+    name, actions = _read_name(name), read_actions(" ".join(actions))
+    await _agency_exists(connection, agency)
+    token = token or new_token(client_id)
+    try:
+        async with connection.transaction():
+            await connection.execute(ADD_CLIENT, client_id, name, agency, list(actions), sandbox)
+            await connection.fetchval(APPEND_HASH, client_id, _hash(token), expires_at)
+    except asyncpg.UniqueViolationError:
+        raise ClientRefused(
+            f"There is a client {client_id} already; `hoso24 client token {client_id}` makes it a new token, "
+            f"`hoso24 client scope {client_id}` changes what it may do."
+        ) from None
+    return token
+
+
+async def add_token(
+    connection: Any, client_id: str, token: str | None = None, *, expires_at: datetime | None = None
+) -> str:
+    """Give a client another token, as the owner; the ones it has stay in force. Returns the token, which is not stored.
+
+    Raises ClientRefused if there is no such client, or if it has AT_A_TIME tokens in force.
     """
     token = token or new_token(client_id)
-    if not _TOKEN.fullmatch(token):
-        raise ValueError("A client's id has 1 to 40 lower-case letters, digits and dashes.")
-    await connection.execute(ADD_CLIENT, client_id, name, _hash(token), agency, list(actions))
+    async with connection.transaction():
+        await _lock(connection, client_id)
+        numbers = [row["n"] for row in await connection.fetch(IN_FORCE, client_id)]
+        if len(numbers) >= AT_A_TIME:
+            raise ClientRefused(
+                f"Client {client_id} has {AT_A_TIME} tokens in force already, {_and(numbers)}; revoke the one it no "
+                f"longer uses: `hoso24 client revoke {client_id} {numbers[0]}`."
+            )
+        await connection.fetchval(APPEND_HASH, client_id, _hash(token), expires_at)
     return token
+
+
+async def revoke(connection: Any, client_id: str, n: int) -> None:
+    """Revoke a token for good, as the owner; every process refuses it within VERIFIED_FOR seconds.
+
+    Raises ClientRefused if there is no such client or token, or if the token is revoked already.
+    """
+    async with connection.transaction():
+        await _lock(connection, client_id)
+        numbers = [row["n"] for row in await connection.fetch(CLIENTS, client_id) if row["n"] is not None]
+        if n not in numbers:
+            raise ClientRefused(f"Client {client_id} has no token {n}; it has {_and(numbers) or 'none'}.")
+        if await connection.fetchval(REVOKE, client_id, n) is None:
+            raise ClientRefused(f"Token {n} of client {client_id} is revoked already.")
+
+
+async def set_disabled(connection: Any, client_id: str, disabled: bool) -> None:
+    """Disable a client with all its tokens, or enable it again, as the owner. Raises ClientRefused."""
+    async with connection.transaction():
+        found = await _lock(connection, client_id)
+        if (found["disabled_at"] is not None) is disabled:
+            raise ClientRefused(f"Client {client_id} is {'disabled' if disabled else 'enabled'} already.")
+        await connection.execute(SET_DISABLED, client_id, disabled)
+
+
+async def set_scope(
+    connection: Any,
+    client_id: str,
+    *,
+    agency: str | None = None,
+    actions: tuple[str, ...] | None = None,
+    name: str | None = None,
+) -> tuple[str, tuple[str, ...]]:
+    """Change what a client may do and where, or its name, as the owner; returns agency and actions as they are now.
+
+    None leaves a value as it is. Raises ClientRefused if there is no such client or agency, and for unknown actions.
+    """
+    actions = None if actions is None else read_actions(" ".join(actions))
+    name = None if name is None else _read_name(name)
+    if agency is not None:
+        await _agency_exists(connection, agency)
+    async with connection.transaction():
+        await _lock(connection, client_id)
+        row = await connection.fetchrow(SET_SCOPE, client_id, agency, actions and list(actions), name)
+    return row["agency"], tuple(row["actions"])
+
+
+async def knows(connection: Any, token: str) -> bool:
+    """Whether this token is stored, be it in force or not."""
+    return bool(await connection.fetchval(IS_STORED, _hash(token)))
+
+
+async def listed(connection: Any, client_id: str | None = None) -> list[Any]:
+    """All clients with their tokens, a row each, or this one with its revoked tokens too.
+
+    Raises ClientRefused if there is no such client.
+    """
+    rows: list[Any] = []
+    if client_id is None or _ID.fullmatch(client_id):
+        rows = await connection.fetch(CLIENTS, client_id)
+    if client_id is not None and not rows:
+        raise _no_client(client_id)
+    return rows
+
+
+def table(rows: Iterable[Any]) -> "Table":
+    """Clients and their tokens as a table for a terminal, times in UTC+7."""
+    from rich.table import Table
+
+    table = Table(title="Clients (UTC+7)", title_justify="left")
+    for column in ("client", "name", "agency", "actions", "token", "state", "created", "expires", "last used"):
+        table.add_column(column, overflow="fold")
+    shown = None
+    for row in rows:
+        if shown not in (None, row["id"]):
+            table.add_section()
+        table.add_row(*(("", "", "", "") if row["id"] == shown else _who(row)), *_token(row))
+        shown = row["id"]
+    return table
+
+
+def _who(row: Any) -> tuple[str, str, str, str]:
+    marks = [mark for mark, set_ in (("disabled", row["disabled_at"]), ("sandbox", row["sandbox"])) if set_]
+    name = f"{row['name']} ({', '.join(marks)})" if marks else row["name"]
+    return row["id"], name, row["agency"], ", ".join(row["actions"])
+
+
+def _token(row: Any) -> tuple[str, str, str, str, str]:
+    if row["n"] is None:
+        return "–", "none", "", "", ""
+    if row["revoked_at"] is not None:
+        state = f"revoked {_clock(row['revoked_at'])}"
+    elif row["expires_at"] is not None and row["expires_at"] <= row["now"]:
+        state = "expired"
+    else:
+        state = "client disabled" if row["disabled_at"] else "in force"
+    expires = _clock(row["expires_at"]) if row["expires_at"] else "never"
+    used = str(row["last_used_on"]) if row["last_used_on"] else "never"
+    return str(row["n"]), state, _clock(row["created_at"]), expires, used
+
+
+async def _lock(connection: Any, client_id: str) -> Any:
+    """The client's row, locked so that no other command changes this client meanwhile. Raises ClientRefused."""
+    row = await connection.fetchrow(LOCK_CLIENT, client_id) if _ID.fullmatch(client_id) else None
+    if row is None:
+        raise _no_client(client_id)
+    return row
+
+
+def _no_client(client_id: str) -> ClientRefused:
+    return ClientRefused(f"There is no client {client_id!r}; `hoso24 client list` shows all.")
+
+
+async def _agency_exists(connection: Any, agency: str) -> None:
+    if not agency.isascii() or not await connection.fetchval(AGENCY_EXISTS, agency):
+        raise ClientRefused(f"There is no agency {agency!r} in the catalogue.")
+
+
+def _read_name(name: str) -> str:
+    name = name.strip()
+    if not name or not name.isprintable():
+        raise ClientRefused("A client needs a name in one line, by which people recognise it.")
+    return name
+
+
+def _and(numbers: list[int]) -> str:
+    """As in "1, 2 and 3"; empty for none."""
+    *first, last = [str(number) for number in numbers] or [""]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _clock(moment: datetime) -> str:
+    return f"{moment.astimezone(VIETNAM):%Y-%m-%d %H:%M}"
 
 
 def new_token(client_id: str) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import itertools
 import socket
 import struct
 import uuid
@@ -25,6 +26,7 @@ from ops.http import server
 from ops.settings import Secret
 from tests.conftest import KEY_SECRETS, SEAL_KEYS, Database
 
+_clients = itertools.count(1)
 AGENCY = "G99.01.01"
 SERVICE = "S.004"
 
@@ -190,10 +192,8 @@ async def intake_running(settings: IntakeSettings) -> AsyncIterator[server.Serve
 
 
 async def new_token(database: Database, agency: str = "G99", actions: tuple[str, ...] = clients.ACTIONS) -> str:
-    """A client of that scope; its token."""
-    return await new_client(
-        database, f"test-{agency.lower().replace('.', '-')}-{'-'.join(actions)}"[:40], agency, actions
-    )
+    """A new client of that scope; its token."""
+    return await new_client(database, f"test-{agency.lower().replace('.', '-')}-{next(_clients)}", agency, actions)
 
 
 @contextlib.asynccontextmanager

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import sys
+import uuid
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -77,7 +78,7 @@ class House:
 
     async def send(self, method: str, path: str, token: str, content: Any = None) -> tuple[int, Any]:
         """A request to the intake under that token."""
-        headers = {"Authorization": f"Bearer {token}"}
+        headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": str(uuid.uuid4())}
         async with (
             aiohttp.ClientSession() as http,
             http.request(method, self.intake + path, json=content, headers=headers) as response,
@@ -147,7 +148,8 @@ AT_SERVERS = [
     ("cache renew --reason x", "HOSO24_PG_OWNER_URL"),
     ("cache lost", "HOSO24_PG_RELAY_URL"),
     ("audit verify", "HOSO24_PG_WRITER_URL"),
-    ("client add desk --name x --agency G99", "HOSO24_PG_WRITER_URL"),
+    ("client add desk --name x --agency G99", "HOSO24_PG_OWNER_URL"),
+    ("client list", "HOSO24_PG_OWNER_URL"),
     ("maintenance list", "HOSO24_PG_WRITER_URL"),
     ("maintenance withdraw 1 --reason x", "HOSO24_PG_WRITER_URL"),
     ("import dossiers.ndjson", "HOSO24_PG_WRITER_URL"),
@@ -269,13 +271,25 @@ async def test_client_may_do_everything_unless_its_actions_are_named(house: Hous
     assert (await house.send("GET", path, token))[0] == 200
 
 
-async def test_client_that_is_added_again_has_a_new_token_and_scope(house: House) -> None:
-    old = await house.client("desk-3")
-    new = await house.client("desk-3", "--actions", " receive , read ", agency="G99.01.02")
-    assert old != new
-    assert (await house.send("POST", "/api/v1/dossiers", old, submission()))[0] == 401
-    assert (await house.send("POST", "/api/v1/dossiers", new, submission(agency="G99.01.02")))[0] == 201
-    assert (await house.send("POST", "/api/v1/dossiers", new, submission(agency="G99.01.01")))[0] == 403
+async def test_client_changes_over_from_one_token_to_the_next(house: House) -> None:
+    old = await house.client("desk-3", "--actions", " receive , read ", agency="G99.01.02")
+    ran = await house.run("client", "token", "desk-3", "--expires", "2999-12-31")
+    new = ran.out.strip()
+    assert (ran.status, ran.err, old != new) == (0, "", True)
+    for token in (old, new):
+        assert (await house.send("POST", "/api/v1/dossiers", token, submission(agency="G99.01.02")))[0] == 201
+    ran = await house.run("client", "revoke", "desk-3", "1")
+    assert ran.out == "Token 1 of desk-3 is revoked; the intakes refuse it within five seconds.\n"
+    ran = await house.run("client", "scope", "desk-3", "--actions", "read", "--agency", "G99.01")
+    assert ran.out == "desk-3 may read at G99.01 and all below it.\n"
+    assert (await house.run("client", "disable", "desk-3")).out.startswith("desk-3 is disabled; ")
+    assert (await house.run("client", "enable", "desk-3")).out == "desk-3 is enabled.\n"
+    shown = await house.run("client", "show", "desk-3")
+    assert re.search(r"│ desk-3 +│ Quầy mẫu +│ G99.01 +│ read +│ 1 +│ revoked ", shown.out)
+    assert re.search(r"│ 2 +│ in force +│ [-\d]+ [:\d]+ +│ 2999-12-31 23:59 │ [-\d]{10} ", shown.out)
+    listed = await house.run("client", "list")
+    assert "desk-3" in listed.out
+    assert "revoked" not in listed.out
 
 
 @pytest.mark.parametrize(
@@ -283,7 +297,7 @@ async def test_client_that_is_added_again_has_a_new_token_and_scope(house: House
     [
         ("Desk 4", "G99", "receive", "1 to 40 lower-case letters"),
         ("", "G99", "receive", "1 to 40 lower-case letters"),
-        ("desk-4", "G77.01", "receive", "no agency G77.01"),
+        ("desk-4", "G77.01", "receive", "no agency 'G77.01'"),
         ("desk-4", "G99", "receive,rule", "rule"),
         ("desk-4", "G99", "", "receive, move, bind, read"),
     ],
@@ -292,9 +306,28 @@ async def test_client_that_cannot_be_is_refused_in_a_sentence(
     house: House, client: str, agency: str, actions: str, sentence: str
 ) -> None:
     ran = await house.run("client", "add", client, "--name", "x", "--agency", agency, "--actions", actions)
-    assert sentence in ran.refusal
+    assert (ran.status, len(ran.err.splitlines())) == (2, 1)
+    assert sentence in ran.err
     assert ran.out == ""
     assert not await house.owner.fetchval("SELECT count(*) FROM client WHERE id = $1", client)
+
+
+async def test_mistake_about_a_client_is_one_sentence_and_exit_status_2(house: House) -> None:
+    await house.client("desk-5")
+    add = ("client", "add", "desk-5", "--name", "x", "--agency", "G99")
+    for words, sentence in [
+        (add, "There is a client desk-5 already"),
+        ((*add[:2], "desk-6", *add[3:], "--expires", "2026-01-01"), "The token's last day, 2026-01-01, is over"),
+        (("client", "show", "desk-6"), "There is no client 'desk-6'"),
+        (("client", "token", "desk-6"), "There is no client 'desk-6'"),
+        (("client", "revoke", "desk-5", "7"), "Client desk-5 has no token 7; it has 1."),
+        (("client", "enable", "desk-5"), "Client desk-5 is enabled already"),
+        (("client", "disable", "desk-6"), "There is no client 'desk-6'"),
+        (("client", "scope", "desk-5", "--actions", "rule"), "There is no action 'rule'"),
+    ]:
+        ran = await house.run(*words)
+        assert (ran.status, ran.out, len(ran.err.splitlines())) == (2, "", 1), ran
+        assert sentence in ran.err
 
 
 # -- import and sample -------------------------------------------------------------------------------------

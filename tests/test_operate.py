@@ -107,7 +107,7 @@ NEEDS = {
     "cache lost": RelaySettings,
     "why G99.01.01-261126-0001": LookupSettings,
     "audit verify": WriterSettings,
-    "client add c --name n --agency G99": WriterSettings,
+    "client add c --name n --agency G99": MigrateSettings,
     "import nothing.ndjson": WriterSettings,
     "maintenance list": MaintenanceSettings,
 }

@@ -20,8 +20,8 @@ import asyncpg
 import click
 import segno
 
+from intake import clients
 from intake.bulk.loader import Import, ImportTally
-from intake.clients import ACTIONS, add_client, new_token
 from intake.local import sample
 from lookup import code as codes
 from lookup import redis_users, schema
@@ -94,7 +94,7 @@ class Secrets:
             "redis_passwords": {user: secrets.token_hex(16) for user in redis_users.RIGHTS},
             "lookup_keys": f"0:{secrets.token_hex(32)}",
             "seal_keys": f"up:{secrets.token_hex(32)}",
-            "token": new_token(CLIENT),
+            "token": clients.new_token(CLIENT),
         }
         kept = json.loads(path.read_text("utf-8")) if path.exists() else {}
         whole = made | kept
@@ -333,12 +333,9 @@ async def _furnish(servers: ServerUrls, own: Secrets, *, samples: bool) -> None:
     """Install the sample catalogue and a client, and import sample dossiers into an empty database."""
     if samples:
         await _install_catalogue(servers.postgres["owner"])
+    await _add_client(servers.postgres["owner"], own.token)
     connection = await asyncpg.connect(servers.postgres["writer"])
     try:
-        if await connection.fetchval("SELECT EXISTS (SELECT FROM agency WHERE code = 'G99')"):
-            await add_client(connection, CLIENT, "this machine's own (sample)", "G99", ACTIONS, own.token)
-        else:
-            _say(f"The sample catalogue is not loaded, so there is no client of the intake. {load.STEP}")
         if samples and not await connection.fetchval("SELECT EXISTS (SELECT FROM dossier)"):
             _say(f"Importing {SAMPLE_DOSSIERS} sample dossiers (fictitious people and agencies) …")
             await _import_samples(connection, KeyRing.from_text(own.lookup_keys))
@@ -355,6 +352,25 @@ async def _install_catalogue(owner_url: str) -> None:
             await load.install_sample(connection)
     except CannotRead:
         _say("This database has a catalogue that was not loaded from files; it stays as it is.")
+    finally:
+        await connection.close()
+
+
+async def _add_client(owner_url: str, token: str) -> None:
+    """This machine's client with its token, unless the database has both already; then they stay as they are."""
+    connection = await connect_directly(lambda: owner_url)
+    try:
+        if await clients.knows(connection, token):
+            return
+        if not await connection.fetchval("SELECT EXISTS (SELECT FROM agency WHERE code = 'G99')"):
+            _say(f"The sample catalogue is not loaded, so there is no client of the intake. {load.STEP}")
+        elif await connection.fetchval("SELECT EXISTS (SELECT FROM client WHERE id = $1)", CLIENT):
+            await clients.add_token(connection, CLIENT, token)
+        else:
+            name = "this machine's own (sample)"
+            await clients.add_client(connection, CLIENT, name, "G99", clients.ACTIONS, token)
+    except clients.ClientRefused as refused:
+        raise CannotStart(f"This machine's client of the intake cannot be made: {refused}") from None
     finally:
         await connection.close()
 

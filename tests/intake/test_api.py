@@ -124,7 +124,7 @@ async def test_text_is_stored_composed(house: House) -> None:
 async def test_nothing_is_done_without_a_valid_token(house: House, database: Database, owner: Any) -> None:
     code = (await house.receive())["code"]
     expired = await new_token(database, "G99.01")
-    await owner.execute("UPDATE client_token SET revoked_at = now() WHERE client LIKE 'test-g99-01-%'")
+    await owner.execute("UPDATE client SET disabled_at = now() WHERE agency = 'G99.01'")
     before = await written(owner)
     requests = [
         ("POST", DOSSIERS, submission()),
