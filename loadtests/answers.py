@@ -16,9 +16,14 @@ SWITCHED_ON = frozenset(
     {"due_on", "submitted_at", "received_at", "finished_at", "returned_at", "official_number", "agency", "service"}
 )
 """What an installation may show anyone besides (HOSO24_ANONYMOUS_SHOWS)."""
-FOR_THE_HOLDER = SWITCHED_ON - {"due_on"} | {"due_at", "timeline", "action_needed", "receipt"}
+FOR_THE_HOLDER = SWITCHED_ON - {"due_on"} | {
+    *("due_at", "timeline", "action_needed", "receipt"),
+    *("origin", "outcome", "reason", "pauses", "supplements", "reappointments"),
+}
 MARKS = frozenset({"stale", "as_of"})
-STEP = frozenset({"at", "status", "agency", "department"})
+STEP = frozenset({"at", "status", "agency", "department", "late", "due_at", "task", "work"})
+PAUSED = frozenset({"supplement_required", "payment_required", "suspended"})
+REASONED = frozenset({"rejected", "withdrawn", "suspended"})
 LATER = frozenset({"status_unavailable", "overloaded"})
 """What is said of an item of a batch instead of a 503."""
 
@@ -218,13 +223,20 @@ def _status(content: Mapping[str, Any], known: Mapping[str, Status]) -> None:
 def _holder(content: Mapping[str, Any], known: Mapping[str, Status]) -> None:
     if content["receipt"]["number"] != content["code"]:
         raise Wrong("the receipt of another dossier", content["code"])
-    if content["timeline"][-1]["status"] != content["status"]:
+    if any(step.keys() != STEP for step in content["timeline"]):
+        raise Wrong("a step of the timeline has other fields than it may have", content["code"])
+    if [step["status"] for step in content["timeline"] if not step["late"]][-1] != content["status"]:
         raise Wrong("the timeline ends with another status", content["code"])
     received = ["received"] if content["received_at"] else []  # an import may have left the step out
     if content["completion"] != completion(known, [*received, *(step["status"] for step in content["timeline"])]):
         raise Wrong("a degree of completion that is not the timeline's", content["code"])
-    if any(step.keys() != STEP for step in content["timeline"]):
-        raise Wrong("a step of the timeline has other fields than it may have", content["code"])
+    if content["outcome"] and content["status"] not in {"completed", "returned"}:
+        raise Wrong("an outcome of work that is not done", content["code"])
+    if content["reason"] and content["status"] not in REASONED and content["outcome"] != "refused":
+        raise Wrong("a reason where there is nothing to give one for", content["code"])
+    lasting = [pause["status"] for pause in content["pauses"] if pause["until"] is None]
+    if lasting not in ([], [content["status"]] if content["status"] in PAUSED else []):
+        raise Wrong("a pause that lasts beyond its status", f"{content['code']}: {lasting}")
 
 
 def asked_again(answer: Answer, before: Shown, known: Mapping[str, Status]) -> Shown:

@@ -29,6 +29,8 @@ _TIME = re.compile(r'<time[^>]* datetime="([^"]+)"')
 _ROW = re.compile(r'<dd[^>]*><time datetime="([^"]+)"')
 _LOG = re.compile(r'<ol class="path log">(.*?)</ol>', re.DOTALL)
 _STEP = re.compile(r"</time> <b>([^<]*)</b>")
+_OWN_STEP = re.compile(_STEP.pattern + r'(?! <span class="tag">)')
+"""One that set the status, and was not recorded later."""
 _LINKED = re.compile(r'<link rel="(?:stylesheet|icon)"[^>]* href="([^"]+)">')
 _LISTED = re.compile(r'<a class="code"[^>]*>([^<]*)</a></h2>\s*<p>(?:<b>([^<]*)\.</b>)?')
 
@@ -90,7 +92,8 @@ def _said(text: str, language: str, known: Mapping[str, Status], *, holder: bool
         raise Wrong("a page that contradicts itself", f"{name[1]}, {as_of[2]}")
     said = Page(slugs[name[1]], int(percent[1]) / 100 if percent else None, at, stale is not None, "")
     steps = [slugs.get(step, "") for log in _LOG.findall(text) for step in _STEP.findall(log)]
-    if steps and steps[-1] != said.status:
+    own = [slugs.get(step, "") for log in _LOG.findall(text) for step in _OWN_STEP.findall(log)]
+    if steps and own[-1:] != [said.status]:
         raise Wrong("the timeline ends with another status", f"{said.status}, {steps}")
     ways = [steps, ["received", *steps]] if steps else []  # an import may have left out a step, or all of them
     if said.completion not in ([share(known, way) for way in ways] or shares(known, said.status)):

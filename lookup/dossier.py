@@ -20,12 +20,38 @@ from lookup.status import Status, StatusSlug
 
 
 class Step(msgspec.Struct, frozen=True, array_like=True):
-    """One public step: the agency and department that set a status, never the officer."""
+    """One public step: the agency and department that set a status, never the officer.
+
+    `late`: reported when the dossier had gone on, so that it tells of a time and set nothing. `due_at`: of a
+    re-appointment the new due date, of a task that was opened its own. `task` and `work`: its number, and what is done.
+    """
 
     at: datetime
     status: str
     agency: str
     department: str | None = None
+    late: bool = False
+    due_at: datetime | None = None
+    task: int | None = None
+    work: str | None = None
+
+    @property
+    def moves(self) -> bool:
+        """Whether it set the dossier's status, or passed it on to another unit in the same status."""
+        return not self.late and self.due_at is None and self.task is None
+
+
+class Pause(msgspec.Struct, frozen=True, array_like=True):
+    """A pause of the time limit: its status, and what the clock did after it (`policy`: restart, shift or none).
+
+    `until` is null while it lasts. `due_before` is the due date when it began.
+    """
+
+    status: int
+    since: datetime
+    until: datetime | None
+    policy: str
+    due_before: datetime | None
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -49,6 +75,15 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     action_needed: str | None = None
     timeline: tuple[Step, ...] = ()
     key_serial: int = 0
+    origin: str | None = None
+    """The agency that received it and hands the result over."""
+    outcome: str | None = None
+    """Of the work, once it is done: granted, refused or partly."""
+    reason: str | None = None
+    """Of a refusal, withdrawal or suspension, in the agency's words."""
+    pauses: tuple[Pause, ...] = ()
+    supplements: int = 0
+    reappointments: int = 0
 
     def completion(self) -> float:
         """Degree of completion from 0 to 1, as in the anonymous view."""
@@ -105,6 +140,20 @@ class _StoredStep(msgspec.Struct):
     status: str
     agency: str
     department: str | None = None
+    late: bool = False
+    due_at: datetime | None = None
+    task: int | None = None
+    work: str | None = None
+
+
+class _StoredPause(msgspec.Struct):
+    """A pause as PostgreSQL stores it."""
+
+    status: int
+    since: datetime
+    until: datetime | None
+    policy: str
+    due_before: datetime | None
 
 
 pack = msgspec.msgpack.Encoder().encode
@@ -175,11 +224,17 @@ def _slugs(timeline: msgspec.Raw) -> list[str]:
 
 
 _stored_steps = msgspec.json.Decoder(list[_StoredStep]).decode
+_stored_pauses = msgspec.json.Decoder(list[_StoredPause]).decode
 
 
 def steps(timeline: str) -> tuple[Step, ...]:
     """The steps of a dossier's timeline, which PostgreSQL returns as JSON text."""
-    return tuple(Step(step.at, step.status, step.agency, step.department) for step in _stored_steps(timeline))
+    return tuple(Step(*msgspec.structs.astuple(step)) for step in _stored_steps(timeline))
+
+
+def pauses(text: str) -> tuple[Pause, ...]:
+    """The pauses of its time limit, which PostgreSQL returns as JSON text; the last one may still last."""
+    return tuple(Pause(*msgspec.structs.astuple(pause)) for pause in _stored_pauses(text))
 
 
 class Shows(Enum):
@@ -237,12 +292,26 @@ class AnonymousView(Anonymous, frozen=True, kw_only=True):
 
 
 class ShownStep(msgspec.Struct, frozen=True):
-    """A step as the holder sees it: when, which status, the agency and department that set it."""
+    """A step as the holder sees it: when, which status, the agency and department that set it; the rest as in Step."""
 
     at: datetime
     status: StatusSlug
     agency: Named
     department: str | None
+    late: bool = False
+    due_at: datetime | None = None
+    task: int | None = None
+    work: str | None = None
+
+
+class ShownPause(msgspec.Struct, frozen=True):
+    """A pause of the time limit as the holder sees it, as in Pause."""
+
+    status: StatusSlug
+    since: datetime
+    until: datetime | None
+    policy: str
+    due_before: datetime | None
 
 
 class ShownReceipt(msgspec.Struct, frozen=True):
@@ -253,7 +322,8 @@ class ShownReceipt(msgspec.Struct, frozen=True):
 
 
 class HolderView(Anonymous, frozen=True, kw_only=True):
-    """What the holder of the receipt sees: dates, service, agency, steps by department, what to supply.
+    """What the holder of the receipt sees: dates, service, agencies, steps by department, what to supply, what came of
+    it and why, and the pauses of its time limit.
 
     `stale` and `as_of` are there while it may be out of date; it is as it was known at `as_of`.
     """
@@ -265,9 +335,15 @@ class HolderView(Anonymous, frozen=True, kw_only=True):
     returned_at: datetime | None
     service: Named
     agency: Named
+    origin: Named | None
     official_number: str | None
     timeline: list[ShownStep]
     action_needed: str | None
+    outcome: str | None
+    reason: str | None
+    pauses: list[ShownPause]
+    supplements: int
+    reappointments: int
     receipt: ShownReceipt
     stale: bool | UnsetType = UNSET
     as_of: datetime | UnsetType = UNSET
@@ -295,18 +371,34 @@ def anonymous_view(record: Record, shows: frozenset[Shows], catalogue: Catalogue
 
 def holder_view(record: Record, catalogue: Catalogue, receipt: ShownReceipt) -> HolderView:
     """The anonymous view and what only the holder sees."""
+    named = catalogue.agency_view
     return HolderView(
         *msgspec.structs.astuple(Anonymous.of(record)),
         due_at=local(record.due_at),
         **_dates(record),
         service=catalogue.service_view(record.service),
-        agency=catalogue.agency_view(record.agency),
+        agency=named(record.agency),
+        origin=record.origin and named(record.origin),
         official_number=record.official_number,
         timeline=[
-            ShownStep(local(step.at), step.status, catalogue.agency_view(step.agency), step.department)
+            ShownStep(
+                *(local(step.at), step.status, named(step.agency), step.department),
+                *(step.late, local(step.due_at), step.task, step.work),
+            )
             for step in record.timeline
         ],
         action_needed=record.action_needed,
+        outcome=record.outcome,
+        reason=record.reason,
+        pauses=[
+            ShownPause(
+                *(Status(pause.status).slug, local(pause.since), local(pause.until)),
+                *(pause.policy, local(pause.due_before)),
+            )
+            for pause in record.pauses
+        ],
+        supplements=record.supplements,
+        reappointments=record.reappointments,
         receipt=receipt,
     )
 
@@ -335,6 +427,12 @@ COLUMNS: Mapping[str, str] = {
     "action_needed": "text",
     "timeline": "jsonb",
     "key_serial": "int2",
+    "origin": "text",
+    "outcome": "text",
+    "reason": "text",
+    "pauses": "jsonb",
+    "supplements": "int2",
+    "reappointments": "int2",
     "removed": "bool",
 }
 """The columns of table `dossier` that a record is read from, with their types: Record's fields in their order, then
@@ -343,5 +441,8 @@ COLUMNS: Mapping[str, str] = {
 
 def pack_row(row: Sequence[Any]) -> bytes:
     """The values of COLUMNS as the bytes the caches hold; empty for a removed dossier, which has no content."""
-    *fields, timeline, key_serial, removed = row
-    return b"" if removed else pack((*fields, steps(timeline), key_serial))
+    *fields, timeline, key_serial, origin, outcome, reason, paused, supplements, reappointments, removed = row
+    if removed:
+        return b""
+    told = (origin, outcome, reason, pauses(paused), supplements, reappointments)
+    return pack((*fields, steps(timeline), key_serial, *told))

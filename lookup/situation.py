@@ -7,7 +7,8 @@ The cases go by the national number of the status and a letter:
 1 submitted · 2, 4 accepted, being processed · 2t, 4t due today · 2T, 4T due today, the hour has passed ·
 2o, 4o overdue · 4c processed again after it was completed · 4co the same, overdue · 5 supplement required ·
 5b the same before acceptance · 6 payment required · 8 suspended · 3 rejected · 7 withdrawn · 9 completed ·
-9e completed before its due date, which is still ahead · 10 returned · 10s returned after it was suspended
+9e completed before its due date, which is still ahead · 10 returned · 10s returned after it was suspended ·
+9r, 10r for the holder, refused · 9p, 10p for the holder, granted in part
 """
 
 from collections.abc import Collection, Sequence
@@ -21,15 +22,18 @@ from lookup.status import Status
 
 CASES = (
     *("1", "2", "2t", "2T", "2o", "3", "4", "4t", "4T", "4o", "4c", "4co"),
-    *("5", "5b", "6", "7", "8", "9", "9e", "10", "10s"),
+    *("5", "5b", "6", "7", "8", "9", "9e", "9r", "9p", "10", "10r", "10p", "10s"),
 )
 """Every case, in the order of the statuses."""
 
 TO_DO = frozenset({"5", "5b", "6"})
 """Cases in which the applicant has to do something."""
 
-CLOSED = frozenset({"3", "7", "10", "10s"})
+CLOSED = frozenset({"3", "7", "10", "10r", "10p", "10s"})
 """Cases after which nothing follows."""
+
+REASONED = frozenset({"3", "7", "8", "9r", "10r"})
+"""Cases in which the agency says why."""
 
 
 class Sight(Enum):
@@ -64,6 +68,10 @@ class Due(Enum):
     """The date before the time limit was paused; a new one may follow."""
 
 
+STANDING = frozenset({Due.LEFT, Due.TOMORROW, Due.TODAY})
+"""A due date that is ahead and stands: it is neither held nor out of date, and there is no result yet."""
+
+
 class Note(Enum):
     """The sentence below the due date, or in its place."""
 
@@ -78,6 +86,8 @@ class Note(Enum):
     IF_RESUMED = "if_resumed"
     UNCHANGED = "unchanged"
     MAY_CHANGE = "may_change"
+    PUT_OFF = "put_off"
+    """It is the date of a re-appointment."""
 
 
 class Finished(Enum):
@@ -115,6 +125,16 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class WasLate:
+    """It was past its due date when a pause began, after which that date is another one: the new date hides it."""
+
+    since: datetime
+    """When the pause began."""
+    days: int
+    """0: on the due date itself, after its hour."""
+
+
+@dataclass(frozen=True, slots=True)
 class Situation:
     """What is true of a dossier for one reader at one moment.
 
@@ -129,6 +149,8 @@ class Situation:
     progress: Progress
     finished: Finished | None = None
     """For the holder of a completed dossier with a due date."""
+    was_late: WasLate | None = None
+    """For the holder, before the last of the pauses that began late."""
     days: int = field(default=0, compare=False)
     """Days until the due date, or since, never below 0; counted by date in Vietnam, days off included."""
     finished_days: int = field(default=0, compare=False)
@@ -152,6 +174,25 @@ class Passed(Protocol):
     def at(self) -> datetime: ...
     @property
     def status(self) -> str: ...
+    @property
+    def due_at(self) -> datetime | None: ...
+    @property
+    def task(self) -> int | None: ...
+
+
+class Paused(Protocol):
+    """A pause of the time limit."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def since(self) -> datetime: ...
+    @property
+    def until(self) -> datetime | None: ...
+    @property
+    def policy(self) -> str: ...
+    @property
+    def due_before(self) -> datetime | None: ...
 
 
 class Facts(Protocol):
@@ -167,6 +208,10 @@ class Facts(Protocol):
     def finished_at(self) -> datetime | None: ...
     @property
     def timeline(self) -> Sequence[Passed]: ...
+    @property
+    def outcome(self) -> str | None: ...
+    @property
+    def pauses(self) -> Sequence[Paused]: ...
 
 
 _S = Status
@@ -223,24 +268,28 @@ def situation(
 ) -> Situation:
     """What is true of it at `at` for a reader who may see that much.
 
-    `policy`: what its service's clock does after this pause (restart, shift, none); None: not known. Only the holder
-    is told by it, because it hints at the service. `stale`: it may have changed since, so that neither days nor
-    "overdue" nor a passed hour are told.
+    `policy`: what its service's clock does today after such a pause (restart, shift, none); None: not known. It counts
+    where the pause's own is not on record. Only the holder is told by either, because it hints at the service, and only
+    the holder what came of the work: a refusal is personal. `stale`: it may have changed since, so that neither days
+    nor "overdue" nor a passed hour are told.
     """
     status = Status(dossier.status)
     passed = [step.status for step in sorted(dossier.timeline, key=lambda step: step.at)]
     furthest = reached(status, dossier.received_at is not None, passed)
-    case = _case(status, furthest, passed)
-    policy = policy if sight is Sight.ALL and status.paused else None
+    case, holder = _case(status, furthest, passed), sight is Sight.ALL
+    policy = _policy(dossier, policy) if holder and status.paused else None
     due, note, days = _due(case, dossier.due_at, at, sight=sight, policy=policy, stale=stale)
+    if holder and note is None and case in _RUNS and _put_off(dossier):
+        note = Note.PUT_OFF
     finished, finished_days = _finished(case, dossier, sight)
     return Situation(
-        _case_when(case, due),
+        _case_when(case, due, dossier.outcome if holder else None),
         status,
         due,
         note,
         _progress(case, status, furthest, policy, passed),
         finished,
+        _was_late(dossier) if holder else None,
         days,
         finished_days,
     )
@@ -264,14 +313,17 @@ def _before_last(slug: str, passed: Sequence[str]) -> list[str]:
 
 
 _LETTER = {Due.TODAY: "t", Due.PAST_HOUR: "T", Due.OVERDUE: "o", Due.OVERDUE_BY_ONE: "o"}
+_OUTCOMES = {"refused": "r", "partly": "p"}
 
 
-def _case_when(case: str, due: Due) -> str:
-    """The case, with what the due date adds to it."""
+def _case_when(case: str, due: Due, outcome: str | None) -> str:
+    """The case, with what the due date adds to it, or what came of the work."""
     if case in ("2", "4"):
         return case + _LETTER.get(due, "")
     if case == "4c" and due in (Due.OVERDUE, Due.OVERDUE_BY_ONE):
         return "4co"
+    if case in ("9", "10") and outcome in _OUTCOMES:
+        return case + _OUTCOMES[outcome]
     return "9e" if due is Due.READY else case
 
 
@@ -316,6 +368,29 @@ def _note(case: str, policy: str | None) -> Note:
     if case == "8":
         return Note.IF_RESUMED  # it may not be
     return Note.RESTART if policy == "restart" else Note.SHIFT
+
+
+def _policy(dossier: Facts, of_service: str | None) -> str | None:
+    """What the clock does after the present pause: what it was to do when the pause began, if that is on record."""
+    last = dossier.pauses[-1] if dossier.pauses else None
+    present = last is not None and last.until is None and last.status == dossier.status
+    return last.policy if last is not None and present else of_service
+
+
+def _put_off(dossier: Facts) -> bool:
+    """Whether the due date is that of a re-appointment."""
+    return dossier.due_at is not None and any(
+        step.due_at == dossier.due_at and step.task is None for step in dossier.timeline
+    )
+
+
+def _was_late(dossier: Facts) -> WasLate | None:
+    """Where the clock ran on in the pause, the same due date still tells it."""
+    for pause in reversed(dossier.pauses):
+        if pause.policy != "none" and pause.due_before is not None and pause.since > pause.due_before:
+            began, due = (moment.astimezone(VIETNAM).date() for moment in (pause.since, pause.due_before))
+            return WasLate(pause.since, (began - due).days)
+    return None
 
 
 def _finished(case: str, dossier: Facts, sight: Sight) -> tuple[Finished | None, int]:

@@ -304,12 +304,19 @@ def test_fields_of_a_right_answer_are_those_of_the_views() -> None:
 def test_holders_view_is_accepted_as_it_is_and_no_otherwise() -> None:
     right = views.just_received({"code": CODE, "due_at": None, "receipt": {"received_at": None, "submitted_at": None}})
     assert answers.view(right, CODE, KNOWN, holder=True) == Shown(CODE, 1, "received", False)
-    step = right["timeline"][0]
+    step, late = right["timeline"][0], right["timeline"][0] | {"status": "processing", "late": True}
+    told_late = right | {"timeline": [step, late], "completion": 0.5}
+    assert answers.view(told_late, CODE, KNOWN, holder=True) == Shown(CODE, 1, "received", False)
+    pause = {"status": "suspended", "until": None}
     step_back = {"completion": 0.5}  # as if it had been processed already
     for wrong, name in (
         (right | step_back, "not the timeline's"),
         (right | {"officer": "Cán bộ Mẫu"}, "not for this visitor"),
         (right | {"timeline": [step | {"officer": "Cán bộ Mẫu"}]}, "other fields"),
+        (right | {"timeline": [step, late | {"late": False}], "completion": 0.5}, "another status"),
+        (right | {"outcome": "refused"}, "work that is not done"),
+        (right | {"reason": "Lý do mẫu"}, "nothing to give one for"),
+        (right | {"pauses": [pause]}, "beyond its status"),
         (views.only(views.ANYONE, right), "fields are missing"),
     ):
         with pytest.raises(Wrong, match=name):

@@ -5,7 +5,7 @@ import redis.asyncio
 from lookup.cache import dossier_key
 from tests.conftest import Database
 from tests.house import House, open_house, until
-from tests.lookup.views import ANYONE, HOLDER, just_received, only
+from tests.lookup.views import ANYONE, HOLDER, ORDINARY, just_received, only
 
 
 async def test_dossier_goes_in_and_its_status_comes_out(house: House) -> None:
@@ -29,7 +29,7 @@ async def test_dossier_goes_in_and_its_status_comes_out(house: House) -> None:
     status, holder = await house.lookup(f"/api/v1/dossiers/{code}", **{"Hoso24-Key": receipt["lookup_key"]})
     step = {"status": "processing", "agency": known["agency"], "department": "Phòng Chế độ (hư cấu)"}
     now = {"status": "processing", "status_number": 4, "completion": 0.5, "version": 2}
-    timeline = [*known["timeline"], {"at": holder["timeline"][-1]["at"], **step}]
+    timeline = [*known["timeline"], {"at": holder["timeline"][-1]["at"], **step, **ORDINARY}]
     assert (status, holder) == (200, only(HOLDER, {**known, **now, "timeline": timeline}))
 
 

@@ -29,7 +29,7 @@ CREATE TABLE dossier (
     official_number   text        COLLATE "C",        -- bound later by some agencies; `code` keeps working
     key_serial        smallint    NOT NULL DEFAULT 0, -- lookup keys of lower serials no longer open this dossier
     removed           boolean     NOT NULL DEFAULT false,
-    timeline          jsonb       NOT NULL,           -- public steps, oldest first: at, status, agency, department
+    timeline          jsonb       NOT NULL,           -- public steps as recorded: at, status, agency, department, and late, due_at, task, work where they apply
     retention_class   text,                           -- off until set
     -- The applicant. The reader role cannot select these columns.
     applicant_kind    smallint,

@@ -9,8 +9,8 @@ GRANT SELECT ON status, agency, service, service_time, epoch, heartbeat
     TO hoso24_writer, hoso24_relay, hoso24_reader;
 GRANT SELECT ON calendar, calendar_day, office_hours, catalogue_load TO hoso24_writer, hoso24_reader;
 
-GRANT SELECT (code, version, status, agency, origin, service, channel, submitted_at, received_at, due_at, finished_at, returned_at,
-              pauses, supplements, reappointments, outcome, reason, action_needed, official_number, key_serial, removed, timeline)
+GRANT SELECT (code, version, status, agency, origin, service, submitted_at, received_at, due_at, finished_at, returned_at, pauses,
+              supplements, reappointments, outcome, reason, action_needed, official_number, key_serial, removed, timeline)
     ON dossier TO hoso24_reader, hoso24_relay;
 GRANT SELECT ON dossier_number TO hoso24_reader, hoso24_relay;
 

@@ -135,7 +135,8 @@ def _anonymous() -> dict[str, Any]:
 
 def _holder(base: str) -> dict[str, Any]:
     agency = {"code": "G99.01.02", "name": "Cơ quan mẫu (hư cấu)", "name_en": "Sample agency (fictitious)"}
-    step = {"at": _AT, "status": "received", "agency": agency, "department": None}
+    step: dict[str, Any] = {"at": _AT, "status": "received", "agency": agency, "department": None}
+    step |= {"late": False, "due_at": None, "task": None, "work": None}
     return _anonymous() | {
         "due_at": "2026-10-20T08:15:00+07:00",
         "submitted_at": _AT,
@@ -144,9 +145,15 @@ def _holder(base: str) -> dict[str, Any]:
         "returned_at": None,
         "service": {"code": "S.004", "name": "Dịch vụ mẫu", "name_en": "Sample service"},
         "agency": agency,
+        "origin": agency,
         "official_number": None,
         "timeline": [step],
         "action_needed": None,
+        "outcome": None,
+        "reason": None,
+        "pauses": [],
+        "supplements": 0,
+        "reappointments": 0,
         "receipt": {"number": CODE, "link": f"{base}{FORMS['vi']}/{CODE}"},
     }
 

@@ -16,15 +16,13 @@ from lookup.code import DossierCode
 from lookup.lookup_key import MalformedKey
 from lookup.reading.access import AccessPolicy, DossierOrKeyNotFound
 from lookup.reading.reader import Found
-from lookup.situation import Due
+from lookup.situation import STANDING
 from lookup.web.answers import Answers
 from lookup.web.layout import FORMS, KEY_COOKIE, language
 from lookup.web.phrases import PHRASES
 from lookup.web.status_pages import parts
 
 NAME = "lich-hen.ics"
-STANDING = frozenset({Due.LEFT, Due.TOMORROW, Due.TODAY})
-"""What the page says of a due date that stands."""
 _LINE = 75
 """Bytes of a line of a calendar, its end not counted; longer ones are folded."""
 

@@ -22,10 +22,10 @@ from lookup import code as codes
 from lookup.catalogue import Catalogue, Named
 from lookup.clock import VIETNAM, moment
 from lookup.code import DossierCode
-from lookup.dossier import Record
+from lookup.dossier import Record, Step
 from lookup.maintenance import Notice, Part
 from lookup.reading.reader import Found
-from lookup.situation import Due, Finished, Sight, Situation, situation
+from lookup.situation import REASONED, STANDING, Due, Finished, Sight, Situation, situation
 from lookup.status import Status
 from lookup.web.answers import Answers
 from lookup.web.contacts import Contact, contact_of
@@ -45,7 +45,7 @@ _TONES |= {Due.OVERDUE: "overdue", Due.OVERDUE_BY_ONE: "overdue"}
 _BY_ONE = frozenset({Due.OVERDUE_BY_ONE})
 _OVERDUE = frozenset({Due.OVERDUE, Due.OVERDUE_BY_ONE})
 _UNTAGGED = frozenset({Due.PLAIN, Due.HELD, Due.TODAY})
-_WITH_CONTACT = frozenset({"1", "2T", "2o", "3", "4T", "4o", "4c", "4co", "5", "5b", "6", "7", "8", "9e", "10s"})
+_WITH_CONTACT = frozenset({"1", "2T", "2o", "3", "4T", "4o", "4c", "4co", "5", "5b", "6", "7", "8", "9e", "9r", "10s"})
 """Cases whose text ends in whom to call; in all others the contact stands at the end of the page."""
 
 
@@ -97,16 +97,18 @@ def page_context(shape: Shape, words: Words) -> dict[str, Any]:
         "do": _do(shape),
         "ask": t.get(f"case.{now.case}.ask"),
         "to_do": now.to_do,
-        "content": t["case.content"] if now.status is Status.COMPLETED else None,
+        "content": t["case.content"] if now.case in ("9", "9e") else None,
         "due": words.due if has_due else None,
         "due_time": words.due_time,
         "due_label": t[
             "due.label.held" if now.due is Due.HELD else "due.label.overdue" if now.due in _OVERDUE else "due.label"
         ],
         "due_held": now.due is Due.HELD,
+        "due_stands": now.due in STANDING,
         "due_tag": t[f"due.tag.{now.due.value}"].format(n=words.days) if has_due and now.due not in _UNTAGGED else None,
         "due_tone": _TONES.get(now.due),
         "note": t[f"due.note.{now.note.value}"] if now.note else None,
+        "was_late": _was_late(now, lang),
         "finished": None,
         "returned": None,
         "progress": _progress(now, t),
@@ -135,6 +137,15 @@ def _do(shape: Shape) -> Markup:
         key += ".no_hours"
     paper = Markup('<span lang="vi">{}</span>').format(t.get(f"paper.{case}", ""))
     return escape(t[key]).format(hours=shape.acceptance_hours, paper=paper)
+
+
+def _was_late(now: Situation, lang: str) -> str | None:
+    """That it was late before a pause, although the date that was late has been replaced since."""
+    late = now.was_late
+    if late is None:
+        return None
+    key = {0: "due.was_late.hour", 1: "due.was_late.one"}.get(late.days, "due.was_late")
+    return PHRASES[lang][key].format(day=day_of(late.since, lang), n=late.days)
 
 
 def _progress(now: Situation, t: Mapping[str, str]) -> dict[str, Any]:
@@ -238,7 +249,7 @@ def parts(
 
 
 def _policy(catalogue: Catalogue, record: Record) -> str | None:
-    """What the service's clock does after the present pause; None while the catalogue does not know the service."""
+    """What the service's clock does today after such a pause; None while the catalogue does not know the service."""
     service = catalogue.services.get(record.service)
     if service is None:
         return None
@@ -287,7 +298,7 @@ def _maintenance_line(announced: tuple[Notice, bool] | None, at: datetime, now: 
 def _holders(answers: Answers, record: Record, at: datetime, shape: Shape) -> dict[str, Any]:
     """What the holder's page has besides anyone's."""
     lang, now, t = shape.lang, shape.situation, PHRASES[shape.lang]
-    found: dict[str, Any] = {"holder": _holder(answers.catalogue, record, at, lang)}
+    found: dict[str, Any] = {"holder": _holder(answers.catalogue, record, at, now, lang)}
     if now.status is Status.COMPLETED and record.finished_at:
         found["finished"] = _moment(record.finished_at, lang) | {"tag": None}
         if now.finished:
@@ -301,12 +312,15 @@ def _holders(answers: Answers, record: Record, at: datetime, shape: Shape) -> di
     return found
 
 
-def _holder(catalogue: Catalogue, record: Record, at: datetime, lang: str) -> dict[str, Any]:
+def _holder(catalogue: Catalogue, record: Record, at: datetime, now: Situation, lang: str) -> dict[str, Any]:
     steps = sorted(record.timeline, key=lambda step: step.at)
+    last = next((step for step in reversed(steps) if step.moves), None)
+    present = last is not None and last.status == now.status.slug
     return {
         "note": record.action_needed,
+        "reason": record.reason if now.case in REASONED else None,
         "rows": _rows(catalogue, record, lang),
-        "since": _moment(steps[-1].at, lang) if steps else None,
+        "since": _moment(last.at, lang) if last is not None and present else None,
         "now_with": _now_with(catalogue, record, at, lang),
         "timeline": [
             _moment(step.at, lang)
@@ -314,16 +328,29 @@ def _holder(catalogue: Catalogue, record: Record, at: datetime, lang: str) -> di
                 "status_name": PHRASES[lang][f"status.{step.status}.name"],
                 "agency": _name(catalogue.agency_view(step.agency), lang),
                 "department": step.department,
+                "work": step.work,
+                "due": _due_of_step(step, lang),
+                "late": step.late,
             }
             for step in steps
         ],
+        "left_out": bool(steps) and not present,
     }
+
+
+def _due_of_step(step: Step, lang: str) -> dict[str, Any] | None:
+    """The due date that a step set, if any: of a task, or by a re-appointment of the whole dossier."""
+    if step.due_at is None:
+        return None
+    key = "holder.put_off" if step.task is None else "holder.task_due"
+    return _moment(step.due_at, lang) | {"label": PHRASES[lang][key]}
 
 
 def _rows(catalogue: Catalogue, record: Record, lang: str) -> list[dict[str, Any]]:
     texts = {
         "service": _name(catalogue.service_view(record.service), lang),
         "agency": _name(catalogue.agency_view(record.agency), lang),
+        "origin": _origin(catalogue, record, lang),
         "official_number": record.official_number,
     }
     t = PHRASES[lang]
@@ -340,6 +367,13 @@ def _rows(catalogue: Catalogue, record: Record, lang: str) -> list[dict[str, Any
         if at:
             rows.append({"label": t[f"holder.{key}"], "text": when(at, lang), "time": machine_time(at), "code": False})
     return rows
+
+
+def _origin(catalogue: Catalogue, record: Record, lang: str) -> str | None:
+    """The agency that received it and hands the result over, where that is not the one that has it."""
+    if record.origin is None or record.origin == record.agency:
+        return None
+    return _name(catalogue.agency_view(record.origin), lang)
 
 
 def _now_with(catalogue: Catalogue, record: Record, at: datetime, lang: str) -> Contact | None:

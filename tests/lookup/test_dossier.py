@@ -1,6 +1,7 @@
 """The record: no room for people, the same from the caches as from the database. What views hold: test_views.py."""
 
 import itertools
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,7 +9,7 @@ import msgspec
 import pytest
 
 from lookup.clock import local
-from lookup.dossier import COLUMNS, Anonymous, Record, Step, pack, unpack, unpack_essence
+from lookup.dossier import COLUMNS, Anonymous, Pause, Record, Step, pack, pack_row, telling, unpack, unpack_essence
 from lookup.status import Status
 
 
@@ -45,7 +46,10 @@ def test_record_survives_the_cache(optional: dict[str, Any]) -> None:
     assert msgspec.json.decode(msgspec.json.encode(known), type=Record) == known
 
 
-@pytest.mark.parametrize("optional", [{}, {"received_at": None, "due_at": None, "timeline": ()}, {"status": 9}])
+@pytest.mark.parametrize(
+    "optional",
+    [{}, {"received_at": None, "due_at": None, "timeline": ()}, {"status": 9, "outcome": "refused", "reason": "x"}],
+)
 def test_essence_of_a_record_shows_anyone_the_same(optional: dict[str, Any]) -> None:
     packed = pack(record(**optional))
     assert Anonymous.of(unpack_essence(packed)) == Anonymous.of(unpack(packed))
@@ -71,6 +75,87 @@ def test_completion_is_the_same_from_the_essence(status: Status) -> None:
         timeline = tuple(Step(datetime(2026, 11, 20, tzinfo=UTC), slug, "G99.01.01", department) for slug in way)
         known = record(status=status.value, received_at=received_at, timeline=timeline)
         assert unpack_essence(pack(known)).completion() == known.completion()
+
+
+class StepOfBefore(msgspec.Struct, frozen=True, array_like=True):
+    """As the release before has it."""
+
+    at: datetime
+    status: str
+    agency: str
+    department: str | None = None
+
+
+class RecordOfBefore(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """As the release before has it."""
+
+    code: str
+    version: int
+    status: int
+    service: str
+    agency: str
+    submitted_at: datetime
+    received_at: datetime | None = None
+    due_at: datetime | None = None
+    finished_at: datetime | None = None
+    returned_at: datetime | None = None
+    official_number: str | None = None
+    action_needed: str | None = None
+    timeline: tuple[StepOfBefore, ...] = ()
+    key_serial: int = 0
+
+
+AT = datetime(2026, 11, 20, 1, 0, tzinfo=UTC)
+BOOKED: dict[str, Any] = {
+    "timeline": (
+        Step(AT, "received", "G99.01.01", "Một cửa (hư cấu)"),
+        Step(AT, "processing", "G99.01.01", late=True),
+        Step(AT, "processing", "G99.01.01", due_at=AT, task=2, work="Thẩm định (hư cấu)"),
+    ),
+    "origin": "G99.01.01",
+    "outcome": "refused",
+    "reason": "Chưa đủ thời gian đóng (hư cấu)",
+    "pauses": (Pause(5, AT, AT, "shift", AT), Pause(8, AT, None, "none", None)),
+    "supplements": 1,
+    "reappointments": 2,
+}
+"""Everything that the release before does not know."""
+
+
+def test_release_before_reads_what_this_one_packs_and_the_other_way() -> None:
+    """Both run during an update, over one Redis."""
+    new = record(**BOOKED)
+    old = msgspec.msgpack.decode(pack(new), type=RecordOfBefore)
+    fields = [field for field in RecordOfBefore.__struct_fields__ if field != "timeline"]
+    assert [getattr(old, field) for field in fields] == [getattr(new, field) for field in fields]
+    assert [step.status for step in old.timeline] == ["received", "processing", "processing"]
+    back = unpack(msgspec.msgpack.encode(old))
+    assert back == record(
+        timeline=tuple(Step(step.at, step.status, step.agency, step.department) for step in old.timeline)
+    )
+    assert (
+        telling(pack(new))
+        == telling(msgspec.msgpack.encode(old))
+        == (5, True, ("received", "processing", "processing"))
+    )
+
+
+def test_row_is_packed_as_the_record_it_is() -> None:
+    """Timeline and pauses are JSON text with times of Vietnam there, as the log's trigger writes them."""
+    known = record(**BOOKED)
+    row: dict[str, Any] = {name: getattr(known, name) for name in Record.__struct_fields__} | {"removed": False}
+    for name in ("timeline", "pauses"):
+        row[name] = json.dumps([_stored(each) for each in row[name]], ensure_ascii=False)
+    assert unpack(pack_row([row[name] for name in COLUMNS])) == known
+    row["timeline"], row["pauses"] = '[{"at": "2026-11-20T08:00:00+07:00", "status": "received", "agency": "A"}]', "[]"
+    plain = unpack(pack_row([row[name] for name in COLUMNS]))
+    assert (plain.timeline, plain.pauses) == ((Step(AT, "received", "A"),), ())
+    assert pack_row([(row | {"removed": True})[name] for name in COLUMNS]) == b""
+
+
+def _stored(each: Step | Pause) -> dict[str, Any]:
+    found: dict[str, Any] = msgspec.structs.asdict(each)
+    return {name: local(value).isoformat() if isinstance(value, datetime) else value for name, value in found.items()}  # type: ignore[union-attr]
 
 
 def test_essence_of_a_record_that_ends_early_is_as_if_it_had_no_steps() -> None:

@@ -242,7 +242,8 @@ def test_every_phrase_of_a_page_is_on_one() -> None:
         "online",
         "field",
     }  # tests/lookup/test_catalogue_pages.py reads these
-    computed = {"holder.service", "holder.agency", "holder.official_number"}
+    computed = {"holder.service", "holder.agency", "holder.origin", "holder.official_number"}
+    computed |= {"holder.put_off", "holder.task_due"}
     computed |= {"form.maintenance.lookup_works", "form.maintenance.others_work"}
     computed |= {"key.of_another", "key.below", "key.general"}
     computed |= {"holder.received", "holder.finished", "holder.returned"}

@@ -9,13 +9,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lookup.clock import VIETNAM
-from lookup.dossier import Record, Step
-from lookup.situation import CASES, Due, Finished, Note, Sight, Situation, Stands, completion, reached, situation
+from lookup.dossier import Pause, Record, Step
+from lookup.situation import (
+    CASES,
+    Due,
+    Finished,
+    Note,
+    Sight,
+    Situation,
+    Stands,
+    WasLate,
+    completion,
+    reached,
+    situation,
+)
 from lookup.status import FIRST, MOVES, Status
 
 BEGAN = datetime(2026, 11, 9, 1, 30, tzinfo=UTC)
 DUE = datetime(2026, 12, 1, 9, 30, tzinfo=UTC)  # 16:30 in Vietnam
 POLICIES = ("restart", "shift", "none", None)
+OUTCOMES = (None, "granted", "refused", "partly")
 
 
 def record(*way: str, **fields: Any) -> Record:
@@ -41,6 +54,17 @@ def seen(*way: str, at: datetime = DUE - timedelta(days=8), **given: Any) -> Sit
     fields = given.pop("fields", {})
     sight = given.pop("sight", Sight.ALL)
     return situation(record(*way, **fields), at, sight=sight, **given)
+
+
+def pause(
+    policy: str,
+    status: int = Status.SUPPLEMENT_REQUIRED.value,
+    *,
+    since: datetime = DUE - timedelta(days=9),
+    until: datetime | None = None,
+    due_before: datetime | None = DUE,
+) -> Pause:
+    return Pause(status, since, until, policy, due_before)
 
 
 # -- cases and the due date ----------------------------------------------------------------------------------
@@ -130,6 +154,112 @@ def test_pause_says_of_the_date_what_its_policy_does(slug: str, policy: str | No
     for sight, shown in ((Sight.NOTHING, (Due.NONE, None)), (Sight.DAY, (Due.HELD, Note.MAY_CHANGE))):
         anyone = seen("received", "processing", slug, at=late, policy=policy, sight=sight)
         assert (anyone.due, anyone.note) == shown, "the policy would hint at the service"
+
+
+@pytest.mark.parametrize(
+    ("own", "of_service", "due", "note"),
+    [
+        ("restart", "none", Due.HELD, Note.RESTART),
+        ("shift", "restart", Due.HELD, Note.SHIFT),
+        ("none", "restart", Due.OVERDUE, Note.UNCHANGED),
+        ("none", None, Due.OVERDUE, Note.UNCHANGED),
+        ("of a later release", "shift", Due.HELD, Note.MAY_CHANGE),
+    ],
+)
+def test_pause_keeps_the_policy_it_began_with(own: str, of_service: str | None, due: Due, note: Note) -> None:
+    """The catalogue may say otherwise by now, and the due date will not follow it."""
+    late, way = DUE + timedelta(days=3), ("received", "supplement_required")
+    now = seen(*way, at=late, policy=of_service, fields={"pauses": (pause("shift", until=DUE), pause(own))})
+    assert (now.due, now.note) == (due, note)
+    assert (now.progress.stands is Stands.WAITING) is (own == "none")
+
+
+@pytest.mark.parametrize(
+    "pauses",
+    [
+        (),
+        (pause("none", until=DUE - timedelta(days=8)),),
+        (pause("none", Status.SUSPENDED.value),),
+    ],
+    ids=["none on record", "one that is over", "one of another status"],
+)
+def test_pause_that_is_not_on_record_has_the_policy_of_the_catalogue(pauses: tuple[Pause, ...]) -> None:
+    now = seen("received", "supplement_required", policy="restart", fields={"pauses": pauses})
+    assert (now.due, now.note) == (Due.HELD, Note.RESTART)
+
+
+@pytest.mark.parametrize(
+    ("since", "days"),
+    [
+        (DUE, None),
+        (DUE + timedelta(minutes=1), 0),
+        (datetime(2026, 12, 1, 16, 59, 59, tzinfo=UTC), 0),
+        (datetime(2026, 12, 1, 17, 0, tzinfo=UTC), 1),  # midnight in Vietnam
+        (DUE + timedelta(days=12), 12),
+    ],
+)
+@pytest.mark.parametrize("way", [("supplement_required",), ("supplement_required", "processing"), ("completed",)])
+def test_late_before_a_pause_stays_late_whatever_date_follows(
+    way: tuple[str, ...], since: datetime, days: int | None
+) -> None:
+    late = pause("restart", since=since, until=None if way[-1] == "supplement_required" else since + timedelta(days=1))
+    in_time = pause("shift", since=since, due_before=since + timedelta(days=9))
+    fields = {"pauses": (late, in_time), "due_at": since + timedelta(days=30)}
+    now = seen("received", *way, at=since + timedelta(days=5), fields=fields)
+    assert now.was_late == (None if days is None else WasLate(since, days))
+    assert now.due not in (Due.OVERDUE, Due.OVERDUE_BY_ONE)
+    for sight in (Sight.NOTHING, Sight.DAY):
+        assert seen("received", *way, fields=fields, sight=sight).was_late is None
+
+
+@pytest.mark.parametrize("late", [pause("none", since=DUE + timedelta(days=2)), pause("shift", due_before=None)])
+def test_late_is_not_told_twice_nor_without_a_date(late: Pause) -> None:
+    """While the clock runs on, the date itself is told as overdue."""
+    assert seen("received", "supplement_required", fields={"pauses": (late,)}).was_late is None
+
+
+@pytest.mark.parametrize(
+    ("steps", "note"),
+    [
+        ((Step(BEGAN, "processing", "G99.01.01", due_at=DUE),), Note.PUT_OFF),
+        ((Step(BEGAN, "processing", "G99.01.01", due_at=DUE, task=1, work="Thẩm định"),), None),
+        ((Step(BEGAN, "processing", "G99.01.01", due_at=DUE - timedelta(days=1)),), None),
+    ],
+    ids=["re-appointment", "a task that is due then", "counted anew since"],
+)
+def test_date_of_a_reappointment_is_said_to_be_one(steps: tuple[Step, ...], note: Note | None) -> None:
+    fields = {"timeline": (Step(BEGAN, "processing", "G99.01.01"), *steps)}
+    for at in (DUE - timedelta(days=8), DUE, DUE + timedelta(days=2)):
+        assert seen("processing", at=at, fields=fields).note is note
+        assert seen("processing", at=at, fields=fields, sight=Sight.DAY).note is None
+        assert seen("processing", at=at, fields=fields, sight=Sight.NOTHING).note is Note.ON_RECEIPT
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome", "case"),
+    [
+        ("completed", "refused", "9r"),
+        ("completed", "partly", "9p"),
+        ("completed", "granted", "9"),
+        ("completed", "of a later release", "9"),
+        ("completed", None, "9"),
+        ("returned", "refused", "10r"),
+        ("returned", "partly", "10p"),
+        ("returned", "granted", "10"),
+        ("processing", "refused", "4o"),
+    ],
+)
+def test_what_came_of_the_work_is_told_to_the_holder_alone(status: str, outcome: str | None, case: str) -> None:
+    """Only the refusal of a benefit: a grant is in the document, and an agency may mean something else by it."""
+    way, fields = ("received", status), {"outcome": outcome}
+    assert seen(*way, at=DUE + timedelta(days=2), fields=fields).case == case
+    if case.startswith("9"):
+        early = seen(*way, fields=fields)
+        assert (early.case, early.due) == ("9e" if case == "9" else case, Due.READY)
+    for sight in (Sight.NOTHING, Sight.DAY):
+        anyone = seen(*way, fields=fields, sight=sight)
+        assert anyone == seen(*way, sight=sight)
+        assert anyone.case in ("4", "9", "9e", "10")
 
 
 @pytest.mark.parametrize("sight", [Sight.DAY, Sight.ALL])
@@ -300,7 +430,11 @@ def test_every_case_occurs() -> None:
         *(("completed",), ("returned",), ("completed", "processing"), ("suspended", "returned")),
     ]
     moments = [DUE + timedelta(days=day, minutes=minute) for day in (-3, -1, 0, 1, 3) for minute in (-1, 1)]
-    assert {seen(*way, at=at).case for way, at in itertools.product(ways, moments)} == set(CASES)
+    met = {
+        seen(*way, at=at, fields={"outcome": outcome}).case
+        for way, at, outcome in itertools.product(ways, moments, OUTCOMES)
+    }
+    assert met == set(CASES)
 
 
 @given(
@@ -311,11 +445,22 @@ def test_every_case_occurs() -> None:
     st.sampled_from(POLICIES),
     st.booleans(),
     st.booleans(),
+    st.sampled_from(OUTCOMES),
+    st.lists(st.sampled_from(["restart", "shift", "none", "another"]), max_size=2),
 )
 def test_no_situation_says_more_than_it_may(
-    status: Status, due_at: datetime | None, at: datetime, sight: Sight, policy: str | None, stale: bool, known: bool
+    status: Status,
+    due_at: datetime | None,
+    at: datetime,
+    sight: Sight,
+    policy: str | None,
+    stale: bool,
+    known: bool,
+    outcome: str | None,
+    policies: list[str],
 ) -> None:
-    fields = {"due_at": due_at, "received_at": BEGAN if known else None}
+    paused = tuple(pause(each, status.value, since=DUE + timedelta(days=2)) for each in policies)
+    fields = {"due_at": due_at, "received_at": BEGAN if known else None, "outcome": outcome, "pauses": paused}
     now = situation(record(status.slug, **fields), at, sight=sight, policy=policy, stale=stale)
     assert now.case in CASES
     assert due_at or now.due is Due.NONE
@@ -326,3 +471,6 @@ def test_no_situation_says_more_than_it_may(
     if stale:
         assert now.due in (Due.NONE, Due.PLAIN, Due.HELD, Due.READY)
     assert now.days >= 0
+    if sight is not Sight.ALL:
+        untold = {"due_at": due_at, "received_at": BEGAN if known else None}
+        assert now == situation(record(status.slug, **untold), at, sight=sight, stale=stale)

@@ -15,7 +15,7 @@ from markupsafe import escape
 from lookup import code as codes
 from lookup.catalogue import Catalogue
 from lookup.clock import microseconds
-from lookup.dossier import Record, Shows, Step
+from lookup.dossier import Pause, Record, Shows, Step
 from lookup.maintenance import Notice, Part
 from lookup.reading.freshness import SECOND
 from lookup.reading.reader import Found
@@ -308,7 +308,11 @@ texts = st.none() | st.sampled_from(["Bổ sung bản sao (hư cấu)", "<b>x</b
 def records(draw: st.DrawFn) -> Record:
     """Any record the caches may hold, also one that no ledger would write."""
     slugs = [status.slug for status in Status]
-    steps = draw(st.lists(st.builds(Step, moments, st.sampled_from(slugs), st.just("G99.01.01"), texts), max_size=4))
+    late, task, at = st.booleans(), st.none() | st.integers(1, 2), st.none() | moments
+    some = st.builds(Step, moments, st.sampled_from(slugs), st.just("G99.01.01"), texts, late, at, task, texts)
+    policies = st.sampled_from(["restart", "shift", "none", "another"])
+    pauses = st.builds(Pause, st.sampled_from([5, 6, 8]), moments, at, policies, at)
+    steps = draw(st.lists(some, max_size=4))
     return Record(
         code=CODE,
         version=1,
@@ -323,6 +327,11 @@ def records(draw: st.DrawFn) -> Record:
         official_number=draw(st.sampled_from([None, NUMBER])),
         action_needed=draw(texts),
         timeline=tuple(steps),
+        origin=draw(st.sampled_from([None, "G99.01.01", "G98.07"])),
+        outcome=draw(st.sampled_from([None, "granted", "refused", "partly", "another"])),
+        reason=draw(texts),
+        pauses=tuple(draw(st.lists(pauses, max_size=2))),
+        reappointments=draw(st.integers(0, 2)),
     )
 
 
@@ -342,8 +351,11 @@ def test_page_for_anyone_holds_no_date_but_the_minute_it_was_made_of(
     assert len(as_of) == 1
     told = re.sub(r"<time.*?</time>", "", re.sub(r"<svg.*?</svg>", "", html))
     assert not re.search(r"\d\d?[/:]\d\d|\b20\d\d\b(?!/99901)", told.replace(CODE, ""))
-    asked = Record(**_fields(known) | {"due_at": None, "finished_at": None, "returned_at": None, "action_needed": None})
-    assert html_of(asked, seen, lang, stale=stale) == html
+    untold: dict[str, Any] = dict.fromkeys(
+        ("due_at", "finished_at", "returned_at", "action_needed", "outcome", "reason")
+    )
+    untold |= {"pauses": (), "origin": None, "timeline": tuple(map(_bare, known.timeline))}
+    assert html_of(Record(**_fields(known) | untold), seen, lang, stale=stale) == html
 
 
 @given(records(), moments, st.sampled_from(sorted(FORMS)), st.booleans(), st.booleans())
@@ -352,6 +364,7 @@ def test_page_that_may_be_out_of_date_counts_no_days(
 ) -> None:
     html = html_of(known, seen, lang, *([Shows.DUE] if due else []), stale=True, holder=holder)
     counted = re.sub(r"<h2>(Giải quyết xong ngày|Decided on)</h2>.*?</p>", "", html, flags=re.DOTALL)
+    counted = re.sub(r"<p>(Trước khi tạm dừng|Before the hold of) .*?</p>", "", counted)  # that was, and stays
     said = "quá ngày hẹn|overdue|past its|đã qua giờ|time has passed|còn \\d|days left|ngày mai|tomorrow|hôm nay|today"
     assert not re.search(said, re.sub(r"<[^>]*>", " ", counted))
 
@@ -364,6 +377,40 @@ def test_english_page_says_of_every_vietnamese_text_that_it_is_one(
     title, *others = strange(html)
     assert title.endswith(" · Hồ sơ 24")
     assert others == []
+
+
+@pytest.mark.parametrize("lang", FORMS)
+@pytest.mark.parametrize(
+    ("way", "given"),
+    [
+        (("submitted", "rejected"), {}),
+        (("received", "withdrawn"), {}),
+        (("received", "suspended"), {}),
+        (("received", "completed"), {"outcome": "refused"}),
+        (("received", "completed", "returned"), {"outcome": "refused"}),
+    ],
+)
+async def test_reason_is_text_in_vietnamese_whatever_it_holds_and_for_the_holder_alone(
+    way: tuple[str, ...], given: dict[str, Any], lang: str
+) -> None:
+    reason = "</p><script>alert(1)</script>\n– {{ code }} {% raw %} 'x' \"y\" & %s {n} \ue000"
+    known = record(*way, reason=reason, **given)
+    html = await page(known, lang=lang, holder=True)
+    assert f'<p class="written" lang="vi">{escape(reason)}</p>' in html  # its lines stay lines (site.css)
+    assert ("<h3>Lý do</h3>" if lang == "vi" else "<h3>Reason <span") in html
+    assert "<script" not in html
+    assert "alert" not in await page(known, lang=lang)
+    assert "alert" not in await page(known, lang=lang, shows=Shows)
+    assert await page(known, lang=lang) == await page(record(*way), lang=lang)
+
+
+@pytest.mark.parametrize("way", [("received",), ("received", "completed"), ("received", "supplement_required")])
+async def test_reason_of_what_needs_none_is_not_shown(way: tuple[str, ...]) -> None:
+    assert "Lý do cũ" not in await page(record(*way, reason="Lý do cũ"), holder=True)
+
+
+def _bare(step: Step) -> Step:
+    return Step(step.at, step.status, step.agency, late=step.late)
 
 
 def _fields(known: Record) -> dict[str, Any]:

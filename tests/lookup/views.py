@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from lookup.dossier import Record, Shows, Step
+from lookup.dossier import Pause, Record, Shows, Step
 
 ANYONE = ("code", "status", "status_number", "final", "completion", "version")
 """What anyone who has the code sees (TT 01/2018, art. 16(2)d)."""
@@ -23,7 +23,10 @@ ADDED: Mapping[Shows, tuple[str, ...]] = {
 }
 """What an installation's switches add to that; of a sensitive service nothing."""
 
-HOLDER = (*ANYONE, "due_at", *DATES, "service", "agency", "official_number", "timeline", "action_needed", "receipt")
+HOLDER = (
+    *(*ANYONE, "due_at", *DATES, "service", "agency", "origin", "official_number", "timeline", "action_needed"),
+    *("outcome", "reason", "pauses", "supplements", "reappointments", "receipt"),
+)
 """What the holder of the receipt sees."""
 
 STALE = ("stale", "as_of")
@@ -71,8 +74,23 @@ RECORD = Record(
     timeline=(
         Step(datetime(2026, 11, 9, 17, 2, tzinfo=UTC), "received", "G99.01.01", "Một cửa (hư cấu)"),
         Step(datetime(2026, 11, 18, 17, 4, tzinfo=UTC), "completed", "G99.01"),
+        Step(datetime(2026, 11, 17, 17, 6, tzinfo=UTC), "processing", "G99.01", late=True),
     ),
     key_serial=3,
+    origin="G99.01",
+    outcome="refused",
+    reason="Chưa đủ thời gian đóng (hư cấu)",
+    pauses=(
+        Pause(
+            status=5,
+            since=datetime(2026, 11, 10, 17, 7, tzinfo=UTC),
+            until=datetime(2026, 11, 11, 17, 8, tzinfo=UTC),
+            policy="shift",
+            due_before=datetime(2026, 11, 9, 17, 9, tzinfo=UTC),
+        ),
+    ),
+    supplements=1,
+    reappointments=2,
 )
 
 _SONG_MAY = {
@@ -85,6 +103,18 @@ _PROVINCE = {
     "name": "Bảo hiểm xã hội tỉnh Sông Mây (hư cấu)",
     "name_en": "Social Insurance of Song May Province (fictitious)",
 }
+
+ORDINARY: Mapping[str, Any] = {"late": False, "due_at": None, "task": None, "work": None}
+"""What a step has besides, that only a move makes."""
+
+NOTHING_YET: Mapping[str, Any] = {
+    "outcome": None,
+    "reason": None,
+    "pauses": [],
+    "supplements": 0,
+    "reappointments": 0,
+}
+"""What a dossier has besides, that was never paused and is not done."""
 
 KNOWN: Mapping[str, Any] = {
     "code": "G99.01.01-261109-0007",
@@ -112,10 +142,33 @@ KNOWN: Mapping[str, Any] = {
             "status": "received",
             "agency": _SONG_MAY,
             "department": "Một cửa (hư cấu)",
+            **ORDINARY,
         },
-        {"at": "2026-11-19T00:04:00+07:00", "status": "completed", "agency": _PROVINCE, "department": None},
+        {"at": "2026-11-19T00:04:00+07:00", "status": "completed", "agency": _PROVINCE, "department": None, **ORDINARY},
+        {
+            "at": "2026-11-18T00:06:00+07:00",
+            "status": "processing",
+            "agency": _PROVINCE,
+            "department": None,
+            **ORDINARY,
+            "late": True,
+        },
     ],
     "action_needed": "Bổ sung bản sao (hư cấu)",
+    "origin": _PROVINCE,
+    "outcome": "refused",
+    "reason": "Chưa đủ thời gian đóng (hư cấu)",
+    "pauses": [
+        {
+            "status": "supplement_required",
+            "since": "2026-11-11T00:07:00+07:00",
+            "until": "2026-11-12T00:08:00+07:00",
+            "policy": "shift",
+            "due_before": "2026-11-10T00:09:00+07:00",
+        }
+    ],
+    "supplements": 1,
+    "reappointments": 2,
     "receipt": {
         "number": "G99.01.01-261109-0007",
         "link": "https://tra-cuu.example/tra-cuu/G99.01.01-261109-0007",
@@ -143,6 +196,8 @@ LEAST_KNOWN: Mapping[str, Any] = dict(KNOWN) | {
     "official_number": None,
     "action_needed": None,
     "timeline": [],
+    **NOTHING_YET,
+    "origin": None,
 }
 
 
@@ -164,8 +219,10 @@ def just_received(receipt: Mapping[str, Any], agency: Mapping[str, Any] = _SONG_
         "service": KNOWN["service"],
         "agency": agency,
         "official_number": None,
-        "timeline": [{"at": received_at, "status": "received", "agency": agency, "department": None}],
+        "timeline": [{"at": received_at, "status": "received", "agency": agency, "department": None, **ORDINARY}],
         "action_needed": None,
+        "origin": agency,
+        **NOTHING_YET,
         "receipt": {"number": code, "link": f"http://127.0.0.1:8080/tra-cuu/{code.replace('/', '-')}"},
         **changes,
     }

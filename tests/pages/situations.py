@@ -14,7 +14,7 @@ import msgspec
 
 from lookup import clock
 from lookup.catalogue import Catalogue, Service
-from lookup.dossier import Record, Shows, Step
+from lookup.dossier import Pause, Record, Shows, Step
 from lookup.status import Status
 from tests.lookup.offline import CATALOGUE, Offline
 
@@ -113,9 +113,12 @@ class Situation:
         known: dict[str, Any] = {}
         for layer in layers:
             known |= layer
-        steps = known.pop("timeline", [])
+        steps, pauses = known.pop("timeline", []), known.pop("pauses", [])
         fields = {name: _utc(value) for name, value in known.items() if value is not False}
         timeline = tuple(Step(**{name: _utc(value) for name, value in step.items()}) for step in steps)
+        fields["pauses"] = tuple(
+            Pause(**{"until": None, **{name: _utc(value) for name, value in pause.items()}}) for pause in pauses
+        )
         return Record(version=max(1, len(timeline)), status=self.status.value, timeline=timeline, **fields)
 
 

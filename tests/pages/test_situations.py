@@ -98,11 +98,11 @@ def typed(situation: Situation) -> str:
 
 
 def secrets_of(situation: Situation) -> set[str]:
-    """What only the holder may read: the names of services, agencies and departments, the note, the official number."""
+    """What only the holder may read: the names of services, agencies and departments, work, notes, official number."""
     record = situation.record
-    agencies = {record.agency, *(step.agency for step in record.timeline)}
+    agencies = {record.agency, record.origin or record.agency, *(step.agency for step in record.timeline)}
     views = [CATALOGUE.service_view(record.service), *map(CATALOGUE.agency_view, agencies)]
     found = {name for view in views for name in (view.name, view.name_en)}
-    found |= {step.department for step in record.timeline}
-    found |= {record.service, record.official_number, record.action_needed}
+    found |= {text for step in record.timeline for text in (step.department, step.work)}
+    found |= {record.service, record.official_number, record.action_needed, record.reason}
     return {secret for secret in found if secret}

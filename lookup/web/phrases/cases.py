@@ -5,6 +5,21 @@ the contact. `{n}` is a number of days; `.one` stands for the text when it is 1.
 name of the paper the agency sends, in Vietnamese on every page (`paper.<case>`).
 """
 
+_COLLECT_VI = (
+    "Vui lòng nhận kết quả theo hình thức đã đăng ký. Nếu đến nhận trực tiếp, mang theo giấy tiếp nhận và giấy tờ "
+    "tùy thân; người nhận thay mang thêm giấy ủy quyền."
+)
+_COLLECT_EN = (
+    "Receive it in the way you chose. If you come in person, bring the receipt and an identity document; somebody "
+    "collecting for you also needs your written authorisation."
+)
+_MISTAKES_VI = (
+    "Nếu chưa nhận được kết quả (ví dụ gửi qua bưu chính) hoặc kết quả có sai sót, đề nghị ông/bà báo nơi trả kết quả."
+)
+_MISTAKES_EN = (
+    "If you have not received it (for instance by post), or it contains a mistake, tell the office that handed it over."
+)
+
 VI: dict[str, str] = {
     "case.1.lead": "Hồ sơ đã được gửi đến và đang chờ cơ quan kiểm tra.",
     "case.1.do": (
@@ -62,19 +77,21 @@ VI: dict[str, str] = {
     "case.8.do": "Lý do được ghi trong thông báo của cơ quan.",
     "case.8.ask": "Nếu chưa nhận được thông báo, đề nghị ông/bà liên hệ:",
     "case.9.lead": "Hồ sơ đã giải quyết xong và đã có kết quả.",
-    "case.9.do": (
-        "Vui lòng nhận kết quả theo hình thức đã đăng ký. Nếu đến nhận trực tiếp, mang theo giấy tiếp nhận và giấy tờ "
-        "tùy thân; người nhận thay mang thêm giấy ủy quyền."
-    ),
+    "case.9.do": _COLLECT_VI,
     "case.9e.lead": "Hồ sơ đã giải quyết xong trước ngày hẹn và đã có kết quả.",
     "case.9e.do": (
         "Ông/bà có thể nhận kết quả khi được thông báo, không cần chờ đến ngày hẹn. Vui lòng gọi hỏi trước khi đến."
     ),
+    "case.9r.lead": "Hồ sơ đã giải quyết xong. Kết quả: từ chối giải quyết, có văn bản nêu lý do.",
+    "case.9r.do": _COLLECT_VI,
+    "case.9p.lead": "Hồ sơ đã giải quyết xong. Kết quả: chấp thuận một phần.",
+    "case.9p.do": _COLLECT_VI,
     "case.10.lead": "Kết quả đã được trả và hồ sơ đã kết thúc.",
-    "case.10.do": (
-        "Nếu chưa nhận được kết quả (ví dụ gửi qua bưu chính) hoặc kết quả có sai sót, đề nghị ông/bà báo nơi trả "
-        "kết quả."
-    ),
+    "case.10.do": _MISTAKES_VI,
+    "case.10r.lead": ("Kết quả đã được trả và hồ sơ đã kết thúc. Kết quả: từ chối giải quyết, có văn bản nêu lý do."),
+    "case.10r.do": _MISTAKES_VI,
+    "case.10p.lead": "Kết quả đã được trả và hồ sơ đã kết thúc. Kết quả: chấp thuận một phần.",
+    "case.10p.do": _MISTAKES_VI,
     "case.10s.lead": "Việc giải quyết đã dừng và hồ sơ đã được trả lại.",
     "case.10s.do": "Lý do được ghi trong thông báo của cơ quan.",
     "case.10s.ask": "Nếu chưa nhận được thông báo, đề nghị ông/bà liên hệ:",
@@ -102,6 +119,10 @@ VI: dict[str, str] = {
     "due.note.may_change": (
         "Ngày hẹn này có thể thay đổi. Nếu hồ sơ được giải quyết tiếp, ngày hẹn mới (nếu có) sẽ hiển thị tại đây."
     ),
+    "due.note.put_off": "Đây là ngày trả kết quả đã được hẹn lại.",
+    "due.was_late": "Trước khi tạm dừng ngày {day}, hồ sơ đã quá ngày hẹn trả kết quả {n} ngày.",
+    "due.was_late.one": "Trước khi tạm dừng ngày {day}, hồ sơ đã quá ngày hẹn trả kết quả 1 ngày.",
+    "due.was_late.hour": "Trước khi tạm dừng ngày {day}, hồ sơ đã qua giờ hẹn trả kết quả.",
     "finished.label": "Giải quyết xong ngày",
     "finished.early": "trước hạn {n} ngày",
     "finished.early.one": "trước hạn 1 ngày",
@@ -193,19 +214,23 @@ EN: dict[str, str] = {
     "case.8.do": "The reason is in the agency’s notice.",
     "case.8.ask": "If you have not received one, contact:",
     "case.9.lead": "The application has been decided and the result is ready.",
-    "case.9.do": (
-        "Receive it in the way you chose. If you come in person, bring the receipt and an identity document; somebody "
-        "collecting for you also needs your written authorisation."
-    ),
+    "case.9.do": _COLLECT_EN,
     "case.9e.lead": "The application was decided before its due date and the result is ready.",
     "case.9e.do": (
         "Once told, you can receive the result without waiting for the due date. Please call before you come."
     ),
+    "case.9r.lead": "The application has been decided: it was refused. A document gives the reason.",
+    "case.9r.do": _COLLECT_EN,
+    "case.9p.lead": "The application has been decided: granted in part.",
+    "case.9p.do": _COLLECT_EN,
     "case.10.lead": "The result has been handed over and the application is closed.",
-    "case.10.do": (
-        "If you have not received it (for instance by post), or it contains a mistake, tell the office that handed it "
-        "over."
+    "case.10.do": _MISTAKES_EN,
+    "case.10r.lead": (
+        "The result has been handed over and the application is closed. It was refused; a document gives the reason."
     ),
+    "case.10r.do": _MISTAKES_EN,
+    "case.10p.lead": ("The result has been handed over and the application is closed. It was granted in part."),
+    "case.10p.do": _MISTAKES_EN,
     "case.10s.lead": "Work was stopped and the application was handed back.",
     "case.10s.do": "The reason is in the agency’s notice.",
     "case.10s.ask": "If you have not received one, contact:",
@@ -231,6 +256,10 @@ EN: dict[str, str] = {
     "due.note.if_resumed": "If work resumes, there will be a new due date.",
     "due.note.unchanged": "The due date does not change.",
     "due.note.may_change": "This date may change. If work resumes, any new date will appear here.",
+    "due.note.put_off": "This is a new due date: the result was put off.",
+    "due.was_late": "Before the hold of {day}, the application was {n} days past its due date.",
+    "due.was_late.one": "Before the hold of {day}, the application was 1 day past its due date.",
+    "due.was_late.hour": "Before the hold of {day}, the time promised for that day had passed.",
     "finished.label": "Decided on",
     "finished.early": "{n} days early",
     "finished.early.one": "1 day early",

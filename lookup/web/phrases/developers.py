@@ -27,6 +27,12 @@ VI: dict[str, str] = {
         "Kèm mã tra cứu in trên giấy tiếp nhận trong đầu mục Hoso24-Key, không bao giờ trong địa chỉ. Câu trả lời chỉ "
         "dành cho người giữ giấy: không được lưu lại hay chia sẻ."
     ),
+    "developers.holder.fields": (
+        "outcome: kết quả giải quyết (granted, refused hoặc partly). reason: lý do từ chối, rút hoặc dừng, do cơ quan "
+        "ghi. pauses: các lần tạm dừng thời hạn; until là null khi còn tạm dừng, since sau due_before nghĩa là khi đó "
+        "đã quá hạn. Trong timeline: late là bước được ghi nhận sau, due_at là ngày hẹn lại hoặc hạn của một việc "
+        "(task, work)."
+    ),
     "developers.stale": "Khi chưa kiểm tra được thông tin mới nhất",
     "developers.stale.text": (
         "Khi hệ thống gặp sự cố, câu trả lời có thêm stale và as_of: đó là tình trạng tại thời điểm as_of, có thể đã "
@@ -94,6 +100,12 @@ EN: dict[str, str] = {
     "developers.holder.text": (
         "Send the access key printed on the receipt in the header Hoso24-Key, never in the address. The answer is the "
         "holder’s alone: it must not be stored or shared."
+    ),
+    "developers.holder.fields": (
+        "outcome: granted, refused or partly. reason: why it was refused, withdrawn or suspended, in the agency’s "
+        "words. pauses: when the time limit stood still; until is null while it does, and since after due_before means "
+        "that it was overdue by then. In the timeline, late marks a step recorded later, and due_at is a new due date, "
+        "or that of one task (task, work)."
     ),
     "developers.stale": "When the latest status cannot be checked",
     "developers.stale.text": (
