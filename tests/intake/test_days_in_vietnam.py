@@ -6,19 +6,21 @@ The clock is the database's, which stands still here, in the place of a database
 import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
 
 from intake.books.event import APPEND_EVENT
 from intake.books.ledger import IS_TAKEN, NEXT_IN_SEQUENCE, TRY_LOCK, KeyedRequest, Ledger
+from intake.books.seal import SealKeys
 from intake.clients import ACTIONS, Client
 from intake.rules.due_dates import due_date
 from intake.rules.requests import Submission
 from intake.rules.workdays import due_after
 from lookup.catalogue import Catalogue, Service, TimeLimit, load
 from lookup.code import Scheme
+from tests.conftest import SEAL_KEYS
 from tests.house import submission
 
 AGENCIES, SERVICES = load.sample()
@@ -68,10 +70,10 @@ class Postgres:
 async def received(now: datetime, scheme: Scheme, **fields: Any) -> tuple[str, tuple[str, date]]:
     """The code of a dossier handed in at this moment, and the sequence that it is numbered in."""
     postgres = Postgres(now)
-    ledger = Ledger(postgres, scheme=scheme, deadline=10)  # type: ignore[arg-type]
+    ledger = Ledger(cast(Any, postgres), scheme=scheme, seals=SealKeys.from_text(SEAL_KEYS), deadline=10)
     client = Client("desk", "Quầy mẫu", AGENCY[scheme], frozenset(ACTIONS))
     taken = msgspec.convert(submission(agency=AGENCY[scheme], **fields), Submission)
-    answer = await ledger.receive(KeyedRequest.of(client, None, "/dossiers", taken), taken, SAMPLE)
+    answer = await ledger.receive(KeyedRequest(client, "k-1", bytes(32)), taken, SAMPLE)
     (numbered,) = postgres.numbered
     return answer["code"], numbered
 
@@ -108,7 +110,7 @@ async def test_yearly_number_carries_the_year_in_vietnam_and_is_counted_in_it(no
 
 async def test_day_is_that_of_the_reception_and_not_of_the_submission() -> None:
     """Online applications of the night before are numbered on the day on which they come in."""
-    before = datetime(2026, 11, 28, 3, 0, tzinfo=UTC)
+    before = datetime(2026, 11, 30, 3, 0, tzinfo=UTC)
     code, _ = await received(datetime(2026, 11, 30, 17, 0, tzinfo=UTC), Scheme.B, submitted_at=before)
     assert code == "G99.01.01-261201-0001"
 

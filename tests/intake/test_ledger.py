@@ -85,7 +85,7 @@ class Office:
         sent = submission(**fields)
         asked = self.asked(key, "/dossiers", sent)
         with on_that_day(fields.get("submitted_at")):
-            return await self.ledger.receive(asked, msgspec.convert(sent, Submission), SAMPLE)
+            return await self.ledger.receive(asked, msgspec.convert(sent, Submission), self.catalogue)
 
     async def move(self, dossier: str, to: str, *, key: str | None = None, **fields: Any) -> dict[str, Any]:
         sent = {"to": to} | REASONS.get(to, {}) | fields

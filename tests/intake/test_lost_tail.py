@@ -16,15 +16,16 @@ from intake.books import lost_tail, relay
 from intake.books.lost_tail import LostTail
 from lookup.cache import Cache, Heard, stream_key
 from ops.stores.redis import Redis
+from tests.books import receive
 from tests.conftest import KEY_SECRETS, Database
 from tests.house import until
-from tests.intake.test_relay import Stream, move, receive, relay_on
+from tests.intake.test_relay import Stream, move, relay_on
 
 CODE, OTHER, THIRD = (f"G99.01.01-261120-000{n}" for n in (1, 2, 3))
 
 # What a restore does to the log, done by hand: the rows are gone, ids go on from an earlier one.
 FORGET = "DELETE FROM event WHERE code = $1 AND version = $2"
-TAKE_BACK = "UPDATE dossier SET version = version - 1, status = 2 WHERE code = $1"
+TAKE_BACK = "UPDATE dossier SET version = version - 1, status = 2, timeline = timeline - -1 WHERE code = $1"
 SLIP_IN = """
 UPDATE event
    SET xid = $3::text::xid8

@@ -6,15 +6,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from intake.books.ledger import KeyedRequest
-from intake.refusals import AgencyEnded, AgencyNotBegun, ServiceEnded, ServiceNotBegun
-from intake.rules.requests import Submission, Transition
-from lookup import code
+from intake.refusals import AgencyEnded, AgencyNotBegun, ServiceEnded, ServiceNotBegun, TargetNotAllowed
 from lookup.catalogue import Calendar, Catalogue
 from lookup.clock import VIETNAM
 from ops.errors import Refusal
 from tests.conftest import Database
-from tests.house import submission
 from tests.intake.test_ledger import SAMPLE, TABLES, Office, office_of, row
 
 BEGINS, ENDS = date(2026, 3, 2), date(2026, 3, 16)
@@ -32,8 +28,8 @@ def with_service(**changed: Any) -> Catalogue:
 
 
 async def receive(office: Office, catalogue: Catalogue, at: datetime, key: str | None = None) -> dict[str, Any]:
-    taken = msgspec.convert(submission(agency=CODE, service="S.001", submitted_at=at), Submission)
-    return await office.ledger.receive(KeyedRequest.of(office.client, key, "/dossiers", taken), taken, catalogue)
+    office.catalogue = catalogue
+    return await office.receive(agency=CODE, service="S.001", submitted_at=at, key=key)
 
 
 def midnight(day: date) -> datetime:
@@ -85,19 +81,12 @@ async def test_repeat_after_the_agency_has_ended_gets_the_first_answer(database:
 async def test_dossier_of_an_ended_agency_goes_on_there_and_is_not_handed_to_one(database: Database) -> None:
     at, ended = midnight(ENDS) - MOMENT, with_agency(valid_to=ENDS)
 
-    async def move(dossier: str, **fields: Any) -> dict[str, Any]:
-        asked = msgspec.convert({"to": "processing", **fields}, Transition)
-        keyed = KeyedRequest.of(office.client, None, f"{dossier}/transitions", asked)
-        return await office.ledger.move(keyed, code.parse(dossier), asked, ended)
-
     async with office_of(database) as office:
         here = (await receive(office, ended, at))["code"]
-        assert (await move(here))["version"] == 2
-        taken = msgspec.convert(submission(agency="G99.01.02", submitted_at=at), Submission)
-        keyed = KeyedRequest.of(office.client, None, "/dossiers", taken)
-        elsewhere = (await office.ledger.receive(keyed, taken, ended))["code"]
-        with pytest.raises(AgencyEnded):
-            await move(elsewhere, agency=CODE)
+        assert (await office.move(here, "processing"))["version"] == 2
+        elsewhere = (await office.receive(agency="G99.01.02", submitted_at=at))["code"]
+        with pytest.raises(TargetNotAllowed):
+            await office.move(elsewhere, "processing", agency=CODE)
 
 
 async def test_due_date_is_counted_by_the_calendar_that_is_loaded_and_names_it(database: Database, owner: Any) -> None:
