@@ -628,6 +628,124 @@ def _now() -> datetime:
     return datetime.now(VIETNAM)
 
 
+# -- dossiers, by an operator ----------------------------------------------------------------------------
+
+
+@cli.group()
+def dossier() -> None:
+    """One dossier: its lookup key, its removal. Recorded under the name of the person who calls. Exit status 2 when
+    refused.
+    """
+
+
+_BY = click.option("--by", help="The person who does it; by default the user who is logged in. Stored, not public.")
+
+
+@dossier.command("key")
+@click.argument("code")
+@click.option("--reissue", is_flag=True, help="Make a new key; the ones before open the dossier no longer.")
+@click.option("--reason", help="Why a new one is made. Stored, not public.")
+@_BY
+def dossier_key(code: str, reissue: bool, reason: str | None, by: str | None) -> None:
+    """Print the lookup key of a dossier, for an applicant who has none. The read is logged."""
+    from intake import operator
+    from intake.books.seal import SealKeys
+    from intake.settings import WriterSettings
+    from lookup import code as codes
+    from lookup.lookup_key import KeyRing
+    from ops.settings import read
+
+    settings = read(WriterSettings, environment())
+    keys, seals = (
+        KeyRing.from_text(settings.lookup_key_secrets.reveal()),
+        SealKeys.from_text(settings.seal_keys.reveal()),
+    )
+
+    async def work(writer: Any) -> str:
+        parsed = codes.parse(code)
+        if reissue:
+            return await operator.new_lookup_key(writer, keys, seals, parsed, by=by or _caller(), reason=reason)
+        return await operator.lookup_key(writer, keys, parsed, by=by or _caller())
+
+    click.echo(_about_a_dossier(work, settings.pg_url))
+
+
+@dossier.command("remove")
+@click.argument("code")
+@click.option("--reason", required=True, help="Why it is removed. Erased with the rest.")
+@_BY
+def dossier_remove(code: str, reason: str, by: str | None) -> None:
+    """Remove a dossier for good: its row is emptied, and the events' content erased. Nothing brings it back.
+
+    The log keeps that it existed, and stays verifiable. After an interruption the same command goes on.
+    """
+    from intake import operator
+    from intake.books.seal import SealKeys
+    from intake.settings import WriterSettings
+    from lookup import code as codes
+    from lookup.settings import ArchivistUrl
+    from ops.settings import read
+
+    settings, other = read(WriterSettings, environment()), read(ArchivistUrl, environment())
+    seals = SealKeys.from_text(settings.seal_keys.reveal())
+
+    async def work(writer: Any, archivist: Any) -> tuple[bool, int]:
+        return await operator.remove(writer, archivist, seals, codes.parse(code), by=by or _caller(), reason=reason)
+
+    was_there, erased = _about_a_dossier(work, settings.pg_url, other.pg_url)
+    found = f"{code} is removed" if was_there else f"{code} was removed already"
+    click.echo(f"{found}; {erased} events erased. Lookups find none once this is delivered, within a second.")
+
+
+def _about_a_dossier(work: Callable[..., Awaitable[T]], *urls: Any) -> T:
+    """The result of `work` with a connection for each URL; a refusal is a sentence and exit status 2."""
+    from ops.errors import Refusal, Unavailable
+    from ops.stores.postgres import connect_directly
+
+    async def connected() -> T:
+        async with contextlib.AsyncExitStack() as stack:
+            connections = []
+            for url in urls:
+                connections.append(await connect_directly(url.reveal))
+                stack.push_async_callback(connections[-1].close)
+            return await work(*connections)
+
+    try:
+        return _run(connected())
+    except Unavailable:
+        raise
+    except Refusal as refused:
+        raise _CannotRun(refused.detail or refused.title) from None
+
+
+@cli.command()
+def tidy() -> None:
+    """Delete what has expired: answers kept for repeated requests, after thirty days. Meant to run every hour.
+
+    Safe beside everything else, and after an interruption; deletes at most a thousand rows at a time.
+    """
+    from intake import tidy as tidying
+    from lookup.settings import ArchivistUrl
+    from ops.settings import read
+    from ops.stores.postgres import connect_directly
+
+    settings, deleted = read(ArchivistUrl, environment()), 0
+
+    async def work() -> None:
+        nonlocal deleted
+        connection = await connect_directly(settings.pg_url.reveal, server_settings=tidying.LIKE_THE_TRIGGER)
+        try:
+            async for count in tidying.delete_answers(connection):
+                deleted += count
+        finally:
+            await connection.close()
+
+    try:
+        _run(work())
+    finally:
+        click.echo(f"Deleted {deleted:,} answers that were kept for more than {tidying.KEPT_DAYS} days.")
+
+
 @cli.group()
 def maintenance() -> None:
     """Notices of planned maintenance, shown on the page about the service and on the lookup form."""

@@ -30,7 +30,7 @@ from intake.local import sample
 from lookup import schema
 from lookup.clock import VIETNAM
 from ops.local.valkey import ValkeyServer
-from tests.conftest import KEY_SECRETS, ROLES, Database
+from tests.conftest import KEY_SECRETS, ROLES, SEAL_KEYS, Database
 from tests.house import AGENCY, intake_at, intake_settings, submission
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -38,9 +38,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 UNTIL = "2026-11-20"
 AWAY = {
     **{f"HOSO24_PG_{role}_URL": f"postgresql://hoso24_{role.lower()}:geheim@127.0.0.1:1/hoso24"
-       for role in ("OWNER", "WRITER", "RELAY", "READER")},
+       for role in ("OWNER", "WRITER", "RELAY", "READER", "NOTARY", "AUDITOR", "ARCHIVIST")},
     "HOSO24_REDIS_URL": "redis://:geheim@127.0.0.1:1/0",
     "HOSO24_LOOKUP_KEY_SECRETS": KEY_SECRETS,
+    "HOSO24_SEAL_KEYS": SEAL_KEYS,
 }  # fmt: skip
 """Servers that are not there."""
 
@@ -70,7 +71,11 @@ class House:
         self.intake = intake
         self.owner = owner
         urls = {f"HOSO24_PG_{role.removeprefix('hoso24_').upper()}_URL": database.url(role) for role in ROLES}
-        self.environ = urls | {"HOSO24_REDIS_URL": redis_url, "HOSO24_LOOKUP_KEY_SECRETS": KEY_SECRETS}
+        self.environ = urls | {
+            "HOSO24_REDIS_URL": redis_url,
+            "HOSO24_LOOKUP_KEY_SECRETS": KEY_SECRETS,
+            "HOSO24_SEAL_KEYS": SEAL_KEYS,
+        }
 
     async def run(self, *words: str, cwd: Path | None = None, **environ: str) -> Ran:
         """`hoso24 WORDS` in this directory, without any variable of ours but those."""
@@ -150,6 +155,9 @@ AT_SERVERS = [
     ("audit verify", "HOSO24_PG_WRITER_URL"),
     ("client add desk --name x --agency G99", "HOSO24_PG_OWNER_URL"),
     ("client list", "HOSO24_PG_OWNER_URL"),
+    ("dossier key G99.01.01-261120-0001", "HOSO24_PG_WRITER_URL"),
+    ("dossier remove G99.01.01-261120-0001 --reason x", "HOSO24_PG_WRITER_URL"),
+    ("tidy", "HOSO24_PG_ARCHIVIST_URL"),
     ("maintenance list", "HOSO24_PG_WRITER_URL"),
     ("maintenance withdraw 1 --reason x", "HOSO24_PG_WRITER_URL"),
     ("import dossiers.ndjson", "HOSO24_PG_WRITER_URL"),
@@ -328,6 +336,55 @@ async def test_mistake_about_a_client_is_one_sentence_and_exit_status_2(house: H
         ran = await house.run(*words)
         assert (ran.status, ran.out, len(ran.err.splitlines())) == (2, "", 1), ran
         assert sentence in ran.err
+
+
+# -- one dossier, and what has expired ---------------------------------------------------------------------
+
+
+async def test_dossier_has_a_key_a_new_one_and_an_end(house: House) -> None:
+    token = await house.client("desk-7")
+    _, receipt = await house.send("POST", "/api/v1/dossiers", token, submission())
+    code, key = receipt["code"], receipt["lookup_key"]
+    assert (await house.run("dossier", "key", code)).out == f"{key}\n"
+    ran = await house.run("dossier", "key", code.lower(), "--reissue", "--by", "an", "--reason", "Mất giấy (ví dụ).")
+    assert (ran.status, ran.err) == (0, "")
+    new = ran.out.strip()
+    assert new != key
+    assert (await house.run("dossier", "key", code)).out == f"{new}\n"
+    readers = await house.owner.fetch("SELECT reader, client, screen FROM personal_read WHERE code = $1", code)
+    assert [tuple(row)[1:] for row in readers] == [("operator", "key")] * 3
+    ran = await house.run("dossier", "remove", code, "--reason", "Hết thời hạn lưu trữ (ví dụ).")
+    assert ran.out.startswith(f"{code} is removed; 3 events erased. Lookups find none ")
+    ran = await house.run("dossier", "remove", code, "--reason", "x")
+    assert ran.out.startswith(f"{code} was removed already; 0 events erased.")
+    assert (await house.send("GET", f"/api/v1/dossiers/{code}", token))[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("key", "nonsense"), "code"),
+        (("key", "G99.01.01-200101-0001"), "There is no dossier with this code."),
+        (("key", "G99.01.01-200101-0001", "--reissue"), "There is no dossier with this code."),
+        (("remove", "G99.01.01-200101-0001", "--reason", "x"), "There is no dossier with this code."),
+    ],
+)
+async def test_dossier_there_is_not_is_one_sentence(house: House, words: tuple[str, ...], sentence: str) -> None:
+    ran = await house.run("dossier", *words)
+    assert (ran.status, ran.out, len(ran.err.splitlines())) == (2, "", 1), ran
+    assert sentence in ran.err
+
+
+async def test_expired_answers_are_deleted_and_counted(house: House) -> None:
+    token = await house.client("desk-8")
+    await house.send("POST", "/api/v1/dossiers", token, submission())
+    await house.send("POST", "/api/v1/dossiers", token, submission())
+    await house.owner.execute(
+        "UPDATE idempotency SET first_at = now() - interval '31 days' WHERE client = 'desk-8' AND key IN "
+        "(SELECT key FROM idempotency WHERE client = 'desk-8' LIMIT 1)"
+    )
+    assert (await house.run("tidy")).out == "Deleted 1 answers that were kept for more than 30 days.\n"
+    assert await house.owner.fetchval("SELECT count(*) FROM idempotency WHERE client = 'desk-8'") == 1
 
 
 # -- import and sample -------------------------------------------------------------------------------------

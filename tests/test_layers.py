@@ -68,6 +68,8 @@ IN_THE_ROOT: dict[str, set[str]] = {
             "maintenance",
             "sign_of_life",
             "doctor",
+            "operator",
+            "tidy",
         ),
     },
 }

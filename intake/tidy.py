@@ -1,0 +1,39 @@
+"""Deletes what has expired, as the archivist: answers kept for repeated requests, after thirty days.
+
+After that a repeat under the same key is refused as a key that was used before, since the event keeps its identity for
+good; it never becomes a second change.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+# In one order, so that two runs wait for each other and do not lock each other up. The archivist may lock no row apart.
+DELETE_ANSWERS = """
+WITH deleted AS (
+    DELETE FROM idempotency AS kept
+     USING (SELECT client, key
+              FROM idempotency
+             WHERE first_at < now() - $1 * interval '1 day'
+             ORDER BY first_at, client, key
+             LIMIT $2) AS expired
+     WHERE (kept.client, kept.key) = (expired.client, expired.key)
+ RETURNING 1)
+SELECT count(*) FROM deleted
+"""
+
+KEPT_DAYS = 30
+"""Days for which an answer is kept for repeats of its request."""
+AT_A_TIME = 1_000
+"""Rows of a transaction: what takes milliseconds holds neither requests nor the delivery of changes up."""
+LIKE_THE_TRIGGER = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
+"""Server settings of the session: one look-up for each row, whatever the planner thinks of a table of a hundred GB."""
+
+
+async def delete_answers(connection: Any) -> AsyncIterator[int]:
+    """Delete the answers kept longer than KEPT_DAYS; yields how many after each transaction, until none is left.
+
+    `connection` is the archivist's, with LIKE_THE_TRIGGER. What is deleted stays so when it is interrupted; the next
+    run goes on. Two at a time do no harm. Raises what the connection raises.
+    """
+    while deleted := await connection.fetchval(DELETE_ANSWERS, KEPT_DAYS, AT_A_TIME):
+        yield deleted

@@ -1,0 +1,94 @@
+"""Kept answers go after thirty days, a thousand at a time, whatever else happens to the table."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from intake import tidy
+from intake.clients import ACTIONS, add_client
+from intake.tidy import delete_answers
+from tests.conftest import Database
+from tests.house import until
+
+KEEP = """
+INSERT INTO idempotency (client, key, fingerprint, answer, first_at)
+SELECT 'desk', $1 || n, ''::bytea, '{}', now() - $2::text::interval
+  FROM generate_series(1, $3::integer) AS n
+"""
+
+
+@pytest.fixture
+async def archivist(database: Database, owner: Any) -> AsyncIterator[Any]:
+    await add_client(owner, "desk", "Quầy mẫu", "G99", ACTIONS)
+    connection = await asyncpg.connect(database.archivist_url, server_settings=tidy.LIKE_THE_TRIGGER)
+    yield connection
+    await connection.close()
+
+
+async def total(connection: Any) -> int:
+    return sum([n async for n in delete_answers(connection)])
+
+
+async def kept(owner: Any) -> list[str]:
+    return [row["key"] for row in await owner.fetch("SELECT key FROM idempotency ORDER BY key")]
+
+
+async def test_answers_older_than_thirty_days_go_and_others_stay(archivist: Any, owner: Any) -> None:
+    for name, age in [("old", "30 days 1 minute"), ("young", "29 days 23:59"), ("new", "0")]:
+        await owner.execute(KEEP, name, age, 1)
+    assert [n async for n in delete_answers(archivist)] == [1]
+    assert await kept(owner) == ["new1", "young1"]
+    assert [n async for n in delete_answers(archivist)] == []
+
+
+async def test_transaction_has_a_thousand_rows_and_an_interrupted_run_goes_on(archivist: Any, owner: Any) -> None:
+    await owner.execute(KEEP, "old", "31 days", 2_500)
+    await owner.execute(KEEP, "new", "1 day", 10)
+    async for _ in delete_answers(archivist):
+        break
+    assert len(await kept(owner)) == 1_510
+    assert [n async for n in delete_answers(archivist)] == [1_000, 500]
+    assert len(await kept(owner)) == 10
+
+
+async def test_two_at_a_time_delete_each_answer_once(database: Database, archivist: Any, owner: Any) -> None:
+    await owner.execute(KEEP, "old", "31 days", 3_000)
+    other = await asyncpg.connect(database.archivist_url)
+
+    assert sum(await asyncio.gather(total(archivist), total(other))) == 3_000
+    assert await kept(owner) == []
+    await other.close()
+
+
+async def test_repeat_that_is_being_answered_is_not_disturbed(archivist: Any, owner: Any, writer: Any) -> None:
+    await owner.execute(KEEP, "old", "31 days", 1)
+    await owner.execute(KEEP, "new", "1 day", 1)
+    transaction = writer.transaction()
+    await transaction.start()
+    await writer.execute("UPDATE idempotency SET replays = replays + 1 WHERE key IN ('old1', 'new1')")
+    running = asyncio.create_task(total(archivist))
+    await until(lambda: owner.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"))
+    await transaction.commit()
+    assert await running == 1
+    assert await kept(owner) == ["new1"]
+
+
+async def test_expired_answers_are_found_by_their_age_and_key_and_the_table_is_not_read(
+    archivist: Any, owner: Any
+) -> None:
+    await owner.execute(KEEP, "new", "1 day", 20_000)
+    await owner.execute("ANALYZE idempotency")
+    plan = "\n".join(
+        row[0] for row in await archivist.fetch(f"EXPLAIN {tidy.DELETE_ANSWERS}".replace("$1", "30").replace("$2", "9"))
+    )
+    assert "idempotency_by_age" in plan
+    assert "Seq Scan on idempotency" not in plan
+
+
+@pytest.mark.parametrize("statement", ["UPDATE idempotency SET replays = 0", "SELECT answer FROM idempotency"])
+async def test_archivist_neither_reads_nor_changes_answers(archivist: Any, statement: str) -> None:
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await archivist.execute(statement)
