@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+IRREPLACEABLE = ("HOSO24_LOOKUP_KEY_SECRETS", "HOSO24_SEAL_KEYS", "HOSO24_BOOKS_KEY")
+"""The secrets that cannot be made anew: receipts in citizens' hands, seals and signatures were made with them."""
+
 HERE = Path(".hoso24")
 """Where `hoso24 up` keeps its data, below the directory it is called in."""
 UNBROKEN = 1000
@@ -398,6 +401,7 @@ async def examine_house(environ: Mapping[str, str]) -> list[Any]:
         settings_checks,
     )
     from ops.doctor.findings import examine, worst_first
+    from ops.process_settings import DoctorSettings
     from ops.settings import secret
     from ops.stores.redis import Redis
 
@@ -410,6 +414,7 @@ async def examine_house(environ: Mapping[str, str]) -> list[Any]:
             "migration": ("HOSO24_PG_OWNER_URL", MigrateSettings),
             "maintenance": ("HOSO24_PG_WRITER_URL", MaintenanceSettings),
         },
+        others=[DoctorSettings],
     )
     urls = {role: secret(f"HOSO24_PG_{role.upper()}_URL", environ) for role in of_lookup.PREFERRED}
     redis_url = secret("HOSO24_REDIS_URL", environ)
@@ -429,6 +434,7 @@ async def examine_house(environ: Mapping[str, str]) -> list[Any]:
         checks += certificate_checks.redis_certificates(redis_url.reveal())
     try:
         found += settings_checks.secret_files(environ)
+        found += settings_checks.second_copy(environ, IRREPLACEABLE, _now().date())
         return worst_first([*found, *await examine(checks)])
     finally:
         await database.close()
@@ -947,9 +953,13 @@ def _point_out_typos() -> None:
     """Warn of HOSO24_ variables that no process reads: usually typing mistakes."""
     from intake.settings import IntakeSettings, MaintenanceSettings, NotarySettings, RelaySettings
     from lookup.settings import LookupSettings, MigrateSettings
+    from ops.process_settings import DoctorSettings
     from ops.settings import unknown
 
-    classes = [LookupSettings, IntakeSettings, RelaySettings, NotarySettings, MigrateSettings, MaintenanceSettings]
+    classes = [
+        *(LookupSettings, IntakeSettings, RelaySettings, NotarySettings),
+        *(MigrateSettings, MaintenanceSettings, DoctorSettings),
+    ]
     for sentence in unknown(os.environ, classes):
         click.echo(sentence, err=True)
 

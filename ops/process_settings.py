@@ -1,6 +1,7 @@
 """Settings of every process: address, log, drain, proxies, pooler."""
 
 from dataclasses import dataclass
+from datetime import date
 from typing import Annotated, Literal
 
 from msgspec import Meta
@@ -71,4 +72,16 @@ class PublicSettings(ProcessSettings):
         doc="Networks of our own proxies, whose X-Forwarded-For and traceparent headers are trusted; without any, all "
         "clients behind a proxy count as one.",
         check=Networks,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorSettings:
+    """What only the doctor asks for; no process needs it."""
+
+    secrets_backed_up_on: date | None = setting(
+        "HOSO24_SECRETS_BACKED_UP_ON",
+        default=None,
+        doc="The day on which the second copy of the secrets was last made and read back, as 2026-11-30 "
+        "(docs/runbooks/secrets.md); `hoso24 doctor` warns without one, and when it is older than a year.",
     )

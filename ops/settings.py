@@ -13,6 +13,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union
 
@@ -279,6 +280,7 @@ def _expected(declared: _Setting) -> str:
     if typing.get_origin(shape) is typing.Literal:
         return "one of " + ", ".join(map(str, typing.get_args(shape)))
     words = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}
+    words |= {date: "a day, as 2026-11-30"}
     return words.get(shape, "a secret" if declared.secret else "a text") + bounds
 
 

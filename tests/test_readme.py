@@ -11,10 +11,14 @@ from lookup.reading import reader
 from lookup.settings import LookupSettings, MigrateSettings
 from lookup.status import FIRST, Status
 from lookup.web.phrases import status_words
+from ops.process_settings import DoctorSettings
 from ops.settings import table
 
 ROOT = Path(__file__).parent.parent
-SETTINGS = [LookupSettings, IntakeSettings, RelaySettings, NotarySettings, MigrateSettings, MaintenanceSettings]
+SETTINGS = [
+    *(LookupSettings, IntakeSettings, RelaySettings, NotarySettings),
+    *(MigrateSettings, MaintenanceSettings, DoctorSettings),
+]
 README = (ROOT / "README.md").read_text("utf-8")
 DOCUMENTS = [
     *sorted(ROOT.glob("*.md")),

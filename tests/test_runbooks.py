@@ -30,7 +30,8 @@ NOT_BY_THEMSELVES = re.compile(
 )
 """What does not run where the reader is: it needs a pod, a login or a certificate."""
 MENTIONS = {"restore.md": "runs the same on one machine", "threat-model.md": "tells what a command does",
-            "README.md": "explains commands", "error-budget.md": "made by a program"}  # fmt: skip
+            "README.md": "explains commands", "error-budget.md": "made by a program",
+            "secrets.md": "tells which command makes a secret"}  # fmt: skip
 """Pages that may name such a command without the way to it."""
 OPERATORS_LABELS = {"cnpg.io/cluster": "postgres", "cnpg.io/instanceRole": "primary"}
 KINDS = {"deployment": "Deployment", "statefulset": "StatefulSet", "service": "Service",

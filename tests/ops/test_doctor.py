@@ -3,11 +3,13 @@
 import asyncio
 import io
 import json
+from datetime import date
 
 import pytest
 from rich.console import Console
 
 from ops.doctor.findings import NOT_EXAMINED, Check, Finding, Verdict, as_json, examine, exit_status, reason, show
+from ops.doctor.settings_checks import second_copy
 from ops.errors import Unavailable
 
 FINE = Finding("one", Verdict.OK, "fine")
@@ -103,3 +105,35 @@ def test_people_get_lines_that_take_brackets_as_they_are_and_break_no_command(te
         "warning four: [red]as it is[/red]",
         f"        → {command}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("environ", "verdict", "found"),
+    [
+        (
+            {"HOSO24_KEY_FILE": "/key"},
+            Verdict.WARNING,
+            "a lost HOSO24_KEY is lost for good",
+        ),
+        ({"HOSO24_SECRETS_BACKED_UP_ON": "2026-11-30"}, Verdict.OK, "declared of 2026-11-30"),
+        ({"HOSO24_SECRETS_BACKED_UP_ON": "2025-11-29"}, Verdict.OK, "declared of 2025-11-29"),
+        ({"HOSO24_SECRETS_BACKED_UP_ON": "2025-11-28"}, Verdict.WARNING, "of 2025-11-28, which is no day of the last"),
+        ({"HOSO24_SECRETS_BACKED_UP_ON": "2026-12-01"}, Verdict.WARNING, "of 2026-12-01, which is no day of the last"),
+        (
+            {"HOSO24_SECRETS_BACKED_UP_ON": "soon"},
+            Verdict.WARNING,
+            "expected a day, as 2026-11-30",
+        ),
+    ],
+)
+def test_second_copy_of_the_secrets_is_declared_and_of_the_last_year(
+    environ: dict[str, str], verdict: Verdict, found: str
+) -> None:
+    (finding,) = second_copy(environ, ("HOSO24_KEY", "HOSO24_OTHER"), date(2026, 11, 30))
+    assert finding.verdict is verdict
+    assert found in finding.found
+    assert verdict is Verdict.OK or "docs/runbooks/secrets.md" in finding.next_step
+
+
+def test_no_second_copy_is_asked_for_where_no_secret_is_in_a_file() -> None:
+    assert second_copy({"HOSO24_KEY": "1:00", "HOSO24_PG_FILE": "/url"}, ("HOSO24_KEY",), date(2026, 11, 30)) == []
