@@ -33,6 +33,37 @@ async def test_dossier_goes_in_and_its_status_comes_out(house: House) -> None:
     assert (status, holder) == (200, only(HOLDER, {**known, **now, "timeline": timeline}))
 
 
+async def test_holder_reads_what_held_it_up_and_why_it_was_refused_and_anyone_does_not(house: House) -> None:
+    receipt = await house.receive()
+    path, key = f"/api/v1/dossiers/{receipt['code']}", {"Hoso24-Key": receipt["lookup_key"]}
+    await house.move(receipt["code"], "supplement_required", note="Bổ sung (hư cấu)", items=["Bản sao (hư cấu)"])
+    await house.move(receipt["code"], "processing")
+    await house.move(receipt["code"], "completed", outcome="refused", note="Chưa đủ điều kiện (hư cấu)")
+
+    async def is_completed() -> bool:
+        _, view = await house.lookup(path)
+        return bool(view["version"] == 4)
+
+    await until(is_completed)
+    _, holder = await house.lookup(path, **key)
+    asked, resumed = (step["at"] for step in holder["timeline"][1:3])
+    assert (holder["outcome"], holder["reason"]) == ("refused", "Chưa đủ điều kiện (hư cấu)")
+    assert [step["status"] for step in holder["timeline"]][1:] == ["supplement_required", "processing", "completed"]
+    assert holder["supplements"] == 1
+    (pause,) = holder["pauses"]
+    told = {"status": "supplement_required", "policy": "restart", "due_before": receipt["due_at"]}
+    assert pause == {**told, "since": asked, "until": resumed}
+    cookie = {"Cookie": f"hoso24-key={receipt['lookup_key']}"}
+    async with house.http.get(f"{house.lookup_url}/tra-cuu/{receipt['code']}", headers=cookie) as response:
+        page = await response.text()
+    assert "Kết quả: từ chối giải quyết" in page
+    assert "Chưa đủ điều kiện (hư cấu)" in page
+    _, anyone = await house.lookup(path)
+    assert anyone.keys() == {*ANYONE}
+    async with house.http.get(f"{house.lookup_url}/tra-cuu/{receipt['code']}") as response:
+        assert "từ chối" not in await response.text()
+
+
 async def test_official_number_opens_the_same_dossier(house: House) -> None:
     receipt = await house.receive()
     path = f"/api/v1/dossiers/{receipt['code']}/official-number"

@@ -397,7 +397,7 @@ async def test_reason_is_text_in_vietnamese_whatever_it_holds_and_for_the_holder
     known = record(*way, reason=reason, **given)
     html = await page(known, lang=lang, holder=True)
     assert f'<p class="written" lang="vi">{escape(reason)}</p>' in html  # its lines stay lines (site.css)
-    assert ("<h3>Lý do</h3>" if lang == "vi" else "<h3>Reason <span") in html
+    assert ("<h2>Lý do</h2>" if lang == "vi" else "<h2>Reason <span") in html
     assert "<script" not in html
     assert "alert" not in await page(known, lang=lang)
     assert "alert" not in await page(known, lang=lang, shows=Shows)
