@@ -944,9 +944,9 @@ def down() -> None:
 def demo(pause: float) -> None:
     """Submit a dossier to the running system and move it step by step, to watch on its page."""
     with _in_a_checkout():
-        from intake.local import up
+        from intake.local import demo as scenes
 
-        up.demo(HERE, pause)
+        scenes.demo(HERE, pause)
 
 
 def _point_out_typos() -> None:

@@ -1,7 +1,6 @@
-"""`hoso24 up` runs the whole system on one machine; `hoso24 demo` moves a dossier through it."""
+"""`hoso24 up` runs the whole system on one machine."""
 
 import asyncio
-import http.client
 import json
 import os
 import secrets
@@ -450,74 +449,10 @@ def _introduce(ports: Mapping[str, int], own: Secrets, shown: list[dict[str, str
     _say("Submit a dossier:")
     _say(
         f"  curl -s {intake}/api/v1/dossiers -H 'Authorization: Bearer {own.token}' \\\n"
+        f"    -H 'Idempotency-Key: {secrets.token_hex(8)}' \\\n"
         """    -d '{"agency": "G99.01.01", "service": "S.004", "applicant": {"name": "Nguyễn Văn Mẫu (hư cấu)"}}'"""
     )
     _say("\nWatch one move:  make demo        Stop:  Ctrl-C or make down\n")
-
-
-@dataclass(frozen=True)
-class _Scene:
-    """One step of the demonstration."""
-
-    to: str
-    says: str
-    note: str | None = None
-    department: str | None = None
-
-
-LIFE = (
-    _Scene("received", "The one-stop unit accepts it: the receipt is issued, the due date is set."),
-    _Scene("processing", "A department starts processing it.", department="Phòng Chế độ (hư cấu)"),
-    _Scene(
-        "supplement_required",
-        "A paper is missing; the time limit is paused.",
-        note="Bổ sung bản sao sổ bảo hiểm (ví dụ).",
-    ),
-    _Scene("processing", "The paper has arrived; the due date is counted anew.", department="Phòng Chế độ (hư cấu)"),
-    _Scene("completed", "The work is done; this moment decides whether it was on time."),
-    _Scene("returned", "The applicant has the result. This status is final."),
-)
-
-
-def demo(directory: Path, pause: float) -> None:
-    """Submit a dossier and move it step by step, `pause` seconds apart. Raises CannotStart if nothing runs here."""
-    path = directory / "up.json"
-    if not path.exists():
-        raise CannotStart("Nothing is running here: run `make up` in another terminal first.")
-    house = json.loads(path.read_text("utf-8"))
-    submission = {
-        "agency": "G99.01.01",
-        "service": "S.004",
-        "channel": "online",
-        "applicant": {"name": "Trần Thị Ví Dụ (hư cấu)"},
-    }
-    receipt = _send(house, "/api/v1/dossiers", submission)
-    code = codes.parse(receipt["code"])
-    _say(f"Submitted: {code}, lookup key {receipt['lookup_key']}. Open its page and watch:\n")
-    _say(f"  {receipt['receipt']['link']}\n")
-    segno.make(receipt["receipt"]["link"], micro=False).terminal(out=sys.stdout, compact=True)
-    for scene in LIFE:
-        time.sleep(pause)
-        move = {name: value for name, value in vars(scene).items() if name in ("to", "note", "department") and value}
-        answer = _send(house, f"/api/v1/dossiers/{code.path}/transitions", move)
-        _say(f"{scene.to:>20}  (version {answer['version']})  {scene.says}")
-    _say("\nVerify the event log: .venv/bin/hoso24 audit verify")
-
-
-def _send(house: Mapping[str, Any], path: str, content: Mapping[str, Any]) -> Any:
-    parts = urlsplit(house["intake"])
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
-    try:
-        connection.request("POST", path, json.dumps(content), {"Authorization": f"Bearer {house['token']}"})
-        response = connection.getresponse()
-        answer = json.loads(response.read())
-    except OSError as error:
-        raise CannotStart(f"The intake does not answer ({error}): check that `make up` is still running.") from error
-    finally:
-        connection.close()
-    if response.status >= 400:
-        raise CannotStart(f"The intake refused: {answer['title']} {answer.get('detail', '')}")
-    return answer
 
 
 def _say(text: str) -> None:
