@@ -34,7 +34,7 @@ from ops.local.cannot_start import CannotStart
 from ops.local.ports import free_port
 from ops.local.postgres import PostgresServer
 from ops.local.servers import kept_elsewhere
-from ops.local.supervisor import Supervised, Supervisor, write_up_file
+from ops.local.supervisor import Errand, Supervised, Supervisor, write_up_file
 from ops.local.valkey import ValkeyServer
 from ops.settings import are_server_urls
 from ops.stores.postgres import connect_directly
@@ -45,7 +45,7 @@ SAMPLE_DAYS = 15
 SAMPLE_FIRST = 90_001
 """The first number of their sequences, far above the numbers of a sample that is imported later."""
 ROLES = ("owner", "writer", "relay", "reader", "notary", "auditor", "archivist")
-ROLE_OF = {"relay": "relay", "lookup": "reader", "intake": "writer"}
+ROLE_OF = {"relay": "relay", "lookup": "reader", "intake": "writer", "tidy": "archivist"}
 """Process → its role in PostgreSQL."""
 ONLY_FOR = {"HOSO24_LOOKUP_KEY_SECRETS": {"lookup", "intake"}, "HOSO24_SEAL_KEYS": {"intake"}}
 """Secret → the processes that are given it; every other setting goes to all."""
@@ -136,6 +136,7 @@ def up(directory: Path, *, samples: bool, services: bool = True, archive: bool =
             _say("Starting relay, lookup and intake …")
             own_environs = {name: _of_process(name, environ, servers) for name in ("relay", "lookup", "intake")}
             stack.start(*(_service(name, directory, each, ports) for name, each in own_environs.items()))
+            stack.repeat(_tidy(directory, _of_process("tidy", environ, servers)))
         else:
             environ |= {"HOSO24_PG_ADMIN_URL": servers.admin} if servers.admin else {}
         shown = asyncio.run(_shown(servers, own))
@@ -390,6 +391,11 @@ def _service(name: str, directory: Path, environ: Mapping[str, str], ports: Mapp
         ready_url=f"http://127.0.0.1:{ports[f'{name}_admin']}/readyz",
         log_path=directory / "logs" / f"{name}.log",
     )
+
+
+def _tidy(directory: Path, environ: Mapping[str, str]) -> Errand:
+    argv = [sys.executable, "-m", "hoso24", "tidy"]
+    return Errand("tidy", argv, environ, directory / "logs" / "tidy.log", every=3600.0)
 
 
 async def _shown(servers: ServerUrls, own: Secrets) -> list[dict[str, str]]:

@@ -76,13 +76,25 @@ class Supervised:
     log_path: Path
 
 
+@dataclass(frozen=True)
+class Errand:
+    """A command that is run again and again: at the start, then `every` so many seconds."""
+
+    name: str
+    argv: Sequence[str]
+    environ: Mapping[str, str]
+    log_path: Path
+    every: float
+
+
 class RunningService:
     """A service's process. It has its own session, so that Ctrl-C reaches only its supervisor."""
 
-    def __init__(self, service: Supervised, reaper: Reaper, check: Callable[[], None]) -> None:
+    def __init__(self, service: Supervised | Errand, reaper: Reaper, check: Callable[[], None]) -> None:
         self.name = service.name
         self.log_path = service.log_path
         self._service = service
+        self._ready_url = service.ready_url if isinstance(service, Supervised) else ""
         self._reaper = reaper
         self._check = check
         self._log_start = 0
@@ -110,7 +122,7 @@ class RunningService:
 
     def wait_until_ready(self) -> None:
         deadline = time.monotonic() + READY_SECONDS
-        while not _answers(self._service.ready_url):
+        while not _answers(self._ready_url):
             self._check()
             if not self.alive:
                 raise CannotStart(f"{self.name} ended while it started: {self._last_lines()}")
@@ -134,6 +146,14 @@ class RunningService:
         self._reaper.forget(self._process.pid)
         self._process = None
 
+    def ended(self) -> int | None:
+        """The exit status, once, when the process has ended by itself; None otherwise."""
+        if self._process is None or self._process.poll() is None:
+            return None
+        self._reaper.forget(self._process.pid)
+        status, self._process = self._process.returncode, None
+        return status
+
     def _last_lines(self) -> str:
         return last_lines(self.log_path, self._log_start)
 
@@ -152,6 +172,13 @@ def _answers(url: str) -> bool:
 
 
 @dataclass
+class _Repeated:
+    running: RunningService
+    every: float
+    due: float = 0.0
+
+
+@dataclass
 class _Restarts:
     in_a_row: int = 0
     ready_since: float = 0.0
@@ -166,6 +193,7 @@ class Supervisor:
         self._stop_asked = False
         self._has_terminal = os.isatty(_STANDARD_INPUT)
         self._members: list[Supervisable] = []
+        self._errands: list[_Repeated] = []
         self._restarts: defaultdict[str, _Restarts] = defaultdict(_Restarts)
         self._undo = ExitStack()
         self.reaper: Reaper
@@ -206,12 +234,20 @@ class Supervisor:
         for service in running:
             service.wait_until_ready()
 
+    def repeat(self, errand: Errand) -> None:
+        """Runs the command from now on while `run` lasts, never twice at a time. One that fails is told, no more."""
+        running = RunningService(errand, self.reaper, self.check)
+        self._undo.callback(running.stop)
+        self._errands.append(_Repeated(running, errand.every))
+
     def run(self) -> None:
         """Restarts dead members until a stop is requested. Raises CannotStart after too many restarts of one."""
         while not self.stopping:
             for member in self._members:
                 if not member.alive:
                     self._revive(member)
+            for errand in self._errands:
+                self._look_after(errand)
             time.sleep(POLL_SECONDS)
 
     def check(self) -> None:
@@ -223,6 +259,13 @@ class Supervisor:
         # A closed terminal or pipe must not prevent stopping the members.
         with suppress(OSError):
             self._say_aloud(text)
+
+    def _look_after(self, errand: "_Repeated") -> None:
+        if errand.running.ended():
+            self.say(f"{errand.running.name} failed and is tried again later; its log is {errand.running.log_path}.")
+        if not errand.running.alive and time.monotonic() >= errand.due:
+            errand.due = time.monotonic() + errand.every
+            errand.running.launch()
 
     def _revive(self, member: Supervisable) -> None:
         restarts = self._restarts[member.name]

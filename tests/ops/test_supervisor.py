@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from ops.local.cannot_start import CannotStart
 from ops.local.ports import free_port
 from ops.local.reaper import Process, is_alive, kill, look, send
 from ops.local.servers import Lock
-from ops.local.supervisor import Supervised, Supervisor, stop_running, write_up_file
+from ops.local.supervisor import Errand, Supervised, Supervisor, stop_running, write_up_file
 from ops.local.valkey import ValkeyServer
 
 pytestmark = pytest.mark.servers
@@ -417,3 +418,58 @@ def test_up_file_is_private_json(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert json.loads(path.read_text()) == {"token": "not a real one", "samples": [{"status": "đã nhận"}]}
     assert os.listdir(tmp_path) == ["up.json"]
+
+
+# Errands
+
+
+def run_until(supervisor: Supervisor, condition: Callable[[], bool]) -> None:
+    """`supervisor.run`, stopped by a signal once the condition holds."""
+
+    def stop() -> None:
+        try:
+            until(condition)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monitor = threading.Thread(target=stop)
+    monitor.start()
+    supervisor.run()
+    monitor.join()
+
+
+ERRAND = """
+import os, sys, time
+from pathlib import Path
+os.chdir(sys.argv[1])
+Path("running").touch(exist_ok=False)
+with open("runs", "a") as runs:
+    runs.write("x")
+time.sleep(0.1)
+os.remove("running")
+sys.exit(os.path.getsize("runs") == 2)
+"""
+
+
+def test_errand_is_run_at_once_and_again_never_twice_at_a_time_and_a_failure_is_told(
+    tmp_path: Path, said: list[str]
+) -> None:
+    log, runs = tmp_path / "logs" / "sweep.log", tmp_path / "runs"
+    with Supervisor(tmp_path / "run", said.append) as supervisor:
+        supervisor.repeat(Errand("sweep", [sys.executable, "-c", ERRAND, str(tmp_path)], {}, log, every=0.01))
+        run_until(supervisor, lambda: runs.exists() and runs.stat().st_size > 3)
+    assert said == [f"sweep failed and is tried again later; its log is {log}."]
+    assert log.read_text() == ""
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+
+
+def test_errand_that_runs_is_stopped_with_its_supervisor(tmp_path: Path, said: list[str]) -> None:
+    pid = tmp_path / "pid"
+    script = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(99)"
+    with Supervisor(tmp_path / "run", said.append) as supervisor:
+        argv = [sys.executable, "-c", script, str(pid)]
+        supervisor.repeat(Errand("sweep", argv, {}, tmp_path / "sweep.log", every=3600))
+        run_until(supervisor, lambda: pid.exists() and pid.read_text() != "")
+        running = look(int(pid.read_text()))
+        assert running is not None
+    assert not is_alive(running)
