@@ -870,12 +870,14 @@ def import_file(file: Path) -> None:
     """Import a file of dossiers, one a line, in the plain or the national form.
 
     Refused lines go to FILE.rejected.ndjson, lookup keys to FILE.keys.ndjson. After an interruption the same command
-    goes on after the last commit; after the end it changes nothing.
+    goes on after the last commit; after the end it changes nothing. Further steps of a stored dossier are appended.
+    The exit status is 1 if a line was refused.
     """
     from intake.bulk import command
 
     with _in_words():
-        command.run_import(file, environment())
+        tally = command.run_import(file, environment())
+    sys.exit(1 if tally.rejected else 0)
 
 
 @cli.command()

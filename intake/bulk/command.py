@@ -11,8 +11,10 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from intake.books.seal import SealKeys
 from intake.bulk.dialects import REASONS
-from intake.bulk.loader import Import, ImportTally
+from intake.bulk.loader import HIGHEST_NUMBER, Import, ImportTally
+from intake.bulk.source import Unreadable
 from intake.settings import WriterSettings
 from lookup.catalogue.load import NoCatalogue
 from lookup.lookup_key import KeyRing
@@ -24,7 +26,7 @@ from ops.stores.postgres import POSTGRES_AWAY, connect_directly
 def run_import(path: Path, environ: Mapping[str, str]) -> ImportTally:
     """Import a file and show the progress; at the end, print a table of the outcomes of its lines.
 
-    Raises ClickException when it is interrupted or PostgreSQL fails.
+    Raises ClickException when it is interrupted, the file cannot be read, or PostgreSQL fails.
     """
     settings = read(WriterSettings, environ)
     console = Console(stderr=True)
@@ -39,7 +41,7 @@ def run_import(path: Path, environ: Mapping[str, str]) -> ImportTally:
             nonlocal first
             first = tally.line if first is None else first
             rate = (tally.line - first) / max(0.001, time.monotonic() - began)
-            progress.update(task, completed=tally.position, description=f"{tally.line:,} lines, {rate:,.0f}/s")
+            progress.update(task, completed=tally.read, description=f"{tally.line:,} lines, {rate:,.0f}/s")
 
         try:
             done = asyncio.run(_import(path, settings, show))
@@ -47,6 +49,8 @@ def run_import(path: Path, environ: Mapping[str, str]) -> ImportTally:
             raise click.ClickException("Interrupted. Run the same command again to go on from here.") from None
         except (asyncpg.UndefinedTableError, asyncpg.InsufficientPrivilegeError, NoCatalogue):
             raise  # the database was never prepared: a second run would not help
+        except Unreadable as unreadable:
+            raise click.ClickException(f"{path}: {unreadable}") from None
         except (*POSTGRES_AWAY, asyncpg.PostgresError) as error:
             if isinstance(error, OSError) and error.filename is not None:
                 raise
@@ -61,7 +65,8 @@ def run_import(path: Path, environ: Mapping[str, str]) -> ImportTally:
 async def _import(path: Path, settings: WriterSettings, show: Callable[[ImportTally], None]) -> Import:
     connection = await connect_directly(settings.pg_url.reveal)
     try:
-        work = Import(connection, path, KeyRing.from_text(settings.lookup_key_secrets.reveal()), show)
+        keys = KeyRing.from_text(settings.lookup_key_secrets.reveal())
+        work = Import(connection, path, keys, SealKeys.from_text(settings.seal_keys.reveal()), show)
         await work.run()
         return work
     finally:
@@ -74,6 +79,7 @@ def _report(console: Console, path: Path, done: Import, seconds: float) -> None:
     table.add_column("outcome")
     table.add_column("lines", justify="right")
     table.add_row("taken", f"{tally.taken:,}")
+    table.add_row("appended to stored dossiers", f"{tally.appended:,}")
     table.add_row("already here", f"{tally.already_here:,}")
     for reason, count in sorted(tally.reasons.items()):
         table.add_row(f"refused: {REASONS[reason]}", f"{count:,}")
@@ -81,6 +87,8 @@ def _report(console: Console, path: Path, done: Import, seconds: float) -> None:
         table.add_row("blank", f"{tally.blank:,}")
     if tally.irregular:
         table.add_row("taken this time, with an irregular history", f"{tally.irregular:,}")
+    if tally.not_raised:
+        table.add_row(f"taken this time, numbered above {HIGHEST_NUMBER:,}", f"{tally.not_raised:,}")
     console.print(table)
     if tally.rejected:
         console.print(f"Refused lines, with number and reason: {done.reject_path}")

@@ -1,9 +1,11 @@
 """`hoso24 import`: loads a file of histories into the database, in small transactions; it can be resumed.
 
 A transaction holds at most a thousand lines or about 50 ms of work, because an open writing transaction delays every
-other change on its way to the caches. Imported events are marked `bulk`, and the relay skips them: the caches can hold
-nothing about these dossiers yet except a "no such dossier" that lasts five seconds. Each transaction also saves the
-position in the file, so an interrupted import goes on after its last commit.
+other change on its way to the caches. The events of new dossiers are marked `bulk`, and the relay skips them: the
+caches can hold nothing about these dossiers yet except a "no such dossier" that lasts five seconds. Further steps of a
+stored dossier are events like any other, with the flag `by_import`. Each transaction also saves the position in the
+file, so an interrupted import goes on after its last commit, and raises the agencies' sequences above the codes it
+brought, so that no reception counts its way through them.
 
 No line is dropped silently: refused lines are in `<file>.rejected.ndjson` with their number and the reason, the lookup
 keys of the others in `<file>.keys.ndjson`.
@@ -13,56 +15,64 @@ import hashlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import asyncpg
 import msgspec
 
-from intake.books.dossier import DOSSIER_COLUMNS, NewDossier, public_step, timeline
-from intake.books.event import EVENT_COLUMNS, GENESIS, Event
+from intake.books.dossier import DOSSIER_COLUMNS
+from intake.books.seal import ROW_COLUMNS, SealKeys
 from intake.bulk.dialects import History, Refused, read_line
-from intake.rules.requests import action_needed, nfc
-from intake.rules.workdays import CALENDAR
+from intake.bulk.known import Known, append, bound_numbers, further_steps, known
+from intake.bulk.rows import Rows, rows_of, sequence_of
+from intake.bulk.source import LONGEST_LINE, Source, Unreadable
+from intake.rules.changes import Given
 from lookup import catalogue as catalogues
 from lookup.catalogue import Catalogue
 from lookup.catalogue.load import NoCatalogue
 from lookup.lookup_key import KeyRing
 
-LONGEST_LINE = 1 << 20
-"""Bytes; a longer line is refused."""
 MOST_LINES = 1_000
 """Lines per transaction."""
 TRANSACTION_TARGET = 0.050
 """Seconds that a transaction should be open."""
-SOURCE = "import"
+HIGHEST_NUMBER = 999_999
+"""The highest running number that raises its agency's sequence. No agency gets there in a day, or with scheme D in a
+year; a number of ten digits, as some systems write them, would leave it none to issue."""
 
 START = "SELECT now() AS now, (SELECT max(number) FROM epoch) AS epoch"
 
 FIND_RUN = """
-SELECT position, line, taken, already_here, rejected, reject_bytes, key_bytes
+SELECT position, line, taken, appended, already_here, rejected, reasons, reject_bytes, key_bytes
   FROM import_run
  WHERE file = $1 AND finished_at IS NULL
 """
 
 SAVE_RUN = """
-INSERT INTO import_run AS run (file, name, position, line, taken, already_here, rejected, reject_bytes, key_bytes,
-                               finished_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, CASE WHEN $10 THEN now() END)
+INSERT INTO import_run AS run (file, name, position, line, taken, appended, already_here, rejected, reasons,
+                               reject_bytes, key_bytes, finished_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, CASE WHEN $12 THEN now() END)
 ON CONFLICT (file) DO UPDATE
    SET name = excluded.name, position = excluded.position, line = excluded.line, taken = excluded.taken,
-       already_here = excluded.already_here, rejected = excluded.rejected,
-       reject_bytes = excluded.reject_bytes, key_bytes = excluded.key_bytes,
+       appended = excluded.appended, already_here = excluded.already_here, rejected = excluded.rejected,
+       reasons = excluded.reasons, reject_bytes = excluded.reject_bytes, key_bytes = excluded.key_bytes,
        updated_at = now(), finished_at = excluded.finished_at
 """
 
-STORED = """
-SELECT d.code, d.version, d.key_serial
-  FROM unnest($1::text[]) AS wanted (code)
- CROSS JOIN LATERAL (SELECT code, version, key_serial FROM dossier WHERE dossier.code = wanted.code LIMIT 1) AS d
+# In one order, so that two imports cannot wait for one another; before any dossier is written, since a reception holds
+# its agency's sequence while it writes one.
+RAISE_SEQUENCES = """
+INSERT INTO daily_sequence AS s (agency, day, last)
+SELECT agency, day, last
+  FROM unnest($1::text[], $2::date[], $3::bigint[]) AS brought (agency, day, last)
+ ORDER BY agency, day
+    ON CONFLICT (agency, day) DO UPDATE
+   SET last = excluded.last
+ WHERE s.last < excluded.last
 """
 
 _encode = msgspec.json.Encoder().encode
@@ -70,22 +80,28 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass
 class ImportTally:
-    """The progress of an import. Every line is taken, already here, rejected for one of the reasons, or blank."""
+    """The progress of an import. Every line is taken, appended to a stored dossier, already here, rejected for one of
+    the reasons, or blank."""
 
     position: int = 0
-    """Committed bytes of the file."""
+    """Committed bytes of the text as UTF-8."""
     line: int = 0
     taken: int = 0
+    appended: int = 0
     already_here: int = 0
     rejected: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
     irregular: int = 0
     """Dossiers taken since the start or resumption whose history has a move that is not allowed."""
+    not_raised: int = 0
+    """Of these, dossiers whose running number is above HIGHEST_NUMBER and raises no sequence."""
+    read: int = 0
+    """Bytes of the file itself that have been read."""
 
     @property
     def blank(self) -> int:
         """Lines of white space."""
-        return self.line - self.taken - self.already_here - self.rejected
+        return self.line - self.taken - self.appended - self.already_here - self.rejected
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +110,10 @@ class _Item:
 
     line: int
     history: History
+
+    @property
+    def code(self) -> str:
+        return self.history.code.text
 
 
 class Import:
@@ -104,14 +124,21 @@ class Import:
         connection: Any,
         path: Path,
         keys: KeyRing,
+        seals: SealKeys,
         progress: Callable[[ImportTally], None] = lambda _: None,
     ) -> None:
         self._connection = connection
         self._path = path
         self._keys = keys
+        self._seals = seals
         self._progress = progress
         self.tally = ImportTally()
         self._catalogue = Catalogue()
+        self._now = datetime.min.replace(tzinfo=UTC)
+        self._epoch = 0
+        self._raised: dict[tuple[str, date], int] = {}
+        """How far this import has raised which sequence."""
+        self._source: Source
         self._rejects: BinaryIO
         self._key_file: BinaryIO
 
@@ -128,20 +155,22 @@ class Import:
     async def run(self) -> ImportTally:
         """Import the file, or the rest of it after an interruption. A second run changes nothing.
 
-        Raises NoCatalogue before it begins, and what the connection raises; the next run goes on after the last commit.
+        Raises NoCatalogue and Unreadable before it begins; Unreadable also where the file is damaged, after the lines
+        before it are in; and what the connection raises: the next run goes on after the last commit.
         """
         self._catalogue = catalogues.from_rows(await self._connection.fetch(catalogues.CATALOGUE))
         if not self._catalogue.agencies:
             raise NoCatalogue
         with self._path.open("rb") as file:
             fingerprint = _fingerprint(file)
+            file.seek(0)
+            self._source = Source(file)
             reject_bytes, key_bytes = await self._resume(fingerprint)
-            file.seek(self.tally.position)
             with (
                 _opened_at(self.reject_path, reject_bytes) as self._rejects,
                 _opened_at(self.key_path, key_bytes) as self._key_file,
             ):
-                await self._load_all(file, fingerprint)
+                await self._load_all(fingerprint)
         return self.tally
 
     async def _resume(self, fingerprint: bytes) -> tuple[int, int]:
@@ -152,33 +181,50 @@ class Import:
         run = await self._connection.fetchrow(FIND_RUN, fingerprint)
         if run is None or _size(self.reject_path) < run["reject_bytes"] or _size(self.key_path) < run["key_bytes"]:
             return 0, 0
-        reasons = _reasons_in(self.reject_path, run["reject_bytes"])
-        if sum(reasons.values()) != run["rejected"]:  # another file has the name of the one that was written
-            return 0, 0
+        reasons: dict[str, int] = msgspec.json.decode(run["reasons"])
+        if _reasons_in(self.reject_path, run["reject_bytes"]) != reasons:
+            return 0, 0  # another file has the name of the one that was written
         self.tally = ImportTally(
-            run["position"], run["line"], run["taken"], run["already_here"], run["rejected"], reasons
+            run["position"],
+            run["line"],
+            run["taken"],
+            run["appended"],
+            run["already_here"],
+            run["rejected"],
+            reasons,
         )
         return run["reject_bytes"], run["key_bytes"]
 
-    async def _load_all(self, file: BinaryIO, fingerprint: bytes) -> None:
+    async def _load_all(self, fingerprint: bytes) -> None:
         size = 100
         items: list[_Item] = []
         lines = 0
+        await self._start()
         position, number = self.tally.position, self.tally.line
-        for line, end in _lines(file, position):
-            number += 1
-            position = end
-            lines += 1
-            item = self._read(number, line)
-            if item is not None:
-                items.append(item)
-            if lines >= size:
-                self.tally.position, self.tally.line = position, number
-                took = await self._commit(items, fingerprint, finished=False)
-                size = _next_size(size, took)
-                items, lines = [], 0
+        try:
+            for line, end in self._source.lines(position):
+                number += 1
+                position = end
+                lines += 1
+                item = self._read(number, line)
+                if item is not None:
+                    items.append(item)
+                if lines >= size:
+                    self.tally.position, self.tally.line = position, number
+                    took = await self._commit(items, fingerprint, finished=False)
+                    size = _next_size(size, took)
+                    items, lines = [], 0
+        except Unreadable:
+            self.tally.position, self.tally.line = position, number
+            await self._commit(items, fingerprint, finished=False)
+            raise
         self.tally.position, self.tally.line = position, number
         await self._commit(items, fingerprint, finished=True)
+
+    async def _start(self) -> None:
+        """Read the database's time and epoch for the next transaction."""
+        start = await self._connection.fetchrow(START)
+        self._now, self._epoch = start["now"], start["epoch"]
 
     def _read(self, number: int, line: bytes | None) -> _Item | None:
         try:
@@ -187,10 +233,13 @@ class Import:
             if not line.strip():
                 return None
             history = read_line(line)
-            if history.agency not in self._catalogue.agencies:
-                raise Refused("unknown_agency", f"there is no agency {history.agency[:40]}")
+            unknown = {history.agency, *(step.agency for step in history.steps)} - self._catalogue.agencies.keys()
+            if unknown:
+                raise Refused("unknown_agency", f"there is no agency {min(unknown)[:40]}")
             if history.service not in self._catalogue.services:
                 raise Refused("unknown_service", f"there is no service {history.service[:40]}")
+            if history.latest > self._now:
+                raise Refused("date_in_future", f"{history.latest.isoformat()} is in the future")
         except Refused as refused:
             self._reject(number, refused)
             return None
@@ -203,67 +252,103 @@ class Import:
 
     async def _commit(self, items: list[_Item], fingerprint: bytes, *, finished: bool) -> float:
         """Write these items and the run's position; returns for how many seconds the transaction was open."""
-        start = await self._connection.fetchrow(START)
-        rows = [_Rows.of(item, start["now"], start["epoch"]) for item in items]
+        await self._start()
+        rows = {item.line: self._rows(item) for item in items}
         began = time.perf_counter()
         try:
             async with self._connection.transaction():
-                self._note(await self._put(rows))
+                outcome = await self._put(items, rows)
+                self._note(outcome)
                 await self._save(fingerprint, finished)
         except _REFUSED_BY_DATABASE:
-            # The database refuses some line. The halves are committed one by one. If the import is interrupted
-            # before the position is saved, the next run finds the committed lines already here.
-            self._note(await self._put_halves(rows))
+            # The database refuses some line, or a dossier was changed meanwhile. The halves are committed one by one.
+            # If the import is interrupted before the position is saved, the next run finds these lines already here.
+            outcome = await self._put_halves(items, rows)
+            self._note(outcome)
             await self._save(fingerprint, finished)
+        self._raised |= outcome.raised
         self._progress(self.tally)
         return time.perf_counter() - began
 
-    async def _put_halves(self, rows: list["_Rows"]) -> "_Outcome":
+    def _rows(self, item: _Item) -> Rows:
+        service = self._catalogue.services.get(item.history.service)
+        return rows_of(item.history, service, now=self._now, epoch=self._epoch, seals=self._seals)
+
+    async def _put_halves(self, items: list[_Item], rows: dict[int, Rows]) -> "_Outcome":
         try:
             async with self._connection.transaction():
-                return await self._put(rows)
+                return await self._put(items, rows)
         except _REFUSED_BY_DATABASE as error:
-            if len(rows) == 1:
-                reason = error.constraint_name or str(error)
-                return _Outcome(refused=[(rows[0].line, Refused("refused_by_database", reason))])
-        middle = len(rows) // 2
-        return (await self._put_halves(rows[:middle])).plus(await self._put_halves(rows[middle:]))
+            if len(items) == 1:
+                reason = getattr(error, "constraint_name", None) or str(error)
+                return _Outcome(refused=[(items[0].line, Refused("refused_by_database", reason))])
+        middle = len(items) // 2
+        return (await self._put_halves(items[:middle], rows)).plus(await self._put_halves(items[middle:], rows))
 
-    async def _put(self, rows: list["_Rows"]) -> "_Outcome":
-        """COPY the new rows; returns the outcome of every row."""
-        stored = {
-            row["code"]: (row["version"], row["key_serial"])
-            for row in await self._connection.fetch(STORED, [row.code for row in rows])
-        }
+    async def _put(self, items: list[_Item], rows: dict[int, Rows]) -> "_Outcome":
+        """Write what is new of these lines; returns the outcome of every line."""
         outcome = _Outcome()
-        new: list[_Rows] = []
-        for row in rows:
-            if row.code not in stored:
-                stored[row.code] = (len(row.events), 0)
-                new.append(row)
-            elif len(row.events) <= stored[row.code][0]:
-                outcome.already_here += 1
-            else:
-                detail = (
-                    f"{row.code} is stored at version {stored[row.code][0]}; send its later steps to the intake instead"
-                )
-                outcome.refused.append((row.line, Refused("differs_from_stored", detail)))
-                continue
-            outcome.keys.append((row.code, self._keys.key(row.item.history.code, stored[row.code][1])))
-        outcome.taken = len(new)
-        outcome.irregular = sum(row.item.history.irregular for row in new)
-        await self._connection.copy_records_to_table(
-            "dossier", columns=DOSSIER_COLUMNS, records=[row.dossier for row in new]
-        )
-        await self._connection.copy_records_to_table(
-            "event", columns=EVENT_COLUMNS, records=[event for row in new for event in row.events]
-        )
+        await self._raise_sequences(items, outcome)
+        bound = await bound_numbers(self._connection, [item.code for item in items])
+        for part in _once_each(items):
+            await self._put_part(part, rows, bound, outcome)
         return outcome
+
+    async def _put_part(self, items: list[_Item], rows: dict[int, Rows], bound: set[str], outcome: "_Outcome") -> None:
+        """The same for lines of different codes."""
+        stored = await known(self._connection, [item.code for item in items])
+        dossiers: list[tuple[Any, ...]] = []
+        events: list[tuple[Any, ...]] = []
+        for item in items:
+            before, serial = stored.get(item.code), 0
+            try:
+                if item.code in bound:
+                    raise Refused("number_taken", f"{item.code} is the official number of another dossier")
+                if before is None:
+                    dossiers.append(rows[item.line].dossier)
+                    events += rows[item.line].events
+                    outcome.taken += 1
+                    outcome.irregular += item.history.irregular
+                    outcome.not_raised += sequence_of(item.history.code)[2] > HIGHEST_NUMBER
+                else:
+                    serial = before.row["key_serial"]
+                    further = await self._further(before, item.history)
+                    events += further
+                    outcome.appended += bool(further)
+                    outcome.already_here += not further
+            except Refused as refused:
+                outcome.refused.append((item.line, refused))
+                continue
+            outcome.keys.append((item.code, self._keys.key(item.history.code, serial)))
+        if dossiers:
+            await self._connection.copy_records_to_table("dossier", columns=DOSSIER_COLUMNS, records=dossiers)
+        if events:
+            await self._connection.copy_records_to_table("event", columns=ROW_COLUMNS, records=events)
+
+    async def _further(self, before: Known, history: History) -> list[tuple[Any, ...]]:
+        """The events that a stored dossier lacks. Raises Refused."""
+        if not further_steps(before, history):
+            return []
+        given = Given(self._now, self._catalogue)
+        return await append(self._connection, before, history, given=given, epoch=self._epoch, seals=self._seals)
+
+    async def _raise_sequences(self, items: list[_Item], outcome: "_Outcome") -> None:
+        """Raise the sequences of agencies that an intake numbers for, so that it never comes to one of these codes."""
+        for item in items:
+            agency, day, number = sequence_of(item.history.code)
+            highest = max(self._raised.get((agency, day), 0), outcome.raised.get((agency, day), 0))
+            if agency in self._catalogue.agencies and highest < number <= HIGHEST_NUMBER:
+                outcome.raised[agency, day] = number
+        if outcome.raised:
+            agencies, days = zip(*outcome.raised, strict=True)
+            await self._connection.execute(RAISE_SEQUENCES, agencies, days, list(outcome.raised.values()))
 
     def _note(self, outcome: "_Outcome") -> None:
         self.tally.taken += outcome.taken
+        self.tally.appended += outcome.appended
         self.tally.already_here += outcome.already_here
         self.tally.irregular += outcome.irregular
+        self.tally.not_raised += outcome.not_raised
         for line, refused in outcome.refused:
             self._reject(line, refused)
         for code, key in outcome.keys:
@@ -273,6 +358,7 @@ class Import:
         for file in (self._rejects, self._key_file):
             file.flush()
         tally = self.tally
+        tally.read = self._source.consumed
         await self._connection.execute(
             SAVE_RUN,
             fingerprint,
@@ -280,8 +366,10 @@ class Import:
             tally.position,
             tally.line,
             tally.taken,
+            tally.appended,
             tally.already_here,
             tally.rejected,
+            _encode(tally.reasons).decode(),
             self._rejects.tell(),
             self._key_file.tell(),
             finished,
@@ -293,113 +381,40 @@ _REFUSED_BY_DATABASE = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataE
 
 @dataclass
 class _Outcome:
-    """The outcome of a batch of rows."""
+    """The outcome of a batch of lines."""
 
     taken: int = 0
+    appended: int = 0
     already_here: int = 0
     irregular: int = 0
+    not_raised: int = 0
     refused: list[tuple[int, Refused]] = field(default_factory=list)
     keys: list[tuple[str, str]] = field(default_factory=list)
+    raised: dict[tuple[str, date], int] = field(default_factory=dict)
 
     def plus(self, other: "_Outcome") -> "_Outcome":
         return _Outcome(
             self.taken + other.taken,
+            self.appended + other.appended,
             self.already_here + other.already_here,
             self.irregular + other.irregular,
+            self.not_raised + other.not_raised,
             self.refused + other.refused,
             self.keys + other.keys,
+            {key: max(self.raised.get(key, 0), other.raised.get(key, 0)) for key in self.raised | other.raised},
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """The rows of an item, in the order of DOSSIER_COLUMNS and EVENT_COLUMNS."""
-
-    item: _Item
-    dossier: tuple[Any, ...]
-    events: list[tuple[Any, ...]]
-
-    @property
-    def code(self) -> str:
-        return self.item.history.code.text
-
-    @property
-    def line(self) -> int:
-        return self.item.line
-
-    @classmethod
-    def of(cls, item: _Item, now: datetime, epoch: int) -> "_Rows":
-        history = item.history
-        last = history.steps[-1]
-        steps = (public_step(step.at, step.status, step.agency, step.department) for step in history.steps)
-        person = history.applicant
-        dossier = NewDossier(
-            code=history.code.text,
-            version=len(history.steps),
-            status=last.status,
-            service=history.service,
-            service_case=history.service_case,
-            agency=last.agency,
-            channel=history.channel,
-            submitted_at=history.submitted_at,
-            received_at=history.received_at,
-            due_at=history.due_at,
-            finished_at=history.finished_at,
-            returned_at=history.returned_at,
-            action_needed=action_needed(last.status, last.note),
-            timeline=timeline(*steps),
-            calendar=CALENDAR,
-            paused_at=last.at if last.status.paused else None,
-            applicant_kind=person.kind,
-            applicant_name=nfc(person.name),
-            applicant_id=person.id,
-            applicant_phone=person.phone,
-            applicant_email=person.email,
-            applicant_address=nfc(person.address),
-            subject=nfc(history.subject),
-        )
-        return cls(item, dossier.row(), list(_events(history, now, epoch)))
-
-
-def _events(history: History, now: datetime, epoch: int) -> Iterator[tuple[Any, ...]]:
-    """The row of each step's event, chained by their hashes."""
-    prev_hash = GENESIS
-    for version, step in enumerate(history.steps, start=1):
-        event = Event(
-            code=history.code.text,
-            version=version,
-            kind="received" if version == 1 else "moved",
-            status=step.status,
-            occurred_at=step.at,
-            recorded_at=now,
-            agency=step.agency,
-            department=nfc(step.department),
-            actor=nfc(step.officer) or SOURCE,
-            source=SOURCE,
-            source_event_id=None,
-            bulk=True,
-            note=nfc(step.note),
-        )
-        row = event.row(epoch, prev_hash)
-        prev_hash = row[-1]
-        yield row
-
-
-def _lines(file: BinaryIO, position: int) -> Iterator[tuple[bytes | None, int]]:
-    """Each line with the position after it; None for a line longer than LONGEST_LINE."""
-    while True:
-        line = file.readline(LONGEST_LINE + 1)
-        if not line:
-            return
-        position += len(line)
-        if line.endswith(b"\n") or len(line) <= LONGEST_LINE:
-            yield line, position
-            continue
-        while rest := file.readline(LONGEST_LINE):
-            position += len(rest)
-            if rest.endswith(b"\n"):
-                break
-        yield None, position
+def _once_each(items: list[_Item]) -> list[list[_Item]]:
+    """The lines in parts in which no code stands twice: all first lines of a code, all second ones, and so on."""
+    parts: list[list[_Item]] = []
+    seen: Counter[str] = Counter()
+    for item in items:
+        if seen[item.code] == len(parts):
+            parts.append([])
+        parts[seen[item.code]].append(item)
+        seen[item.code] += 1
+    return parts
 
 
 def _next_size(size: int, took: float) -> int:

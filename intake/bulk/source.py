@@ -39,7 +39,7 @@ _OTHERS = (
 
 
 class Unreadable(Exception):
-    """A file that cannot be read as dossiers, or not to its end; the message says why, and what to do."""
+    """A file that cannot be read as dossiers, or not to its end; the message is one sentence: why, and what to do."""
 
 
 class Source:

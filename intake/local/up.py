@@ -20,6 +20,7 @@ import click
 import segno
 
 from intake import clients
+from intake.books.seal import SealKeys
 from intake.bulk.loader import Import, ImportTally
 from intake.local import sample
 from lookup import code as codes
@@ -338,7 +339,7 @@ async def _furnish(servers: ServerUrls, own: Secrets, *, samples: bool) -> None:
     try:
         if samples and not await connection.fetchval("SELECT EXISTS (SELECT FROM dossier)"):
             _say(f"Importing {SAMPLE_DOSSIERS} sample dossiers (fictitious people and agencies) …")
-            await _import_samples(connection, KeyRing.from_text(own.lookup_keys))
+            await _import_samples(connection, own)
     finally:
         await connection.close()
 
@@ -375,12 +376,14 @@ async def _add_client(owner_url: str, token: str) -> None:
         await connection.close()
 
 
-async def _import_samples(connection: Any, keys: KeyRing) -> ImportTally:
+async def _import_samples(connection: Any, own: Secrets) -> ImportTally:
+    keys = KeyRing.from_text(os.environ.get("HOSO24_LOOKUP_KEY_SECRETS") or own.lookup_keys)
+    seals = SealKeys.from_text(os.environ.get("HOSO24_SEAL_KEYS") or own.seal_keys)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sample.ndjson"
         yesterday = date.today() - timedelta(days=1)
         sample.write(path, SAMPLE_DOSSIERS, until=yesterday, days=SAMPLE_DAYS, first=SAMPLE_FIRST)
-        return await Import(connection, path, keys).run()
+        return await Import(connection, path, keys, seals).run()
 
 
 def _service(name: str, directory: Path, environ: Mapping[str, str], ports: Mapping[str, int]) -> Supervised:

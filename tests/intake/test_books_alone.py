@@ -23,6 +23,7 @@ from lookup.clock import VIETNAM
 from lookup.dossier import Record, pack
 from lookup.lookup_key import KeyRing
 from lookup.status import Status
+from tests.books import SEALS
 from tests.conftest import KEY_SECRETS
 from tests.intake.alone import NOW, Books
 from tests.intake.test_dialects import CODE, line, national, plain
@@ -276,7 +277,7 @@ class Imports:
     async def run(self, *lines: bytes, progress: Callable[[ImportTally], None] | None = None) -> Import:
         if lines:
             self.path.write_bytes(b"".join(lines))
-        one = Import(self.stored, self.path, KEYS, progress or self._tell)
+        one = Import(self.stored, self.path, KEYS, SEALS, progress or self._tell)
         assert await one.run() is one.tally
         return one
 
@@ -427,7 +428,7 @@ async def test_interrupted_import_goes_on_after_its_last_commit(imports: Imports
     (run,) = stored.tables["run"].values()
     assert (run["name"], run["line"], run["taken"], run["rejected"]) == ("dossiers.ndjson", 100, 99, 1)
     assert run["position"] == len(b"".join(lines[:100]))
-    one = Import(stored, imports.path, KEYS)
+    one = Import(stored, imports.path, KEYS, SEALS)
     with one.reject_path.open("ab") as file:
         file.write(b'{"line": 999, "reason": "never committed"}\n')
     await one.run()
@@ -447,7 +448,7 @@ async def test_import_whose_files_are_not_its_own_begins_anew(imports: Imports, 
     lines[1] = b"{\n"
     with pytest.raises(Interrupted):
         await imports.run(*lines, progress=interrupt)
-    one = Import(stored, imports.path, KEYS)
+    one = Import(stored, imports.path, KEYS, SEALS)
     if spoilt == "another":
         one.reject_path.write_bytes(b"no JSON at all, and longer than what was written before" * 9)
     else:
@@ -529,7 +530,7 @@ async def test_transactions_have_as_many_lines_as_the_last_one_left_time_for(
 
 
 async def test_why_a_line_is_refused_is_told_in_300_characters(imports: Imports) -> None:
-    one = Import(imports.stored, imports.path, KEYS)
+    one = Import(imports.stored, imports.path, KEYS, SEALS)
     one._rejects = cast(Any, BytesIO())
     one._reject(1, Refused("not_json", "x" * 400))
     assert json.loads(cast(BytesIO, one._rejects).getvalue())["detail"] == "x" * 300

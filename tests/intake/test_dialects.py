@@ -1,6 +1,7 @@
 """The two forms in which histories come, and every reason for which a line is refused."""
 
 import re
+import unicodedata
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -114,24 +115,115 @@ def test_national_dates_may_be_empty_or_absent() -> None:
     absent = dict.fromkeys(empty)
     for fields in (empty, absent):
         history = read_line(line(national(**fields)))
-        assert (history.received_at, history.due_at, history.finished_at, history.returned_at) == (None,) * 4
+        assert history.received_at == at("20261008090000"), "taken from the step, since it is not said"
+        assert (history.due_at, history.finished_at, history.returned_at) == (None,) * 3
 
 
-@pytest.mark.parametrize("steps", [None, []])
-def test_national_form_without_steps_says_where_the_dossier_stands(steps: Any) -> None:
+@pytest.mark.parametrize("steps", [None, [], "", {}])
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, [(1, "08083000", True), (2, "08090000", True), (4, "08090000", False)]),
+        ({"KenhThucHien": 1}, [(2, "08090000", True), (4, "08090000", False)]),
+        ({"KenhThucHien": 1, "NgayTiepNhan": ""}, [(4, "08083000", False)]),
+        ({"NgayTiepNhan": ""}, [(1, "08083000", True), (4, "08083000", False)]),
+        ({"TrangThaiHoSo": 1, "NgayTiepNhan": None}, [(1, "08083000", True)]),
+        ({"TrangThaiHoSo": 2}, [(1, "08083000", True), (2, "08090000", True)]),
+        ({"TrangThaiHoSo": 3, "NgayTuChoi": "20261010080000"}, [(1, "08083000", True), (3, "10080000", True)]),
+        ({"TrangThaiHoSo": 3}, [(1, "08083000", True), (3, "08083000", False)]),
+        (
+            {"TrangThaiHoSo": 9, "NgayKetThucXuLy": "20261020080000", "NgayTra": "20261021080000"},
+            [(1, "08083000", True), (2, "08090000", True), (9, "20080000", True)],
+        ),
+        (
+            {"TrangThaiHoSo": 10, "NgayKetThucXuLy": "20261020080000", "NgayTra": "20261021080000"},
+            [(1, "08083000", True), (2, "08090000", True), (9, "20080000", True), (10, "21080000", True)],
+        ),
+        (
+            {"TrangThaiHoSo": 5, "DanhSachHoSoBoSung": [{"NgayBoSung": "20261012080000", "NoiDungBoSung": "Sổ"}]},
+            [(1, "08083000", True), (2, "08090000", True), (5, "12080000", True)],
+        ),
+        (
+            {"DanhSachHoSoBoSung": [{"NgayBoSung": "20261012080000", "NgayTiepNhanBoSung": "20261013080000"}]},
+            [(1, "08083000", True), (2, "08090000", True), (5, "12080000", True), (4, "13080000", False)],
+        ),
+    ],
+)
+def test_national_form_without_steps_has_those_that_its_dates_say(
+    fields: dict[str, Any], expected: list[Any], steps: Any
+) -> None:
+    history = read_line(line(national(**{"TienTrinh": steps} | fields)))
+    assert [(step.status, step.at, step.timed) for step in history.steps] == [
+        (status, at(f"202610{stamp}"), timed) for status, stamp, timed in expected
+    ]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"TrangThaiHoSo": 9},
+        {"TrangThaiHoSo": 10},
+        {"TrangThaiHoSo": 10, "NgayKetThucXuLy": "20261020080000"},
+    ],
+)
+def test_end_without_any_date_is_refused(fields: dict[str, Any]) -> None:
+    assert reason(line(national(TienTrinh=None, **fields))) == "bad_date"
+    steps = [{"ThoiDiemXuLy": "", "TrangThai": fields["TrangThaiHoSo"]}]
+    assert reason(line(national(**fields | {"TienTrinh": steps}))) == "bad_date"
+
+
+def test_step_without_a_time_takes_the_date_of_its_status_or_is_marked() -> None:
+    steps = [{"TrangThai": status} for status in (1, 2, 4)]
     history = read_line(line(national(TienTrinh=steps)))
-    assert [(step.status, step.at) for step in history.steps] == [(Status.PROCESSING, at("20261008083000"))]
+    assert [(step.at, step.timed) for step in history.steps] == [
+        (at("20261008083000"), True),
+        (at("20261008090000"), True),
+        (at("20261008090000"), False),
+    ]
 
 
-def test_step_without_a_time_takes_the_submissions() -> None:
-    history = read_line(line(national(TienTrinh=[{"ThoiDiemXuLy": "", "TrangThai": 4}])))
-    assert history.steps[0].at == at("20261008083000")
+def test_national_values_are_numbers_or_text_and_say_nothing_in_five_ways() -> None:
+    steps = [{"ThoiDiemXuLy": 20261008083000, "TrangThai": "1", "PhongBanXuLy": 12, "NguoiXuLy": [], "NoiDungXuLy": {}}]
+    form = national(
+        TrangThaiHoSo=1,
+        NgayNopHoSo=20261008083000,
+        NgayTiepNhan=[],
+        NgayHenTra={},
+        SoDienThoai=900000001,
+        Email=" ",
+        DinhDanhCHS=[],
+        SoGiayToChuHoSo=999000000002,
+        LoaiDoiTuong="",
+        TrichYeuHoSo=12,
+        TienTrinh=steps,
+        DanhSachHoSoBoSung="",
+    )
+    history = read_line(line(form))
+    assert (history.submitted_at, history.received_at, history.due_at) == (at("20261008083000"), None, None)
+    who = history.applicant
+    assert (who.kind, who.id, who.phone, who.email, history.subject) == (1, "999000000002", "900000001", None, "12")
+    assert (history.steps[0].department, history.steps[0].officer, history.steps[0].note) == ("12", None, None)
+
+
+def test_supplements_bring_what_is_asked_for_and_the_due_date_before() -> None:
+    steps = [
+        {"ThoiDiemXuLy": f"202610{day:02d}080000", "TrangThai": status, "NoiDungXuLy": note}
+        for day, status, note in ((9, 2, ""), (10, 5, "Thiếu giấy tờ"), (11, 4, ""), (12, 5, ""))
+    ]
+    asked = [
+        {"NgayBoSung": "20261010080000", "NoiDungBoSung": "Sổ", "NgayHenTraTruoc": "20261022090000"},
+        {"NoiDungBoSung": "Thẻ", "NguoiYeuCauBoSung": "Cán bộ Mẫu"},
+    ]
+    history = read_line(line(national(TrangThaiHoSo=5, TienTrinh=steps, DanhSachHoSoBoSung=asked)))
+    first, second = (step for step in history.steps if step.status is Status.SUPPLEMENT_REQUIRED)
+    assert (first.note, first.items, first.due_before) == ("Thiếu giấy tờ", ("Sổ",), at("20261022090000"))
+    assert (second.note, second.items, second.officer, second.due_before) == (None, ("Thẻ",), "Cán bộ Mẫu", None)
 
 
 def test_national_ends_are_taken_from_the_last_step_when_they_are_not_said() -> None:
     steps = [{"ThoiDiemXuLy": f"202610{day}100000", "TrangThai": status} for day, status in ((12, 9), (14, 10))]
     history = read_line(line(national(TrangThaiHoSo=10, TienTrinh=steps)))
-    assert history.finished_at == history.returned_at == at("20261014100000")
+    assert (history.finished_at, history.returned_at) == (at("20261012100000"), at("20261014100000"))
     said = national(TrangThaiHoSo=10, TienTrinh=steps, NgayKetThucXuLy="20261012100000", NgayTra="20261015080000")
     history = read_line(line(said))
     assert (history.finished_at, history.returned_at) == (at("20261012100000"), at("20261015080000"))
@@ -159,16 +251,24 @@ def test_official_number_is_a_code_too() -> None:
     ("fields", "expected"),
     [
         ({"MaTTHC": None}, "wrong_shape"),
-        ({"MaTTHC": 4}, "wrong_shape"),
+        ({"MaTTHC": 4.5}, "wrong_shape"),
+        ({"MaTTHC": True}, "wrong_shape"),
         ({"ChuHoSo": None}, "wrong_shape"),
-        ({"ChuHoSo": "x" * 301}, "wrong_shape"),
+        ({"ChuHoSo": ""}, "wrong_shape"),
+        ({"ChuHoSo": "   "}, "wrong_shape"),
+        ({"ChuHoSo": "x" * 301}, "unclear_text"),
+        ({"ChuHoSo": "\u200b\ufeff"}, "unclear_text"),
+        ({"ChuHoSo": "Nguyễn \u202eVăn Mẫu"}, "unclear_text"),
+        ({"TrichYeuHoSo": "x\x1bx"}, "unclear_text"),
+        ({"DinhDanhCHS": "999000000001"}, "wrong_shape"),
+        ({"TienTrinh": [{"ThoiDiemXuLy": "20261008083000", "TrangThai": 1}] * 401}, "wrong_shape"),
         ({"LoaiDoiTuong": 5}, "wrong_shape"),
         ({"KenhThucHien": 4}, "wrong_shape"),
         ({"KenhThucHien": "online"}, "wrong_shape"),
         ({"TienTrinh": {"TrangThai": 4}}, "wrong_shape"),
         ({"TienTrinh": [4]}, "wrong_shape"),
         ({"TienTrinh": [{"ThoiDiemXuLy": "20261008083000"}]}, "wrong_shape"),
-        ({"MaHoSo": 12}, "wrong_shape"),
+        ({"MaHoSo": 12}, "malformed_code"),
         ({"TrangThaiHoSo": 4.5}, "wrong_shape"),
         ({"TrangThaiHoSo": ""}, "wrong_shape"),
         ({"MaHoSo": ""}, "malformed_code"),
@@ -189,6 +289,8 @@ def test_official_number_is_a_code_too() -> None:
         ({"TienTrinh": [{"ThoiDiemXuLy": "20261008083060", "TrangThai": 4}]}, "bad_date"),
         ({"NgayHenTra": "20261008082959"}, "dates_out_of_order"),
         ({"TrangThaiHoSo": 9}, "history_disagrees"),
+        ({"NgayTiepNhan": "20261008082959"}, "dates_out_of_order"),
+        ({"TienTrinh": [{"ThoiDiemXuLy": "20261008082959", "TrangThai": 4}]}, "dates_out_of_order"),
     ],
 )
 def test_national_line_is_refused_for_a_reason(fields: dict[str, Any], expected: str) -> None:
@@ -225,7 +327,12 @@ def test_plain_ends_are_taken_from_the_last_step_when_they_are_not_said() -> Non
         ({"agency": None}, "wrong_shape"),
         ({"service": 4}, "wrong_shape"),
         ({"applicant": None}, "wrong_shape"),
-        ({"applicant": {"name": ""}}, "wrong_shape"),
+        ({"applicant": {"name": ""}}, "unclear_text"),
+        ({"applicant": {"name": " \u3164"}}, "unclear_text"),
+        ({"applicant": {"name": "a", "phone": "1\u20692"}}, "unclear_text"),
+        ({"subject": "x" * 1001}, "unclear_text"),
+        ({"subject": "x" * 3001}, "wrong_shape"),
+        ({"received_at": "2026-10-08T08:29:59+07:00"}, "dates_out_of_order"),
         ({"steps": None}, "wrong_shape"),
         ({"steps": []}, "wrong_shape"),
         ({"steps": [{"status": "received"}]}, "wrong_shape"),
@@ -280,12 +387,35 @@ def test_line_that_is_not_json_is_refused_as_that(form: dict[str, Any]) -> None:
         raw[:-3],
         raw[2:],
         raw + raw,
-        raw.replace(b"Nguy", b"Nguy\xff"),
         raw.replace(b"Nguy", b"Nguy\\ud800 "),
         raw.replace(b"Nguy", b"Nguy\\x"),
         raw.replace(b'"Nguy', b"[" * 100_000),
     ):
         assert reason(spoilt) == "not_json"
+
+
+@pytest.mark.parametrize("form", [national(), plain()])
+def test_line_in_another_encoding_is_refused_with_what_to_do(form: dict[str, Any]) -> None:
+    with pytest.raises(Refused, match=r"cp1258.*iconv -f WINDOWS-1258 -t UTF-8") as refused:
+        read_line(line(form).replace("ễ".encode(), b"\xea\xde"))
+    assert refused.value.reason == "not_utf8"
+
+
+@pytest.mark.parametrize("form", [national(), plain()])
+def test_key_that_stands_twice_is_refused(form: dict[str, Any]) -> None:
+    raw = line(form).strip()
+    assert reason(raw[:-1] + b"," + raw[1:]) == "repeated_key"
+    who = b'"DinhDanhCHS":{' if "MaHoSo" in form else b'"applicant":{'
+    name = b'"SoDinhDanh":"1",' if "MaHoSo" in form else b'"id":"1",'
+    assert reason(raw.replace(who, who + name)) == "repeated_key"
+
+
+def test_decomposed_text_is_measured_and_stored_composed() -> None:
+    name = ("Nguyễn Thị Mẫu " * 20)[:299].strip() + "ễ"
+    for form in (national(ChuHoSo=name), plain(applicant={"name": name})):
+        decomposed = unicodedata.normalize("NFD", line(form).decode()).encode()
+        assert len(decomposed) > len(line(form))
+        assert read_line(decomposed).applicant.name == name
 
 
 @pytest.mark.parametrize(
@@ -340,12 +470,60 @@ def test_history_that_breaks_the_moves_is_taken_and_marked() -> None:
     assert read_line(line(national(TienTrinh=steps))).irregular
 
 
-def test_steps_stay_in_the_order_they_came() -> None:
-    steps = [{"ThoiDiemXuLy": stamp, "TrangThai": 4} for stamp in ("20261012083000", "20261009083000")]
-    assert [s.at for s in read_line(line(national(TienTrinh=steps))).steps] == [
-        at("20261012083000"),
-        at("20261009083000"),
-    ]
+T = "2026-10-{:02d}T08:00:00+07:00".format
+
+
+def steps_of(*steps: tuple[int, str]) -> list[dict[str, Any]]:
+    return [{"at": T(day), "status": status} for day, status in steps]
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"steps": steps_of((9, "received"), (12, "processing"), (11, "completed"))}, "step 3, .* is before step 2,"),
+        ({"steps": steps_of((7, "submitted"))}, "the first step, 2026-10-07 08:00:00.07:00, is before the submission"),
+        ({"received_at": T(1)}, "the reception, .* is before the submission"),
+        (
+            {"steps": steps_of((9, "completed")), "received_at": T(9), "finished_at": T(8)},
+            "the completion, .* reception",
+        ),
+        ({"steps": steps_of((9, "completed")), "finished_at": "2020-01-01T00:00:00Z"}, "the completion, 2020-01-01"),
+        ({"steps": steps_of((9, "completed"), (12, "returned")), "returned_at": T(8)}, "the return, .* completion"),
+        ({"due_at": T(1)}, "the due date, .* is before the submission"),
+    ],
+)
+def test_dates_that_contradict_one_another_are_refused_by_name(fields: dict[str, Any], sentence: str) -> None:
+    fields = {"received_at": None, "due_at": None} | fields
+    with pytest.raises(Refused, match=sentence) as refused:
+        read_line(line(plain(**fields)))
+    assert refused.value.reason == "dates_out_of_order"
+
+
+def test_times_that_are_equal_are_in_order() -> None:
+    same = steps_of((9, "received"), (9, "processing"), (9, "completed"), (9, "returned"))
+    dates = dict.fromkeys(("submitted_at", "received_at", "due_at", "finished_at", "returned_at"), T(9))
+    assert read_line(line(plain(steps=same, **dates))).latest == datetime.fromisoformat(T(9))
+
+
+@pytest.mark.parametrize(
+    "statuses",
+    [("received", "submitted"), ("submitted", "received", "returned", "submitted"), ("withdrawn", "submitted")],
+)
+def test_dossier_does_not_go_back_to_submitted(statuses: tuple[str, ...]) -> None:
+    steps = steps_of(*((9 + n, status) for n, status in enumerate(statuses)))
+    assert reason(line(plain(steps=steps))) == "impossible_history"
+
+
+def test_online_supplement_may_go_back_to_submitted() -> None:
+    steps = steps_of((8, "submitted"), (9, "supplement_required"), (10, "submitted"), (11, "received"))
+    assert read_line(line(plain(submitted_at=T(8), steps=steps))).irregular
+
+
+def test_outcome_belongs_to_a_completion() -> None:
+    steps = [*steps_of((9, "processing")), {"at": T(10), "status": "completed", "outcome": "refused", "note": "Lý do"}]
+    assert read_line(line(plain(steps=steps))).steps[-1].outcome == "refused"
+    steps[-1]["status"] = "processing"
+    assert reason(line(plain(steps=steps))) == "wrong_shape"
 
 
 def test_absent_may_be_null_in_the_national_form() -> None:

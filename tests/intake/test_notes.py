@@ -13,6 +13,7 @@ from intake.rules.requests import action_needed
 from lookup import code as codes
 from lookup.lookup_key import KeyRing
 from lookup.status import FIRST, MOVES, Status
+from tests.books import SEALS
 from tests.conftest import KEY_SECRETS
 from tests.house import House
 
@@ -42,7 +43,7 @@ async def moved(house: House, to: Status) -> dict[str, Any]:
 
 async def imported(writer: Any, path: Path) -> dict[str, str]:
     """The dossiers of this file, imported; code → key."""
-    tally = await Import(writer, path, KEYS).run()
+    tally = await Import(writer, path, KEYS, SEALS).run()
     assert tally.rejected == 0
     lines = path.with_name(path.name + ".keys.ndjson").read_text("utf-8").splitlines()
     return {each["code"]: each["lookup_key"] for each in map(json.loads, lines)}

@@ -16,6 +16,7 @@ from lookup.dossier import unpack
 from lookup.lookup_key import KeyRing
 from lookup.reading.hosts import Hosts
 from lookup.reading.store import DOSSIERS, NUMBERS, Store
+from tests.books import SEALS
 from tests.conftest import KEY_SECRETS, Database
 
 # The planner multiplies the rows per page that are claimed here with the pages there are.
@@ -32,7 +33,7 @@ UPDATE pg_class
 async def filled(database: Database, writer: Any, tmp_path: Path) -> list[str]:
     path = tmp_path / "sample.ndjson"
     sample.write(path, 1500, until=date(2026, 11, 20), days=60)
-    await Import(writer, path, KeyRing.from_text(KEY_SECRETS)).run()
+    await Import(writer, path, KeyRing.from_text(KEY_SECRETS), SEALS).run()
     return [row["code"] for row in await writer.fetch("SELECT code FROM dossier ORDER BY code")]
 
 

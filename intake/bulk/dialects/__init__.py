@@ -1,13 +1,16 @@
 """The dialects in which other systems write a dossier with its history: one module each.
 
-A dialect turns one line into a History, or refuses it with one of REASONS. No I/O.
+A dialect turns one line into a History, or refuses it with one of REASONS. No I/O. docs/imports.md says what is kept.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
+from typing import Any
 
 import msgspec
 
+from intake.rules.texts import UnclearText, clean, repeated_key
+from lookup.clock import VIETNAM
 from lookup.code import DossierCode
 from lookup.status import Status
 
@@ -26,36 +29,49 @@ class Refused(Exception):
 
 REASONS = {
     "line_too_long": "the line is too long",
-    "not_json": "the line is not well-formed JSON, or not UTF-8",
+    "not_utf8": "the line is not in UTF-8",
+    "not_json": "the line is not well-formed JSON",
+    "repeated_key": "an object of the line has a key twice",
     "nul_character": "a text contains a NUL character",
-    "wrong_shape": "a field is missing, of the wrong type, or too long",
+    "wrong_shape": "a field is missing, of the wrong type, or far too long",
+    "unclear_text": "a text is blank, too long, or has characters that cannot be shown",
     "unknown_form": "the line is in neither the plain nor the national form",
     "malformed_code": "the dossier's code fits none of the schemes",
-    "bad_date": "a date does not exist or is in another format than the form's",
-    "dates_out_of_order": "the due date is before the submission",
+    "bad_date": "a date is missing, does not exist or is in another format than the form's",
+    "dates_out_of_order": "the dates contradict one another",
+    "date_in_future": "a date that has to be past is in the future",
     "unknown_status": "the status is not one of the ten national statuses",
     "history_disagrees": "the dossier's status is not the last status of its history",
+    "impossible_history": "the history goes back to before the reception",
     "unknown_agency": "the agency is not in the catalogue",
     "unknown_service": "the service is not in the catalogue",
-    "differs_from_stored": "a dossier with this code is stored already, with a shorter history",
+    "number_taken": "the code is bound to another dossier as its official number",
+    "differs_from_stored": "another dossier, or another history, is stored under this code",
+    "step_not_allowed": "the stored dossier cannot take the further steps",
     "refused_by_database": "the dossier violates a constraint of the database",
 }
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryStep:
-    """One step of a history."""
+class HistoryStep(msgspec.Struct, frozen=True):
+    """One step of a history.
+
+    `at` is the earliest possible time where the line does not say since when (`timed` is False): such a step is not
+    shown. `items`: what a supplement has to bring. `due_before`: the due date when the step paused the time limit.
+    """
 
     at: datetime
     status: Status
     agency: str
-    department: str | None
-    officer: str | None
-    note: str | None
+    department: str | None = None
+    officer: str | None = None
+    note: str | None = None
+    items: tuple[str, ...] = ()
+    outcome: str | None = None
+    due_before: datetime | None = None
+    timed: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Person:
+class Person(msgspec.Struct, frozen=True):
     """The applicant, as the source writes it. `kind`: 1 citizen, 2 enterprise, 3 state body, 4 other."""
 
     kind: int
@@ -66,8 +82,7 @@ class Person:
     address: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class History:
+class History(msgspec.Struct, frozen=True):
     """A dossier with its steps from the submission to the present status, oldest first; at least one step."""
 
     code: DossierCode
@@ -85,12 +100,20 @@ class History:
     steps: tuple[HistoryStep, ...]
 
     @property
+    def status(self) -> Status:
+        """The present status."""
+        return self.steps[-1].status
+
+    @property
     def irregular(self) -> bool:
         """True if a step is not an allowed move from the step before. Such a history is imported and counted."""
-        return any(
-            not before.status.may_become(after.status)
-            for before, after in zip(self.steps, self.steps[1:], strict=False)
-        )
+        return any(not before.status.may_become(after.status) for before, after in pairwise(self.steps))
+
+    @property
+    def latest(self) -> datetime:
+        """The latest of the times that have to be past: all but the due date."""
+        said = (self.submitted_at, self.received_at, self.finished_at, self.returned_at, self.steps[-1].at)
+        return max(moment for moment in said if moment is not None)
 
 
 def read_line(line: bytes) -> History:
@@ -100,30 +123,95 @@ def read_line(line: bytes) -> History:
     if b"\\u0000" in line or b"\0" in line:
         raise Refused("nul_character", "a NUL character cannot be stored in a text")
     try:
-        line.decode("utf-8")
-        shape = msgspec.json.decode(line, type=_Either)
-    except msgspec.ValidationError as error:
-        raise Refused("wrong_shape", str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        line.rstrip().decode("utf-8")
+        form = _decode(line)
+    except UnicodeDecodeError as error:
+        if error.end == len(line.rstrip()):
+            raise Refused("not_json", "the line is cut off within a character") from None
+        raise Refused("not_utf8", f"{error.reason} at byte {error.start}; if the file is in {_MAY_BE}") from None
+    except (msgspec.DecodeError, RecursionError) as error:
         raise Refused("not_json", str(error)) from None
-    if shape.national is not msgspec.UNSET:
-        return _plausible(national.read(line))
-    if shape.plain is not msgspec.UNSET:
-        return _plausible(plain.read(line))
+    if not isinstance(form, dict):
+        raise Refused("wrong_shape", "the line is JSON, but no object")
+    if repeated := repeated_key(line):
+        raise Refused("repeated_key", f"{repeated[:40]!r} stands twice; which of the values is meant?")
+    if "MaHoSo" in form:
+        return _plausible(national.read(form))
+    if "code" in form:
+        return _plausible(plain.read(form))
     raise Refused("unknown_form", "the line has neither MaHoSo (national form) nor code (plain form)")
 
 
+_decode = msgspec.json.Decoder().decode
+_MAY_BE = "Windows-1258 (cp1258), convert it: iconv -f WINDOWS-1258 -t UTF-8"
+
+
+def cleaned(field: str, text: str, longest: int, *, lines: bool = False) -> str:
+    """The text as it is stored. Raises Refused with the field's name."""
+    try:
+        return clean(text, longest, lines=lines)
+    except UnclearText as unclear:
+        raise Refused("unclear_text", f"{field}: {unclear}") from None
+
+
+def ends(
+    steps: tuple[HistoryStep, ...], finished: datetime | None, returned: datetime | None
+) -> tuple[datetime | None, datetime | None]:
+    """When the work was finished and the result handed over: as said, else by the steps. Raises Refused without both.
+
+    Of a dossier that is in neither status nothing is believed.
+    """
+    last = steps[-1]
+    if last.status not in (Status.COMPLETED, Status.RETURNED):
+        return None, None
+    last_at = last.at if last.timed else None
+    handed_over = (returned or last_at) if last.status is Status.RETURNED else None
+    done = next((step.at for step in reversed(steps) if step.status is Status.COMPLETED and step.timed), None)
+    done = finished or done or handed_over or last_at
+    if done is None or (last.status is Status.RETURNED and handed_over is None):
+        raise Refused("bad_date", f"the dossier is {last.status.slug}, and nothing says since when")
+    return done, handed_over
+
+
+_BEFORE_RECEPTION = frozenset({Status.SUBMITTED, Status.SUPPLEMENT_REQUIRED})
+
+
 def _plausible(history: History) -> History:
-    """The history. Raises Refused if a date's year is not in YEARS; datetime.min and max cannot be converted to UTC."""
-    said = (history.submitted_at, history.received_at, history.due_at, history.finished_at, history.returned_at)
-    for moment in (*said, *(step.at for step in history.steps)):
+    """The history. Raises Refused for times and steps that cannot be, or cannot be together."""
+    steps, submitted = history.steps, history.submitted_at
+    received, due, finished, returned = (history.received_at, history.due_at, history.finished_at, history.returned_at)
+    for moment in (submitted, received, due, finished, returned, *(step.at for step in steps)):
+        # datetime.min and max cannot even be converted to UTC.
         if moment is not None and moment.year not in YEARS:
             raise Refused("bad_date", f"{moment.isoformat()} is not between {YEARS[0]} and {YEARS[-1]}")
+    _in_order("the reception", received, "the submission", submitted)
+    _in_order("the due date", due, "the submission", submitted)
+    _in_order("the completion", finished, "the reception", received or submitted)
+    _in_order("the return", returned, "the completion", finished or received or submitted)
+    _in_order("the first step", steps[0].at, "the submission", submitted)
+    accepted = False
+    for number, (before, after) in enumerate(pairwise(steps), 2):
+        if after.at < before.at:
+            _in_order(f"step {number}", after.at, f"step {number - 1}", before.at)
+        accepted = accepted or before.status not in _BEFORE_RECEPTION
+        if accepted and after.status is Status.SUBMITTED:
+            raise Refused("impossible_history", f"step {number} is submitted, after {before.status.slug}")
     return history
 
 
-class _Either(msgspec.Struct):
-    """The fields that tell the form of a line."""
+def _in_order(what: str, moment: datetime | None, other: str, earlier: datetime | None) -> None:
+    if moment is not None and earlier is not None and moment < earlier:
+        raise Refused("dates_out_of_order", f"{what}, {_said(moment)}, is before {other}, {_said(earlier)}")
 
-    national: msgspec.Raw | msgspec.UnsetType = msgspec.field(name="MaHoSo", default=msgspec.UNSET)
-    plain: msgspec.Raw | msgspec.UnsetType = msgspec.field(name="code", default=msgspec.UNSET)
+
+def _said(moment: datetime) -> str:
+    return moment.astimezone(VIETNAM).isoformat(" ", "seconds")
+
+
+def shape(form: dict[str, Any], kind: Any) -> Any:
+    """The form as this type. Raises Refused for another shape."""
+    try:
+        return msgspec.convert(form, kind)
+    except msgspec.ValidationError as error:
+        reason = "bad_date" if "RFC3339" in str(error) else "wrong_shape"
+        raise Refused(reason, str(error)) from None

@@ -1,157 +1,226 @@
 """The national dossier-synchronisation form: Vietnamese field names, dates as yyyyMMddHHmmss in UTC+7.
 
 One JSON object a line: the fields of the service DongBoHoSoMC, and under TienTrinh the progress entries of
-CapNhatTienDoHoSoMC, oldest first. Numbers may be JSON numbers or text, absent fields may be empty or null. Fields that
-the lookup does not need (papers, fees, attachments) are ignored. `DonViXuLy` is the agency's code.
+CapNhatTienDoHoSoMC, oldest first. Any value may be a JSON number or text; one that says nothing may be absent, null,
+"", [] or {}. `DonViXuLy` is the agency's code. docs/imports.md says which fields are kept, and as what.
+
+Where TienTrinh is missing, the dates say the steps, and the present status without a date is no step of the timeline.
 """
 
 import re
+from collections.abc import Iterator
 from datetime import datetime
-from typing import Annotated
+from typing import Any
 
-import msgspec
-from msgspec import Meta
-
-from intake.bulk.dialects import History, HistoryStep, Person, Refused
+from intake.bulk.dialects import History, HistoryStep, Person, Refused, cleaned, ends
 from lookup import code as codes
 from lookup.clock import VIETNAM
 from lookup.status import Status
 
 CHANNELS = {1: "direct", 2: "online", 3: "postal"}
+MOST_ENTRIES = 400
+"""Of a list."""
 _DATE = re.compile(r"[0-9]{14}", re.ASCII)
+_INTEGER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _CASE = "Trường hợp: "
+_SINCE = {
+    Status.SUBMITTED: "NgayNopHoSo",
+    Status.RECEIVED: "NgayTiepNhan",
+    Status.REJECTED: "NgayTuChoi",
+    Status.COMPLETED: "NgayKetThucXuLy",
+    Status.RETURNED: "NgayTra",
+}
+"""The field that says when a dossier took this status."""
 
-_Text = Annotated[str, Meta(max_length=4000)]
-_Short = Annotated[str, Meta(max_length=300)]
-
-
-class Identity(msgspec.Struct):
-    """DinhDanhCHS."""
-
-    number: _Short | None = msgspec.field(name="SoDinhDanh", default=None)
-
-
-class ProgressEntry(msgspec.Struct):
-    """One entry of TienTrinh."""
-
-    at: str = msgspec.field(name="ThoiDiemXuLy")
-    status: int = msgspec.field(name="TrangThai")
-    department: _Short | None = msgspec.field(name="PhongBanXuLy", default=None)
-    officer: Annotated[str, Meta(max_length=100)] | None = msgspec.field(name="NguoiXuLy", default=None)
-    note: _Text | None = msgspec.field(name="NoiDungXuLy", default=None)
+_Form = dict[str, Any]
 
 
-class NationalDossier(msgspec.Struct):
-    """The fields of the form that the lookup uses."""
-
-    code: str = msgspec.field(name="MaHoSo")
-    service: _Short = msgspec.field(name="MaTTHC")
-    agency: _Short = msgspec.field(name="DonViXuLy")
-    status: int = msgspec.field(name="TrangThaiHoSo")
-    channel: int = msgspec.field(name="KenhThucHien")
-    submitted: str = msgspec.field(name="NgayNopHoSo")
-    applicant: _Short = msgspec.field(name="ChuHoSo")
-    applicant_kind: Annotated[int, Meta(ge=1, le=4)] = msgspec.field(name="LoaiDoiTuong", default=1)
-    identity: Identity | None = msgspec.field(name="DinhDanhCHS", default=None)
-    phone: _Short | None = msgspec.field(name="SoDienThoai", default=None)
-    email: _Short | None = msgspec.field(name="Email", default=None)
-    subject: Annotated[str, Meta(max_length=1000)] | None = msgspec.field(name="TrichYeuHoSo", default=None)
-    other: _Text | None = msgspec.field(name="ThongTinKhac", default=None)
-    received: str | None = msgspec.field(name="NgayTiepNhan", default=None)
-    due: str | None = msgspec.field(name="NgayHenTra", default=None)
-    finished: str | None = msgspec.field(name="NgayKetThucXuLy", default=None)
-    returned: str | None = msgspec.field(name="NgayTra", default=None)
-    refused: str | None = msgspec.field(name="NgayTuChoi", default=None)
-    progress: list[ProgressEntry] | None = msgspec.field(name="TienTrinh", default=None)
-
-
-_decoder = msgspec.json.Decoder(NationalDossier, strict=False)
-
-
-def read(line: bytes) -> History:
-    """The history in this line. Raises Refused."""
+def read(form: _Form) -> History:
+    """The history in this object. Raises Refused."""
     try:
-        form = _decoder.decode(line)
-    except msgspec.ValidationError as error:
-        raise Refused("wrong_shape", str(error)) from None
-    try:
-        code = codes.parse(form.code)
+        code = codes.parse(_text(form, "MaHoSo", codes.LONGEST) or "")
     except codes.MalformedCode as error:
         raise Refused("malformed_code", error.detail) from None
-    status = _status(form.status)
-    submitted = _date("NgayNopHoSo", form.submitted)
+    status = _status(form, "TrangThaiHoSo")
+    agency = _needed(form, "DonViXuLy", 300)
+    channel = CHANNELS.get(number := _number(form, "KenhThucHien"))
+    if channel is None:
+        raise Refused("wrong_shape", f"KenhThucHien: {number} is not 1, 2 or 3")
+    dates = {status: _date(form, field) for status, field in _SINCE.items()}
+    submitted = dates[Status.SUBMITTED]
     if submitted is None:
         raise Refused("bad_date", "NgayNopHoSo: the date of submission is missing")
-    steps = _steps(form, status, submitted)
-    last = steps[-1]
-    finished = _date("NgayKetThucXuLy", form.finished)
-    returned = _date("NgayTra", form.returned)
-    due = _date("NgayHenTra", form.due)
-    if due is not None and due < submitted:
-        raise Refused("dates_out_of_order", "NgayHenTra is before NgayNopHoSo")
-    _date("NgayTuChoi", form.refused)
+    entries = _list(form, "TienTrinh")
+    steps = _told(entries, agency, submitted, dates) if entries else _dated(form, status, agency, channel, dates)
+    if steps[-1].status is not status:
+        raise Refused(
+            "history_disagrees", f"TrangThaiHoSo is {status.value}, the last TrangThai is {steps[-1].status.value}"
+        )
+    steps = _supplemented(steps, _list(form, "DanhSachHoSoBoSung"))
+    finished_at, returned_at = ends(steps, dates[Status.COMPLETED], dates[Status.RETURNED])
+    other = _text(form, "ThongTinKhac", 4000, lines=True) or ""
     return History(
         code=code,
-        agency=form.agency,
-        service=form.service,
-        service_case=form.other.removeprefix(_CASE) if form.other and form.other.startswith(_CASE) else "default",
-        channel=_channel(form.channel),
+        agency=agency,
+        service=_needed(form, "MaTTHC", 300),
+        service_case=other.removeprefix(_CASE) if other.startswith(_CASE) else "default",
+        channel=channel,
         submitted_at=submitted,
-        received_at=_date("NgayTiepNhan", form.received),
-        due_at=due,
-        finished_at=(finished or last.at) if status in (Status.COMPLETED, Status.RETURNED) else None,
-        returned_at=(returned or last.at) if status is Status.RETURNED else None,
-        applicant=Person(
-            kind=form.applicant_kind,
-            name=form.applicant,
-            id=(form.identity and form.identity.number) or None,
-            phone=form.phone or None,
-            email=form.email or None,
-            address=None,
-        ),
-        subject=form.subject or None,
+        received_at=dates[Status.RECEIVED]
+        or next((step.at for step in steps if step.status is Status.RECEIVED and step.timed), None),
+        due_at=_date(form, "NgayHenTra"),
+        finished_at=finished_at,
+        returned_at=returned_at,
+        applicant=_applicant(form),
+        subject=_text(form, "TrichYeuHoSo", 1000),
         steps=steps,
     )
 
 
-def _steps(form: NationalDossier, status: Status, submitted: datetime) -> tuple[HistoryStep, ...]:
-    steps = tuple(
-        HistoryStep(
-            at=_date("ThoiDiemXuLy", entry.at) or submitted,
-            status=_status(entry.status),
-            agency=form.agency,
-            department=entry.department or None,
-            officer=entry.officer or None,
-            note=entry.note or None,
-        )
-        for entry in form.progress or ()
+def _applicant(form: _Form) -> Person:
+    kind = 1 if _said(form, "LoaiDoiTuong") is None else _number(form, "LoaiDoiTuong")
+    if kind not in range(1, 5):
+        raise Refused("wrong_shape", f"LoaiDoiTuong: {kind} is not 1 to 4")
+    identity = _said(form, "DinhDanhCHS") or {}
+    if not isinstance(identity, dict):
+        raise Refused("wrong_shape", "DinhDanhCHS: no object")
+    return Person(
+        kind=kind,
+        name=_needed(form, "ChuHoSo", 300),
+        id=_text(identity, "SoDinhDanh", 300) or _text(form, "SoGiayToChuHoSo", 300),
+        phone=_text(form, "SoDienThoai", 300),
+        email=_text(form, "Email", 300),
+        address=None,
     )
-    if not steps:  # some systems send the present status without a history
-        return (HistoryStep(submitted, status, form.agency, None, None, None),)
-    if steps[-1].status is not status:
-        raise Refused(
-            "history_disagrees",
-            f"TrangThaiHoSo is {status.value}, the last TrangThai is {steps[-1].status.value}",
+
+
+# -- steps -----------------------------------------------------------------------------------------------------------
+
+_Dates = dict[Status, datetime | None]
+
+
+def _told(entries: list[_Form], agency: str, submitted: datetime, dates: _Dates) -> tuple[HistoryStep, ...]:
+    """The steps of TienTrinh. An entry without a time takes the date of its status, if there is one."""
+    steps: list[HistoryStep] = []
+    for entry in entries:
+        status = _status(entry, "TrangThai")
+        at = _date(entry, "ThoiDiemXuLy") or dates.get(status)
+        steps.append(
+            HistoryStep(
+                at or (steps[-1].at if steps else submitted),
+                status,
+                agency,
+                _text(entry, "PhongBanXuLy", 300),
+                _text(entry, "NguoiXuLy", 100),
+                _text(entry, "NoiDungXuLy", 4000, lines=True),
+                timed=at is not None,
+            )
         )
-    return steps
+    return tuple(steps)
 
 
-def _status(number: int) -> Status:
+def _dated(form: _Form, status: Status, agency: str, channel: str, dates: _Dates) -> tuple[HistoryStep, ...]:
+    """The steps that the dates of a dossier without TienTrinh say, and last its present status."""
+    said = [(at, step) for step, at in dates.items() if at is not None and _led_to(step, status, channel)]
+    said += [
+        (at, Status.SUPPLEMENT_REQUIRED)
+        for entry in _list(form, "DanhSachHoSoBoSung")
+        if (at := _date(entry, "NgayBoSung")) is not None
+    ]
+    said.sort(key=lambda step: step[0])  # by time alone: those of one time stay in the order of the statuses
+    steps = [HistoryStep(at, step, agency) for at, step in said]
+    if not steps or steps[-1].status is not status:
+        brought = [_date(entry, "NgayTiepNhanBoSung") for entry in _list(form, "DanhSachHoSoBoSung")]
+        known = [at for at in (dates[Status.SUBMITTED], *brought, *(at for at, _ in said)) if at is not None]
+        steps.append(HistoryStep(max(known), status, agency, timed=False))
+    return tuple(steps)
+
+
+def _led_to(step: Status, status: Status, channel: str) -> bool:
+    """Whether the date of this step belongs to a dossier of that status: only an online one was ever submitted first,
+    and of what comes at the end, only what the status says has come."""
+    if step is Status.SUBMITTED:
+        return channel == "online" or status is Status.SUBMITTED
+    if step is Status.RECEIVED:
+        return status not in (Status.SUBMITTED, Status.REJECTED)
+    return step is status or (step is Status.COMPLETED and status is Status.RETURNED)
+
+
+def _supplemented(steps: tuple[HistoryStep, ...], entries: list[_Form]) -> tuple[HistoryStep, ...]:
+    """The steps that ask for a supplement, in order, with what DanhSachHoSoBoSung says of each."""
+    left: Iterator[_Form] = iter(entries)
+    return tuple(_asked(step, next(left, {})) if step.status is Status.SUPPLEMENT_REQUIRED else step for step in steps)
+
+
+def _asked(step: HistoryStep, entry: _Form) -> HistoryStep:
+    content = _text(entry, "NoiDungBoSung", 4000, lines=True)
+    return HistoryStep(
+        step.at,
+        step.status,
+        step.agency,
+        step.department,
+        step.officer or _text(entry, "NguoiYeuCauBoSung", 100),
+        step.note,
+        items=() if content is None or content == step.note else (content,),
+        due_before=_date(entry, "NgayHenTraTruoc"),
+        timed=step.timed,
+    )
+
+
+# -- values ----------------------------------------------------------------------------------------------------------
+
+
+def _said(form: _Form, field: str) -> Any:
+    """The value; None if it says nothing."""
+    value = form.get(field)
+    return None if value in ("", [], {}) or (isinstance(value, str) and value.isspace()) else value
+
+
+def _text(form: _Form, field: str, longest: int, *, lines: bool = False) -> str | None:
+    value = _said(form, field)
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str):
+        raise Refused("wrong_shape", f"{field}: neither a text nor a whole number")
+    return cleaned(field, value, longest, lines=lines)
+
+
+def _needed(form: _Form, field: str, longest: int) -> str:
+    text = _text(form, field, longest)
+    if text is None:
+        raise Refused("wrong_shape", f"{field}: it is missing")
+    return text
+
+
+def _number(form: _Form, field: str) -> int:
+    text = _needed(form, field, 40)
+    if not _INTEGER.fullmatch(text):
+        raise Refused("wrong_shape", f"{field}: {text[:20]!r} is no whole number")
+    return int(text)
+
+
+def _list(form: _Form, field: str) -> list[_Form]:
+    entries = _said(form, field) or []
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise Refused("wrong_shape", f"{field}: no list of objects")
+    if len(entries) > MOST_ENTRIES:
+        raise Refused("wrong_shape", f"{field}: {len(entries)} entries; there may be {MOST_ENTRIES}")
+    return entries
+
+
+def _status(form: _Form, field: str) -> Status:
+    number = _number(form, field)
     try:
         return Status(number)
     except ValueError:
-        raise Refused("unknown_status", f"{number} is not a national status (1 to 10)") from None
+        raise Refused("unknown_status", f"{field}: {number} is not a national status (1 to 10)") from None
 
 
-def _channel(number: int) -> str:
-    try:
-        return CHANNELS[number]
-    except KeyError:
-        raise Refused("wrong_shape", f"KenhThucHien: {number} is not 1, 2 or 3") from None
-
-
-def _date(field: str, text: str | None) -> datetime | None:
-    if not text:
+def _date(form: _Form, field: str) -> datetime | None:
+    text = _text(form, field, 40)
+    if text is None:
         return None
     if not _DATE.fullmatch(text):
         raise Refused("bad_date", f"{field}: {text[:20]!r} is not yyyyMMddHHmmss")
