@@ -17,13 +17,14 @@ from intake.books.dossier import DOSSIER_COLUMNS, INSERT_DOSSIER
 from intake.books.event import APPEND_EVENT
 from intake.books.fold import folded
 from intake.books.seal import PERSON_COLUMNS, ROW_COLUMNS
-from intake.bulk import loader
+from intake.bulk import known, loader
 from lookup import catalogue as catalogues
 from lookup.catalogue import Catalogue, load
 
 NOW = datetime(2026, 11, 30, 5, tzinfo=UTC)
 AGENCIES, SERVICES = load.sample()
 SAMPLE = Catalogue({agency.code: agency for agency in AGENCIES}, {service.code: service for service in SERVICES})
+STEPS = {"received", "moved"}
 ABSENT: dict[str, Any] = dict.fromkeys(("official_number", "owner", "source_seq")) | {
     "removed": False,
     "key_serial": 0,
@@ -84,8 +85,13 @@ class Books:
             case catalogues.CATALOGUE:
                 there = {"agencies": AGENCIES, "services": SERVICES, "calendars": [], "loaded": None}
                 return [{"catalogue": msgspec.json.encode(there)}]
-            case loader.STORED:
+            case known.KNOWN:
                 return [self.dossiers[code] for code in given[0] if code in self.dossiers]
+            case known.STEPS:
+                steps = [event for event in self.events if event["code"] in given[0] and event["kind"] in STEPS]
+                return [event | {"untimed": given[1] in (event["flags"] or ())} for event in steps]
+            case known.NUMBERS:
+                return [{"number": number} for number in self.tables["number"] if number in given[0]]
             case ledger.OFFICERS_VIEW:
                 return [self.dossiers[given[0]]] if given[0] in self.dossiers else []
             case reads.NOTE_READ:
@@ -119,7 +125,7 @@ class Books:
     def _locked(self, code: str) -> dict[str, Any] | None:
         if code not in self.dossiers:
             return None
-        steps = [event["occurred_at"] for event in self._of(code) if event["kind"] in {"received", "moved"}]
+        steps = [event["occurred_at"] for event in self._of(code) if event["kind"] in STEPS]
         newest = {"newest": self.dossiers[code]["version"], "last_at": steps[-1] if steps else None}
         return self.dossiers[code] | newest | {"timeline_bytes": len(self.dossiers[code]["timeline"])}
 
@@ -160,9 +166,13 @@ class Books:
                 self.tables["answer"][given[:2]] = {"fingerprint": given[2], "answer": given[3]}
             case ledger.CORRECT_APPLICANT:
                 self.dossiers[given[0]] |= dict(zip(PERSON_COLUMNS, given[1:], strict=True))
+            case loader.RAISE_SEQUENCES:
+                for agency, day, last in zip(*given, strict=True):
+                    self.tables["day"][agency, day] = max(last, self.tables["day"].get((agency, day), 0))
             case _:
                 assert sql == loader.SAVE_RUN
-                names = ("position", "line", "taken", "already_here", "rejected", "reject_bytes", "key_bytes")
+                names = ("position", "line", "taken", "appended", "already_here", "rejected", "reasons")
+                names += ("reject_bytes", "key_bytes")
                 file, name, *counts, finished = given
                 run = dict(zip(names, counts, strict=True)) | {"name": name, "finished": finished}
                 self.tables["run"][file] = run
@@ -177,7 +187,9 @@ class Books:
         for record in records:
             row = dict(zip(columns, record, strict=True))
             if table == "event":
-                self.events.append(row)
+                self.events.append(row | {"erased": None})
+                if not row["bulk"]:
+                    self._follow(row)
             else:
                 assert row["code"] not in self.dossiers
                 self.dossiers[row["code"]] = ABSENT | row

@@ -103,8 +103,9 @@ async def test_note_is_shown_or_hidden_alike_whichever_way_the_dossier_came(
         opened |= {code: keys[code] for code in (number(form=1, status=status), number(form=2, status=status))}
         for code, key in opened.items():
             found, view = await house.lookup(f"/api/v1/dossiers/{code}?at_least={length}", **{"Hoso24-Key": key})
+            shown = view["action_needed"] and view["action_needed"].partition("\n")[0]  # the list of papers follows
             expected = NOTE if status in SHOWN_AT else None
-            assert (found, view["status"], view["action_needed"]) == (200, status.slug, expected), code
+            assert (found, view["status"], shown) == (200, status.slug, expected), code
 
 
 async def test_notes_of_sample_dossiers_are_shown_by_the_same_rule(writer: Any, tmp_path: Path) -> None:

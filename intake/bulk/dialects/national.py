@@ -154,6 +154,7 @@ def _supplemented(steps: tuple[HistoryStep, ...], entries: list[_Form]) -> tuple
 
 def _asked(step: HistoryStep, entry: _Form) -> HistoryStep:
     content = _text(entry, "NoiDungBoSung", 4000, lines=True)
+    is_said = content is None or content.casefold() in (step.note or "").casefold()
     return HistoryStep(
         step.at,
         step.status,
@@ -161,7 +162,7 @@ def _asked(step: HistoryStep, entry: _Form) -> HistoryStep:
         step.department,
         step.officer or _text(entry, "NguoiYeuCauBoSung", 100),
         step.note,
-        items=() if content is None or content == step.note else (content,),
+        items=() if content is None or is_said else (content,),
         due_before=_date(entry, "NgayHenTraTruoc"),
         timed=step.timed,
     )
