@@ -871,7 +871,7 @@ def import_file(file: Path) -> None:
 
     Refused lines go to FILE.rejected.ndjson, lookup keys to FILE.keys.ndjson. After an interruption the same command
     goes on after the last commit; after the end it changes nothing. Further steps of a stored dossier are appended.
-    The exit status is 1 if a line was refused.
+    The exit status is 1 if a line was refused, 2 if the import did not come to the end of the file.
     """
     from intake.bulk import command
 

@@ -25,7 +25,7 @@ from loadtests.gameday.expected import Expected, Question
 from loadtests.gameday.offices import DayOffice, Desk, NotTaken
 from loadtests.gameday.record import Record, Seen
 from loadtests.system.http_client import Rotation
-from tests.conftest import KEY_SECRETS, Database
+from tests.conftest import KEY_SECRETS, SEAL_KEYS, Database
 from tests.house import intake_at, intake_settings, lookup_running, lookup_settings, new_token, relay_of, until
 
 CODE, KEY = "G99.01.01-261126-0001", "0-ABCDE-FGHJK"
@@ -53,7 +53,11 @@ async def crowded(
             folder=folder,
             front=front,
             token=token,
-            environ={"HOSO24_PG_WRITER_URL": database.writer_url, "HOSO24_LOOKUP_KEY_SECRETS": KEY_SECRETS},
+            environ={
+                "HOSO24_PG_WRITER_URL": database.writer_url,
+                "HOSO24_LOOKUP_KEY_SECRETS": KEY_SECRETS,
+                "HOSO24_SEAL_KEYS": SEAL_KEYS,
+            },
         )
         record = Record()
         crowd = Crowd(stage, record, expected, **how)

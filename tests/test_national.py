@@ -27,7 +27,7 @@ from loadtests.system import computed_dossiers
 from loadtests.system.installation import Installation
 from loadtests.system.processes import CannotMeasure, end, started
 from lookup.reading import store
-from tests.conftest import KEY_SECRETS, Database
+from tests.conftest import KEY_SECRETS, SEAL_KEYS, Database
 from tests.places import in_memory
 
 ROOT = Path(__file__).parent.parent
@@ -110,6 +110,7 @@ async def system(database: Database, redis_url: str, tmp_path: Path) -> Installa
     environ = {
         "HOSO24_PG_WRITER_URL": roles["writer"],
         "HOSO24_LOOKUP_KEY_SECRETS": KEY_SECRETS,
+        "HOSO24_SEAL_KEYS": SEAL_KEYS,
     }
     return Installation(tmp_path, os.getpid(), "", {**roles, "admin": admin}, redis_url, environ)
 

@@ -219,7 +219,7 @@ async def test_catalogue_is_a_directory_of_this_machine(operate: Operate, owner:
 def test_import_that_fails_leaves_what_it_needs_to_go_on(operate: Operate, cluster: Path, tmp_path: Path) -> None:
     (cluster / "secrets/postgres-writer/url").write_text("postgresql://hoso24_writer:x@127.0.0.1:1/hoso24", "utf-8")
     (tmp_path / "dossiers.ndjson").write_text("{}\n", "utf-8")
-    assert operate("import", "dossiers.ndjson", cwd=tmp_path).status == 1
+    assert operate("import", "dossiers.ndjson", cwd=tmp_path).status == 2
     assert (cluster / "tmp/dossiers.ndjson").exists()
 
 

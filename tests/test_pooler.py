@@ -25,7 +25,7 @@ from ops.local.reaper import Reaper
 from ops.settings import Secret
 from ops.stores.postgres import BehindPooler, Postgres, connect_directly
 from tests import debian, programs
-from tests.conftest import KEY_SECRETS, ROLES, Database
+from tests.conftest import KEY_SECRETS, ROLES, SEAL_KEYS, Database
 from tests.debian import PgBouncer
 from tests.house import (
     House,
@@ -225,6 +225,7 @@ async def test_import_refuses_a_pooler_in_a_sentence(
     path.write_text("{}\n")
     monkeypatch.setenv("HOSO24_PG_WRITER_URL", bouncer.url(database.writer_url))
     monkeypatch.setenv("HOSO24_LOOKUP_KEY_SECRETS", KEY_SECRETS)
+    monkeypatch.setenv("HOSO24_SEAL_KEYS", SEAL_KEYS)
     monkeypatch.setattr("sys.argv", ["hoso24", "import", str(path)])
     with pytest.raises(SystemExit) as end:
         await asyncio.to_thread(main)

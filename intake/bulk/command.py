@@ -23,10 +23,16 @@ from ops.stores.calls import reason_of
 from ops.stores.postgres import POSTGRES_AWAY, connect_directly
 
 
+class GoesOn(click.ClickException):
+    """The import did not come to its end; the same command goes on where it was."""
+
+    exit_code = 2
+
+
 def run_import(path: Path, environ: Mapping[str, str]) -> ImportTally:
     """Import a file and show the progress; at the end, print a table of the outcomes of its lines.
 
-    Raises ClickException when it is interrupted, the file cannot be read, or PostgreSQL fails.
+    Raises GoesOn when it is interrupted, the file cannot be read, or PostgreSQL fails.
     """
     settings = read(WriterSettings, environ)
     console = Console(stderr=True)
@@ -46,15 +52,15 @@ def run_import(path: Path, environ: Mapping[str, str]) -> ImportTally:
         try:
             done = asyncio.run(_import(path, settings, show))
         except (KeyboardInterrupt, asyncio.CancelledError):
-            raise click.ClickException("Interrupted. Run the same command again to go on from here.") from None
+            raise GoesOn("Interrupted. Run the same command again to go on from here.") from None
         except (asyncpg.UndefinedTableError, asyncpg.InsufficientPrivilegeError, NoCatalogue):
             raise  # the database was never prepared: a second run would not help
         except Unreadable as unreadable:
-            raise click.ClickException(f"{path}: {unreadable}") from None
+            raise GoesOn(f"{path}: {unreadable}") from None
         except (*POSTGRES_AWAY, asyncpg.PostgresError) as error:
             if isinstance(error, OSError) and error.filename is not None:
                 raise
-            raise click.ClickException(
+            raise GoesOn(
                 f"The import lost its connection to PostgreSQL: {reason_of(error)}. "
                 "Run the same command again to go on from here."
             ) from None

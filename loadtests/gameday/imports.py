@@ -19,6 +19,8 @@ AT_MOST = 120.0
 """Seconds that one attempt may take."""
 PAUSE = 1.0
 """Seconds between two attempts."""
+REFUSED = "Refused lines, with number and reason"
+"""What an import says at its end only where it refused some."""
 FIRST_DAY = date(2020, 1, 1)
 """Each file is of another day, long past, so that its codes do not meet others."""
 AGENCY = AGENCIES[-1]
@@ -69,11 +71,9 @@ class Imports:
         except TimeoutError:
             return "again", f"an import had not ended after {AT_MOST:g} s"
         lines = said.strip().splitlines() or ["it said nothing"]
-        if status:
-            return "again", f"an import ended with status {status}: {lines[-1]}"
-        rejected = path.with_name(path.name + ".rejected.ndjson")
-        refused = rejected.exists() and rejected.stat().st_size
-        return ("wrong", "an import refused lines that are in order") if refused else ("good", "")
+        if REFUSED in said:  # status 1, too, but not a failure
+            return "wrong", "an import refused lines that are in order"
+        return ("again", f"an import ended with status {status}: {lines[-1]}") if status else ("good", "")
 
     def _lives(self, lines: int) -> dict[str, tuple[str, ...]]:
         """The codes of the next file, each with the statuses it has had."""

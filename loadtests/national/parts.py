@@ -114,9 +114,9 @@ class Parts:
     def _import(self, number: int) -> None:
         with self._started([*HOSO24, "import", str(self._file(number))]) as process:
             process.wait()
-        if process.returncode != 0:
+        run = self._runs().get(self._name(number))
+        if run is None or run["seconds"] is None:
             raise CannotMeasure(f"hoso24 import failed; see {self._log}. Called again, this goes on where it was.")
-        run = self._runs()[self._name(number)]
         if run["rejected"] or run["taken"] + run["already_here"] != self._year.size:
             raise CannotMeasure(f"Not every line of {self._name(number)} was taken: {dict(run)}.")
 

@@ -96,7 +96,10 @@ async def staged(
     Raises CannotMeasure when it does not come up.
     """
     folder = _laid_out(folder)
-    keys = {"HOSO24_LOOKUP_KEY_SECRETS": f"0:{secrets.token_hex(32)}"}
+    keys = {
+        "HOSO24_LOOKUP_KEY_SECRETS": f"0:{secrets.token_hex(32)}",
+        "HOSO24_SEAL_KEYS": f"stage:{secrets.token_hex(32)}",
+    }
     token = ""
 
     async def prepare(cluster: Cluster) -> None:

@@ -24,15 +24,26 @@ def report(**tally: Any) -> list[list[str]]:
 
 def test_report_counts_every_line_once_and_names_both_files() -> None:
     first, second = sorted(REASONS)[:2]
-    lines = report(line=1_010, taken=1_000, already_here=2, rejected=5, reasons={first: 3, second: 2}, irregular=7)
-    assert ["x.ndjson: 1,010 lines in 2.0 s, 505 lines/s"] in lines
+    lines = report(
+        line=1_014,
+        taken=1_000,
+        appended=4,
+        already_here=2,
+        rejected=5,
+        reasons={first: 3, second: 2},
+        irregular=7,
+        not_raised=1,
+    )
+    assert ["x.ndjson: 1,014 lines in 2.0 s, 507 lines/s"] in lines
     for row in (
         ["taken", "1,000"],
+        ["appended to stored dossiers", "4"],
         ["already here", "2"],
         [f"refused: {REASONS[first]}", "3"],
         [f"refused: {REASONS[second]}", "2"],
         ["blank", "3"],
         ["taken this time, with an irregular history", "7"],
+        ["taken this time, numbered above 999,999", "1"],
         ["Refused lines, with number and reason: x.rejected.ndjson"],
         ["Lookup keys, for the holders of the dossiers only: x.keys.ndjson"],
     ):
