@@ -1,9 +1,12 @@
-"""The doctor's checks of the relay: its leadership, and whether the event log continues where the stream ends."""
+"""The doctor's checks of what intake and relay leave: the relay's leadership, whether the event log continues where the
+stream ends, and whether what has expired is deleted.
+"""
 
 from collections.abc import Iterator
 
 from intake.books import lost_tail
 from intake.books.relay import LEADERS_LOCK
+from intake.tidy import KEPT_DAYS
 from lookup.cache import Cache
 from lookup.clock import PRESENT
 from ops.doctor.findings import Check, Finding, Verdict
@@ -23,6 +26,14 @@ SELECT session.pid, session.usename::text AS role
    AND lock.objsubid = 1
 """
 
+OLDEST_ANSWER = """
+SELECT extract(epoch FROM now() - min(first_at))::float8 / 86400 AS days
+  FROM idempotency
+"""
+
+TIDIED_WITHIN_DAYS = 1
+"""How long after its time an answer may still be there: `hoso24 tidy` runs every hour."""
+
 
 def checks(database: DatabaseServers, redis: Redis | None) -> Iterator[Check]:
     """The checks that these servers allow: the log is compared with the stream only with Redis and a role that may read
@@ -30,6 +41,8 @@ def checks(database: DatabaseServers, redis: Redis | None) -> Iterator[Check]:
     yield Check("relay", lambda: _leader(database))
     if redis is not None and any(server.role in (RELAY, WRITER) for server in database.all):
         yield Check("log", lambda: _log(database, Cache(redis)))
+    if any(server.role == WRITER for server in database.all):
+        yield Check("tidy", lambda: _tidy(database))
 
 
 async def _leader(database: DatabaseServers) -> list[Finding]:
@@ -59,3 +72,14 @@ async def _log(database: DatabaseServers, cache: Cache) -> list[Finding]:
             )
         ]
     return [Finding("log", Verdict.OK, f"continues where the stream ends, at {tail.last}")]
+
+
+async def _tidy(database: DatabaseServers) -> list[Finding]:
+    """Whether expired answers are deleted, told by the age of the oldest."""
+    primary = await database.primary(WRITER)
+    ((days,),) = await primary.fetch(OLDEST_ANSWER)
+    if days is None or days <= KEPT_DAYS + TIDIED_WITHIN_DAYS:
+        return [Finding("tidy", Verdict.OK, "nothing that has expired is left")]
+    found = f"the oldest kept answer is {days:.0f} days old, and {KEPT_DAYS} are enough: nothing has tidied since"
+    step = "Run `hoso24 tidy` as hoso24_archivist, and every hour from now on: in Kubernetes the CronJob `tidy` does."
+    return [Finding("tidy", Verdict.WARNING, found, step)]

@@ -35,7 +35,7 @@ from ops.local.valkey import ValkeyServer
 from ops.settings import Secret
 from ops.stores.redis import Redis
 from tests.conftest import KEY_SECRETS, NO_FSYNC, ROLES, Database, prepare
-from tests.house import relay_of, until
+from tests.house import new_client, relay_of, until
 
 
 class Patient:
@@ -109,6 +109,19 @@ async def test_early_answers_that_are_off_are_told_with_what_is_missing(
     (finding,) = await patient.asked("early answers")
     assert finding.verdict is Verdict.WARNING
     assert "_books_of_tomorrow" in finding.found
+
+
+async def test_answers_that_nobody_deletes_are_told(patient: Patient, database: Database, owner: Any) -> None:
+    assert (await patient.one("tidy")).verdict is Verdict.OK
+    await new_client(database, "desk")
+    keep = "INSERT INTO idempotency VALUES ('desk', $1, '', '{}', now() - $2::text::interval)"
+    await owner.execute(keep, "k-1", "30 days 23 hours")
+    assert (await patient.one("tidy")).verdict is Verdict.OK
+    await owner.execute(keep, "k-2", "45 days")
+    finding = await patient.one("tidy")
+    assert finding.verdict is Verdict.WARNING
+    assert "45 days old" in finding.found
+    assert "`hoso24 tidy`" in finding.next_step
 
 
 # -- all together ------------------------------------------------------------------------------------------
