@@ -28,14 +28,18 @@ VALUES ('S.004', 'Giải quyết chế độ (ví dụ)', 'Settlement of a benef
 
 # Every dossier has been received and taken up; the third step is one of four, so that answers are of four kinds.
 INSERT = f"""
-INSERT INTO dossier (code, version, status, service, agency, channel,
-                     submitted_at, received_at, due_at, finished_at, action_needed, timeline, calendar,
+INSERT INTO dossier (code, version, status, service, agency, origin, channel, submitted_at, received_at, due_at,
+                     finished_at, pauses, supplements, action_needed, timeline, calendar,
                      applicant_kind, applicant_name, applicant_id, applicant_phone, applicant_address, subject)
 SELECT format('G99.05.02-26%s%s-%s', to_char(1 + day / {DAYS_A_MONTH}, 'FM00'),
                                      to_char(1 + day % {DAYS_A_MONTH}, 'FM00'),
                                      to_char(n % {PER_DAY}, 'FM00000')),
-       3, third.status, 'S.004', 'G99.05.02', 'direct',
-       at, at, at + interval '14 days', CASE WHEN third.status = 9 THEN at + interval '5 days' END, third.action_needed,
+       3, third.status, 'S.004', 'G99.05.02', 'G99.05.02', 'direct',
+       at, at, at + interval '14 days', CASE WHEN third.status = 9 THEN at + interval '5 days' END,
+       CASE WHEN third.status IN (5, 6) THEN jsonb_build_array(jsonb_build_object(
+           'status', third.status, 'since', to_char(at + interval '5 days', 'YYYY-MM-DD"T"HH24:MI:SS"+07:00"'),
+           'until', NULL, 'policy', 'shift', 'due_before', NULL)) ELSE '[]' END,
+       CASE WHEN third.status = 5 THEN 1 ELSE 0 END, third.action_needed,
        jsonb_build_array(
            jsonb_build_object('at', to_char(at, 'YYYY-MM-DD"T"HH24:MI:SS"+07:00"'), 'status', 'received',
                               'agency', 'G99.05.02', 'department', 'Bộ phận Một cửa (hư cấu)'),
@@ -57,23 +61,17 @@ SELECT format('G99.05.02-26%s%s-%s', to_char(1 + day / {DAYS_A_MONTH}, 'FM00'),
     ON third.remainder = n % 4
 """
 
-# What the intake's ledger writes when one department hands a dossier over to another, in one statement. The rows above
-# came without a log, and the hashes of this one are no chain; neither matters to the relay.
+# The event that the intake's ledger appends when one department hands a dossier over to another; the row follows it.
+# The rows above came without a log, and this event has no true seal; neither matters to the relay.
 MOVE = """
-WITH moved AS (
-    UPDATE dossier
-       SET version = version + 1,
-           timeline = timeline || jsonb_build_array(jsonb_build_object(
-               'at', to_char(now() AT TIME ZONE interval '7 hours', 'YYYY-MM-DD"T"HH24:MI:SS"+07:00"'),
-               'status', 'processing', 'agency', agency, 'department', $2::text))
-     WHERE code = $1
- RETURNING code, version, status, agency
-)
-INSERT INTO event (epoch, code, version, kind, status, occurred_at, recorded_at, agency, department, actor, source,
-                   prev_hash, hash)
-SELECT (SELECT max(number) FROM epoch), code, version, 'moved', status, now(), now(), agency, $2, 'bench', 'bench',
-       sha256('before'), sha256('after')
-  FROM moved
+INSERT INTO event (epoch, code, version, kind, occurred_at, recorded_at, source, status, agency, origin, outcome,
+                   received_at, due_at, finished_at, returned_at, calendar, supplements, key_serial, actor, department,
+                   salt, seal)
+SELECT (SELECT max(number) FROM epoch), code, version + 1, 'moved', now(), now(), 'bench', status, agency, origin,
+       outcome, received_at, due_at, finished_at, returned_at, calendar, supplements, key_serial, 'bench', $2,
+       decode(md5('salt'), 'hex'), decode(md5('seal'), 'hex')
+  FROM dossier
+ WHERE code = $1
 RETURNING version
 """
 
