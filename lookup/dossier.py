@@ -445,4 +445,10 @@ def pack_row(row: Sequence[Any]) -> bytes:
     if removed:
         return b""
     told = (origin, outcome, reason, pauses(paused), supplements, reappointments)
-    return pack((*fields, steps(timeline), key_serial, *told))
+    return pack((*fields, tuple(map(_packed_step, steps(timeline))), key_serial, *told))
+
+
+def _packed_step(step: Step) -> Step | tuple[Any, ...]:
+    """An ordinary step without the fields that only others have: every answer to anyone passes over them."""
+    ordinary = step.moves and step.work is None
+    return (step.at, step.status, step.agency, step.department) if ordinary else step

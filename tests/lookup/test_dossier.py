@@ -150,6 +150,8 @@ def test_row_is_packed_as_the_record_it_is() -> None:
     row["timeline"], row["pauses"] = '[{"at": "2026-11-20T08:00:00+07:00", "status": "received", "agency": "A"}]', "[]"
     plain = unpack(pack_row([row[name] for name in COLUMNS]))
     assert (plain.timeline, plain.pauses) == ((Step(AT, "received", "A"),), ())
+    (step,) = msgspec.msgpack.decode(pack_row([row[name] for name in COLUMNS]))[12]
+    assert step[1:] == ["received", "A", None], "what only other steps have costs every answer its skipping"
     assert pack_row([(row | {"removed": True})[name] for name in COLUMNS]) == b""
 
 
