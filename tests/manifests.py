@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from intake.settings import IntakeSettings, RelaySettings
-from lookup.settings import LookupSettings, MigrateSettings
+from lookup.settings import ArchivistUrl, LookupSettings, MigrateSettings
 from tests.programs import program
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,6 +25,7 @@ PROCESSES: dict[str, type] = {
     "intake": IntakeSettings,
     "relay": RelaySettings,
     "migrate": MigrateSettings,
+    "tidy": ArchivistUrl,
 }
 CUSTOM = ("cert-manager.io", "cnpg.io", "gateway.networking.k8s.io", "monitoring.coreos.com")
 """How the API groups end that Kubernetes itself does not have."""
@@ -95,8 +96,8 @@ class Manifests:
         return [Workload.of(each) for each in self.of("Deployment", "StatefulSet", "Job", "CronJob")]
 
     def ours(self) -> list[Workload]:
-        """Our processes; not what commands are run in."""
-        return [each for each in self.workloads() if each.is_ours and each.manifest["kind"] != "CronJob"]
+        """Our processes and jobs; not what commands are run in."""
+        return [each for each in self.workloads() if each.is_ours and each.name != "operate"]
 
     def operate(self) -> Workload:
         """What k8s/operate makes its Jobs of."""

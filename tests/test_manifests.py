@@ -73,7 +73,7 @@ def test_no_two_objects_share_an_identity(manifests: Manifests) -> None:
     assert [identity for identity, times in identities.items() if times > 1] == []
 
 
-def test_base_has_all_four_processes(manifests: Manifests) -> None:
+def test_base_has_all_processes_and_jobs(manifests: Manifests) -> None:
     assert sorted(workload.name for workload in manifests.ours()) == sorted(PROCESSES)
 
 
@@ -121,8 +121,19 @@ def test_process_mounts_the_secret_of_its_own_role_only(manifests: Manifests, pr
     assert {secret for secret in mounted if secret.startswith("postgres-")} == {f"postgres-{role}"}
 
 
-def test_base_gives_the_migration_the_owner_only() -> None:
-    assert mounted_secrets(render(ROOT / "k8s/base").process("migrate")) == {"postgres-owner"}
+@pytest.mark.parametrize(("job", "role"), [("migrate", "owner"), ("tidy", "archivist")])
+def test_base_gives_a_job_the_secret_of_its_role_only(job: str, role: str) -> None:
+    assert mounted_secrets(render(ROOT / "k8s/base").process(job)) == {f"postgres-{role}"}
+
+
+def test_hourly_job_runs_one_at_a_time_and_not_for_ever(overlay: Manifests) -> None:
+    spec = overlay.process("tidy").manifest["spec"]
+    assert (spec["schedule"].split()[1:], spec["concurrencyPolicy"], spec.get("suspend", False)) == (
+        ["*"] * 4,
+        "Forbid",
+        False,
+    )
+    assert spec["jobTemplate"]["spec"]["activeDeadlineSeconds"] < 3600
 
 
 def test_secrets_reach_our_processes_as_files_of_one_directory(manifests: Manifests) -> None:
