@@ -1,14 +1,19 @@
-"""The doctor's checks of what intake and relay leave: the relay's leadership, whether the event log continues where the
-stream ends, and whether what has expired is deleted.
+"""The doctor's checks of what intake, relay and notary leave: the relay's leadership, whether the event log continues
+where the stream ends, whether what has expired is deleted, and whether the books keep up with the log.
 """
 
 from collections.abc import Iterator
+from typing import Any
+
+import aiohttp
+import msgspec
 
 from intake.books import lost_tail
 from intake.books.relay import LEADERS_LOCK
 from intake.tidy import KEPT_DAYS
 from lookup.cache import Cache
 from lookup.clock import PRESENT
+from ops.doctor import SERVER_DEADLINE
 from ops.doctor.findings import Check, Finding, Verdict
 from ops.doctor.postgres_checks import DatabaseServers
 from ops.stores.redis import Redis
@@ -33,6 +38,28 @@ SELECT extract(epoch FROM now() - min(first_at))::float8 / 86400 AS days
 
 TIDIED_WITHIN_DAYS = 1
 """How long after its time an answer may still be there: `hoso24 tidy` runs every hour."""
+
+
+def books(admin_port: str) -> Iterator[Check]:
+    """The check of the notary's process on this machine; nothing for a port that is no number, which the check of the
+    settings reports."""
+    if admin_port.isdecimal():
+        yield Check("books", lambda: _books(f"http://127.0.0.1:{admin_port}/health"))
+
+
+async def _books(url: str) -> list[Finding]:
+    """What the notary says of itself; no finding where none answers at this admin port."""
+    try:
+        timeout = aiohttp.ClientTimeout(total=SERVER_DEADLINE)
+        async with aiohttp.ClientSession(timeout=timeout) as http, http.get(url) as response:
+            health: dict[str, Any] = msgspec.json.decode(await response.read(), type=dict[str, Any])
+    except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError):
+        return []
+    check = health["checks"].get("books", {})
+    if check.get("status") == "ok":
+        return [Finding("books", Verdict.OK, str(check.get("detail", "up to date")))]
+    step = "Follow docs/runbooks/BooksHalted.md; nothing else waits for the books."
+    return [Finding("books", Verdict.WRONG, str(check.get("error", "the notary enters nothing")), step)]
 
 
 def checks(database: DatabaseServers, redis: Redis | None) -> Iterator[Check]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from intake.settings import IntakeSettings, RelaySettings
+from intake.settings import IntakeSettings, NotarySettings, RelaySettings
 from lookup.settings import ArchivistUrl, LookupSettings, MigrateSettings
 from tests.programs import program
 
@@ -24,6 +24,7 @@ PROCESSES: dict[str, type] = {
     "lookup": LookupSettings,
     "intake": IntakeSettings,
     "relay": RelaySettings,
+    "notary": NotarySettings,
     "migrate": MigrateSettings,
     "tidy": ArchivistUrl,
 }

@@ -170,9 +170,12 @@ def test_runbook_names_what_there_is() -> None:
 
 
 EXAMINED = {
+    "BooksBehind": "books",
+    "BooksHalted": "books",
     "CertificateEnds": "certificate of",
     "DeliveryLate": "oldest writing transaction",
     "EpochsDiffer": "epoch",
+    "EventRefused": "books",
     "FeedBreaksOften": "redis policy",
     "IntakeAvailabilityBurn": "postgres as writer",
     "InternalCertificateEnds": "certificate of",
