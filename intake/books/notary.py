@@ -225,6 +225,16 @@ class EventLog:
         with self._asking(tracing.command(sql)[0], STATEMENT_DEADLINE):
             return list(await self._connection.fetch(sql, *arguments))
 
+    async def look(self, position: Position, turn_after: float) -> Any:
+        """The row of LOOK."""
+        (look,) = await self.fetch(LOOK, *position, turn_after)
+        return look
+
+    async def has_ids_from_elsewhere(self, epoch: int, unassigned: int) -> bool:
+        """Whether there are events of the epoch under ids that this database has not assigned yet."""
+        ((found,),) = await self.fetch(HAS_IDS_FROM_ELSEWHERE, epoch, unassigned)
+        return bool(found)
+
     async def events(self, after: Position, before: Position, most: int) -> list[Any]:
         """The next events between two positions, both excluded."""
         try:
@@ -247,28 +257,28 @@ class Notary:
     """Enters events and signs, as long as files, database and keys fit.
 
     All intervals are in seconds. `files` and `keys` are called at each opening, `keys` also before an event is refused,
-    so that new keys need no restart. `halt` is told whether nothing is entered.
+    so that new keys need no restart. `not_ready` is told whether it is halted, or another notary has the directory.
     """
 
     def __init__(
         self,
-        url: Callable[[], str],
+        event_log: EventLog,
         files: Callable[[], Files],
         signer: Signer,
         keys: Callable[[], SealKeys],
         *,
-        halt: Callable[[bool], None] = lambda _: None,
+        not_ready: Callable[[bool], None] = lambda _: None,
         poll_every: float = 0.25,
         retry_every: float = 1.0,
         turn_after: float = TURN_AFTER,
         batch: int = BATCH,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._log = EventLog(url)
+        self._log = event_log
         self._open_files = files
         self._signer = signer
         self._read_keys = keys
-        self._tell_halted = halt
+        self._tell_not_ready = not_ready
         self._poll_every = poll_every
         self._retry_every = retry_every
         self._turn_after = turn_after
@@ -305,6 +315,7 @@ class Notary:
                 await self._open_and_enter()
             except InUse as other:
                 self._stop_for(str(other), logging.WARNING)
+                self._tell_not_ready(True)
             except Unusable as unusable:
                 self.published = None
                 self._stop_for(str(unusable), logging.CRITICAL, halted=True)
@@ -421,7 +432,7 @@ class Notary:
             await asyncio.sleep(0 if len(rows) == self._batch else self._poll_every)
 
     async def _look(self) -> Any:
-        (look,) = await self._log.fetch(LOOK, *self._position, self._turn_after)
+        look = await self._log.look(self._position, self._turn_after)
         self._behind, self._looked_at = look["behind"] or 0.0, self._clock()
         return look
 
@@ -580,25 +591,19 @@ class Notary:
     async def _add_early_ids(self, compared: _Compared, unassigned: int) -> None:
         """In a database made from a dump ids began anew: late events have lower ones than any that was compared."""
         epoch = self._position.epoch
-        if not await self._ids_are_from_elsewhere(epoch, unassigned):
+        if not await self._log.has_ids_from_elsewhere(epoch, unassigned):
             return
         begins = next((turn.end for turn in self._turns if turn.epoch == epoch), 0)
-        edge = Position(epoch, unassigned, 0)
-        tile = -(-begins // TILE_WIDTH)
-        while tile * TILE_WIDTH < compared.since and self._position_at((tile + 1) * TILE_WIDTH) < edge:
-            tile += 1
-        early = _Compared(begins)
-        until = min((tile + 1) * TILE_WIDTH, compared.since)
-        before = min(edge, self._position_at(compared.since))
-        if begins < until:
-            await self._compare(early, begins, until, Position(epoch, 0, 0), before)
+        until = -(-begins // TILE_WIDTH) * TILE_WIDTH
+        while until < compared.since and self._position_at(until) < (epoch, unassigned, 0):
+            until += TILE_WIDTH
+        if not begins < until <= compared.since:
+            return
+        early, last = _Compared(begins), self._position_at(until)
+        await self._compare(early, begins, until, Position(epoch, 0, 0), last._replace(seq=last.seq + 1))
         compared.late = early.late + compared.late
         compared.void = early.void + compared.void
         compared.refused = early.refused + compared.refused
-
-    async def _ids_are_from_elsewhere(self, epoch: int, unassigned: int) -> bool:
-        ((found,),) = await self._log.fetch(HAS_IDS_FROM_ELSEWHERE, epoch, unassigned)
-        return bool(found)
 
     # -- trouble -----------------------------------------------------------------------------------------------------
 
@@ -620,7 +625,7 @@ class Notary:
     def _set_halted(self, halted: bool) -> None:
         self.halted = halted
         metrics.NOTARY_HALTED.set(halted)
-        self._tell_halted(halted)
+        self._tell_not_ready(halted)
 
 
 def _went_back(void: Sequence[int]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from aiohttp import web
 
 from intake.books import notary
-from intake.books.notary import Notary, Published
+from intake.books.notary import EventLog, Notary, Published
 from intake.books.seal import SealKeys
 from intake.books.tree_files import Files, Unusable
 from intake.settings import BooksSettings, NotarySettings
@@ -104,15 +104,15 @@ async def build(settings: NotarySettings, state: State) -> Running:
     """A notary. Unavailable servers and unusable files do not keep it from starting."""
     log.info("The settings in effect", extra={"settings": describe(settings)})
 
-    def halt(halted: bool) -> None:
+    def not_ready(halted: bool) -> None:
         state.halted = halted
 
     work = Notary(
-        settings.pg_url.reveal,
+        EventLog(settings.pg_url.reveal),
         lambda: Files(settings.books),
         settings.signer(),
         _rereading(settings.seal_keys.reveal),
-        halt=halt,
+        not_ready=not_ready,
     )
     app = web.Application(middlewares=middlewares("notary", trusts=Clients(settings.trusted_proxies).trusts))
     app.add_routes(BooksApi(work).routes())
