@@ -285,9 +285,17 @@ def problem(answer: Answer, status: int, code: str) -> dict[str, Any]:
     return content
 
 
-def move_refused(answer: Answer, allowed: set[str]) -> dict[str, Any]:
+def outrun(answer: Answer, status: int, code: str, current: str) -> dict[str, Any]:
+    """The refusal of a change (409, 412), which says the status that the dossier is in."""
+    content = problem(answer, status, code)
+    if content["current"] != current:
+        raise Wrong("a refused change that names another status than the dossier's", f"{content['current']}, {current}")
+    return content
+
+
+def move_refused(answer: Answer, allowed: set[str], current: str) -> dict[str, Any]:
     """The refusal of a move, which says what would have been allowed."""
-    content = problem(answer, 409, "move_not_allowed")
+    content = outrun(answer, 409, "move_not_allowed", current)
     if set(content["allowed"]) != allowed:
         raise Wrong("a refused move that names other moves than those published", str(content["allowed"]))
     return content
@@ -302,20 +310,41 @@ def moved(answer: Answer, status: int, location: str) -> str:
 
 
 def receipt(answer: Answer) -> dict[str, Any]:
-    """The intake's answer to a new dossier."""
+    """The intake's answer to a new dossier: with a receipt, or with a confirmation while it is not accepted."""
     content: dict[str, Any] = answer.expect(201).json()
-    if content["version"] != 1 or content["receipt"]["number"] != content["code"]:
-        raise Wrong("a receipt that contradicts itself", content["code"])
-    if content["lookup_key"] not in content["receipt"]["link"]:
+    if content["version"] != 1:
+        raise Wrong("a new dossier of another version than the first", content["code"])
+    slip = _slip(content, "confirmation" if content["status"] == "submitted" else "receipt")
+    if content["lookup_key"] not in slip["link"]:
         raise Wrong("a receipt whose link does not carry its key", content["code"])
     return content
 
 
-def changed(answer: Answer, code: str, version: int) -> dict[str, Any]:
-    """The intake's answer to a change that makes this version."""
+def changed(answer: Answer, code: str, version: int, *, accepts: bool = False) -> dict[str, Any]:
+    """The intake's answer to a change that makes this version; with the receipt where it accepts the dossier."""
     content: dict[str, Any] = answer.expect(200).json()
     if content["version"] != version:
         raise Wrong("a change that made another version", f"{code}: {content['version']}, {version} was due")
+    _slip(content, "receipt" if accepts else "")
+    return content
+
+
+def _slip(content: Mapping[str, Any], due: str) -> Mapping[str, Any]:
+    """The paper that comes with this answer, and no other; empty where none is `due`."""
+    if {name for name in ("receipt", "confirmation") if name in content} != ({due} if due else set()):
+        raise Wrong("another paper than is due, or none", f"{content['code']}: {due or 'none'} is due")
+    slip: Mapping[str, Any] = content[due] if due else {}
+    accepted = slip.get("received_at") is not None
+    if slip and (slip["number"], slip["due_at"], accepted) != (content["code"], content["due_at"], due == "receipt"):
+        raise Wrong("a receipt that contradicts itself", content["code"])
+    return slip
+
+
+def key_again(answer: Answer, dossier: str, key: str) -> dict[str, Any]:
+    """The lookup key of a dossier once more: that of its receipt."""
+    content: dict[str, Any] = answer.expect(200).json()
+    if (content["code"], content["lookup_key"]) != (dossier, key) or key not in content["link"]:
+        raise Wrong("another lookup key than the receipt's", dossier)
     return content
 
 

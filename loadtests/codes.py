@@ -2,8 +2,9 @@
 
 import random
 from collections import OrderedDict, deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from loadtests.answers import Shown, Wrong
 
@@ -29,6 +30,14 @@ class Dossier:
     status: str
     version: int = 0
     number: str | None = None
+    accepted: bool = True
+    """Whether it has a receipt, and not only a confirmation."""
+
+    @classmethod
+    def taken_in(cls, receipt: Mapping[str, Any]) -> "Dossier":
+        """A new one, by the intake's answer."""
+        told = (receipt["code"], receipt["lookup_key"], receipt["status"], receipt["version"])
+        return cls(*told, accepted="receipt" in receipt)
 
     @property
     def path(self) -> str:

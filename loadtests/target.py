@@ -7,6 +7,7 @@ import http.client
 import ipaddress
 import json
 import random
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -77,9 +78,9 @@ class Target:
         try:
             with Connection(self.intake) as intake:
                 for _ in range(count):
-                    answer = intake.send("POST", "/api/v1/dossiers", submission(), self.authorization)
-                    receipt = answers.receipt(answer)
-                    yield Dossier(receipt["code"], receipt["lookup_key"], receipt["status"], receipt["version"])
+                    headers = self.authorization | {"Idempotency-Key": str(uuid.uuid4())}
+                    answer = intake.send("POST", "/api/v1/dossiers", submission(), headers)
+                    yield Dossier.taken_in(answers.receipt(answer))
         except (OSError, http.client.HTTPException, Failure, LookupError, TypeError, ValueError) as error:
             detail = getattr(error, "detail", "")
             raise NoTarget(f"{self.intake} does not take dossiers in ({error!r}) {detail}".rstrip()) from None
@@ -98,6 +99,12 @@ def submission() -> dict[str, Any]:
         "channel": random.choice(("direct", "online", "postal")),
         "applicant": {"name": "Nguyễn Văn Mẫu (hư cấu)", "id": f"999{random.randrange(10**9):09d}"},
     }
+
+
+def transition(to: str, version: int) -> dict[str, Any]:
+    """A move from that version, with the reason and the list that some statuses demand."""
+    items = {"items": ["Bản sao sổ bảo hiểm (ví dụ)"]} if to == "supplement_required" else {}
+    return {"to": to, "expected_version": version, "note": "Hồ sơ còn thiếu giấy tờ (ví dụ)."} | items
 
 
 def _imported(path: Path) -> Iterator[Dossier]:

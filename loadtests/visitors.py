@@ -21,7 +21,7 @@ from loadtests import addresses, answers, pages, phones, slow_line
 from loadtests.answers import Answer, Asked, Failure, Late, Shown, Status, Unavailable, Wrong
 from loadtests.codes import MISTYPED, Dossier, Shelf, ShownVersions, address, new_number, spelled, unknown
 from loadtests.pages import FIELDS, FORMS, OWN_LISTS, RATINGS, Page
-from loadtests.target import Target, submission
+from loadtests.target import Target, submission, transition
 from loadtests.verdict import INTAKE, OFFICES
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,8 @@ KEYS_KEPT = 10
 """Dossiers whose keys a citizen's browser holds before its owner clears it."""
 ON_A_DESK = 20
 FOLLOWED = 100
+ACCEPTING = ("received", "processing")
+"""The statuses whose first one gives a dossier its receipt."""
 EXPLAINED = 10
 """Failures of each kind that the log explains."""
 
@@ -451,7 +453,7 @@ class Office(Visitor):
         receipt = self._send("POST", url, content, key, answers.receipt, name="/api/v1/dossiers")
         if receipt is None:
             return
-        dossier = Dossier(receipt["code"], receipt["lookup_key"], receipt["status"], receipt["version"])
+        dossier = Dossier.taken_in(receipt)
         if random.random() < 0.2:
             check = partial(answers.repeated, status=201, first=receipt)
             self._send("POST", url, content, key, check, name="/api/v1/dossiers repeated")
@@ -477,18 +479,14 @@ class Office(Visitor):
 
     def move(self, dossier: Dossier, to: str) -> None:
         """Move it to that status, and look whether the public sees it; a tenth of the moves are repeated."""
-        content = {
-            "to": to,
-            "expected_version": dossier.version,
-            "department": "Phòng Chế độ (hư cấu)",
-            "note": "Bổ sung bản sao sổ bảo hiểm (ví dụ).",
-        }
+        content = transition(to, dossier.version) | {"department": "Phòng Chế độ (hư cấu)"}
         key, url = _idempotency_key(), self._url(dossier, "transitions")
-        check = partial(answers.changed, code=dossier.code, version=dossier.version + 1)
+        accepts = not dossier.accepted and to in ACCEPTING
+        check = partial(answers.changed, code=dossier.code, version=dossier.version + 1, accepts=accepts)
         answer = self._send("POST", url, content, key, check, name=f"{DOSSIER}/transitions")
         if answer is None:
             return
-        dossier.status, dossier.version = to, answer["version"]
+        dossier.status, dossier.version, dossier.accepted = to, answer["version"], dossier.accepted or accepts
         self._see_through(dossier)
         if random.random() < 0.1:
             check = partial(answers.repeated, status=200, first=answer)
@@ -519,6 +517,23 @@ class Office(Visitor):
             )
 
     @task(1)
+    def set_right(self) -> None:
+        """A slip of the pen, corrected, and the lookup key once more for an applicant who has lost the receipt."""
+        dossier = self._from_desk()
+        if dossier is None:
+            return
+        content = {"reason": "Nhập sai (ví dụ).", "subject": f"Đề nghị {uuid.uuid4()} (hư cấu)"}
+        check = partial(answers.changed, code=dossier.code, version=dossier.version + 1)
+        url, name = self._url(dossier, "corrections"), f"{DOSSIER}/corrections"
+        answer = self._send("POST", url, content, _idempotency_key(), check, name=name)
+        if answer is None:
+            return
+        dossier.version = answer["version"]
+        again = partial(answers.key_again, dossier=dossier.code, key=dossier.key)
+        self._send("POST", self._url(dossier, "key"), {}, _idempotency_key(), again, name=f"{DOSSIER}/key")
+        self._see_through(dossier)
+
+    @task(1)
     def move_wrongly(self) -> None:
         """A move that is not allowed, or one from a version long gone: refused, and nothing changes."""
         if not self.desk:
@@ -527,12 +542,12 @@ class Office(Visitor):
         url, name = self._url(dossier, "transitions"), f"{DOSSIER}/transitions"
         if random.random() < 0.5:
             content: dict[str, Any] = {"to": dossier.status, "expected_version": dossier.version + 1}
-            check = partial(answers.problem, status=412, code="version_mismatch")
+            check = partial(answers.outrun, status=412, code="version_mismatch", current=dossier.status)
             self._send("POST", url, content, _idempotency_key(), check, name=f"{name} from another version")
         else:
             allowed = set(self.shared.statuses[dossier.status].next)
             content = {"to": random.choice(sorted(self.shared.statuses.keys() - allowed))}
-            check = partial(answers.move_refused, allowed=allowed)
+            check = partial(answers.move_refused, allowed=allowed, current=dossier.status)
             self._send("POST", url, content, _idempotency_key(), check, name=f"{name} not allowed")
 
     def _from_desk(self) -> Dossier | None:

@@ -480,6 +480,61 @@ def test_change_must_make_the_next_version() -> None:
         answers.changed(answer({"version": 4}), CODE, 3)
 
 
+SLIP = {"number": CODE, "received_at": "2026-10-08T09:00:00+07:00", "due_at": None, "link": f"/{CODE}?key=KEY"}
+TAKEN_IN = {"code": CODE, "lookup_key": "KEY", "status": "received", "due_at": None, "version": 1, "receipt": SLIP}
+ONLINE = views.only(("code", "lookup_key", "due_at", "version"), TAKEN_IN) | {
+    "status": "submitted",
+    "confirmation": SLIP | {"received_at": None},
+}
+MOVED = {"code": CODE, "version": 2, "status": "received", "due_at": None}
+
+
+def test_acceptance_comes_with_a_receipt_and_an_online_application_with_a_confirmation() -> None:
+    assert Dossier.taken_in(answers.receipt(answer(TAKEN_IN, status=201))).accepted
+    assert not Dossier.taken_in(answers.receipt(answer(ONLINE, status=201))).accepted
+    assert answers.changed(answer(MOVED), CODE, 2) == MOVED
+    assert answers.changed(answer(MOVED | {"receipt": SLIP}), CODE, 2, accepts=True)["receipt"] == SLIP
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (TAKEN_IN | {"status": "submitted"}, "another paper"),
+        (ONLINE | {"status": "received"}, "another paper"),
+        (ONLINE | {"receipt": SLIP}, "another paper"),
+        (ONLINE | {"confirmation": SLIP}, "contradicts itself"),
+        (TAKEN_IN | {"due_at": "2026-12-08T09:00:00+07:00"}, "contradicts itself"),
+        (TAKEN_IN | {"receipt": SLIP | {"number": "G99.01.02-261008-0976"}}, "contradicts itself"),
+        (TAKEN_IN | {"lookup_key": "OTHER"}, "does not carry its key"),
+        (TAKEN_IN | {"version": 2}, "another version"),
+    ],
+)
+def test_wrong_receipt_is_noticed(content: dict[str, Any], name: str) -> None:
+    with pytest.raises(Wrong, match=name):
+        answers.receipt(answer(content, status=201))
+
+
+def test_move_that_accepts_must_bring_the_receipt_and_no_other_may() -> None:
+    for content, accepts in ((MOVED, True), (MOVED | {"receipt": SLIP}, False)):
+        with pytest.raises(Wrong, match="another paper"):
+            answers.changed(answer(content), CODE, 2, accepts=accepts)
+
+
+def test_refused_change_must_name_the_status_the_dossier_is_in() -> None:
+    headers = {"content-type": "application/problem+json", "cache-control": "no-store"}
+    refusal = {"code": "move_not_allowed", "status": 409, "current": "processing", "allowed": ["completed"]}
+    assert answers.move_refused(answer(refusal, headers, 409), {"completed"}, "processing") == refusal
+    with pytest.raises(Wrong, match="another status than the dossier's"):
+        answers.move_refused(answer(refusal, headers, 409), {"completed"}, "received")
+
+
+def test_lookup_key_told_once_more_must_be_that_of_the_receipt() -> None:
+    told = {"code": CODE, "version": 2, "lookup_key": "KEY", "link": f"/{CODE}?key=KEY"}
+    assert answers.key_again(answer(told), CODE, "KEY") == told
+    with pytest.raises(Wrong, match="another lookup key"):
+        answers.key_again(answer(told), CODE, "OTHER")
+
+
 # -- codes ------------------------------------------------------------------------------------------------------------
 
 

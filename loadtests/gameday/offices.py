@@ -17,7 +17,7 @@ from loadtests.gameday.citizens import Pace, Town
 from loadtests.gameday.expected import ExpectedChange
 from loadtests.gameday.record import Seen
 from loadtests.system.http_client import Client, NoAnswer, Rotation, request
-from loadtests.target import submission
+from loadtests.target import submission, transition
 
 IN_HAND = 15
 """Dossiers each desk is working on."""
@@ -123,7 +123,7 @@ class Desk:
             change = self._town.expected.move(str(uuid.uuid4()), code, self._way_on(code))
         except (KeyError, ValueError) as cannot:
             raise NotTaken(str(cannot)) from None
-        content = {"to": change.status, "expected_version": change.version - 1}
+        content = transition(change.status, change.version - 1)
         await self._hand_in("move", change, f"/api/v1/dossiers/{address(code)}/transitions", content)
         self._town.changing.append(code)
         return change.version

@@ -29,7 +29,7 @@ from ops.local.reaper import Reaper
 NODES = ("pg1", "pg2", "pg3")
 """Each node's cluster_name, by which the primary knows it as a standby."""
 DATABASE = "hoso24"
-ROLES = ("owner", "writer", "relay", "reader")
+ROLES = ("owner", "writer", "relay", "reader", "notary", "auditor", "archivist")
 SUPERUSER = "admin"
 """The role to be connected as to be the superuser."""
 
@@ -104,7 +104,7 @@ class Cluster:
 
     @contextlib.asynccontextmanager
     async def connected(self, role: str = SUPERUSER, node: Node | None = None) -> AsyncIterator[asyncpg.Connection]:
-        """Past the wire, as `owner`, `writer`, `relay`, `reader` or `admin`: to the primary if no node is named.
+        """Past the wire, as one of ROLES or SUPERUSER: to the primary if no node is named.
 
         Raises what asyncpg raises, and TimeoutError for a server that hangs.
         """
