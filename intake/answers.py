@@ -79,12 +79,20 @@ class IssuedKey(msgspec.Struct, frozen=True):
 
 
 class OfficersStep(msgspec.Struct, frozen=True):
-    """A public step: the agency and department that set a status."""
+    """A public step: the agency and department that set a status.
+
+    `late`: reported when the dossier had gone on, so that it set nothing. `due_at`: of a re-appointment the new due
+    date, of a task that was opened its own. `task` and `work`: its number, and what is done.
+    """
 
     at: datetime
     status: StatusSlug
     agency: str
     department: str | None
+    late: bool | UnsetType = UNSET
+    due_at: datetime | UnsetType | None = UNSET
+    task: int | UnsetType = UNSET
+    work: str | UnsetType | None = UNSET
 
 
 class OfficersPause(msgspec.Struct, frozen=True):

@@ -3,14 +3,14 @@
 import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import pytest
 from aiohttp import ClientSession, web
 
 from ops.errors import Kind, Malformed, Refusal, Unavailable
-from ops.http.endpoints import GENERAL, OF_BODIES, Endpoint, Reply, Retirement, endpoint_of, serve
+from ops.http.endpoints import GENERAL, OF_BODIES, Endpoint, Reply, Retirement, endpoint_of, list_of, one_of, serve
 from ops.http.middleware import middlewares
 from ops.http.server import Running, start
 from tests.declared import fits
@@ -206,6 +206,30 @@ def test_content_fits_its_type_field_by_field() -> None:
         b'{"text": "x"}',
     ):
         assert not fits(body, Kept), body
+
+
+class Inner(msgspec.Struct):
+    """One of two."""
+
+    a: int
+
+
+class Outer(msgspec.Struct):
+    """Holds others that msgspec does not look into."""
+
+    either: list[Annotated[Any, one_of(Inner, Note)]]
+    raw: Annotated[msgspec.Raw, list_of(Inner)]
+
+
+def test_content_fits_also_inside_unions_and_ready_made_json() -> None:
+    assert fits(b'{"either":[{"a":1},{"text":"x"}],"raw":[{"a": 1}]}', Outer)
+    for either, raw in (
+        (b'[{"a":1,"b":1}]', b"[]"),
+        (b'[{"a":"x"}]', b"[]"),
+        (b"[]", b'[{"b": 1}]'),
+        (b"[]", b'[{"a": 1, "b": 1}]'),
+    ):
+        assert not fits(b'{"either":%b,"raw":%b}' % (either, raw), Outer), (either, raw)
 
 
 def test_union_is_any_of_its_types_and_bodies_are_refused_only_where_one_is_taken() -> None:
