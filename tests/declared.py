@@ -85,7 +85,7 @@ def fits(body: bytes, shape: type[msgspec.Struct]) -> bool:
 
 
 def _inside(value: Any, hint: Any) -> bool:
-    """The same of what msgspec does not look into: JSON that was made elsewhere, and a value of one of several types."""
+    """The same of what msgspec does not look into: JSON from elsewhere, and values of one of several types."""
     for meta in getattr(hint, "__metadata__", ()):
         shapes = (meta.extra or {}).get("one_of", ())
         if isinstance(value, msgspec.Raw):

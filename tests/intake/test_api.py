@@ -578,6 +578,7 @@ async def test_bad_move_is_refused_with_a_reason_and_leaves_no_trace(house: Hous
         ({"to": "processing", "outcome": "granted"}, "invalid_content"),
         ({"to": "processing", "note": "\u202e"}, "invalid_content"),
         ({"to": "done"}, "unknown_status"),
+        ({"to": "done", "expected_version": 9}, "unknown_status"),
         ({"to": "processing", "agency": "G99.77"}, "unknown_agency"),
     ):
         status, problem = await house.hand_in("POST", transitions(code), content)

@@ -47,15 +47,24 @@ def test_channel_decides_the_first_status_unless_it_is_said(channel: str, first:
 @pytest.mark.parametrize("status", [status for status in Status if status not in FIRST])
 def test_no_dossier_begins_in_the_middle(status: Status) -> None:
     with pytest.raises(InvalidContent, match="begins as submitted or received"):
-        _ = read(body(submission(status=status.slug)), Submission).first_status
+        read(body(submission(status=status.slug)), Submission)
 
 
-@pytest.mark.parametrize("slug", ["done", "PROCESSING", "4", "processing "])
+@pytest.mark.parametrize("slug", ["", "done", "PROCESSING", "4", "processing ", "x" * 5000, "\n'\" - at `$.channel`"])
 def test_unknown_status_is_refused_with_the_ones_there_are(slug: str) -> None:
-    with pytest.raises(UnknownStatus, match="supplement_required"):
-        _ = transition(to=slug).status
+    with pytest.raises(UnknownStatus, match="supplement_required") as refusal:
+        transition(to=slug)
+    assert len(refusal.value.detail) < 200
     with pytest.raises(UnknownStatus):
-        _ = read(body(submission(status=slug)), Submission).first_status
+        read(body(submission(status=slug)), Submission)
+
+
+@pytest.mark.parametrize("word", ["done", "' - at `$.to`", '" - at `$.status`'])
+def test_other_words_of_a_closed_list_are_no_statuses(word: str) -> None:
+    with pytest.raises(InvalidContent, match="channel"):
+        read(body(submission(channel=word)), Submission)
+    with pytest.raises(InvalidContent, match="outcome"):
+        transition(outcome=word)
 
 
 @pytest.mark.parametrize(

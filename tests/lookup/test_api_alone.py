@@ -55,6 +55,14 @@ async def test_batch_in_another_form_is_refused_whole(body: Any) -> None:
     assert refusal.value.detail
 
 
+@pytest.mark.parametrize("count", [0, 101])
+async def test_batch_of_another_size_is_told_the_sizes_in_both_languages(count: int) -> None:
+    with pytest.raises(MalformedLookups) as refusal:
+        await looked_up({"dossiers": [{"code": RECORD.code}] * count})
+    assert refusal.value.detail == "Between 1 and 100 dossiers can be looked up at once."
+    assert refusal.value.detail_vi == "Mỗi lần tra cứu được từ 1 đến 100 hồ sơ."
+
+
 @pytest.mark.parametrize("count", [1, 2, 100])
 async def test_batch_of_up_to_a_hundred_is_answered_in_order(count: int) -> None:
     dossiers = [{"code": RECORD.code}, *({"code": f"nonsense {n}"} for n in range(count - 1))]
