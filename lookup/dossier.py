@@ -378,7 +378,7 @@ def holder_view(record: Record, catalogue: Catalogue, receipt: ShownReceipt) -> 
         **_dates(record),
         service=catalogue.service_view(record.service),
         agency=named(record.agency),
-        origin=record.origin and named(record.origin),
+        origin=named(record.origin) if record.origin else None,
         official_number=record.official_number,
         timeline=[
             ShownStep(

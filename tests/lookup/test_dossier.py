@@ -157,7 +157,7 @@ def test_row_is_packed_as_the_record_it_is() -> None:
 
 def _stored(each: Step | Pause) -> dict[str, Any]:
     found: dict[str, Any] = msgspec.structs.asdict(each)
-    return {name: local(value).isoformat() if isinstance(value, datetime) else value for name, value in found.items()}  # type: ignore[union-attr]
+    return {name: local(value).isoformat() if isinstance(value, datetime) else value for name, value in found.items()}
 
 
 def test_essence_of_a_record_that_ends_early_is_as_if_it_had_no_steps() -> None:
