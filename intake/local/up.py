@@ -20,9 +20,12 @@ import click
 import segno
 
 from intake import clients
+from intake.books import notary_app
 from intake.books.seal import SealKeys
+from intake.books.tree_files import Unusable
 from intake.bulk.loader import Import, ImportTally
 from intake.local import sample
+from intake.settings import BooksSettings
 from lookup import code as codes
 from lookup import redis_users, schema
 from lookup.catalogue import load
@@ -37,7 +40,7 @@ from ops.local.postgres import PostgresServer
 from ops.local.servers import kept_elsewhere
 from ops.local.supervisor import Errand, Supervised, Supervisor, write_up_file
 from ops.local.valkey import ValkeyServer
-from ops.settings import are_server_urls
+from ops.settings import are_server_urls, read
 from ops.stores.postgres import connect_directly
 
 CLIENT = "local-demo"
@@ -46,10 +49,17 @@ SAMPLE_DAYS = 15
 SAMPLE_FIRST = 90_001
 """The first number of their sequences, far above the numbers of a sample that is imported later."""
 ROLES = ("owner", "writer", "relay", "reader", "notary", "auditor", "archivist")
-ROLE_OF = {"relay": "relay", "lookup": "reader", "intake": "writer", "tidy": "archivist"}
+ROLE_OF = {"relay": "relay", "lookup": "reader", "intake": "writer", "notary": "notary", "tidy": "archivist"}
 """Process → its role in PostgreSQL."""
-ONLY_FOR = {"HOSO24_LOOKUP_KEY_SECRETS": {"lookup", "intake"}, "HOSO24_SEAL_KEYS": {"intake"}}
+ONLY_FOR = {
+    "HOSO24_LOOKUP_KEY_SECRETS": {"lookup", "intake"},
+    "HOSO24_SEAL_KEYS": {"intake", "notary"},
+    "HOSO24_BOOKS_KEY": {"notary"},
+}
 """Secret → the processes that are given it; every other setting goes to all."""
+PROCESSES = ("relay", "lookup", "intake", "notary")
+BOOKS_ORIGIN = "hoso24.example/books"
+"""The name of the books that are kept here, whatever ports the processes have."""
 STAYS = ("lock", "up.json")
 """Files in the directory that are the supervisor's, and no data."""
 ASIDE = "before-"
@@ -62,6 +72,8 @@ PREFERRED_PORTS = {
     "intake": 8090,
     "intake_admin": 8091,
     "relay_admin": 8092,
+    "notary": 8093,
+    "notary_admin": 8094,
 }
 
 # Of the first thousand only: status has no index, and the database may hold the dossiers of a whole country.
@@ -83,6 +95,7 @@ class Secrets:
     redis_passwords: Mapping[str, str]
     lookup_keys: str
     seal_keys: str
+    books_key: str
     token: str
 
     @classmethod
@@ -94,6 +107,7 @@ class Secrets:
             "redis_passwords": {user: secrets.token_hex(16) for user in redis_users.RIGHTS},
             "lookup_keys": f"0:{secrets.token_hex(32)}",
             "seal_keys": f"up:{secrets.token_hex(32)}",
+            "books_key": secrets.token_hex(32),
             "token": clients.new_token(CLIENT),
         }
         kept = json.loads(path.read_text("utf-8")) if path.exists() else {}
@@ -130,12 +144,13 @@ def up(directory: Path, *, samples: bool, services: bool = True, archive: bool =
         _warn_of_a_shared_account()
         servers = _servers(stack, directory, own, archive=archive)
         ports = _ports(stack)
-        environ = _environ(servers, own, ports)
+        environ = _environ(directory, servers, own, ports)
         _prepare_database(stack, directory, servers, own, samples=samples)
+        books_key = _begin_books(environ)
         stack.check()
         if services:
-            _say("Starting relay, lookup and intake …")
-            own_environs = {name: _of_process(name, environ, servers) for name in ("relay", "lookup", "intake")}
+            _say("Starting relay, lookup, intake and notary …")
+            own_environs = {name: _of_process(name, environ, servers) for name in PROCESSES}
             stack.start(*(_service(name, directory, each, ports) for name, each in own_environs.items()))
             stack.repeat(_tidy(directory, _of_process("tidy", environ, servers)))
         else:
@@ -143,7 +158,7 @@ def up(directory: Path, *, samples: bool, services: bool = True, archive: bool =
         shown = asyncio.run(_shown(servers, own))
         _write(directory, servers, own, ports if services else {}, environ, shown)
         if services:
-            _introduce(ports, own, shown, time.monotonic() - began)
+            _introduce(ports, own, shown, books_key, time.monotonic() - began)
         else:
             _say(f"\nThe servers are ready; their addresses are in {directory / 'environ'}. Stop: Ctrl-C.\n")
         stack.run()
@@ -267,12 +282,15 @@ def _ports(stack: Supervisor) -> dict[str, int]:
     return ports
 
 
-def _environ(servers: ServerUrls, own: Secrets, ports: Mapping[str, int]) -> dict[str, str]:
+def _environ(directory: Path, servers: ServerUrls, own: Secrets, ports: Mapping[str, int]) -> dict[str, str]:
     return {
         **{f"HOSO24_PG_{role.upper()}_URL": servers.postgres[role] for role in ROLES},
         "HOSO24_REDIS_URL": servers.redis["operator"],
         "HOSO24_LOOKUP_KEY_SECRETS": os.environ.get("HOSO24_LOOKUP_KEY_SECRETS") or own.lookup_keys,
         "HOSO24_SEAL_KEYS": os.environ.get("HOSO24_SEAL_KEYS") or own.seal_keys,
+        "HOSO24_BOOKS": str(directory.absolute() / "books"),
+        "HOSO24_BOOKS_KEY": os.environ.get("HOSO24_BOOKS_KEY") or own.books_key,
+        "HOSO24_BOOKS_ORIGIN": os.environ.get("HOSO24_BOOKS_ORIGIN") or BOOKS_ORIGIN,
         "HOSO24_HOST": os.environ.get("HOSO24_HOST") or "127.0.0.1",
         "HOSO24_TRUSTED_PROXIES": os.environ.get("HOSO24_TRUSTED_PROXIES") or "127.0.0.0/8,::1/128",
         "HOSO24_PUBLIC_URL": os.environ.get("HOSO24_PUBLIC_URL") or f"http://127.0.0.1:{ports['lookup']}",
@@ -284,6 +302,8 @@ def _environ(servers: ServerUrls, own: Secrets, ports: Mapping[str, int]) -> dic
         "HOSO24_INTAKE_PORT": str(ports["intake"]),
         "HOSO24_INTAKE_ADMIN_PORT": str(ports["intake_admin"]),
         "HOSO24_RELAY_ADMIN_PORT": str(ports["relay_admin"]),
+        "HOSO24_NOTARY_PORT": str(ports["notary"]),
+        "HOSO24_NOTARY_ADMIN_PORT": str(ports["notary_admin"]),
         "HOSO24_DRAIN_SECONDS": os.environ.get("HOSO24_DRAIN_SECONDS") or "0.5",  # no load balancer to wait for
     }
 
@@ -386,6 +406,21 @@ async def _import_samples(connection: Any, own: Secrets) -> ImportTally:
         return await Import(connection, path, keys, seals).run()
 
 
+def _begin_books(environ: Mapping[str, str]) -> str:
+    """Sign an empty tree where no books are yet: with a database of before they take in its log from the first event.
+
+    Returns the public half of the key that signs them.
+    """
+    settings = read(BooksSettings, environ)
+    if not settings.books.exists():
+        settings.books.mkdir(mode=0o700)
+        try:
+            notary_app.begin(settings)
+        except (OSError, Unusable) as error:
+            raise CannotStart(f"The books cannot be begun: {error}") from error
+    return settings.signer().key.text
+
+
 def _service(name: str, directory: Path, environ: Mapping[str, str], ports: Mapping[str, int]) -> Supervised:
     return Supervised(
         name=name,
@@ -441,11 +476,15 @@ def _write(
     )
 
 
-def _introduce(ports: Mapping[str, int], own: Secrets, shown: list[dict[str, str]], seconds: float) -> None:
+def _introduce(
+    ports: Mapping[str, int], own: Secrets, shown: list[dict[str, str]], books_key: str, seconds: float
+) -> None:
     lookup, intake = (f"http://127.0.0.1:{ports[name]}" for name in ("lookup", "intake"))
     _say(f"\nReady after {seconds:.1f} s.\n")
     _say(f"  citizens     {lookup}/          (English: {lookup}/en)")
     _say(f"  intake       {intake}/api/v1/dossiers")
+    _say(f"  books        http://127.0.0.1:{ports['notary']}/books/checkpoint")
+    _say(f"               their key: {books_key}")
     _say(f"  health       http://127.0.0.1:{ports['lookup_admin']}/health\n")
     if shown:
         first = shown[0]
