@@ -105,7 +105,7 @@ class Manifests:
         return Workload.of(self.one("CronJob", "operate"))
 
     def serving(self) -> list[Workload]:
-        return [workload for workload in self.ours() if workload.manifest["kind"] == "Deployment"]
+        return [workload for workload in self.ours() if workload.manifest["kind"] in {"Deployment", "StatefulSet"}]
 
     def process(self, name: str) -> Workload:
         (found,) = [workload for workload in self.ours() if workload.name == name]
@@ -164,7 +164,7 @@ def mounted_secret_files(workload: Workload) -> dict[str, tuple[str, str]]:
     volumes = {volume["name"]: volume for volume in workload.pod["volumes"]}
     found = {}
     for mount in workload.container["volumeMounts"]:
-        for source in volumes[mount["name"]].get("projected", {}).get("sources", []):
+        for source in volumes.get(mount["name"], {}).get("projected", {}).get("sources", []):
             for item in source["secret"]["items"]:
                 path = PurePosixPath(mount["mountPath"]) / item["path"]
                 found[str(path)] = (source["secret"]["name"], item["key"])

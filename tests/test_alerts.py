@@ -68,7 +68,7 @@ def gone(minutes: int, value: float, missing: int) -> str:
 
 
 LOOKUPS = ("lookup-1", "lookup-2")
-SERVICES = {"lookup": 2, "intake": 1, "relay": 2}
+SERVICES = {"lookup": 2, "intake": 1, "relay": 2, "notary": 1}
 ROUTE = 'method="GET",route="/api/v1/dossiers/{code}"'
 TIMED_ROUTE = 'route="/api/v1/dossiers/{code}"'
 
@@ -108,6 +108,8 @@ CERTIFICATE = 'probe_ssl_earliest_cert_expiry{job="hoso24-edge"}'
 INTAKE = 'hoso24_http_in_flight{service="intake",instance="intake-1"}'
 LEADER, SECOND = 'relay_leader{instance="relay-1"}', 'relay_leader{instance="relay-2"}'
 HALTED = 'relay_halted{instance="relay-1"}'
+BOOKS_HALTED, REFUSED = 'notary_halted{instance="notary-1"}', 'notary_refused_total{instance="notary-1"}'
+BEHIND, SIGNED = 'notary_behind_seconds{instance="notary-1"}', 'notary_signature_age_seconds{instance="notary-1"}'
 BACKLOG = 'relay_backlog_seconds{instance="relay-1"}'
 REACHABLE = [f'relay_primary_reachable{{instance="relay-{number}"}}' for number in (1, 2)]
 DELIVERED = 'relay_lag_seconds{instance="relay-1"}'
@@ -169,6 +171,10 @@ def healthy(minutes: int, every: int = 1) -> Series:
         LEADER: level((minutes, 1), every=every),
         SECOND: level((minutes, 0), every=every),
         HALTED: level((minutes, 0), every=every),
+        BOOKS_HALTED: level((minutes, 0), every=every),
+        REFUSED: count((minutes, 0), every=every),
+        BEHIND: level((minutes, 0.2), every=every),
+        SIGNED: level((minutes, 40), every=every),
         BACKLOG: level((minutes, 0.03), every=every),
         DELIVERED: level((minutes, 0.7), every=every),
         **{name: level((minutes, 1), every=every) for name in REACHABLE},
@@ -437,6 +443,10 @@ DAYS = [
         {"DeliveryLate": "page"},
     ),
     Day("PostgreSQL restored to two minutes ago", 20, {HALTED: level((15, 0), (5, 1))}, {"RelayHalted": "page"}),
+    Day("log and books do not fit", 20, {BOOKS_HALTED: level((15, 0), (5, 1))}, {"BooksHalted": "page"}),
+    Day("an event that no intake sealed", 20, {REFUSED: count((15, 0), (1, 1), (4, 0))}, {"EventRefused": "page"}),
+    Day("the notary does not keep up", 20, {BEHIND: level((15, 0.2), (5, 200))}, {"BooksBehind": "ticket"}),
+    Day("the notary does not sign", 20, {SIGNED: level((10, 40), (10, 700))}, {"BooksBehind": "ticket"}),
     Day("no relay leads", 20, {LEADER: level((10, 1), (10, 0))}, {"RelayWithoutLeader": "page"}),
     Day("two relays lead, at two servers", 20, {SECOND: level((10, 0), (10, 1))}, {"RelayTwoLeaders": "ticket"}),
     Day(
@@ -555,6 +565,7 @@ DAYS = [
     ),
     Day("no lookup any more", 30, firing={"LookupAbsent": "page"}, vanish=['instance="lookup-']),
     Day("no intake any more", 30, firing={"IntakeAbsent": "page"}, vanish=['instance="intake-']),
+    Day("no notary any more", 30, firing={"NotaryAbsent": "ticket"}, vanish=['instance="notary-']),
     Day("no relay any more", 30, firing={"RelayAbsent": "page"}, vanish=['instance="relay-']),
     Day(
         "nothing of this installation any more",

@@ -109,7 +109,7 @@ def test_every_role_has_its_password_and_there_is_no_other(production: Manifests
         }
 
 
-@pytest.mark.parametrize("role", ["owner", "writer", "relay", "reader"])
+@pytest.mark.parametrize("role", ["owner", "writer", "relay", "reader", "notary", "auditor", "archivist"])
 def test_process_and_server_are_told_the_same(production: Manifests, cluster: Object, role: str) -> None:
     secrets = production.secrets()
     url = urlsplit(secrets[f"postgres-{role}"]["url"].strip())
@@ -540,7 +540,7 @@ def references(value: Any) -> set[tuple[str, str | None]]:
 def test_example_has_every_secret_that_is_asked_for_and_no_other() -> None:
     asked = references(render(ROOT / "k8s/overlays/production").objects)
     example = render(SECRETS_EXAMPLE).secrets()
-    assert {secret for secret, _ in asked} - MADE_BY_OPERATORS.keys() == example.keys() - {"redis-operator"}
+    assert {secret for secret, _ in asked} - MADE_BY_OPERATORS.keys() == example.keys() - {"redis-operator", "postgres-auditor"}
     for secret, key in asked:
         keys = example.get(secret, {}).keys() | MADE_BY_OPERATORS.get(secret, set())
         assert ({key} if key else {"username", "password"}) <= keys
@@ -549,7 +549,8 @@ def test_example_has_every_secret_that_is_asked_for_and_no_other() -> None:
 def test_example_cannot_be_taken_for_the_real_thing() -> None:
     for name, content in render(SECRETS_EXAMPLE).secrets().items():
         for key, text in content.items():
-            hidden = bytes.fromhex(text.partition(":")[2]).decode() if name == "lookup-keys" else text
+            keys = {"lookup-keys", "seal-keys", "books-key"}
+            hidden = bytes.fromhex(text.rpartition(":")[2]).decode() if name in keys else text
             marked = "not-a-secret" in hidden or "not a secret" in hidden
             assert marked or key in {"username", "users.acl"}, f"{name}/{key}"
 

@@ -94,7 +94,7 @@ class House:
     def shown(self) -> Iterator[str]:
         """What its admin ports tell, and its pages."""
         code = self.said["samples"][0]["code"]
-        for port in ("lookup_admin", "intake_admin", "relay_admin"):
+        for port in ("lookup_admin", "intake_admin", "relay_admin", "notary_admin"):
             for path in ("/health", "/metrics", f"/reports/why?code={code}", "/nowhere"):
                 yield self.asks(self.said[port] + path)
         for path in ("/", f"/tra-cuu/{code}", "/api/v1/nowhere"):

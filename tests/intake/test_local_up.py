@@ -44,14 +44,16 @@ def test_role_that_is_new_gets_a_password_and_the_others_keep_theirs(tmp_path: P
 def test_process_is_given_its_own_url_and_the_secrets_it_works_with(tmp_path: Path) -> None:
     own = up.Secrets.of(tmp_path)
     ports = dict.fromkeys(up.PREFERRED_PORTS, 1)
-    whole = up._environ(servers(own), own, ports)
+    whole = up._environ(tmp_path, servers(own), own, ports)
     secret = {name for name in whole if name.startswith("HOSO24_PG_") or name in up.ONLY_FOR}
     given = {name: secret & up._of_process(name, whole, servers(own)).keys() for name in up.ROLE_OF}
-    assert len(secret) == len(up.ROLES) + 2
+    assert len(secret) == len(up.ROLES) + len(up.ONLY_FOR)
     assert given == {
         "lookup": {"HOSO24_PG_READER_URL", "HOSO24_LOOKUP_KEY_SECRETS"},
         "intake": {"HOSO24_PG_WRITER_URL", "HOSO24_LOOKUP_KEY_SECRETS", "HOSO24_SEAL_KEYS"},
         "relay": {"HOSO24_PG_RELAY_URL"},
+        "notary": {"HOSO24_PG_NOTARY_URL", "HOSO24_SEAL_KEYS", "HOSO24_BOOKS_KEY"},
+        "tidy": {"HOSO24_PG_ARCHIVIST_URL"},
     }
 
 

@@ -16,6 +16,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,7 @@ def get(url: str, **headers: str) -> tuple[int, Any]:
 def send(method: str, url: str, content: Any, **headers: str) -> tuple[int, Any]:
     assert url.startswith("http://127.0.0.1:")
     body = None if content is None else json.dumps(content).encode()
+    headers = {"Idempotency-Key": str(uuid.uuid4())} | headers
     request = urllib.request.Request(url, body, headers, method=method)  # noqa: S310 - loopback, checked above
     try:
         with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
@@ -277,7 +279,7 @@ def test_two_started_at_once_have_ports_of_their_own(directory: Path) -> None:
             stack.callback(up.end, signal.SIGTERM)
             houses.append(up)
         one, other = (up.wait_until_ready() for up in houses)
-        names = ("lookup", "lookup_admin", "intake", "intake_admin", "relay_admin")
+        names = ("lookup", "lookup_admin", "intake", "intake_admin", "relay_admin", "notary", "notary_admin")
         assert not {one[name] for name in names} & {other[name] for name in names}
         for house in (one, other):
             sample = house["samples"][0]
