@@ -13,9 +13,11 @@ import asyncpg
 import pytest
 
 from intake.books.fold import differences, folded
+from intake.books.seal import HASHED_COLUMNS, ROW_COLUMNS, EventRecord
 from intake.bulk import loader
 from intake.bulk.dialects import Refused, read_line
 from intake.bulk.loader import Import, ImportTally
+from intake.local import sample
 from lookup.lookup_key import KeyRing
 from tests.books import SEALS
 from tests.conftest import KEY_SECRETS
@@ -284,3 +286,13 @@ async def test_why_a_line_is_refused_is_told_in_300_characters(imports: Imports)
     one._rejects = cast(Any, BytesIO())
     one._reject(1, Refused("not_json", "x" * 400))
     assert json.loads(cast(BytesIO, one._rejects).getvalue())["detail"] == "x" * 300
+
+
+async def test_rows_of_an_import_are_those_of_event_records(imports: Imports, stored: Books, tmp_path: Path) -> None:
+    sample.write(imports.path, 300, until=date(2026, 11, 20), days=30)
+    await imports.run()
+    assert len(stored.dossiers) == 300
+    for event in stored.events:
+        record = EventRecord(**{name: event[name] for name in HASHED_COLUMNS})
+        assert record.row(event["salt"], SEALS) == tuple(event[name] for name in ROW_COLUMNS)
+        assert event["salt"] != stored.events[0]["salt"] or event is stored.events[0]

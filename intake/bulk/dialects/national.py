@@ -7,12 +7,14 @@ CapNhatTienDoHoSoMC, oldest first. Any value may be a JSON number or text; one t
 Where TienTrinh is missing, the dates say the steps, and the present status without a date is no step of the timeline.
 """
 
+import functools
 import re
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 from intake.bulk.dialects import History, HistoryStep, Person, Refused, cleaned, ends
+from intake.rules.texts import UnclearText, clean
 from lookup import code as codes
 from lookup.clock import VIETNAM
 from lookup.status import Status
@@ -32,6 +34,7 @@ _SINCE = {
 }
 """The field that says when a dossier took this status."""
 
+_STATUSES = {str(status.value): status for status in Status}
 _Form = dict[str, Any]
 
 
@@ -174,18 +177,36 @@ def _asked(step: HistoryStep, entry: _Form) -> HistoryStep:
 def _said(form: _Form, field: str) -> Any:
     """The value; None if it says nothing."""
     value = form.get(field)
-    return None if value in ("", [], {}) or (isinstance(value, str) and value.isspace()) else value
+    if not value and value is not False and value != 0:
+        return None
+    return None if isinstance(value, str) and value.isspace() else value
 
 
 def _text(form: _Form, field: str, longest: int, *, lines: bool = False) -> str | None:
-    value = _said(form, field)
-    if value is None:
+    value = form.get(field)
+    if value is None or value == "":
         return None
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if not isinstance(value, str):
+    if type(value) is str:
+        if len(value) <= _OFTEN_SAID:
+            try:
+                return _cleaned_often(value, longest, lines)
+            except UnclearText:
+                pass  # and once more, with the field's name
+        return None if value.isspace() else cleaned(field, value, longest, lines=lines)
+    if value in ([], {}):
+        return None
+    if type(value) is not int:
         raise Refused("wrong_shape", f"{field}: neither a text nor a whole number")
-    return cleaned(field, value, longest, lines=lines)
+    return cleaned(field, str(value), longest, lines=lines)
+
+
+_OFTEN_SAID = 120
+"""Characters; of shorter texts many come again and again: names of units, of officers, of statuses."""
+
+
+@functools.lru_cache(maxsize=8192)
+def _cleaned_often(text: str, longest: int, lines: bool) -> str | None:
+    return None if text.isspace() else clean(text, longest, lines=lines)
 
 
 def _needed(form: _Form, field: str, longest: int) -> str:
@@ -196,6 +217,9 @@ def _needed(form: _Form, field: str, longest: int) -> str:
 
 
 def _number(form: _Form, field: str) -> int:
+    value = form.get(field)
+    if type(value) is int:
+        return value
     text = _needed(form, field, 40)
     if not _INTEGER.fullmatch(text):
         raise Refused("wrong_shape", f"{field}: {text[:20]!r} is no whole number")
@@ -212,6 +236,9 @@ def _list(form: _Form, field: str) -> list[_Form]:
 
 
 def _status(form: _Form, field: str) -> Status:
+    value = form.get(field)
+    if type(value) is str and value in _STATUSES:
+        return _STATUSES[value]
     number = _number(form, field)
     try:
         return Status(number)
@@ -220,20 +247,21 @@ def _status(form: _Form, field: str) -> Status:
 
 
 def _date(form: _Form, field: str) -> datetime | None:
-    text = _text(form, field, 40)
-    if text is None:
-        return None
-    if not _DATE.fullmatch(text):
+    text = form.get(field)
+    if type(text) is not str or not text:
+        text = _text(form, field, 40)
+        if text is None:
+            return None
+    if not _DATE.fullmatch(text := text.strip()):
+        if not text:
+            return None
         raise Refused("bad_date", f"{field}: {text[:20]!r} is not yyyyMMddHHmmss")
     try:
-        return datetime(
-            int(text[:4]),
-            int(text[4:6]),
-            int(text[6:8]),
-            int(text[8:10]),
-            int(text[10:12]),
-            int(text[12:]),
-            tzinfo=VIETNAM,
-        )
+        return _moment(text)
     except ValueError:
         raise Refused("bad_date", f"{field}: {text} does not exist") from None
+
+
+@functools.lru_cache(maxsize=1024)
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(f"{text[:8]}T{text[8:]}").replace(tzinfo=VIETNAM)
