@@ -436,7 +436,7 @@ COLUMNS: Mapping[str, str] = {
     "removed": "bool",
 }
 """The columns of table `dossier` that a record is read from, with their types: Record's fields in their order, then
-`removed`. The roles of lookup and relay may read these and no others."""
+`removed`."""
 
 
 def pack_row(row: Sequence[Any]) -> bytes:

@@ -345,6 +345,17 @@ async def test_functions_open_to_every_role_are_reported_and_ones_that_a_role_la
     assert "`GRANT EXECUTE ON FUNCTION pg_try_advisory_lock(bigint) TO hoso24_relay`" in findings[0].next_step
 
 
+async def test_function_of_ours_that_is_open_to_every_role_is_found_and_closed_by_what_is_said(
+    patient: Patient, owner: Any
+) -> None:
+    await owner.execute("GRANT EXECUTE ON FUNCTION vietnam_time(timestamptz) TO PUBLIC")
+    (finding,) = await patient.asked("functions")
+    assert finding.verdict is Verdict.WRONG
+    assert "vietnam_time(" in finding.found
+    await patient.mended(finding)
+    assert [each.verdict for each in await patient.asked("functions")] == [Verdict.OK]
+
+
 async def test_timeouts_of_roles_are_held_against_roles_sql(patient: Patient) -> None:
     name = patient.database.name
     assert (await patient.asked("role settings"))[0].verdict is Verdict.OK
@@ -363,6 +374,14 @@ async def test_timeouts_of_roles_are_held_against_roles_sql(patient: Patient) ->
     ]
 
 
+async def test_database_of_before_is_told_from_one_that_lacks_migrations(patient: Patient, owner: Any) -> None:
+    await owner.execute("UPDATE schema_version SET name = '0003_event' WHERE version = 3")
+    (finding,) = await patient.asked("migrations")
+    assert finding.verdict is Verdict.WRONG
+    assert "0003_event" in finding.found
+    assert "nothing of it can be taken over" in finding.found
+
+
 async def test_migrations_missing_lost_and_newer_are_found(patient: Patient, owner: Any) -> None:
     assert (await patient.asked("migrations"))[0].verdict is Verdict.OK
     newest = schema.migrations()[-1][1]
@@ -374,7 +393,7 @@ async def test_migrations_missing_lost_and_newer_are_found(patient: Patient, own
     await owner.execute("INSERT INTO schema_version (version, name) VALUES (9000, '9000_of_tomorrow')")
     lost, newer = await patient.asked("migrations")
     assert lost.verdict is Verdict.WRONG
-    assert "0003_event" in lost.found
+    assert "0003_log" in lost.found
     assert newer.verdict is Verdict.WARNING
     assert "9000_of_tomorrow" in newer.found
     await owner.execute("INSERT INTO schema_version (version, name) VALUES (9001, '9001_contract_9000_gone')")

@@ -22,7 +22,15 @@ GRANT SELECT (xid, seq, epoch, code, version, kind, format, bulk, occurred_at, r
     ON event TO hoso24_relay;
 GRANT UPDATE (at, xid) ON heartbeat TO hoso24_relay;
 
-GRANT SELECT, INSERT ON dossier, event TO hoso24_writer;             -- the log is only ever appended to
+-- The log is only ever appended to. PostgreSQL alone gives `xid` and `seq`: with an older one an event would pass by
+-- relay and notary, which have read on.
+GRANT SELECT ON event TO hoso24_writer;
+GRANT INSERT (epoch, code, version, kind, bulk, occurred_at, recorded_at, source, source_event_id, source_seq, flags, submitted_by,
+              came_from, step_status, task, paper, status, agency, origin, owner, outcome, received_at, due_at, finished_at,
+              returned_at, calendar, pauses, supplements, reappointments, key_serial, service, service_case, channel, submitted_at,
+              person, note, detail, actor, department, official_number, salt, seal)
+    ON event TO hoso24_writer;
+GRANT SELECT, INSERT ON dossier TO hoso24_writer;
 GRANT UPDATE (retention_class, applicant_kind, applicant_name, applicant_id, applicant_phone, applicant_email, applicant_address,
               subject)
     ON dossier TO hoso24_writer;

@@ -76,6 +76,14 @@ SELECT role, pg_proc.oid::regprocedure::text AS function
    AND has_function_privilege(role, pg_proc.oid, 'EXECUTE')
 """
 
+# Functions of our own schema that every role may call: triggers call them as the owner.
+OURS_OPEN = """
+SELECT pg_proc.oid::regprocedure::text AS function
+  FROM pg_proc
+ WHERE pronamespace = to_regnamespace('hoso24')
+   AND has_function_privilege('public', pg_proc.oid, 'EXECUTE')
+"""
+
 TEMPORARY = "SELECT has_database_privilege('public', current_database(), 'TEMPORARY') AS open_to_all"
 
 _COMMENT = re.compile(r"--.*")

@@ -229,6 +229,10 @@ async def _functions(database: DatabaseServers) -> list[Finding]:
         _wrong("functions", f"{role} may not call {function}", f"Run `GRANT EXECUTE ON FUNCTION {function} TO {role}`.")
         for role, function in sorted(grants.callable_functions() - there)
     ]
+    for row in await database.fetch(grants.OURS_OPEN):
+        found = f"every role may call {row['function']}, which is the owner's"
+        step = f"Run as the owner: `REVOKE EXECUTE ON FUNCTION {row['function']} FROM PUBLIC`."
+        findings.append(_wrong("functions", found, step))
     if open_to_all or temporary["open_to_all"]:
         found = ", ".join([*open_to_all[:2], *(["…"] if open_to_all[2:] else [])]) or "temporary tables"
         step = "Run `hoso24 migrate` with HOSO24_PG_ADMIN_URL, or lookup/schema/functions.sql here as a superuser."
