@@ -103,8 +103,9 @@ BEGIN
            AND (e.kind = 'removed' OR e.kind = 'corrected' AND e.official_number IS NOT NULL);
         INSERT INTO dossier_number (number, code, version)
         SELECT DISTINCT ON (code) official_number, code, version
-          FROM new_event
+          FROM new_event AS e
          WHERE official_number IS NOT NULL AND version > 1 AND NOT bulk
+           AND NOT EXISTS (SELECT FROM new_event AS later WHERE later.code = e.code AND later.kind = 'removed')
          ORDER BY code, version DESC;
         SELECT dossier.code
           INTO number
