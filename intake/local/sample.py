@@ -23,7 +23,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import Progress
 
-from lookup.catalogue import Agency, Service, in_force, load
+from lookup.catalogue import Agency, Service, load
 
 Dossier = dict[str, Any]
 T = TypeVar("T")
@@ -151,11 +151,11 @@ def _services() -> list[_Service]:
 
 @cache
 def _time_limit(service: _Service, case: str, channel: str, day: date) -> int:
-    """The time limit in working seconds; a limit for this channel has precedence over one for any channel."""
-    hours = {time.channel: time.hours for time in service.times if time.service_case == case and in_force(time, day)}
-    if not hours.keys() & {channel, "any"}:
-        raise ValueError(f"the catalogue has no time limit for {service.code} on {day}")
-    return hours[channel if channel in hours else "any"] * _HOUR
+    """The time limit in working seconds; the sample's services have theirs in working hours."""
+    limit = service.time_limit(case, channel, day)
+    if limit is None or limit.hours is None:
+        raise ValueError(f"the catalogue has no time limit in working hours for {service.code} on {day}")
+    return limit.hours * _HOUR
 
 
 _HOUR = 3600
@@ -203,7 +203,7 @@ class _Calendar:
     """The days of the sample, and the axis of working seconds over them and the time after them."""
 
     def __init__(self, until: date, days: int) -> None:
-        longest = max(time.hours for service in _services() for time in service.times)
+        longest = max(time.hours or 0 for service in _services() for time in service.times)
         start = until - timedelta(days - 1)
         # Twice the longest limit in days leaves room for its weekends, thirty more for the New Year.
         span = [start + timedelta(i) for i in range(days + longest // 8 * 2 + 30)]
@@ -507,11 +507,8 @@ def _due(last: _Move, status: int, at: int, service: _Service, limit: int) -> in
     """The due date after this move: set at reception, and changed at the end of a pause by the service's policy."""
     if status == 2 and not last.due:
         return at + limit
-    policy = "none"
-    if last.status == 5 and status in {2, 4}:
-        policy = service.clock_after_supplement
-    elif last.status in {6, 8} and status in {4, 9, 10}:
-        policy = service.clock_after_suspension
+    ends = (last.status == 5 and status in {2, 4}) or (last.status in {6, 8} and status in {4, 9, 10})
+    policy = service.clock_after(last.status) if ends else "none"
     return {"restart": at + limit, "shift": last.due + at - last.at, "none": last.due}[policy]
 
 

@@ -102,7 +102,7 @@ class Secrets:
     def of(cls, directory: Path) -> "Secrets":
         """The secrets in this directory; makes those that are not there."""
         path = directory / "secrets.json"
-        made = {
+        made: dict[str, Any] = {
             "passwords": {role: secrets.token_hex(16) for role in ROLES},
             "redis_passwords": {user: secrets.token_hex(16) for user in redis_users.RIGHTS},
             "lookup_keys": f"0:{secrets.token_hex(32)}",

@@ -298,10 +298,7 @@ def _promise(
 
 
 def _policy(service: Service | None, paused_as: Status) -> str:
-    if service is None:
-        return "none"
-    supplement = paused_as is Status.SUPPLEMENT_REQUIRED
-    return service.clock_after_supplement if supplement else service.clock_after_suspension
+    return "none" if service is None else service.clock_after(paused_as)
 
 
 def _due_after(

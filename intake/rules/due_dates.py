@@ -16,8 +16,6 @@ def due_date(
     limit = service.time_limit(case, channel, received_at.astimezone(VIETNAM).date())
     if limit is None:
         return None
-    if limit.at_once:
-        return due_at_once(received_at, calendar)
     if limit.calendar_days is not None:
         return due_after_calendar_days(received_at, limit.calendar_days, calendar)
-    return due_after(received_at, limit.hours, calendar)
+    return due_at_once(received_at, calendar) if limit.hours is None else due_after(received_at, limit.hours, calendar)

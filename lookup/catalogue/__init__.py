@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import asyncpg
 import msgspec
 
+from lookup.status import Status
 from ops.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -67,15 +68,17 @@ class Agency(msgspec.Struct, frozen=True):
     hours_en: str | None = None
     complaint_url: str | None = None
     calendar: str | None = None
+    sandbox: bool = False
+    """Takes made-up dossiers only, for partners who try things out."""
     sample: bool = False
 
 
 class TimeLimit(msgspec.Struct, frozen=True):
-    """A service's time limit in one case and channel: in working hours (eight are a working day), unless
-    `calendar_days` is given or the result is handed over `at_once`. `hours` is then only an equivalent."""
+    """A service's time limit in one case and channel, in one of three ways: working hours (eight are a working day),
+    calendar days, or the result is handed over at once."""
 
     channel: str
-    hours: int = msgspec.field(name="working_hours")
+    hours: int | None = msgspec.field(name="working_hours")
     valid_from: date
     valid_to: date | None = None
     service_case: str = "default"
@@ -121,6 +124,7 @@ class Service(msgspec.Struct, frozen=True):
     times: tuple[TimeLimit, ...]
     clock_after_supplement: str = "restart"
     clock_after_suspension: str = "shift"
+    clock_after_payment: str = "shift"
     policy: dict[str, Any] | None = None
     papers: Papers | None = None
     route: tuple[Part, ...] | None = None
@@ -132,9 +136,17 @@ class Service(msgspec.Struct, frozen=True):
     apply_url: str | None = None
     fee_vi: str | None = None
     fee_en: str | None = None
+    retention_class: str | None = None
+    """How long its dossiers are kept."""
     valid_from: date = date.min
     valid_to: date | None = None
     sample: bool = False
+
+    def clock_after(self, status: int) -> str:
+        """What the time limit's clock does when a pause with this status ends: `restart`, `shift` or `none`."""
+        if status == Status.SUPPLEMENT_REQUIRED:
+            return self.clock_after_supplement
+        return self.clock_after_payment if status == Status.PAYMENT_REQUIRED else self.clock_after_suspension
 
     def time_limit(self, case: str, channel: str, day: date) -> TimeLimit | None:
         """The limit in force on that day, the channel's own before the one for any channel; None without one."""

@@ -1,7 +1,8 @@
 """The catalogue's files: agencies and contacts as CSV, because people keep them in spreadsheets; the rest as TOML, with
 comments for the legal source. Reads them and names everything that is wrong, line by line. No database.
 
-    agencies.csv   code, parent, name_vi, name_en, valid_from; if known valid_to, successor, bhxh_number, calendar
+    agencies.csv   code, parent, name_vi, name_en, valid_from; if known valid_to, successor, bhxh_number, calendar,
+                   sandbox
     contacts.csv   code, and what is known of hotline, email, address_vi, address_en, hours_vi, hours_en, complaint_url
     services.toml  [[service]], its [[service.time]], [service.papers], [[service.route]] and [service.policy]
     policy.toml    the installation's own values for [service.policy], where a service has none
@@ -236,7 +237,7 @@ _CELLS: Mapping[str, tuple[str, str]] = {
 _COLUMNS = {
     "agencies.csv": (
         ("code", "parent", "name_vi", "name_en", "valid_from"),
-        ("valid_to", "successor", "bhxh_number", "calendar"),
+        ("valid_to", "successor", "bhxh_number", "calendar", "sandbox"),
     ),
     "contacts.csv": (
         ("code",),
@@ -301,13 +302,23 @@ def _cell(column: str, cell: str) -> Any:
     if not cell.strip():
         if column in _NEVER_EMPTY:
             raise ValueError(f"{column} is empty")
-        return None
+        return False if column == "sandbox" else None
+    if column == "sandbox":
+        return _yes(column, cell.strip())
     if column in ("valid_from", "valid_to"):
         return _date(column, cell.strip())
     text = _text(column, cell)
     if column in ("code", "parent", "successor") and not _AGENCY.fullmatch(text):
         raise ValueError(f"{column} {text!r}: five digits, or groups with dots, as G99.01.02. {_ZEROS}")
     return _matching(column, text)
+
+
+def _yes(column: str, text: str) -> bool:
+    if text.lower() not in ("yes", "no"):
+        raise ValueError(
+            f"{column} {text[:40]!r}: yes for an agency that takes made-up dossiers only, else no or empty"
+        )
+    return text.lower() == "yes"
 
 
 def _matching(column: str, text: str) -> str:
@@ -356,10 +367,9 @@ class _Time(msgspec.Struct, forbid_unknown_fields=True):
             raise ValueError("time: give one of working_days, working_hours, calendar_days and at_once")
         if self.valid_to and self.valid_to <= self.valid_from:
             raise ValueError(f"valid_to {self.valid_to}: it is the first day after, and not before {self.valid_from}")
-        hours = self.working_hours or 8 * (self.working_days or -(-(self.calendar_days or 1) * 5 // 7))
         return TimeLimit(
             self.channel,
-            hours,
+            8 * self.working_days if self.working_days else self.working_hours,
             self.valid_from,
             self.valid_to,
             self.case,
@@ -395,6 +405,7 @@ class _Service(msgspec.Struct, forbid_unknown_fields=True):
     valid_to: date | None = None
     clock_after_supplement: Literal["restart", "shift", "none"] = "restart"
     clock_after_suspension: Literal["restart", "shift", "none"] = "shift"
+    clock_after_payment: Literal["restart", "shift", "none"] = "shift"
     policy: Policy | None = None
     papers: _Papers | None = None
     route: tuple[_Part, ...] = ()
@@ -406,6 +417,7 @@ class _Service(msgspec.Struct, forbid_unknown_fields=True):
     apply_url: str | None = None
     fee_vi: str | None = None
     fee_en: str | None = None
+    retention_class: Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9-]{0,39}$")] | None = None
 
 
 def _read_service(files: Files, table: Row, where: Where, policy: Row) -> None:

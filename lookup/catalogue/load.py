@@ -199,11 +199,17 @@ def _check_services(read: Files, services: Mapping[str, Service], agencies: Mapp
         for part in service.route or ():
             if part.agency is not None and part.agency not in agencies:
                 read.blame("service", code, f"route: there is no agency {part.agency}. Correct it")
-        whole = min((each.hours for each in service.times if each.service_case == "default"), default=None)
+        usual = [each for each in service.times if each.service_case == "default"]
+        whole = min(map(_working_hours, usual), default=None)
         if whole is None:
             read.blame("service", code, "it has no [[service.time]] of the case 'default'")
         elif sum(part.hours for part in service.route or ()) > whole:
             read.blame("service", code, f"route: its parts take more than the {whole} working hours of the time limit")
+
+
+def _working_hours(limit: TimeLimit) -> int:
+    """About as many of a limit in calendar days, of which five in seven are worked; a day for one at once."""
+    return limit.hours if limit.hours is not None else 8 * -(-(limit.calendar_days or 1) * 5 // 7)
 
 
 # -- differences -------------------------------------------------------------------------------------------------------

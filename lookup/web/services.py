@@ -105,7 +105,7 @@ def _times(service: Service, day: date, lang: str) -> Iterator[dict[str, Any]]:
             "case": case or limit.service_case,
             "case_is_vietnamese": case is None and lang == "en",
             "channel": phrases["channel.others" if other else f"channel.{limit.channel}"],
-            "limit": limit_phrase(limit.hours, limit.calendar_days, limit.at_once, lang),
+            "limit": limit_phrase(limit.hours, limit.calendar_days, lang),
             "since": day_phrase(limit.valid_from, lang) if limit.valid_from > day else None,
             "until": day_phrase(limit.valid_to, lang) if limit.valid_to else None,
             "source": limit.source,
@@ -137,7 +137,7 @@ def _agency_name(code: str, catalogue: Catalogue, lang: str) -> str:
 
 def _part(part: Part, catalogue: Catalogue, lang: str) -> dict[str, Any]:
     agency = _agency_name(part.agency, catalogue, lang) if part.agency else None
-    return {"agency": agency, "work": part.work, "limit": limit_phrase(part.hours, None, False, lang)}
+    return {"agency": agency, "work": part.work, "limit": limit_phrase(part.hours, None, lang)}
 
 
 def _paper(paper: Paper, lang: str) -> dict[str, Any]:
@@ -379,15 +379,14 @@ def _route_part(part: Part, catalogue: Catalogue) -> RoutePart:
 
 
 def _shown_limit(limit: TimeLimit) -> ShownLimit:
-    other = limit.at_once or limit.calendar_days is not None
     return ShownLimit(
         case=limit.service_case,
         channel=limit.channel,
         at_once=limit.at_once,
         calendar_days=limit.calendar_days,
-        working_hours=None if other else limit.hours,
-        text=limit_phrase(limit.hours, limit.calendar_days, limit.at_once, "vi"),
-        text_en=limit_phrase(limit.hours, limit.calendar_days, limit.at_once, "en"),
+        working_hours=limit.hours,
+        text=limit_phrase(limit.hours, limit.calendar_days, "vi"),
+        text_en=limit_phrase(limit.hours, limit.calendar_days, "en"),
         valid_from=limit.valid_from,
         valid_to=limit.valid_to,
         source=limit.source,

@@ -251,10 +251,7 @@ def parts(
 def _policy(catalogue: Catalogue, record: Record) -> str | None:
     """What the service's clock does today after such a pause; None while the catalogue does not know the service."""
     service = catalogue.services.get(record.service)
-    if service is None:
-        return None
-    supplement = record.status == Status.SUPPLEMENT_REQUIRED
-    return service.clock_after_supplement if supplement else service.clock_after_suspension
+    return None if service is None else service.clock_after(record.status)
 
 
 def _due_words(due_at: datetime | None, due: Due, sight: Sight, lang: str) -> tuple[str, str]:

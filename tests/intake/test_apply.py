@@ -45,19 +45,19 @@ S = Status
 LONG_AGO = date(2010, 1, 1)
 
 
-def service(code: str, days: int, supplement: str, suspension: str) -> Service:
+def service(code: str, days: int, supplement: str, suspension: str, payment: str = "shift") -> Service:
     times = (TimeLimit("any", 8 * days, LONG_AGO),)
-    return Service(code, "Ví dụ", "Example", "F", False, times, supplement, suspension)
+    return Service(code, "Ví dụ", "Example", "F", False, times, supplement, suspension, payment)
 
 
 SERVICES = {
     each.code: each
     for each in (
         service("S.1", 1, "restart", "shift"),
-        service("S.5", 5, "shift", "restart"),
-        service("S.7", 7, "none", "none"),
+        service("S.5", 5, "shift", "restart", "none"),
+        service("S.7", 7, "none", "none", "restart"),
         service("S.20", 20, "restart", "shift"),
-        Service("S.0", "Ngay", "At once", "F", False, (TimeLimit("any", 8, LONG_AGO, at_once=True),)),
+        Service("S.0", "Ngay", "At once", "F", False, (TimeLimit("any", None, LONG_AGO, at_once=True),)),
         Service("S.N", "Không hạn", "No limit", "F", False, ()),
     )
 }
@@ -218,6 +218,7 @@ def test_date_is_promised_at_acceptance_only() -> None:
         ("S.20", [("11-18 10:00", 5), ("11-20 10:00", 7)], "12-15 10:00"),  # ended: as it was
         ("S.5", [("11-18 10:00", 5), ("11-20 10:00", 4)], "11-26 10:00"),  # moved
         ("S.5", [("11-18 10:00", 8), ("11-20 10:00", 4)], "11-30 10:00"),  # counted anew
+        ("S.5", [("11-18 10:00", 6), ("11-20 10:00", 4)], "11-23 10:00"),  # kept, after a payment
         ("S.7", [("11-18 10:00", 5), ("11-20 10:00", 8), ("11-24 10:00", 4)], "11-26 10:00"),  # kept
     ],
 )
@@ -583,7 +584,8 @@ class Oracle:
             self.accepted, self.due = True, self.anew(at)
         if to in {5, 6, 8}:
             self.since = at
-            self.policy = self.service.clock_after_supplement if to == 5 else self.service.clock_after_suspension
+            by_status = {5: "supplement", 6: "payment", 8: "suspension"}
+            self.policy = getattr(self.service, f"clock_after_{by_status[to]}")
         self.supplements += to == 5
 
     def check(self, state: State) -> None:

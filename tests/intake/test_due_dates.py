@@ -24,8 +24,8 @@ def test_due_date_is_counted_in_the_unit_of_the_time_limit() -> None:
         return due_date(of, "default", "online", at("11-20 10:00"))
 
     assert due() == at("11-23 10:00")
-    assert due(calendar_days=5) == at("11-25 10:00")
-    assert due(at_once=True) == at("11-20 17:00")
+    assert due(hours=None, calendar_days=5) == at("11-25 10:00")
+    assert due(hours=None, at_once=True) == at("11-20 17:00")
 
 
 def test_nothing_is_promised_without_a_time_limit() -> None:

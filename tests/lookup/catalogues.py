@@ -9,7 +9,7 @@ LONG_AGO = date(2020, 1, 1)
 HOSTILE = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(1)><!--{{7*7}}\u2028&amp;"
 
 
-def limit(channel: str = "any", hours: int = 40, **others: object) -> TimeLimit:
+def limit(channel: str = "any", hours: int | None = 40, **others: object) -> TimeLimit:
     known: dict[str, object] = {"channel": channel, "hours": hours, "valid_from": LONG_AGO}
     return TimeLimit(**known | others)  # type: ignore[arg-type]
 
@@ -40,8 +40,8 @@ FULL = Service(
     times=(
         limit(source="Điều 5 văn bản mẫu"),
         limit("online", 12),
-        limit("any", 0, service_case="verification", calendar_days=45),
-        limit("direct", 0, service_case="Có xác nhận", at_once=True),
+        limit("any", None, service_case="verification", calendar_days=45),
+        limit("direct", None, service_case="Có xác nhận", at_once=True),
         limit("online", 8, valid_from=date(2027, 1, 1)),
         limit("postal", 400, valid_to=date(2026, 11, 30)),
     ),

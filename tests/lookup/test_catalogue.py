@@ -284,3 +284,9 @@ async def test_copy_keeps_what_it_had_while_postgres_is_away() -> None:
     with pytest.raises(Unavailable):
         await copy.refresh()
     assert copy.current is SAMPLE
+
+
+@pytest.mark.parametrize(("status", "policy"), [(5, "restart"), (6, "none"), (8, "shift")])
+def test_each_pause_has_its_own_clock(status: int, policy: str) -> None:
+    of = msgspec.structs.replace(service(TimeLimit("any", 80, LONG_AGO)), clock_after_payment="none")
+    assert of.clock_after(status) == policy

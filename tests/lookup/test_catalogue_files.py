@@ -115,6 +115,7 @@ LINE_2 = "K88,,Tỉnh Mẫu,Sample Province,2020-01-01,,,"
         (AGENCIES.replace("K88,,", "K88,K88.02,"), "line 2: K88: parent K88.02 leads back to it"),
         (AGENCIES.replace("K88.02,K88,", "K88.02,K87,"), "line 4: K88.02: parent K87: there is no such agency"),
         (AGENCIES.replace("K88.02,K88,", "K88.02,K88.01,"), "line 4: K88.02: K88.01 above it ends on 2025-10-01 and i"),
+        (AGENCIES.replace("bhxh_number", "sandbox"), "line 4: sandbox '07999': yes for an agency that takes made-up"),
         (AGENCIES + LINE_2 + "\n", "agencies.csv, line 5: K88 stands in line 2 already: keep one of the two"),
         (AGENCIES.replace("Office 1,2020-01-01,2025-10-01,K88.02,", "Office 1,2020-01-01,2025-10-01,K88.02,07999"),
          "line 4: K88.02: bhxh_number 07999 is K88.01's"),
@@ -249,10 +250,21 @@ def test_values_of_the_policy_are_the_services_where_it_has_none(tmp_path: Path)
     ]
 
 
-def test_time_in_calendar_days_has_working_hours_for_older_releases(tmp_path: Path) -> None:
-    days = SERVICES.replace("working_days = 5", "calendar_days = 15")
-    (limit,) = files.read(written(tmp_path, services=days)).services["X.001"].times
-    assert (limit.calendar_days, limit.hours, limit.at_once) == (15, 88, False)
+@pytest.mark.parametrize(
+    ("written_as", "hours", "days", "at_once"),
+    [
+        ("working_days = 5", 40, None, False),
+        ("working_hours = 4", 4, None, False),
+        ("calendar_days = 15", None, 15, False),
+        ("at_once = true", None, None, True),
+    ],
+)
+def test_time_limit_has_one_unit(
+    tmp_path: Path, written_as: str, hours: int | None, days: int | None, at_once: bool
+) -> None:
+    services = SERVICES.replace("working_days = 5", written_as)
+    (limit,) = files.read(written(tmp_path, services=services)).services["X.001"].times
+    assert (limit.hours, limit.calendar_days, limit.at_once) == (hours, days, at_once)
 
 
 def test_what_is_no_catalogue_is_not_read(tmp_path: Path) -> None:

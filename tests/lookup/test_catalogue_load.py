@@ -92,6 +92,23 @@ async def test_changed_row_says_what_changes(owner: Any, tmp_path: Path) -> None
     assert plan.summary == {"service": 1, "service_time": 1}
 
 
+@pytest.mark.parametrize("unit", ["working_hours = 12", "calendar_days = 30", "at_once = true"])
+async def test_what_is_loaded_is_read_as_the_files_say_it(owner: Any, tmp_path: Path, unit: str) -> None:
+    """A time limit in one unit, a sandbox, and what the clock does after a payment."""
+    own = 'clock_after_payment = "none"\nretention_class = "20y"\nsensitive = false'
+    services = SERVICES.replace("working_days = 5", unit).replace("sensitive = false", own)
+    head, *rows = AGENCIES.splitlines()
+    agencies = "\n".join([f"{head},sandbox", *(f"{row},{'yes' if row.startswith('K88.02') else ''}" for row in rows)])
+    plan = await loaded(owner, tmp_path, agencies=agencies, services=services)
+    assert plan.faults == []
+    after = await now(owner)
+    declared = files.read(tmp_path).services["X.001"]
+    assert after.services["X.001"] == declared
+    assert (declared.clock_after_payment, declared.retention_class) == ("none", "20y")
+    assert {agency.code for agency in after.agencies.values() if agency.sandbox} == {"K88.02"}
+    assert (await loaded(owner, tmp_path, agencies=agencies, services=services)).summary == {}
+
+
 async def test_row_and_column_and_file_that_are_missing_stay(owner: Any, tmp_path: Path) -> None:
     await loaded(owner, tmp_path)
     rows = AGENCIES.splitlines()

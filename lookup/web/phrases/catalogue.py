@@ -153,13 +153,13 @@ def day_phrase(day: date, lang: str) -> str:
     return f"{day:%d/%m/%Y}" if lang == "vi" else f"{day.day} {_MONTHS[day.month - 1]} {day.year}"
 
 
-def limit_phrase(hours: int, calendar_days: int | None, at_once: bool, lang: str) -> str:
-    """A time limit: at once, in calendar days, in working days, or in working hours where they make no whole day."""
+def limit_phrase(hours: int | None, calendar_days: int | None, lang: str) -> str:
+    """A time limit: in calendar days, in working days, in working hours where they make no whole day, else at once."""
     words = VI if lang == "vi" else EN
-    if at_once:
-        return words["limit.at_once"]
     if calendar_days is not None:
         unit, n = "day", calendar_days
+    elif hours is None:
+        return words["limit.at_once"]
     elif hours % HOURS_A_DAY == 0:
         unit, n = "working_day", hours // HOURS_A_DAY
     else:
