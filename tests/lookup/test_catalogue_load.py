@@ -14,7 +14,7 @@ import hoso24
 from lookup import catalogue
 from lookup.catalogue import Catalogue, files, load
 from lookup.catalogue.files import CannotRead
-from tests.conftest import KEY_SECRETS, Database
+from tests.conftest import KEY_SECRETS, SEAL_KEYS, Database
 from tests.lookup.test_catalogue_files import AGENCIES, CALENDAR, SERVICES, written
 
 ARGUMENTS = ("$1::text", "$2::text", "$3::boolean", "$4::jsonb")
@@ -246,7 +246,8 @@ async def test_command_that_needs_a_catalogue_says_how_to_load_one(
     await owner.execute("TRUNCATE service_time, service, agency CASCADE")
     dossiers = tmp_path / "dossiers.ndjson"
     dossiers.write_text("{}\n")
-    environ = {"HOSO24_PG_WRITER_URL": database.writer_url, "HOSO24_LOOKUP_KEY_SECRETS": KEY_SECRETS}
+    environ = {"HOSO24_PG_WRITER_URL": database.writer_url, "HOSO24_PG_OWNER_URL": database.owner_url}
+    environ |= {"HOSO24_LOOKUP_KEY_SECRETS": KEY_SECRETS, "HOSO24_SEAL_KEYS": SEAL_KEYS}
     for words in (("client", "add", "c", "--name", "n", "--agency", "G99"), ("import", str(dossiers))):
         told = await invoked(environ, *words)
         assert told.exit_code == 1
