@@ -111,6 +111,7 @@ NEEDS = {
     "why G99.01.01-261126-0001": LookupSettings,
     "audit verify": AuditorUrl,
     "client add c --name n --agency G99": MigrateSettings,
+    "client list": MigrateSettings,
     "import nothing.ndjson": WriterSettings,
     "dossier key G99.01.01-261126-0001": WriterSettings,
     "dossier remove G99.01.01-261126-0001 --reason r": WriterSettings,
