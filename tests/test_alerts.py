@@ -121,6 +121,8 @@ UNREADABLE = 'lookup_unreadable_entries_total{instance="lookup-1"}'
 UNKNOWN = 'intake_outcomes_unknown_total{instance="intake-1"}'
 ARCHIVED = 'cnpg_pg_stat_archiver_last_archived_time{pod="postgres-1"}'
 BACKUP = 'barman_cloud_cloudnative_pg_io_last_available_backup_timestamp{pod="postgres-1"}'
+TIDIED = 'kube_cronjob_status_last_successful_time{cronjob="tidy"}'
+TIDY_MADE = 'kube_cronjob_created{cronjob="tidy"}'
 FREE = 'kubelet_volume_stats_available_bytes{persistentvolumeclaim="postgres-1-wal"}'
 # cert-manager is scraped in a namespace of its own.
 RENEWED = 'certmanager_certificate_expiration_timestamp_seconds{name="redis",namespace="cert-manager"}'
@@ -137,7 +139,7 @@ def of_lookup(name: str, instance: str) -> str:
 
 def of_no_installation(minutes: int, every: int) -> Series:
     """What the exporters say of a namespace that is not ours: everything is broken, and that is not ours to tell."""
-    ill = {ARCHIVED: 0, BACKUP: 0, FREE: 0, RENEWED: 0, REPLICAS: 12, LOOPING: 1, SENTINELS: 0}
+    ill = {ARCHIVED: 0, BACKUP: 0, TIDIED: 0, FREE: 0, RENEWED: 0, REPLICAS: 12, LOOPING: 1, SENTINELS: 0}
     usual = of_others(minutes, every) | {name: level((minutes, value), every=every) for name, value in ill.items()}
     return {name: notation for name, notation in usual.items() if not name.startswith("probe_")}
 
@@ -150,6 +152,7 @@ def of_others(minutes: int, every: int = 1) -> Series:
         ARCHIVED: count((minutes, 60), every=every),
         ARCHIVED.replace("postgres-1", "postgres-2"): level((minutes, -1), every=every),
         BACKUP: count((minutes, 60), every=every),
+        TIDIED: count((minutes, 60), every=every),
         FREE: level((minutes, 30e9), every=every),
         FREE.replace("available", "capacity"): level((minutes, 50e9), every=every),
         RENEWED: level((minutes, NINETY_DAYS), every=every),
@@ -316,7 +319,7 @@ def scraped() -> Scraped:
         directory.chmod(0o755)
         with running(directory) as up:
             house = up.wait_until_ready()
-            bearer = {"Authorization": f"Bearer {house['token']}"}
+            bearer = {"Authorization": f"Bearer {house['token']}", "Idempotency-Key": "the-first"}
             submission = {"agency": "G99.01.01", "service": "S.004", "applicant": {"name": "Lê Thị Thử (hư cấu)"}}
             assert send("POST", house["intake"] + "/api/v1/dossiers", submission, **bearer)[0] == 201
             assert get(f"{house['lookup']}/api/v1/dossiers/{house['samples'][0]['code']}")[0] == 200
@@ -591,6 +594,9 @@ DAYS = [
     ),
     Day("the log not archived", 60, {ARCHIVED: count((30, 60), (30, 0))}, {"ArchivingStopped": "page"}),
     Day("no backup for a night", 60, {BACKUP: level((60, -30 * 3600))}, {"BackupOld": "ticket"}),
+    Day("nothing tidied for a day", 60, {TIDIED: level((60, -25 * 3600))}, {"TidyStopped": "ticket"}),
+    Day("nothing tidied ever", 60, {TIDIED: "_x60", TIDY_MADE: level((60, -25 * 3600))}, {"TidyStopped": "ticket"}),
+    Day("nothing tidied yet", 60, {TIDIED: "_x60", TIDY_MADE: level((60, -3600))}),
     Day("a disk that fills", 60, {FREE: level((30, 30e9), (30, 10e9))}, {"PostgresDiskFills": "ticket"}),
     Day(
         "a disk almost full",

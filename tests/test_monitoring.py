@@ -37,6 +37,8 @@ OTHERS_SERIES = {
     "barman_cloud_cloudnative_pg_io_last_available_backup_timestamp",  # CloudNativePG's backup plugin
     "certmanager_certificate_expiration_timestamp_seconds",
     "cnpg_pg_stat_archiver_last_archived_time",
+    "kube_cronjob_created",
+    "kube_cronjob_status_last_successful_time",
     "kube_horizontalpodautoscaler_spec_max_replicas",
     "kube_horizontalpodautoscaler_status_current_replicas",
     "kube_pod_container_status_waiting_reason",

@@ -35,7 +35,8 @@ MENTIONS = {"restore.md": "runs the same on one machine", "threat-model.md": "te
 """Pages that may name such a command without the way to it."""
 OPERATORS_LABELS = {"cnpg.io/cluster": "postgres", "cnpg.io/instanceRole": "primary"}
 KINDS = {"deployment": "Deployment", "statefulset": "StatefulSet", "service": "Service",
-         "hpa": "HorizontalPodAutoscaler", "job": "Job", "certificate": "Certificate", "httproute": "HTTPRoute",
+         "hpa": "HorizontalPodAutoscaler", "job": "Job", "cronjob": "CronJob", "certificate": "Certificate",
+         "httproute": "HTTPRoute",
          "clusters.postgresql.cnpg.io": "Cluster"}  # fmt: skip
 WITHOUT_NAMESPACE = ("kustomize", "apply", "delete -k", "patch persistentvolume", "get persistentvolume", "top")
 
