@@ -465,37 +465,182 @@ def metrics() -> None:
 
 @cli.group()
 def audit() -> None:
-    """The event log's hash chain."""
+    """The books: whether log, rows and books are as they were written, and proofs of it.
+
+    Exit status 0 when all is well, 1 when something was altered or does not hold, 2 when it cannot be told.
+    """
+
+
+_KEY = click.option("--key", metavar="VKEY", help="The public key of the books, as `hoso24 notary key` prints it.")
+_BOOKS = click.option("--books", metavar="DIR|URL", help="The books: the notary's directory, or its URL with /books.")
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @audit.command("verify")
-def audit_verify() -> None:
-    """Verify the whole log and name every event that was altered, removed or inserted.
+@_BOOKS
+@_KEY
+@click.option("--checkpoint", "kept", multiple=True, type=_FILE, help="A checkpoint that was kept; may be repeated.")
+@click.option("--since", type=_FILE, help="Compare only what came after this checkpoint.")
+def audit_verify(books: str | None, key: str | None, kept: tuple[Path, ...], since: Path | None) -> None:
+    """Compare the log with the books, the books with kept checkpoints, and each dossier's row with the log.
 
-    Exit status 0 if there is none, else 1.
+    Needs the auditor's URL (HOSO24_PG_AUDITOR_URL; a standby will do) and no secret. Without --books only rows are
+    compared with the log.
     """
-    from rich.progress import Progress, SpinnerColumn, TextColumn
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    from intake.books.audit import verify
+    from intake.books.published import books_at
+    from intake.books.verify import Verified, verify
+    from intake.books.walk import Kept
 
-    async def work(progress: Progress) -> int:
-        findings = 0
-        task = progress.add_task("verifying", total=None)
-        connection = await _writer()
+    notes = [Kept(str(path), path.read_bytes()) for path in kept]
+    begin = Kept(str(since), since.read_bytes()) if since else None
+    trusted = _verifier_key(key)
+
+    async def work(connection: Any) -> Verified:
+        tasks: dict[str, Any] = {}
+
+        def advance(what: str, done: int, of: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=of)
+            bar.update(tasks[what], completed=done, total=max(done, of))
+
+        return await verify(
+            connection,
+            click.echo,
+            books=books_at(books) if books else None,
+            key=trusted,
+            kept=notes,
+            since=begin,
+            progress=advance,
+        )
+
+    bar = Progress(
+        *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()),
+        console=Console(stderr=True),
+        redirect_stdout=sys.stdout.isatty(),  # findings above the bar; elsewhere they go where they are sent
+        disable=not sys.stderr.isatty(),
+    )
+    with _of_the_books(), bar:
+        result = _with_auditor(work)
+    for line in result.turns():
+        click.echo(line)
+    click.echo(result.sentence())
+    sys.exit(1 if result.findings else 0)
+
+
+@audit.command("prove")
+@_BOOKS
+@_KEY
+@click.argument("code")
+@click.argument("version", type=click.IntRange(1))
+def audit_prove(books: str | None, key: str | None, code: str, version: int) -> None:
+    """Print a proof (tlog-proof) that an event is in the books, which anyone checks with the public key."""
+    from intake.books.proofs import prove
+    from intake.books.published import books_at
+
+    trusted = _verifier_key(key)
+    if books is None or trusted is None:
+        raise click.UsageError("Give --books and --key.")
+    with _of_the_books():
+        click.echo(_with_auditor(lambda each: prove(each, books_at(books), trusted, code, version)), nl=False)
+
+
+@audit.command("check")
+@_KEY
+@click.argument("proof", type=_FILE)
+def audit_check(key: str | None, proof: Path) -> None:
+    """Check a proof and print the event that it proves. Needs neither database nor network."""
+    from intake.books.proofs import check
+
+    trusted = _verifier_key(key)
+    if trusted is None:
+        raise click.UsageError("Give --key.")
+    with _of_the_books():
+        click.echo(check(proof.read_bytes(), trusted).words())
+
+
+@audit.command("watch")
+@_KEY
+@click.option("--state", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Keeps the checkpoint.")
+@click.argument("books", metavar="URL")
+def audit_watch(key: str | None, state: Path, books: str) -> None:
+    """Keep the newest checkpoint, if the books have only grown since the one that was kept. To be run again and again.
+
+    Needs no database. Otherwise both checkpoints are printed, and the one that was kept stays.
+    """
+    from intake.books.proofs import watch
+    from intake.books.published import books_at
+
+    trusted = _verifier_key(key)
+    if trusted is None:
+        raise click.UsageError("Give --key.")
+    with _of_the_books(), _in_words():
+        click.echo(watch(books_at(books), trusted, state))
+
+
+@audit.command("reads")
+@click.option("--from", "start", required=True, type=click.DateTime(["%Y-%m-%d"]), help="The first day (UTC+7).")
+@click.option("--to", "end", required=True, type=click.DateTime(["%Y-%m-%d"]), help="The last day (UTC+7).")
+@click.option("--code", help="Of this dossier only.")
+def audit_reads(start: datetime, end: datetime, code: str | None) -> None:
+    """List who was shown personal data: time, reader, client, code and what was shown, separated by tabs."""
+    from intake.books.reads import reads_between
+    from lookup.clock import VIETNAM
+
+    async def work(connection: Any) -> None:
+        begin, stop = start.replace(tzinfo=VIETNAM), end.replace(tzinfo=VIETNAM) + timedelta(days=1)
+        async for row in reads_between(connection, begin, stop, code):
+            at = row["at"].astimezone(VIETNAM).isoformat(timespec="seconds")
+            click.echo("\t".join([at, row["reader"], row["client"], row["code"], row["screen"]]))
+
+    with _of_the_books():
+        _with_auditor(work)
+
+
+def _verifier_key(text: str | None) -> Any:
+    from intake.books.checkpoint import VerifierKey
+
+    try:
+        return None if text is None else VerifierKey.from_text(text)
+    except ValueError as wrong:
+        raise click.UsageError(f"--key: {wrong}.") from None
+
+
+def _with_auditor(work: Callable[[Any], Awaitable[T]]) -> T:
+    """The result of `work` with a connection of the auditor."""
+    from lookup.settings import AuditorUrl
+    from ops.settings import read
+    from ops.stores.postgres import connect_directly
+
+    settings = read(AuditorUrl, environment())
+
+    async def connected() -> T:
+        connection = await connect_directly(settings.pg_url.reveal)
         try:
-            async for finding in verify(
-                connection, lambda n: progress.update(task, description=f"{n:,} events verified")
-            ):
-                findings += 1
-                progress.console.print(str(finding), highlight=False)
+            return await work(connection)
         finally:
             await connection.close()
-        return findings
 
-    with Progress(SpinnerColumn(), TextColumn("{task.description}")) as progress:
-        findings = _run(work(progress))
-    click.echo(f"{findings} events are not as they were written." if findings else "The log is as it was written.")
-    sys.exit(1 if findings else 0)
+    return _run(connected())
+
+
+@contextlib.contextmanager
+def _of_the_books() -> Iterator[None]:
+    """Exit status 1 for what does not hold, 2 for what cannot be told; each with a sentence."""
+    from intake.books.proofs import NotGrown, NotProven
+    from intake.books.published import CannotRead
+    from intake.books.walk import CannotVerify
+
+    try:
+        with _or_cannot_run():
+            yield
+    except (NotGrown, NotProven) as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
+    except (CannotRead, CannotVerify) as error:
+        raise _CannotRun(str(error)) from None
 
 
 @cli.group()

@@ -25,6 +25,7 @@ import pytest_asyncio
 import redis.asyncio
 
 import hoso24
+from intake.books.checkpoint import Signer
 from intake.bulk.dialects import REASONS
 from intake.local import sample
 from lookup import schema
@@ -36,6 +37,7 @@ from tests.house import AGENCY, intake_at, intake_settings, submission
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 UNTIL = "2026-11-20"
+VKEY = Signer("hoso24.example/books", bytes(32)).key.text
 AWAY = {
     **{f"HOSO24_PG_{role}_URL": f"postgresql://hoso24_{role.lower()}:geheim@127.0.0.1:1/hoso24"
        for role in ("OWNER", "WRITER", "RELAY", "READER", "NOTARY", "AUDITOR", "ARCHIVIST")},
@@ -149,7 +151,6 @@ AT_SERVERS = [
     ("migrate", "HOSO24_PG_OWNER_URL"),
     ("cache renew --reason x", "HOSO24_PG_OWNER_URL"),
     ("cache lost", "HOSO24_PG_RELAY_URL"),
-    ("audit verify", "HOSO24_PG_WRITER_URL"),
     ("client add desk --name x --agency G99", "HOSO24_PG_OWNER_URL"),
     ("client list", "HOSO24_PG_OWNER_URL"),
     ("dossier key G99.01.01-261120-0001", "HOSO24_PG_WRITER_URL"),
@@ -203,52 +204,79 @@ async def test_version_is_told(house: House) -> None:
     assert re.fullmatch(r"hoso24, version \d+\.\d+\.\d+\n|.*, version \d+\.\d+\.\d+\n", ran.out)
 
 
-# -- the event log -----------------------------------------------------------------------------------------
+# -- the books -------------------------------------------------------------------------------------------
 
 
-async def test_log_that_is_as_it_was_written_verifies(house: House, tmp_path: Path) -> None:
+async def test_log_that_is_as_it_was_written_verifies_against_its_rows(house: House, tmp_path: Path) -> None:
     await imported(house, tmp_path, "20260101", 30)
     ran = await house.run("audit", "verify")
     assert ran.status == 0, ran
-    assert ran.out.splitlines()[-1] == "The log is as it was written."
+    assert re.search(
+        r"^[\d,]+ events, [\d,]+ dossiers: nothing was altered\. Without --books only rows were", ran.out, re.M
+    )
+
+
+async def test_row_that_was_tampered_with_is_told_in_a_line(house: House, tmp_path: Path) -> None:
+    await imported(house, tmp_path, "20260101", 30)
+    code = await house.owner.fetchval("SELECT code FROM dossier WHERE version > 2 ORDER BY code LIMIT 1")
+    try:
+        await house.owner.execute("UPDATE dossier SET supplements = 77 WHERE code = $1", code)
+        ran = await house.run("audit", "verify")
+    finally:
+        await house.owner.execute("UPDATE dossier SET supplements = 0 WHERE code = $1", code)
+    assert ran.status == 1, ran
+    assert f"{code}: supplements is 77, the log says 0.\n" in ran.out
+    assert " dossiers: 1 finding. Without" in ran.out
+    assert (await house.run("audit", "verify")).status == 0
 
 
 @pytest.mark.parametrize(
-    ("tamper", "named"),
+    ("words", "sentence"),
     [
-        ("UPDATE event SET note = coalesce(note, '') || 'x' WHERE code = $1 AND version = 1", ["altered: event 1"]),
-        ("UPDATE event SET status = 9 WHERE code = $1 AND version = 2", ["altered: event 2"]),
-        ("DELETE FROM event WHERE code = $1 AND version = 1", ["removed: event 1"]),
-        ("DELETE FROM event WHERE code = $1", ["removed: event 1"]),
+        ("verify", "PostgreSQL cannot be used: "),
+        ("reads --from 2026-11-01 --to 2026-11-30", "PostgreSQL cannot be used: "),
+        (f"prove G99.01.01-261120-0001 1 --books . --key {VKEY}", "PostgreSQL cannot be used: "),
+        (f"verify --key {VKEY} --checkpoint up.json", "PostgreSQL cannot be used: "),
+        ("prove G99.01.01-261120-0001 1", "Error: Give --books and --key."),
+        ("check up.json", "Error: Give --key."),
+        ("watch http://127.0.0.1:1/books --state s", "Error: Give --key."),
         (
-            "UPDATE event SET note = 'x' WHERE code = $1 AND version <= 2",
-            ["altered: event 1", "altered: event 2"],
+            f"watch http://127.0.0.1:1/books --state s --key {VKEY}",
+            "http://127.0.0.1:1/books/checkpoint cannot be read: ",
         ),
+        ("verify --key nonsense", "Error: --key: a verifier key is written name+id+base64"),
     ],
 )
-async def test_log_that_was_tampered_with_is_told_event_by_event(
-    house: House, tmp_path: Path, tamper: str, named: list[str]
+async def test_what_the_books_cannot_tell_is_a_sentence_and_status_2(
+    house: House, tmp_path: Path, words: str, sentence: str
 ) -> None:
-    await imported(house, tmp_path, "20260101", 30)
-    code = await house.owner.fetchval("SELECT code FROM dossier WHERE version > 2 ORDER BY code LIMIT 1")
-    before = [
-        await house.owner.fetch("SELECT * FROM event WHERE code = $1 ORDER BY version", code),
-        await house.owner.fetchval("SELECT version FROM dossier WHERE code = $1", code),
-    ]
-    try:
-        await house.owner.execute(tamper, code)
-        ran = await house.run("audit", "verify")
-    finally:
-        await house.owner.execute("DELETE FROM event WHERE code = $1", code)
-        await house.owner.copy_records_to_table("event", records=[tuple(row) for row in before[0]])
-        await house.owner.execute("UPDATE dossier SET version = $2 WHERE code = $1", code, before[1])
-    assert ran.status == 1, ran
-    *findings, last = ran.out.strip().splitlines()
-    findings = [finding for finding in findings if code in finding]
-    assert len(findings) == len(named)
-    assert all(finding.startswith(begin) for finding, begin in zip(findings, named, strict=True))
-    assert last == f"{len(named)} events are not as they were written."
-    assert (await house.run("audit", "verify")).status == 0
+    (tmp_path / "up.json").touch()
+    ran = await house.run("audit", *words.split(), cwd=tmp_path, **AWAY)
+    assert ran.status == 2, ran
+    assert sentence in ran.err
+    assert "Traceback" not in ran.err
+    assert "geheim" not in ran.err
+
+
+async def test_proof_that_does_not_hold_is_status_1(house: House, tmp_path: Path) -> None:
+    (tmp_path / "x.tlog-proof").write_bytes(b"nonsense")
+    ran = await house.run("audit", "check", "x.tlog-proof", "--key", VKEY, cwd=tmp_path)
+    assert (ran.status, ran.out) == (1, "")
+    assert ran.err.startswith("The file is no proof: it does not begin with c2sp.org/tlog-proof@v1")
+
+
+async def test_reads_are_listed_by_day_and_dossier(house: House) -> None:
+    rows = [("2026-11-20T16:59:59Z", "G99-261120-0001"), ("2026-11-20T17:00:00Z", "G99-261120-0002")]
+    for at, code in rows:
+        await house.owner.execute(
+            "INSERT INTO personal_read VALUES ($1, 'Cán bộ Mẫu', 'desk', $2, 'dossier')",
+            datetime.fromisoformat(at),
+            code,
+        )
+    ran = await house.run("audit", "reads", "--from", "2026-11-21", "--to", "2026-11-21")
+    assert ran.out == "2026-11-21T00:00:00+07:00\tCán bộ Mẫu\tdesk\tG99-261120-0002\tdossier\n"
+    ran = await house.run("audit", "reads", "--from", "2026-11-20", "--to", "2026-11-21", "--code", "G99-261120-0001")
+    assert ran.out == "2026-11-20T23:59:59+07:00\tCán bộ Mẫu\tdesk\tG99-261120-0001\tdossier\n"
 
 
 # -- clients -----------------------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from intake.books import lost_tail, writers
-from intake.books.audit import PAGE
 from intake.books.ledger import Ledger
 from intake.books.relay import POSTGRES_DEADLINE, REMIND_AFTER, TOO_LATE, Relay
 from intake.bulk.loader import LONGEST_LINE, MOST_LINES, TRANSACTION_TARGET, _next_size
@@ -308,7 +307,6 @@ WORK = {
         _bounds(BATCH_SIZE.labels("redis")),
         [1, 2, 4, 8, 16, 32, 64, 128, NAMES_IN_A_QUERY],
     ),
-    "an audit reads five thousand events at a time": (PAGE, 5_000),
     "an office day has eight hours": (HOURS_PER_DAY, 8),
 }
 

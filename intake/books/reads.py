@@ -3,6 +3,8 @@
 Only the auditor's role reads it (`hoso24 audit reads`); the writer's may append to it and cannot look at it.
 """
 
+from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -29,3 +31,23 @@ async def note_read(postgres: Any, reader: str, client: str, code: str, screen: 
         await postgres.fetch(NOTE_READ, reader, client, code, screen)
     except (asyncpg.PostgresError, *POSTGRES_AWAY) as error:
         raise Unavailable("The log of reads cannot be written now.", reason=f"log of reads: {error}") from error
+
+
+READS = """
+SELECT at, reader, client, code, screen
+  FROM personal_read
+ WHERE at >= $1
+   AND at < $2
+   AND ($3::text IS NULL OR code = $3)
+ ORDER BY at
+"""
+
+
+async def reads_between(connection: Any, start: datetime, end: datetime, code: str | None) -> AsyncIterator[Any]:
+    """The rows from `start` to before `end`, oldest first, of one dossier or of all; for the auditor's role.
+
+    A row has at, reader, client, code and screen. They are streamed, in one snapshot. Raises what the connection does.
+    """
+    async with connection.transaction(readonly=True):
+        async for row in connection.cursor(READS, start, end, code, prefetch=1_000):
+            yield row

@@ -1,4 +1,4 @@
-"""The verifier, the lost tail and imports over stand-ins for the servers, each of their branches in milliseconds."""
+"""The lost tail over stand-ins for the servers, each of its branches in milliseconds."""
 
 import json
 from collections.abc import Sequence
@@ -6,9 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from intake.books import audit, lost_tail
-from intake.books.audit import Tampering, verify
-from intake.books.event import GENESIS, HASHED_COLUMNS, Event
+from intake.books import lost_tail
 from lookup.cache import Cache, Entry, Heard, Read
 from lookup.dossier import Record, pack
 from lookup.lookup_key import KeyRing
@@ -24,101 +22,6 @@ A, B = "G99.01.01-261130-0001", "G99.01.01-261130-0002"
 @pytest.fixture
 def stored() -> Books:
     return Books()
-
-
-# -- the verifier ------------------------------------------------------------------------------------------------------
-
-
-def chain(stored: Books, code: str, versions: int) -> list[dict[str, Any]]:
-    """A dossier at this version with an event for each."""
-    prev_hash = GENESIS
-    for version in range(1, versions + 1):
-        event = Event(
-            code=code,
-            version=version,
-            kind="moved",
-            status=4,
-            occurred_at=NOW,
-            recorded_at=NOW,
-            agency="G99.01.01",
-            department=None,
-            actor="desk",
-            source="desk",
-            source_event_id=None,
-        )
-        *_, prev, own = event.row(1, prev_hash)
-        stored.events.append({name: getattr(event, name) for name in HASHED_COLUMNS} | {"prev_hash": prev, "hash": own})
-        prev_hash = own
-    stored.dossiers[code] = {"code": code, "version": versions}
-    return stored.events[-versions:]
-
-
-async def found(stored: Books) -> list[tuple[str, str, int]]:
-    return [(each.tampering.value, each.code, each.version) async for each in verify(stored)]
-
-
-async def test_honest_log_is_read_page_by_page_and_nothing_is_found(
-    stored: Books, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(audit, "PAGE", 2)
-    chain(stored, B, 3)
-    chain(stored, A, 2)
-    told: list[int] = []
-    assert [each async for each in verify(stored, told.append)] == []
-    assert told == [2, 4, 5]
-    asked = [asked[1:] for asked in stored.asked if asked[0] == audit.EVENTS]
-    assert asked == [("", 0, 2), (A, 2, 2), (B, 2, 2), (B, 3, 2)]
-    asked = [asked[1:] for asked in stored.asked if asked[0] == audit.WITHOUT_FIRST_EVENT]
-    assert asked == [("", 2), (B, 2)]
-
-
-async def test_altered_event_is_named(stored: Books) -> None:
-    chain(stored, A, 3)[1]["status"] = 9
-    assert await found(stored) == [("altered", A, 2)]
-
-
-@pytest.mark.parametrize(("version", "others"), [(1, []), (2, []), (3, []), (1, [2])])
-async def test_removed_events_are_named_wherever_they_were(stored: Books, version: int, others: list[int]) -> None:
-    chain(stored, A, 3)
-    chain(stored, B, 1)
-    gone = [version, *others]
-    stored.tables["event"] = [e for e in stored.events if e["code"] != A or e["version"] not in gone]
-    assert await found(stored) == [("removed", A, each) for each in gone]
-
-
-async def test_dossier_without_any_event_is_named(stored: Books) -> None:
-    chain(stored, A, 2)
-    chain(stored, B, 1)
-    stored.tables["event"] = [e for e in stored.events if e["code"] != A]
-    (finding,) = [each async for each in verify(stored)]
-    assert str(finding) == f"removed: event 1 of {A}: the dossier has no events"
-
-
-async def test_events_after_the_last_version_are_named(stored: Books) -> None:
-    chain(stored, A, 4)
-    stored.dossiers[A]["version"] = 2
-    assert await found(stored) == [("inserted", A, 3), ("inserted", A, 4)]
-    stored.dossiers[A]["version"] = 6
-    assert await found(stored) == [("removed", A, 5), ("removed", A, 6)]
-
-
-async def test_events_of_no_dossier_are_named(stored: Books) -> None:
-    chain(stored, A, 2)
-    del stored.dossiers[A]
-    (finding,) = [each async for each in verify(stored)]
-    assert (finding.tampering, finding.version, finding.explanation) == (
-        Tampering.INSERTED,
-        2,
-        "there is no such dossier",
-    )
-
-
-async def test_event_that_follows_another_one_is_named(stored: Books) -> None:
-    """Its own hash is right for what it says it follows."""
-    event = chain(stored, A, 2)[1]
-    event["prev_hash"] = bytes(31) + b"1"
-    event["hash"] = Event(**{name: event[name] for name in HASHED_COLUMNS}).hash_after(event["prev_hash"])
-    assert await found(stored) == [("inserted", A, 2)]
 
 
 # -- the lost tail -----------------------------------------------------------------------------------------------------

@@ -3,14 +3,27 @@ and a first row. For tests of the books.
 """
 
 import itertools
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from intake.books.checkpoint import Signer
 from intake.books.dossier import INSERT_DOSSIER, NewDossier, public_step, timeline
+from intake.books.entries import Position, Turn, refused_leaf
 from intake.books.event import APPEND_EVENT
-from intake.books.seal import PERSON_COLUMNS, ROW_COLUMNS, EventRecord, SealKeys, new_salt, person_digest
+from intake.books.seal import (
+    HASHED_COLUMNS,
+    PERSON_COLUMNS,
+    EventRecord,
+    SealKeys,
+    event_leaf_hash,
+    new_salt,
+    person_digest,
+)
+from intake.books.tree_files import Files, SignedTree
 from lookup.status import Status
 from tests.conftest import SEAL_KEYS
 
@@ -89,9 +102,14 @@ class Written:
 
     def _event(self, code: str, version: int, kind: str, **fields: Any) -> EventRecord:
         now = datetime.now(UTC)
-        named = {"source": "test", "occurred_at": START + timedelta(hours=version), "recorded_at": now}
-        where = {"agency": AGENCY, "origin": AGENCY}
-        return EventRecord(epoch=self.epoch, code=code, version=version, kind=kind, **named | where | fields)
+        usual: dict[str, Any] = {
+            "source": "test",
+            "occurred_at": START + timedelta(hours=version),
+            "recorded_at": now,
+            "agency": AGENCY,
+            "origin": AGENCY,
+        }
+        return EventRecord(epoch=self.epoch, code=code, version=version, kind=kind, **usual | fields)
 
 
 _FIRST: dict[str, Any] = {
@@ -125,6 +143,50 @@ def _digest(salt: bytes, person: dict[str, Any]) -> bytes:
     return person_digest(salt, list(person.values()))
 
 
-def place(column: str) -> int:
-    """Where a column stands in ROW_COLUMNS, counted from 0."""
-    return ROW_COLUMNS.index(column)
+# -- the books, without a notary -------------------------------------------------------------------------------------
+
+ORIGIN = "hoso24.example/books"
+SIGNER = Signer(ORIGIN, bytes(range(32)))
+
+AFTER = f"""
+SELECT epoch AS e, xid, seq, seal, salt, erased, {", ".join(HASHED_COLUMNS)}
+  FROM event
+ WHERE (epoch, xid, seq) > ($1::integer, $2::xid8, $3::bigint)
+   AND epoch = $1
+ ORDER BY epoch, xid, seq
+"""
+
+
+class Entered:
+    """Books in a directory, into which this enters the log's events as the notary does, but only when told to."""
+
+    def __init__(self, directory: Path, connection: Any, signer: Signer = SIGNER, keys: SealKeys = KEYS) -> None:
+        self.directory = directory
+        self.connection = connection
+        self.signer = signer
+        self.keys = keys
+        SignedTree.begin(Files(directory), signer, {"epoch": 1, "xid": 0, "seq": 0, "kept": 0}).close()
+
+    async def enter(self) -> bytes:
+        """Enter all events of the epoch that are not there yet, and sign; the checkpoint."""
+        tree = SignedTree.open(Files(self.directory), self.signer)
+        at = Position(*(tree.position[name] for name in ("epoch", "xid", "seq")))
+        for event in await self.connection.fetch(AFTER, *at):
+            leaf = event_leaf_hash(tuple(event)[6:], event["salt"], event["erased"])
+            at = Position(event["e"], event["xid"], event["seq"])
+            sealed = self.keys.sealed_by(leaf, event["seal"]) is not None
+            tree.append(leaf if sealed else refused_leaf(leaf), at.key)
+        note = tree.sign(at._asdict() | {"kept": 0})
+        tree.close()
+        return note.encode()
+
+    async def turn(self, epoch: int, void: list[tuple[int, int]], late: Sequence[bytes]) -> None:
+        """A turn to this epoch, and behind it these leaves of late events."""
+        tree = SignedTree.open(Files(self.directory), self.signer)
+        turn = Turn(epoch, tree.size, void, len(late), 0)
+        for leaf in (turn.leaf, *late):
+            tree.append(leaf, Position(epoch, 0, 0).key)
+        with (self.directory / "turns").open("ab") as file:
+            file.write(turn.line + b"\n")
+        tree.sign({"epoch": epoch, "xid": 0, "seq": 0, "kept": 0})
+        tree.close()
