@@ -1089,12 +1089,20 @@ def down() -> None:
 
 @cli.command()
 @click.option("--pause", type=click.FloatRange(0), default=4.0, show_default=True, help="Seconds between two steps.")
-def demo(pause: float) -> None:
-    """Submit a dossier to the running system and move it step by step, to watch on its page."""
+@click.pass_context
+def demo(context: click.Context, pause: float) -> None:
+    """Submit a dossier to the running system, move it step by step, to watch on its page, and verify the books."""
     with _in_a_checkout():
         from intake.local import demo as scenes
 
         scenes.demo(HERE, pause)
+    from intake.settings import NotarySettings
+    from ops.settings import read
+
+    settings = read(NotarySettings, environment())
+    books, key = f"http://127.0.0.1:{settings.port}/books", settings.signer().key.text
+    click.echo(f"\nThe books have it: hoso24 audit verify --books {books} --key {key}\n")
+    context.invoke(audit_verify, books=books, key=key, kept=(), since=None)
 
 
 def _point_out_typos() -> None:

@@ -540,7 +540,8 @@ def references(value: Any) -> set[tuple[str, str | None]]:
 def test_example_has_every_secret_that_is_asked_for_and_no_other() -> None:
     asked = references(render(ROOT / "k8s/overlays/production").objects)
     example = render(SECRETS_EXAMPLE).secrets()
-    assert {secret for secret, _ in asked} - MADE_BY_OPERATORS.keys() == example.keys() - {"redis-operator", "postgres-auditor"}
+    for_commands = {"redis-operator", "postgres-auditor"}
+    assert {secret for secret, _ in asked} - MADE_BY_OPERATORS.keys() == example.keys() - for_commands
     for secret, key in asked:
         keys = example.get(secret, {}).keys() | MADE_BY_OPERATORS.get(secret, set())
         assert ({key} if key else {"username", "password"}) <= keys

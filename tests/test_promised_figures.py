@@ -15,7 +15,8 @@ import pytest
 from intake.books import lost_tail, writers
 from intake.books.ledger import Ledger
 from intake.books.relay import POSTGRES_DEADLINE, REMIND_AFTER, TOO_LATE, Relay
-from intake.bulk.loader import LONGEST_LINE, MOST_LINES, TRANSACTION_TARGET, _next_size
+from intake.bulk.loader import MOST_LINES, TRANSACTION_TARGET, _next_size
+from intake.bulk.source import LONGEST_LINE
 from intake.rules.requests import TOLERANCE
 from intake.rules.workdays import HOURS_PER_DAY
 from intake.sign_of_life import EVERY as SIGN_OF_LIFE_EVERY

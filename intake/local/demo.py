@@ -66,7 +66,6 @@ def demo(directory: Path, pause: float) -> None:
         move = {name: value for name, value in vars(scene).items() if name != "says" and value}
         answer = _send(house, f"/api/v1/dossiers/{code.path}/transitions", move)
         click.echo(f"{scene.to:>20}  (version {answer['version']})  {scene.says}")
-    click.echo("\nVerify the event log: .venv/bin/hoso24 audit verify")
 
 
 def _send(house: Mapping[str, Any], path: str, content: Mapping[str, Any]) -> Any:

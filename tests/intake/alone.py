@@ -171,8 +171,10 @@ class Books:
                     self.tables["day"][agency, day] = max(last, self.tables["day"].get((agency, day), 0))
             case _:
                 assert sql == loader.SAVE_RUN
-                names = ("position", "line", "taken", "appended", "already_here", "rejected", "reasons")
-                names += ("reject_bytes", "key_bytes")
+                names = (
+                    *("position", "line", "taken", "appended", "already_here", "rejected", "reasons"),
+                    *("reject_bytes", "key_bytes"),
+                )
                 file, name, *counts, finished = given
                 run = dict(zip(names, counts, strict=True)) | {"name": name, "finished": finished}
                 self.tables["run"][file] = run

@@ -506,7 +506,7 @@ class Oracle:
         self.check(first.state)
 
     def anew(self, at: datetime) -> int:
-        return office_minutes(at) + self.service.times[0].hours * 60
+        return office_minutes(at) + (self.service.times[0].hours or 0) * 60
 
     def something(self) -> None:
         random = self.random

@@ -125,4 +125,4 @@ async def test_day_is_that_of_the_reception_and_not_of_the_submission() -> None:
 )
 def test_time_limit_is_that_of_the_day_in_vietnam(received_at: datetime, limit: TimeLimit) -> None:
     service = Service("S.1", "Dịch vụ mẫu", "A sample", "F", sensitive=False, times=(OLD_LIMIT, NEW_LIMIT))
-    assert due_date(service, "default", "direct", received_at) == due_after(received_at, limit.hours)
+    assert due_date(service, "default", "direct", received_at) == due_after(received_at, limit.hours or 0)

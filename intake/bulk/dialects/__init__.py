@@ -158,7 +158,7 @@ def _keys_in(form: dict[str, Any]) -> int:
         if type(each) is dict:
             keys += len(each)
             each = each.values()
-        unseen += [inner for inner in each if type(inner) is dict or type(inner) is list]
+        unseen += (inner for inner in each if type(inner) is dict or type(inner) is list)
     return keys
 
 
