@@ -152,7 +152,6 @@ _LEVEL_1 = re.compile(r"[A-Z][0-9]{2}", re.ASCII)
 _LIKE_LEVEL_1 = re.compile(r"[A-Z][0-9OIL]{2}", re.ASCII)
 _CENTRAL = re.compile(r"[A-Z][0-9]{2}\.[0-9]{3}\.[0-9]{2}", re.ASCII)
 
-_GROUP = re.compile(r"[0-9A-Z]{2,3}", re.ASCII)
 _MOST_GROUPS = 9
 _SOME_DASH = re.compile(r"\s*[\-‐‑‒–—―−]+\s*|\s+")
 _AS_NUMBERED = re.compile(
@@ -315,7 +314,7 @@ class _Text:
         groups, gaps = self.words[begin:end], [gap.strip() for gap in self._gaps[begin : end - 1]]
         if len(groups) == 1 and _RUN_TOGETHER.fullmatch(groups[0]):
             return True
-        if not all(map(_GROUP.fullmatch, groups)) or not (all(gaps) or not any(gaps)):
+        if any(gaps) and not all(gaps):
             return False
         if any(len(gap) > 1 or not _is_within(gap) for gap in gaps):  # in a longer one a group may be missing
             return False

@@ -355,10 +355,10 @@ def _due(
 
 
 def _distance(days: int, *, passed: bool) -> Due:
-    if days == 0:
-        return Due.PAST_HOUR if passed else Due.TODAY
     if days > 0:
         return Due.TOMORROW if days == 1 else Due.LEFT
+    if days == 0:
+        return Due.PAST_HOUR if passed else Due.TODAY
     return Due.OVERDUE_BY_ONE if days == -1 else Due.OVERDUE
 
 

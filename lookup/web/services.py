@@ -141,7 +141,7 @@ def _part(part: Part, catalogue: Catalogue, lang: str) -> dict[str, Any]:
 
 
 def _paper(paper: Paper, lang: str) -> dict[str, Any]:
-    text, is_vietnamese = _text(lang, paper.vi, paper.en) or ("", False)
+    text, is_vietnamese = (paper.en, False) if lang == "en" and paper.en else (paper.vi, lang == "en")
     return {"text": text, "is_vietnamese": is_vietnamese, "copies": paper.copies}
 
 

@@ -73,7 +73,7 @@ def test_each_party_and_all_above_it_read_and_nobody_else() -> None:
 @pytest.mark.parametrize("what", [*Status, "number_bound", "corrected", "due_changed", "key_reissued"])
 def test_holder_moves_and_the_origin_does_what_is_its_work(what: Status | str) -> None:
     movers = {scope for scope in CATALOGUE.agencies if may_change(CATALOGUE, scope, TODAY, "c2", "c1", what)}
-    of_the_origin = what in {5, 7, 10, "corrected", "due_changed"}
+    of_the_origin = what in {5, 7, 10, "corrected", "due_changed", "key_reissued"}
     assert movers == {"c2", "p2", "root"} | ({"c1", "p1"} if of_the_origin else set())
 
 

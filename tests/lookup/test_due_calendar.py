@@ -5,11 +5,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from lookup.clock import moment
+from lookup.clock import microseconds, moment
 from lookup.code import parse
+from lookup.dossier import Record
 from lookup.lookup_key import KeyRing
+from lookup.reading.reader import Found
 from lookup.status import Status
-from lookup.web.due_calendar import NAME, _folded
+from lookup.web.due_calendar import NAME, _escaped, _folded, event
 from lookup.web.layout import FORMS
 from tests.conftest import KEY_SECRETS
 from tests.lookup.alone import Alone, Answer, lookup_alone
@@ -140,3 +142,41 @@ def test_long_lines_are_folded_between_letters(text: str) -> None:
     assert all(len(piece.encode()) <= 75 for piece in pieces)
     assert all(piece.startswith(" ") for piece in pieces[1:])
     assert pieces[0] + "".join(piece[1:] for piece in pieces[1:]) == text
+    assert all(len(piece.encode()) > 75 - len("😀".encode()) for piece in pieces[:-1])  # no sooner than it has to be
+
+
+@pytest.mark.parametrize("length", [1, 75])
+def test_line_of_75_bytes_is_one_piece(length: int) -> None:
+    assert _folded("a" * length) == "a" * length
+    assert _folded("a" * 76) == "a" * 75 + "\r\n a"
+    assert _folded("a" * 150) == "a" * 75 + "\r\n " + "a" * 74 + "\r\n a"
+
+
+def test_marks_that_part_values_are_escaped_once_each() -> None:
+    assert _escaped("a;b, c: d\\e\nf;;") == r"a\;b\, c: d\\e\nf\;\;"
+
+
+def test_calendar_has_these_lines_and_no_other() -> None:
+    due, seen = datetime(2026, 12, 9, 9, 30, tzinfo=UTC), datetime(2026, 11, 30, 1, 2, 3, tzinfo=UTC)
+    record = Record(
+        code=OTHER.text, version=4, status=4, service="S.004", agency="G99.12.01", submitted_at=seen, due_at=due
+    )
+    found = Found(record, microseconds(seen), 0, False, "memory", epoch=1)
+    url = f"https://tra-cuu.example:8443/en/status/{OTHER.path}"
+    lines = event(found, due, url, "en").split("\r\n")
+    description = [line for line in lines if line.startswith(("SUMMARY:", "DESCRIPTION:", " "))]
+    assert [line for line in lines if line not in description] == [
+        "BEGIN:VCALENDAR",
+        "VERSION:2.0",
+        "PRODID:-//hoso24//lookup//VI",
+        "BEGIN:VEVENT",
+        f"UID:{OTHER.text}@tra-cuu.example",
+        "DTSTAMP:20261130T010203Z",
+        "SEQUENCE:4",
+        "DTSTART:20261209T093000Z",
+        f"URL:{url}",
+        "TRANSP:TRANSPARENT",
+        "END:VEVENT",
+        "END:VCALENDAR",
+        "",
+    ]

@@ -118,6 +118,22 @@ def test_minute_is_rounded_down() -> None:
         assert (words.as_of, words.as_of_time) == ("23 November 2026, 15:00", "2026-11-23T15:00+07:00")
 
 
+def test_stale_answer_is_of_the_moment_it_is_read_and_a_fresh_one_of_its_minute() -> None:
+    begins = SEEN + timedelta(hours=25)  # told from a day before it, of which the stale answer is old enough
+    for stale in (False, True):
+        shape, _ = parts(
+            answers(),
+            found(record("received"), stale=stale),
+            codes.parse(CODE),
+            "vi",
+            maintenance=(notice(Part.LOOKUP, begins=begins), False),
+        )
+        assert (shape.maintenance is not None) is stale
+    due_in_that_minute = record("received", due_at=SEEN.replace(second=2))
+    shape, _ = parts(answers(), found(due_in_that_minute), codes.parse(CODE), "vi", holder=True)
+    assert shape.situation.case == "2t"
+
+
 # -- by official number --------------------------------------------------------------------------------------
 
 
@@ -402,6 +418,24 @@ async def test_reason_is_text_in_vietnamese_whatever_it_holds_and_for_the_holder
     assert "alert" not in await page(known, lang=lang)
     assert "alert" not in await page(known, lang=lang, shows=Shows)
     assert await page(known, lang=lang) == await page(record(*way), lang=lang)
+
+
+def test_holders_rows_are_dates_that_a_machine_reads_and_one_code() -> None:
+    known = record(
+        *("received", "completed", "returned"),
+        official_number=NUMBER,
+        finished_at=SEEN,
+        returned_at=SEEN,
+        origin="G99.02",
+    )
+    context = context_of(answers(), found(known), codes.parse(CODE), "en", holder=True)
+    rows = context["holder"]["rows"]
+    assert [row["label"] for row in rows if row["code"]] == ["Official number"]
+    assert [row["text"] for row in rows if row["code"]] == [NUMBER]
+    assert [row["time"] for row in rows] == [
+        *(None, None, None, None),
+        *("2026-11-09T08:30+07:00", "2026-11-23T15:00+07:00", "2026-11-23T15:00+07:00"),
+    ]
 
 
 @pytest.mark.parametrize("way", [("received",), ("received", "completed"), ("received", "supplement_required")])
