@@ -44,7 +44,7 @@ async def measure(admin_url: str, books: Path) -> None:
         f"{BACKLOG:,} events: {BACKLOG / seconds:,.0f}/s, {BACKLOG / own:,.0f} for each second of the notary's own time"
     )
     print(
-        f"files: {sum(path.stat().st_size for path in books.rglob('*') if path.is_file()) / BACKLOG:.1f} bytes an event"
+        f"files: {sum(path.stat().st_size for path in books.rglob('*') if path.is_file()) / BACKLOG:.1f} bytes an event"  # noqa: ASYNC240
     )
     waited = []
     for number in range(1, CHANGES + 1):
