@@ -12,7 +12,7 @@ from yarl import URL
 
 from lookup.code import parse
 from lookup.reading.freshness import SECOND
-from lookup.web import answers
+from lookup.web import answers, hotpath
 from ops.observe.metrics import HTTP_IN_FLIGHT
 from tests.lookup.alone import OTHER_CITIZEN, Alone, Answer, lookup_alone
 
@@ -39,6 +39,18 @@ async def the_same(alone: Alone, path: str, method: str = "GET", *, held: str | 
     assert early.headers["X-Request-Id"] == "as-it-was-given"
     assert early.headers["X-Content-Type-Options"] == "nosniff"
     return early
+
+
+async def test_early_answers_have_the_date_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with lookup_alone() as alone:
+        alone.put(KNOWN.text)
+        await alone.ask(API + KNOWN.path)
+        tomorrow = "Tue, 01 Dec 2026 00:00:00 GMT"
+        line = f"\r\nDate: {tomorrow}\r\n\r\n".encode()
+        monkeypatch.setattr(hotpath, "date_line", lambda: line)
+        async with asyncio.timeout(10):
+            while (answer := await alone.ask(API + KNOWN.path)).headers["Date"] != tomorrow:
+                assert answer.early
 
 
 def grown_old(alone: Alone) -> None:
