@@ -471,5 +471,5 @@ def test_errand_that_runs_is_stopped_with_its_supervisor(tmp_path: Path, said: l
         supervisor.repeat(Errand("sweep", argv, {}, tmp_path / "sweep.log", every=3600))
         run_until(supervisor, lambda: pid.exists() and pid.read_text() != "")
         running = look(int(pid.read_text()))
-        assert running is not None
+    assert running is not None
     assert not is_alive(running)

@@ -152,7 +152,8 @@ def _may_repeat(line: bytes, form: dict[str, Any]) -> bool:
 
 
 def _keys_in(form: dict[str, Any]) -> int:
-    keys, unseen = 0, [form]
+    keys = 0
+    unseen: list[Any] = [form]
     while unseen:
         each: Any = unseen.pop()
         if type(each) is dict:
