@@ -34,7 +34,7 @@ from ops.local.reaper import Reaper
 from ops.local.valkey import ValkeyServer
 from ops.settings import Secret
 from ops.stores.redis import Redis
-from tests.conftest import KEY_SECRETS, NO_FSYNC, ROLES, Database, prepare
+from tests.conftest import KEY_SECRETS, NO_FSYNC, ROLES, SEAL_KEYS, Database, prepare
 from tests.house import new_client, relay_of, until
 
 
@@ -46,7 +46,9 @@ class Patient:
         self.redis_url = redis_url
         urls = {f"HOSO24_PG_{role.removeprefix('hoso24_').upper()}_URL": database.url(role) for role in ROLES}
         self.environ = urls | {"HOSO24_REDIS_URL": redis_url, "HOSO24_LOOKUP_KEY_SECRETS": KEY_SECRETS}
-        self.environ |= {"HOSO24_LOOKUP_ADMIN_PORT": "1", "HOSO24_INTAKE_ADMIN_PORT": "1"}  # nothing answers there
+        self.environ["HOSO24_SEAL_KEYS"] = SEAL_KEYS
+        ports = ("LOOKUP", "INTAKE", "NOTARY")
+        self.environ |= {f"HOSO24_{each}_ADMIN_PORT": "1" for each in ports}  # nothing answers there
 
     async def examined(self, **changes: str) -> list[Finding]:
         return await hoso24.examine_house(self.environ | changes)

@@ -78,10 +78,10 @@ SELECT role, pg_proc.oid::regprocedure::text AS function
 
 # Functions of our own schema that every role may call: triggers call them as the owner.
 OURS_OPEN = """
-SELECT pg_proc.oid::regprocedure::text AS function
+SELECT format('hoso24.%I(%s)', proname, pg_get_function_identity_arguments(oid)) AS function
   FROM pg_proc
  WHERE pronamespace = to_regnamespace('hoso24')
-   AND has_function_privilege('public', pg_proc.oid, 'EXECUTE')
+   AND has_function_privilege('public', oid, 'EXECUTE')
 """
 
 TEMPORARY = "SELECT has_database_privilege('public', current_database(), 'TEMPORARY') AS open_to_all"
@@ -177,7 +177,7 @@ def statement(verb: str, grants: Iterable[Grant]) -> str:
 
 
 def _named(privileges: str, tables: str, roles: str) -> Iterator[Grant]:
-    if tables.upper().startswith("SCHEMA"):
+    if tables.upper().startswith("SCHEMA "):
         return
     for privilege, columns in _PRIVILEGE.findall(privileges):
         for table in tables.split(","):
