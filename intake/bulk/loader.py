@@ -34,6 +34,7 @@ from intake.rules.changes import Given
 from lookup import catalogue as catalogues
 from lookup.catalogue import Catalogue
 from lookup.catalogue.load import NoCatalogue
+from lookup.code import Scheme
 from lookup.lookup_key import KeyRing
 
 MOST_LINES = 1_000
@@ -289,7 +290,8 @@ class Import:
         """Write what is new of these lines; returns the outcome of every line."""
         outcome = _Outcome()
         await self._raise_sequences(items, outcome)
-        bound = await bound_numbers(self._connection, [item.code for item in items])
+        numbers = [item.code for item in items if item.history.code.scheme is Scheme.D]  # no others are official
+        bound = await bound_numbers(self._connection, numbers) if numbers else set()
         for part in _once_each(items):
             await self._put_part(part, rows, bound, outcome)
         return outcome

@@ -155,7 +155,7 @@ def _keys_in(form: dict[str, Any]) -> int:
     keys = 0
     unseen: list[Any] = [form]
     while unseen:
-        each: Any = unseen.pop()
+        each = unseen.pop()
         if type(each) is dict:
             keys += len(each)
             each = each.values()
