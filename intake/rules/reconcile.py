@@ -1,4 +1,4 @@
-"""What a history from outside means for a dossier that is stored under its code already. No I/O; not used yet.
+"""What a history from outside means for a dossier that is stored under its code already. No I/O.
 
 Identity is by content, not by the code: another dossier under the same code is never "already here".
 """
