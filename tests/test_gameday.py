@@ -39,6 +39,7 @@ SHORT = [
     "redis-emptied",
     "postgres-killed",
     "relay-stopped",
+    "tampered",
 ]
 AT_MOST = 420.0
 """Seconds for a short day on a machine that has other things to do; by itself it takes three minutes."""

@@ -41,7 +41,7 @@ NAMES = [fault.name for fault in FAULTS]
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
     epilog=f"Faults, in the order in which they happen: {', '.join(NAMES)}.",
 )
-@click.option("--short", is_flag=True, help="Seven faults within three minutes.")
+@click.option("--short", is_flag=True, help="Eight faults within three minutes.")
 @click.option("--only", metavar="NAME,…", help="These faults and no others.")
 @click.option("--rate", default=200.0, type=click.FloatRange(1, 300), help="Lookups a second, steadily.")
 @click.option(

@@ -136,8 +136,8 @@ class Day:
 
     async def settled(self, within: float = SETTLED_SECONDS) -> float:
         """Return once all is well, with the seconds that took: every process there and ready, the standbys and the
-        replica in step, a relay in the lead, no breaker open anywhere, and a change made now visible in every lookup.
-        Raises NotInTime.
+        replica in step, a relay in the lead, no breaker open anywhere, and a change made now visible in every lookup
+        and entered into the books. Raises NotInTime.
         """
         self.say("settling")
         began = time.monotonic()
@@ -153,7 +153,9 @@ class Day:
                     await reached()
             except TimeoutError:
                 raise NotInTime(f"not within {within:g} s: {what}") from None
+        entries = await self.entries()
         await self.visible(max(1.0, began + within - time.monotonic()))
+        await self.entered(entries, max(1.0, began + within - time.monotonic()))
         return time.monotonic() - began
 
     async def _all_ready(self) -> None:
@@ -196,6 +198,22 @@ class Day:
         acknowledged = time.monotonic()
         await self.shown({code: 1}, max(0.1, began + within - acknowledged))
         return time.monotonic() - acknowledged
+
+    async def entries(self) -> int:
+        """How many entries the notary has signed; 0 without an answer."""
+        return int(sum([await self.metric(notary, "notary_tree_size") for notary in self.stage.notaries.replicas]))
+
+    async def entered(self, entries: int, within: float) -> None:
+        """Return once the books have more entries than these, and nothing older than a second waits to be entered.
+
+        Raises NotInTime.
+        """
+
+        async def more() -> bool:
+            behind = [await self.metric(notary, "notary_behind_seconds") for notary in self.stage.notaries.replicas]
+            return await self.entries() > entries and max(behind) < 1.0
+
+        await self.until(more, within, f"the books have more than {entries:,} entries")
 
     async def shown(self, versions: Mapping[str, int], within: float) -> None:
         """Return once every lookup shows each of these dossiers at its version or a later one, and unmarked.

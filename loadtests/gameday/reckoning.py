@@ -3,6 +3,7 @@
 import time
 
 from loadtests.gameday.day import Day, Fault, Outcome
+from loadtests.gameday.faults.books import nothing_altered
 from loadtests.gameday.faults.postgres import changes_kept
 from loadtests.gameday.promises import nothing_wrong
 from loadtests.verdict import Row
@@ -12,10 +13,12 @@ async def _look_back(day: Day) -> list[Row]:
     seen = day.record.window(day.started)
     lag = f"its own event loop was late by {seen.lag * 1000:.0f} ms at the worst"
     told = Row("the load itself", lag, "told, so that it is not taken for the service's", kept=True)
-    return [await changes_kept(day), nothing_wrong(seen), told]
+    return [await changes_kept(day), nothing_wrong(seen), await nothing_altered(day), told]
 
 
-WHOLE_DAY = Fault("whole-day", "The whole day", "Nothing acknowledged is lost, and no answer was wrong.", _look_back)
+WHOLE_DAY = Fault(
+    "whole-day", "The whole day", "Nothing acknowledged is lost or altered, and no answer was wrong.", _look_back
+)
 
 
 async def reckoning(day: Day) -> Outcome:

@@ -27,6 +27,7 @@ PORTS = {
     "lookup": ("HOSO24_LOOKUP_PORT", "HOSO24_LOOKUP_ADMIN_PORT"),
     "intake": ("HOSO24_INTAKE_PORT", "HOSO24_INTAKE_ADMIN_PORT"),
     "relay": ("", "HOSO24_RELAY_ADMIN_PORT"),
+    "notary": ("HOSO24_NOTARY_PORT", "HOSO24_NOTARY_ADMIN_PORT"),
 }
 """Kind → the variables that name its public port, if it has one, and its admin port."""
 
@@ -188,7 +189,11 @@ class Deployment:
         return [await self.replace(replica) for replica in list(self.replicas) if not replica.alive]
 
     async def roll(self, order: Order, notice: float) -> None:
-        """Replace one after the other; see retire(). Raises Faulty."""
+        """Replace one after the other; see retire(). Raises Faulty.
+
+        A notary's directory takes no second process: there the old one goes first in any case.
+        """
+        order = Order.OLD_FIRST if self.kind == "notary" else order
         for old in list(self.replicas):
             if order is Order.NEW_FIRST:
                 await self.add()

@@ -15,7 +15,7 @@ from pathlib import Path
 from loadtests.system import front, postgres, redis
 from loadtests.system.front import Front
 from loadtests.system.postgres import SUPERUSER, Cluster
-from loadtests.system.processes import HOSO24, CannotMeasure, free_port, spawned, stopped
+from loadtests.system.processes import HOSO24, CannotMeasure, finished, free_port, spawned, stopped
 from loadtests.system.redis import Group
 from loadtests.system.replicas import NOTHING_MORE, Deployment, Faulty
 from loadtests.system.wires import Wire, Wires
@@ -46,6 +46,8 @@ class StagedSystem:
     lookups: Deployment
     intakes: Deployment
     relays: Deployment
+    notaries: Deployment
+    """One process."""
     front: Front
     wire_process: Wires
     reaper: Reaper
@@ -53,10 +55,12 @@ class StagedSystem:
     """Of a client that may do everything under agency G99."""
     environ: Mapping[str, str]
     """What a process is started with."""
+    books_key: str
+    """The public half of the key that signs the books."""
 
     @property
-    def deployments(self) -> tuple[Deployment, Deployment, Deployment]:
-        return self.lookups, self.intakes, self.relays
+    def deployments(self) -> tuple[Deployment, ...]:
+        return self.lookups, self.intakes, self.relays, self.notaries
 
     @property
     def wires(self) -> dict[str, Wire]:
@@ -69,6 +73,7 @@ class StagedSystem:
         """What `hoso24 migrate`, `hoso24 cache renew` and the like are started with: the present primary, directly."""
         return {
             **self.environ,
+            "HOSO24_PG_AUDITOR_URL": self.postgres.direct_url("auditor"),
             "HOSO24_PG_OWNER_URL": self.postgres.direct_url("owner"),
             "HOSO24_PG_ADMIN_URL": self.postgres.direct_url(SUPERUSER),
         }
@@ -99,6 +104,9 @@ async def staged(
     keys = {
         "HOSO24_LOOKUP_KEY_SECRETS": f"0:{secrets.token_hex(32)}",
         "HOSO24_SEAL_KEYS": f"stage:{secrets.token_hex(32)}",
+        "HOSO24_BOOKS": str(folder / "books"),
+        "HOSO24_BOOKS_KEY": secrets.token_hex(32),
+        "HOSO24_BOOKS_ORIGIN": "gameday.example/books",
     }
     token = ""
 
@@ -127,15 +135,18 @@ async def staged(
                 Deployment("lookup", environ, logs, reaper, door.came, door.went, admin_ports=_ports(lookups)),
                 Deployment("intake", environ, logs, reaper, door.came, door.went, admin_ports=_ports(intakes)),
                 Deployment("relay", environ, logs, reaper, admin_ports=_ports(relays)),
+                Deployment("notary", environ, logs, reaper, admin_ports=_ports(1)),
                 door,
                 wires,
                 reaper,
                 token,
                 environ,
+                await _books_begun(environ),
             )
-            say(f"Starting {relays} relays, {lookups} lookups and {intakes} intakes …")
+            say(f"Starting {relays} relays, {lookups} lookups, {intakes} intakes and a notary …")
             stack.push_async_callback(_close, stage.deployments)
-            await asyncio.gather(stage.relays.scale(relays), stage.lookups.scale(lookups), stage.intakes.scale(intakes))
+            counts = (lookups, intakes, relays, 1)
+            await asyncio.gather(*(each.scale(n) for each, n in zip(stage.deployments, counts, strict=True)))
         except (CannotStart, Faulty) as reason:
             raise CannotMeasure(str(reason)) from reason
         yield stage
@@ -143,7 +154,7 @@ async def staged(
 
 def _laid_out(folder: Path) -> Path:
     folder = folder.resolve()
-    for part in ("postgres", "redis", "front", "prepare", "logs", "prometheus"):
+    for part in ("postgres", "redis", "front", "prepare", "logs", "prometheus", "books"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     # Started as root, the servers run under another account, which has to get in.
     folder.chmod(folder.stat().st_mode | 0o711)
@@ -166,11 +177,20 @@ def _environ(cluster: Cluster, group: Group, door: Front) -> dict[str, str]:
         "HOSO24_PG_READER_URL": cluster.url("reader"),
         "HOSO24_PG_WRITER_URL": cluster.url("writer", options=primary),
         "HOSO24_PG_RELAY_URL": cluster.url("relay", options=primary),
+        "HOSO24_PG_NOTARY_URL": cluster.url("notary", options=primary),
         "HOSO24_REDIS_URL": group.url,
     }
     if door.lookup.ports:
         environ["HOSO24_PUBLIC_URL"] = f"http://127.0.0.1:{door.lookup.ports[0]}"
     return environ
+
+
+async def _books_begun(environ: Mapping[str, str]) -> str:
+    """Begin the books of the environment; the public half of their key."""
+    status, said = await finished(*HOSO24, "notary", "--first", environ=environ, seconds=PREPARE_SECONDS)
+    if status:
+        raise CannotMeasure(f"The books cannot be begun: {said.strip()}")
+    return said.split()[-1]
 
 
 async def _furnished(folder: Path, cluster: Cluster, keys: Mapping[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from loadtests.gameday.day import Fault
 from loadtests.gameday.faults import (
+    books,
     clock,
     curve,
     disk,
@@ -34,6 +35,8 @@ FAULTS: tuple[Fault, ...] = (
     disk.DISK_FULL,
     clock.STEPPED,
     processes.RELAY_STOPPED,
+    books.NOTARY_STOPPED,
+    books.TAMPERED,
     walk.WALKED,
     spike.SPIKE,
     curve.CURVE,

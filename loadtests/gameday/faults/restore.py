@@ -133,7 +133,12 @@ def _judged(day: Day, done: Restore) -> list[Row]:
     day.figure(RESTORED.name, "lost_changes", changes)
     asked = len(done.lost) * len(day.stage.lookups.replicas)
     return [
-        Row("relay", f"stopped with its alarm after {moments['alarmed']:.1f} s", "stops with an alarm", kept=True),
+        Row(
+            "relay and notary",
+            f"stopped with their alarms after {moments['alarmed']:.1f} s",
+            "stop with an alarm",
+            kept=True,
+        ),
         Row(
             "hoso24 cache lost",
             f"{changes:,} acknowledged changes lost, {imports} dossiers among them from imports; "
@@ -241,12 +246,17 @@ def _replace_data(node: Node, backup: Path, archive: Path, target: datetime) -> 
 
 
 async def _until_alarmed(day: Day) -> None:
-    day.say("waiting for the relay's alarm")
+    day.say("waiting for the alarms of relay and notary")
 
     async def halted() -> bool:
         return 1.0 in [await day.metric(relay, "relay_halted") for relay in day.stage.relays.replicas]
 
     await day.until(halted, UNTIL_HEALED, "the relay has stopped with its alarm")
+
+    async def books_halted() -> bool:
+        return 1.0 in [await day.metric(notary, "notary_halted") for notary in day.stage.notaries.replicas]
+
+    await day.until(books_halted, UNTIL_HEALED, "the notary has stopped with its alarm")
 
 
 async def _imported(day: Day) -> set[str]:
