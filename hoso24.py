@@ -411,6 +411,7 @@ async def examine_house(environ: Mapping[str, str]) -> list[Any]:
             "lookup": ("HOSO24_PG_READER_URL", LookupSettings),
             "intake": ("HOSO24_PG_WRITER_URL", IntakeSettings),
             "relay": ("HOSO24_PG_RELAY_URL", RelaySettings),
+            "notary": ("HOSO24_BOOKS_KEY", NotarySettings),
             "migration": ("HOSO24_PG_OWNER_URL", MigrateSettings),
             "maintenance": ("HOSO24_PG_WRITER_URL", MaintenanceSettings),
         },
