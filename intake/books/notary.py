@@ -518,8 +518,24 @@ class Notary:
             first = since + TILE_WIDTH
             whole = 0 <= compared.oldest < first and not any(index < first for index in compared.void[:1])
             if since == 0 or whole:
+                await self._find_late(compared)
                 return compared
             tiles *= 2
+
+    async def _find_late(self, compared: _Compared) -> None:
+        """Late events may have any id below: look for those that seem to be missing from the beginning of the log on."""
+        turns = [turn for turn in self._turns if turn.late]
+        places = [place for place in compared.void if any(turn.size < place < turn.end for turn in turns)]
+        read = self._tree.levels().read
+        missing = {read(0, place, 1): place for place in places}
+        after, end = Position(0, 0, 0), self._position_at(compared.since)
+        while missing and (rows := await self._log.events(after, end._replace(seq=end.seq + 1), self._batch)):
+            for event in map(self._read, rows):
+                for leaf in (event.leaf, refused_leaf(event.leaf)):
+                    if (place := missing.pop(leaf, None)) is not None:
+                        compared.void.remove(place)
+            after = event.position
+            await asyncio.sleep(0)
 
     def _compared_since(self, since: int) -> int:
         """Where to begin instead, if this is within a turn: its late events stand behind later ones."""

@@ -432,7 +432,7 @@ def restored(grown: int, lost: int, late: int) -> Story:
 
 
 @pytest.mark.parametrize(
-    ("grown", "lost", "late"), [(10, 1, 0), (10, 300, 20), (700, 300, 20), (256, 256, 256), (0, 9, 9)]
+    ("grown", "lost", "late"), [(10, 1, 0), (10, 300, 20), (700, 300, 20), (300, 900, 20), (256, 256, 256), (0, 9, 9)]
 )
 def test_restore_halts_until_the_epoch_is_renewed(grown: int, lost: int, late: int, caplog: Any) -> None:
     story = restored(grown, lost, late)
@@ -486,6 +486,19 @@ def test_second_restore_beyond_the_first_one() -> None:
     assert second.late == 4
 
 
+def test_restore_that_takes_only_the_epoch_back_halts() -> None:
+    story = Story()
+    story.log.write(300)
+    story.log.keep()
+    assert story.live(story.log.renew)
+    with contextlib.suppress(Unavailable):
+        story.log.restore()
+    story.log.write(2)
+    story.live(most_looks=5)
+    assert story.is_halted()
+    assert story.opened()[0].size == 301
+
+
 def test_epoch_renewed_without_a_loss_is_a_turn_without_void_or_late_entries() -> None:
     story = Story()
     story.log.write(300)
@@ -493,7 +506,7 @@ def test_epoch_renewed_without_a_loss_is_a_turn_without_void_or_late_entries() -
     assert [(turn.epoch, turn.void, turn.late) for turn in story.check()] == [(2, [], 0), (3, [], 0)]
 
 
-@pytest.mark.parametrize("unread", [0, 40])
+@pytest.mark.parametrize("unread", [0, 40, 200])
 def test_database_made_from_a_dump_assigns_ids_anew(unread: int) -> None:
     story = Story()
     for _ in range(300):
@@ -509,8 +522,12 @@ def test_database_made_from_a_dump_assigns_ids_anew(unread: int) -> None:
     story.log.renew()
     story.log.write(3)
     assert story.live()
+    for _ in range(6):  # later starts compare from within the turn on, and from behind it
+        story.log.write(90)
+        assert story.live()
     (turn,) = story.check()
     assert (turn.void, turn.late) == ([], unread + 5)
+    assert turn.since > 0
 
 
 def test_event_written_under_an_earlier_id_is_entered_after_a_restart() -> None:
