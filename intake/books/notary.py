@@ -523,7 +523,7 @@ class Notary:
             tiles *= 2
 
     async def _find_late(self, compared: _Compared) -> None:
-        """Late events may have any id below: look for those that seem to be missing from the beginning of the log on."""
+        """Late events may have any lower id: look for those that seem to be missing from the log's beginning on."""
         turns = [turn for turn in self._turns if turn.late]
         places = [place for place in compared.void if any(turn.size < place < turn.end for turn in turns)]
         read = self._tree.levels().read
