@@ -346,17 +346,17 @@ async def test_client_that_cannot_be_is_refused_in_a_sentence(
 
 
 async def test_mistake_about_a_client_is_one_sentence_and_exit_status_2(house: House) -> None:
-    await house.client("desk-5")
-    add = ("client", "add", "desk-5", "--name", "x", "--agency", "G99")
+    await house.client("desk-9")
+    add = ("client", "add", "desk-9", "--name", "x", "--agency", "G99")
     for words, sentence in [
-        (add, "There is a client desk-5 already"),
+        (add, "There is a client desk-9 already"),
         ((*add[:2], "desk-6", *add[3:], "--expires", "2026-01-01"), "The token's last day, 2026-01-01, is over"),
         (("client", "show", "desk-6"), "There is no client 'desk-6'"),
         (("client", "token", "desk-6"), "There is no client 'desk-6'"),
-        (("client", "revoke", "desk-5", "7"), "Client desk-5 has no token 7; it has 1."),
-        (("client", "enable", "desk-5"), "Client desk-5 is enabled already"),
+        (("client", "revoke", "desk-9", "7"), "Client desk-9 has no token 7; it has 1."),
+        (("client", "enable", "desk-9"), "Client desk-9 is enabled already"),
         (("client", "disable", "desk-6"), "There is no client 'desk-6'"),
-        (("client", "scope", "desk-5", "--actions", "rule"), "There is no action 'rule'"),
+        (("client", "scope", "desk-9", "--actions", "rule"), "There is no action 'rule'"),
     ]:
         ran = await house.run(*words)
         assert (ran.status, ran.out, len(ran.err.splitlines())) == (2, "", 1), ran
