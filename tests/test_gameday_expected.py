@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from loadtests import answers
 from loadtests.answers import Answer, Status
 from loadtests.gameday.expected import Expected, ExpectedChange, Judgement, Question
 from loadtests.pages import spelled
@@ -155,9 +156,9 @@ def to_holder(
     **fields: Any,
 ) -> Answer:
     """The same for the holder of the lookup key."""
-    usual = dict.fromkeys(("submitted_at", "finished_at", "returned_at", "action_needed", "official_number"))
-    usual |= {"service": {}, "agency": {}, "receipt": {"number": CODE}, "received_at": DUE, "due_at": due_at}
-    there = [dict.fromkeys(("at", "agency", "department")) | {"status": step} for step in steps[:version]]
+    usual: dict[str, Any] = dict.fromkeys(answers.FOR_THE_HOLDER)
+    usual |= {"pauses": [], "receipt": {"number": CODE}, "received_at": DUE, "due_at": due_at}
+    there = [dict.fromkeys(answers.STEP) | {"status": step} for step in steps[:version]]
     fields = usual | {"timeline": there} | fields
     answer = shown(version, status, **fields)
     return answer._replace(headers={**answer.headers, "cache-control": "private, no-store"})
