@@ -382,6 +382,9 @@ async def test_dossier_has_a_key_a_new_one_and_an_end(house: House) -> None:
     assert ran.out.startswith(f"{code} is removed; 3 events erased. Lookups find none ")
     ran = await house.run("dossier", "remove", code, "--reason", "x")
     assert ran.out.startswith(f"{code} was removed already; 0 events erased.")
+    audited = await house.run("audit", "verify")
+    assert (audited.status, "nothing was altered" in audited.out) == (0, True), audited
+    assert "3 events are erased" in audited.out
     assert (await house.send("GET", f"/api/v1/dossiers/{code}", token))[0] == 404
 
 
