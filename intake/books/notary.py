@@ -73,10 +73,10 @@ _TIMES = [name for name in HASHED_COLUMNS if name.endswith("_at")]
 _IS_READABLE = " AND ".join(f"({name} BETWEEN '0001-01-02' AND '9999-12-30') IS NOT FALSE" for name in _TIMES)
 
 
-def _events(readable: str, columns: Sequence[str]) -> str:
+def _events(columns: Sequence[str]) -> str:
     """Events between two positions, in order: those of imports have an index of their own."""
     each = "\n        UNION ALL\n        ".join(
-        f"""(SELECT xid, seq, {readable} AS readable, {", ".join(columns)}, salt, erased, seal
+        f"""(SELECT xid, seq, {_IS_READABLE} AS readable, {", ".join(columns)}, salt, erased, seal
            FROM event
           WHERE {bulk}
             AND (epoch, xid, seq) > ($1::integer, $2::xid8, $3::bigint)
@@ -93,11 +93,10 @@ SELECT *
 """
 
 
-EVENTS = _events("true", HASHED_COLUMNS)
+EVENTS = _events(HASHED_COLUMNS)
 
-# Where a time cannot be read by a program, as the year 20000: without it.
+# Where a row has a time that asyncpg cannot make, as one in the year 20000: without such times.
 EVENTS_WITH_UNREADABLE = _events(
-    f"({_IS_READABLE})",
     [
         f"CASE WHEN {name} BETWEEN '0001-01-02' AND '9999-12-30' THEN {name} END AS {name}" if name in _TIMES else name
         for name in HASHED_COLUMNS
