@@ -25,6 +25,7 @@ from intake.books.checkpoint import Checkpoint, Signer, VerifierKey
 from intake.books.entries import Position, Turn, read_turns, refused_leaf
 from intake.books.event import APPEND_EVENT
 from intake.books.notary import EventLog, Notary
+from intake.books.published import books_at
 from intake.books.seal import (
     HASHED_COLUMNS,
     ROW_COLUMNS,
@@ -36,6 +37,8 @@ from intake.books.seal import (
 )
 from intake.books.tree import Edge, root
 from intake.books.tree_files import Files, Levels
+from intake.books.verify import verify
+from intake.books.walk import Kept
 from intake.settings import NotarySettings
 from lookup.schema import NEW_EPOCH
 from ops.errors import Unavailable
@@ -126,6 +129,16 @@ def imported(number: int, epoch: int = 1) -> tuple[Any, ...]:
 
 async def import_events(connection: Any, numbers: range) -> None:
     await connection.copy_records_to_table("event", columns=ROW_COLUMNS, records=[imported(n) for n in numbers])
+
+
+async def verified(database: Database, books: Path, *kept: bytes) -> list[str]:
+    """What `hoso24 audit verify` finds, with these checkpoints of before."""
+    auditor = await asyncpg.connect(database.auditor_url)
+    found: list[str] = []
+    before = [Kept(f"kept {number}", note) for number, note in enumerate(kept)]
+    await verify(auditor, found.append, books=books_at(str(books)), key=SIGNER.key, kept=before)
+    await auditor.close()
+    return found
 
 
 def metric(name: str) -> float:
@@ -304,6 +317,30 @@ async def test_altered_event_halts_the_next_start(database: Database, books: Pat
         assert "entries" in await again.check_books()
 
 
+async def test_event_slipped_in_under_an_earlier_id_is_entered_at_the_next_start(
+    database: Database, books: Path, owner: Any, writer: Any
+) -> None:
+    """Only the owner can. The event is a real one here, so nothing is wrong but its place, which verify names."""
+    written = Written(writer)
+    async with notary_on(database.notary_url, books):
+        await written.life()
+        await written.life()
+        before = await all_in(owner, books)
+    code = await written.receive()
+    await owner.execute(
+        "UPDATE event SET xid = (SELECT xid FROM event ORDER BY xid, seq OFFSET 3 LIMIT 1) WHERE code = $1", code
+    )
+    async with notary_on(database.notary_url, books) as work:
+        await written.life()
+        await until(lambda: _is(lambda: len(leaves(books)) == len(before) + 1 + 1 + 5))
+        assert not work.halted
+    (turn,) = turns(books)
+    assert (turn.epoch, turn.size, turn.void, turn.late) == (1, len(before), [], 1)
+    assert sorted(leaves(books)) == sorted([turn.leaf, *await log_of(owner)])
+    (finding,) = await verified(database, books)
+    assert f"stands in another place of the log than in the books (leaf {turn.size + 1})" in finding
+
+
 async def test_turn_waits_until_no_transaction_of_the_epoch_before_can_be_open(
     database: Database, books: Path, owner: Any, writer: Any
 ) -> None:
@@ -360,7 +397,8 @@ async def test_real_restore_is_a_turn_and_no_fork(cluster: Any, books: Path) -> 
         await write(24)
         lost = (await log())[300:]
         await until(lambda: _is(lambda: leaves(books) == kept + lost))
-        before = Checkpoint.opened((books / "checkpoint").read_bytes(), SIGNER.key)
+        note = (books / "checkpoint").read_bytes()
+        before = Checkpoint.opened(note, SIGNER.key)
 
         cluster.stop()
         owner = cluster.data_directory.stat()
@@ -388,6 +426,7 @@ async def test_real_restore_is_a_turn_and_no_fork(cluster: Any, books: Path) -> 
     assert (turn.epoch, turn.size, turn.void, turn.late) == (2, 420, [(300, 419)], 20)
     assert leaves(books) == [*kept, *lost, turn.leaf, *late, *whole[320:]]
     assert root(Levels(Files(books), 451).read, before.size) == before.root
+    assert await verified(database, books, note) == []
     async with notary_on(database.notary_url, books) as again:
         await until(lambda: _is(lambda: not again._trouble))
         await write(1, epoch=2)
@@ -430,6 +469,7 @@ async def test_dump_and_restore_into_a_new_cluster(
     (turn,) = turns(books)
     assert (turn.epoch, turn.void, turn.late) == (2, [], 10)
     assert sorted(leaves(books)) == sorted([turn.leaf, *await log_of(other)])
+    assert await verified(copy, books) == []
     await connection.close()
     await other.close()
 
