@@ -283,6 +283,36 @@ TABLE = [
     ),
     Row("a whole dossier is deleted", "owner", owner(*DELETE), found(LOST.format("6 entries have"))),
     Row(
+        "an event in the middle is deleted",
+        "owner",
+        owner("DELETE FROM event WHERE code = $1 AND version = 3"),
+        found(LOST.format("1 entry has"), "^event 3 of CODE is missing from the log"),
+    ),
+    Row(
+        "all events of a dossier are deleted",
+        "owner",
+        owner("DELETE FROM event WHERE code = $1"),
+        found(LOST.format("6 entries have"), "^CODE has no events"),
+    ),
+    Row(
+        "only the row of a dossier is deleted",
+        "owner",
+        owner(DELETE[0], DELETE[2]),
+        found("^CODE has events, and there is no such dossier"),
+    ),
+    Row(
+        "a row without events",
+        "writer",
+        by(
+            "writer",
+            """
+            INSERT INTO dossier (code, version, status, agency, origin, service, channel, submitted_at, timeline)
+            VALUES ('G99.01.01-261130-7777', 1, 2, 'G99.01.01', 'G99.01.01', 'S.004', 'direct', now(), '[]')
+            """,
+        ),
+        found("^G99.01.01-261130-7777 has no events"),
+    ),
+    Row(
         "a history is rewritten with a stolen seal key",
         "owner",
         lambda scene: scene.reseal(actor="another"),

@@ -347,3 +347,22 @@ async def test_changes_made_while_it_runs_are_no_findings(
     done.set()
     await changes
     assert written.last[codes[0]].version > 6
+
+
+# -- what no program of ours writes ------------------------------------------------------------------------------------
+
+
+async def test_what_only_postgresql_can_read_is_found_and_stops_nothing(
+    auditor: Any, owner: Any, written: Written, entered: Entered
+) -> None:
+    codes = await many(written, 4)
+    await entered.enter()
+    await owner.execute("UPDATE event SET occurred_at = '20000-01-01Z' WHERE code = $1 AND version = 2", codes[1])
+    await owner.execute("UPDATE dossier SET due_at = 'infinity' WHERE code = $1", codes[2])
+    await owner.execute('UPDATE dossier SET timeline = \'[{"at": "20000-01-01T00:00:00Z"}]\' WHERE code = $1', codes[3])
+    found, _ = await verified(auditor, entered)
+    assert found[0].startswith(f"event 2 of {codes[1]} was altered")
+    assert found[1].startswith(f"{codes[1]}: its row cannot be made from its events: ")
+    assert found[2].startswith(f"{codes[2]}: due_at is nothing, the log says 2026-12-14")
+    assert found[3].startswith(f"{codes[3]}: its row cannot be made from its events: ")
+    assert len(found) == 4
