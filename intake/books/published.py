@@ -61,7 +61,7 @@ class Books(Protocol):
 
 
 def books_at(place: str) -> Books:
-    """The books in this directory, or at this http or https URL (`https://notary.example/books`)."""
+    """The books in this directory, or at this http or https URL; its path is /books when it has none."""
     return _AtUrl(place) if place.startswith(("http://", "https://")) else _InDirectory(Path(place))
 
 
@@ -125,11 +125,11 @@ class _LevelsInFiles:
 
 class _AtUrl:
     def __init__(self, url: str) -> None:
-        self.place = url.rstrip("/")
-        parts = urlsplit(self.place)
+        parts = urlsplit(url.rstrip("/"))
+        self.place = parts.geturl() if parts.path else f"{parts.geturl()}/books"
         if not parts.hostname or parts.query or parts.fragment or parts.username:
             raise CannotRead(f"{url} is no address of books: it is written https://notary.example/books.")
-        self._path = parts.path
+        self._path = parts.path or "/books"
         if parts.scheme == "https":
             self._connection: http.client.HTTPConnection = http.client.HTTPSConnection(
                 parts.hostname, parts.port, timeout=TIMEOUT, context=ssl.create_default_context()

@@ -195,3 +195,12 @@ def test_watch_says_what_it_cannot_tell(tmp_path: Path) -> None:
     with pytest.raises(CannotRead, match="cannot be read"):
         watch(books_at("http://127.0.0.1:1/books"), SIGNER.key, tmp_path / "new.txt")
     assert not (tmp_path / "new.txt").exists()
+
+
+def test_place_of_books_is_a_directory_or_a_url_with_or_without_its_path(tmp_path: Path) -> None:
+    assert books_at(str(tmp_path)).place == str(tmp_path)
+    for url in ("http://notary:8093", "http://notary:8093/", "http://notary:8093/books", "http://notary:8093/books/"):
+        assert books_at(url).place == "http://notary:8093/books"
+    for url in ("http:///books", "https://notary/books?x=1", "https://a:b@notary/books"):
+        with pytest.raises(CannotRead, match="is no address of books"):
+            books_at(url)
