@@ -366,3 +366,25 @@ async def test_what_only_postgresql_can_read_is_found_and_stops_nothing(
     assert found[2].startswith(f"{codes[2]}: due_at is nothing, the log says 2026-12-14")
     assert found[3].startswith(f"{codes[3]}: its row cannot be made from its events: ")
     assert len(found) == 4
+
+
+async def test_many_findings_are_told_before_the_end_and_none_twice(
+    auditor: Any, owner: Any, written: Written, entered: Entered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(walk, "TILES", 1)
+    await many(written, 110)
+    await entered.enter()
+    await owner.execute("DELETE FROM event WHERE version = 5")
+    await owner.execute("UPDATE event SET note = 'x' WHERE version = 2")
+    whole = [
+        line for line in (await verified(auditor, entered))[0] if "its row" not in line and "version is" not in line
+    ]
+    monkeypatch.setattr(walk, "MOST_OPEN", 7)
+    parts = [
+        line for line in (await verified(auditor, entered))[0] if "its row" not in line and "version is" not in line
+    ]
+    assert len([line for line in whole if line.startswith("1 entry has no event any more, leaf ")]) == 110
+    assert len([line for line in whole if line.startswith("event 2 of ") and " was altered: " in line]) == 110
+    assert sorted(line.partition(", recorded")[0] for line in parts) == sorted(
+        line.partition(", recorded")[0] for line in whole
+    )
