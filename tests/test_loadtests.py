@@ -531,8 +531,9 @@ def test_refused_change_must_name_the_status_the_dossier_is_in() -> None:
 def test_lookup_key_told_once_more_must_be_that_of_the_receipt() -> None:
     told = {"code": CODE, "version": 2, "lookup_key": "KEY", "link": f"/{CODE}?key=KEY"}
     assert answers.key_again(answer(told), CODE, "KEY") == told
-    with pytest.raises(Wrong, match="another lookup key"):
-        answers.key_again(answer(told), CODE, "OTHER")
+    for wrong in ({"lookup_key": "OTHER"}, {"link": "/?key=OTHER"}, {"code": "G99.01.02-261008-0976"}):
+        with pytest.raises(Wrong, match="another lookup key"):
+            answers.key_again(answer(told | wrong), CODE, "KEY")
 
 
 # -- codes ------------------------------------------------------------------------------------------------------------
