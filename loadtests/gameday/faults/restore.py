@@ -371,6 +371,6 @@ async def _run(*words: str, environ: Mapping[str, str]) -> None:
 RESTORED = Fault(
     "postgres-restored",
     f"Postgres restored to {GONE_BACK / 60:g} minutes ago",
-    "the relay stops with an alarm; after `hoso24 cache renew` nothing of the lost future is served; time told",
+    "relay and notary stop with an alarm; after `hoso24 cache renew` nothing of the lost future is served; time told",
     restore,
 )
