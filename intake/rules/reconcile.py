@@ -5,7 +5,7 @@ Identity is by content, not by the code: another dossier under the same code is 
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
+from enum import Enum, auto
 from typing import Final
 
 from intake.refusals import HistoryDiffers, NumberTaken
@@ -38,10 +38,10 @@ class Told:
 class Result(Enum):
     """APPEND what is new, nothing to do, refuse, or keep: append as told late, the status stays."""
 
-    APPEND = "append"
-    ALREADY_HERE = "already_here"
-    REFUSE = "refuse"
-    KEEP = "keep"
+    APPEND = auto()
+    ALREADY_HERE = auto()
+    REFUSE = auto()
+    KEEP = auto()
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,18 @@ from intake.refusals import (
 )
 from intake.rules import apply as rules
 from intake.rules.apply import CROWDED_BYTES, ENDINGS, FULL_BYTES, NOT_IN_TIMELINE, apply, code_day
-from intake.rules.changes import Applied, Binding, Correction, Given, Move, Pause, Reception, State, pauses_told
+from intake.rules.changes import (
+    CORRECTABLE,
+    Applied,
+    Binding,
+    Correction,
+    Given,
+    Move,
+    Pause,
+    Reception,
+    State,
+    pauses_told,
+)
 from intake.rules.requests import InvalidContent
 from intake.rules.workdays import SHIPPED
 from lookup.catalogue import Agency, Catalogue, Service, TimeLimit
@@ -193,6 +204,28 @@ def test_only_a_dossier_that_came_in_begins(status: Status) -> None:
     assert isinstance(
         refusal(None, Reception(code="c", agency="H1", service="S.1", channel="direct", status=status)), InvalidContent
     )
+
+
+def test_what_a_change_and_a_state_leave_out() -> None:
+    """Callers and rows rest on these: what is left out means none, never, or nothing."""
+    state = State(
+        **dict.fromkeys(("status", "submitted_at", "last_at")),  # type: ignore[arg-type]
+        **dict.fromkeys(("code", "agency", "origin", "service", "service_case", "channel", "calendar"), ""),
+        version=1,
+        timeline_bytes=0,
+    )
+    counts = (state.supplements, state.reappointments, state.key_serial, state.removed, state.pauses)
+    assert counts == (0, 0, 0, False, ())
+    reception = Reception(code="", agency="", service="", channel="", status=S.RECEIVED)
+    assert (reception.service_case, reception.submitted_at, reception.submitted_by) == ("default", None, None)
+    move = Move(to=S.PROCESSING)
+    assert (move.at, move.items, move.by_import) == (None, (), False)
+    number = Binding(number="")
+    assert (number.elsewhere, number.by_import) == (False, False)
+    correction = Correction(reason="")
+    assert (correction.fields, correction.applicant, correction.elsewhere) == ({}, (), False)
+    assert Given(NOW, CATALOGUE).backdating == 1
+    assert CORRECTABLE == ("agency", "service", "service_case", "channel", "submitted_at", "official_number")
 
 
 def test_date_is_promised_at_acceptance_only() -> None:

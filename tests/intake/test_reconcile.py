@@ -87,3 +87,16 @@ def test_official_number_is_taken_if_it_is_free(
     found = reconcile(replace(STORED, official_number=stored), line, number_elsewhere=elsewhere)
     assert (found.result, found.number) == (result, number)
     assert isinstance(found.refusal, NumberTaken) is (result is Result.REFUSE)
+
+
+def test_refusal_of_a_number_says_whose_it_is() -> None:
+    bound, line = replace(STORED, official_number=NUMBER), replace(STORED, official_number=OTHER)
+    for stored, elsewhere, why in (
+        (bound, False, f"differs from {NUMBER}"),
+        (bound, True, "belongs to another dossier"),
+        (STORED, True, "belongs to another dossier"),
+    ):
+        refused = reconcile(stored, line, number_elsewhere=elsewhere).refusal
+        assert refused is not None
+        assert refused.detail == f"The official number {OTHER} {why}."
+    assert reconcile(STORED, line).number == OTHER  # unless it is said to be another's, it is free

@@ -10,12 +10,16 @@ import pytest
 from prometheus_client import REGISTRY
 
 from lookup.code import parse
+from lookup.dossier import Record, Shows, pack
 from lookup.reading import shedding
 from lookup.reading.freshness import SECOND
+from lookup.reading.memory import Copy, Memory
 from lookup.reading.shedding import Load, Shedding
 from lookup.web import faces, hotpath, layout, problem_pages, sheets
+from lookup.web.answers import Answers
 from ops.observe import tracing
-from tests.lookup.alone import Alone, Exchange, lookup_alone
+from tests.lookup.alone import SUBMITTED, Alone, Exchange, lookup_alone
+from tests.lookup.offline import CATALOGUE
 
 KNOWN, UNKNOWN, NUMBER = parse("G99.01.01-261120-0001"), parse("G99.01.01-261120-0002"), parse("00077/2026/99901")
 OTHER = parse("G99.01.01-261120-0003")
@@ -236,6 +240,10 @@ async def test_typed_code_is_redirected_both_ways(form: str, method: str, query:
         "/tra-cuu?ma=x",
         "/tra-cuu?ma=G99.01.01-261120-0001&key=1",
         "/?ma=G99.01.01-261120-0001",
+        *(f"/tra-cuu?ma=G99.01.01-261120-0001{sign}" for sign in ("%", "%20", "&", "+", ";", "=")),
+        "/tra-cuu?ma=G99.01.01+261120+0001",
+        "/tra-cuu?ma=G99.01.01%2D261120%2D0001",
+        "/tra-cuu?ma=\udcef\udcbc\udca799.01.01-261120-0001",  # a full-width G
     ],
 )
 async def test_anything_else_that_is_asked_of_the_form_goes_the_normal_way(asked: str) -> None:
@@ -389,3 +397,36 @@ async def test_template_that_uses_a_word_otherwise_is_named_and_the_page_is_rend
     said = [record.message for record in caplog.records if "is a word of a sheet" in record.message]
     assert len(said) == 1
     assert "code" in said[0]
+
+
+async def test_trace_that_is_no_text_is_nothing_to_the_early_way(caplog: pytest.LogCaptureFixture) -> None:
+    async with lookup_alone() as alone:
+        alone.put(KNOWN.text)
+        await alone.exchange(FACES["json"] + KNOWN.path)
+        for header in ("traceparent", "X-Request-Id", "Accept-Encoding"):
+            answer = await alone.exchange(FACES["json"] + KNOWN.path, f"{header}: \udcff\udcfe")
+            assert (answer.early, answer.status) == (True, 200), header
+    assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_finished_answer_is_made_once_for_each_view() -> None:
+    memory, record = (
+        Memory(1 << 20),
+        Record(code=KNOWN.text, version=1, status=4, service="S.004", agency="G99.01.01", submitted_at=SUBMITTED),
+    )
+    packed = pack(record)
+    memory.keep(KNOWN.text, Copy(1, 0, packed, generation=1, trusted=1))
+    shown: list[frozenset[Shows]] = [frozenset(), frozenset({Shows.DUE})]
+    faces_ = [faces.JsonFace(Answers(lambda: CATALOGUE, shows, "https://x"), memory) for shows in shown]
+    asked = (KNOWN.text, 1, 1, packed, 0, b"", False)
+    first = faces_[0].fresh(*asked, kept=True)
+    assert first == faces_[0].fresh(*asked)
+    assert first is faces_[0].fresh(*asked, kept=True)
+    other = faces_[1].fresh(*asked, kept=True)  # the memory's is of another view
+    assert other.view != first.view
+    assert other is faces_[1].fresh(*asked, kept=True)
+
+
+def test_day_of_a_page_is_vietnams() -> None:
+    assert (faces._AHEAD, faces._OF_A_DAY) == (7 * 60, 24 * 60)
+    assert (faces._MOST_KNOWN, faces._MOST_TIMES, faces._CONTACT_STEPS) == (4096, 256, 64)

@@ -468,7 +468,7 @@ async def test_standby_s_lag_is_its_heartbeat_s_age_and_a_primary_has_none() -> 
 
 
 async def test_store_reads_rows_behind_the_present_one() -> None:
-    record = [CODE, 2, 4, "S.004", "G99.01.01", NOON, *[None] * 6, "[]", 0, False]
+    record = [CODE, 2, 4, "S.004", "G99.01.01", NOON, *[None] * 6, "[]", 0, *[None] * 3, "[]", 0, 0, False]
     present = {"as_of": NOON, "horizon": 77, "epoch": 3, "standby": True}
 
     class Rows:
