@@ -323,27 +323,29 @@ class Run:
         """Those that execute it, the likeliest to notice first.
 
         What importing executes is reached by its name, in the core or in a test that needs no server, and after that by
-        all that executes anything of its module; those that need servers come last.
+        all that executes anything of its module; those that need servers come last. First come those in whose file its
+        names stand, and those of the module's own file.
         """
         stem = module_key(fault.path).partition(":")[2]
         files = set(core()[fault.path])
-        naming: set[str] = set()
+        naming: Counter[str] = Counter()
         ways = [{fault.path: fault.lines}]
         if not fault.lines:
             around = fault.function.partition(".")[0]
             name = around if fault.name.startswith("__") else fault.name
             ways = [mentions(name), {fault.path: frozenset(range(10_000))}]
-            naming = {file for file in files if names_one(file, name, around)}
+            naming.update(file for file in files for each in {name, around} if names_one(file, each))
+            naming.update(file for file in files if Path(file).stem.removesuffix("_alone") == f"test_{stem}")
         found: dict[str, Any] = {}
         for way, reached in enumerate(ways):
             for test, about in self._recorded.tests.items():
                 file = test.partition("::")[0]
                 lines, last = about["lines"], about["server"] and not fault.lines
-                named = file in naming and not about["server"]
+                own = Path(file).stem.removesuffix("_alone") == f"test_{stem}"
+                named = 0 if about["server"] else naming[file]
                 if named or (file in files and any(lines.get(path, NONE) & nos for path, nos in reached.items())):
-                    own = Path(file).stem.removesuffix("_alone") == f"test_{stem}"
                     kills = self._kills[fault.key[0], test] / (about["seconds"] + INSTANT)
-                    found.setdefault(test, (last, way, -kills, about["server"], not own, about["seconds"]))
+                    found.setdefault(test, (last, -named, way, -kills, about["server"], not own, about["seconds"]))
         # Cases of one test see much the same: the first of each come first, then the second of each.
         turns: Counter[str] = Counter()
         for test in sorted(found, key=found.__getitem__):
