@@ -46,7 +46,7 @@ def run_import(path: Path, environ: Mapping[str, str]) -> ImportTally:
         def show(tally: ImportTally) -> None:
             nonlocal first
             first = tally.line if first is None else first
-            rate = (tally.line - first) / max(0.001, time.monotonic() - began)
+            rate = (tally.line - first) / (time.monotonic() - began)  # PostgreSQL was connected to meanwhile
             progress.update(task, completed=tally.read, description=f"{tally.line:,} lines, {rate:,.0f}/s")
 
         try:

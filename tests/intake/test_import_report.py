@@ -1,16 +1,21 @@
 """What an import says at its end."""
 
+import asyncio
 import io
+import itertools
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import asyncpg
 import pytest
 from rich.console import Console
 
 from intake.bulk import command
 from intake.bulk.dialects import REASONS
 from intake.bulk.loader import ImportTally
+from intake.bulk.source import Unreadable
 
 
 def report(**tally: Any) -> list[list[str]]:
@@ -55,3 +60,78 @@ def test_report_of_a_clean_file_says_no_more(absent: str) -> None:
     lines = report(line=10, taken=10)
     assert not [line for line in lines if line and line[0].startswith(absent)]
     assert ["Lookup keys, for the holders of the dossiers only: x.keys.ndjson"] in lines
+
+
+def imported(
+    monkeypatch: pytest.MonkeyPatch, path: Path, work: Callable[[Callable[[ImportTally], None]], None]
+) -> tuple[list[dict[str, Any]], ImportTally | BaseException]:
+    """What the bar was told, and what the command gave or raised. Each look at the clock is two seconds later."""
+    told: list[dict[str, Any]] = []
+
+    class Bar(command.Progress):
+        def update(self, *_: Any, **shown: Any) -> None:
+            told.append(shown)
+
+    async def stand_in(_: Path, __: Any, show: Callable[[ImportTally], None]) -> Any:
+        work(show)
+        return SimpleNamespace(tally=ImportTally(line=7), reject_path="-", key_path="-")
+
+    path.write_text("{}\n")
+    clock = itertools.count(100, 2)
+    monkeypatch.setattr(command, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(command, "Progress", Bar)
+    monkeypatch.setattr(command, "_import", stand_in)
+    monkeypatch.setattr(command, "read", lambda *_: None)
+    try:
+        return told, command.run_import(path, {})
+    except BaseException as error:
+        return told, error
+
+
+def test_bar_shows_bytes_read_lines_and_lines_a_second_since_it_began_or_went_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work(show: Callable[[ImportTally], None]) -> None:
+        show(ImportTally(line=1_000, read=10))  # of an earlier run
+        show(ImportTally(line=9_000, read=90))
+
+    told, tally = imported(monkeypatch, tmp_path / "x.ndjson", work)
+    assert told == [
+        {"completed": 10, "description": "1,000 lines, 0/s"},
+        {"completed": 90, "description": "9,000 lines, 2,000/s"},
+    ]
+    assert tally == ImportTally(line=7)
+    assert "x.ndjson: 7 lines in 6.0 s, 1 lines/s" in capsys.readouterr().err
+
+
+AWAY = "The import lost its connection to PostgreSQL: "
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (KeyboardInterrupt(), "Interrupted. Run the same command again to go on from here."),
+        (asyncio.CancelledError(), "Interrupted. Run the same command again to go on from here."),
+        (Unreadable("line 3 has no end"), "x.ndjson: line 3 has no end"),
+        (ConnectionRefusedError(111, "refused"), AWAY),
+        (asyncpg.DeadlockDetectedError("deadlock"), AWAY),
+        (asyncpg.UndefinedTableError("no such table"), None),
+        (asyncpg.InsufficientPrivilegeError("not yours"), None),
+        (OSError(28, "No space left on device", "x.keys.ndjson"), None),
+    ],
+    ids=lambda each: type(each).__name__ if isinstance(each, BaseException) else "",
+)
+def test_import_that_can_go_on_says_so_and_any_other_failure_is_its_own(
+    error: BaseException, sentence: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def work(_: Callable[[ImportTally], None]) -> None:
+        raise error
+
+    _, raised = imported(monkeypatch, tmp_path / "x.ndjson", work)
+    if sentence is None:
+        assert raised is error
+        return
+    assert isinstance(raised, command.GoesOn)
+    assert raised.exit_code == 2
+    assert sentence in raised.message
+    assert raised.message.endswith(" again to go on from here.") or isinstance(error, Unreadable)

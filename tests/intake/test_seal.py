@@ -97,6 +97,10 @@ def test_columns_and_their_order_never_change() -> None:
     assert list(LEAF_COLUMNS) == json.loads(FROZEN.read_text("utf-8"))["leaf_columns"]
     assert CONTENT_COLUMNS == ("note", "detail", "actor", "department", "official_number")
     assert ROW_COLUMNS[-2:] == ("salt", "seal")
+    assert list(PERSON_COLUMNS) == [
+        *("applicant_kind", "applicant_name", "applicant_id", "applicant_phone", "applicant_email"),
+        *("applicant_address", "subject"),
+    ]
 
 
 # -- what the leaf covers ----------------------------------------------------------------------------------------------

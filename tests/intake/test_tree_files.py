@@ -1,5 +1,6 @@
 """The tree in files: whenever the process ends, and whatever a file holds, one signed state or a sentence."""
 
+import os
 import resource
 import subprocess
 import sys
@@ -547,6 +548,18 @@ class EndsAt(Files):
     def make_directory(self, path: str) -> None:
         self._count()
         super().make_directory(path)
+
+
+def test_files_are_read_by_all_and_written_by_the_notary_alone(tmp_path: Path) -> None:
+    """A server of files that runs as another user publishes them."""
+    files = Files(tmp_path)
+    before = os.umask(0)
+    try:
+        files.write("written", b"x")
+        files.cut("cut")
+    finally:
+        os.umask(before)
+    assert {(tmp_path / name).stat().st_mode & 0o777 for name in ("written", "cut")} == {0o644}
 
 
 def test_files_on_a_disk_end_as_those_in_memory(tmp_path: Path) -> None:
