@@ -36,6 +36,11 @@ AGENCIES = [msgspec.structs.replace(agency, **_UNKNOWN) for agency in _AGENCIES]
 CATALOGUE = Catalogue({agency.code: agency for agency in AGENCIES}, {service.code: service for service in SERVICES})
 KEYS = KeyRing.from_text(KEY_SECRETS)
 PUBLIC_URL = "https://tra-cuu.example"
+_UNUSED: dict[str, Any] = {
+    "writer": mock.Mock(),
+    "protocol": mock.Mock(peername=None, sockname=None, ssl_context=None),
+}
+"""What a request is given that no handler here looks at. Made once: together they would take longer than the answer."""
 
 
 class Shelf:
@@ -88,7 +93,7 @@ class Offline:
         payload = StreamReader(BaseProtocol(asyncio.get_running_loop()), 2**16)
         payload.feed_data(body)
         payload.feed_eof()
-        request = make_mocked_request(method, path, headers=headers, payload=payload, app=self._app)
+        request = make_mocked_request(method, path, headers=headers, payload=payload, app=self._app, **_UNUSED)
         matched = await self._app.router.resolve(request)
         request._match_info = matched
         matched.current_app = self._app

@@ -3,7 +3,7 @@
 from datetime import date
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lookup import code as code_module
@@ -323,7 +323,6 @@ def test_canonical_path_of_any_code_is_that_code(scheme: Scheme, data: st.DataOb
 
 
 @given(nearly_canonical() | spelt_nearly_so() | nearly_dated | nearly_yearly | st.text(max_size=LONGEST))
-@settings(max_examples=500)
 def test_no_other_path_is_a_code(path: str) -> None:
     assert at(path) == canonical(path)
 

@@ -12,7 +12,7 @@ from unittest import mock
 import jinja2
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
@@ -50,7 +50,6 @@ TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Co", "Cc
 WORDS = st.binary(max_size=60)
 
 
-@settings(max_examples=300)
 @given(
     st.lists(TEXTS, min_size=1, max_size=12),
     st.data(),
@@ -90,6 +89,45 @@ def test_words_too_long_for_stand_ins_are_stored_each_time() -> None:
     long = bytes(range(65, 65 + 26)) * 3
     sheet = Sheet(marked("<{a}><{b}><{a}><{b}><{a}>", ["a", "b"]), [len(long), 3])
     assert unpacked(sheet.gzipped((long, b"xyz"))) == b"<%b><xyz><%b><xyz><%b>" % (long, long, long)
+
+
+def test_stand_ins_are_for_words_that_come_again_while_there_are_bytes() -> None:
+    most, none = len(sheets._NEVER), frozenset[int]()
+    assert sheets._stand_ins([0, 1, 1], [most, most], none) == {1: sheets._NEVER}  # none for a word that comes once
+    assert sheets._stand_ins([0, 0], [most + 1], none) == sheets._stand_ins([0, 0], [0], none) == {}
+    assert sheets._stand_ins([0, 0, 1, 1], [3, 2], none) == {0: sheets._NEVER[:3], 1: sheets._NEVER[3:5]}
+    assert sheets._stand_ins([0, 0, 1, 1], [3, 2], frozenset({0})) == {1: sheets._NEVER[:2]}
+
+
+def test_bytes_that_stand_in_are_in_no_page() -> None:
+    controls = {*range(0x20), 0x7F} - set(sheets._NEVER)
+    assert controls == {0, 9, 10, 13, 0x7F}  # U+007F and NUL are left out, the others are blanks
+    for each in sheets._NEVER:
+        assert each < 0x20 or each not in "".join(map(chr, range(0x80, 0x3000))).encode()
+    assert len(set(sheets._NEVER)) == len(sheets._NEVER) == 41
+
+
+def test_samples_tell_every_word_and_both_samples_apart() -> None:
+    """Each of a word's bytes differs from its neighbours', and so do those of words side by side."""
+    for sample in (samples := list(sheets._samples([60, 60]))):
+        for word in sample:
+            assert len(set(word)) == 40
+        assert all(one != other for one, other in zip(*sample, strict=True))
+    assert len(samples) == 2
+    assert not set(samples[0]) & set(samples[1])
+    assert all(each.isascii() for sample in samples for each in sample)
+
+
+def test_mark_above_the_last_word_is_no_word_and_the_last_one_is() -> None:
+    assert Sheet(marked("<{a}>{b}", ["a", "b"]), [1, 1]).plain((b"x", b"y")) == b"<x>y"
+    with pytest.raises(WordUsedOtherwise):
+        Sheet(marked("<{a}>{b}", ["a", "b"]), [1])
+
+
+def test_packed_sheet_has_the_smallest_head() -> None:
+    sheet = Sheet(marked("{a} {a}", ["a"]), [3])
+    assert sheet._packed is not None
+    assert sheet.gzipped((b"one",))[:10].hex() == "1f8b0800000000000203"
 
 
 @pytest.mark.parametrize("fails", [1, 2])
@@ -286,7 +324,6 @@ FACES = {
 }
 
 
-@settings(max_examples=300)
 @given(records(), MOMENTS, st.sampled_from(sorted(FACES)), NOTICES, st.sampled_from([None, "00077/2026/99901"]))
 def test_page_is_what_the_template_makes_of_the_words(
     record: Record, at: datetime, which: tuple[str, str], notice: Any, number: str | None

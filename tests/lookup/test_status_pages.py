@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from markupsafe import escape
 
@@ -316,6 +316,8 @@ async def test_maintenance_that_begins_appears_on_the_page_without_a_restart() -
 
 # -- any record ----------------------------------------------------------------------------------------------
 
+fewer = settings(max_examples=settings.default.max_examples // 2)
+"""Each example is two pages or three: half as many as elsewhere, in `make proof` too."""
 moments = st.datetimes(datetime(2026, 11, 1), datetime(2026, 12, 31), timezones=st.just(UTC))
 texts = st.none() | st.sampled_from(["Bổ sung bản sao (hư cấu)", "<b>x</b>"])
 
@@ -358,6 +360,7 @@ def html_of(dossier: Record, seen: datetime, lang: str, *shows: Shows, stale: bo
     return render("status.html", lang, context)
 
 
+@fewer
 @given(records(), moments, st.sampled_from(sorted(FORMS)), st.booleans())
 def test_page_for_anyone_holds_no_date_but_the_minute_it_was_made_of(
     known: Record, seen: datetime, lang: str, stale: bool
@@ -374,6 +377,7 @@ def test_page_for_anyone_holds_no_date_but_the_minute_it_was_made_of(
     assert html_of(Record(**_fields(known) | untold), seen, lang, stale=stale) == html
 
 
+@fewer
 @given(records(), moments, st.sampled_from(sorted(FORMS)), st.booleans(), st.booleans())
 def test_page_that_may_be_out_of_date_counts_no_days(
     known: Record, seen: datetime, lang: str, holder: bool, due: bool
@@ -385,6 +389,7 @@ def test_page_that_may_be_out_of_date_counts_no_days(
     assert not re.search(said, re.sub(r"<[^>]*>", " ", counted))
 
 
+@fewer
 @given(records(), moments, st.booleans(), st.booleans())
 def test_english_page_says_of_every_vietnamese_text_that_it_is_one(
     known: Record, seen: datetime, holder: bool, stale: bool

@@ -70,8 +70,10 @@ class Situation:
         return asyncio.run(self._html())
 
     async def _html(self) -> dict[Reading, str]:
+        # A lookup answers the holder as it answers anyone, in both languages: four of them make the twelve pages.
+        shown = {(age, viewer): self.lookup(age, viewer) for age in AGES for viewer in ("anyone", "installation")}
         return {
-            reading: await self.lookup(reading.age, reading.viewer).page(
+            reading: await shown[reading.age, "anyone" if reading.viewer == "holder" else reading.viewer].page(
                 reading.lang, holder=reading.viewer == "holder", asked_as=self.asked_as
             )
             for reading in READINGS
