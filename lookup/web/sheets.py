@@ -83,7 +83,7 @@ class Sheet:
     def __init__(self, text: str, widths: Sequence[int]) -> None:
         parts = _MARKS.split(text)
         order = [ord(found) - _FIRST for found in parts[1::2]]
-        if max(order, default=0) >= len(widths):
+        if any(n >= len(widths) for n in order):
             raise WordUsedOtherwise("the text has a character of a mark that stands for no word of this sheet")
         between = [part.encode() for part in parts[0::2]]
         self._plain = _Form(between, order, len(widths))

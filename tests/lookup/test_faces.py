@@ -422,6 +422,7 @@ def test_finished_answer_is_made_once_for_each_view() -> None:
     first = faces_[0].fresh(*asked, kept=True)
     assert first == faces_[0].fresh(*asked)
     assert first is faces_[0].fresh(*asked, kept=True)
+    assert faces_[0].fresh(KNOWN.text, 1, 2, packed, 0, b"", False).tag != first.tag  # of bytes that are not in memory
     other = faces_[1].fresh(*asked, kept=True)  # the memory's is of another view
     assert other.view != first.view
     assert other is faces_[1].fresh(*asked, kept=True)
