@@ -37,8 +37,8 @@ def known() -> dict[str, Status]:
     return answers.statuses(answered(situations()[0].lookup("fresh"), "/api/v1/statuses", {}))
 
 
-def page_of(situation: Situation, language: str, *, age: str = "fresh", holder: bool = False) -> Answer:
-    lookup = situation.lookup(age)
+def page_of(situation: Situation, language: str, *, holder: bool = False, lookup: Offline | None = None) -> Answer:
+    lookup = lookup or situation.lookup("fresh")
     cookie = {"Cookie": f"{KEY_COOKIE}={lookup.key}"} if holder else {}
     return answered(lookup, f"{FORMS[language]}/{lookup.code.path}", GZIP | cookie)
 
@@ -52,8 +52,9 @@ def test_addresses_are_the_lookups() -> None:
 def test_every_page_of_the_table_says_what_is_true_of_its_dossier(situation: Situation, language: str) -> None:
     dossier = situation.record
     for age in ("fresh", "stale"):
+        lookup = situation.lookup(age)
         for holder in (False, True):
-            answer = page_of(situation, language, age=age, holder=holder)
+            answer = page_of(situation, language, holder=holder, lookup=lookup)
             said = pages.page(answer, dossier.code, language, known(), holder=holder)
             assert (said.status, said.marked) == (situation.status.slug, age == "stale")
             assert (said.etag is not None) is (age == "fresh" and not holder)
@@ -129,7 +130,7 @@ def test_page_that_ends_in_the_middle_of_gzip_is_noticed(page: Answer) -> None:
 
 
 def test_page_that_is_marked_as_of_two_minutes_is_noticed() -> None:
-    answer, code = page_of(processing(), "en", age="stale"), processing().record.code
+    answer, code = page_of(processing(), "en", lookup=processing().lookup("stale")), processing().record.code
     assert pages.page(answer, code, "en", known()).marked
     with pytest.raises(Wrong, match="contradicts itself"):
         pages.page(spoiled(answer, '<time datetime="2026', '<time datetime="2025'), code, "en", known())

@@ -61,7 +61,10 @@ def sources() -> list[Path]:
 
 def made_in(path: Path) -> list[str]:
     """The lines on which a file makes a metric with what it imported from the client library."""
-    tree = ast.parse(path.read_text("utf-8"))
+    text = path.read_text("utf-8")
+    if "prometheus_client" not in text:
+        return []
+    tree = ast.parse(text)
     theirs = {
         alias.asname or alias.name
         for node in ast.walk(tree)

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -57,13 +58,22 @@ def test_threat_model_is_linked() -> None:
 
 # -- threats whose control is that something is not there --------------------------------------------------------
 
+
+def trees_with(words: set[str]) -> Iterator[tuple[Path, ast.Module]]:
+    """The code that has one of these words in it. Reading a file is a hundred times as fast as parsing it."""
+    for path in CODE:
+        text = path.read_text("utf-8")
+        if any(word in text for word in words):
+            yield path, ast.parse(text)
+
+
 EXECUTES = {"eval", "exec", "compile", "__import__"}
 UNPACKS = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
 
 
 def test_nothing_unpickles_or_evaluates() -> None:
-    for path in CODE:
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for path, tree in trees_with(EXECUTES | UNPACKS):
+        for node in ast.walk(tree):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 modules = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
                 assert not UNPACKS & {module.partition(".")[0] for module in modules}, path
@@ -96,8 +106,8 @@ def test_statements_are_put_together_from_constants() -> None:
     """What is sent is a constant, or what PostgreSQL itself has quoted."""
     sent = [
         (path, node.args[0])
-        for path in CODE
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        for path, tree in trees_with(ASKS)
+        for node in ast.walk(tree)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ASKS and node.args
     ]
     assert len(sent) > 30

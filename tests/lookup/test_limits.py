@@ -113,7 +113,7 @@ def every_day() -> Iterator[str]:
 def test_all_days_together_give_no_more_than_some_thousands(
     limits: Limits, clock: Clock, client: Callable[[], bytes], most: int
 ) -> None:
-    assert walk(limits, clock, every_day(), client, seconds=60, per_second=800) <= 3_200
+    assert walk(limits, clock, every_day(), client, seconds=60, per_second=400) <= 3_200
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_all_days_together_give_no_more_than_some_thousands(
     ],
 )
 def test_whole_region_is_limited_as_well(limits: Limits, clock: Clock, client: Callable[[], bytes]) -> None:
-    assert walk(limits, clock, codes(20_000), client, per_second=20) <= 2_500
+    assert walk(limits, clock, codes(20_000), client, per_second=10) <= 2_500
 
 
 def test_neighbours_in_the_region_do_not_hide_a_walker(limits: Limits, clock: Clock) -> None:
