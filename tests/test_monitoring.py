@@ -25,7 +25,7 @@ HEADINGS = ["What it means", "What a citizen notices", "First look", "Mitigation
 NO_ALERT = {"error-budget", "restore", "secrets", "books-key-lost"}
 """Pages of the runbook that no alert leads to directly."""
 
-METRIC = re.compile(r"\b(?:hoso24|lookup|intake|relay|notary|slo)[_:][a-z0-9_:]*[a-z0-9]\b(?=[\s{\[)\"'`=,]|$)")
+METRIC = re.compile(r"\b(?:hoso24|lookup|intake|relay|notary|slo)[_:][a-z][a-z0-9_:]*[a-z0-9]\b(?=[\s{\[)\"'`=,]|$)")
 GROUPS = rules.groups(objectives(), alerts())
 RULES: list[dict[str, Any]] = [rule for group in GROUPS for rule in group["rules"]]
 ALERTS = [rule for rule in RULES if "alert" in rule]

@@ -96,7 +96,7 @@ def test_operator_leaves_the_memberships_that_roles_sql_makes(cluster: Object) -
 
 
 def test_every_role_has_its_password_and_there_is_no_other(production: Manifests, cluster: Object) -> None:
-    array = re.search(r"ARRAY\[(.*?)\]", production.one("ConfigMap", "postgres-roles")["data"]["roles.sql"])
+    array = re.search(r"(?s)ARRAY\[(.*?)\]", production.one("ConfigMap", "postgres-roles")["data"]["roles.sql"])
     assert array
     logins = {role["name"]: role["passwordSecret"]["name"] for role in cluster["managed"]["roles"] if role["login"]}
     initdb = cluster["bootstrap"]["initdb"]
@@ -505,7 +505,7 @@ def test_edge_is_probed_under_the_name_the_rules_know(production: Manifests) -> 
     assert {(url.scheme, url.netloc) for url in asked} == {("https", host)}
     routes = {route.path for route in lookup_routes()}
     assert {url.path for url in asked} <= routes
-    jobs = re.findall(r'job="([^"]+)"', str(production.of("PrometheusRule")))
+    jobs = re.findall(r'\bjob="([^"]+)"', str(production.of("PrometheusRule")))
     assert set(jobs) == {probe["jobName"]}
 
 

@@ -157,7 +157,7 @@ def test_what_operate_and_apply_are_told_exists(overlays: dict[str, Manifests], 
 def parses(words: list[str]) -> None:
     """hoso24 takes these words; files need not exist."""
     command: click.Command = hoso24.cli
-    while isinstance(command, click.Group):
+    while isinstance(command, click.Group) and not (command.invoke_without_command and words[0].startswith("-")):
         command = command.commands[words.pop(0)]
     words = [word for word in words if word not in {"|", "<", "/dev/null"}]
     if command.name != "import":

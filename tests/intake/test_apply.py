@@ -208,9 +208,10 @@ def test_only_a_dossier_that_came_in_begins(status: Status) -> None:
 
 def test_what_a_change_and_a_state_leave_out() -> None:
     """Callers and rows rest on these: what is left out means none, never, or nothing."""
+    rest: dict[str, Any] = dict.fromkeys(("status", "submitted_at", "last_at"))
+    rest |= dict.fromkeys(("code", "agency", "origin", "service", "service_case", "channel", "calendar"), "")
     state = State(
-        **dict.fromkeys(("status", "submitted_at", "last_at")),  # type: ignore[arg-type]
-        **dict.fromkeys(("code", "agency", "origin", "service", "service_case", "channel", "calendar"), ""),
+        **rest,
         version=1,
         timeline_bytes=0,
     )

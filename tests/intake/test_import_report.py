@@ -11,6 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 from rich.console import Console
+from rich.progress import Progress
 
 from intake.bulk import command
 from intake.bulk.dialects import REASONS
@@ -68,7 +69,7 @@ def imported(
     """What the bar was told, and what the command gave or raised. Each look at the clock is two seconds later."""
     told: list[dict[str, Any]] = []
 
-    class Bar(command.Progress):
+    class Bar(Progress):
         def update(self, *_: Any, **shown: Any) -> None:
             told.append(shown)
 

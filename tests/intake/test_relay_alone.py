@@ -32,6 +32,9 @@ RECORD: dict[str, Any] = dict.fromkeys(COLUMNS) | {
     "agency": "G99.01.01",
     "submitted_at": NOW,
     "timeline": "[]",
+    "pauses": "[]",
+    "supplements": 0,
+    "reappointments": 0,
     "key_serial": 0,
     "removed": False,
 }

@@ -316,7 +316,7 @@ async def test_maintenance_that_begins_appears_on_the_page_without_a_restart() -
 
 # -- any record ----------------------------------------------------------------------------------------------
 
-fewer = settings(max_examples=settings.default.max_examples // 2)
+fewer = settings(max_examples=settings().max_examples // 2)
 """Each example is two pages or three: half as many as elsewhere, in `make proof` too."""
 moments = st.datetimes(datetime(2026, 11, 1), datetime(2026, 12, 31), timezones=st.just(UTC))
 texts = st.none() | st.sampled_from(["Bổ sung bản sao (hư cấu)", "<b>x</b>"])
