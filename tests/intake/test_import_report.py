@@ -42,6 +42,7 @@ def test_report_counts_every_line_once_and_names_both_files() -> None:
     )
     assert ["x.ndjson: 1,014 lines in 2.0 s, 507 lines/s"] in lines
     for row in (
+        ["outcome", "lines"],
         ["taken", "1,000"],
         ["appended to stored dossiers", "4"],
         ["already here", "2"],
@@ -102,7 +103,10 @@ def test_bar_shows_bytes_read_lines_and_lines_a_second_since_it_began_or_went_on
         {"completed": 90, "description": "9,000 lines, 2,000/s"},
     ]
     assert tally == ImportTally(line=7)
-    assert "x.ndjson: 7 lines in 6.0 s, 1 lines/s" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "x.ndjson: 7 lines in 6.0 s, 1 lines/s" in printed
+    assert printed.startswith("x.ndjson ")  # the bar, of which no terminal saw a change
+    assert printed.splitlines()[0].count("x.ndjson") == 1
 
 
 AWAY = "The import lost its connection to PostgreSQL: "
