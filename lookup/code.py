@@ -314,11 +314,9 @@ class _Text:
         groups, gaps = self.words[begin:end], [gap.strip() for gap in self._gaps[begin : end - 1]]
         if len(groups) == 1 and _RUN_TOGETHER.fullmatch(groups[0]):
             return True
-        if any(gaps) and not all(gaps):
-            return False
-        if any(len(gap) > 1 or not _is_within(gap) for gap in gaps):  # in a longer one a group may be missing
-            return False
-        return bool(_SOME_DIGIT.search(groups[0]) and _AS_NUMBERED.fullmatch(".".join(groups)))
+        alike = all(gaps) or not any(gaps)
+        near = all(len(gap) <= 1 and _is_within(gap) for gap in gaps)  # in a longer one a group may be missing
+        return alike and near and bool(_SOME_DIGIT.search(groups[0]) and _AS_NUMBERED.fullmatch(".".join(groups)))
 
     def _is_label(self, end: int) -> bool:
         """Whether the words before this one are a label: without digits, and not joined to it."""

@@ -7,7 +7,7 @@ import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -20,7 +20,7 @@ from aiohttp.test_utils import make_mocked_request
 from yarl import URL
 
 import lookup.web.services
-from lookup.catalogue import Catalogue, load
+from lookup.catalogue import Catalogue, Part, TimeLimit, load
 from lookup.web import about_pages, catalogue_pages, layout
 from lookup.web.catalogue_pages import CatalogueBoard, CatalogueUnread, NoSuchService
 from lookup.web.layout import FORMS, SERVICE_STATUS
@@ -355,6 +355,8 @@ async def test_linked_data_has_what_schema_org_asks_of_a_government_service(lang
     (online,) = [each for each in full["availableChannel"] if "serviceUrl" in each]
     assert online["serviceUrl"] == FULL.apply_url
     assert len(full["availableChannel"]) == 3
+    assert {each["@type"] for each in full["availableChannel"]} == {"ServiceChannel"}
+    assert (full["offers"]["@type"], full["serviceOutput"]["@type"]) == ("Offer", "Thing")
     assert full["offers"]["description"] == FULL.fee_vi
     assert full["serviceOutput"]["name"] == (FULL.result_vi if lang == "vi" else FULL.result_en)
 
@@ -614,3 +616,17 @@ def test_link_for_applying_is_an_https_address_or_none(address: str, leaves: boo
 
 def test_every_service_of_these_tests_is_another_case() -> None:
     assert len({each.code for each in SERVICES}) == len(SERVICES)
+
+
+def test_limit_that_has_ended_is_told_neither_to_citizens_nor_to_programs() -> None:
+    now, ended = TimeLimit("any", 16, date(2020, 1, 1)), TimeLimit("any", 40, date(2020, 1, 1), valid_to=TODAY)
+    service = msgspec.structs.replace(BARE, times=(ended, now))
+    assert [each.working_hours for each in lookup.web.services.shown(service, TODAY, SITE).time_limits] == [16]
+    assert [each["until"] for each in lookup.web.services.words(service, CATALOGUE, TODAY, "vi")["times"]] == [None]
+    assert len(lookup.web.services.shown(service, TODAY - timedelta(days=1), SITE).time_limits) == 2
+
+
+def test_way_between_agencies_is_told_where_there_are_two() -> None:
+    for agencies, told in ((("G99.01",), 0), (("G99.01", "G99.01"), 0), (("G99.01", "G99"), 2), ((None, "G99"), 0)):
+        service = msgspec.structs.replace(BARE, route=tuple(Part("Việc", 8, each) for each in agencies))
+        assert len(lookup.web.services.words(service, CATALOGUE, TODAY, "en")["route"]) == told, agencies
