@@ -36,6 +36,9 @@ RECORD: dict[str, Any] = dict.fromkeys(COLUMNS) | {
     "supplements": 0,
     "reappointments": 0,
     "key_serial": 0,
+    "pauses": "[]",
+    "supplements": 0,
+    "reappointments": 0,
     "removed": False,
 }
 

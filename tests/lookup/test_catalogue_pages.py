@@ -353,7 +353,7 @@ async def test_linked_data_has_what_schema_org_asks_of_a_government_service(lang
         assert all(each["name"] for each in document["provider"])
     full = Parts(await copy.text(page_of(FULL.code, lang))).linked_data
     (online,) = [each for each in full["availableChannel"] if "serviceUrl" in each]
-    assert online["serviceUrl"] == FULL.apply_url
+    assert (online["name"], online["serviceUrl"]) == (PHRASES[lang]["channel.online"], FULL.apply_url)
     assert len(full["availableChannel"]) == 3
     assert {each["@type"] for each in full["availableChannel"]} == {"ServiceChannel"}
     assert (full["offers"]["@type"], full["serviceOutput"]["@type"]) == ("Offer", "Thing")

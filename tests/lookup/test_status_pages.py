@@ -106,7 +106,9 @@ def test_anyone_without_due_dates_meets_few_shapes() -> None:
     shapes = set()
     for way, day, due in itertools.product(WAYS, range(-40, 40), (DUE, None)):
         known = record(*way, due_at=due)
-        shapes.add(parts(answers(), found(known, seen=DUE + timedelta(days=day)), codes.parse(CODE), "vi")[0])
+        shape, words = parts(answers(), found(known, seen=DUE + timedelta(days=day)), codes.parse(CODE), "vi")
+        assert (words.due, words.due_time) == ("", "")
+        shapes.add(shape)
     assert len(shapes) == len(WAYS)
 
 
