@@ -233,7 +233,13 @@ class _Scribe:
             actor=by.actor,
             person=None if person is None else person_digest(salt, [person[name] for name in PERSON_COLUMNS]),
         )
-        appended = await connection.fetchrow(APPEND_EVENT, *record.row(salt, self.seals))
+        try:
+            appended = await connection.fetchrow(APPEND_EVENT, *record.row(salt, self.seals))
+        except asyncpg.UniqueViolationError as twice:
+            if twice.constraint_name != "source_event_is_recorded_once":
+                raise
+            # The answer that was kept for this key has expired; the event of then is in the log for good.
+            raise KeyReused("This Idempotency-Key was used more than thirty days ago.") from None
         # The relay's span of the delivery names the same event.
         tracing.annotate(**{"hoso24.event": f"{appended['xid']}-{appended['seq']}"})
 

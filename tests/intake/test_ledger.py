@@ -606,6 +606,18 @@ async def test_key_is_good_for_one_request_only(office: Office, owner: Any) -> N
     assert await written(owner) == before
 
 
+async def test_key_is_never_good_again_after_its_answer_has_expired(office: Office, owner: Any) -> None:
+    first = (await office.receive(key="k-1"))["code"]
+    await office.move(first, "processing", key="k-2")
+    await owner.execute("DELETE FROM idempotency")
+    before = await written(owner)
+    with pytest.raises(KeyReused, match="more than thirty days ago"):
+        await office.receive(key="k-1")
+    with pytest.raises(KeyReused):
+        await office.move(first, "processing", key="k-2")
+    assert await written(owner) == before
+
+
 async def test_repeated_move_gives_the_first_answer_though_the_dossier_has_moved_on(office: Office) -> None:
     dossier = (await office.receive())["code"]
     first = await office.move(dossier, "processing", key="k-1", expected_version=1)
