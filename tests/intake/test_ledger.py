@@ -270,7 +270,6 @@ async def test_code_has_the_day_and_year_it_is_in_vietnam(
         ({"agency": "H99.15.05"}, OutOfScope),
         ({"agency": "99901"}, CannotNumber),
         ({"service": "S.999"}, UnknownService),
-        ({"status": "completed"}, InvalidContent),
         ({"submitted_at": datetime(1989, 12, 31, 23, 59, tzinfo=UTC)}, BadDate),
         ({"submitted_at": datetime(9999, 1, 1, tzinfo=UTC)}, BadDate),
     ],
