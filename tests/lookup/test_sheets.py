@@ -3,6 +3,7 @@
 import gzip
 import itertools
 import logging
+import re
 import zlib
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -155,7 +156,9 @@ def test_digest_names_text_widths_and_release_of_zlib(monkeypatch: pytest.Monkey
     text = marked("<{a}>", ["a"])
     digests = {Sheet(text, [3]).digest, Sheet(text, [4]).digest, Sheet(text + " ", [3]).digest}
     monkeypatch.setattr(zlib, "ZLIB_RUNTIME_VERSION", "another")
-    assert len(digests | {Sheet(text, [3]).digest}) == 4
+    digests |= {Sheet(text, [3]).digest}
+    assert len(digests) == 4
+    assert {len(each) for each in digests} == {8}
 
 
 # -- what a template may do with a word ----------------------------------------------------------------------
@@ -428,6 +431,7 @@ def test_tag_names_all_that_epoch_version_and_minute_do_not(lang: str) -> None:
         ready = face.fresh(record.code, 1, 1, pack(record), microseconds(NOW), b"", False)
         assert ready is not None
         given_out[ready.tag] = ready.body
+    assert all(re.fullmatch(rb'"1\.1\.[0-9]{8}-[0-9a-f]{8}"', tag) for tag in given_out)
     first, second = given_out.values()
     assert len(first) == len(second)
     assert first != second
