@@ -49,7 +49,7 @@ from lookup.clock import VIETNAM
 from lookup.status import MOVES, Status
 from ops.errors import Refusal
 
-HISTORIES = int(os.environ.get("HOSO24_PROOF_HISTORIES", "1000"))
+HISTORIES = int(os.environ.get("HOSO24_PROOF_HISTORIES", "2000"))
 """Histories that are tried against the oracle; `make proof` tries a hundred thousand."""
 
 S = Status
