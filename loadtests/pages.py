@@ -27,8 +27,7 @@ _STALE = re.compile(r'id="stale">\s*<p>[^<]*<time datetime="([^"]+)">')
 _DUE = re.compile(r'<div class="due">(.*?)</div>', re.DOTALL)
 _TIME = re.compile(r'<time[^>]* datetime="([^"]+)"')
 _ROW = re.compile(r'<dd[^>]*><time datetime="([^"]+)"')
-_LOG = re.compile(r'<ol class="path log">(.*?)</ol>(?=(\s*<p class="hint">)?)', re.DOTALL)
-"""The steps, and whether a sentence below says that they are not all."""
+_LOG = re.compile(r'<ol class="path log">(.*?)</ol>', re.DOTALL)
 _STEP = re.compile(r"</time> <b>([^<]*)</b>")
 _OWN_STEP = re.compile(_STEP.pattern + r'(?! <span class="tag">)')
 """One that set the status, and was not recorded later."""
@@ -92,9 +91,9 @@ def _said(text: str, language: str, known: Mapping[str, Status], *, holder: bool
     if as_of[2] != spelled(at, language) or (stale and stale[1] != as_of[1]) or _PRESENT.findall(text) != [name[1]]:
         raise Wrong("a page that contradicts itself", f"{name[1]}, {as_of[2]}")
     said = Page(slugs[name[1]], int(percent[1]) / 100 if percent else None, at, stale is not None, "")
-    log, left_out = next(iter(_LOG.findall(text)), ("", ""))
+    log, left_out = "".join(_LOG.findall(text)), 'id="left-out"' in text
     steps, own = ([slugs.get(step, "") for step in each.findall(log)] for each in (_STEP, _OWN_STEP))
-    if steps and (own[-1:] == [said.status]) is bool(left_out):
+    if steps and (own[-1:] == [said.status]) is left_out:
         raise Wrong("the timeline ends with another status", f"{said.status}, {steps}")
     # An import may have left out a step, or all of them.
     ways = [steps, ["received", *steps]] if steps and not left_out else []

@@ -143,7 +143,7 @@ def prometheus() -> Iterator[Prometheus]:
         stack.callback(edge.server_close)
         threading.Thread(target=edge.serve_forever, daemon=True).start()
         stack.callback(edge.shutdown)
-        admins = {name: house[f"{name}_admin"] for name in ("lookup", "intake", "relay")}
+        admins = {name: house[f"{name}_admin"] for name in ("lookup", "intake", "relay", "notary")}
         gathering = Prometheus(directory, admins | {"hoso24-edge": f"http://127.0.0.1:{edge.server_port}"})
         stack.callback(gathering.stop)
         visitors = Visitors(house)

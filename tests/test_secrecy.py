@@ -55,10 +55,10 @@ from intake.books.ledger import Ledger
 async def crash_over_people(self, connection, moment, request, submission, catalogue):
     raise RuntimeError(f"violates a check\\nDETAIL:  Failing row contains ({submission.applicant.name})")
 
-async def crash_over_codes(self, connection, moment, request, code, transition, catalogue):
+async def crash_over_codes(self, request, code, transition, catalogue):
     raise RuntimeError(f"{code.text} of {request.key} for {transition.note!r}")
 
-Ledger._receive, Ledger._move = crash_over_people, crash_over_codes
+Ledger._receive, Ledger.move = crash_over_people, crash_over_codes
 hoso24.main()
 """
 
@@ -156,7 +156,7 @@ async def test_nothing_a_process_prints_names_a_dossier_or_a_person(
 ) -> None:
     token = await new_token(database)
     async with intake_at(intake_settings(database.writer_url)) as url, aiohttp.ClientSession() as http:
-        headers = {"Authorization": f"Bearer {token}"}
+        headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": "k-1"}
         async with http.post(f"{url}/api/v1/dossiers", json=submission(), headers=headers) as answer:
             receipt = await answer.json()
     code, key = receipt["code"], receipt["lookup_key"]
