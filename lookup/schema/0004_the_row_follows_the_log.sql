@@ -13,21 +13,23 @@ SET enable_mergejoin = off
 SET enable_seqscan = off
 AS $$
 DECLARE
-    nth       integer := 0;
-    appended  bigint;
-    followed  bigint;
+    events    bigint;
+    most      bigint;
+    numbered  boolean;
+    changed   bigint;
+    followed  bigint := 0;
     number    text;
 BEGIN
-    -- Several events of one dossier in a statement: the first of each dossier, then the second of each, and so on.
-    LOOP
-        nth := nth + 1;
-        SELECT count(*)
-          INTO appended
-          FROM (SELECT row_number() OVER (PARTITION BY code ORDER BY version) AS place
-                  FROM new_event WHERE version > 1 AND NOT bulk) AS placed
-         WHERE place = nth;
-        EXIT WHEN appended = 0;
+    SELECT count(*), max(place), bool_or(official_number IS NOT NULL OR kind = 'removed')
+      INTO events, most, numbered
+      FROM (SELECT kind, official_number, row_number() OVER (PARTITION BY code ORDER BY version) AS place
+              FROM new_event WHERE version > 1 AND NOT bulk) AS placed;
+    IF events = 0 THEN
+        RETURN NULL;
+    END IF;
 
+    -- Several events of one dossier in a statement: the first of each dossier, then the second of each, and so on.
+    FOR nth IN 1 .. most LOOP
         UPDATE dossier AS d
            SET version         = e.version,
                status          = e.status,
@@ -88,14 +90,15 @@ BEGIN
          WHERE d.code = e.code
            AND d.version = e.version - 1
            AND NOT d.removed;
-        GET DIAGNOSTICS followed = ROW_COUNT;
-        IF followed <> appended THEN
-            RAISE EXCEPTION '% of % events do not follow the version of their dossier', appended - followed, appended
-                USING ERRCODE = 'integrity_constraint_violation', CONSTRAINT = 'event_follows_the_version_before';
-        END IF;
+        GET DIAGNOSTICS changed = ROW_COUNT;
+        followed := followed + changed;
     END LOOP;
+    IF followed <> events THEN
+        RAISE EXCEPTION '% of % events do not follow the version of their dossier', events - followed, events
+            USING ERRCODE = 'integrity_constraint_violation', CONSTRAINT = 'event_follows_the_version_before';
+    END IF;
 
-    IF EXISTS (SELECT FROM new_event WHERE version > 1 AND NOT bulk AND (official_number IS NOT NULL OR kind = 'removed')) THEN
+    IF numbered THEN
         DELETE FROM dossier_number AS n
          USING new_event AS e
          WHERE n.code = e.code

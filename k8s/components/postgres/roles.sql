@@ -22,9 +22,11 @@ ALTER ROLE hoso24_archivist SET transaction_timeout = '10s';
 ALTER ROLE hoso24_archivist SET idle_in_transaction_session_timeout = '5s';
 ALTER ROLE hoso24_reader    SET transaction_timeout = '5s';
 ALTER ROLE hoso24_reader    SET default_transaction_read_only = on;
--- One generic plan for the batch read: custom plans fall back to sequential scans over the partitions. Set on the role:
+-- One generic plan for the batch read: custom plans fall back to sequential scans over the partitions. The writer's
+-- statements are short, and planning one anew over sixteen partitions takes longer than running it. Set on the role:
 -- PgBouncer logs in as it, and a setting for each statement would cost a round trip.
 ALTER ROLE hoso24_reader    SET plan_cache_mode = force_generic_plan;
+ALTER ROLE hoso24_writer    SET plan_cache_mode = force_generic_plan;
 ALTER ROLE hoso24_reader    SET jit = off;
 -- A relay that is stopped must lose its session, and with it the leader's lock, within seconds.
 ALTER ROLE hoso24_relay     SET idle_session_timeout = '3s';
