@@ -11,11 +11,12 @@ No line is dropped silently: refused lines are in `<file>.rejected.ndjson` with 
 keys of the others in `<file>.keys.ndjson`.
 """
 
+import asyncio
 import hashlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -39,6 +40,8 @@ from lookup.lookup_key import KeyRing
 
 MOST_LINES = 1_000
 """Lines per transaction."""
+SLICE = 4
+"""Lines that are read at a stretch, some half a millisecond, before PostgreSQL's answers are looked at."""
 TRANSACTION_TARGET = 0.050
 """Seconds that a transaction should be open."""
 HIGHEST_NUMBER = 999_999
@@ -115,6 +118,20 @@ class _Item:
     @property
     def code(self) -> str:
         return self.history.code.text
+
+
+@dataclass
+class _Batch:
+    """The lines of a transaction: what they hold, and where the file was after the last of them."""
+
+    position: int
+    line: int
+    items: list[_Item] = field(default_factory=list)
+    rows: dict[int, Rows] = field(default_factory=dict)
+    refused: list[tuple[int, Refused]] = field(default_factory=list)
+    last: bool = False
+    damage: Unreadable | None = None
+    """Why the file cannot be read any further."""
 
 
 class Import:
@@ -197,30 +214,47 @@ class Import:
         return run["reject_bytes"], run["key_bytes"]
 
     async def _load_all(self, fingerprint: bytes) -> None:
-        size = 100
-        items: list[_Item] = []
-        lines = 0
+        """Read a batch while PostgreSQL writes the one before."""
         await self._start()
-        position, number = self.tally.position, self.tally.line
+        lines = self._source.lines(self.tally.position)
+        size = 100
+        batch = await self._read_batch(lines, _Batch(self.tally.position, self.tally.line), size)
+        while not batch.last:
+            reading = asyncio.create_task(self._read_batch(lines, _Batch(batch.position, batch.line), size))
+            try:
+                took = await self._commit(batch, fingerprint)
+            except BaseException:
+                reading.cancel()
+                raise
+            size = _next_size(size, took)
+            batch = await reading
+        await self._commit(batch, fingerprint)
+        if batch.damage is not None:
+            raise batch.damage
+
+    async def _read_batch(self, lines: Iterator[tuple[bytes | None, int]], batch: "_Batch", size: int) -> "_Batch":
+        """Read up to `size` further lines into the batch, and let others go on every few of them."""
+        first = batch.line
         try:
-            for line, end in self._source.lines(position):
-                number += 1
-                position = end
-                lines += 1
-                item = self._read(number, line)
-                if item is not None:
-                    items.append(item)
-                if lines >= size:
-                    self.tally.position, self.tally.line = position, number
-                    took = await self._commit(items, fingerprint, finished=False)
-                    size = _next_size(size, took)
-                    items, lines = [], 0
-        except Unreadable:
-            self.tally.position, self.tally.line = position, number
-            await self._commit(items, fingerprint, finished=False)
-            raise
-        self.tally.position, self.tally.line = position, number
-        await self._commit(items, fingerprint, finished=True)
+            for line, end in lines:
+                batch.line += 1
+                batch.position = end
+                try:
+                    item = self._read(batch.line, line)
+                except Refused as refused:
+                    batch.refused.append((batch.line, refused))
+                else:
+                    if item is not None:
+                        batch.items.append(item)
+                        batch.rows[item.line] = self._rows(item)
+                if batch.line - first >= size:
+                    return batch
+                if batch.line % SLICE == 0:
+                    await asyncio.sleep(0)
+        except Unreadable as damage:
+            batch.damage = damage
+        batch.last = True
+        return batch
 
     async def _start(self) -> None:
         """Read the database's time and epoch for the next transaction."""
@@ -228,22 +262,19 @@ class Import:
         self._now, self._epoch = start["now"], start["epoch"]
 
     def _read(self, number: int, line: bytes | None) -> _Item | None:
-        try:
-            if line is None:
-                raise Refused("line_too_long", f"a line has at most {LONGEST_LINE} bytes")
-            if not line.strip():
-                return None
-            history = read_line(line)
-            unknown = {history.agency, *(step.agency for step in history.steps)} - self._catalogue.agencies.keys()
-            if unknown:
-                raise Refused("unknown_agency", f"there is no agency {min(unknown)[:40]}")
-            if history.service not in self._catalogue.services:
-                raise Refused("unknown_service", f"there is no service {history.service[:40]}")
-            if history.latest > self._now:
-                raise Refused("date_in_future", f"{history.latest.isoformat()} is in the future")
-        except Refused as refused:
-            self._reject(number, refused)
+        """The line's history; None for a blank line. Raises Refused."""
+        if line is None:
+            raise Refused("line_too_long", f"a line has at most {LONGEST_LINE} bytes")
+        if not line.strip():
             return None
+        history = read_line(line)
+        unknown = {history.agency, *(step.agency for step in history.steps)} - self._catalogue.agencies.keys()
+        if unknown:
+            raise Refused("unknown_agency", f"there is no agency {min(unknown)[:40]}")
+        if history.service not in self._catalogue.services:
+            raise Refused("unknown_service", f"there is no service {history.service[:40]}")
+        if history.latest > self._now:
+            raise Refused("date_in_future", f"{history.latest.isoformat()} is in the future")
         return _Item(number, history)
 
     def _reject(self, number: int, refused: Refused) -> None:
@@ -251,10 +282,13 @@ class Import:
         self.tally.reasons[refused.reason] = self.tally.reasons.get(refused.reason, 0) + 1
         self._rejects.write(_encode({"line": number, "reason": refused.reason, "detail": refused.detail[:300]}) + b"\n")
 
-    async def _commit(self, items: list[_Item], fingerprint: bytes, *, finished: bool) -> float:
-        """Write these items and the run's position; returns for how many seconds the transaction was open."""
+    async def _commit(self, batch: "_Batch", fingerprint: bytes) -> float:
+        """Write this batch and the run's position; returns for how many seconds the transaction was open."""
+        items, rows, finished = batch.items, batch.rows, batch.last and batch.damage is None
+        self.tally.position, self.tally.line = batch.position, batch.line
+        for number, refused in batch.refused:
+            self._reject(number, refused)
         await self._start()
-        rows = {item.line: self._rows(item) for item in items}
         began = time.perf_counter()
         try:
             async with self._connection.transaction():
