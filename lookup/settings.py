@@ -87,6 +87,18 @@ class ArchivistUrl:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WebhooksUrl:
+    """PostgreSQL for what delivers webhooks."""
+
+    pg_url: Secret = setting(
+        "HOSO24_PG_WEBHOOKS_URL",
+        doc="PostgreSQL as role hoso24_webhooks, the primary.",
+        secret=True,
+        check=urls.check_postgres,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class CacheSettings:
     """Settings of a process that reads or writes the cache."""
 
@@ -234,3 +246,4 @@ class MigrateSettings:
     notary_url: Secret | None = optional(NotaryUrl, "pg_url")
     auditor_url: Secret | None = optional(AuditorUrl, "pg_url")
     archivist_url: Secret | None = optional(ArchivistUrl, "pg_url")
+    webhooks_url: Secret | None = optional(WebhooksUrl, "pg_url")

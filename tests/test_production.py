@@ -109,7 +109,7 @@ def test_every_role_has_its_password_and_there_is_no_other(production: Manifests
         }
 
 
-@pytest.mark.parametrize("role", ["owner", "writer", "relay", "reader", "notary", "auditor", "archivist"])
+@pytest.mark.parametrize("role", ["owner", "writer", "relay", "reader", "notary", "auditor", "archivist", "webhooks"])
 def test_process_and_server_are_told_the_same(production: Manifests, cluster: Object, role: str) -> None:
     secrets = production.secrets()
     url = urlsplit(secrets[f"postgres-{role}"]["url"].strip())

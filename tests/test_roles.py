@@ -52,6 +52,10 @@ MAY: dict[str, dict[tuple[str, str], Iterable[str]]] = {
         ("UPDATE", "daily_sequence"): ("last",),
         ("UPDATE", "import_run"): EVERY,
         ("UPDATE", "sign_of_life"): ("at",),
+        **{(privilege, "dead_letter"): EVERY for privilege in ("SELECT", "INSERT", "UPDATE")},
+        **{(privilege, "webhook"): EVERY for privilege in ("SELECT", "INSERT", "UPDATE", "DELETE")},
+        ("SELECT", "sandbox_lease"): EVERY,
+        ("UPDATE", "sandbox_lease"): ("lease_until", "lease_token"),
     },
     "hoso24_reader": {
         **{("SELECT", table): EVERY for table in (*CATALOGUE, *CALENDARS, "epoch", "heartbeat", "schema_version")},
@@ -61,7 +65,7 @@ MAY: dict[str, dict[tuple[str, str], Iterable[str]]] = {
     },
     "hoso24_relay": {  # and what the reader may, of which it is a member
         ("SELECT", "event"): IN_THE_OPEN,
-        ("UPDATE", "heartbeat"): ("at", "xid"),
+        ("UPDATE", "heartbeat"): ("at", "xid", "delivered_at"),
     },
     "hoso24_notary": {("SELECT", table): EVERY for table in ("event", "epoch", "schema_version")},
     "hoso24_auditor": {
@@ -75,6 +79,18 @@ MAY: dict[str, dict[tuple[str, str], Iterable[str]]] = {
         ("SELECT", "idempotency"): ("client", "key", "first_at"),
         ("UPDATE", "event"): (*CONTENT_COLUMNS, "salt", "erased"),
         ("DELETE", "idempotency"): EVERY,
+        ("SELECT", "dead_letter"): ("client", "last_at"),
+        ("DELETE", "dead_letter"): EVERY,
+    },
+    "hoso24_webhooks": {
+        **{("SELECT", table): EVERY for table in ("schema_version", "epoch", "agency", "webhook")},
+        ("SELECT", "event"): IN_THE_OPEN,
+        ("SELECT", "client"): ("id", "agency", "actions", "sandbox", "disabled_at"),
+        ("SELECT", "dossier"): ("code", "service"),
+        ("UPDATE", "webhook"): (
+            *("generation", "rotated_at", "state", "epoch", "xid", "seq", "page_end", "attempt", "next_at"),
+            *("lease_until", "lease_token", "succeeded_at", "failed_at", "last_error"),
+        ),
     },
     PUBLIC: {},
 }

@@ -155,13 +155,13 @@ OF_SOME = {
     f"SELECT pg_try_advisory_lock({LEADERS_LOCK})": {"relay"},
     "SELECT pg_try_advisory_xact_lock(1)": {"writer"},
     "SELECT pg_current_xact_id()": {"writer", "relay"},
-    "SELECT pg_advisory_unlock_all()": {"writer", "relay", "reader", "notary", "auditor", "archivist"},
+    "SELECT pg_advisory_unlock_all()": {"writer", "relay", "reader", "notary", "auditor", "archivist", "webhooks"},
     "UPDATE heartbeat SET at = now()": {"relay"},
     "SELECT note FROM event": {"writer", "notary", "auditor", "archivist"},
-    "SELECT code FROM event": {"writer", "relay", "notary", "auditor", "archivist"},
+    "SELECT code FROM event": {"writer", "relay", "notary", "auditor", "archivist", "webhooks"},
     "INSERT INTO daily_sequence (agency, day, last) VALUES ('G99', now(), 1)": {"writer"},
 }
-ROLES = ("writer", "relay", "reader", "notary", "auditor", "archivist")
+ROLES = ("writer", "relay", "reader", "notary", "auditor", "archivist", "webhooks")
 
 
 async def outcome(database: Database, role: str, statement: str) -> str:

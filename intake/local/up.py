@@ -48,7 +48,7 @@ SAMPLE_DOSSIERS = 300
 SAMPLE_DAYS = 15
 SAMPLE_FIRST = 90_001
 """The first number of their sequences, far above the numbers of a sample that is imported later."""
-ROLES = ("owner", "writer", "relay", "reader", "notary", "auditor", "archivist")
+ROLES = ("owner", "writer", "relay", "reader", "notary", "auditor", "archivist", "webhooks")
 ROLE_OF = {"relay": "relay", "lookup": "reader", "intake": "writer", "notary": "notary", "tidy": "archivist"}
 """Process → its role in PostgreSQL."""
 ONLY_FOR = {

@@ -12,7 +12,7 @@ from lookup.schema import SCHEMA, migrations
 
 ROLES = (
     *("hoso24_owner", "hoso24_writer", "hoso24_relay", "hoso24_reader"),
-    *("hoso24_notary", "hoso24_auditor", "hoso24_archivist"),
+    *("hoso24_notary", "hoso24_auditor", "hoso24_archivist", "hoso24_webhooks"),
 )
 PUBLIC = "public"
 ANY_COLUMN = ""

@@ -5,7 +5,7 @@ DECLARE
     name text;
 BEGIN
     FOREACH name IN ARRAY ARRAY['hoso24_owner', 'hoso24_writer', 'hoso24_relay', 'hoso24_reader', 'hoso24_notary',
-                                'hoso24_auditor', 'hoso24_archivist'] LOOP
+                                'hoso24_auditor', 'hoso24_archivist', 'hoso24_webhooks'] LOOP
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) THEN
             EXECUTE format('CREATE ROLE %I LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE', name);
         END IF;
@@ -20,6 +20,9 @@ ALTER ROLE hoso24_writer    SET transaction_timeout = '10s';
 ALTER ROLE hoso24_writer    SET idle_in_transaction_session_timeout = '5s';
 ALTER ROLE hoso24_archivist SET transaction_timeout = '10s';
 ALTER ROLE hoso24_archivist SET idle_in_transaction_session_timeout = '5s';
+ALTER ROLE hoso24_webhooks  SET transaction_timeout = '10s';
+ALTER ROLE hoso24_webhooks  SET idle_in_transaction_session_timeout = '5s';
+ALTER ROLE hoso24_webhooks  SET jit = off;
 ALTER ROLE hoso24_reader    SET transaction_timeout = '5s';
 ALTER ROLE hoso24_reader    SET default_transaction_read_only = on;
 -- One generic plan for the batch read: custom plans fall back to sequential scans over the partitions. The writer's

@@ -75,7 +75,7 @@ class Scene:
 
 @pytest.fixture
 async def scene(database: Database, redis_url: str, tmp_path: Path) -> AsyncIterator[Scene]:
-    names = ("owner", "writer", "relay", "reader", "notary", "auditor", "archivist")
+    names = ("owner", "writer", "relay", "reader", "notary", "auditor", "archivist", "webhooks")
     roles = {name: await asyncpg.connect(database.url(f"hoso24_{name}")) for name in names}
     written = Written(roles["writer"])
     (tmp_path / "books").mkdir()
