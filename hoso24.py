@@ -786,8 +786,8 @@ def _now() -> datetime:
 
 @cli.group()
 def dossier() -> None:
-    """One dossier: its lookup key, its removal. Recorded under the name of the person who calls. Exit status 2 when
-    refused.
+    """One dossier: its lookup key, its owner, its removal. Recorded under the name of the person who calls. Exit status
+    2 when refused.
     """
 
 
@@ -821,6 +821,39 @@ def dossier_key(code: str, reissue: bool, reason: str | None, by: str | None) ->
         return await operator.lookup_key(writer, keys, parsed, by=by or _caller())
 
     click.echo(_about_a_dossier(work, settings.pg_url))
+
+
+@dossier.command("owner")
+@click.argument("code")
+@click.argument("client_id", metavar="CLIENT|none")
+@click.option("--reason", help="Why it is changed. Stored, not public.")
+@_BY
+def dossier_owner(code: str, client_id: str, reason: str | None, by: str | None) -> None:
+    """Say whose synchronisation sets the dossier's status: one client's, or with `none` that of any in scope.
+
+    What other clients send of it is kept in its timeline and changes nothing.
+    """
+    from intake import operator
+    from intake.books.seal import SealKeys
+    from intake.clients import ClientRefused
+    from intake.settings import WriterSettings
+    from lookup import code as codes
+    from ops.settings import read
+
+    settings = read(WriterSettings, environment())
+    seals = SealKeys.from_text(settings.seal_keys.reveal())
+    owner = None if client_id == "none" else client_id
+
+    async def work(writer: Any) -> int:
+        parsed = codes.parse(code)
+        return await operator.change_owner(writer, seals, parsed, owner, by=by or _caller(), reason=reason)
+
+    try:
+        version = _about_a_dossier(work, settings.pg_url)
+    except ClientRefused as refused:
+        raise _CannotRun(str(refused)) from None
+    whose = f"{owner} sets its status" if owner else "any client of its scope sets its status"
+    click.echo(f"{code} is at version {version}: {whose} by synchronisation.")
 
 
 @dossier.command("remove")

@@ -1,24 +1,41 @@
-"""What an operator's commands do to one dossier: its lookup key for who has none, and its removal.
+"""What an operator's commands do to one dossier: its lookup key for who has none, its owner, and its removal.
 
 Each is an event of the log, sealed, or a row in the log of reads; `by` is the person who called the command.
 """
 
+from datetime import UTC, datetime
 from typing import Any
 
 from intake.books.erase import erase
 from intake.books.ledger import OPERATOR, operate
 from intake.books.reads import note_read
 from intake.books.seal import SealKeys
+from intake.clients import ClientRefused
 from intake.refusals import UnknownDossier
-from intake.rules.changes import Reissue, Removal
+from intake.rules.apply import code_day
+from intake.rules.changes import OwnerChange, Reissue, Removal
+from intake.rules.scope import may_change
+from lookup.catalogue import CatalogueCopy
 from lookup.code import DossierCode
 from lookup.lookup_key import KeyRing
+from lookup.status import Status
 
 KEY_SERIAL = """
 SELECT key_serial
   FROM dossier
  WHERE code = $1
    AND NOT removed
+"""
+
+MAY_OWN = """
+SELECT client.agency,
+       client.disabled_at IS NOT NULL AS disabled,
+       'sync' = ANY (client.actions)  AS may_sync,
+       dossier.agency                 AS holder,
+       dossier.origin
+  FROM client
+  LEFT JOIN dossier ON dossier.code = $2
+ WHERE client.id = $1
 """
 
 IS_REMOVED = """
@@ -49,6 +66,39 @@ async def new_lookup_key(
         await note_read(writer, by, OPERATOR, code.text, "key")
         after = await operate(writer, seals, code, Reissue(reason=reason), actor=by)
     return keys.key(code, after.key_serial)
+
+
+async def change_owner(
+    writer: Any, seals: SealKeys, code: DossierCode, client: str | None, *, by: str, reason: str | None
+) -> int:
+    """Make this client's synchronisation set the dossier's status, or with None that of any client of the scope.
+
+    The dossier's version after it; the present one when the owner is the same already. Raises UnknownDossier, and
+    ClientRefused for a client that could not synchronise this dossier: of all that is sent nothing would be applied.
+    """
+    async with writer.transaction():
+        if client is not None:
+            await _require_sync(writer, client, code)
+        after = await operate(writer, seals, code, OwnerChange(owner=client, reason=reason), actor=by)
+    return after.version
+
+
+async def _require_sync(writer: Any, client: str, code: DossierCode) -> None:
+    row = await writer.fetchrow(MAY_OWN, client, code.text)
+    if row is None:
+        raise ClientRefused(f"There is no client {client!r}; `hoso24 client list` shows all.")
+    if row["disabled"]:
+        raise ClientRefused(f"Client {client} is disabled; `hoso24 client enable {client}` enables it.")
+    if not row["may_sync"]:
+        raise ClientRefused(f"Client {client} may not sync; `hoso24 client scope {client} --actions …` permits it.")
+    if row["holder"] is None:
+        raise UnknownDossier
+    catalogue, today = await CatalogueCopy(writer).get(), code_day(datetime.now(UTC))
+    if not may_change(catalogue, row["agency"], today, row["holder"], row["origin"], Status.PROCESSING):
+        raise ClientRefused(
+            f"The scope of client {client} is {row['agency']}, and {code.text} is held by {row['holder']}, which is "
+            f"outside it; `hoso24 client scope {client} --agency …` changes the scope."
+        )
 
 
 async def remove(

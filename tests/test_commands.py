@@ -154,6 +154,7 @@ AT_SERVERS = [
     ("client add desk --name x --agency G99", "HOSO24_PG_OWNER_URL"),
     ("client list", "HOSO24_PG_OWNER_URL"),
     ("dossier key G99.01.01-261120-0001", "HOSO24_PG_WRITER_URL"),
+    ("dossier owner G99.01.01-261120-0001 none", "HOSO24_PG_WRITER_URL"),
     ("dossier remove G99.01.01-261120-0001 --reason x", "HOSO24_PG_WRITER_URL"),
     ("tidy", "HOSO24_PG_ARCHIVIST_URL"),
     ("maintenance list", "HOSO24_PG_WRITER_URL"),
@@ -378,13 +379,20 @@ async def test_dossier_has_a_key_a_new_one_and_an_end(house: House) -> None:
     assert (await house.run("dossier", "key", code)).out == f"{new}\n"
     readers = await house.owner.fetch("SELECT reader, client, screen FROM personal_read WHERE code = $1", code)
     assert [tuple(row)[1:] for row in readers] == [("operator", "key")] * 3
+    await house.client("so-mau", "--actions", "sync")
+    ran = await house.run("dossier", "owner", code, "so-mau", "--by", "an")
+    assert ran.out == f"{code} is at version 3: so-mau sets its status by synchronisation.\n"
+    ran = await house.run("dossier", "owner", code, "desk-7")
+    assert (ran.status, "desk-7 may not sync" in ran.refusal) == (2, True)
+    ran = await house.run("dossier", "owner", code, "none")
+    assert ran.out == f"{code} is at version 4: any client of its scope sets its status by synchronisation.\n"
     ran = await house.run("dossier", "remove", code, "--reason", "Hết thời hạn lưu trữ (ví dụ).")
-    assert ran.out.startswith(f"{code} is removed; 3 events erased. Lookups find none ")
+    assert ran.out.startswith(f"{code} is removed; 5 events erased. Lookups find none ")
     ran = await house.run("dossier", "remove", code, "--reason", "x")
     assert ran.out.startswith(f"{code} was removed already; 0 events erased.")
     audited = await house.run("audit", "verify")
     assert (audited.status, "nothing was altered" in audited.out) == (0, True), audited
-    assert "3 events are erased" in audited.out
+    assert "5 events are erased" in audited.out
     assert (await house.send("GET", f"/api/v1/dossiers/{code}", token))[0] == 404
 
 
@@ -394,6 +402,8 @@ async def test_dossier_has_a_key_a_new_one_and_an_end(house: House) -> None:
         (("key", "nonsense"), "code"),
         (("key", "G99.01.01-200101-0001"), "There is no dossier with this code."),
         (("key", "G99.01.01-200101-0001", "--reissue"), "There is no dossier with this code."),
+        (("owner", "G99.01.01-200101-0001", "none"), "There is no dossier with this code."),
+        (("owner", "G99.01.01-200101-0001", "nobody"), "There is no client 'nobody'; `hoso24 client list` shows all."),
         (("remove", "G99.01.01-200101-0001", "--reason", "x"), "There is no dossier with this code."),
     ],
 )

@@ -114,6 +114,7 @@ NEEDS = {
     "client list": MigrateSettings,
     "import nothing.ndjson": WriterSettings,
     "dossier key G99.01.01-261126-0001": WriterSettings,
+    "dossier owner G99.01.01-261126-0001 none": WriterSettings,
     "dossier remove G99.01.01-261126-0001 --reason r": WriterSettings,
     "tidy": ArchivistUrl,
     "maintenance list": MaintenanceSettings,

@@ -46,6 +46,7 @@ from intake.rules.changes import (
     Correction,
     Given,
     Move,
+    OwnerChange,
     Pause,
     Reception,
     Reissue,
@@ -245,7 +246,7 @@ class _Scribe:
 
 
 async def operate(
-    connection: Any, seals: SealKeys, code: DossierCode, change: Reissue | Removal, *, actor: str
+    connection: Any, seals: SealKeys, code: DossierCode, change: Reissue | Removal | OwnerChange, *, actor: str
 ) -> State:
     """Change a dossier by an operator's command, in the caller's transaction; the state after it.
 

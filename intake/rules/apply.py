@@ -31,6 +31,7 @@ from intake.rules.changes import (
     Correction,
     Given,
     Move,
+    OwnerChange,
     Pause,
     Reception,
     Reissue,
@@ -92,6 +93,8 @@ def apply(state: State | None, change: Change, given: Given) -> Applied:
         return _reissued(state, change, given)
     if isinstance(change, Removal):
         return _removed(state, change, given)
+    if isinstance(change, OwnerChange):
+        return _given_to(state, change, given)
     return _corrected(state, change, given)
 
 
@@ -242,6 +245,13 @@ def _removed(state: State, change: Removal, given: Given) -> Applied:
         state, version=state.version + 1, removed=True, official_number=None, action_needed=None, reason=None
     )
     return _applied("removed", after, given.now, given, {"note": reason})
+
+
+def _given_to(state: State, change: OwnerChange, given: Given) -> Applied:
+    if change.owner == state.owner:
+        return Applied(state, None)
+    after = msgspec.structs.replace(state, version=state.version + 1, owner=change.owner)
+    return _applied("owner_changed", after, given.now, given, {"note": nfc(change.reason)})
 
 
 def _applied(

@@ -130,7 +130,15 @@ class Removal:
     reason: str
 
 
-Change = Reception | Move | Binding | Correction | Reissue | Removal
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnerChange:
+    """Another client whose synchronisation sets the status; null: any client of the scope. `reason`: for the log."""
+
+    owner: str | None
+    reason: str | None = None
+
+
+Change = Reception | Move | Binding | Correction | Reissue | Removal | OwnerChange
 
 
 @dataclass(frozen=True, slots=True)

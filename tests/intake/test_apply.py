@@ -34,9 +34,11 @@ from intake.rules.changes import (
     CORRECTABLE,
     Applied,
     Binding,
+    Change,
     Correction,
     Given,
     Move,
+    OwnerChange,
     Pause,
     Reception,
     State,
@@ -423,6 +425,17 @@ def test_what_a_correction_may_change(fields: dict[str, Any], expected: type[Ref
     assert applied.state == msgspec.structs.replace(state, version=2, **fields)
 
 
+def test_owner_changes_nothing_else_and_is_told_once() -> None:
+    state = moved(received(), ("11-16 10:00", S.WITHDRAWN))  # of a final one too
+    applied = apply(state, OwnerChange(owner="client-a", reason="Chuyển (ví dụ)"), Given(NOW, CATALOGUE))
+    assert applied.state == msgspec.structs.replace(state, version=3, owner="client-a")
+    told = applied.event and (applied.event["kind"], applied.event["owner"], applied.event["note"])
+    assert told == ("owner_changed", "client-a", "Chuyển (ví dụ)")
+    again = apply(applied.state, OwnerChange(owner="client-a"), Given(NOW, CATALOGUE))
+    assert (again.state, again.event) == (applied.state, None)
+    assert apply(applied.state, OwnerChange(owner=None), Given(NOW, CATALOGUE)).state.owner is None
+
+
 def test_correction_needs_a_reason_and_a_number_of_its_own_and_an_order() -> None:
     state = received()
     assert isinstance(refusal(state, Correction(reason=" ", applicant=("name",))), ReasonRequired)
@@ -434,7 +447,8 @@ def test_correction_needs_a_reason_and_a_number_of_its_own_and_an_order() -> Non
 
 def test_nothing_is_written_to_a_removed_dossier() -> None:
     for state in (None, msgspec.structs.replace(received(), removed=True)):
-        for change in (Move(to=S.PROCESSING), Binding(number="n"), Correction(reason="r", applicant=("name",))):
+        changes = [Move(to=S.PROCESSING), Binding(number="n"), Correction(reason="r", applicant=("name",))]
+        for change in (*changes, OwnerChange(owner="client-a")):
             assert isinstance(refusal(state, change), UnknownDossier)
 
 
@@ -530,6 +544,7 @@ class Oracle:
         self.since: datetime | None = None
         self.policy = ""
         self.supplements = 0
+        self.owner: str | None = None
         status = S.RECEIVED if self.accepted else S.SUBMITTED
         new = Reception(code="c", agency="H1.1.1", service=self.service.code, channel="online", status=status)
         first = apply(None, new, Given(self.now, CATALOGUE))
@@ -546,8 +561,10 @@ class Oracle:
         random = self.random
         self.now += timedelta(minutes=random.choice([0, 1, 90, 600, 1440, 3000, 15_000, 200_000]))
         if random.random() < 0.15:
-            change = self.number() if random.random() < 0.5 else self.correction()
+            which = random.choice(["number", "correction", "owner_change"])
+            change: Change = getattr(self, which)()
             self.keep(apply(self.state, change, Given(self.now, CATALOGUE)))
+            assert self.state.owner == self.owner
             return
         legal = MOVES[self.state.status]
         move = Move(
@@ -639,6 +656,10 @@ class Oracle:
 
     def correction(self) -> Correction:
         return Correction(reason="Nhầm", fields=self.random.choice([{}, {"channel": "postal"}]), applicant=("name",))
+
+    def owner_change(self) -> OwnerChange:
+        self.owner = self.random.choice([None, "client-a", "client-b"])
+        return OwnerChange(owner=self.owner)
 
     def keep(self, applied: Applied) -> None:
         assert applied.state.version - self.state.version == (applied.event is not None)

@@ -1,4 +1,4 @@
-"""A lookup key for who has none, and the removal of a dossier, by an operator: what citizens and the log see."""
+"""A lookup key for who has none, a new owner, and the removal of a dossier: what citizens and the log see."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -8,13 +8,14 @@ import pytest
 
 from intake import operator
 from intake.books.erase import EVENTS
-from intake.books.seal import SealKeys
+from intake.books.seal import HASHED_COLUMNS, SealKeys, event_leaf_hash
+from intake.clients import ClientRefused
 from intake.refusals import KeysUsedUp, ReasonRequired, UnknownDossier
 from lookup import code as codes
 from lookup.lookup_key import KeyRing
 from ops.errors import Unavailable
 from tests.conftest import KEY_SECRETS, SEAL_KEYS, Database
-from tests.house import House, until
+from tests.house import House, new_client, until
 
 KEYS, SEALS = KeyRing.from_text(KEY_SECRETS), SealKeys.from_text(SEAL_KEYS)
 NOBODYS = codes.parse("G99.01.01-260101-0001")
@@ -80,6 +81,66 @@ async def test_keys_are_used_up_after_thirty_one_and_the_last_one_stays(house: H
     with pytest.raises(KeysUsedUp):
         await operator.new_lookup_key(writer, KEYS, SEALS, code, by="an", reason=None)
     assert await operator.lookup_key(writer, KEYS, code, by="an") == last
+
+
+async def test_owner_is_changed_by_a_sealed_event_and_the_row_follows(
+    house: House, database: Database, writer: Any, owner: Any
+) -> None:
+    received = await house.receive()
+    code = codes.parse(received["code"])
+    await new_client(database, "so-mau", actions=("sync",))
+
+    async def owns(client: str | None) -> int:
+        return await operator.change_owner(writer, SEALS, code, client, by="an", reason="Chuyển hệ thống (ví dụ).")
+
+    assert [await owns("so-mau"), await owns("so-mau"), await owns(None), await owns(None)] == [2, 2, 3, 3]
+    assert await owns("so-mau") == 4
+    events = "SELECT version, owner, source, actor, note FROM event WHERE kind = 'owner_changed' ORDER BY version"
+    said = ("operator", "an", "Chuyển hệ thống (ví dụ).")
+    told = [tuple(row) for row in await owner.fetch(events)]
+    assert told == [(2, "so-mau", *said), (3, None, *said), (4, "so-mau", *said)]
+    assert tuple(await owner.fetchrow("SELECT owner, version FROM dossier")) == ("so-mau", 4)
+    for row in await owner.fetch("SELECT * FROM event"):
+        leaf = event_leaf_hash([row[name] for name in HASHED_COLUMNS], row["salt"])
+        assert SEALS.sealed_by(leaf, row["seal"]) == "t1"
+
+    async def delivered() -> bool:
+        return await answer(house, code.text, received["lookup_key"]) == (200, 4)
+
+    await until(delivered)
+
+
+@pytest.mark.parametrize(
+    ("agency", "actions", "disabled", "sentence"),
+    [
+        ("G99", ("sync",), True, "Client so-mau is disabled; `hoso24 client enable so-mau` enables it."),
+        ("G99", ("move",), False, "Client so-mau may not sync; `hoso24 client scope so-mau --actions …` permits it."),
+        ("G99.02", ("sync",), False, "is held by G99.01.01, which is outside it"),
+    ],
+)
+async def test_owner_that_could_not_synchronise_is_refused(
+    house: House,
+    database: Database,
+    writer: Any,
+    owner: Any,
+    agency: str,
+    actions: tuple[str, ...],
+    disabled: bool,
+    sentence: str,
+) -> None:
+    code = codes.parse((await house.receive())["code"])
+    await new_client(database, "so-mau", agency, actions)
+    if disabled:
+        await owner.execute("UPDATE client SET disabled_at = now() WHERE id = 'so-mau'")
+    with pytest.raises(ClientRefused) as refused:
+        await operator.change_owner(writer, SEALS, code, "so-mau", by="an", reason=None)
+    assert sentence in str(refused.value)
+    with pytest.raises(ClientRefused, match="There is no client 'nobody'"):
+        await operator.change_owner(writer, SEALS, code, "nobody", by="an", reason=None)
+    for client in (None, "so-mau"):
+        with pytest.raises((UnknownDossier, ClientRefused)):
+            await operator.change_owner(writer, SEALS, NOBODYS, client, by="an", reason=None)
+    assert await owner.fetchval("SELECT max(version) FROM event") == 1
 
 
 async def test_removed_dossier_is_answered_as_one_there_is_not_and_its_log_says_nothing(
