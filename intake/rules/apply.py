@@ -6,7 +6,7 @@ from the events alone, by intake/books/fold.py.
 """
 
 from collections.abc import Mapping
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -31,6 +31,7 @@ from intake.rules.changes import (
     Correction,
     Given,
     Move,
+    Note,
     OwnerChange,
     Pause,
     Reception,
@@ -49,6 +50,11 @@ from lookup.status import FIRST, Status
 
 BY_IMPORT: Final = "by_import"
 NOT_IN_TIMELINE: Final = "not_in_timeline"
+IRREGULAR_MOVE: Final = "irregular_move"
+TOLD_AT: Final = "told_at"
+"""In an event's `detail`: the time that the source told, where another one is recorded."""
+NOTHING_TOLD: Final = -1
+"""The `source_seq` of a dossier whose new owner has told nothing yet; a source's own begin with 0."""
 CROWDED_BYTES: Final = 48 * 1024
 """From this size of a timeline on, only steps to ENDINGS are added to it."""
 FULL_BYTES: Final = 60 * 1024
@@ -87,14 +93,16 @@ def apply(state: State | None, change: Change, given: Given) -> Applied:
         raise UnknownDossier
     if isinstance(change, Move):
         return _moved(state, change, given)
+    if isinstance(change, Note):
+        return _noted(state, change, given)
     if isinstance(change, Binding):
         return _bound(state, change, given)
     if isinstance(change, Reissue):
         return _reissued(state, change, given)
+    if isinstance(change, OwnerChange):
+        return _owned(state, change, given)
     if isinstance(change, Removal):
         return _removed(state, change, given)
-    if isinstance(change, OwnerChange):
-        return _given_to(state, change, given)
     return _corrected(state, change, given)
 
 
@@ -102,9 +110,13 @@ def _received(new: Reception, given: Given) -> Applied:
     if new.status not in FIRST:
         raise InvalidContent(f"status: a dossier begins as submitted or received, not as {new.status.slug}")
     calendar = calendar_of(given.catalogue, new.agency)
-    at = _when(new.submitted_at, None, given, calendar)
+    at = _when(new.submitted_at, None, given, calendar, any_day=new.by_sync)
     received_at = at if new.status is Status.RECEIVED else None
-    due_at = received_at and _promise(given, new.service, new.service_case, new.channel, received_at, calendar)
+    due_at = received_at and _promise(
+        given, new.service, new.service_case, new.channel, received_at, calendar, new.by_sync
+    )
+    if new.due_at is not None:
+        due_at = _own_due_date(new.due_at, at)
     first = {"service": new.service, "service_case": new.service_case, "channel": new.channel, "submitted_at": at}
     state = State(
         code=new.code,
@@ -113,20 +125,29 @@ def _received(new: Reception, given: Given) -> Applied:
         agency=new.agency,
         origin=new.agency,
         **first,  # type: ignore[arg-type]
-        calendar=calendar.name,
+        calendar=calendar.name if new.due_at is None else None,
         last_at=at,
         timeline_bytes=_step_bytes(new.agency, new.department),
         submitted_by=new.submitted_by,
+        owner=new.owner,
+        source_seq=new.source_seq,
         received_at=received_at,
         due_at=due_at,
     )
-    special = first | {"submitted_by": new.submitted_by, "department": nfc(new.department)}
+    special = first | {
+        "submitted_by": new.submitted_by,
+        "source_seq": new.source_seq,
+        "department": nfc(new.department),
+        "detail": _told_otherwise(new.submitted_at, at) if new.by_sync else None,
+    }
     return _applied("received", state, at, given, special)
 
 
 def _moved(state: State, move: Move, given: Given) -> Applied:
     before, after = state.status, move.to
-    if not before.may_become(after):
+    irregular = not before.may_become(after)
+    any_day = move.by_import or move.by_sync
+    if irregular and (before.final or not move.by_sync):
         allowed = [status.slug for status in Status if before.may_become(status)]
         raise MoveNotAllowed(
             f"A dossier that is {before.slug} may become: {', '.join(allowed) or 'nothing, this status is final'}.",
@@ -137,13 +158,16 @@ def _moved(state: State, move: Move, given: Given) -> Applied:
     service = given.catalogue.services.get(state.service)
     agency = move.agency or state.agency
     calendar = calendar_of(given.catalogue, agency)
-    at = _when(move.at, state.last_at, given, calendar, by_import=move.by_import)
+    if move.by_sync:
+        at = max(_told(move.at, state, given), state.last_at)
+    else:
+        at = _when(move.at, state.last_at, given, calendar, any_day=any_day)
     if agency not in given.catalogue.agencies and agency != state.agency:
         raise UnknownAgency(f"There is no agency {agency}.")
     if agency not in (state.agency, state.origin) and not move.by_import:
         require_target(given.catalogue, state.agency, agency, at.astimezone(VIETNAM).date(), service)
     outcome = _outcome(state, move)
-    note, items = _told(move, outcome)
+    note, items = _said(move, outcome)
     received_at, due_at, pauses = state.received_at, state.due_at, state.pauses
     if before.paused and pauses and pauses[-1].until is None:
         ended = msgspec.structs.replace(pauses[-1], until=local(at))
@@ -152,12 +176,14 @@ def _moved(state: State, move: Move, given: Given) -> Applied:
             due_at = _due_after(ended, at, state, service, calendar)
     if received_at is None and after in (Status.RECEIVED, Status.PROCESSING):
         received_at = at
-        promised = _promise(given, state.service, state.service_case, state.channel, at, calendar, move.by_import)
+        promised = _promise(given, state.service, state.service_case, state.channel, at, calendar, any_day)
         due_at = promised or due_at
+    if move.due_at is not None:
+        due_at = _own_due_date(move.due_at, state.submitted_at)
     if after.paused:
         pauses = (*pauses, Pause(after, at.astimezone(VIETNAM), None, _policy(service, after), local(due_at)))
     full = state.timeline_bytes >= (FULL_BYTES if after in ENDINGS else CROWDED_BYTES)
-    flags = (BY_IMPORT,) * move.by_import + (NOT_IN_TIMELINE,) * full
+    flags = (BY_IMPORT,) * move.by_import + (IRREGULAR_MOVE,) * irregular + (NOT_IN_TIMELINE,) * full
     reason = note if after in _REASONED else None
     if outcome == "refused":
         reason = note or (state.reason if state.outcome == "refused" else None)
@@ -170,23 +196,45 @@ def _moved(state: State, move: Move, given: Given) -> Applied:
         due_at=due_at,
         finished_at=_finished(state, after, at),
         returned_at=at if after is Status.RETURNED else None,
-        calendar=state.calendar if due_at == state.due_at else calendar.name,
+        calendar=_counted_by(state, move, due_at, calendar),
         pauses=pauses,
         supplements=state.supplements + (after is Status.SUPPLEMENT_REQUIRED),
         outcome=outcome,
         action_needed=note if after.asks else None,
         reason=reason,
+        source_seq=state.source_seq if move.source_seq is None else move.source_seq,
         last_at=at,
         timeline_bytes=state.timeline_bytes + (0 if full else _step_bytes(agency, move.department)),
     )
+    told = ({"items": items} if items else {}) | ((_told_otherwise(move.at, at) or {}) if move.by_sync else {})
     special = {
         "came_from": state.agency if agency != state.agency else None,
+        "source_seq": move.source_seq,
         "note": note,
-        "detail": {"items": items} if items else None,
+        "detail": told or None,
         "department": nfc(move.department),
         "pauses": None if pauses == state.pauses else pauses_told(pauses),
     }
     return _applied("moved", moved, at, given, special, flags)
+
+
+def _noted(state: State, told: Note, given: Given) -> Applied:
+    at = _told(told.at, state, given)
+    full = state.timeline_bytes >= CROWDED_BYTES
+    elsewhere = {"told_agency": told.agency} if told.agency not in (None, state.agency) else {}
+    after = msgspec.structs.replace(
+        state,
+        version=state.version + 1,
+        timeline_bytes=state.timeline_bytes + (0 if full else _step_bytes(state.agency, told.department)),
+    )
+    special = {
+        "source_seq": told.source_seq,
+        "step_status": told.to.value,
+        "note": nfc((told.note or "").strip()) or None,
+        "department": nfc(told.department),
+        "detail": ((_told_otherwise(told.at, at) or {}) | elsewhere) or None,
+    }
+    return _applied("noted", after, at, given, special, (*told.why, *(NOT_IN_TIMELINE,) * full))
 
 
 def _bound(state: State, bound: Binding, given: Given) -> Applied:
@@ -237,6 +285,14 @@ def _reissued(state: State, change: Reissue, given: Given) -> Applied:
     return _applied("key_reissued", after, given.now, given, {"note": nfc(change.reason)})
 
 
+def _owned(state: State, change: OwnerChange, given: Given) -> Applied:
+    if change.owner == state.owner:
+        return Applied(state, None)
+    after = msgspec.structs.replace(state, version=state.version + 1, owner=change.owner, source_seq=NOTHING_TOLD)
+    special = {"source_seq": NOTHING_TOLD, "note": nfc((change.reason or "").strip()) or None}
+    return _applied("owner_changed", after, given.now, given, special)
+
+
 def _removed(state: State, change: Removal, given: Given) -> Applied:
     reason = nfc(change.reason.strip())
     if not reason:
@@ -245,13 +301,6 @@ def _removed(state: State, change: Removal, given: Given) -> Applied:
         state, version=state.version + 1, removed=True, official_number=None, action_needed=None, reason=None
     )
     return _applied("removed", after, given.now, given, {"note": reason})
-
-
-def _given_to(state: State, change: OwnerChange, given: Given) -> Applied:
-    if change.owner == state.owner:
-        return Applied(state, None)
-    after = msgspec.structs.replace(state, version=state.version + 1, owner=change.owner)
-    return _applied("owner_changed", after, given.now, given, {"note": nfc(change.reason)})
 
 
 def _applied(
@@ -272,7 +321,7 @@ def _applied(
 
 
 def _when(
-    at: datetime | None, last_at: datetime | None, given: Given, calendar: Calendar, *, by_import: bool = False
+    at: datetime | None, last_at: datetime | None, given: Given, calendar: Calendar, *, any_day: bool = False
 ) -> datetime:
     """The time of a step: as stated, but not after now nor before the last step where clocks differ a little."""
     if at is None:
@@ -284,9 +333,39 @@ def _when(
         raise DatesOutOfOrder(f"{at.isoformat()} is before the dossier's last step, {last}.", last_at=last)
     at = max(min(at, given.now), last_at or at)
     earliest = _earliest(code_day(given.now), given.backdating, calendar)
-    if not by_import and at.astimezone(VIETNAM).date() < earliest:
+    if not any_day and at.astimezone(VIETNAM).date() < earliest:
         raise BackdatedTooFar(f"{at.isoformat()} is before {earliest}.", earliest=earliest.isoformat())
     return at
+
+
+def _told(at: datetime | None, state: State, given: Given) -> datetime:
+    """The time of a step that a source tells: any since the submission, but not after now."""
+    if at is None:
+        return given.now
+    if not EARLIEST <= at <= given.now + TOLERANCE:
+        raise BadDate(f"{at.isoformat()} is in the future or before 1990.")
+    if at < state.submitted_at - TOLERANCE:
+        first = state.submitted_at.astimezone(VIETNAM).isoformat()
+        raise DatesOutOfOrder(f"{at.isoformat()} is before the dossier's submission, {first}.", last_at=first)
+    return min(at, given.now)
+
+
+def _told_otherwise(told: datetime | None, kept: datetime) -> dict[str, str] | None:
+    """Of a step that is recorded at another time than its source told: the told one, in UTC."""
+    return None if told is None or told == kept else {TOLD_AT: told.astimezone(UTC).isoformat()}
+
+
+def _own_due_date(due_at: datetime, submitted_at: datetime) -> datetime:
+    if due_at < submitted_at:
+        raise DatesOutOfOrder(f"due_at: {due_at.isoformat()} is before the submission, {submitted_at.isoformat()}.")
+    return due_at
+
+
+def _counted_by(state: State, move: Move, due_at: datetime | None, calendar: Calendar) -> str | None:
+    """The calendar by which the due date was counted; None where the source counted it."""
+    if move.due_at is not None:
+        return None
+    return state.calendar if due_at == state.due_at else calendar.name
 
 
 def _earliest(today: date, working_days: int, calendar: Calendar) -> date:
@@ -298,11 +377,11 @@ def _earliest(today: date, working_days: int, calendar: Calendar) -> date:
 
 
 def _promise(
-    given: Given, service: str, case: str, channel: str, at: datetime, calendar: Calendar, by_import: bool = False
+    given: Given, service: str, case: str, channel: str, at: datetime, calendar: Calendar, any_day: bool = False
 ) -> datetime | None:
     """The due date at acceptance. Raises BadDate if it would be over before today."""
     due = due_date(given.catalogue.services.get(service), case, channel, at, calendar)
-    if due is not None and not by_import and due.astimezone(VIETNAM).date() < code_day(given.now):
+    if due is not None and not any_day and due.astimezone(VIETNAM).date() < code_day(given.now):
         raise BadDate(f"Received at {at.isoformat()}, its due date {due.isoformat()} is in the past.")
     return due
 
@@ -323,9 +402,8 @@ def _due_after(
 
 
 def _finished(state: State, after: Status, at: datetime) -> datetime | None:
-    if after is Status.PROCESSING:  # a correction of the result (art. 21) reopens the work
-        return None
-    return state.finished_at or at if after in (Status.COMPLETED, Status.RETURNED) else state.finished_at
+    # A correction of the result (art. 21) reopens the work, and so does whatever else another system makes of it.
+    return state.finished_at or at if after in (Status.COMPLETED, Status.RETURNED) else None
 
 
 # -- words -----------------------------------------------------------------------------------------------------------
@@ -333,13 +411,13 @@ def _finished(state: State, after: Status, at: datetime) -> datetime | None:
 
 def _outcome(state: State, move: Move) -> str | None:
     if move.to is Status.COMPLETED and (move.outcome is None or move.outcome in OUTCOMES):
-        return move.outcome or "granted"
+        return move.outcome or (None if move.by_sync else "granted")  # of another system's work nothing is supposed
     if move.outcome is not None:
         raise InvalidContent(f"outcome: a completion has one of {', '.join(OUTCOMES)}, other moves have none")
     return state.outcome if move.to is Status.RETURNED else None
 
 
-def _told(move: Move, outcome: str | None) -> tuple[str | None, list[str]]:
+def _said(move: Move, outcome: str | None) -> tuple[str | None, list[str]]:
     """The note as the holder reads it, the items of a supplement below it, and these items. Raises ReasonRequired."""
     note = nfc((move.note or "").strip()) or None
     items = [each for each in (nfc(item.strip()) for item in move.items) if each]
@@ -348,7 +426,7 @@ def _told(move: Move, outcome: str | None) -> tuple[str | None, list[str]]:
         raise InvalidContent("items: only a request for a supplement has them")
     needed = move.to in _NEEDS_REASON or (move.to is Status.COMPLETED and outcome == "refused")
     missing = ["note"] * (needed and note is None) + ["items"] * (supplement and not items)
-    if missing and not move.by_import:
+    if missing and not (move.by_import or move.by_sync):
         raise ReasonRequired(f"A move to {move.to.slug} needs: {', '.join(missing)}.", missing=missing)
     return "\n".join([*([note] if note else []), *(f"– {item}" for item in items)]) or None, items
 

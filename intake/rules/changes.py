@@ -41,7 +41,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     service_case: str
     channel: str
     submitted_at: datetime
-    calendar: str
+    calendar: str | None
     last_at: datetime
     timeline_bytes: int
     submitted_by: str | None = None
@@ -64,7 +64,10 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reception:
-    """A dossier comes in: `received` (accepted at once) or `submitted`. `code` is issued for `code_day`."""
+    """A dossier comes in: `received` (accepted at once) or `submitted`. `code` is issued for `code_day`.
+
+    `by_sync`: another system numbered it. It may be of any day, and its due date `due_at` is that system's own.
+    """
 
     code: str
     agency: str
@@ -75,13 +78,19 @@ class Reception:
     submitted_at: datetime | None = None
     submitted_by: str | None = None
     department: str | None = None
+    owner: str | None = None
+    source_seq: int | None = None
+    due_at: datetime | None = None
+    by_sync: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
     """A step to a status, to another agency or unit. `items`: what a supplement has to bring. `at`: null is now.
 
-    `by_import`: the appended step of a history. It may be of any day and need not say why.
+    `by_import`: the appended step of a history. It may be of any day and need not say why. `by_sync`: the step of a
+    source whose turn it is (`reconcile.why_kept`): the same, and it may be no move that our rules have. Told with an
+    earlier time than the last step has, it is recorded at that one's time. `due_at`: the source's own due date.
     """
 
     to: Status
@@ -92,6 +101,25 @@ class Move:
     items: tuple[str, ...] = ()
     outcome: str | None = None
     by_import: bool = False
+    by_sync: bool = False
+    source_seq: int | None = None
+    due_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """A step that a source tells and that does not set the status: it stands in the timeline at its own time.
+
+    `why`: the flags that say why it is kept, not applied.
+    """
+
+    to: Status
+    why: tuple[str, ...]
+    at: datetime | None = None
+    agency: str | None = None
+    department: str | None = None
+    note: str | None = None
+    source_seq: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,13 +160,13 @@ class Removal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnerChange:
-    """Another client whose synchronisation sets the status; null: any client of the scope. `reason`: for the log."""
+    """Another client's synchronisation sets the status from now on, in a sequence of its own; null: any in scope."""
 
     owner: str | None
     reason: str | None = None
 
 
-Change = Reception | Move | Binding | Correction | Reissue | Removal | OwnerChange
+Change = Reception | Move | Note | Binding | Correction | Reissue | OwnerChange | Removal
 
 
 @dataclass(frozen=True, slots=True)

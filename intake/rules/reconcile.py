@@ -1,6 +1,7 @@
-"""What a history from outside means for a dossier that is stored under its code already. No I/O.
+"""What a history or a step from outside means for a dossier that is stored under its code already. No I/O.
 
-Identity is by content, not by the code: another dossier under the same code is never "already here".
+Identity is by content, not by the code: another dossier under the same code is never "already here". A step of a
+synchronisation sets the status when it is the owner's and its turn; else it is kept, and `why_kept` says why.
 """
 
 from dataclasses import dataclass
@@ -9,7 +10,14 @@ from enum import Enum, auto
 from typing import Final
 
 from intake.refusals import HistoryDiffers, NumberTaken
+from intake.rules.apply import IRREGULAR_MOVE
+from intake.rules.changes import State
+from lookup.status import Status
 from ops.errors import Refusal
+
+LATE: Final = "late"
+NOT_OWNER: Final = "not_owner"
+AFTER_FINAL: Final = "after_final"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +89,29 @@ def reconcile(stored: Told, line: Told, *, number_elsewhere: bool = False, stric
         return Reconciled(Result.KEEP if new else Result.APPEND if number else Result.ALREADY_HERE, new, number)
     first = next(n for n, (ours, theirs) in enumerate(zip(known, told, strict=False), 1) if ours != theirs)
     return _refused(f"Its step {first} is not the one that is stored.", ["steps"])
+
+
+def why_kept(
+    state: State, source: str, to: Status, *, at: datetime | None = None, source_seq: int | None = None
+) -> tuple[str, ...]:
+    """Why a step that this source tells is kept and does not set the status, as flags; none: it is applied.
+
+    The owner sets the status, or anyone where there is none. The owner's steps are in the order of `source_seq`;
+    without one, and where there is no owner whose sequence it could be, a step is late when it happened before the
+    dossier's last step. Nothing follows a final status. What is no allowed move is the owner's to tell.
+    """
+    if source_seq is None or state.owner is None:
+        late = at is not None and at < state.last_at
+    else:
+        late = state.source_seq is not None and source_seq <= state.source_seq
+    strange = state.owner is None and not state.status.final and not state.status.may_become(to)
+    flags = {
+        LATE: late,
+        NOT_OWNER: state.owner not in (None, source),
+        AFTER_FINAL: state.status.final,
+        IRREGULAR_MOVE: strange,
+    }
+    return tuple(flag for flag, holds in flags.items() if holds)
 
 
 def _refused(detail: str, differs: list[str]) -> Reconciled:
