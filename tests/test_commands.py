@@ -26,7 +26,7 @@ import redis.asyncio
 
 import hoso24
 from intake.books.checkpoint import Signer
-from intake.bulk.dialects import REASONS
+from intake.dialects import REASONS
 from intake.local import sample
 from lookup import schema
 from lookup.clock import VIETNAM

@@ -130,7 +130,7 @@ def run_installed(installed: Path, *arguments: str) -> "subprocess.CompletedProc
 
 def test_wheel_holds_no_servers_no_samples_no_generators_and_no_load_tests(installed: Path) -> None:
     packages = {str(path.parent.relative_to(installed)) for path in installed.rglob("*.py")}
-    assert {"lookup/reading", "intake/bulk/dialects", "ops/http"} <= packages
+    assert {"lookup/reading", "intake/dialects", "ops/http"} <= packages
     assert not [name for name in packages if name.endswith("local") or name.startswith(("loadtests", "tests"))]
     assert "ops/monitoring" not in packages
     for name in ("lookup/web/templates/status.html", "lookup/web/static/site.css", "lookup/schema/roles.sql"):

@@ -12,9 +12,10 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 
 from intake.books.seal import SealKeys
-from intake.bulk.dialects import REASONS
-from intake.bulk.loader import HIGHEST_NUMBER, Import, ImportTally
+from intake.books.sequences import HIGHEST_NUMBER
+from intake.bulk.loader import Import, ImportTally
 from intake.bulk.source import Unreadable
+from intake.dialects import REASONS
 from intake.settings import WriterSettings
 from lookup.catalogue.load import NoCatalogue
 from lookup.lookup_key import KeyRing

@@ -6,13 +6,12 @@ from typing import Any
 
 import msgspec
 
-from intake.books.fold import NOT_IN_TIMELINE
 from intake.books.ledger import LOCK_DOSSIER, record_of, state_of
 from intake.books.seal import PERSON_COLUMNS, SealKeys, new_salt
-from intake.bulk.dialects import History, HistoryStep, Refused
-from intake.bulk.rows import SOURCE, TIME_UNKNOWN, Image, images, outcome_after, person_of
-from intake.rules.apply import apply
-from intake.rules.changes import Applied, Given, Move, State, pauses_told
+from intake.bulk.rows import SOURCE
+from intake.dialects import History, HistoryStep, Refused
+from intake.dialects.dated import TIME_UNKNOWN, Image, applied_step, images, person_of
+from intake.rules.changes import Given
 from intake.rules.reconcile import Result, Step, Told, reconcile
 from lookup.status import Status
 from ops.errors import Refusal
@@ -143,7 +142,7 @@ async def append(
     after = list(images(history))[len(history.steps) - len(further) :]
     for step, image in zip(further, after, strict=True):
         try:
-            applied = _applied(state, step, image, given)
+            applied = applied_step(state, step, image, given)
         except Refusal as refusal:
             raise Refused("step_not_allowed", f"{code}, step {step.status.slug}: {refusal}") from None
         state = applied.state
@@ -152,30 +151,3 @@ async def append(
         )
         rows.append(record.row(new_salt(), seals))
     return rows
-
-
-def _applied(state: State, step: HistoryStep, image: Image, given: Given) -> Applied:
-    """The step, applied; but what the line says of dates and outcome is the source's own. Raises Refusal."""
-    move = Move(
-        to=step.status,
-        at=step.at,
-        agency=step.agency,
-        department=step.department,
-        note=step.note,
-        items=step.items,
-        outcome=step.outcome,
-        by_import=True,
-    )
-    applied = apply(state, move, given)
-    own: dict[str, Any] = {name: value for name, value in image._asdict().items() if value is not None}
-    if image.due_at is not None:
-        own["calendar"] = None
-    own["outcome"] = outcome_after(step, state.outcome)
-    event = (applied.event or {}) | own
-    after = msgspec.structs.replace(applied.state, **own)
-    if not step.timed:
-        event["flags"] = list(dict.fromkeys((*applied.flags, NOT_IN_TIMELINE, TIME_UNKNOWN)))
-        if step.status.paused:
-            after = msgspec.structs.replace(after, pauses=after.pauses[:-1])
-            event["pauses"] = pauses_told(after.pauses)
-    return Applied(after, event, applied.flags)

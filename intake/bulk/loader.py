@@ -27,10 +27,11 @@ import msgspec
 
 from intake.books.dossier import DOSSIER_COLUMNS
 from intake.books.seal import ROW_COLUMNS, SealKeys
-from intake.bulk.dialects import History, Refused, read_line
+from intake.books.sequences import HIGHEST_NUMBER, RAISE_SEQUENCES, sequence_of
 from intake.bulk.known import Known, append, bound_numbers, further_steps, known
-from intake.bulk.rows import Rows, rows_of, sequence_of
+from intake.bulk.rows import Rows, rows_of
 from intake.bulk.source import LONGEST_LINE, Source, Unreadable
+from intake.dialects import History, Refused, read_line
 from intake.rules.changes import Given
 from lookup import catalogue as catalogues
 from lookup.catalogue import Catalogue
@@ -44,10 +45,6 @@ SLICE = 4
 """Lines that are read at a stretch, some half a millisecond, before PostgreSQL's answers are looked at."""
 TRANSACTION_TARGET = 0.050
 """Seconds that a transaction should be open."""
-HIGHEST_NUMBER = 999_999
-"""The highest running number that raises its agency's sequence. No agency gets there in a day, or with scheme D in a
-year; a number of ten digits, as some systems write them, would leave it none to issue."""
-
 START = "SELECT now() AS now, (SELECT max(number) FROM epoch) AS epoch"
 
 FIND_RUN = """
@@ -65,18 +62,6 @@ ON CONFLICT (file) DO UPDATE
        appended = excluded.appended, already_here = excluded.already_here, rejected = excluded.rejected,
        reasons = excluded.reasons, reject_bytes = excluded.reject_bytes, key_bytes = excluded.key_bytes,
        updated_at = now(), finished_at = excluded.finished_at
-"""
-
-# In one order, so that two imports cannot wait for one another; before any dossier is written, since a reception holds
-# its agency's sequence while it writes one.
-RAISE_SEQUENCES = """
-INSERT INTO daily_sequence AS s (agency, day, last)
-SELECT agency, day, last
-  FROM unnest($1::text[], $2::date[], $3::bigint[]) AS brought (agency, day, last)
- ORDER BY agency, day
-    ON CONFLICT (agency, day) DO UPDATE
-   SET last = excluded.last
- WHERE s.last < excluded.last
 """
 
 _encode = msgspec.json.Encoder().encode

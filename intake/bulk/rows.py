@@ -5,27 +5,23 @@ each event from the reception on has the one that the line tells.
 """
 
 import os
-from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from intake.books.dossier import NewDossier, public_step, timeline
 from intake.books.fold import NOT_IN_TIMELINE
 from intake.books.seal import HASHED_COLUMNS, SALT_BYTES, SealKeys, event_leaf_hash, jsonb_text, person_digest
-from intake.bulk.dialects import History, HistoryStep
+from intake.dialects import History, HistoryStep
+from intake.dialects.dated import TIME_UNKNOWN, images, noted, outcome_after, person_of
 from intake.rules.apply import CROWDED_BYTES, ENDINGS, FULL_BYTES
 from intake.rules.changes import Pause, pauses_told
 from lookup.catalogue import Service
 from lookup.clock import VIETNAM, local
-from lookup.code import DossierCode, Scheme
 from lookup.status import Status
 
 SOURCE: Final = "import"
-TIME_UNKNOWN: Final = "time_unknown"
-"""The flag of an event whose source did not say since when: it adds no step, and begins no pause."""
 _STEP_BYTES = 160
 _REASONED = (Status.REJECTED, Status.WITHDRAWN, Status.SUSPENDED)
-_DONE = (Status.COMPLETED, Status.RETURNED)
 
 
 # Where the columns stand in an event: a list filled by place takes half as long as an EventRecord, and a line has four
@@ -46,15 +42,6 @@ class Rows(NamedTuple):
 
     dossier: tuple[Any, ...]
     events: list[tuple[Any, ...]]
-
-
-class Image(NamedTuple):
-    """Four dates of a dossier after one of its steps."""
-
-    received_at: datetime | None
-    due_at: datetime | None
-    finished_at: datetime | None
-    returned_at: datetime | None
 
 
 def rows_of(history: History, service: Service | None, *, now: datetime, epoch: int, seals: SealKeys) -> Rows:
@@ -139,45 +126,6 @@ def rows_of(history: History, service: Service | None, *, now: datetime, epoch: 
     return Rows(dossier.row(), events)
 
 
-def person_of(history: History) -> tuple[Any, ...]:
-    """The values of PERSON_COLUMNS."""
-    who = history.applicant
-    return (who.kind, who.name, who.id, who.phone, who.email, who.address, history.subject)
-
-
-def images(history: History) -> Iterator[Image]:
-    """The dates after each step. After the last they are those of the history."""
-    steps, received = history.steps, history.received_at
-    end = len(steps)
-    while end and steps[end - 1].status in _DONE:
-        end -= 1  # from here on the work is finished, and stays so
-    finished = None
-    for number, step in enumerate(steps, 1):
-        if number == len(steps):
-            yield Image(received, history.due_at, history.finished_at, history.returned_at)
-            return
-        accepted = received is not None and step.at >= received
-        finished = (finished or step.at) if step.status in _DONE else None
-        yield Image(
-            received if accepted else None,
-            history.due_at if accepted else None,
-            history.finished_at if number > end else finished,
-            step.at if step.status is Status.RETURNED else None,
-        )
-
-
-def noted(step: HistoryStep) -> str | None:
-    """The note of a step, and below it what a supplement has to bring; as `apply` writes it."""
-    return "\n".join([*([step.note] if step.note else []), *(f"– {item}" for item in step.items)]) or None
-
-
-def outcome_after(step: HistoryStep, outcome: str | None) -> str | None:
-    """The outcome of the work after a step: as the source says, never supposed."""
-    if step.status is Status.COMPLETED:
-        return step.outcome
-    return outcome if step.status is Status.RETURNED else None
-
-
 def _paused(
     pauses: tuple[Pause, ...], step: HistoryStep, service: Service | None, due_at: datetime | None
 ) -> tuple[Pause, ...]:
@@ -198,13 +146,3 @@ def _policy(status: Status, service: Service | None) -> str:
         return "none"
     supplement = status is Status.SUPPLEMENT_REQUIRED
     return service.clock_after_supplement if supplement else service.clock_after_suspension
-
-
-def sequence_of(code: DossierCode) -> tuple[str, date, int]:
-    """The agency, the day (1 January for scheme D) and the running number by which an intake could issue this code."""
-    if code.scheme is Scheme.D:
-        number, year, agency = code.text.split("/")
-        return agency, date(int(year), 1, 1), int(number)
-    agency, day, number = code.text.rsplit("-", 2)
-    owner = agency[1:3] if code.scheme is Scheme.C else ""
-    return agency, date(2000 + int(day[:2]), int(day[2:4]), int(day[4:])), int(number.removeprefix(owner))

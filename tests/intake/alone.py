@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from intake.books import ledger, reads
+from intake.books import ledger, reads, sequences
 from intake.books.dossier import DOSSIER_COLUMNS, INSERT_DOSSIER
 from intake.books.event import APPEND_EVENT
 from intake.books.fold import folded
@@ -166,7 +166,7 @@ class Books:
                 self.tables["answer"][given[:2]] = {"fingerprint": given[2], "answer": given[3]}
             case ledger.CORRECT_APPLICANT:
                 self.dossiers[given[0]] |= dict(zip(PERSON_COLUMNS, given[1:], strict=True))
-            case loader.RAISE_SEQUENCES:
+            case sequences.RAISE_SEQUENCES:
                 for agency, day, last in zip(*given, strict=True):
                     self.tables["day"][agency, day] = max(last, self.tables["day"].get((agency, day), 0))
             case _:

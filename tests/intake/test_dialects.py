@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from intake import bulk
-from intake.bulk.dialects import REASONS, Refused, read_line
+from intake import bulk, dialects
+from intake.dialects import REASONS, Refused, read_line
 from lookup.clock import VIETNAM
 from lookup.code import Scheme
 from lookup.status import Status
@@ -366,7 +366,8 @@ def test_date_that_is_none_is_refused_with_the_name_of_its_field(field: str, sta
 
 
 def test_every_reason_there_is_has_words_and_there_are_no_others() -> None:
-    sources = "\n".join(path.read_text("utf-8") for path in Path(bulk.__file__).parent.rglob("*.py"))
+    rooms = [Path(room.__path__[0]) for room in (bulk, dialects)]
+    sources = "\n".join(path.read_text("utf-8") for room in rooms for path in room.rglob("*.py"))
     assert set(re.findall(r'Refused\(\s*"(\w+)"', sources)) == set(REASONS)
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from intake.bulk.dialects import REASONS
 from intake.bulk.loader import Import
+from intake.dialects import REASONS
 from intake.local import sample
 from lookup.lookup_key import KeyRing
 from tests.books import SEALS

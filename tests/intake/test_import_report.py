@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from intake.bulk import command
-from intake.bulk.dialects import REASONS
 from intake.bulk.loader import ImportTally
 from intake.bulk.source import Unreadable
+from intake.dialects import REASONS
 
 
 def report(**tally: Any) -> list[list[str]]:

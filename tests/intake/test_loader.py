@@ -14,9 +14,9 @@ import pytest
 
 from intake.books.fold import differences, folded
 from intake.books.seal import HASHED_COLUMNS, event_leaf_hash
-from intake.bulk.dialects import REASONS
 from intake.bulk.loader import Import, ImportTally, _fingerprint, _next_size
 from intake.bulk.source import LONGEST_LINE
+from intake.dialects import REASONS
 from intake.local import sample
 from lookup import code as codes
 from lookup.lookup_key import KeyRing

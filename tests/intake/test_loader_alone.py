@@ -15,8 +15,8 @@ import pytest
 from intake.books.fold import differences, folded
 from intake.books.seal import HASHED_COLUMNS, ROW_COLUMNS, EventRecord
 from intake.bulk import loader
-from intake.bulk.dialects import Refused, read_line
 from intake.bulk.loader import Import, ImportTally
+from intake.dialects import Refused, read_line
 from intake.local import sample
 from lookup.lookup_key import KeyRing
 from tests.books import SEALS

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from intake.bulk.dialects import History, HistoryStep, Person, Refused, cleaned, ends
+from intake.dialects import History, HistoryStep, Person, Refused, cleaned, ends
 from intake.rules.texts import UnclearText, clean
 from lookup import code as codes
 from lookup.clock import VIETNAM

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from intake.bulk.dialects import History, HistoryStep, Person, Refused, cleaned, ends, shape
+from intake.dialects import History, HistoryStep, Person, Refused, cleaned, ends, shape
 from intake.rules.requests import Moment
 from intake.rules.texts import before_composing
 from lookup import code as codes

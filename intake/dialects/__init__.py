@@ -119,7 +119,7 @@ class History(msgspec.Struct, frozen=True):
 
 def read_line(line: bytes) -> History:
     """The history in a line of either form. Raises Refused."""
-    from intake.bulk.dialects import national, plain
+    from intake.dialects import national, plain
 
     if b"\\u0000" in line or b"\0" in line:
         raise Refused("nul_character", "a NUL character cannot be stored in a text")
