@@ -183,6 +183,51 @@ class ReasonRequired(Refusal):
     title_vi = "Cần nêu rõ lý do. Yêu cầu bổ sung cần có danh mục giấy tờ còn thiếu."
 
 
+class WrongTask(Refusal):
+    """There is no such task, or what is asked of it cannot be done as it stands."""
+
+    kind = Kind.CONFLICT
+    code = "wrong_task"
+    title = "This cannot be done with that task."
+    title_vi = "Không thể thực hiện thao tác này với phần việc đó."
+
+
+class TasksLive(Refusal):
+    """The work is not completed while another agency owes its part; `tasks` has the numbers."""
+
+    kind = Kind.CONFLICT
+    code = "tasks_live"
+    title = "Another agency's part of the work has not ended."
+    title_vi = "Còn phần việc của cơ quan khác chưa kết thúc."
+
+
+class TooManyTasks(Refusal):
+    """A dossier has twelve tasks at most."""
+
+    kind = Kind.CONFLICT
+    code = "too_many_tasks"
+    title = "This dossier has as many tasks as it may have."
+    title_vi = "Hồ sơ đã có đủ số phần việc tối đa."
+
+
+class PolicyBlocks(Refusal):
+    """A rule of the service forbids this; `rule`, `value`, `found` and `source` say which."""
+
+    kind = Kind.CONFLICT
+    code = "policy_blocks"
+    title = "A rule of this service forbids this."
+    title_vi = "Quy định của thủ tục này không cho phép thực hiện."
+
+
+class PolicyAsks(Refusal):
+    """A rule of the service allows this with a reason only: send it again with `override`; `rules` says which."""
+
+    kind = Kind.CONFLICT
+    code = "policy_asks"
+    title = "A rule of this service asks for a reason: send it again with `override`."
+    title_vi = "Quy định của thủ tục này yêu cầu nêu căn cứ: hãy gửi lại kèm `override`."
+
+
 class HistoryDiffers(Refusal):
     """What is stored under this code is another dossier, or tells another history; `differs` names in what."""
 
