@@ -19,7 +19,7 @@ from typing import Final, Literal
 import msgspec
 
 from intake.refusals import TasksLive, TooManyTasks, WrongTask
-from intake.rules.workdays import Calendar, due_after, shift
+from intake.rules.workdays import Calendar, after_hours, due_after, shift
 from lookup.catalogue import Part
 from lookup.status import Status
 
@@ -126,7 +126,7 @@ def begun(
     Without a `calendar` they have no due dates (who verifies the books compares none).
     """
     if now.received_at is None:
-        due_at = due_after(at, decision_hours, calendar) if calendar is not None else None
+        due_at = after_hours(at, decision_hours, calendar) if calendar is not None else None
         return (_new((), at, agency=now.agency, kind="decide", work="", due_at=due_at),)
     return _work((), at, now, route, calendar)
 

@@ -144,6 +144,14 @@ def due_after(received_at: datetime, working_hours: int, calendar: Calendar = SH
     return _add_office_time(due, timedelta(hours=rest), calendar)
 
 
+def after_hours(moment: datetime, hours: int, calendar: Calendar = SHIPPED) -> datetime:
+    """When so many office hours have passed since `moment`: the clock of a decision.
+
+    It may end at a closing time, where `due_after`, which counts whole days, goes on to the next opening.
+    """
+    return _add_office_time(effective_start(moment, calendar), timedelta(hours=hours), calendar)
+
+
 def due_after_calendar_days(received_at: datetime, days: int, calendar: Calendar = SHIPPED) -> datetime:
     """The due date with a limit in calendar days: days off count, and one that it would fall on moves it to the opening
     of the next working day. Counting starts on the day after reception; the time of day is kept."""

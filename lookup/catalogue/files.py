@@ -99,14 +99,25 @@ class Calendar(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     day: tuple[Day, ...] = ()
 
 
+_RuleName = Literal[
+    "supplement_rounds",
+    "supplement_days",
+    "decision_hours",
+    "refusal_after_acceptance",
+    "reappointments",
+    "apology_days",
+]
+
+
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Values of the one-stop rules; null: the default of the program."""
+    """Values of the one-stop rules, and what an excess does; null: the default of the program."""
 
     supplement_rounds: Annotated[int, Meta(ge=0)] | None = None
     supplement_days: Annotated[int, Meta(ge=0)] | None = None
     decision_hours: Annotated[int, Meta(ge=0)] | None = None
     reappointments: Annotated[int, Meta(ge=0)] | None = None
     apology_days: Annotated[int, Meta(ge=0)] | None = None
+    effects: dict[_RuleName, Literal["block", "reason", "warn"]] | None = None
 
 
 @dataclass
