@@ -46,8 +46,10 @@ MAY_IMPORT: dict[str, set[str]] = {
 WIRING: dict[str, set[str]] = {
     "lookup.app": {"lookup.reading", "lookup.web", "lookup.upkeep"},
     "intake.rules.apply": {"intake"},  # for the closed set of refusals
+    "intake.rules.policies": {"intake"},
     "intake.rules.reconcile": {"intake"},
     "intake.rules.scope": {"intake"},
+    "intake.rules.tasks": {"intake"},
 }
 """Modules that join rooms, and what they may import beyond their own room's list."""
 
