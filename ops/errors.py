@@ -19,6 +19,7 @@ class Kind(enum.Enum):
     NOT_FOUND = "not_found"
     METHOD = "method"
     CONFLICT = "conflict"
+    GONE = "gone"
     PRECONDITION = "precondition"
     TOO_LARGE = "too_large"
     ADDRESS_TOO_LONG = "address_too_long"

@@ -19,6 +19,7 @@ HTTP_STATUS: dict[Kind, int] = {
     Kind.NOT_FOUND: 404,
     Kind.METHOD: 405,
     Kind.CONFLICT: 409,
+    Kind.GONE: 410,
     Kind.PRECONDITION: 412,
     Kind.TOO_LARGE: 413,
     Kind.ADDRESS_TOO_LONG: 414,

@@ -1,0 +1,1 @@
+"""What partners' systems send, follow and are told."""

@@ -1,0 +1,326 @@
+"""The log as partners follow it: CloudEvents 1.0, page by page, in the order of commits.
+
+An event is seen by the agency that holds the dossier after it, the one that held it before, the one that received it,
+all above these, their successors, and the client that submitted it. It names no applicant, officer or note.
+
+A page looks at LOOKED_AT rows of the log at most, and its cursor moves on even if none of them is this client's: there
+is no index per agency. Events of transactions that are still open, and all behind them, wait for the next page.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+
+from intake.partners.cursor import BEGINNING, SEAL_BYTES, Cursor
+from intake.rules.scope import side_of
+from lookup.catalogue import Catalogue
+from lookup.clock import local
+from lookup.status import Status
+from ops.errors import Kind, Refusal, Unavailable
+
+LOOKED_AT: Final = 20_000
+"""Rows of the log that one page looks at, at most."""
+SEEN_KINDS: Final = (
+    *("received", "moved", "noted", "number_bound", "corrected", "due_changed", "led_by", "task_opened", "task_ended"),
+    "removed",
+)
+"""The kinds of events that partners see. Others, and those of later releases, are passed over."""
+
+
+def _last_of(which: str, condition: str) -> str:
+    """The last event of one of the two indexes for which the condition holds."""
+    return f"""(SELECT epoch, xid, seq, seal
+           FROM event
+          WHERE {which} AND {condition}
+          ORDER BY epoch DESC, xid DESC, seq DESC
+          LIMIT 1)"""  # noqa: S608 - our own words
+
+
+_ENDED = "(epoch < (SELECT max(number) FROM epoch) OR xid < pg_snapshot_xmin(pg_current_snapshot()))"
+_EARLIER = "(epoch, xid, seq) < ($1, $2::xid8, $3)"
+
+CHECKED = """
+SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS horizon,
+       (SELECT max(number) FROM epoch)                       AS epoch,
+       (SELECT seal FROM event WHERE NOT bulk AND (epoch, xid, seq) = ($1, $2::xid8, $3)) AS seal,
+       (SELECT seal FROM event WHERE bulk     AND (epoch, xid, seq) = ($1, $2::xid8, $3)) AS bulk_seal
+"""
+
+# The halves are read in the order of an index each, and merged. $4: the horizon, which does not bind the epochs before
+# the present one, $5; $6: how many rows to look at, $7: bulk events too.
+_LOOKED = """
+(SELECT e.*
+   FROM ((SELECT *
+            FROM event
+           WHERE NOT bulk
+             AND (epoch, xid, seq) > ($1, $2::xid8, $3)
+             AND (epoch < $5 OR xid < $4::xid8)
+           ORDER BY epoch, xid, seq
+           LIMIT $6)
+          UNION ALL
+         (SELECT *
+            FROM event
+           WHERE bulk
+             AND $7
+             AND (epoch, xid, seq) > ($1, $2::xid8, $3)
+             AND (epoch < $5 OR xid < $4::xid8)
+           ORDER BY epoch, xid, seq
+           LIMIT $6)) AS e
+  ORDER BY e.epoch, e.xid, e.seq
+  LIMIT $6) AS looked
+"""
+
+# Lists of agencies as sub-selects: PostgreSQL hashes these, and compares an array of a parameter one by one.
+PAGE = f"""
+SELECT epoch, xid, seq, seal, code, version, kind, bulk, occurred_at, recorded_at, flags, came_from, status, agency,
+       origin, due_at, official_number,
+       coalesce(looked.service, (SELECT d.service FROM dossier AS d WHERE d.code = looked.code)) AS service
+  FROM {_LOOKED}
+ WHERE kind = ANY ($8)
+   AND (submitted_by = $9
+        OR $10 AND (   agency    IN (SELECT unnest($11::text[]))
+                    OR origin    IN (SELECT unnest($11::text[]))
+                    OR came_from IN (SELECT unnest($11::text[]))))
+ LIMIT $12
+"""
+
+LAST_LOOKED = f"""
+SELECT epoch, xid, seq, seal, count(*) OVER () AS looked_at
+  FROM {_LOOKED}
+ ORDER BY epoch DESC, xid DESC, seq DESC
+ LIMIT 1
+"""
+
+NEWEST = f"""
+SELECT e.epoch, e.xid, e.seq, e.seal
+  FROM ({_last_of("NOT bulk", _ENDED)}
+         UNION ALL
+        {_last_of("bulk", _ENDED)}) AS e
+ ORDER BY e.epoch DESC, e.xid DESC, e.seq DESC
+ LIMIT 1
+"""
+
+# By the index of times, in steps: the first events recorded since a moment, and of those the first in commit order.
+FIRST_SINCE = """
+SELECT e.epoch, e.xid, e.seq
+  FROM event AS e
+ WHERE e.recorded_at >= $1
+   AND e.recorded_at < $2
+ ORDER BY e.epoch, e.xid, e.seq
+ LIMIT 1
+"""
+
+BEFORE = f"""
+SELECT e.epoch, e.xid, e.seq, e.seal
+  FROM ({_last_of("NOT bulk", _EARLIER)}
+         UNION ALL
+        {_last_of("bulk", _EARLIER)}) AS e
+ ORDER BY e.epoch DESC, e.xid DESC, e.seq DESC
+ LIMIT 1
+"""
+
+# Of the epochs that began since a cursor's, the one that goes back furthest.
+REWOUND_TO = """
+SELECT e.epoch, e.xid, e.seq, e.seal, p.lost_since
+  FROM epoch AS p
+  LEFT JOIN LATERAL (SELECT *
+                       FROM event
+                      WHERE NOT bulk AND epoch < p.number AND xid = p.resume_xid AND seq = p.resume_seq
+                      ORDER BY epoch DESC
+                      LIMIT 1) AS e ON true
+ WHERE p.number > $1
+   AND p.lost_since IS NOT NULL
+ ORDER BY p.lost_since
+ LIMIT 1
+"""
+
+
+class FeedRewound(Refusal):
+    """The database was restored to before this cursor's event. `resume` is the last position that old and new books
+    share; `lost_since`: what was recorded from then on may be gone or be other than before."""
+
+    kind = Kind.GONE
+    code = "feed_rewound"
+    title = (
+        "The books went back to before this cursor. Go on at `resume`, and read again what changed since `lost_since`."
+    )
+    title_vi = "Sổ dữ liệu đã được khôi phục về trước vị trí này. Hãy đọc tiếp từ `resume` và đọc lại thay đổi từ `lost_since`."  # noqa: E501
+
+
+class FeedHalted(Unavailable):
+    """The log does not have this cursor's event, and no operator has said yet from where it goes on."""
+
+    code = "feed_halted"
+    title = (
+        "The log does not have the event of this cursor: the books may have been restored just now. Try again later."
+    )
+    title_vi = "Sổ dữ liệu không có sự kiện ở vị trí này, có thể vừa được khôi phục. Vui lòng thử lại sau."
+    usual_retry_after = 30
+
+
+class ChangeData(msgspec.Struct, frozen=True, kw_only=True):
+    """The dossier after the event. `flags`: late, not_owner, after_final, irregular_move, by_import …"""
+
+    version: int
+    status: str
+    status_number: int
+    final: bool
+    occurred_at: datetime
+    agency: str
+    came_from: str | None
+    origin: str
+    service: str | None
+    due_at: datetime | None
+    official_number: str | None
+    flags: list[str]
+    bulk: bool
+
+
+class ChangeEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One change as CloudEvents 1.0 has it. `id` is the position in the log, `sequence` sorts like it as text."""
+
+    specversion: str = "1.0"
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: datetime
+    sequence: str
+    datacontenttype: str = "application/json"
+    data: ChangeData
+
+
+class Changes(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of the log. `next` is the cursor to ask with next. `caught_up`: there was nothing behind this page."""
+
+    events: list[ChangeEvent]
+    next: str
+    caught_up: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Follower:
+    """Whose events: those of `agencies` (with `mine` of none), and those of dossiers that this client submitted."""
+
+    client: str
+    agencies: frozenset[str]
+    bulk: bool = True
+    mine: bool = False
+
+    def sees(self, row: Mapping[str, Any]) -> bool:
+        """As PAGE decides it, for a row that was read already."""
+        if row["kind"] not in SEEN_KINDS or (row["bulk"] and not self.bulk):
+            return False
+        if row["submitted_by"] == self.client:
+            return True
+        return not self.mine and not self.agencies.isdisjoint((row["agency"], row["origin"], row["came_from"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Rows as PAGE has them, the cursor behind all that was looked at, and whether the log ends there."""
+
+    rows: Sequence[Mapping[str, Any]]
+    next: Cursor
+    caught_up: bool
+
+    def told(self, source: str) -> Changes:
+        """As an answer has it. `source`: the installation, as urn:hoso24:<name>."""
+        return Changes(events=[told(row, source) for row in self.rows], next=self.next.text, caught_up=self.caught_up)
+
+
+Fetch = Callable[..., Awaitable[Sequence[Mapping[str, Any]]]]
+"""`fetch(sql, *arguments)` of a connection or a pool."""
+
+
+def agencies_seen(catalogue: Catalogue, scope: str, day: date, *, sandbox: bool) -> frozenset[str]:
+    """The agencies whose dossiers a client of this scope sees on that day (intake/rules/scope.py), of the sandbox or
+    not."""
+    return frozenset(
+        code
+        for code, agency in catalogue.agencies.items()
+        if agency.sandbox == sandbox and scope in side_of(catalogue, code, day)
+    )
+
+
+async def page(fetch: Fetch, follower: Follower, after: Cursor, limit: int) -> Page:
+    """The next events behind a cursor, `limit` at most. Raises FeedRewound, FeedHalted, Unavailable."""
+    horizon, epoch = await _checked(fetch, after)
+    looked = (after.epoch, after.xid, after.seq, horizon, epoch, LOOKED_AT, follower.bulk)
+    agencies = list(follower.agencies)
+    rows = await fetch(PAGE, *looked, SEEN_KINDS, follower.client, not follower.mine, agencies, limit)
+    if len(rows) == limit:
+        return Page(rows, _cursor(rows[-1]), caught_up=False)
+    last = await fetch(LAST_LOOKED, *looked)
+    if not last:
+        return Page(rows, after, caught_up=True)
+    return Page(rows, _cursor(last[0]), caught_up=last[0]["looked_at"] < LOOKED_AT)
+
+
+async def newest(fetch: Fetch) -> Cursor:
+    """Behind everything that is committed now."""
+    rows = await fetch(NEWEST)
+    return _cursor(rows[0]) if rows else BEGINNING
+
+
+async def since(fetch: Fetch, moment: datetime) -> Cursor:
+    """Before the first event recorded at this moment or later; behind all where there is none."""
+    ((now,),) = await fetch("SELECT now()")
+    step = timedelta(hours=1)
+    while moment <= now:
+        found = await fetch(FIRST_SINCE, moment, moment + step)
+        if found:
+            before = await fetch(BEFORE, found[0]["epoch"], found[0]["xid"], found[0]["seq"])
+            return _cursor(before[0]) if before else BEGINNING
+        moment, step = moment + step, step * 4
+    return await newest(fetch)
+
+
+def told(row: Mapping[str, Any], source: str) -> ChangeEvent:
+    """A row of PAGE as partners read it."""
+    status = Status(row["status"])
+    epoch, xid, seq = row["epoch"], row["xid"], row["seq"]
+    return ChangeEvent(
+        id=f"{epoch}-{xid}-{seq}",
+        source=source,
+        type=f"vn.hoso24.dossier.{row['kind']}",
+        subject=row["code"],
+        time=local(row["recorded_at"]),
+        sequence=f"{epoch:010}{xid:019}{seq:019}",
+        data=ChangeData(
+            version=row["version"],
+            status=status.slug,
+            status_number=status,
+            final=status.final,
+            occurred_at=local(row["occurred_at"]),
+            agency=row["agency"],
+            came_from=row["came_from"],
+            origin=row["origin"],
+            service=row["service"],
+            due_at=local(row["due_at"]),
+            official_number=row["official_number"],
+            flags=list(row["flags"] or ()),
+            bulk=row["bulk"],
+        ),
+    )
+
+
+async def _checked(fetch: Fetch, after: Cursor) -> tuple[int, int]:
+    """The horizon, below which all transactions have ended, and the epoch. Raises FeedRewound, FeedHalted."""
+    (row,) = await fetch(CHECKED, after.epoch, after.xid, after.seq)
+    seal = row["seal"] or row["bulk_seal"] or b""
+    if after != BEGINNING and seal[:SEAL_BYTES] != after.seal:
+        if after.epoch >= row["epoch"]:
+            raise FeedHalted("If nothing was restored, this cursor is not of this installation.")
+        for back in await fetch(REWOUND_TO, after.epoch):
+            resume = BEGINNING if back["xid"] is None else _cursor(back)
+            raise FeedRewound(resume=resume.text, lost_since=local(back["lost_since"]).isoformat())
+        raise FeedRewound(resume=BEGINNING.text, lost_since=None)
+    return row["horizon"], row["epoch"]
+
+
+def _cursor(row: Mapping[str, Any]) -> Cursor:
+    return Cursor(row["epoch"], row["xid"], row["seq"], bytes(row["seal"][:SEAL_BYTES]))
