@@ -85,14 +85,14 @@ SELECT epoch, xid, seq, seal, code, version, kind, bulk, occurred_at, recorded_a
                     OR origin    IN (SELECT unnest($11::text[]))
                     OR came_from IN (SELECT unnest($11::text[]))))
  LIMIT $12
-"""
+"""  # noqa: S608 - our own words
 
 LAST_LOOKED = f"""
 SELECT epoch, xid, seq, seal, count(*) OVER () AS looked_at
   FROM {_LOOKED}
  ORDER BY epoch DESC, xid DESC, seq DESC
  LIMIT 1
-"""
+"""  # noqa: S608 - our own words
 
 NEWEST = f"""
 SELECT e.epoch, e.xid, e.seq, e.seal
@@ -101,7 +101,7 @@ SELECT e.epoch, e.xid, e.seq, e.seal
         {_last_of("bulk", _ENDED)}) AS e
  ORDER BY e.epoch DESC, e.xid DESC, e.seq DESC
  LIMIT 1
-"""
+"""  # noqa: S608 - our own words
 
 # By the index of times, in steps: the first events recorded since a moment, and of those the first in commit order.
 FIRST_SINCE = """
@@ -120,7 +120,7 @@ SELECT e.epoch, e.xid, e.seq, e.seal
         {_last_of("bulk", _EARLIER)}) AS e
  ORDER BY e.epoch DESC, e.xid DESC, e.seq DESC
  LIMIT 1
-"""
+"""  # noqa: S608 - our own words
 
 # Of the epochs that began since a cursor's, the one that goes back furthest.
 REWOUND_TO = """
@@ -268,7 +268,7 @@ async def newest(fetch: Fetch) -> Cursor:
 
 async def since(fetch: Fetch, moment: datetime) -> Cursor:
     """Before the first event recorded at this moment or later; behind all where there is none."""
-    ((now,),) = await fetch("SELECT now()")
+    now: datetime = (await fetch("SELECT now() AS now"))[0]["now"]
     step = timedelta(hours=1)
     while moment <= now:
         found = await fetch(FIRST_SINCE, moment, moment + step)
