@@ -1,7 +1,7 @@
 """The intake's JSON API: receive a dossier, move it, bind its official number, correct it, read it as an officer."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
@@ -51,10 +51,27 @@ from lookup.lookup_key import KeyRing
 from lookup.status import Status
 from ops.errors import Refusal
 from ops.http.client_address import FORWARDED, Clients
-from ops.http.endpoints import Endpoint, Reply
+from ops.http.endpoints import Endpoint, Example, Reply
+from ops.http.parameters import Parameter
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 DOSSIERS = "/api/v1/dossiers"
+
+IN_THE_PATH = Parameter(
+    name="code",
+    place="path",
+    says="The dossier's code, in any spelling.",
+    required=True,
+    example="G99.01.02-261008-0975",
+)
+KEYED = Parameter(
+    name=IDEMPOTENCY_KEY,
+    place="header",
+    says="A value of the client's own for this change. A repeat with the same key gets the first one's answer.",
+    type=Annotated[str, msgspec.Meta(min_length=1, max_length=255, pattern="^[!-~]([ -~]*[!-~])?$")],
+    required=True,
+    example="5f1c9a72-d3e8-4b06-9d51-0c6a7e2b8f13",
+)
 
 CLIENT = web.RequestKey("client", Client)
 """The client of a request that was admitted."""
@@ -99,6 +116,16 @@ class IntakeApi:
                 takes=Submission,
                 gives=Received,
                 status=201,
+                parameters=(KEYED,),
+                example=Example(
+                    body={
+                        "agency": "G99.01.02",
+                        "service": "S.004",
+                        "channel": "direct",
+                        "applicant": {"name": "Nguyễn Văn Mẫu", "phone": "0900000000"},
+                        "subject": "Hồ sơ mẫu",
+                    }
+                ),
                 refuses=(
                     *(*_CHANGE, UnknownStatus, UnknownAgency, AgencyEnded, AgencyNotBegun, CannotNumber),
                     *(UnknownService, ServiceEnded, ServiceNotBegun, BadDate, BackdatedTooFar),
@@ -110,6 +137,7 @@ class IntakeApi:
                 path=of_one,
                 handler=self.officers_view,
                 gives=OfficersView,
+                parameters=(IN_THE_PATH,),
                 refuses=(*_ADMISSION, MalformedCode, UnknownDossier),
                 action="read",
             ),
@@ -119,6 +147,8 @@ class IntakeApi:
                 handler=self.move,
                 takes=Transition,
                 gives=Moved,
+                parameters=(IN_THE_PATH, KEYED),
+                example=Example(body={"to": "processing", "officer": "cb-07", "expected_version": 1}),
                 refuses=(
                     *(*_OF_A_DOSSIER, UnknownStatus, MoveNotAllowed, ReasonRequired, UnknownAgency, TargetNotAllowed),
                     *(BadDate, DatesOutOfOrder, BackdatedTooFar),
@@ -131,6 +161,8 @@ class IntakeApi:
                 handler=self.bind_number,
                 takes=OfficialNumber,
                 gives=Bound,
+                parameters=(IN_THE_PATH, KEYED),
+                example=Example(body={"number": "123/HS-2026"}),
                 refuses=(*_OF_A_DOSSIER, NumberTaken),
                 action="bind",
             ),
@@ -140,6 +172,8 @@ class IntakeApi:
                 handler=self.correct,
                 takes=CorrectionRequest,
                 gives=Corrected,
+                parameters=(IN_THE_PATH, KEYED),
+                example=Example(body={"reason": "Ghi sai tên", "applicant": {"name": "Nguyễn Văn Mâu"}}),
                 refuses=(
                     *(*_OF_A_DOSSIER, ReasonRequired, UnknownAgency, UnknownService, NumberTaken),
                     *(BadDate, DatesOutOfOrder),
@@ -152,6 +186,8 @@ class IntakeApi:
                 handler=self.key,
                 takes=KeyRequest,
                 gives=IssuedKey,
+                parameters=(IN_THE_PATH, KEYED),
+                example=Example(body={"officer": "cb-07"}),
                 refuses=(*_OF_A_DOSSIER, KeysUsedUp),
                 action="correct",
             ),

@@ -68,8 +68,14 @@ def _as_declared(endpoint: Endpoint, response: web.StreamResponse) -> bool:
     if response.status == 304:
         return True
     body = getattr(response, "body", None)
-    if response.status != endpoint.status or not isinstance(body, bytes):
+    if response.status != endpoint.status:
         return False
+    if endpoint.gives is None:
+        return body is None
+    if not isinstance(body, bytes):
+        return endpoint.lines
+    if endpoint.lines:
+        return all(any(fits(line, shape) for shape in endpoint.shapes) for line in body.splitlines())
     if response.headers.get(hdrs.CONTENT_ENCODING) is not None:
         return True
     return any(fits(body, shape) for shape in endpoint.shapes)

@@ -1,6 +1,7 @@
 """The endpoints of both services: the routes are these, and a document can be made of their declarations."""
 
 import inspect
+import re
 import typing
 from typing import Any
 
@@ -14,7 +15,7 @@ from lookup.web.answers import PATH
 from lookup.web.catalogue_pages import CatalogueBoard
 from lookup.web.service_pages import ServiceBoard
 from ops.errors import OurOwnDelay
-from ops.http.endpoints import GENERAL, OF_BODIES, Endpoint, Reply
+from ops.http.endpoints import GENERAL, OF_BODIES, OF_QUERIES, Endpoint, Reply
 
 _NOTHING: Any = None
 _BOARD = ServiceBoard.__new__(ServiceBoard)
@@ -67,7 +68,8 @@ def test_declaration_says_what_the_handler_takes_and_returns(endpoint: Endpoint)
     hints = typing.get_type_hints(endpoint.handler)
     returned = hints.pop("return")
     _, *content = [hints[name] for name in inspect.signature(endpoint.handler).parameters]
-    assert content == ([endpoint.takes] if endpoint.takes else [])
+    taken = None if endpoint.lines else endpoint.takes
+    assert content == [each for each in (endpoint.asks, taken) if each is not None]
     if typing.get_origin(returned) is Reply:
         (returned,) = typing.get_args(returned)
     shapes = set(typing.get_args(returned)) or {returned}
@@ -76,8 +78,17 @@ def test_declaration_says_what_the_handler_takes_and_returns(endpoint: Endpoint)
 
 
 @every_endpoint
+def test_parameters_of_the_path_are_declared_and_no_name_twice(endpoint: Endpoint) -> None:
+    in_path = [each.name for each in endpoint.parameters if each.place == "path"]
+    assert in_path == re.findall(r"{(\w+)", endpoint.path)
+    names = [(each.place, each.name) for each in endpoint.parameters]
+    names += [("query", name) for name in (endpoint.asks.__struct_encode_fields__ if endpoint.asks else ())]
+    assert len(set(names)) == len(names)
+
+
+@every_endpoint
 def test_refusals_are_declared_once_and_general_ones_in_one_place(endpoint: Endpoint) -> None:
-    elsewhere = {*GENERAL, *(OF_BODIES if endpoint.takes else ())}
+    elsewhere = {*GENERAL, *(OF_BODIES if endpoint.takes else ()), *(OF_QUERIES if endpoint.asks else ())}
     assert len(set(endpoint.refuses) - elsewhere) == len(endpoint.refuses)
     assert endpoint.all_refusals == {*endpoint.refuses, *elsewhere}
     assert inspect.getdoc(endpoint.handler)
@@ -87,7 +98,7 @@ def test_refusals_are_declared_once_and_general_ones_in_one_place(endpoint: Endp
 def test_types_can_be_described_and_each_says_what_it_is(service: str) -> None:
     roots: set[Any] = set()
     for each in SERVICES[service]:
-        roots |= {*each.shapes, *([each.takes] if each.takes else [])}
+        roots |= {*each.shapes, each.takes, each.asks} - {None}
     shapes: set[Any] = set()
     while roots:
         shapes |= roots

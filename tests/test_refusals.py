@@ -15,6 +15,7 @@ for service in ("lookup", "intake"):
 REFUSALS = [
     ("body_too_slow", 400, None, "bodies.BodyTooSlow"),
     ("idempotency_key_required", 400, None, "refusals.KeyRequired"),
+    ("invalid_parameter", 400, None, "parameters.InvalidParameter"),
     ("malformed", 400, None, "errors.Malformed"),
     ("malformed_code", 400, None, "code.MalformedCode"),
     ("malformed_cursor", 400, None, "cursor.MalformedCursor"),

@@ -25,10 +25,13 @@ from lookup.web.codings import Finished, matches
 from lookup.web.phrases import status_words
 from lookup.web.typed import code_in
 from ops.errors import Malformed, Refusal
-from ops.http.endpoints import Endpoint, Reply, encode, one_of
+from ops.http.endpoints import Endpoint, Example, Reply, encode, one_of
+from ops.http.parameters import Parameter
 from ops.http.problems import HTTP_STATUS, prefers_vietnamese
 
 DOSSIERS_IN_A_REQUEST = 100
+EXAMPLE_CODE = "G99.01.02-261008-0975"
+"""A made-up code, in all examples for developers."""
 
 SHOWN_REFUSES: tuple[type[Refusal], ...] = (
     *(MalformedCode, MalformedKey, KeyRequired, DossierNotFound, DossierOrKeyNotFound, TooManyRequests),
@@ -131,6 +134,31 @@ def endpoints(policy: AccessPolicy, answers: Answers) -> list[Endpoint]:
             path=PATH + r"{code:[\s\S]+}",
             handler=api.dossier,
             gives=AnonymousView | HolderView,
+            parameters=(
+                Parameter(
+                    name="code",
+                    place="path",
+                    says="The dossier's code in any spelling; a redirect (301) leads to the canonical one.",
+                    required=True,
+                    example=EXAMPLE_CODE,
+                ),
+                Parameter(
+                    name="at_least",
+                    place="query",
+                    says="Never answer with an older version than this one; 412 while there is none as high.",
+                    type=Annotated[int, Meta(ge=1, le=2**31 - 1)],
+                ),
+                Parameter(
+                    name=KEY_HEADER,
+                    place="header",
+                    says="The lookup key on the receipt: the answer is the holder's view then. Never in the address.",
+                ),
+                Parameter(
+                    name=hdrs.IF_NONE_MATCH,
+                    place="header",
+                    says="ETag of the answer that the client holds; 304 without a body while it is the newest.",
+                ),
+            ),
             refuses=(*SHOWN_REFUSES, VersionNotReached),
         ),
         Endpoint(
@@ -140,6 +168,7 @@ def endpoints(policy: AccessPolicy, answers: Answers) -> list[Endpoint]:
             takes=Lookups,
             gives=Results,
             refuses=(MalformedLookups, Overloaded),
+            example=Example(body={"dossiers": [{"code": EXAMPLE_CODE}, {"code": "123"}]}),
         ),
         Endpoint(method="GET", path="/api/v1/statuses", handler=api.statuses, gives=Statuses),
     ]

@@ -26,6 +26,7 @@ from lookup.web.ready import html_page
 from lookup.web.site import Site
 from ops.errors import Kind, Refusal, Unavailable
 from ops.http.endpoints import Endpoint, encode
+from ops.http.parameters import Parameter
 
 API_SERVICES = "/api/v1/services"
 API_AGENCIES = "/api/v1/agencies"
@@ -237,6 +238,15 @@ def endpoints(board: CatalogueBoard) -> list[Endpoint]:
             path=API_SERVICES + "/{service:.+}",
             handler=board.json,
             gives=services.FullService,
+            parameters=(
+                Parameter(
+                    name="service",
+                    place="path",
+                    says="The service's code, as the list of services has it.",
+                    required=True,
+                    example="S.004",
+                ),
+            ),
             refuses=(CatalogueUnread, NoSuchService),
         ),
         Endpoint(

@@ -19,7 +19,7 @@ from lookup.reading.read_through import StatusUnavailable, VersionNotReached
 from lookup.reading.shedding import Overloaded
 from lookup.status import Status
 from lookup.web.answers import KEY_HEADER, PATH, Answers, etag
-from lookup.web.api import DOSSIERS_IN_A_REQUEST, MalformedLookups
+from lookup.web.api import DOSSIERS_IN_A_REQUEST, EXAMPLE_CODE, MalformedLookups
 from lookup.web.catalogue_pages import CatalogueUnread, NoSuchService
 from lookup.web.codings import Finished
 from lookup.web.layout import DEVELOPERS, FORMS, language, other_language, page_headers, render
@@ -40,7 +40,7 @@ from ops.http.bodies import BodyTooSlow, UnsupportedCoding
 from ops.http.expectations import UnknownExpectation
 from ops.http.problems import HTTP_STATUS
 
-CODE, UNKNOWN = "G99.01.02-261008-0975", "G99.01.02-261008-9999"
+CODE, UNKNOWN = EXAMPLE_CODE, "G99.01.02-261008-9999"
 KEY = "2KQ0F-9D3XZ-7MHWA"
 ERRORS: tuple[type[Refusal], ...] = (
     *(Malformed, MalformedCode, MalformedKey, MalformedLookups, BodyTooSlow, KeyRequired),

@@ -30,6 +30,7 @@ from ops.errors import (
 )
 from ops.http.bodies import BodyTooSlow, UnsupportedCoding, read_body
 from ops.http.expectations import UnknownExpectation
+from ops.http.parameters import InvalidParameter, Parameter, read_query
 
 GENERAL: tuple[type[Refusal], ...] = (
     *(Malformed, NoSuchPath, MethodNotAllowed, AddressTooLong, UnknownExpectation, HeadTooLarge),
@@ -38,8 +39,10 @@ GENERAL: tuple[type[Refusal], ...] = (
 """What any endpoint may refuse with: the connection, the routes and the middlewares do."""
 OF_BODIES: tuple[type[Refusal], ...] = (BodyTooSlow, TooLarge, UnsupportedCoding)
 """What any endpoint that takes a body may refuse with besides."""
+OF_QUERIES: tuple[type[Refusal], ...] = (InvalidParameter,)
+"""What any endpoint with a typed query string may refuse with besides."""
 
-Shape = TypeVar("Shape", bound=msgspec.Struct | msgspec.Raw)
+Shape = TypeVar("Shape", bound=msgspec.Struct | msgspec.Raw | None)
 Read = Callable[[bytes, type[Any]], Any]
 """Makes a body into the Struct that an endpoint takes, or raises a refusal."""
 Admit = Callable[[web.Request, str], Awaitable[None]]
@@ -111,40 +114,61 @@ Handler = Callable[..., Awaitable[msgspec.Struct | Reply[Any] | web.StreamRespon
 
 
 @dataclass(frozen=True, kw_only=True)
+class Example:
+    """A request that works, and its answer, as JSON values; the values of parameters stand with these.
+
+    Tests send it. `answer`: its fields are those of the real answer, its values need not be; None shows none.
+    """
+
+    body: Any = None
+    answer: Any = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Endpoint:
     """One method of one path.
 
-    `handler(request)`, or `handler(request, content)` with the body as `takes`. `gives`: the type of its answer, or a
-    union of them; `status`: of that answer. `refuses`: the classes, besides GENERAL and OF_BODIES, and no base of them.
-    `action`: what the client must be permitted to do; checked before the body is read. `retires`: None while it stays.
+    `handler(request)`; with `asks` and `takes` `handler(request, asked, content)`: the query string and the body as
+    these types. `gives`: the type of its answer, or a union of them, or None for an answer without a body; `status`: of
+    that answer. `lines`: body and answer are application/x-ndjson, one of `takes` and of `gives` a line, and the
+    handler reads the body and writes the answer itself. `parameters`: what else the handler reads from the request.
+    `refuses`: the classes, besides GENERAL, OF_BODIES and OF_QUERIES, and no base of them. `action`: what the client
+    must be permitted to do; checked before query and body are read. `retires`: None while it stays.
     """
 
     method: str
     path: str
     handler: Handler
+    asks: type[msgspec.Struct] | None = None
     takes: type[msgspec.Struct] | None = None
-    gives: type[msgspec.Struct] | UnionType
+    gives: type[msgspec.Struct] | UnionType | None
     status: int = 200
+    lines: bool = False
+    parameters: tuple[Parameter, ...] = ()
     refuses: tuple[type[Refusal], ...] = ()
     action: str | None = None
+    example: Example = Example()
     retires: Retirement | None = None
 
     @property
     def shapes(self) -> tuple[type[msgspec.Struct], ...]:
         """The types of its answer, one by one."""
+        if self.gives is None:
+            return ()
         return get_args(self.gives) if isinstance(self.gives, UnionType) else (self.gives,)
 
     @property
     def all_refusals(self) -> frozenset[type[Refusal]]:
         """Every refusal that it may answer."""
-        return frozenset((*self.refuses, *GENERAL, *(OF_BODIES if self.takes else ())))
+        of_query, of_body = OF_QUERIES if self.asks else (), OF_BODIES if self.takes else ()
+        return frozenset((*self.refuses, *GENERAL, *of_query, *of_body))
 
 
 class _Served:
     """An endpoint with what its application reads bodies and admits clients by."""
 
     def __init__(self, endpoint: Endpoint, read: Read | None, admit: Admit | None) -> None:
-        if endpoint.takes is not None and read is None:
+        if endpoint.takes is not None and not endpoint.lines and read is None:
             raise ValueError(f"{endpoint.method} {endpoint.path} takes a body, and nothing reads it")
         if endpoint.action is not None and admit is None:
             raise ValueError(f"{endpoint.method} {endpoint.path} needs an action, and nothing checks it")
@@ -157,10 +181,12 @@ class _Served:
         endpoint = self.endpoint
         if endpoint.action is not None and self._admit is not None:
             await self._admit(request, endpoint.action)
-        if endpoint.takes is None or self._read is None:
-            answer = await endpoint.handler(request)
-        else:
-            answer = await endpoint.handler(request, self._read(await read_body(request), endpoint.takes))
+        given: list[Any] = []
+        if endpoint.asks is not None:
+            given.append(read_query(request.query, endpoint.asks))
+        if endpoint.takes is not None and not endpoint.lines and self._read is not None:
+            given.append(self._read(await read_body(request), endpoint.takes))
+        answer = await endpoint.handler(request, *given)
         if isinstance(answer, web.StreamResponse):
             return answer
         if not isinstance(answer, Reply):

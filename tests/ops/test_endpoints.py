@@ -12,6 +12,7 @@ from aiohttp import ClientSession, web
 from ops.errors import Kind, Malformed, Refusal, Unavailable
 from ops.http.endpoints import GENERAL, OF_BODIES, Endpoint, Reply, Retirement, endpoint_of, list_of, one_of, serve
 from ops.http.middleware import middlewares
+from ops.http.parameters import Parameter
 from ops.http.server import Running, start
 from tests.declared import fits
 
@@ -128,6 +129,69 @@ async def test_action_is_checked_before_the_body_is_looked_at() -> None:
         assert (answer.status, (await answer.json(content_type=None))["detail"]) == (403, "write")
         answer = await http.post("/notes", data=b"no note at all", headers={"May": "write"})
         assert (answer.status, (await answer.json(content_type=None))["detail"]) == (400, "no note")
+
+
+class Asked(msgspec.Struct, forbid_unknown_fields=True):
+    """A query string."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=10)]
+    old: bool = False
+    tag: list[str] = []
+
+
+async def ask(_: web.Request, asked: Asked) -> Kept:
+    return Kept(text=f"{asked.limit} {asked.old} {','.join(asked.tag)}")
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("limit=3", "3 False "),
+        ("limit=10&old=true&tag=a&tag=b%26", "10 True a,b&"),
+        ("", "Object missing required field `limit`"),
+        ("limit=11", "limit: Expected `int` <= 10"),
+        ("limit=", "limit: Expected `int`, got `str`"),
+        ("limit=1&limit=2", "limit: given more than once"),
+        ("limit=1&more=2", "Object contains unknown field `more`"),
+        ("limit=1&old=perhaps", "old: Expected `bool`, got `str`"),
+    ],
+)
+async def test_query_string_is_read_as_its_type_or_refused(query: str, said: str) -> None:
+    async with served(get("/asked", ask, asks=Asked)) as http:
+        answer = await http.get(f"/asked?{query}")
+        content = await answer.json(content_type=None)
+        told = (200, content["text"]) if answer.status == 200 else (answer.status, content["detail"])
+        assert told == (200 if ":" not in said and "`" not in said else 400, said)
+        assert content.get("code", "invalid_parameter") == "invalid_parameter"
+
+
+async def test_query_comes_before_the_body_and_an_answer_may_have_none() -> None:
+    async def drop(_: web.Request, asked: Asked, note: Note) -> Reply[None]:
+        return Reply(None, {"Was": f"{asked.limit} {note.text}"})
+
+    declared = Endpoint(method="DELETE", path="/notes", handler=drop, asks=Asked, takes=Note, gives=None, status=204)
+    async with served(declared, read=read) as http:
+        answer = await http.delete("/notes?limit=1", data=b'{"text": "x"}')
+        assert (answer.status, answer.headers["Was"], await answer.read()) == (204, "1 x", b"")
+        assert (await http.delete("/notes?limit=0", data=b"no note")).status == 400
+
+
+async def test_lines_are_the_handlers_to_read_and_are_checked_one_by_one(undeclared: list[str]) -> None:
+    async def echo(request: web.Request) -> web.Response:
+        return web.Response(body=await request.read(), content_type="application/x-ndjson")
+
+    declared = Endpoint(method="POST", path="/lines", handler=echo, takes=Note, gives=Kept, lines=True)
+    async with served(declared) as http:
+        assert (await http.post("/lines", data=b'{"text":"x"}\n{"text":"y","at":null}\n')).status == 200
+        assert undeclared == []
+        assert (await http.post("/lines", data=b'{"text":"x"}\n{"no":"y"}\n')).status == 200
+    assert len(undeclared) == 1
+    undeclared.clear()
+
+
+def test_parameter_in_the_path_needs_an_example() -> None:
+    with pytest.raises(ValueError, match="code stands in the path"):
+        Parameter(name="code", place="path", says="A code.", required=True)
 
 
 def test_endpoint_whose_action_or_body_nothing_looks_at_is_not_served() -> None:
