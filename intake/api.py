@@ -6,9 +6,9 @@ from typing import Annotated, Any
 import msgspec
 from aiohttp import web
 
+from intake.admission import ADMISSION, CLIENT
 from intake.answers import Bound, Corrected, IssuedKey, Moved, OfficersApplicant, OfficersView, Received
 from intake.books.ledger import KeyedRequest, Ledger
-from intake.clients import Client, OutOfScope, Tokens, TooManyWrongTokens, Unauthenticated
 from intake.refusals import (
     AgencyEnded,
     AgencyNotBegun,
@@ -50,7 +50,6 @@ from lookup.code import DossierCode, MalformedCode
 from lookup.lookup_key import KeyRing
 from lookup.status import Status
 from ops.errors import Refusal
-from ops.http.client_address import FORWARDED, Clients
 from ops.http.endpoints import Endpoint, Example, Reply
 from ops.http.parameters import Parameter
 
@@ -73,12 +72,8 @@ KEYED = Parameter(
     example="5f1c9a72-d3e8-4b06-9d51-0c6a7e2b8f13",
 )
 
-CLIENT = web.RequestKey("client", Client)
-"""The client of a request that was admitted."""
-
-_ADMISSION: tuple[type[Refusal], ...] = (Unauthenticated, TooManyWrongTokens, OutOfScope)
 _CHANGE: tuple[type[Refusal], ...] = (
-    *(*_ADMISSION, MalformedJson, InvalidContent),
+    *(*ADMISSION, MalformedJson, InvalidContent),
     *(KeyRequired, KeyReused, StillRunning, OutcomeUnknown),
 )
 """What any change may be refused with."""
@@ -92,21 +87,17 @@ class IntakeApi:
     def __init__(
         self,
         ledger: Ledger,
-        tokens: Tokens,
-        addresses: Clients,
         catalogue: CatalogueCopy,
         keys: KeyRing,
         public_url: str,
     ) -> None:
         self._ledger = ledger
-        self._tokens = tokens
-        self._addresses = addresses
         self._catalogue = catalogue
         self._keys = keys
         self._public_url = public_url.rstrip("/")
 
     def endpoints(self) -> list[Endpoint]:
-        """Everything below /api/v1. `admit` checks the actions, `intake.rules.requests.read` makes the bodies."""
+        """Everything about one dossier. `intake.rules.requests.read` makes the bodies."""
         of_one = f"{DOSSIERS}/{{code}}"
         return [
             Endpoint(
@@ -138,7 +129,7 @@ class IntakeApi:
                 handler=self.officers_view,
                 gives=OfficersView,
                 parameters=(IN_THE_PATH,),
-                refuses=(*_ADMISSION, MalformedCode, UnknownDossier),
+                refuses=(*ADMISSION, MalformedCode, UnknownDossier),
                 action="read",
             ),
             Endpoint(
@@ -192,13 +183,6 @@ class IntakeApi:
                 action="correct",
             ),
         ]
-
-    async def admit(self, request: web.Request, action: str) -> None:
-        """Recognise the client, which CLIENT then names. Raises Unauthenticated, TooManyWrongTokens, OutOfScope."""
-        address = self._addresses.client(request.remote, ",".join(request.headers.getall(FORWARDED, ())))
-        client = await self._tokens.authenticate(request.headers.get("Authorization"), address)
-        client.require_action(action)
-        request[CLIENT] = client
 
     async def receive(self, request: web.Request, submission: Submission) -> Reply[Received]:
         """Receive a dossier; the answer has its code, lookup key, status, due date, version and receipt.

@@ -6,10 +6,12 @@ import os
 
 from aiohttp import web
 
+from intake.admission import Admission
 from intake.api import IntakeApi
 from intake.books.ledger import Ledger
 from intake.books.relay import Relay
 from intake.books.seal import SealKeys
+from intake.budgets import Budgets
 from intake.clients import Tokens
 from intake.rules import requests
 from intake.settings import IntakeSettings, RelaySettings
@@ -56,9 +58,12 @@ async def build(settings: IntakeSettings) -> Running:
     )
     keys = KeyRing.from_text(settings.lookup_key_secrets.reveal())
     clients = Clients(settings.trusted_proxies)
-    api = IntakeApi(ledger, Tokens(postgres), clients, catalogue, keys, settings.public_url)
+    budgets = Budgets(write=settings.client_writes, read=settings.client_reads, sync=settings.client_lines)
+    admission = Admission(Tokens(postgres), clients, budgets)
+    api = IntakeApi(ledger, catalogue, keys, settings.public_url)
     app = web.Application(middlewares=middlewares("intake", trusts=clients.trusts, subjects={"code": pseudonym}))
-    serve(app, api.endpoints(), read=requests.read, admit=api.admit)
+    serve(app, api.endpoints(), read=requests.read, admit=admission.admit)
+    app.on_response_prepare.append(admission.tell)
 
     async def close() -> None:
         await ledger.close()
@@ -68,7 +73,7 @@ async def build(settings: IntakeSettings) -> Running:
     return Running(
         app=app,
         checks={"postgres": watch.schema_version, "commits": sign.check},
-        reports={"clients": clients.report},
+        reports={"budgets": budgets.report, "clients": clients.report},
         tasks=[watch.run, sign.run],
         close=close,
     )

@@ -10,6 +10,7 @@ import collections
 import hashlib
 import hmac
 import logging
+import math
 import re
 import secrets
 import time
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 FIND_CLIENT = """
 SELECT c.id, c.name, c.agency, c.actions, c.sandbox, t.n, t.token_hash,
        extract(epoch FROM t.expires_at - now())::float8                                AS seconds_left,
+       (t.expires_at AT TIME ZONE interval '7 hours')::date                            AS last_day,
        t.last_used_on IS DISTINCT FROM (now() AT TIME ZONE interval '7 hours')::date   AS unused_today
   FROM client AS c
   JOIN client_token AS t ON t.client = c.id
@@ -122,6 +124,8 @@ AT_A_TIME = 2
 """Tokens of a client that are in force at a time, so that it can change over without a pause."""
 VERIFIED_FOR = 5.0
 """Seconds for which a token that PostgreSQL confirmed is taken without a query: as long as a revoked one may go on."""
+ENDS_SOON = 30
+"""Days before a token's end from which its client is told of it with every answer."""
 WRONG_AT_ONCE, WRONG_PER_SECOND = 20, 1.0
 """Wrong tokens of one address that are compared with PostgreSQL, at once and after that."""
 WRONG_AT_ONCE_OF_ALL, WRONG_PER_SECOND_OF_ALL = 200, 20.0
@@ -164,13 +168,17 @@ class OutOfScope(Refusal):
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """An authenticated client. `agency` is the top of its scope; one of the `sandbox` has made-up dossiers only."""
+    """An authenticated client. `agency` is the top of its scope; one of the `sandbox` has made-up dossiers only.
+
+    `token_ends`: the last day of the token it used, in Vietnam, if PostgreSQL's clock is ENDS_SOON days before its end.
+    """
 
     id: str
     name: str
     agency: str
     actions: frozenset[str]
     sandbox: bool = False
+    token_ends: date | None = None
 
     def require_action(self, action: str) -> None:
         """Raise OutOfScope unless this client may do this at all."""
@@ -228,9 +236,11 @@ class Tokens:
             self._wrong.count(address)
             self._wrong_of_all.count(None)
             raise Unauthenticated("This token is unknown or no longer valid.")
-        client = Client(row["id"], row["name"], row["agency"], frozenset(row["actions"]), row["sandbox"])
+        seconds = math.inf if row["seconds_left"] is None else row["seconds_left"]
+        ends = row["last_day"] if seconds <= ENDS_SOON * 86_400 else None
+        client = Client(row["id"], row["name"], row["agency"], frozenset(row["actions"]), row["sandbox"], ends)
         # Counted from before the question, so that a revocation during it is seen in time too.
-        left = VERIFIED_FOR if row["seconds_left"] is None else min(VERIFIED_FOR, row["seconds_left"])
+        left = min(VERIFIED_FOR, seconds)
         self._right[digest] = client, asked_at + left
         self._right.move_to_end(digest)
         if len(self._right) > REMEMBERED:

@@ -11,6 +11,12 @@ MOVES = Counter(
     ["status"],
 )
 REPLAYS = Counter("intake_replays_total", "Repeated requests that got the stored answer of their idempotency key.")
+CLIENTS_LIMITED = Counter(
+    "intake_clients_limited_total",
+    "Requests of clients refused with 429. budget is the one that was used up: write for changes, read for reads, sync "
+    "for lines of a synchronisation.",
+    ["budget"],
+)
 OUTCOMES_UNKNOWN = Counter(
     "intake_outcomes_unknown_total",
     "Requests whose transaction had not ended at the deadline; their clients got outcome_unknown.",

@@ -13,6 +13,8 @@ from lookup.settings import CacheSettings, KeySettings, NotaryUrl, ReceiptSettin
 from ops.process_settings import Count, PoolerSettings, Port, ProcessSettings, PublicSettings, Seconds
 from ops.settings import Secret, setting
 
+PerMinute = Annotated[int, Meta(ge=1, le=10_000_000)]
+
 
 @dataclass(frozen=True, kw_only=True)
 class SealSettings:
@@ -46,6 +48,17 @@ class IntakeSettings(WriterSettings, ReceiptSettings, PoolerSettings, PublicSett
         "HOSO24_INTAKE_DEADLINE",
         default=5.0,
         doc="Timeout of a change, in seconds; then its outcome is reported as unknown.",
+    )
+    client_writes: PerMinute = setting(
+        "HOSO24_CLIENT_WRITES", default=600, doc="Changes that a client may make in a minute, for each intake process."
+    )
+    client_reads: PerMinute = setting(
+        "HOSO24_CLIENT_READS", default=3_000, doc="Reads that a client may make in a minute, for each intake process."
+    )
+    client_lines: Annotated[int, Meta(ge=10_000, le=100_000_000)] = setting(
+        "HOSO24_CLIENT_LINES",
+        default=300_000,
+        doc="Lines that a client may synchronise in a minute, for each intake process; at least 10,000, a whole body.",
     )
     code_scheme: Literal["A", "B", "C", "D"] = setting(
         "HOSO24_CODE_SCHEME", default="B", doc="Scheme of new codes: A, B, C or D."

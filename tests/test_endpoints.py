@@ -26,7 +26,7 @@ SERVICES: dict[str, list[Endpoint]] = {
         *service_pages.endpoints(_BOARD),
         *catalogue_pages.endpoints(CatalogueBoard(_NOTHING, _NOTHING, _NOTHING)),
     ],
-    "intake": IntakeApi(_NOTHING, _NOTHING, _NOTHING, _NOTHING, _NOTHING, "").endpoints(),
+    "intake": IntakeApi(_NOTHING, _NOTHING, _NOTHING, "").endpoints(),
 }
 
 ROUTES = {

@@ -62,9 +62,11 @@ IN_THE_ROOT: dict[str, set[str]] = {
     },
     "intake": {
         *(
+            "admission",
             "app",
             "api",
             "answers",
+            "budgets",
             "settings",
             "clients",
             "refusals",

@@ -36,6 +36,7 @@ FINITE = {
     "source",
     "outcome",
     "channel",
+    "budget",  # a client's, of three
     "load",  # what was wanted, of three
     "rate",
     "score",  # a rating's, of three

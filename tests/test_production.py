@@ -419,7 +419,7 @@ def test_intake_s_route_has_all_of_its_paths(production: Manifests) -> None:
     (rule,) = production.one("HTTPRoute", "intake")["spec"]["rules"]
     (prefix,) = [match["path"]["value"] for match in rule["matches"]]
     nothing: Any = None
-    paths = [route.path for route in IntakeApi(nothing, nothing, nothing, nothing, nothing, "").endpoints()]
+    paths = [route.path for route in IntakeApi(nothing, nothing, nothing, "").endpoints()]
     assert paths
     assert [path for path in paths if PurePosixPath(prefix) not in PurePosixPath(path).parents] == []
 

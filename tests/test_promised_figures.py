@@ -25,7 +25,6 @@ from lookup.cache import STREAM_LENGTH
 from lookup.clock import DatabaseClock
 from lookup.lookup_key import _MAC_CHARACTERS, HIGHEST_SERIAL
 from lookup.metrics import ANSWER_AGE, BATCH_SIZE
-from lookup.reading.allowance import SHARED_FROM, Allowance
 from lookup.reading.batching import ENOUGH, FIRST_PACE, SMALLEST, WINDOW, BatchQueue
 from lookup.reading.feed import REJOIN, Feed
 from lookup.reading.feed import REMEMBERED as FLOORS_REMEMBERED
@@ -69,6 +68,7 @@ from lookup.web.pages import COOKIE_SECONDS
 from lookup.web.service_pages import OLD_AFTER
 from lookup.web.status_pages import ANNOUNCED_AHEAD
 from ops.http.access import BAD_LINES, DRAWN_LINES
+from ops.http.allowance import SHARED_FROM, Allowance
 from ops.http.bodies import BODY_SECONDS
 from ops.http.connection import HEAD_SECONDS, UNREAD_SECONDS
 from ops.http.connection_limit import MOST

@@ -63,6 +63,7 @@ REFUSALS = [
     ("unknown_agency", 422, None, "refusals.UnknownAgency"),
     ("unknown_service", 422, None, "refusals.UnknownService"),
     ("unknown_status", 422, None, "requests.UnknownStatus"),
+    ("client_limit", 429, 1, "budgets.OverBudget"),
     ("too_many_ratings", 429, None, "rating.TooManyRatings"),
     ("too_many_requests", 429, 10, "limits.TooManyRequests"),
     ("too_many_wrong_tokens", 429, 1, "clients.TooManyWrongTokens"),

@@ -304,6 +304,7 @@ def _environ(directory: Path, servers: ServerUrls, own: Secrets, ports: Mapping[
         "HOSO24_RELAY_ADMIN_PORT": str(ports["relay_admin"]),
         "HOSO24_NOTARY_PORT": str(ports["notary"]),
         "HOSO24_NOTARY_ADMIN_PORT": str(ports["notary_admin"]),
+        "HOSO24_CLIENT_WRITES": os.environ.get("HOSO24_CLIENT_WRITES") or "60000",  # one client stands for all desks
         "HOSO24_DRAIN_SECONDS": os.environ.get("HOSO24_DRAIN_SECONDS") or "0.5",  # no load balancer to wait for
     }
 

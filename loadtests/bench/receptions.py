@@ -73,6 +73,7 @@ def beside(system: Installation, scheme: str, n: int, clients: int) -> list[str]
     port, admin = free_port(), free_port()
     environ = {
         **system.environ,
+        "HOSO24_CLIENT_WRITES": "1000000",
         "HOSO24_CODE_SCHEME": scheme,
         "HOSO24_INTAKE_PORT": str(port),
         "HOSO24_INTAKE_ADMIN_PORT": str(admin),

@@ -36,8 +36,8 @@ from array import array
 from collections.abc import Callable, Iterable, Mapping
 
 from lookup import metrics
-from lookup.reading.allowance import Allowance, rate_headers
 from ops.errors import Kind, Refusal
+from ops.http.allowance import Allowance, rate_headers
 
 SOONEST, LATEST = 10, 3_600
 """Bounds of Retry-After, in seconds."""

@@ -48,6 +48,9 @@ Read = Callable[[bytes, type[Any]], Any]
 Admit = Callable[[web.Request, str], Awaitable[None]]
 """Raises a refusal unless the client of this request may do this action."""
 
+ANY_CLIENT = "any"
+"""The action of an endpoint that every client may call, whatever it is permitted to do; one of no client has none."""
+
 encode = msgspec.json.Encoder().encode
 """JSON as every endpoint sends it."""
 
@@ -133,7 +136,8 @@ class Endpoint:
     that answer. `lines`: body and answer are application/x-ndjson, one of `takes` and of `gives` a line, and the
     handler reads the body and writes the answer itself. `parameters`: what else the handler reads from the request.
     `refuses`: the classes, besides GENERAL, OF_BODIES and OF_QUERIES, and no base of them. `action`: what the client
-    must be permitted to do; checked before query and body are read. `retires`: None while it stays.
+    must be permitted to do; checked before query and body are read. `budget`: which of its budgets a client spends
+    here; None: the usual one of the method. `retires`: None while it stays.
     """
 
     method: str
@@ -148,6 +152,7 @@ class Endpoint:
     refuses: tuple[type[Refusal], ...] = ()
     action: str | None = None
     example: Example = Example()
+    budget: str | None = None
     retires: Retirement | None = None
 
     @property

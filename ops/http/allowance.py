@@ -3,17 +3,17 @@
     RateLimit-Policy: "missing";q=100;w=50
     RateLimit: "missing";r=97;t=2
 
-A burst and a rate are the policy of `q` units in any `w` seconds, the time in which the burst comes back: a network
-that never has more than that is never refused. `r` units are left for the next `t` seconds; at `r=0` there are none
-before `t`, which is then Retry-After. `r` is what this process knows: the others tell it what they counted ten times a
-second, and without Redis not at all (lookup/reading/shared_limits.py), so in truth it may be lower.
+A burst and a rate are the policy of `q` units in any `w` seconds, the time in which the burst comes back: a client that
+never has more than that is never refused. `r` units are left, and all of them are back after `t` seconds. In a refusal
+`r` is too few, and `t` is Retry-After: the time until there are enough. `r` is what this process knows: where several
+processes share what they counted, it may be lower in truth.
 """
 
 import math
 from collections.abc import Iterable, Mapping
 
 SHARED_FROM = 1 / 16
-"""Share of an allowance from which a name is told to other processes. Nearly no citizen's name ever is."""
+"""Share of an allowance from which other processes are told of a name. Few names ever use as much."""
 POLICY, LEFT = "RateLimit-Policy", "RateLimit"
 _EVEN = 1e-6
 
@@ -21,7 +21,7 @@ _EVEN = 1e-6
 class Allowance:
     """So many at once (`burst`), and so many an hour after that. `word` is its name in the metrics and the headers.
 
-    `share`: for a prefix, how often as much as all others a network may have been shown before this allowance counts.
+    `share`: how often as much as all others a name may have had before this allowance counts.
     """
 
     __slots__ = ("burst", "heavy", "interval", "share", "tolerance", "word")
@@ -35,18 +35,26 @@ class Allowance:
         self.share = share
 
     @property
+    def window(self) -> int:
+        """Seconds in which the burst comes back."""
+        return math.ceil(self.burst * self.interval - _EVEN)
+
+    @property
     def policy(self) -> str:
         """Its item of RateLimit-Policy."""
-        return f'"{self.word}";q={self.burst};w={math.ceil(self.burst * self.interval)}'
+        return f'"{self.word}";q={self.burst};w={self.window}'
+
+    def units(self, ahead: float) -> int:
+        """The units left, with its due time `ahead` seconds from now."""
+        return max(0, int((self.tolerance - ahead) / self.interval))
 
     def left(self, ahead: float) -> str:
         """Its item of RateLimit, with its due time `ahead` seconds from now."""
-        units = max(0, int((self.tolerance - ahead) / self.interval))
-        return f'"{self.word}";r={units};t={max(1, math.ceil(ahead))}'
+        return f'"{self.word}";r={self.units(ahead)};t={max(1, math.ceil(ahead))}'
 
-    def used_up(self, seconds: int) -> dict[str, str]:
-        """The headers of a refusal: nothing is left, for so many seconds."""
-        return {POLICY: self.policy, LEFT: f'"{self.word}";r=0;t={seconds}'}
+    def used_up(self, seconds: int, units: int = 0) -> dict[str, str]:
+        """The headers of a refusal: no more than so many units are left, for so many seconds."""
+        return {POLICY: self.policy, LEFT: f'"{self.word}";r={units};t={seconds}'}
 
 
 def rate_headers(standing: Iterable[tuple[Allowance, float]]) -> Mapping[str, str]:
