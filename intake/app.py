@@ -13,6 +13,7 @@ from intake.books.relay import Relay
 from intake.books.seal import SealKeys
 from intake.budgets import Budgets
 from intake.clients import Tokens
+from intake.partners.client import ClientApi
 from intake.rules import requests
 from intake.settings import IntakeSettings, RelaySettings
 from intake.sign_of_life import SignOfLife
@@ -62,7 +63,8 @@ async def build(settings: IntakeSettings) -> Running:
     admission = Admission(Tokens(postgres), clients, budgets)
     api = IntakeApi(ledger, catalogue, keys, settings.public_url)
     app = web.Application(middlewares=middlewares("intake", trusts=clients.trusts, subjects={"code": pseudonym}))
-    serve(app, api.endpoints(), read=requests.read, admit=admission.admit)
+    about_clients = ClientApi(postgres, catalogue, budgets)
+    serve(app, [*api.endpoints(), *about_clients.endpoints()], read=requests.read, admit=admission.admit)
     app.on_response_prepare.append(admission.tell)
 
     async def close() -> None:

@@ -10,12 +10,13 @@ import pytest
 
 from intake.api import IntakeApi
 from intake.clients import ACTIONS
+from intake.partners.client import ClientApi
 from lookup.web import api, catalogue_pages, developers, service_pages
 from lookup.web.answers import PATH
 from lookup.web.catalogue_pages import CatalogueBoard
 from lookup.web.service_pages import ServiceBoard
 from ops.errors import OurOwnDelay
-from ops.http.endpoints import GENERAL, OF_BODIES, OF_QUERIES, Endpoint, Reply
+from ops.http.endpoints import ANY_CLIENT, GENERAL, OF_BODIES, OF_QUERIES, Endpoint, Reply
 
 _NOTHING: Any = None
 _BOARD = ServiceBoard.__new__(ServiceBoard)
@@ -26,7 +27,10 @@ SERVICES: dict[str, list[Endpoint]] = {
         *service_pages.endpoints(_BOARD),
         *catalogue_pages.endpoints(CatalogueBoard(_NOTHING, _NOTHING, _NOTHING)),
     ],
-    "intake": IntakeApi(_NOTHING, _NOTHING, _NOTHING, "").endpoints(),
+    "intake": [
+        *IntakeApi(_NOTHING, _NOTHING, _NOTHING, "").endpoints(),
+        *ClientApi(_NOTHING, _NOTHING, _NOTHING).endpoints(),
+    ],
 }
 
 ROUTES = {
@@ -46,6 +50,7 @@ ROUTES = {
         ("PUT", "/api/v1/dossiers/{code}/official-number", "bind"),
         ("POST", "/api/v1/dossiers/{code}/corrections", "correct"),
         ("POST", "/api/v1/dossiers/{code}/key", "correct"),
+        ("GET", "/api/v1/client", ANY_CLIENT),
     ],
 }
 """Method, path and required action."""
@@ -59,8 +64,8 @@ def test_routes_are_these(service: str) -> None:
     assert [(each.method, each.path, each.action) for each in SERVICES[service]] == ROUTES[service]
 
 
-def test_every_endpoint_of_the_intake_needs_an_action_that_a_client_can_be_given() -> None:
-    assert {each.action for each in SERVICES["intake"]} <= set(ACTIONS)
+def test_every_endpoint_of_the_intake_is_for_any_client_or_needs_an_action_that_one_can_be_given() -> None:
+    assert {each.action for each in SERVICES["intake"]} <= {*ACTIONS, ANY_CLIENT}
 
 
 @every_endpoint

@@ -46,6 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 WIRING: dict[str, set[str]] = {
     "lookup.app": {"lookup.reading", "lookup.web", "lookup.upkeep"},
+    "intake.app": {"intake.partners"},
     "intake.rules.apply": {"intake"},  # for the closed set of refusals
     "intake.rules.policies": {"intake"},
     "intake.rules.reconcile": {"intake"},
