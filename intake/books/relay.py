@@ -40,12 +40,35 @@ log = logging.getLogger(__name__)
 LEADERS_LOCK = 0x72656C6179  # "relay"
 TRY_TO_LEAD = "SELECT pg_try_advisory_lock($1)"
 
+# The oldest change after ($2, $3). Of a later moment it may be where its transaction began after this one.
+WAITING = """
+SELECT least(recorded_at, now())
+  FROM event
+ WHERE epoch = $1
+   AND NOT bulk
+   AND (xid, seq) > ($2::xid8, $3::bigint)
+ ORDER BY xid, seq
+ LIMIT 1
+"""
+
 # now() is taken before the transaction gets its xid: every change that committed before `at` has a lower xid, and is
 # delivered before this row.
-BEAT = """
+BEAT = f"""
 UPDATE heartbeat
-   SET at = now(), xid = pg_current_xact_id()
-RETURNING (SELECT max(number) FROM epoch) AS epoch
+   SET at           = now(),
+       xid          = pg_current_xact_id(),
+       delivered_at = CASE WHEN $4 AND $1 = (SELECT max(number) FROM epoch) THEN coalesce(since, now())
+                           ELSE delivered_at END
+  FROM (SELECT ({WAITING}) AS since) AS oldest
+RETURNING (SELECT max(number) FROM epoch) AS epoch,
+          extract(epoch FROM at - since)::float8 AS waited
+"""
+
+# `at` and `xid` stay: with others the heartbeat would move behind all that waits, and never be delivered.
+TELL_LAG = f"""
+UPDATE heartbeat
+   SET delivered_at = at - (now() - coalesce(since, now()))
+  FROM (SELECT ({WAITING}) AS since) AS oldest
 """
 
 # Before transaction $5, of a dossier's events only the newest and those that bind a number; with '0' all of them.
@@ -100,21 +123,12 @@ SELECT xid, seq
  LIMIT 1
 """
 
-BACKLOG = """
-SELECT extract(epoch FROM now() - min(recorded_at))::float8
-  FROM (SELECT recorded_at
-          FROM event
-         WHERE epoch = $1
-           AND NOT bulk
-           AND (xid, seq) > ($2::xid8, $3::bigint)
-         ORDER BY xid, seq
-         LIMIT 1) AS oldest
-"""
-
 REMIND_AFTER = 60.0
 """Seconds between two log lines about the same trouble: a halted relay, or one that cannot deliver."""
 TOO_LATE = 5.0
 """Lag in seconds from which the health report fails; a heartbeat is delivered every second."""
+TELL_EVERY = 0.1
+"""Seconds between two statements of the lag, besides those of the heartbeats, while more wait than a batch holds."""
 POSTGRES_DEADLINE = 2.0
 """Timeout of a connection or a statement, in seconds."""
 
@@ -231,6 +245,8 @@ class Relay:
         self._epoch = 0
         self._position: Position | None = None
         self._reached: Position | None = None  # as above, but kept while Redis is unavailable
+        self._tell_at = 0.0
+        self._more_waits = True  # as far as was told: the next delivery tells otherwise
         self._newest_before = 0  # events of earlier transactions that a later one supersedes are left out
         self._why = "leader"
         self._writers = OpenWriters()
@@ -319,24 +335,33 @@ class Relay:
             if time.monotonic() >= next_beat:
                 next_beat = time.monotonic() + self._beat_every
                 await self._beat()
-                await self._look_around()
+                await self._writers.look(self._log.fetch)
             delivered = await self._deliver_next()
+            await self._tell_lag(more=delivered >= self._batch)
             await asyncio.sleep(0 if delivered >= self._batch else self._poll_every)
 
     async def _beat(self) -> None:
-        epoch = await self._log.fetchval(BEAT)
-        if epoch != self._epoch:
-            self._epoch = epoch
+        """Write the heartbeat, and with it how long the oldest change has waited, as far as that is known."""
+        reached = self._reached
+        xid, seq = (None, None) if reached is None else reached[:2]
+        row = await self._log.fetchrow(BEAT, self._epoch, xid, seq, reached is not None and not self.halted)
+        if row["epoch"] != self._epoch:
+            self._epoch = row["epoch"]
             self._reached = None
             self._newest_before = 0
             self._forget_position("epoch")
+        elif reached is not None:
+            metrics.RELAY_BACKLOG.set(row["waited"] or 0.0)
 
-    async def _look_around(self) -> None:
-        """Measure what delays delivery: the open writing transactions, and the age of the oldest change."""
-        await self._writers.look(self._log.fetch)
-        if self._reached is not None:
-            waited = await self._log.fetchval(BACKLOG, self._epoch, self._reached.xid, self._reached.seq)
-            metrics.RELAY_BACKLOG.set(waited or 0.0)
+    async def _tell_lag(self, *, more: bool) -> None:
+        """Write the lag between two heartbeats: while more waits than a batch holds, and once when that is over."""
+        if self._position is None or not (more or self._more_waits):
+            return
+        if more and time.monotonic() < self._tell_at:
+            return
+        self._more_waits = more
+        self._tell_at = time.monotonic() + TELL_EVERY
+        await self._log.fetch(TELL_LAG, self._epoch, self._position.xid, self._position.seq)
 
     async def _deliver_next(self) -> int:
         """Deliver the next batch; its size, 0 if there is none or it could not be delivered."""
@@ -405,6 +430,7 @@ class Relay:
 
     def _forget_position(self, why: str) -> None:
         self._position = None
+        self._more_waits = True
         self._why = why
 
     async def _resume(self) -> Position:

@@ -18,6 +18,7 @@ import pytest
 import redis.asyncio
 from prometheus_client import REGISTRY
 
+from intake.books.lag import lag
 from intake.books.relay import CHANGES, Position, Relay
 from loadtests.system.pauses import pause, resume
 from lookup.cache import Cache, dossier_key, stream_key
@@ -69,7 +70,8 @@ async def stream(redis_url: str) -> AsyncIterator[Stream]:
 @contextlib.asynccontextmanager
 async def relay_on(database: Database, redis_url: str, **options: Any) -> AsyncIterator[Relay]:
     redis_connection = Redis("redis", lambda: redis_url, size=2, deadline=1.0)
-    relay = Relay(lambda: database.relay_url, Cache(redis_connection), record_ttl=86_400, beat_every=0.2, **options)
+    options = {"beat_every": 0.2} | options
+    relay = Relay(lambda: database.relay_url, Cache(redis_connection), record_ttl=86_400, **options)
     task = asyncio.create_task(relay.run())
     try:
         yield relay
@@ -340,6 +342,82 @@ async def _length(stream: Stream, length: int) -> bool:
 
 async def _true(value: Any) -> Any:
     return value
+
+
+# -- what writers of many changes wait by ----------------------------------------------------------------
+
+
+async def _lag_is(connection: Any, condition: Callable[[float], bool]) -> bool:
+    seconds = await lag(connection)
+    return seconds is not None and condition(seconds)
+
+
+async def test_lag_is_nothing_on_an_idle_system_and_grows_when_no_relay_leads(
+    database: Database, redis_url: str, stream: Stream, writer: Any
+) -> None:
+    assert await lag(writer) is None  # no relay has led yet
+    async with relay_on(database, redis_url):
+        await until(lambda: _lag_is(writer, lambda seconds: seconds == 0))
+        await receive(writer, "G99.01.01-261120-0001")
+        await until(lambda: _length(stream, 1))
+        await _a_heartbeat_later(stream)
+        await until(lambda: _lag_is(writer, lambda seconds: seconds == 0))
+    await until(lambda: _lag_is(writer, lambda seconds: seconds > 1.5))
+    async with relay_on(database, redis_url):
+        await until(lambda: _lag_is(writer, lambda seconds: seconds == 0))
+
+
+async def test_lag_grows_while_the_relay_is_halted_though_its_heart_beats(
+    database: Database, redis_url: str, stream: Stream, writer: Any
+) -> None:
+    async with relay_on(database, redis_url) as relay:
+        await until(lambda: _lag_is(writer, lambda seconds: seconds == 0))
+        await stream.client.xadd(stream_key(1), {"code": "X", "version": 1, "prev": ""}, id="99999999-7")
+        await until(lambda: _true(relay.halted))
+        await until(lambda: _lag_is(writer, lambda seconds: seconds > 0.8))
+        assert await writer.fetchval("SELECT now() - at < interval '1.5 seconds' FROM heartbeat")
+
+
+async def test_lag_is_how_long_a_change_has_waited_behind_an_open_writer(
+    database: Database, redis_url: str, stream: Stream, writer: Any, owner: Any
+) -> None:
+    async with relay_on(database, redis_url):
+        await until(lambda: _lag_is(writer, lambda seconds: seconds == 0))
+        slow = owner.transaction()
+        await slow.start()
+        await owner.execute("SELECT pg_current_xact_id()")
+        await receive(writer, "G99.01.01-261120-0001")
+        await until(lambda: _lag_is(writer, lambda seconds: seconds > 0.5))
+        assert await stream.changes() == []
+        await slow.rollback()
+        await until(lambda: _lag_is(writer, lambda seconds: seconds == 0))
+
+
+async def test_lag_is_told_between_heartbeats_while_more_waits_than_a_batch(
+    database: Database, redis_url: str, stream: Stream, writer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1, 8):
+        await receive(writer, f"G99.01.01-261120-000{number}")
+    append, deliveries, stands, go_on = Cache.append, 0, asyncio.Event(), asyncio.Event()
+
+    async def held_up(*arguments: Any) -> str:
+        nonlocal deliveries
+        deliveries += 1
+        if deliveries == 2:
+            stands.set()
+            await go_on.wait()
+        return await append(*arguments)
+
+    monkeypatch.setattr(Cache, "append", held_up)
+    async with relay_on(database, redis_url, batch=3, beat_every=3600.0):
+        await stands.wait()
+        heart = await writer.fetchrow("SELECT at, delivered_at FROM heartbeat")
+        oldest = await writer.fetchval("SELECT recorded_at FROM event WHERE code = 'G99.01.01-261120-0004'")
+        assert heart["delivered_at"] <= min(oldest, heart["at"])
+        go_on.set()
+        caught_up = "SELECT at FROM heartbeat WHERE delivered_at = at"
+        assert await until(lambda: writer.fetchval(caught_up)) == heart["at"]
+    assert deliveries == 3
 
 
 # -- the storm -------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 from prometheus_client import REGISTRY
 
+from intake import metrics
 from intake.books import lost_tail, relay, writers
 from intake.books.relay import LogUnavailable, Position, Relay, WentBackInTimeError
 from lookup import schema
@@ -92,12 +93,12 @@ class Primary:
             case relay.TRY_TO_LEAD:
                 return [(self.free.pop(0) if self.free else True,)]
             case relay.BEAT:
-                return [(self.epoch,)]
+                return [{"epoch": self.epoch, "waited": self.backlog}]
+            case relay.TELL_LAG:
+                return []
             case relay.CHANGES:
                 _, xid, seq, limit, _ = arguments
                 return [row for row in self.rows if (row["xid"], row["seq"]) > (xid, seq)][:limit]
-            case relay.BACKLOG:
-                return [(self.backlog,)]
             case relay.SAFELY_PAST:
                 return [(77,)]
             case relay.TEN_MINUTES_AGO:
@@ -418,15 +419,46 @@ async def test_backlog_is_measured_from_where_delivery_has_come_to(
     primary: Primary, stream: Stream, waited: float | None, told: float
 ) -> None:
     of = relay_of(stream)
-    of._log._connection, primary.backlog = primary, waited
-    await of._look_around()
-    assert primary.times(relay.BACKLOG) == 0  # nothing is known yet
-    of._reached, of._epoch = Position(11, 2, "11-2"), 3
-    await of._look_around()
-    assert primary.asked[-1] == (relay.BACKLOG, 3, 11, 2)
+    of._log._connection, primary.backlog, primary.epoch, of._epoch = primary, waited, 3, 3
+    metrics.RELAY_BACKLOG.set(1.5)
+    await of._beat()
+    assert primary.asked[-1][1:] == (3, None, None, False)  # nothing is known yet
+    assert value("relay_backlog_seconds") == 1.5
+    of._reached = Position(11, 2, "11-2")
+    await of._beat()
+    assert primary.asked[-1][1:] == (3, 11, 2, True)
     assert value("relay_backlog_seconds") == told
+    of.halted = True
+    await of._beat()
+    assert primary.asked[-1][1:] == (3, 11, 2, False)
     of._set_leading(False)
     assert value("relay_backlog_seconds") == 0
+
+
+async def test_lag_is_told_ten_times_a_second_while_more_waits_and_once_when_that_is_over(
+    primary: Primary, stream: Stream, sleeps: Sleeps
+) -> None:
+    of = relay_of(stream)
+    of._log._connection, of._epoch, of._beat_every = primary, 1, 60.0
+    told = 0
+
+    async def tells(position: Position | None, *, more: bool, after: float = 0.0) -> int:
+        nonlocal told
+        sleeps.now += after
+        of._position, before = position, told
+        await of._tell_lag(more=more)
+        told = primary.times(relay.TELL_LAG)
+        return told - before
+
+    here = Position(11, 2, "11-2")
+    assert await tells(None, more=True) == 0  # it is not known where it stands
+    assert await tells(here, more=False) == 1  # once it is
+    assert primary.asked[-1] == (relay.TELL_LAG, 1, 11, 2)
+    assert await tells(here, more=False, after=9.0) == 0
+    assert [await tells(here, more=True, after=0.04) for _ in range(6)] == [1, 0, 0, 1, 0, 0]
+    assert [await tells(here, more=False) for _ in range(2)] == [1, 0]
+    of._forget_position("redis")
+    assert [await tells(here, more=False) for _ in range(2)] == [1, 0]
 
 
 # -- misfortunes ------------------------------------------------------------------------------------------------------
@@ -556,11 +588,10 @@ async def test_log_hands_out_rows_a_row_and_a_value(primary: Primary) -> None:
     log = relay.EventLog(lambda: "")
     log._connection = primary
     assert log.trouble == "postgres has not been asked yet."
-    assert await log.fetchval(relay.BACKLOG, 1, 0, 0) is None
+    assert await log.fetchval(relay.TEN_MINUTES_AGO, 1) is None
     assert vars(log)["trouble"] is None
     assert value("relay_primary_reachable") == 1
-    assert await log.fetchval(relay.BEAT) == 1
-    assert await log.fetchval(relay.TEN_MINUTES_AGO, 1) is None
+    assert await log.fetchval(schema.STATE) == schema.LATEST
     assert await log.fetchrow(relay.TEN_MINUTES_AGO, 1) is None
     primary.away = OSError("gone")
     with pytest.raises(LogUnavailable):
@@ -582,7 +613,7 @@ async def test_calls_of_the_log_are_measured_under_the_name_of_their_statement(
     log = relay.EventLog(lambda: "")
     async with log.session():
         await log.fetch(relay.BEAT)
-        await log.fetch(relay.BACKLOG, 1, 0, 0)
+        await log.fetch(relay.TEN_MINUTES_AGO, 1)
     assert named == [
         ("postgres", "postgresql", "connect"),
         ("postgres", "postgresql", "UPDATE"),
