@@ -906,7 +906,7 @@ def _about_a_dossier(work: Callable[..., Awaitable[T]], *urls: Any) -> T:
 
 @cli.command()
 def tidy() -> None:
-    """Delete what has expired: answers kept for repeated requests, after thirty days. Meant to run every hour.
+    """Delete what has expired: answers kept for repeated requests, and dead letters, after thirty days. To run hourly.
 
     Safe beside everything else, and after an interruption; deletes at most a thousand rows at a time.
     """
@@ -915,21 +915,75 @@ def tidy() -> None:
     from ops.settings import read
     from ops.stores.postgres import connect_directly
 
-    settings, deleted = read(ArchivistUrl, environment()), 0
+    settings, answers, letters = read(ArchivistUrl, environment()), 0, 0
 
     async def work() -> None:
-        nonlocal deleted
+        nonlocal answers, letters
         connection = await connect_directly(settings.pg_url.reveal, server_settings=tidying.LIKE_THE_TRIGGER)
         try:
             async for count in tidying.delete_answers(connection):
-                deleted += count
+                answers += count
+            async for count in tidying.delete_letters(connection):
+                letters += count
         finally:
             await connection.close()
 
     try:
         _run(work())
     finally:
-        click.echo(f"Deleted {deleted:,} answers that were kept for more than {tidying.KEPT_DAYS} days.")
+        click.echo(
+            f"Deleted {answers:,} answers and {letters:,} dead letters that were kept for more than "
+            f"{tidying.KEPT_DAYS} days."
+        )
+
+
+@cli.group()
+def deadletters() -> None:
+    """The lines that partners sent and that were refused. They name persons: who is shown one is logged."""
+
+
+@deadletters.command("list")
+@click.option("--client", "client_id", metavar="ID", help="Of this client only.")
+def deadletters_list(client_id: str | None) -> None:
+    """List the open ones without the lines, oldest first."""
+    from intake.partners import letters
+
+    rows = _about_letters(lambda writer: letters.listed(writer, client_id))
+    if rows:
+        screen().print(letters.table(rows), markup=False)
+    else:
+        click.echo("No refused line waits.")
+
+
+@deadletters.command("show")
+@click.argument("number", type=click.IntRange(1))
+@_BY
+def deadletters_show(number: int, by: str | None) -> None:
+    """Print a line and why it was refused. The read is logged."""
+    from intake.partners import letters
+
+    row = _about_letters(lambda writer: letters.show(writer, number, by=by or _caller()))
+    click.echo(f"{row['client']}, id {row['source_event_id']}: {row['error']}, {row['detail']}", err=True)
+    click.echo(row["line"])
+
+
+@deadletters.command("drop")
+@click.argument("number", type=click.IntRange(1))
+@_BY
+def deadletters_drop(number: int, by: str | None) -> None:
+    """Give a line up: it is deleted. Who did so is logged. Sent and refused again, it is a new letter."""
+    from intake.partners import letters
+
+    _about_letters(lambda writer: letters.drop(writer, number, by=by or _caller()))
+    click.echo(f"Dead letter {number} is dropped.")
+
+
+def _about_letters(work: Callable[[Any], Awaitable[T]]) -> T:
+    """The result of `work` with a connection of the writer; a refusal is a sentence and exit status 2."""
+    from lookup.settings import WriterUrl
+    from ops.settings import read
+
+    return _about_a_dossier(work, read(WriterUrl, environment()).pg_url)
 
 
 @cli.group()

@@ -14,6 +14,7 @@ from intake.books.seal import SealKeys
 from intake.budgets import Budgets
 from intake.clients import Tokens
 from intake.partners.client import ClientApi
+from intake.partners.letters import Letters
 from intake.rules import requests
 from intake.settings import IntakeSettings, RelaySettings
 from intake.sign_of_life import SignOfLife
@@ -63,8 +64,10 @@ async def build(settings: IntakeSettings) -> Running:
     admission = Admission(Tokens(postgres), clients, budgets)
     api = IntakeApi(ledger, catalogue, keys, settings.public_url)
     app = web.Application(middlewares=middlewares("intake", trusts=clients.trusts, subjects={"code": pseudonym}))
-    about_clients = ClientApi(postgres, catalogue, budgets)
-    serve(app, [*api.endpoints(), *about_clients.endpoints()], read=requests.read, admit=admission.admit)
+    letters = Letters(postgres, None)
+    apis = (api, ClientApi(postgres, catalogue, budgets), letters)
+    declared = [endpoint for each in apis for endpoint in each.endpoints()]
+    serve(app, declared, read=requests.read, admit=admission.admit)
     app.on_response_prepare.append(admission.tell)
 
     async def close() -> None:
@@ -76,7 +79,7 @@ async def build(settings: IntakeSettings) -> Running:
         app=app,
         checks={"postgres": watch.schema_version, "commits": sign.check},
         reports={"budgets": budgets.report, "clients": clients.report},
-        tasks=[watch.run, sign.run],
+        tasks=[watch.run, sign.run, letters.run],
         close=close,
     )
 

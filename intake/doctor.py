@@ -1,5 +1,6 @@
 """The doctor's checks of what intake, relay and notary leave: the relay's leadership, whether the event log continues
-where the stream ends, whether what has expired is deleted, and whether the books keep up with the log.
+where the stream ends, whether what has expired is deleted, whether lines of partners wait for a correction, and whether
+the books keep up with the log.
 """
 
 from collections.abc import Iterator
@@ -36,6 +37,14 @@ SELECT extract(epoch FROM now() - min(first_at))::float8 / 86400 AS days
   FROM idempotency
 """
 
+DEAD_LETTERS = """
+SELECT count(*) AS letters, extract(epoch FROM now() - min(first_at))::float8 / 3600 AS hours
+  FROM dead_letter
+ WHERE closed_at IS NULL
+"""
+
+CORRECTED_WITHIN_HOURS = 24
+"""How long a refused line may wait for its partner to correct it, as for the alert."""
 TIDIED_WITHIN_DAYS = 1
 """How long after its time an answer may still be there: `hoso24 tidy` runs every hour."""
 
@@ -70,6 +79,7 @@ def checks(database: DatabaseServers, redis: Redis | None) -> Iterator[Check]:
         yield Check("log", lambda: _log(database, Cache(redis)))
     if any(server.role == WRITER for server in database.all):
         yield Check("tidy", lambda: _tidy(database))
+        yield Check("dead letters", lambda: _dead_letters(database))
 
 
 async def _leader(database: DatabaseServers) -> list[Finding]:
@@ -110,3 +120,16 @@ async def _tidy(database: DatabaseServers) -> list[Finding]:
     found = f"the oldest kept answer is {days:.0f} days old, and {KEPT_DAYS} are enough: nothing has tidied since"
     step = "Run `hoso24 tidy` as hoso24_archivist, and every hour from now on: in Kubernetes the CronJob `tidy` does."
     return [Finding("tidy", Verdict.WARNING, found, step)]
+
+
+async def _dead_letters(database: DatabaseServers) -> list[Finding]:
+    """Whether lines of synchronisations that were refused wait for their partners to correct them."""
+    primary = await database.primary(WRITER)
+    ((letters, hours),) = await primary.fetch(DEAD_LETTERS)
+    if not letters:
+        return [Finding("dead letters", Verdict.OK, "no refused line of a partner waits")]
+    found = f"refused lines of partners wait: {letters:,}, the oldest for {hours:.0f} h"
+    if hours <= CORRECTED_WITHIN_HOURS:
+        return [Finding("dead letters", Verdict.OK, found)]
+    step = "Look at them with `hoso24 deadletters list`, and follow docs/runbooks/DeadLettersWait.md."
+    return [Finding("dead letters", Verdict.WARNING, found, step)]

@@ -22,6 +22,15 @@ OUTCOMES_UNKNOWN = Counter(
     "Requests whose transaction had not ended at the deadline; their clients got outcome_unknown.",
 )
 
+DEAD_LETTERS = Gauge(
+    "intake_dead_letters",
+    "Lines of synchronisations that were refused and neither applied later nor given up. Counted once a minute.",
+)
+OLDEST_DEAD_LETTER = Gauge(
+    "intake_oldest_dead_letter_seconds",
+    "Time since the oldest of these lines was refused first; 0 if there is none. Counted once a minute.",
+)
+
 RELAY_LEADER = Gauge("relay_leader", "1 while this relay is the leader and delivers, 0 while it is on standby.")
 RELAY_HALTED = Gauge(
     "relay_halted",

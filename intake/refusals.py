@@ -244,3 +244,21 @@ class KeysUsedUp(Refusal):
     code = "keys_used_up"
     title = "The lookup key of this dossier cannot be issued anew any more."
     title_vi = "Không thể cấp lại mã tra cứu cho hồ sơ này nữa."
+
+
+class UnknownLetter(Refusal):
+    """No open dead letter of this client has this number."""
+
+    kind = Kind.NOT_FOUND
+    code = "dead_letter_not_found"
+    title = "There is no open dead letter with this number."
+    title_vi = "Không có dòng dữ liệu bị từ chối nào đang chờ xử lý mang số này."
+
+
+class LetterIncomplete(Refusal):
+    """The line was longer than what is kept of it, or was no UTF-8."""
+
+    kind = Kind.CONFLICT
+    code = "dead_letter_incomplete"
+    title = "The line could not be kept as it was sent. Correct it and send it yourself."
+    title_vi = "Dòng dữ liệu không được lưu nguyên vẹn. Vui lòng sửa và tự gửi lại."

@@ -1,7 +1,7 @@
-"""Deletes what has expired, as the archivist: answers kept for repeated requests, after thirty days.
+"""Deletes what has expired, as the archivist: answers kept for repeated requests, and dead letters, after thirty days.
 
 After that a repeat under the same key is refused as a key that was used before, since the event keeps its identity for
-good; it never becomes a second change.
+good; it never becomes a second change. A letter's thirty days begin anew whenever its line is refused again.
 """
 
 from collections.abc import AsyncIterator
@@ -21,8 +21,23 @@ WITH deleted AS (
 SELECT count(*) FROM deleted
 """
 
+# The archivist may not read which letter it is. Those of one moment go together: a body's, ten thousand at most.
+DELETE_LETTERS = """
+WITH deleted AS (
+    DELETE FROM dead_letter
+     WHERE last_at < now() - $1 * interval '1 day'
+       AND last_at <= (SELECT max(last_at)
+                         FROM (SELECT last_at
+                                 FROM dead_letter
+                                WHERE last_at < now() - $1 * interval '1 day'
+                                ORDER BY last_at
+                                LIMIT $2) AS first)
+ RETURNING client)
+SELECT count(*) FROM deleted
+"""
+
 KEPT_DAYS = 30
-"""Days for which an answer is kept for repeats of its request."""
+"""Days for which an answer is kept for repeats of its request, and a line after it was refused last."""
 AT_A_TIME = 1_000
 """Rows of a transaction: what takes milliseconds holds neither requests nor the delivery of changes up."""
 LIKE_THE_TRIGGER = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
@@ -36,4 +51,10 @@ async def delete_answers(connection: Any) -> AsyncIterator[int]:
     run goes on. Two at a time do no harm. Raises what the connection raises.
     """
     while deleted := await connection.fetchval(DELETE_ANSWERS, KEPT_DAYS, AT_A_TIME):
+        yield deleted
+
+
+async def delete_letters(connection: Any) -> AsyncIterator[int]:
+    """Delete the dead letters whose lines were refused last longer than KEPT_DAYS ago; otherwise as delete_answers."""
+    while deleted := await connection.fetchval(DELETE_LETTERS, KEPT_DAYS, AT_A_TIME):
         yield deleted

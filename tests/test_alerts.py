@@ -110,6 +110,7 @@ LEADER, SECOND = 'relay_leader{instance="relay-1"}', 'relay_leader{instance="rel
 HALTED = 'relay_halted{instance="relay-1"}'
 BOOKS_HALTED, REFUSED = 'notary_halted{instance="notary-1"}', 'notary_refused_total{instance="notary-1"}'
 BEHIND, SIGNED = 'notary_behind_seconds{instance="notary-1"}', 'notary_signature_age_seconds{instance="notary-1"}'
+LETTERS = 'intake_oldest_dead_letter_seconds{instance="intake-1"}'
 BACKLOG = 'relay_backlog_seconds{instance="relay-1"}'
 REACHABLE = [f'relay_primary_reachable{{instance="relay-{number}"}}' for number in (1, 2)]
 DELIVERED = 'relay_lag_seconds{instance="relay-1"}'
@@ -178,6 +179,7 @@ def healthy(minutes: int, every: int = 1) -> Series:
         REFUSED: count((minutes, 0), every=every),
         BEHIND: level((minutes, 0.2), every=every),
         SIGNED: level((minutes, 40), every=every),
+        LETTERS: level((minutes, 3600), every=every),
         BACKLOG: level((minutes, 0.03), every=every),
         DELIVERED: level((minutes, 0.7), every=every),
         **{name: level((minutes, 1), every=every) for name in REACHABLE},
@@ -450,6 +452,7 @@ DAYS = [
     Day("an event that no intake sealed", 20, {REFUSED: count((15, 0), (1, 1), (4, 0))}, {"EventRefused": "page"}),
     Day("the notary does not keep up", 20, {BEHIND: level((15, 0.2), (5, 200))}, {"BooksBehind": "ticket"}),
     Day("the notary does not sign", 20, {SIGNED: level((10, 40), (10, 700))}, {"BooksBehind": "ticket"}),
+    Day("a line refused a day ago", 40, {LETTERS: level((20, 80_000), (20, 90_000))}, {"DeadLettersWait": "ticket"}),
     Day("no relay leads", 20, {LEADER: level((10, 1), (10, 0))}, {"RelayWithoutLeader": "page"}),
     Day("two relays lead, at two servers", 20, {SECOND: level((10, 0), (10, 1))}, {"RelayTwoLeaders": "ticket"}),
     Day(

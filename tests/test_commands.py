@@ -28,6 +28,7 @@ import hoso24
 from intake.books.checkpoint import Signer
 from intake.dialects import REASONS
 from intake.local import sample
+from intake.partners.letters import RefusedLine, keep
 from lookup import schema
 from lookup.clock import VIETNAM
 from ops.local.valkey import ValkeyServer
@@ -156,6 +157,8 @@ AT_SERVERS = [
     ("dossier key G99.01.01-261120-0001", "HOSO24_PG_WRITER_URL"),
     ("dossier owner G99.01.01-261120-0001 none", "HOSO24_PG_WRITER_URL"),
     ("dossier remove G99.01.01-261120-0001 --reason x", "HOSO24_PG_WRITER_URL"),
+    ("deadletters list", "HOSO24_PG_WRITER_URL"),
+    ("deadletters show 1", "HOSO24_PG_WRITER_URL"),
     ("tidy", "HOSO24_PG_ARCHIVIST_URL"),
     ("maintenance list", "HOSO24_PG_WRITER_URL"),
     ("maintenance withdraw 1 --reason x", "HOSO24_PG_WRITER_URL"),
@@ -421,8 +424,38 @@ async def test_expired_answers_are_deleted_and_counted(house: House) -> None:
         "UPDATE idempotency SET first_at = now() - interval '31 days' WHERE client = 'desk-8' AND key IN "
         "(SELECT key FROM idempotency WHERE client = 'desk-8' LIMIT 1)"
     )
-    assert (await house.run("tidy")).out == "Deleted 1 answers that were kept for more than 30 days.\n"
+    ran = await house.run("tidy")
+    assert ran.out == "Deleted 1 answers and 0 dead letters that were kept for more than 30 days.\n"
     assert await house.owner.fetchval("SELECT count(*) FROM idempotency WHERE client = 'desk-8'") == 1
+
+
+async def test_refused_lines_are_listed_shown_and_dropped(house: House) -> None:
+    await house.client("so-mau-2", "--actions", "sync")
+    assert (await house.run("deadletters", "list")).out == "No refused line waits.\n"
+    refused = [RefusedLine(name, b'{"id": "Mau"}', "unknown_agency", "There is no agency X.") for name in "ab"]
+    writer = await asyncpg.connect(house.database.writer_url)
+    await keep(writer, "so-mau-2", refused)
+    await writer.close()
+    ran = await house.run("deadletters", "list", "--client", "so-mau-2")
+    assert (ran.status, ran.err, ran.out.count("unknown_agency"), "Mau" in ran.out) == (0, "", 2, False)
+    first, second = [row["n"] for row in await house.owner.fetch("SELECT n FROM dead_letter ORDER BY n")]
+    ran = await house.run("deadletters", "show", str(first), "--by", "an")
+    assert (ran.out, ran.err) == ('{"id": "Mau"}\n', "so-mau-2, id a: unknown_agency, There is no agency X.\n")
+    assert (
+        await house.run("deadletters", "drop", str(first), "--by", "an")
+    ).out == f"Dead letter {first} is dropped.\n"
+    for words in (("show", str(first)), ("drop", str(first)), ("show", "999")):
+        ran = await house.run("deadletters", *words)
+        assert (ran.status, ran.refusal) == (2, "Error: There is no open dead letter with this number.")
+    logged = "SELECT reader, client, screen FROM personal_read WHERE code = $1"
+    assert [tuple(row) for row in await house.owner.fetch(logged, f"dead letter {first}")] == [
+        ("an", "operator", "dead letter"),
+        ("an", "operator", "dead letter dropped"),
+    ]
+    await house.owner.execute("UPDATE dead_letter SET last_at = now() - interval '31 days' WHERE n = $1", second)
+    ran = await house.run("tidy")
+    assert ran.out == "Deleted 0 answers and 1 dead letters that were kept for more than 30 days.\n"
+    await house.owner.execute("DELETE FROM dead_letter")
 
 
 # -- import and sample -------------------------------------------------------------------------------------

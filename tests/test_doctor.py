@@ -10,7 +10,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -124,6 +124,26 @@ async def test_answers_that_nobody_deletes_are_told(patient: Patient, database: 
     assert finding.verdict is Verdict.WARNING
     assert "45 days old" in finding.found
     assert "`hoso24 tidy`" in finding.next_step
+
+
+async def test_refused_lines_that_wait_for_more_than_a_day_are_told(
+    patient: Patient, database: Database, owner: Any
+) -> None:
+    assert (await patient.one("dead letters")).found == "no refused line of a partner waits"
+    await new_client(database, "so-mau")
+    refuse = """
+    INSERT INTO dead_letter (client, source_event_id, line, error, detail, first_at, closed_at)
+    VALUES ('so-mau', $1, '', 'bad_date', '', now() - $2::text::interval, $3)
+    """
+    await owner.execute(refuse, "closed", "9 days", datetime.now(UTC))
+    await owner.execute(refuse, "young", "23 hours 10 minutes", None)
+    finding = await patient.one("dead letters")
+    assert (finding.verdict, finding.found) == (Verdict.OK, "refused lines of partners wait: 1, the oldest for 23 h")
+    await owner.execute(refuse, "old", "3 days", None)
+    finding = await patient.one("dead letters")
+    told = (Verdict.WARNING, "refused lines of partners wait: 2, the oldest for 72 h")
+    assert (finding.verdict, finding.found) == told
+    assert "`hoso24 deadletters list`" in finding.next_step
 
 
 # -- all together ------------------------------------------------------------------------------------------

@@ -175,6 +175,7 @@ EXAMINED = {
     "BooksBehind": "books",
     "BooksHalted": "books",
     "CertificateEnds": "certificate of",
+    "DeadLettersWait": "dead letters",
     "DeliveryLate": "oldest writing transaction",
     "EpochsDiffer": "epoch",
     "EventRefused": "books",

@@ -16,7 +16,7 @@ import pytest
 
 import hoso24
 from intake.settings import MaintenanceSettings, RelaySettings, WriterSettings
-from lookup.settings import ArchivistUrl, AuditorUrl, LookupSettings, MigrateSettings
+from lookup.settings import ArchivistUrl, AuditorUrl, LookupSettings, MigrateSettings, WriterUrl
 from ops import settings
 from tests.conftest import KEY_SECRETS, SEAL_KEYS, Database
 from tests.lookup.test_catalogue_files import written
@@ -116,6 +116,7 @@ NEEDS = {
     "dossier key G99.01.01-261126-0001": WriterSettings,
     "dossier owner G99.01.01-261126-0001 none": WriterSettings,
     "dossier remove G99.01.01-261126-0001 --reason r": WriterSettings,
+    "deadletters list": WriterUrl,
     "tidy": ArchivistUrl,
     "maintenance list": MaintenanceSettings,
 }

@@ -1,7 +1,8 @@
-"""Kept answers go after thirty days, a thousand at a time, whatever else happens to the table."""
+"""Kept answers and dead letters go after thirty days, a thousand at a time, whatever else happens to the tables."""
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
@@ -9,7 +10,7 @@ import pytest
 
 from intake import tidy
 from intake.clients import ACTIONS, add_client
-from intake.tidy import delete_answers
+from intake.tidy import delete_answers, delete_letters
 from tests.conftest import Database
 from tests.house import until
 
@@ -92,3 +93,53 @@ async def test_expired_answers_are_found_by_their_age_and_key_and_the_table_is_n
 async def test_archivist_neither_reads_nor_changes_answers(archivist: Any, statement: str) -> None:
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await archivist.execute(statement)
+
+
+# -- dead letters --------------------------------------------------------------------------------------------------
+
+REFUSE = """
+INSERT INTO dead_letter (client, source_event_id, line, error, detail, last_at, closed_at)
+SELECT 'desk', $1 || n, '{}', 'bad_date', '', now() - $2::text::interval - n * interval '1 second', $4
+  FROM generate_series(1, $3::integer) AS n
+"""
+
+
+async def test_letters_that_were_refused_last_thirty_days_ago_go_and_others_stay(archivist: Any, owner: Any) -> None:
+    await owner.execute(REFUSE, "old", "30 days 1 minute", 2_500, None)
+    await owner.execute(REFUSE, "closed", "30 days 1 minute", 1, datetime.now(UTC))
+    await owner.execute(REFUSE, "young", "29 days 23:00", 1, None)
+    async for deleted in delete_letters(archivist):
+        assert deleted == 1_000
+        break
+    assert [n async for n in delete_letters(archivist)] == [1_000, 501]
+    left = await owner.fetch("SELECT source_event_id AS id FROM dead_letter")
+    assert [row["id"] for row in left] == ["young1"]
+
+
+async def test_letter_that_is_refused_again_meanwhile_stays(archivist: Any, owner: Any, writer: Any) -> None:
+    await owner.execute(REFUSE, "old", "31 days", 2, None)
+    transaction = writer.transaction()
+    await transaction.start()
+    await writer.execute("UPDATE dead_letter SET seen = 2, last_at = now() WHERE source_event_id = 'old1'")
+
+    async def total_of_letters() -> int:
+        return sum([n async for n in delete_letters(archivist)])
+
+    running = asyncio.create_task(total_of_letters())
+    await until(lambda: owner.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"))
+    await transaction.commit()
+    assert await running == 1
+    left = await owner.fetch("SELECT source_event_id AS id FROM dead_letter")
+    assert [row["id"] for row in left] == ["old1"]
+
+
+async def test_expired_letters_are_found_by_their_age_and_the_archivist_reads_none(archivist: Any, owner: Any) -> None:
+    await owner.execute(REFUSE, "new", "1 day", 20_000, None)
+    await owner.execute("ANALYZE dead_letter")
+    plan = "\n".join(
+        row[0] for row in await archivist.fetch(f"EXPLAIN {tidy.DELETE_LETTERS}".replace("$1", "30").replace("$2", "9"))
+    )
+    assert "Seq Scan on dead_letter" not in plan
+    for statement in ("SELECT line FROM dead_letter", "UPDATE dead_letter SET line = ''", "SELECT n FROM dead_letter"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await archivist.execute(statement)
