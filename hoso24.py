@@ -177,18 +177,20 @@ def catalogue() -> None:
 _FILES = click.argument("files", metavar="DIR", type=click.Path(path_type=Path), required=False)
 _AS_OF = click.option("--as-of", type=click.DateTime(["%Y-%m-%d"]), help="The day to count for; by default today.")
 _SAMPLE = click.option("--sample", "shipped", is_flag=True, help="The sample catalogue that is shipped, for trials.")
+_SANDBOX = click.option("--sandbox", is_flag=True, help="The agencies of the sandbox that are shipped.")
 
 
 @catalogue.command("check")
 @_FILES
 @_SAMPLE
+@_SANDBOX
 @_AS_OF
-def catalogue_check(files: Path | None, shipped: bool, as_of: datetime | None) -> None:
+def catalogue_check(files: Path | None, shipped: bool, sandbox: bool, as_of: datetime | None) -> None:
     """Check the files by themselves, without a database: what they refer to must stand in them."""
     from lookup.catalogue import Catalogue, load
 
     with _or_cannot_run():
-        plan = load.plan(_read_catalogue(files, shipped), Catalogue(), {})
+        plan = load.plan(_read_catalogue(files, shipped, sandbox), Catalogue(), {})
     _refuse_faults(plan)
     click.echo(f"Nothing is wrong in the files. {load.counted(plan.after, _day(as_of))}")
 
@@ -196,13 +198,14 @@ def catalogue_check(files: Path | None, shipped: bool, as_of: datetime | None) -
 @catalogue.command("diff")
 @_FILES
 @_SAMPLE
+@_SANDBOX
 @_AS_OF
-def catalogue_diff(files: Path | None, shipped: bool, as_of: datetime | None) -> None:
+def catalogue_diff(files: Path | None, shipped: bool, sandbox: bool, as_of: datetime | None) -> None:
     """Show what a load would add (+), change (~) and leave as it is."""
     from lookup.catalogue import load
 
     with _or_cannot_run():
-        read = _read_catalogue(files, shipped)
+        read = _read_catalogue(files, shipped, sandbox)
         before, calendars = _with_owner(load.stored)
         plan = load.plan(read, before, calendars, sample=shipped)
     _refuse_faults(plan)
@@ -215,25 +218,26 @@ def catalogue_diff(files: Path | None, shipped: bool, as_of: datetime | None) ->
 @catalogue.command("load")
 @_FILES
 @_SAMPLE
+@_SANDBOX
 @_AS_OF
 @click.option("--by", help="The person who loads it; by default the user who is logged in. Stored, not public.")
-def catalogue_load(files: Path | None, shipped: bool, as_of: datetime | None, by: str | None) -> None:
+def catalogue_load(files: Path | None, shipped: bool, sandbox: bool, as_of: datetime | None, by: str | None) -> None:
     """Load the files in one transaction, after all of them have been checked. Nothing is ever deleted."""
     from lookup.catalogue import load
 
     with _or_cannot_run():
-        read = _read_catalogue(files, shipped)
+        read = _read_catalogue(files, shipped, sandbox)
         plan = _with_owner(lambda connection: load.load(connection, read, author=by or _caller(), sample=shipped))
     _refuse_faults(plan)
     _tell(plan, as_of, "Loaded")
 
 
-def _read_catalogue(files: Path | None, shipped: bool) -> Any:
-    from lookup.catalogue.files import SAMPLE, read
+def _read_catalogue(files: Path | None, shipped: bool, sandbox: bool) -> Any:
+    from lookup.catalogue.files import SAMPLE, SANDBOX, read
 
-    if (files is None) is not shipped:
-        raise click.UsageError("Give the directory of the files, or --sample.")
-    return read(files or SAMPLE)
+    if (files is not None) + shipped + sandbox != 1:
+        raise click.UsageError("Give the directory of the files, --sample, or --sandbox.")
+    return read(files or (SAMPLE if shipped else SANDBOX))
 
 
 def _with_owner(work: Callable[[Any], Awaitable[T]]) -> T:

@@ -440,6 +440,8 @@ async def test_catalogue_that_is_missing_or_over_or_without_next_years_holidays_
     assert warning.found == "the holidays of 2027 in calendar vn 2026.1 are not confirmed"
     await owner.execute("UPDATE service SET valid_to = '2026-10-01'")
     assert Verdict.WRONG in [each.verdict for each in await patient.asked("catalogue")]
+    await owner.execute("UPDATE agency SET sandbox = true")  # no office is among them
+    assert [each.found for each in await patient.asked("catalogue")] == ["none is loaded: no dossier can be received"]
     await owner.execute("TRUNCATE service_time, service, agency CASCADE")
     (finding,) = await patient.asked("catalogue")
     assert finding.verdict is Verdict.WRONG

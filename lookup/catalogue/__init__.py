@@ -244,6 +244,11 @@ class Catalogue:
     def _by_bhxh_number(self) -> dict[str, str]:
         return {agency.bhxh_number: agency.code for agency in self.agencies.values() if agency.bhxh_number}
 
+    def is_sandbox(self, agency: str) -> bool:
+        """Whether this agency takes made-up dossiers only; False for an unknown one."""
+        known = self.agencies.get(agency)
+        return known is not None and known.sandbox
+
     def within(self, agency: str, scope: str) -> bool:
         """Whether `agency` is `scope` or below it in the tree."""
         if agency == scope:

@@ -42,6 +42,8 @@ LONGEST = 500
 NAMES = ("agencies.csv", "contacts.csv", "services.toml", "policy.toml", "calendar.toml")
 SAMPLE = Path(str(resources.files(__package__).joinpath("sample")))
 """The catalogue that is shipped for trials. Its agencies are fictitious; its time limits are not the law's."""
+SANDBOX = Path(str(resources.files(__package__).joinpath("sandbox")))
+"""The agencies of the sandbox (lookup/sandbox.py), which are loaded beside any catalogue."""
 
 
 class CannotRead(Exception):

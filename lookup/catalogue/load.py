@@ -136,10 +136,11 @@ def plan(read: Files, stored: Catalogue, calendars: Mapping[tuple[str, str], Any
 
 
 def counted(after: Catalogue, day: date) -> str:
-    """How much of it is in force on that day, in a sentence."""
-    agencies = sum(in_force(each, day) for each in after.agencies.values())
+    """How much of it is in force on that day, in a sentence; agencies of the sandbox are not counted."""
+    real = [each for each in after.agencies.values() if not each.sandbox]
+    agencies = sum(in_force(each, day) for each in real)
     services = sum(in_force(each, day) for each in after.services.values())
-    whole = (len(after.agencies), len(after.services))
+    whole = (len(real), len(after.services))
     return f"In force on {day}: {agencies} of {whole[0]} agencies, {services} of {whole[1]} services."
 
 
@@ -365,6 +366,11 @@ def sample() -> tuple[list[Agency], list[Service]]:
 async def install_sample(connection: Any) -> Plan:
     """Load the sample catalogue; needs the owner's connection. Raises CannotRead where another catalogue is loaded."""
     return await load(connection, files.read(files.SAMPLE), author="sample", sample=True)
+
+
+async def install_sandbox(connection: Any) -> Plan:
+    """Load the sandbox's agencies beside the sample catalogue; otherwise as `install_sample`."""
+    return await load(connection, files.read(files.SANDBOX), author="sample", sample=True)
 
 
 async def require(connection: Any) -> None:

@@ -245,13 +245,14 @@ async def _functions(database: DatabaseServers) -> list[Finding]:
 async def _catalogue(database: DatabaseServers) -> list[Finding]:
     """Whether a catalogue is loaded and in force, and from October on whether next year's holidays are confirmed."""
     known = from_rows(await database.fetch(CATALOGUE))
-    if not known.agencies or not known.services:
+    real = [each for each in known.agencies.values() if not each.sandbox]
+    if not real or not known.services:
         return [_wrong("catalogue", "none is loaded: no dossier can be received", load.STEP)]
     today = datetime.now(VIETNAM).date()
     if known.sample:
         return [Finding("catalogue", Verdict.OK, f"the sample, for trial only. {load.counted(known, today)}")]
     findings = [Finding("catalogue", Verdict.OK, load.counted(known, today))]
-    in_both = (known.agencies.values(), known.services.values())
+    in_both = (real, known.services.values())
     if not all(any(in_force(each, today) for each in kind) for kind in in_both):
         findings = [_wrong("catalogue", f"nothing can be received. {load.counted(known, today)}", load.STEP)]
     for calendar in known.calendars.values():

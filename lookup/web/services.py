@@ -162,7 +162,7 @@ def _text(lang: str, vietnamese: str | None, english: str | None) -> tuple[str, 
 def linked_data(service: Service, catalogue: Catalogue, site: Site, lang: str) -> str:
     """The service as schema.org's GovernmentService, in JSON that can stand in a script element whatever it says."""
     phrases = PHRASES[lang]
-    roots = [each.code for each in catalogue.agencies.values() if not each.parent]
+    roots = [each.code for each in catalogue.agencies.values() if not each.parent and not each.sandbox]
     # Of several trees the catalogue does not say which one offers a service.
     codes = _agencies(service.route or ()) or (roots if len(roots) == 1 else [])
     channels: list[dict[str, Any]] = [
@@ -280,7 +280,10 @@ class FullService(ShownService, frozen=True):
 
 
 class ShownAgency(msgspec.Struct, frozen=True):
-    """An agency: names in both languages, how to reach it, validity; what the catalogue does not state is null."""
+    """An agency: names in both languages, how to reach it, validity; what the catalogue does not state is null.
+
+    `sandbox`: it takes made-up dossiers only, for developers who try things out.
+    """
 
     code: str
     parent: str | None
@@ -298,6 +301,7 @@ class ShownAgency(msgspec.Struct, frozen=True):
     hours: str | None
     hours_en: str | None
     complaint_url: str | None
+    sandbox: bool
     sample: bool
 
 
@@ -366,6 +370,7 @@ def shown_agency(agency: Agency, day: date) -> ShownAgency:
         hours=agency.hours_vi,
         hours_en=agency.hours_en,
         complaint_url=complaint,
+        sandbox=agency.sandbox,
         sample=agency.sample,
     )
 
