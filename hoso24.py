@@ -912,6 +912,8 @@ def _about_a_dossier(work: Callable[..., Awaitable[T]], *urls: Any) -> T:
 def tidy() -> None:
     """Delete what has expired: answers kept for repeated requests, and dead letters, after thirty days. To run hourly.
 
+    Erases what is told by the events of dossiers that the sandbox removed, as well.
+
     Safe beside everything else, and after an interruption; deletes at most a thousand rows at a time.
     """
     from intake import tidy as tidying
@@ -919,16 +921,18 @@ def tidy() -> None:
     from ops.settings import read
     from ops.stores.postgres import connect_directly
 
-    settings, answers, letters = read(ArchivistUrl, environment()), 0, 0
+    settings, answers, letters, erased = read(ArchivistUrl, environment()), 0, 0, 0
 
     async def work() -> None:
-        nonlocal answers, letters
+        nonlocal answers, letters, erased
         connection = await connect_directly(settings.pg_url.reveal, server_settings=tidying.LIKE_THE_TRIGGER)
         try:
             async for count in tidying.delete_answers(connection):
                 answers += count
             async for count in tidying.delete_letters(connection):
                 letters += count
+            async for count in tidying.erase_the_sandboxs(connection):
+                erased += count
         finally:
             await connection.close()
 
@@ -939,6 +943,8 @@ def tidy() -> None:
             f"Deleted {answers:,} answers and {letters:,} dead letters that were kept for more than "
             f"{tidying.KEPT_DAYS} days."
         )
+        if erased:
+            click.echo(f"Erased {erased:,} events of dossiers that the sandbox removed.")
 
 
 @cli.group()

@@ -15,6 +15,7 @@ from intake.budgets import Budgets
 from intake.clients import Tokens
 from intake.partners.client import ClientApi
 from intake.partners.letters import Letters
+from intake.partners.sandbox import Sandbox
 from intake.rules import requests
 from intake.settings import IntakeSettings, RelaySettings
 from intake.sign_of_life import SignOfLife
@@ -52,12 +53,8 @@ async def build(settings: IntakeSettings) -> Running:
     catalogue = CatalogueCopy(postgres)
     watch = _Watch(postgres, catalogue)
     await watch.look()
-    ledger = Ledger(
-        postgres,
-        scheme=Scheme(settings.code_scheme),
-        seals=SealKeys.from_text(settings.seal_keys.reveal()),
-        deadline=settings.intake_deadline,
-    )
+    seals = SealKeys.from_text(settings.seal_keys.reveal())
+    ledger = Ledger(postgres, scheme=Scheme(settings.code_scheme), seals=seals, deadline=settings.intake_deadline)
     keys = KeyRing.from_text(settings.lookup_key_secrets.reveal())
     clients = Clients(settings.trusted_proxies)
     budgets = Budgets(write=settings.client_writes, read=settings.client_reads, sync=settings.client_lines)
@@ -79,7 +76,10 @@ async def build(settings: IntakeSettings) -> Running:
         app=app,
         checks={"postgres": watch.schema_version, "commits": sign.check},
         reports={"budgets": budgets.report, "clients": clients.report},
-        tasks=[watch.run, sign.run, letters.run],
+        tasks=[
+            *(watch.run, sign.run, letters.run),
+            *([Sandbox(postgres, catalogue, seals).run] if settings.sandbox == "on" else []),
+        ],
         close=close,
     )
 

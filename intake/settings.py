@@ -61,7 +61,13 @@ class IntakeSettings(WriterSettings, ReceiptSettings, PoolerSettings, PublicSett
         doc="Lines that a client may synchronise in a minute, for each intake process; at least 10,000, a whole body.",
     )
     code_scheme: Literal["A", "B", "C", "D"] = setting(
-        "HOSO24_CODE_SCHEME", default="B", doc="Scheme of new codes: A, B, C or D."
+        "HOSO24_CODE_SCHEME", default="B", doc="Scheme of new codes: A, B, C or D; in the sandbox always B."
+    )
+    sandbox: Literal["on", "off"] = setting(
+        "HOSO24_SANDBOX",
+        default="off",
+        doc="on: dossiers of the sandbox move by themselves, for developers; needs its agencies in the catalogue. Off "
+        "in production.",
     )
 
 

@@ -1,11 +1,14 @@
-"""Deletes what has expired, as the archivist: answers kept for repeated requests, and dead letters, after thirty days.
+"""Deletes what has expired, as the archivist: answers kept for repeated requests, and dead letters, after thirty days;
+and erases the events of dossiers that the sandbox removed.
 
-After that a repeat under the same key is refused as a key that was used before, since the event keeps its identity for
-good; it never becomes a second change. A letter's thirty days begin anew whenever its line is refused again.
+After thirty days a repeat under the same key is refused as a key that was used before, since the event keeps its
+identity for good; it never becomes a second change. A letter's thirty days begin anew when its line is refused again.
 """
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Final
+
+from intake.books.erase import erase
 
 # In one order, so that two runs wait for each other and do not lock each other up. The archivist may lock no row apart.
 DELETE_ANSWERS = """
@@ -36,6 +39,18 @@ WITH deleted AS (
 SELECT count(*) FROM deleted
 """
 
+# Only removals have an id of the sandbox's own.
+REMOVED_BY_THE_SANDBOX = """
+SELECT code
+  FROM event
+ WHERE source = $1
+   AND source_event_id IS NOT NULL
+   AND erased IS NULL
+ LIMIT $2
+"""
+
+SANDBOX_SOURCE: Final = "the sandbox"
+"""The source of the events that the sandbox makes; with a blank in it, it is no client's."""
 KEPT_DAYS = 30
 """Days for which an answer is kept for repeats of its request, and a line after it was refused last."""
 AT_A_TIME = 1_000
@@ -58,3 +73,13 @@ async def delete_letters(connection: Any) -> AsyncIterator[int]:
     """Delete the dead letters whose lines were refused last longer than KEPT_DAYS ago; otherwise as delete_answers."""
     while deleted := await connection.fetchval(DELETE_LETTERS, KEPT_DAYS, AT_A_TIME):
         yield deleted
+
+
+async def erase_the_sandboxs(connection: Any) -> AsyncIterator[int]:
+    """Erase the events of dossiers that the sandbox removed; yields how many after each dossier, until none is left.
+
+    `connection` as for `delete_answers`; otherwise too it is as that.
+    """
+    while removed := await connection.fetch(REMOVED_BY_THE_SANDBOX, SANDBOX_SOURCE, AT_A_TIME):
+        for row in removed:
+            yield await erase(connection, row["code"])

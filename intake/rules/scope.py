@@ -52,6 +52,11 @@ def may_change(catalogue: Catalogue, scope: str, day: date, holder: str, origin:
     return what in OF_THE_ORIGIN and scope in side_of(catalogue, origin, day)
 
 
+def moves_by_itself(catalogue: Catalogue, origin: str, submitted_by: str | None) -> bool:
+    """Whether it is a dossier of the sandbox's own script, which no client changes: others follow it."""
+    return submitted_by is None and catalogue.is_sandbox(origin)
+
+
 def require_target(catalogue: Catalogue, holder: str, target: str, day: date, service: Service | None) -> None:
     """Refuse a hand-over to an agency that may not take it that day. Raises TargetNotAllowed, also for an unknown one.
 
