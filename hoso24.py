@@ -668,7 +668,7 @@ _EXPIRES = click.option(
 @click.option("--name", required=True, help="A description, for people.")
 @click.option("--agency", required=True, help=_AGENCY)
 @click.option("--actions", default="receive,move,bind,read", show_default=True, help=_ACTIONS)
-@click.option("--sandbox", is_flag=True, help="Made-up dossiers only.")
+@click.option("--sandbox", is_flag=True, help="Made-up dossiers only: its agency is one of the sandbox.")
 @_EXPIRES
 def client_add(client_id: str, name: str, agency: str, actions: str, sandbox: bool, expires: datetime | None) -> None:
     """Add a client. Prints its token, which is shown only once."""

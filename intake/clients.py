@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
+from intake.rules.scope import covers
 from lookup.catalogue import Catalogue
 from lookup.clock import VIETNAM
 from ops.errors import Kind, Refusal
@@ -33,11 +34,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FIND_CLIENT = """
-SELECT c.id, c.name, c.agency, c.actions, c.sandbox, t.n, t.token_hash,
+SELECT c.id, c.name, c.agency, c.actions, c.sandbox, a.sandbox AS agency_sandbox, t.n, t.token_hash,
        extract(epoch FROM t.expires_at - now())::float8                                AS seconds_left,
        (t.expires_at AT TIME ZONE interval '7 hours')::date                            AS last_day,
        t.last_used_on IS DISTINCT FROM (now() AT TIME ZONE interval '7 hours')::date   AS unused_today
   FROM client AS c
+  JOIN agency AS a ON a.code = c.agency
   JOIN client_token AS t ON t.client = c.id
  WHERE c.id = $1
    AND c.disabled_at IS NULL
@@ -70,7 +72,7 @@ RETURNING n
 """
 
 LOCK_CLIENT = """
-SELECT id, disabled_at
+SELECT id, sandbox, disabled_at
   FROM client
  WHERE id = $1
    FOR UPDATE
@@ -103,8 +105,10 @@ UPDATE client
 RETURNING agency, actions
 """
 
-AGENCY_EXISTS = """
-SELECT EXISTS (SELECT FROM agency WHERE code = $1)
+AGENCY_SANDBOX = """
+SELECT sandbox
+  FROM agency
+ WHERE code = $1
 """
 
 IS_STORED = """
@@ -179,16 +183,21 @@ class Client:
     actions: frozenset[str]
     sandbox: bool = False
     token_ends: date | None = None
+    misplaced: bool = False
+    """One of the sandbox whose agency is not, or the reverse: a catalogue made it so, and it may do nothing."""
 
     def require_action(self, action: str) -> None:
         """Raise OutOfScope unless this client may do this at all."""
+        if self.misplaced:
+            at_odds = _at_odds("This client", self.sandbox, self.agency)
+            raise OutOfScope(f"{at_odds}; the operator has to give it another scope.")
         if action not in self.actions:
             raise OutOfScope(f"This client may not {action}; it may: {', '.join(sorted(self.actions))}.")
 
     def require(self, action: str, agency: str, catalogue: Catalogue) -> None:
         """Raise OutOfScope unless this client may do this for this agency."""
         self.require_action(action)
-        if not catalogue.within(agency, self.agency):
+        if not covers(catalogue, self.agency, agency):
             raise OutOfScope(
                 f"Agency {agency} is outside the scope of this client, which is {self.agency} and all below it."
             )
@@ -238,7 +247,15 @@ class Tokens:
             raise Unauthenticated("This token is unknown or no longer valid.")
         seconds = math.inf if row["seconds_left"] is None else row["seconds_left"]
         ends = row["last_day"] if seconds <= ENDS_SOON * 86_400 else None
-        client = Client(row["id"], row["name"], row["agency"], frozenset(row["actions"]), row["sandbox"], ends)
+        client = Client(
+            id=row["id"],
+            name=row["name"],
+            agency=row["agency"],
+            actions=frozenset(row["actions"]),
+            sandbox=row["sandbox"],
+            token_ends=ends,
+            misplaced=row["sandbox"] is not row["agency_sandbox"],
+        )
         # Counted from before the question, so that a revocation during it is seen in time too.
         left = min(VERIFIED_FOR, seconds)
         self._right[digest] = client, asked_at + left
@@ -334,12 +351,13 @@ async def add_client(
 ) -> str:
     """Add a client with its first token, as the owner; returns the token, which is not stored.
 
-    Raises ClientRefused for an existing id, a malformed one, an unknown agency and unknown or no actions.
+    Raises ClientRefused for an existing id, a malformed one, unknown or no actions, an unknown agency, and one that is
+    of the sandbox when the client is not, or the reverse.
     """
     if _ID.fullmatch(client_id) is None:
         raise ClientRefused(f"{client_id!r} is no client's id: it has 1 to 40 lower-case letters, digits and dashes.")
     name, actions = _read_name(name), read_actions(" ".join(actions))
-    await _agency_exists(connection, agency)
+    await _require_agency(connection, agency, sandbox, client_id)
     token = token or new_token(client_id)
     try:
         async with connection.transaction():
@@ -406,14 +424,15 @@ async def set_scope(
 ) -> tuple[str, tuple[str, ...]]:
     """Change what a client may do and where, or its name, as the owner; returns agency and actions as they are now.
 
-    None leaves a value as it is. Raises ClientRefused if there is no such client or agency, and for unknown actions.
+    None leaves a value as it is. Raises ClientRefused if there is no such client or agency, for unknown actions, and
+    for an agency that is of the sandbox when the client is not, or the reverse.
     """
     actions = None if actions is None else read_actions(" ".join(actions))
     name = None if name is None else _read_name(name)
-    if agency is not None:
-        await _agency_exists(connection, agency)
     async with connection.transaction():
-        await _lock(connection, client_id)
+        found = await _lock(connection, client_id)
+        if agency is not None:
+            await _require_agency(connection, agency, found["sandbox"], client_id)
         row = await connection.fetchrow(SET_SCOPE, client_id, agency, actions and list(actions), name)
     return row["agency"], tuple(row["actions"])
 
@@ -484,9 +503,21 @@ def _no_client(client_id: str) -> ClientRefused:
     return ClientRefused(f"There is no client {client_id!r}; `hoso24 client list` shows all.")
 
 
-async def _agency_exists(connection: Any, agency: str) -> None:
-    if not agency.isascii() or not await connection.fetchval(AGENCY_EXISTS, agency):
+async def _require_agency(connection: Any, agency: str, sandbox: bool, client_id: str) -> None:
+    """Raises ClientRefused for an agency that is not in the catalogue, or of the sandbox when the client is not, or the
+    reverse."""
+    found = await connection.fetchval(AGENCY_SANDBOX, agency) if agency.isascii() else None
+    if found is None:
         raise ClientRefused(f"There is no agency {agency!r} in the catalogue.")
+    if found is not sandbox:
+        step = "name an agency of the sandbox" if sandbox else "name another one, or add a client with --sandbox"
+        raise ClientRefused(f"{_at_odds(f'Client {client_id}', sandbox, agency)}; {step}.")
+
+
+def _at_odds(client: str, sandbox: bool, agency: str) -> str:
+    """That a client is of the sandbox and its agency is not, or the reverse."""
+    is_, and_not = ("is of the sandbox", "is not") if sandbox else ("is not of the sandbox", "is")
+    return f"{client} {is_}, and agency {agency} {and_not}"
 
 
 def _read_name(name: str) -> str:

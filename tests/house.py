@@ -50,8 +50,10 @@ REASONS: dict[str, dict[str, Any]] = {
 """What a move to such a status must say; a test that is about something else need not."""
 
 ADD_CLIENT = """
-INSERT INTO client (id, name, agency, actions)
-VALUES ($1, 'test', $2, $3)
+INSERT INTO client (id, name, agency, actions, sandbox)
+SELECT $1, 'test', code, $3, sandbox
+  FROM agency
+ WHERE code = $2
 """
 
 ADD_TOKEN = """
@@ -59,11 +61,19 @@ INSERT INTO client_token (client, n, token_hash)
 VALUES ($1, 1, sha256($2))
 """
 
+ADD_SANDBOX = """
+INSERT INTO agency (code, parent, name_vi, name_en, sandbox, sample, valid_from)
+VALUES ('X99',    NULL,  'Thử nghiệm (hư cấu)',   'Sandbox (fictitious)',   true, true, '2020-01-01'),
+       ('X99.03', 'X99', 'Thử nghiệm 2 (hư cấu)', 'Sandbox 2 (fictitious)', true, true, '2020-01-01'),
+       ('G99.77', 'G99', 'Đặt nhầm chỗ (hư cấu)', 'Misplaced (fictitious)', true, true, '2020-01-01')
+"""
+"""The sandbox, and an agency of it that a catalogue has put below a real one."""
+
 
 async def new_client(
     database: Database, client_id: str, agency: str = "G99", actions: Sequence[str] = clients.ACTIONS
 ) -> str:
-    """A client of that scope in this database; its token."""
+    """A client of that scope in this database, of the sandbox if the agency is; its token."""
     token = clients.new_token(client_id)
     connection = await asyncpg.connect(database.owner_url)
     try:

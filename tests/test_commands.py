@@ -33,7 +33,7 @@ from lookup import schema
 from lookup.clock import VIETNAM
 from ops.local.valkey import ValkeyServer
 from tests.conftest import KEY_SECRETS, ROLES, SEAL_KEYS, Database
-from tests.house import AGENCY, intake_at, intake_settings, submission
+from tests.house import ADD_SANDBOX, AGENCY, intake_at, intake_settings, submission
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -347,6 +347,28 @@ async def test_client_that_cannot_be_is_refused_in_a_sentence(
     assert sentence in ran.err
     assert ran.out == ""
     assert not await house.owner.fetchval("SELECT count(*) FROM client WHERE id = $1", client)
+
+
+async def test_client_of_the_sandbox_has_an_agency_of_the_sandbox_and_no_other_client_has(house: House) -> None:
+    await house.owner.execute(ADD_SANDBOX)
+    ran = await house.run("client", "add", "portal", "--name", "x", "--agency", "G99", "--sandbox")
+    of_the_sandbox = "Error: Client portal is of the sandbox, and agency G99 is not; name an agency of the sandbox."
+    assert (ran.status, ran.out, ran.err.strip()) == (2, "", of_the_sandbox)
+    ran = await house.run("client", "add", "portal", "--name", "x", "--agency", "X99.03")
+    of_the_others = (
+        "Error: Client portal is not of the sandbox, and agency X99.03 is; name another one, or add a client with "
+        "--sandbox."
+    )
+    assert (ran.status, ran.out, ran.err.strip()) == (2, "", of_the_others)
+    await house.client("portal", "--sandbox", agency="X99")
+    ran = await house.run("client", "scope", "portal", "--agency", "G99")
+    assert (ran.status, ran.out, ran.err.strip()) == (2, "", of_the_sandbox)
+    assert (await house.run("client", "scope", "portal", "--agency", "X99.03")).status == 0
+    await house.client("real-desk")
+    ran = await house.run("client", "scope", "real-desk", "--agency", "X99.03")
+    assert (ran.status, ran.out, ran.err.strip()) == (2, "", of_the_others.replace("portal", "real-desk"))
+    rows = await house.owner.fetch("SELECT id, agency FROM client WHERE id IN ('portal', 'real-desk') ORDER BY id")
+    assert [tuple(row) for row in rows] == [("portal", "X99.03"), ("real-desk", "G99")]
 
 
 async def test_mistake_about_a_client_is_one_sentence_and_exit_status_2(house: House) -> None:

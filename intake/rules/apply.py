@@ -42,9 +42,9 @@ from intake.rules.changes import (
 )
 from intake.rules.due_dates import due_date
 from intake.rules.requests import EARLIEST, TOLERANCE, InvalidContent, nfc
-from intake.rules.scope import require_target
+from intake.rules.scope import require_target, same_world
 from intake.rules.workdays import Calendar, calendar_of, shift
-from lookup.catalogue import Service
+from lookup.catalogue import Catalogue, Service
 from lookup.clock import VIETNAM, local
 from lookup.status import FIRST, Status
 
@@ -162,8 +162,8 @@ def _moved(state: State, move: Move, given: Given) -> Applied:
         at = max(_told(move.at, state, given), state.last_at)
     else:
         at = _when(move.at, state.last_at, given, calendar, any_day=any_day)
-    if agency not in given.catalogue.agencies and agency != state.agency:
-        raise UnknownAgency(f"There is no agency {agency}.")
+    if agency != state.agency:
+        _require_known(given.catalogue, agency, state.agency)
     if agency not in (state.agency, state.origin) and not move.by_import:
         require_target(given.catalogue, state.agency, agency, at.astimezone(VIETNAM).date(), service)
     outcome = _outcome(state, move)
@@ -259,8 +259,8 @@ def _corrected(state: State, correction: Correction, given: Given) -> Applied:
     if not reason:
         raise ReasonRequired("A correction needs a reason.", missing=["reason"])
     after = msgspec.structs.replace(state, version=state.version + 1, **new)
-    if "agency" in new and after.agency not in given.catalogue.agencies:
-        raise UnknownAgency(f"There is no agency {after.agency}.")
+    if "agency" in new:
+        _require_known(given.catalogue, after.agency, state.agency)
     service = given.catalogue.services.get(after.service)
     cases = {limit.service_case for limit in service.times} if service else set()
     if new.keys() & {"service", "service_case"} and after.service_case not in cases:
@@ -276,6 +276,12 @@ def _corrected(state: State, correction: Correction, given: Given) -> Applied:
     special |= {"note": reason, "came_from": state.agency if "agency" in new else None}
     special["detail"] = detail | ({"applicant": list(correction.applicant)} if correction.applicant else {})
     return _applied("corrected", after, given.now, given, special)
+
+
+def _require_known(catalogue: Catalogue, agency: str, holder: str) -> None:
+    """Raises UnknownAgency for one that the catalogue does not have, and for one of the other world."""
+    if agency not in catalogue.agencies or not same_world(catalogue, agency, holder):
+        raise UnknownAgency(f"There is no agency {agency}.")
 
 
 def _reissued(state: State, change: Reissue, given: Given) -> Applied:

@@ -4,6 +4,9 @@ One rule: it is read by the agency that received it, the one that holds it, and 
 any of them, each with its successors, and by the client that submitted it. It is moved by the holder's side. What is
 the receiving agency's work (hand-over of the result, withdrawal, supplement, re-appointment, correction, a new lookup
 key) is its side's too. All others are answered as for an unknown code.
+
+The sandbox is a world of its own: whatever the tree says, no rule here leads from one of its agencies to another one,
+or back.
 """
 
 from collections.abc import Iterable
@@ -20,6 +23,16 @@ OF_THE_ORIGIN: Final = frozenset(
 """The moves and kinds of events that the receiving agency's side may make of a dossier that another one holds."""
 
 
+def same_world(catalogue: Catalogue, one: str, other: str) -> bool:
+    """Whether both agencies are of the sandbox, or neither is."""
+    return catalogue.is_sandbox(one) is catalogue.is_sandbox(other)
+
+
+def covers(catalogue: Catalogue, scope: str, agency: str) -> bool:
+    """Whether a dossier may be received for this agency by a client of this scope: the agency is at or below it."""
+    return same_world(catalogue, scope, agency) and catalogue.within(agency, scope)
+
+
 def side_of(catalogue: Catalogue, agency: str, day: date) -> frozenset[str]:
     """The agency, those above it, the successors of those that have ended by that day, and those above these."""
     side: set[str] = set()
@@ -27,7 +40,7 @@ def side_of(catalogue: Catalogue, agency: str, day: date) -> frozenset[str]:
     while unseen:
         code = unseen.pop()
         known = catalogue.agencies.get(code)
-        if code in side:
+        if code in side or not same_world(catalogue, agency, code):
             continue
         side.add(code)
         if known is not None and known.parent:
@@ -42,7 +55,9 @@ def may_read(catalogue: Catalogue, scope: str, day: date, parties: Iterable[str]
 
     `submitted_here`: this client submitted it.
     """
-    return submitted_here or any(scope in side_of(catalogue, party, day) for party in parties)
+    if submitted_here:
+        return all(same_world(catalogue, scope, party) for party in parties)
+    return any(scope in side_of(catalogue, party, day) for party in parties)
 
 
 def may_change(catalogue: Catalogue, scope: str, day: date, holder: str, origin: str, what: Status | str) -> bool:

@@ -35,6 +35,7 @@ from lookup.catalogue import Catalogue, load
 from ops.errors import Unavailable
 from ops.stores.postgres import Postgres
 from tests.conftest import Database
+from tests.house import ADD_SANDBOX
 
 HERE, ELSEWHERE = bytes([203, 0, 113, 7]), bytes([203, 0, 113, 8])
 SAMPLE = Catalogue({agency.code: agency for agency in load.sample()[0]})
@@ -58,7 +59,8 @@ async def test_token_leads_to_its_client(postgres: Postgres, token: str) -> None
 
 
 async def test_client_of_the_sandbox_is_one(postgres: Postgres, owner: Any) -> None:
-    token = await add_client(owner, "partner", "Phần mềm mẫu", "G99", ACTIONS, sandbox=True)
+    await owner.execute(ADD_SANDBOX)
+    token = await add_client(owner, "partner", "Phần mềm mẫu", "X99", ACTIONS, sandbox=True)
     assert (await Tokens(postgres).authenticate(f"Bearer {token}", HERE)).sandbox
 
 
@@ -494,7 +496,8 @@ async def test_intake_itself_can_neither_make_nor_change_a_client(writer: Any, t
 
 
 async def test_table_tells_clients_and_tokens_and_no_hash(owner: Any, token: str) -> None:
-    await add_client(owner, "a-desk", "[b]Quầy[/b]", "G99", ("move",), sandbox=True)
+    await owner.execute(ADD_SANDBOX)
+    await add_client(owner, "a-desk", "[b]Quầy[/b]", "X99", ("move",), sandbox=True)
     await owner.execute("UPDATE client_token SET created_at = '2026-11-29T20:00Z' WHERE client = 'desk-1'")
     await add_token(owner, "desk-1", expires_at=datetime(2999, 6, 30, 16, 59, tzinfo=UTC))
     await revoke(owner, "desk-1", 1)

@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 
 from intake.refusals import TargetNotAllowed
-from intake.rules.scope import may_change, may_read, require_target, side_of
+from intake.rules.scope import covers, may_change, may_read, require_target, side_of
 from lookup.catalogue import Agency, Catalogue, Part, Service
 from lookup.status import Status
 
@@ -109,3 +109,48 @@ def test_what_an_ended_agency_holds_goes_to_its_successor_of_any_level() -> None
         require_target(catalogue, "old", "c1", TODAY, None)
     with pytest.raises(TargetNotAllowed):
         require_target(catalogue, "old", "c2", BEFORE, None)
+
+
+# -- the sandbox -------------------------------------------------------------------------------------------------
+
+WORLDS = Catalogue(
+    {
+        each.code: each
+        for each in (
+            agency("real", None),
+            agency("office", "real"),
+            agency("trial", None, sandbox=True),
+            agency("desk", "trial", sandbox=True),
+            agency("stray", "real", sandbox=True),  # what no catalogue should say
+            agency("under", "stray"),
+            agency("over", "trial"),
+            agency("old", "real", valid_to=ENDED, successor="desk"),
+        )
+    }
+)
+
+
+def test_no_rule_leads_from_one_world_into_the_other_whatever_the_tree_says() -> None:
+    sides = {code: side_of(WORLDS, code, TODAY) for code in WORLDS.agencies}
+    assert sides == {
+        "real": {"real"},
+        "office": {"office", "real"},
+        "trial": {"trial"},
+        "desk": {"desk", "trial"},
+        "stray": {"stray"},
+        "under": {"under"},
+        "over": {"over"},
+        "old": {"old", "real"},
+    }
+    for scope, of in product(WORLDS.agencies, repeat=2):
+        allowed = sandboxed(scope) is sandboxed(of)
+        assert allowed or not covers(WORLDS, scope, of)
+        assert allowed or not may_read(WORLDS, scope, TODAY, (of, of), submitted_here=True)
+        assert allowed or not any(may_change(WORLDS, scope, TODAY, of, of, what) for what in Status)
+    assert covers(WORLDS, "trial", "desk")
+    assert covers(WORLDS, "real", "office")
+    assert may_read(WORLDS, "desk", TODAY, ("trial",), submitted_here=True)
+
+
+def sandboxed(code: str) -> bool:
+    return WORLDS.agencies[code].sandbox
