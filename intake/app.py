@@ -16,6 +16,7 @@ from intake.clients import Tokens
 from intake.partners.client import ClientApi
 from intake.partners.letters import Letters
 from intake.partners.sandbox import Sandbox
+from intake.partners.sync import Sync
 from intake.rules import requests
 from intake.settings import IntakeSettings, RelaySettings
 from intake.sign_of_life import SignOfLife
@@ -61,14 +62,24 @@ async def build(settings: IntakeSettings) -> Running:
     admission = Admission(Tokens(postgres), clients, budgets)
     api = IntakeApi(ledger, catalogue, keys, settings.public_url)
     app = web.Application(middlewares=middlewares("intake", trusts=clients.trusts, subjects={"code": pseudonym}))
-    letters = Letters(postgres, None)
-    apis = (api, ClientApi(postgres, catalogue, budgets), letters)
+    sync = Sync(
+        postgres,
+        catalogue,
+        budgets,
+        keys,
+        seals,
+        connections=settings.pg_connections,
+        deadline=settings.intake_deadline,
+    )
+    letters = Letters(postgres, sync.apply)
+    apis = (api, ClientApi(postgres, catalogue, budgets), letters, sync)
     declared = [endpoint for each in apis for endpoint in each.endpoints()]
     serve(app, declared, read=requests.read, admit=admission.admit)
     app.on_response_prepare.append(admission.tell)
 
     async def close() -> None:
         await ledger.close()
+        await sync.close()
         await postgres.close()
 
     sign = SignOfLife(postgres, deadline=settings.intake_deadline)

@@ -21,6 +21,25 @@ OUTCOMES_UNKNOWN = Counter(
     "intake_outcomes_unknown_total",
     "Requests whose transaction had not ended at the deadline; their clients got outcome_unknown.",
 )
+SYNC_LINES = Counter(
+    "intake_sync_lines_total",
+    "Lines of synchronisations. outcome is applied, created, duplicate, kept, rejected or not_done.",
+    ["outcome"],
+)
+SYNC_NOT_DONE = Counter(
+    "intake_sync_not_done_total",
+    "Lines of synchronisations that were not done. reason is database_away, relay_behind when the relay had not "
+    "delivered for ten seconds, client_limit, too_long for a body beyond its limits, or outcome_unknown.",
+    ["reason"],
+)
+SYNC_BATCH = Histogram(
+    "intake_sync_batch_seconds",
+    "Seconds of a transaction with up to 100 lines of a synchronisation.",
+    buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0),
+)
+SYNC_PAUSED = Counter(
+    "intake_sync_paused_seconds_total", "Seconds for which synchronisations waited, because the relay was behind."
+)
 
 DEAD_LETTERS = Gauge(
     "intake_dead_letters",

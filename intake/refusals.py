@@ -262,3 +262,22 @@ class LetterIncomplete(Refusal):
     code = "dead_letter_incomplete"
     title = "The line could not be kept as it was sent. Correct it and send it yourself."
     title_vi = "Dòng dữ liệu không được lưu nguyên vẹn. Vui lòng sửa và tự gửi lại."
+
+
+class SyncRunning(Refusal):
+    """A client has one synchronisation at a time; the other one has not ended yet."""
+
+    kind = Kind.CONFLICT
+    code = "sync_running"
+    title = "Another synchronisation of this client is still running."
+    title_vi = "Một lần đồng bộ khác của hệ thống này vẫn đang chạy."
+    usual_retry_after = 1
+
+
+class UnsupportedType(Refusal):
+    """The body is of another media type than the endpoint takes."""
+
+    kind = Kind.UNSUPPORTED
+    code = "unsupported_media_type"
+    title = "A body of this media type is not taken here."
+    title_vi = "Không nhận nội dung thuộc kiểu dữ liệu này."

@@ -26,6 +26,8 @@ class NewDossier:
     agency: str
     origin: str
     submitted_by: str | None = None
+    owner: str | None = None
+    source_seq: int | None = None
     service: str
     service_case: str
     channel: str

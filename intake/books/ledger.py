@@ -2,12 +2,10 @@
 
 What a change makes of a dossier is said by intake/rules/apply.py alone; who may ask for it by intake/rules/scope.py.
 
-A COMMIT is never cancelled. At the deadline the client gets OutcomeUnknown, and the transaction goes on in a task of
-its own. A repeat with the same idempotency key reports the outcome. (A cancelled commit can be visible on the primary
-while no standby has it; acknowledging it then would lose the change at the next failover.)
+A COMMIT is never cancelled (unbroken.py). At the deadline the client gets OutcomeUnknown, and the transaction goes on.
+A repeat with the same idempotency key reports the outcome.
 """
 
-import asyncio
 import logging
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from intake.books.dossier import INSERT_DOSSIER, NewDossier, public_step, timeli
 from intake.books.event import APPEND_EVENT
 from intake.books.reads import note_read
 from intake.books.seal import PERSON_COLUMNS, EventRecord, SealKeys, jsonb_text, new_salt, person_digest
+from intake.books.unbroken import Unbroken
 from intake.clients import Client, OutOfScope
 from intake.refusals import (
     AgencyEnded,
@@ -29,7 +28,6 @@ from intake.refusals import (
     CannotNumber,
     KeyReused,
     NumberTaken,
-    OutcomeUnknown,
     ServiceEnded,
     ServiceNotBegun,
     StillRunning,
@@ -69,7 +67,6 @@ from lookup.catalogue import Agency, Catalogue, Service, in_force
 from lookup.clock import local
 from lookup.code import DossierCode, MalformedCode, Scheme
 from lookup.status import Status
-from ops.errors import Refusal
 from ops.observe import tracing
 from ops.stores.postgres import TRANSACTION, Postgres
 
@@ -115,12 +112,10 @@ SELECT EXISTS (SELECT FROM dossier WHERE code = $1)
 # Locks the row, and reads of the log when the last status was set. Where it had to wait, the row is as the other
 # transaction left it and the log as it was before: `newest` is then not the row's version. A timeline is stored
 # compressed; joined with nothing it has the size that the constraint on it sees.
-LOCK_DOSSIER = f"""
-SELECT d.code, d.version, d.status, d.agency, d.origin, d.submitted_by, d.owner, d.source_seq, d.service,
+_STATE = """d.code, d.version, d.status, d.agency, d.origin, d.submitted_by, d.owner, d.source_seq, d.service,
        d.service_case, d.channel, d.submitted_at, d.received_at, d.due_at, d.finished_at, d.returned_at, d.calendar,
        d.pauses, d.supplements, d.reappointments, d.outcome, d.reason, d.action_needed, d.official_number, d.key_serial,
        d.removed,
-       {", ".join(f"d.{name}" for name in PERSON_COLUMNS)},
        pg_column_size(d.timeline || '[]') AS timeline_bytes,
        (SELECT version
           FROM event
@@ -132,10 +127,25 @@ SELECT d.code, d.version, d.status, d.agency, d.origin, d.submitted_by, d.owner,
          WHERE event.code = d.code
            AND kind IN ('received', 'moved')
          ORDER BY version DESC
-         LIMIT 1)                    AS last_at
+         LIMIT 1)                    AS last_at"""
+
+LOCK_DOSSIER = f"""
+SELECT {_STATE},
+       {", ".join(f"d.{name}" for name in PERSON_COLUMNS)}
   FROM dossier AS d
  WHERE d.code = $1
    FOR UPDATE
+"""
+
+# The same of many, one after the other in the order of the codes that are given: two transactions that lock some of the
+# same cannot wait for one another. (Without the lateral each of sixteen partitions is searched for every code.)
+LOCK_DOSSIERS = f"""
+SELECT d.*
+  FROM unnest($1::text[]) AS wanted (code)
+ CROSS JOIN LATERAL (SELECT {_STATE}
+                       FROM dossier AS d
+                      WHERE d.code = wanted.code
+                        FOR UPDATE) AS d
 """
 
 CORRECT_APPLICANT = f"""
@@ -313,7 +323,7 @@ class Ledger:
         self._scribe = _Scribe(seals, backdating)
         self._deadline = deadline
         self._longest = longest
-        self._running: set[asyncio.Task[Any]] = set()
+        self._unbroken = Unbroken()
 
     async def receive(self, request: KeyedRequest, submission: Submission, catalogue: Catalogue) -> dict[str, Any]:
         """Receive a dossier: give it a code, a due date if it is accepted at once, and its first event. Safe to repeat.
@@ -506,29 +516,12 @@ class Ledger:
 
     async def close(self) -> None:
         """Wait for the open transactions; each ends within `longest`."""
-        if self._running:
-            await asyncio.wait(self._running)
+        await self._unbroken.close()
 
     # -- what every change has in common -----------------------------------------------------------------
 
     async def _settle(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of `work`. Raises OutcomeUnknown at the deadline, while `work` goes on."""
-        task = asyncio.create_task(work)
-        self._running.add(task)
-        task.add_done_callback(self._ended)
-        done, _ = await asyncio.wait({task}, timeout=self._deadline)
-        if not done:
-            metrics.OUTCOMES_UNKNOWN.inc()
-            raise OutcomeUnknown
-        try:
-            return task.result()
-        finally:
-            del task, done  # they hold the refusal whose traceback holds this frame
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._running.discard(task)
-        if not task.cancelled() and task.exception() is not None and not isinstance(task.exception(), Refusal):
-            log.error("A change failed", exc_info=task.exception())
+        return await self._unbroken.settle(work, self._deadline)
 
     async def _once(self, request: KeyedRequest, work: Any) -> dict[str, Any]:
         """Run `work` in a transaction; if this key has an answer already, return that answer instead.

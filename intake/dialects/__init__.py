@@ -121,6 +121,16 @@ def read_line(line: bytes) -> History:
     """The history in a line of either form. Raises Refused."""
     from intake.dialects import national, plain
 
+    form = read_form(line)
+    if "MaHoSo" in form:
+        return plausible(national.read(form))
+    if "code" in form:
+        return plausible(plain.read(form))
+    raise Refused("unknown_form", "the line has neither MaHoSo (national form) nor code (plain form)")
+
+
+def read_form(line: bytes) -> dict[str, Any]:
+    """The JSON object of a line, in which no text has a NUL and no object a key twice. Raises Refused."""
     if b"\\u0000" in line or b"\0" in line:
         raise Refused("nul_character", "a NUL character cannot be stored in a text")
     try:
@@ -136,11 +146,7 @@ def read_line(line: bytes) -> History:
         raise Refused("wrong_shape", "the line is JSON, but no object")
     if _may_repeat(line, form) and (repeated := repeated_key(line)):
         raise Refused("repeated_key", f"{repeated[:40]!r} stands twice; which of the values is meant?")
-    if "MaHoSo" in form:
-        return _plausible(national.read(form))
-    if "code" in form:
-        return _plausible(plain.read(form))
-    raise Refused("unknown_form", "the line has neither MaHoSo (national form) nor code (plain form)")
+    return form
 
 
 def _may_repeat(line: bytes, form: dict[str, Any]) -> bool:
@@ -198,7 +204,7 @@ def ends(
 _BEFORE_RECEPTION = frozenset({Status.SUBMITTED, Status.SUPPLEMENT_REQUIRED})
 
 
-def _plausible(history: History) -> History:
+def plausible(history: History) -> History:
     """The history. Raises Refused for times and steps that cannot be, or cannot be together."""
     steps, submitted = history.steps, history.submitted_at
     received, due, finished, returned = (history.received_at, history.due_at, history.finished_at, history.returned_at)

@@ -1,8 +1,9 @@
 """The national dossier-synchronisation form: Vietnamese field names, dates as yyyyMMddHHmmss in UTC+7.
 
 One JSON object a line: the fields of the service DongBoHoSoMC, and under TienTrinh the progress entries of
-CapNhatTienDoHoSoMC, oldest first. Any value may be a JSON number or text; one that says nothing may be absent, null,
-"", [] or {}. `DonViXuLy` is the agency's code. docs/imports.md says which fields are kept, and as what.
+CapNhatTienDoHoSoMC, oldest first; a synchronisation sends such an entry alone, too. Any value may be a JSON number or
+text; one that says nothing may be absent, null, "", [] or {}. `DonViXuLy` is the agency's code. docs/imports.md says
+which fields are kept, and as what.
 
 Where TienTrinh is missing, the dates say the steps, and the present status without a date is no step of the timeline.
 """
@@ -11,12 +12,13 @@ import functools
 import re
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from intake.dialects import History, HistoryStep, Person, Refused, cleaned, ends
 from intake.rules.texts import UnclearText, clean
 from lookup import code as codes
 from lookup.clock import VIETNAM
+from lookup.code import DossierCode
 from lookup.status import Status
 
 CHANNELS = {1: "direct", 2: "online", 3: "postal"}
@@ -40,10 +42,7 @@ _Form = dict[str, Any]
 
 def read(form: _Form) -> History:
     """The history in this object. Raises Refused."""
-    try:
-        code = codes.parse(_text(form, "MaHoSo", codes.LONGEST) or "")
-    except codes.MalformedCode as error:
-        raise Refused("malformed_code", error.detail) from None
+    code = _code(form)
     status = _status(form, "TrangThaiHoSo")
     agency = _needed(form, "DonViXuLy", 300)
     channel = CHANNELS.get(number := _number(form, "KenhThucHien"))
@@ -78,6 +77,48 @@ def read(form: _Form) -> History:
         subject=_text(form, "TrichYeuHoSo", 1000),
         steps=steps,
     )
+
+
+class Progress(NamedTuple):
+    """One entry of CapNhatTienDoHoSoMC. `at` is None where it does not say when."""
+
+    code: DossierCode
+    status: Status
+    at: datetime | None
+    department: str | None
+    officer: str | None
+    note: str | None
+
+
+def read_progress(form: _Form) -> Progress:
+    """The entry in this object. Raises Refused."""
+    return Progress(
+        _code(form),
+        _status(form, "TrangThai"),
+        _date(form, "ThoiDiemXuLy"),
+        _text(form, "PhongBanXuLy", 300),
+        _text(form, "NguoiXuLy", 100),
+        _text(form, "NoiDungXuLy", 4000, lines=True),
+    )
+
+
+def canonical(form: Any) -> Any:
+    """The same object for every spelling of it: what says nothing is left out, numbers are texts."""
+    if isinstance(form, dict):
+        told = {name: canonical(value) for name, value in form.items()}
+        return {name: value for name, value in told.items() if value not in (None, "", [], {})}
+    if isinstance(form, list):
+        return [canonical(value) for value in form]
+    if isinstance(form, str):
+        return form.strip()
+    return form if form is None else str(form)
+
+
+def _code(form: _Form) -> DossierCode:
+    try:
+        return codes.parse(_text(form, "MaHoSo", codes.LONGEST) or "")
+    except codes.MalformedCode as error:
+        raise Refused("malformed_code", error.detail) from None
 
 
 def _applicant(form: _Form) -> Person:

@@ -4,7 +4,7 @@ import hashlib
 import re
 import unicodedata
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -204,6 +204,7 @@ class KeyRequest(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 _STATUS_REFUSED = re.compile(r"Invalid enum value ['\"](.*)['\"] - at `\$\.(?:to|status)`", re.DOTALL)
 """What msgspec says of another word for a status."""
 
+Shape = TypeVar("Shape")
 Content = TypeVar("Content", Submission, Transition, OfficialNumber, CorrectionRequest, KeyRequest)
 
 
@@ -212,16 +213,30 @@ def read(body: bytes, shape: type[Content]) -> Content:
     try:
         content = msgspec.json.decode(body, type=shape)
     except msgspec.ValidationError as error:
-        if (status := _STATUS_REFUSED.fullmatch(str(error))) is not None:
-            begins = " or ".join(first.slug for first in sorted(FIRST))
-            told = f"status: a dossier begins as {begins}, not as {named_status(status[1]).slug}"
-            raise InvalidContent(told) from None
-        raise InvalidContent(str(error)) from None
+        raise _not_so(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedJson(str(error)) from None
     if (key := repeated_key(body)) is not None:
         raise InvalidContent(f"{key[:64]}: the body says it more than once")
     return content
+
+
+def read_value(value: Any, shape: type[Shape]) -> Shape:
+    """JSON that is decoded already as this shape. Raises InvalidContent or UnknownStatus."""
+    try:
+        return msgspec.convert(value, shape)
+    except msgspec.ValidationError as error:
+        raise _not_so(error) from None
+
+
+def _not_so(error: msgspec.ValidationError) -> Refusal:
+    if (status := _STATUS_REFUSED.fullmatch(str(error))) is None:
+        return InvalidContent(str(error))
+    begins = " or ".join(first.slug for first in sorted(FIRST))
+    try:
+        return InvalidContent(f"status: a dossier begins as {begins}, not as {named_status(status[1]).slug}")
+    except UnknownStatus as unknown:
+        return unknown
 
 
 def fingerprint(path: str, body: bytes) -> bytes:

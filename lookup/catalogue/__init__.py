@@ -277,12 +277,16 @@ class Catalogue:
             known = self.agencies.get(known.successor) if known.successor else None
         return None
 
+    def issuing(self, prefix: str) -> str:
+        """The code of the agency that a dossier's code names: by its own code, or by its five-digit BHXH number."""
+        return self._by_bhxh_number.get(prefix, prefix)
+
     def contact_of(self, prefix: str, day: date) -> Contact | None:
         """How to reach, on that day, the agency with this code or with this five-digit BHXH number, or its successor.
 
         None for an agency the catalogue does not have, and for one of which it knows no way to reach it.
         """
-        code = self._by_bhxh_number.get(prefix, prefix)
+        code = self.issuing(prefix)
         known = self.now_answering(code, day) or self.agencies.get(code)
         if known is None:
             return None

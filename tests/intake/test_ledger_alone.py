@@ -391,7 +391,7 @@ async def test_outcome_is_unknown_at_the_deadline_and_the_transaction_goes_on(
     assert not closing.done()
     gate.set()
     await closing
-    assert (len(stored.events), stored.longest, office.ledger._running) == (1, [7.0], set())
+    assert (len(stored.events), stored.longest, office.ledger._unbroken._running) == (1, [7.0], set())
     assert caplog.messages == []
 
 
