@@ -1,6 +1,6 @@
 """The doctor's checks of what intake, relay and notary leave: the relay's leadership, whether the event log continues
-where the stream ends, whether what has expired is deleted, whether lines of partners wait for a correction, and whether
-the books keep up with the log.
+where the stream ends, whether what has expired is deleted, whether lines of partners wait for a correction, whether the
+sandbox moves where it should not, and whether the books keep up with the log.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,9 @@ import msgspec
 from intake.books import lost_tail
 from intake.books.relay import LEADERS_LOCK
 from intake.tidy import KEPT_DAYS
+from lookup import sandbox
 from lookup.cache import Cache
+from lookup.catalogue import CATALOGUE, from_rows
 from lookup.clock import PRESENT
 from ops.doctor import SERVER_DEADLINE
 from ops.doctor.findings import Check, Finding, Verdict
@@ -45,6 +47,10 @@ SELECT count(*) AS letters, extract(epoch FROM now() - min(first_at))::float8 / 
 
 CORRECTED_WITHIN_HOURS = 24
 """How long a refused line may wait for its partner to correct it, as for the alert."""
+SANDBOX_MOVES = """
+SELECT lease_token > 0 AND lease_until > now() FROM sandbox_lease
+"""
+
 TIDIED_WITHIN_DAYS = 1
 """How long after its time an answer may still be there: `hoso24 tidy` runs every hour."""
 
@@ -80,6 +86,7 @@ def checks(database: DatabaseServers, redis: Redis | None) -> Iterator[Check]:
     if any(server.role == WRITER for server in database.all):
         yield Check("tidy", lambda: _tidy(database))
         yield Check("dead letters", lambda: _dead_letters(database))
+        yield Check("sandbox", lambda: _sandbox(database))
 
 
 async def _leader(database: DatabaseServers) -> list[Finding]:
@@ -133,3 +140,18 @@ async def _dead_letters(database: DatabaseServers) -> list[Finding]:
         return [Finding("dead letters", Verdict.OK, found)]
     step = "Look at them with `hoso24 deadletters list`, and follow docs/runbooks/DeadLettersWait.md."
     return [Finding("dead letters", Verdict.WARNING, found, step)]
+
+
+async def _sandbox(database: DatabaseServers) -> list[Finding]:
+    """Whether an intake moves the sandbox's dossiers, and whether that is meant; no finding where none does."""
+    primary = await database.primary(WRITER)
+    ((moves,),) = await primary.fetch(SANDBOX_MOVES)
+    known = from_rows(await primary.fetch(CATALOGUE))
+    root = sandbox.root(known)
+    if not moves or root is None:
+        return []
+    if known.sample:
+        return [Finding("sandbox", Verdict.OK, f"an intake moves the dossiers of {root}, beside the sample")]
+    found = f"an intake moves the dossiers of {root} beside a real catalogue"
+    step = "Unless this installation is for trials, set HOSO24_SANDBOX=off for the intake, and restart it."
+    return [Finding("sandbox", Verdict.WARNING, found, step)]

@@ -24,6 +24,7 @@ import hoso24
 from loadtests.system.pauses import pause, resume
 from loadtests.system.replicated_postgres import ReplicatedPostgres
 from lookup import schema
+from lookup.catalogue import load
 from lookup.schema import grants
 from lookup.upkeep import doctor
 from ops import doctor as checks
@@ -144,6 +145,18 @@ async def test_refused_lines_that_wait_for_more_than_a_day_are_told(
     told = (Verdict.WARNING, "refused lines of partners wait: 2, the oldest for 72 h")
     assert (finding.verdict, finding.found) == told
     assert "`hoso24 deadletters list`" in finding.next_step
+async def test_sandbox_that_moves_beside_a_real_catalogue_is_found(patient: Patient, owner: Any) -> None:
+    await load.install_sandbox(owner)
+    assert await patient.of("sandbox") == []
+    await owner.execute("UPDATE sandbox_lease SET lease_token = 1, lease_until = now() + interval '30 seconds'")
+    (finding,) = await patient.of("sandbox")
+    assert (finding.verdict, "X99" in finding.found) == (Verdict.OK, True)
+    await owner.execute("UPDATE agency SET sample = false; UPDATE service SET sample = false")
+    (finding,) = await patient.of("sandbox")
+    assert finding.verdict is Verdict.WARNING
+    assert "HOSO24_SANDBOX=off" in finding.next_step
+    await owner.execute("UPDATE sandbox_lease SET lease_until = now()")  # its intake was stopped
+    assert await patient.of("sandbox") == []
 
 
 # -- all together ------------------------------------------------------------------------------------------

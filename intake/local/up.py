@@ -27,7 +27,7 @@ from intake.bulk.loader import Import, ImportTally
 from intake.local import sample
 from intake.settings import BooksSettings
 from lookup import code as codes
-from lookup import redis_users, schema
+from lookup import redis_users, sandbox, schema
 from lookup.catalogue import load
 from lookup.catalogue.files import CannotRead
 from lookup.clock import VIETNAM
@@ -43,7 +43,7 @@ from ops.local.valkey import ValkeyServer
 from ops.settings import are_server_urls, read
 from ops.stores.postgres import connect_directly
 
-CLIENT = "local-demo"
+CLIENT, SANDBOX_CLIENT = "local-demo", "local-sandbox"
 SAMPLE_DOSSIERS = 300
 SAMPLE_DAYS = 15
 SAMPLE_FIRST = 90_001
@@ -77,19 +77,24 @@ PREFERRED_PORTS = {
 }
 
 # Of the first thousand only: status has no index, and the database may hold the dossiers of a whole country.
-SHOWN = """
+SHOWN = f"""
 SELECT DISTINCT ON (status) code, status, key_serial
   FROM (SELECT code, status, key_serial, removed, submitted_at
           FROM dossier
+         WHERE {sandbox.REAL}
          LIMIT 1000) AS few
  WHERE status IN (4, 5, 10) AND NOT removed
  ORDER BY status, submitted_at DESC, code
-"""
+"""  # noqa: S608 - our own words
+
+IS_FURNISHED = f"""
+SELECT EXISTS (SELECT FROM dossier WHERE {sandbox.REAL})
+"""  # noqa: S608 - our own words
 
 
 @dataclass(frozen=True)
 class Secrets:
-    """Passwords, keys and token: made at the first start, read again at later ones."""
+    """Passwords, keys and tokens: made at the first start, read again at later ones."""
 
     passwords: Mapping[str, str]
     redis_passwords: Mapping[str, str]
@@ -97,6 +102,7 @@ class Secrets:
     seal_keys: str
     books_key: str
     token: str
+    sandbox_token: str
 
     @classmethod
     def of(cls, directory: Path) -> "Secrets":
@@ -109,6 +115,7 @@ class Secrets:
             "seal_keys": f"up:{secrets.token_hex(32)}",
             "books_key": secrets.token_hex(32),
             "token": clients.new_token(CLIENT),
+            "sandbox_token": clients.new_token(SANDBOX_CLIENT),
         }
         kept = json.loads(path.read_text("utf-8")) if path.exists() else {}
         whole = made | kept
@@ -145,6 +152,7 @@ def up(directory: Path, *, samples: bool, services: bool = True, archive: bool =
         servers = _servers(stack, directory, own, archive=archive)
         ports = _ports(stack)
         environ = _environ(directory, servers, own, ports)
+        environ["HOSO24_SANDBOX"] = os.environ.get("HOSO24_SANDBOX") or ("on" if samples else "off")
         _prepare_database(stack, directory, servers, own, samples=samples)
         books_key = _begin_books(environ)
         stack.check()
@@ -352,13 +360,13 @@ async def _recovered(admin_url: str, check: Callable[[], None]) -> None:
 
 
 async def _furnish(servers: ServerUrls, own: Secrets, *, samples: bool) -> None:
-    """Install the sample catalogue and a client, and import sample dossiers into an empty database."""
+    """Install the sample catalogue, the sandbox and two clients, and import sample dossiers into an empty database."""
     if samples:
         await _install_catalogue(servers.postgres["owner"])
-    await _add_client(servers.postgres["owner"], own.token)
+    await _add_clients(servers.postgres["owner"], own)
     connection = await asyncpg.connect(servers.postgres["writer"])
     try:
-        if samples and not await connection.fetchval("SELECT EXISTS (SELECT FROM dossier)"):
+        if samples and not await connection.fetchval(IS_FURNISHED):
             _say(f"Importing {SAMPLE_DOSSIERS} sample dossiers (fictitious people and agencies) …")
             await _import_samples(connection, own)
     finally:
@@ -366,35 +374,48 @@ async def _furnish(servers: ServerUrls, own: Secrets, *, samples: bool) -> None:
 
 
 async def _install_catalogue(owner_url: str) -> None:
-    """The sample catalogue, unless another one is loaded."""
+    """The sample catalogue and the sandbox, unless another catalogue is loaded."""
     connection = await connect_directly(lambda: owner_url)
     try:
         loaded = (await load.stored(connection))[0].loaded
         if loaded is None or loaded.sample:
             await load.install_sample(connection)
+            await load.install_sandbox(connection)
     except CannotRead:
         _say("This database has a catalogue that was not loaded from files; it stays as it is.")
     finally:
         await connection.close()
 
 
-async def _add_client(owner_url: str, token: str) -> None:
-    """This machine's client with its token, unless the database has both already; then they stay as they are."""
+async def _add_clients(owner_url: str, own: Secrets) -> None:
+    """This machine's clients with their tokens: one of the sample's offices, one of the sandbox.
+
+    What the database has already stays as it is.
+    """
     connection = await connect_directly(lambda: owner_url)
     try:
-        if await clients.knows(connection, token):
-            return
-        if not await connection.fetchval("SELECT EXISTS (SELECT FROM agency WHERE code = 'G99')"):
+        agencies = await connection.fetchval("SELECT array_agg(code) FROM agency") or ()
+        if "G99" in agencies:
+            await _add_client(connection, CLIENT, "this machine's own (sample)", "G99", own.token)
+        elif not await clients.knows(connection, own.token):
             _say(f"The sample catalogue is not loaded, so there is no client of the intake. {load.STEP}")
-        elif await connection.fetchval("SELECT EXISTS (SELECT FROM client WHERE id = $1)", CLIENT):
-            await clients.add_token(connection, CLIENT, token)
-        else:
-            name = "this machine's own (sample)"
-            await clients.add_client(connection, CLIENT, name, "G99", clients.ACTIONS, token)
+        if "X99" in agencies:
+            await _add_client(connection, SANDBOX_CLIENT, "a developer's (sandbox)", "X99", own.sandbox_token, True)
     except clients.ClientRefused as refused:
-        raise CannotStart(f"This machine's client of the intake cannot be made: {refused}") from None
+        raise CannotStart(f"This machine's clients of the intake cannot be made: {refused}") from None
     finally:
         await connection.close()
+
+
+async def _add_client(
+    connection: Any, client_id: str, name: str, agency: str, token: str, sandbox: bool = False
+) -> None:
+    if await clients.knows(connection, token):
+        return
+    if await connection.fetchval("SELECT EXISTS (SELECT FROM client WHERE id = $1)", client_id):
+        await clients.add_token(connection, client_id, token)
+    else:
+        await clients.add_client(connection, client_id, name, agency, clients.ACTIONS, token, sandbox=sandbox)
 
 
 async def _import_samples(connection: Any, own: Secrets) -> ImportTally:
@@ -470,6 +491,7 @@ def _write(
         urls
         | {
             "token": own.token,
+            "sandbox_token": own.sandbox_token,
             "samples": shown,
             "postgres": dict(servers.postgres),
             "redis": servers.redis["operator"],
@@ -501,6 +523,8 @@ def _introduce(
         f"    -H 'Idempotency-Key: {secrets.token_hex(8)}' \\\n"
         """    -d '{"agency": "G99.01.01", "service": "S.004", "applicant": {"name": "Nguyễn Văn Mẫu (hư cấu)"}}'"""
     )
+    _say("For developers of other systems, a token of the sandbox, which has made-up dossiers only (docs/sandbox.md):")
+    _say(f"  {own.sandbox_token}")
     _say("\nWatch one move:  make demo        Stop:  Ctrl-C or make down\n")
 
 

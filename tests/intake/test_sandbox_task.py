@@ -15,6 +15,7 @@ from intake import metrics, tidy
 from intake.books.ledger import Program
 from intake.books.seal import SealKeys
 from intake.books.verify import verify
+from intake.local import up
 from intake.partners import sandbox as task_of
 from intake.partners.sandbox import KEPT, LEASE, NoSandbox, Sandbox
 from lookup import code as codes
@@ -329,7 +330,8 @@ async def test_developers_dossier_is_kept_by_its_reception_whatever_its_dates(
         house.token = await new_token(database, "X99")
         received = await house.receive(agency="X99.03", applicant={"name": "Trần Thị Thử (hư cấu)"})
         clock.now = await owner.fetchval("SELECT now() + interval '6 days 23 hours'")
-        await owner.execute("UPDATE dossier SET submitted_at = now() - interval '1 year', due_at = NULL")
+        for table in ("dossier", "event"):
+            await owner.execute(f"UPDATE {table} SET submitted_at = now() - interval '1 year', due_at = NULL")
         await all_due(task)
         key = received["lookup_key"]
         assert (await house.lookup(f"/api/v1/dossiers/{received['code']}", **{"Hoso24-Key": key}))[0] == 200
@@ -362,6 +364,8 @@ async def test_all_ten_statuses_and_the_hours_dossier_are_there_by_their_keys(
         await owner.execute("UPDATE sandbox_lease SET lease_until = now() - interval '1 second'")
     assert await owner.fetchval("SELECT count(*) FROM dossier") == len(FIXED) + 1
     assert await findings(database) == []
+    # `make up` shows none of them as a sample, and does not take them for its samples.
+    assert (await owner.fetch(up.SHOWN), await owner.fetchval(up.IS_FURNISHED)) == ([], False)
 
 
 async def there(house: House, code: str) -> Any:

@@ -188,6 +188,13 @@ def test_what_it_prints_works_and_a_dossier_goes_through(directory: Path) -> Non
             assert send("POST", house["intake"] + path + "/transitions", {"to": to}, **bearer)[0] == 200
         wait_for(lambda: get(house["lookup"] + path)[1]["status"] == "processing")
 
+        assert house["sandbox_token"] in up.printed
+        wait_for(lambda: get(f"{house['lookup']}/api/v1/dossiers/X99.01-260101-0010")[1].get("status") == "returned")
+        bearer = {"Authorization": f"Bearer {house['sandbox_token']}"}
+        submission["agency"] = "X99.03"
+        status, receipt = send("POST", house["intake"] + "/api/v1/dossiers", submission, **bearer)
+        assert (status, receipt["code"][:7]) == (201, "X99.03-")
+
         status, health = get(house["lookup_admin"] + "/health")
         assert status == 200
         assert "postgres" in json.dumps(health)
