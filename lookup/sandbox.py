@@ -19,6 +19,8 @@ from lookup.status import Status
 
 REAL: Final = "origin NOT IN (SELECT code FROM agency WHERE sandbox)"
 """Condition on a row of `dossier` or `event`: it is none of the sandbox. For every query that counts."""
+OF_REAL_CLIENT: Final = "client NOT IN (SELECT id FROM client WHERE sandbox)"
+"""The same for a row that belongs to a client, as a dead letter or a webhook."""
 
 FIXED, MOVING, OWN = ".01", ".02", ".03"
 """What follows the root in the code of the agency of the fixed dossiers, of the moving ones, and of developers' own."""

@@ -145,6 +145,10 @@ async def test_refused_lines_that_wait_for_more_than_a_day_are_told(
     told = (Verdict.WARNING, "refused lines of partners wait: 2, the oldest for 72 h")
     assert (finding.verdict, finding.found) == told
     assert "`hoso24 deadletters list`" in finding.next_step
+    await owner.execute("UPDATE client SET sandbox = true")
+    assert (await patient.one("dead letters")).found == "no refused line of a partner waits"
+
+
 async def test_sandbox_that_moves_beside_a_real_catalogue_is_found(patient: Patient, owner: Any) -> None:
     await load.install_sandbox(owner)
     assert await patient.of("sandbox") == []

@@ -342,6 +342,8 @@ async def test_open_letters_are_counted(
         await keep(writer, "so-mau", [line("a"), line("b"), line("c")])
         await owner.execute("UPDATE dead_letter SET first_at = now() - interval '2 days' WHERE n > 1")
         await close(writer, "so-mau", ["c"])
+        await keep(writer, "other", [line("d")])
+        await owner.execute("UPDATE client SET sandbox = true WHERE id = 'other'")
         await of()
         letters_open, oldest = counted()
         assert letters_open == 2
