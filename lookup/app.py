@@ -162,7 +162,7 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
         due_calendar.routes(policy, answers),
         rating.routes(policy),
         own_list.routes(policy, answers, secure=secure),
-        developers.routes(answers),
+        developers.routes(answers, keys),
     ):
         app.add_routes(routes)
     app.add_routes(pages.routes(policy, answers, forms, page_faces, secure=secure))

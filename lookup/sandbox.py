@@ -10,16 +10,15 @@ program by `Catalogue.is_sandbox`.
 """
 
 from datetime import datetime
-from typing import Final
 
 from lookup.catalogue import Catalogue
 from lookup.clock import VIETNAM
 from lookup.code import DossierCode, parse
 from lookup.status import Status
 
-REAL: Final = "origin NOT IN (SELECT code FROM agency WHERE sandbox)"
+REAL = "origin NOT IN (SELECT code FROM agency WHERE sandbox)"
 """Condition on a row of `dossier` or `event`: it is none of the sandbox. For every query that counts."""
-OF_REAL_CLIENT: Final = "client NOT IN (SELECT id FROM client WHERE sandbox)"
+OF_REAL_CLIENT = "client NOT IN (SELECT id FROM client WHERE sandbox)"
 """The same for a row that belongs to a client, as a dead letter or a webhook."""
 
 FIXED, MOVING, OWN = ".01", ".02", ".03"

@@ -5,14 +5,17 @@ installation and compares the answers that stand beside them by their structure.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 from aiohttp import web
 
+from lookup import sandbox
+from lookup.clock import VIETNAM
 from lookup.code import MalformedCode, parse
 from lookup.dossier import Anonymous
-from lookup.lookup_key import MalformedKey
+from lookup.lookup_key import KeyRing, MalformedKey
 from lookup.reading.access import DossierNotFound, DossierOrKeyNotFound, KeyRequired
 from lookup.reading.limits import HOME, NETWORK, Rate, TooManyRequests
 from lookup.reading.read_through import StatusUnavailable, VersionNotReached
@@ -55,32 +58,64 @@ _KEPT = "public, max-age=300"
 _AT = "2026-10-08T08:15:00+07:00"
 
 
-def routes(answers: Answers) -> list[web.RouteDef]:
-    """The page in both languages. It is made anew only when the entity tags that its examples show are other ones."""
-    made: dict[str, tuple[str, Finished]] = {}
+def _now() -> datetime:
+    return datetime.now(VIETNAM)
+
+
+def routes(answers: Answers, keys: KeyRing, now: Callable[[], datetime] = _now) -> list[web.RouteDef]:
+    """The page in both languages; `keys` makes the lookup keys of the sandbox's dossiers, where there is a sandbox.
+
+    It is made anew only when the entity tags that its examples show are other ones, and for the sandbox every hour.
+    """
+    made: dict[str, tuple[object, Finished]] = {}
 
     async def developers(request: web.Request) -> web.StreamResponse:
         lang = language(request)
-        known = made.get(lang)
-        if known is None or known[0] != answers.anonymous:
-            known = made[lang] = (answers.anonymous, html_page(_page(answers, lang), page_headers(_KEPT)))
+        tried = _sandbox(answers, keys, now())
+        known, made_of = made.get(lang), (answers.anonymous, tried and tried["hour"])
+        if known is None or known[0] != made_of:
+            page = html_page(_page(answers, lang, tried), page_headers(_KEPT))
+            known = made[lang] = (made_of, page)
         return known[1].answer(request)
 
     return [web.get(address, developers) for address in DEVELOPERS.values()]
 
 
-def _page(answers: Answers, lang: str) -> str:
+def _page(answers: Answers, lang: str, tried: Mapping[str, Any] | None) -> str:
     context = {
         "other_url": DEVELOPERS[other_language(lang)],
-        "examples": examples(answers, lang),
+        "examples": examples(answers, lang) | _of_sandbox(answers, tried),
         "most": DOSSIERS_IN_A_REQUEST,
         "rates": _rates(lang),
         "refusals": _refusals(lang),
+        "sandbox": tried,
     }
     return render("developers.html", lang, context)
 
 
-def examples(answers: Answers, lang: str) -> Mapping[str, str]:
+def _sandbox(answers: Answers, keys: KeyRing, now: datetime) -> dict[str, Any] | None:
+    """The dossiers of the sandbox that developers may try, with their keys; None where there is no sandbox."""
+    root = sandbox.root(answers.catalogue)
+    if root is None:
+        return None
+    fixed = [(status, sandbox.fixed(root, status)) for status in Status]
+    hour = sandbox.moving(root, now.replace(minute=0))
+    return {
+        "own": root + sandbox.OWN,
+        "fixed": [{"status": each.slug, "code": code.text, "key": keys.key(code, 0)} for each, code in fixed],
+        "hour": {"code": hour.text, "key": keys.key(hour, 0)},
+    }
+
+
+def _of_sandbox(answers: Answers, tried: Mapping[str, Any] | None) -> dict[str, str]:
+    """The example of the sandbox, whose code and key are real."""
+    if tried is None:
+        return {}
+    asked = tried["fixed"][Status.SUPPLEMENT_REQUIRED - 1]
+    return {"sandbox": f"curl -s -H '{KEY_HEADER}: {asked['key']}' {answers.public_url}{PATH}{asked['code']}"}
+
+
+def examples(answers: Answers, lang: str) -> dict[str, str]:
     """Name → text of every example. One that ends in `_answer` is what the one without it gets."""
     base, form = answers.public_url, FORMS[lang]
     api, t = f"{base}{PATH}{CODE}", PHRASES[lang]

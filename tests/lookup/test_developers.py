@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from html.parser import HTMLParser
 from typing import Any
 
@@ -14,10 +15,14 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer, make_mocked_request
 from yarl import URL
 
-from lookup.catalogue import Catalogue
+from lookup.catalogue import Catalogue, files, load
+from lookup.catalogue.load import plan
+from lookup.clock import VIETNAM
 from lookup.code import parse
 from lookup.dossier import Shows
+from lookup.lookup_key import KeyRing
 from lookup.reading.limits import Rate
+from lookup.status import Status
 from lookup.web import developers
 from lookup.web.answers import Answers
 from lookup.web.layout import DEVELOPERS, FORMS
@@ -25,7 +30,8 @@ from lookup.web.phrases import PHRASES
 from ops.http.problems import HTTP_STATUS
 from ops.local.reaper import Reaper
 from tests.browser import chromium, tab
-from tests.house import House
+from tests.conftest import KEY_SECRETS, Database
+from tests.house import House, open_house, until
 from tests.lookup.alone import lookup_alone
 from tests.lookup.offline import CATALOGUE
 from tests.lookup.views import ANYONE, HOLDER, STALE
@@ -218,12 +224,60 @@ async def test_page_is_made_once_and_sent_compressed(monkeypatch: pytest.MonkeyP
 
 async def test_page_is_made_anew_when_its_entity_tags_are_other_ones() -> None:
     now: list[Catalogue] = []
-    route = developers.routes(Answers(lambda: now[-1], frozenset({Shows.AGENCY}), PUBLIC))[0]
+    answers = Answers(lambda: now[-1], frozenset({Shows.AGENCY}), PUBLIC)
+    route = developers.routes(answers, KeyRing.from_text(KEY_SECRETS))[0]
     for catalogue in (Catalogue(), CATALOGUE):
         now.append(catalogue)
         answer = await route.handler(make_mocked_request("GET", route.path))
         assert isinstance(answer, web.Response)
         assert f"json+agency.{catalogue.revision}" in str(answer.text)
+
+
+@pytest.mark.parametrize("lang", DEVELOPERS)
+async def test_codes_and_keys_of_the_sandbox_are_real(
+    database: Database, owner: Any, redis_url: str, lang: str
+) -> None:
+    await load.install_sandbox(owner)
+    async with open_house(database, redis_url, intake={"sandbox": "on"}) as house:
+        async with house.http.get(house.lookup_url + DEVELOPERS[lang]) as response:
+            page = await response.text()
+        fixed = re.findall(r'<dd class="code">(X99\.01-260101-\d{4}) (\S+)</dd>', page)
+        assert [code[-2:] for code, _ in fixed] == [f"{status.value:02d}" for status in Status]
+        for status, (code, key) in zip(Status, fixed, strict=True):
+
+            async def found(code: str = code, key: str = key) -> Any:
+                told, answer = await house.lookup(f"/api/v1/dossiers/{code}", **{"Hoso24-Key": key})
+                return answer if told == 200 else None
+
+            answer = await until(found)
+            assert (answer["status"], "timeline" in answer) == (status.slug, True)
+        command = Examples(page).found["sandbox"].replace(PUBLIC, house.lookup_url)
+        assert json.loads(await run(command))["status"] == "supplement_required"
+        own = re.search(r"X99\.03", page)
+        assert own is not None
+        rest = [text for key, text in PHRASES[lang].items() if key.startswith("sandbox.") and "{" not in text]
+        assert [text for text in rest if text not in html.unescape(page)] == []
+
+
+async def test_page_has_the_dossier_of_this_hour_and_another_one_in_the_next() -> None:
+    agencies = plan(files.read(files.SANDBOX), CATALOGUE, {}).after
+    clock = [datetime(2026, 12, 1, 23, 59, 59, tzinfo=VIETNAM)]
+    keys = KeyRing.from_text(KEY_SECRETS)
+    answers = Answers(lambda: agencies, frozenset(), PUBLIC)
+    route = developers.routes(answers, keys, lambda: clock[0])[0]
+    for now, code in ((clock[0], "X99.02-261201-2300"), (clock[0] + timedelta(seconds=1), "X99.02-261202-0000")):
+        clock[0] = now
+        answer = await route.handler(make_mocked_request("GET", route.path))
+        assert isinstance(answer, web.Response)
+        assert f"{code} {keys.key(parse(code), 0)}" in str(answer.text)
+
+
+async def test_installation_without_a_sandbox_tells_of_none() -> None:
+    async with lookup_alone() as alone:
+        for lang, address in DEVELOPERS.items():
+            page = html.unescape((await alone.ask(address)).body.decode())
+            assert PHRASES[lang]["sandbox.title"] not in page
+            assert "X99" not in page
 
 
 async def test_figures_are_the_limiter_s() -> None:

@@ -71,6 +71,22 @@ VI: dict[str, str] = {
         "Mỗi lời từ chối là application/problem+json (RFC 9457). Trường code không bao giờ đổi nghĩa; title theo "
         "Accept-Language. Danh sách sau là đầy đủ:"
     ),
+    "sandbox.title": "Khu thử nghiệm",
+    "sandbox.text": (
+        "Mười hồ sơ giả định, mỗi tình trạng một hồ sơ, không thay đổi. Dưới đây là mã hồ sơ và mã tra cứu thật của "
+        "từng hồ sơ; ví dụ sau chạy được ngay."
+    ),
+    "sandbox.hour": "Hồ sơ của giờ này",
+    "sandbox.hour.text": (
+        "Đầu mỗi giờ có một hồ sơ mới, mã gồm ngày và giờ bắt đầu. Trong vòng 55 phút, hồ sơ tự đi qua các bước: tiếp "
+        "nhận, bổ sung giấy tờ, nộp phí, xử lý xong và trả kết quả. Hồ sơ bị xóa sau 7 ngày. Nếu hệ thống vừa khởi "
+        "động, hồ sơ đầu tiên bắt đầu ngay, không đợi đến đầu giờ."
+    ),
+    "sandbox.own": (
+        "Để gửi, chuyển bước và theo dõi hồ sơ thử nghiệm của mình, vui lòng đề nghị đơn vị vận hành cấp mã truy cập "
+        "(token) của khu thử nghiệm. Hồ sơ gửi vào cơ quan {agency} và cũng bị xóa sau 7 ngày. Vui lòng không gửi "
+        "thông tin của người thật."
+    ),
 }
 
 EN: dict[str, str] = {
@@ -145,5 +161,20 @@ EN: dict[str, str] = {
     "developers.errors.text": (
         "Every refusal is application/problem+json (RFC 9457). The meaning of a code never changes; the title follows "
         "Accept-Language. This list is complete:"
+    ),
+    "sandbox.title": "The sandbox",
+    "sandbox.text": (
+        "Ten made-up applications, one for each status, which stay as they are. Below are their codes and access keys, "
+        "which are real: this example works as it stands."
+    ),
+    "sandbox.hour": "The application of this hour",
+    "sandbox.hour.text": (
+        "Every hour a new one begins, with the day and the time in its code. Within 55 minutes it goes through "
+        "acceptance, a supplement, a payment and completion, until its result is handed over. It is removed after "
+        "7 days. Where the system has just been started, the first one begins at once, whatever the minute."
+    ),
+    "sandbox.own": (
+        "To submit, move and follow applications of your own, ask the operator for a token of the sandbox. They go to "
+        "the agency {agency}, and are removed after 7 days as well. Please send nothing about real people."
     ),
 }
