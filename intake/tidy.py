@@ -6,9 +6,10 @@ identity for good; it never becomes a second change. A letter's thirty days begi
 """
 
 from collections.abc import AsyncIterator
-from typing import Any, Final
+from typing import Any
 
 from intake.books.erase import erase
+from lookup import sandbox
 
 # In one order, so that two runs wait for each other and do not lock each other up. The archivist may lock no row apart.
 DELETE_ANSWERS = """
@@ -49,8 +50,6 @@ SELECT code
  LIMIT $2
 """
 
-SANDBOX_SOURCE: Final = "the sandbox"
-"""The source of the events that the sandbox makes; with a blank in it, it is no client's."""
 KEPT_DAYS = 30
 """Days for which an answer is kept for repeats of its request, and a line after it was refused last."""
 AT_A_TIME = 1_000
@@ -80,6 +79,6 @@ async def erase_the_sandboxs(connection: Any) -> AsyncIterator[int]:
 
     `connection` as for `delete_answers`; otherwise too it is as that.
     """
-    while removed := await connection.fetch(REMOVED_BY_THE_SANDBOX, SANDBOX_SOURCE, AT_A_TIME):
+    while removed := await connection.fetch(REMOVED_BY_THE_SANDBOX, sandbox.SOURCE, AT_A_TIME):
         for row in removed:
             yield await erase(connection, row["code"])

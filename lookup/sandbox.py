@@ -20,6 +20,8 @@ REAL = "origin NOT IN (SELECT code FROM agency WHERE sandbox)"
 """Condition on a row of `dossier` or `event`: it is none of the sandbox. For every query that counts."""
 OF_REAL_CLIENT = "client NOT IN (SELECT id FROM client WHERE sandbox)"
 """The same for a row that belongs to a client, as a dead letter or a webhook."""
+SOURCE = "the sandbox"
+"""The source of the events that the sandbox makes itself; with a blank in it, it is no client's."""
 
 FIXED, MOVING, OWN = ".01", ".02", ".03"
 """What follows the root in the code of the agency of the fixed dossiers, of the moving ones, and of developers' own."""

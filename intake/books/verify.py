@@ -19,6 +19,7 @@ from intake.books.fold import ERASED, FOLDED_COLUMNS, DoesNotFollow, differences
 from intake.books.published import Books
 from intake.books.seal import HASHED_COLUMNS
 from intake.books.walk import CannotVerify, Followed, Kept, Progress, Report, Walk, counted
+from lookup import sandbox
 
 DOSSIERS: Final = 2_000
 """Dossiers of a page."""
@@ -49,6 +50,9 @@ NUMBERS_NAMED = NUMBERS.replace(_RANGE, _NAMED)
 PERSONS_NAMED = PERSONS.replace(_RANGE, _NAMED)
 EVENTS_NAMED = EVENTS.replace(_RANGE, _NAMED)
 
+# The auditor does not read the catalogue: which agencies are the sandbox's is told by what its task wrote.
+SANDBOX = "SELECT DISTINCT split_part(origin, '.', 1) AS root FROM event WHERE source = $1"
+
 # An event that no program of ours wrote may hold anything.
 _NOT_FOLDED = (DoesNotFollow, ValueError, TypeError, KeyError, AttributeError, msgspec.DecodeError)
 
@@ -63,8 +67,11 @@ class Verified:
     """None without books."""
     findings: int = 0
     dossiers: int = 0
+    """Without those of the sandbox, which are compared as well."""
     events: int = 0
     """Of these dossiers."""
+    of_sandbox: int = 0
+    """Dossiers of the sandbox."""
     erased: int = 0
     erased_in_use: int = 0
     """Erased events of dossiers that are not removed."""
@@ -89,6 +96,8 @@ class Verified:
         if self.log is not None and (self.log.void or self.log.late):
             void = counted(self.log.void, "entry is", "entries are")
             told.append(f"As the books say of restores, {void} void and {self.log.late:,} came late.")
+        if self.of_sandbox:
+            told.append(f"{counted(self.of_sandbox, 'dossier')} of the sandbox were compared as well.")
         if self.erased:
             told.append(f"{counted(self.erased, 'event is', 'events are')} erased.")
         if self.erased_in_use:
@@ -146,6 +155,7 @@ class _Rows:
         self._connection = connection
         self._result = result
         self._found = found
+        self._sandbox: frozenset[str] | None = None
 
     async def every(self, progress: Progress) -> None:
         """All dossiers, and events of dossiers there are not."""
@@ -156,7 +166,7 @@ class _Rows:
                 upto = page[-1]["code"] if len(page) == DOSSIERS else _LAST_CODE
                 await self._compare(page, NUMBERS, PERSONS, EVENTS, after, upto)
             after = upto
-            progress("dossiers", self._result.dossiers, count)
+            progress("dossiers", self._result.dossiers + self._result.of_sandbox, count)
 
     async def named(self, codes: list[str]) -> None:
         """The dossiers with these codes."""
@@ -167,6 +177,9 @@ class _Rows:
                 await self._compare(page, NUMBERS_NAMED, PERSONS_NAMED, EVENTS_NAMED, some)
 
     async def _compare(self, page: Sequence[Any], numbers: str, persons: str, events: str, *which: Any) -> None:
+        if self._sandbox is None:
+            told = await self._connection.fetch(SANDBOX, sandbox.SOURCE)
+            self._sandbox = frozenset(row["root"] for row in told)
         rows = {row["code"]: row for row in page}
         bound = dict(await self._connection.fetch(numbers, *which))
         digests = dict(await self._connection.fetch(persons, *which))
@@ -182,14 +195,20 @@ class _Rows:
             self._found(f"{code} has no events.")
         for code, number in bound.items():
             self._found(f"{code}: the number {number} is bound to it, and the log knows of none.")
-        self._result.dossiers += len(page)
+        of_sandbox = sum(self._is_sandbox(row) for row in page)
+        self._result.of_sandbox += of_sandbox
+        self._result.dossiers += len(page) - of_sandbox
+
+    def _is_sandbox(self, row: Any) -> bool:
+        """Whether a row or an event is of the sandbox."""
+        return row["origin"].partition(".")[0] in (self._sandbox or ())
 
     def _dossier(
         self, life: Sequence[Any], rows: dict[str, Any], bound: dict[str, str], digests: dict[str, bytes | None]
     ) -> None:
         code = life[0]["code"]
         row, number, digest = rows.pop(code, None), bound.pop(code, None), digests.pop(code, None)
-        self._result.events += len(life)
+        self._result.events += 0 if self._is_sandbox(life[0]) else len(life)
         erased = sum(event["erased"] is not None for event in life)
         self._result.erased += erased
         gaps = sorted(set(range(1, life[-1]["version"] + 1)) - {event["version"] for event in life})

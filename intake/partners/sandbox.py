@@ -24,7 +24,6 @@ from intake.books.sequences import RAISE_SEQUENCES
 from intake.rules.apply import code_day
 from intake.rules.changes import Move, Reception, Removal, State
 from intake.rules.requests import Applicant
-from intake.tidy import SANDBOX_SOURCE
 from lookup import sandbox
 from lookup.catalogue import Catalogue, CatalogueCopy, Service, in_force
 from lookup.clock import VIETNAM
@@ -223,7 +222,7 @@ class _Turn:
         self._catalogue = catalogue
         self._root = root
         self._now = now
-        self._program = Program(connection, seals, catalogue, source=SANDBOX_SOURCE, now=now, epoch=epoch)
+        self._program = Program(connection, seals, catalogue, source=sandbox.SOURCE, now=now, epoch=epoch)
 
     async def moving(self) -> float:
         """Start the dossier of this hour, and move on those that are due; the seconds until the next is."""

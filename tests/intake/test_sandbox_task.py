@@ -106,7 +106,9 @@ async def findings(database: Database) -> list[str]:
     connection = await asyncpg.connect(database.auditor_url)
     found: list[str] = []
     try:
-        assert (await verify(connection, found.append)).events > 0
+        compared = await verify(connection, found.append)
+        assert compared.of_sandbox > 0
+        assert f"{compared.of_sandbox} dossiers of the sandbox were compared as well." in compared.sentence()
     finally:
         await connection.close()
     return found
@@ -343,6 +345,19 @@ async def test_developers_dossier_is_kept_by_its_reception_whatever_its_dates(
 
         await until(is_gone)
     assert await owner.fetchval("SELECT applicant_name FROM dossier WHERE code = $1", received["code"]) is None
+
+
+async def test_audit_compares_the_sandbox_and_counts_it_apart(
+    tasks: Callable[..., Any], database: Database, redis_url: str
+) -> None:
+    task, _ = tasks(NINE)
+    await all_due(task)
+    async with open_house(database, redis_url) as house:
+        await house.move((await house.receive())["code"], "processing")
+    connection = await asyncpg.connect(database.auditor_url)
+    compared = await verify(connection, print)
+    await connection.close()
+    assert (compared.dossiers, compared.events, compared.of_sandbox) == (1, 2, len(FIXED) + 1)
 
 
 # -- a real intake ---------------------------------------------------------------------------------------------------
