@@ -39,7 +39,7 @@ from lookup.web.tally import Tally
 from ops.errors import Internal, Refusal, Unavailable
 from ops.http.access import (
     CLIENT_GONE,
-    new_request_id,
+    new_id_in_bytes,
     worth_a_line,
 )
 from ops.http.client_address import FORWARDED
@@ -231,7 +231,7 @@ class HotPath:
         if tracing.draw(trace):
             connection.drawn = message  # aiohttp answers it, in spans
             return None
-        request_id = (identity(given) if given else new_request_id()).encode()
+        request_id = identity(given).encode() if given else new_id_in_bytes()
         return held, request_id, forwarded, accepts != "" and takes_gzip(accepts)
 
     # -- answered at once ------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import bisect
 import functools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from random import random
 from time import perf_counter
 
 from aiohttp.http import RawRequestMessage
@@ -14,9 +15,9 @@ from lookup.reading.freshness import SECOND
 from ops.http.access import (
     NOT_TIMED,
     SLOW,
-    draw,
     http_counter,
     http_timer,
+    is_within_drawn_lines,
     log_access,
     new_request_id,
     worth_a_line,
@@ -28,8 +29,9 @@ from ops.observe.metrics import HTTP_BUCKETS, HTTP_IN_FLIGHT, observe_many
 
 SERVICE = "lookup"
 
-
 _AGE_BUCKETS = [bound * SECOND for bound in metrics.AGE_BUCKETS]
+_Kind = tuple[str, str, int, str, str]
+"""Route, method, status, source and outcome of an answer."""
 
 
 class Tally:
@@ -44,9 +46,8 @@ class Tally:
         self._in_flight = HTTP_IN_FLIGHT.labels(SERVICE)
         self.promised = 0
         self._reported = 0
-        self._answers: defaultdict[tuple[str, str, int, str, str], int] = defaultdict(int)
-        self._seconds: defaultdict[str, list[float]] = defaultdict(list)
-        self._ages: list[int] = []
+        self._answers: defaultdict[_Kind, tuple[list[float], list[int]]] = defaultdict(lambda: ([], []))
+        """How long each answer of a kind took, in seconds, and the ages known of them."""
 
     def count(
         self,
@@ -66,14 +67,12 @@ class Tally:
 
         An empty `outcome`: no lookup, or already counted as one. `age` in microseconds.
         """
-        method = message.method
-        self._answers[route, method, status, source, outcome] += 1
-        if age is not None and outcome:
-            self._ages.append(age)
+        took, ages = self._answers[route, message.method, status, source, outcome]
         seconds = perf_counter() - began
-        if status not in NOT_TIMED:
-            self._seconds[route].append(seconds)
-        drawn = draw(self._log_share)
+        took.append(seconds)
+        if age is not None:
+            ages.append(age)
+        drawn = random() < self._log_share and is_within_drawn_lines(self._log_share)  # noqa: S311
         if (drawn or status >= 500 or seconds >= SLOW) and worth_a_line(status, seconds, drawn=drawn, failure=failure):
             self._log(route, code, message, connection, request_id.decode(), status, seconds, failure)
 
@@ -105,16 +104,14 @@ class Tally:
         """Add it all to the metrics."""
         self._in_flight.inc(self.promised - self._reported)
         self._reported = self.promised
-        for (route, method, status, source, outcome), count in self._answers.items():
-            http_counter(SERVICE, method, route, status).inc(count)
+        for (route, method, status, source, outcome), (took, ages) in self._answers.items():
+            http_counter(SERVICE, method, route, status).inc(len(took))
+            if status not in NOT_TIMED:
+                observe_many(http_timer(SERVICE, route), _sorted_into(HTTP_BUCKETS, took), sum(took))
             if outcome:
-                metrics.answers(source, outcome).inc(count)
+                metrics.answers(source, outcome).inc(len(took))
+                observe_many(metrics.ANSWER_AGE, _sorted_into(_AGE_BUCKETS, ages), sum(ages) / SECOND)
         self._answers.clear()
-        for route, seconds in self._seconds.items():
-            observe_many(http_timer(SERVICE, route), _sorted_into(HTTP_BUCKETS, seconds), sum(seconds))
-        observe_many(metrics.ANSWER_AGE, _sorted_into(_AGE_BUCKETS, self._ages), sum(self._ages) / SECOND)
-        self._seconds.clear()
-        self._ages.clear()
 
 
 def _sorted_into(bounds: Sequence[float], values: Iterable[float]) -> Iterable[tuple[int, int]]:
