@@ -76,7 +76,6 @@ async def test_same_ids_in_opposite_order(office: House, two: list[str], owner: 
 
 
 async def test_same_ids_on_other_dossiers(office: House, two: list[str], owner: Any, database: Database) -> None:
-    """Opposite orders too: each waits for ids that the other has taken, which PostgreSQL ends as a deadlock."""
     await told(office, *(new(n) for n in range(1, 401)))
     one = [step(n, "processing", 2, id=f"id{n}") for n in range(1, 201)]
     other = [step(n + 200, "processing", 2, id=f"id{201 - n}") for n in range(1, 201)]
@@ -85,6 +84,24 @@ async def test_same_ids_on_other_dossiers(office: House, two: list[str], owner: 
     assert counted == {"applied": 200, "id_reused": 200}
     await each_id_once(owner, 600)
     await sound(database)
+
+
+async def test_deadlock_over_ids_is_no_reason_to_give_up(
+    office: House, owner: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two bodies have the same ids on other dossiers, in opposite orders: PostgreSQL ends one of the transactions."""
+    put, calls = batches.put, 0
+
+    async def ended_once(*given: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise asyncpg.DeadlockDetectedError("deadlock detected")
+        return await put(*given)
+
+    monkeypatch.setattr(batches, "put", ended_once)
+    assert set(results(await told(office, *(new(n) for n in range(1, 11))))) == {"created"}
+    assert calls == 3
 
 
 async def test_same_dossiers_with_other_ids(office: House, two: list[str], owner: Any, database: Database) -> None:
