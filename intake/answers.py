@@ -42,6 +42,15 @@ class Received(msgspec.Struct, frozen=True):
     confirmation: Slip | UnsetType = UNSET
 
 
+class Exceeded(msgspec.Struct, frozen=True):
+    """A rule of the service that was exceeded all the same: what it allows, what was found, and the article."""
+
+    rule: str
+    value: int
+    found: str
+    source: str
+
+
 class Moved(msgspec.Struct, frozen=True):
     """A dossier after a move; with the receipt if the move accepted it."""
 
@@ -50,6 +59,57 @@ class Moved(msgspec.Struct, frozen=True):
     status: StatusSlug
     due_at: datetime | None
     receipt: Slip | UnsetType = UNSET
+    warnings: list[Exceeded] | UnsetType = UNSET
+
+
+class TaskView(msgspec.Struct, frozen=True):
+    """A task of a dossier: what its agency owes, and by when. `after`: the task that has to end first."""
+
+    number: int
+    agency: str
+    kind: str
+    work: str
+    state: str
+    after: int | None
+    due_at: datetime | None
+    opened_at: datetime | None
+    ended_at: datetime | None
+
+
+class Tasked(msgspec.Struct, frozen=True):
+    """A dossier and its tasks after a change of them, of its due date or of its lead."""
+
+    code: str
+    version: int
+    status: StatusSlug
+    agency: str
+    due_at: datetime | None
+    tasks: list[TaskView]
+    warnings: list[Exceeded]
+
+
+class InboxTask(msgspec.Struct, frozen=True):
+    """A live task and the dossier that it belongs to."""
+
+    code: str
+    number: int
+    agency: str
+    kind: str
+    work: str
+    state: str
+    after: int | None
+    due_at: datetime | None
+    opened_at: datetime
+    version: int
+    status: StatusSlug
+    service: str
+
+
+class Inbox(msgspec.Struct, frozen=True):
+    """Live tasks by due date. `next`: what to ask with for those behind them; null for the last page."""
+
+    tasks: list[InboxTask]
+    next: str | None
 
 
 class Bound(msgspec.Struct, frozen=True):

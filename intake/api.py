@@ -22,11 +22,14 @@ from intake.refusals import (
     MoveNotAllowed,
     NumberTaken,
     OutcomeUnknown,
+    PolicyAsks,
+    PolicyBlocks,
     ReasonRequired,
     ServiceEnded,
     ServiceNotBegun,
     StillRunning,
     TargetNotAllowed,
+    TasksLive,
     UnknownAgency,
     UnknownDossier,
     UnknownService,
@@ -77,7 +80,7 @@ _CHANGE: tuple[type[Refusal], ...] = (
     *(KeyRequired, KeyReused, StillRunning, OutcomeUnknown),
 )
 """What any change may be refused with."""
-_OF_A_DOSSIER: tuple[type[Refusal], ...] = (*_CHANGE, MalformedCode, UnknownDossier, VersionMismatch)
+OF_A_DOSSIER: tuple[type[Refusal], ...] = (*_CHANGE, MalformedCode, UnknownDossier, VersionMismatch)
 """What any change of a dossier that is there may be refused with."""
 
 
@@ -141,7 +144,8 @@ class IntakeApi:
                 parameters=(IN_THE_PATH, KEYED),
                 example=Example(body={"to": "processing", "officer": "cb-07", "expected_version": 1}),
                 refuses=(
-                    *(*_OF_A_DOSSIER, UnknownStatus, MoveNotAllowed, ReasonRequired, UnknownAgency, TargetNotAllowed),
+                    *(*OF_A_DOSSIER, UnknownStatus, MoveNotAllowed, ReasonRequired, UnknownAgency, TargetNotAllowed),
+                    *(TasksLive, PolicyBlocks, PolicyAsks),
                     *(BadDate, DatesOutOfOrder, BackdatedTooFar),
                 ),
                 action="move",
@@ -154,7 +158,7 @@ class IntakeApi:
                 gives=Bound,
                 parameters=(IN_THE_PATH, KEYED),
                 example=Example(body={"number": "123/HS-2026"}),
-                refuses=(*_OF_A_DOSSIER, NumberTaken),
+                refuses=(*OF_A_DOSSIER, NumberTaken),
                 action="bind",
             ),
             Endpoint(
@@ -166,7 +170,7 @@ class IntakeApi:
                 parameters=(IN_THE_PATH, KEYED),
                 example=Example(body={"reason": "Ghi sai tên", "applicant": {"name": "Nguyễn Văn Mâu"}}),
                 refuses=(
-                    *(*_OF_A_DOSSIER, ReasonRequired, UnknownAgency, UnknownService, NumberTaken),
+                    *(*OF_A_DOSSIER, ReasonRequired, UnknownAgency, UnknownService, NumberTaken),
                     *(BadDate, DatesOutOfOrder),
                 ),
                 action="correct",
@@ -179,7 +183,7 @@ class IntakeApi:
                 gives=IssuedKey,
                 parameters=(IN_THE_PATH, KEYED),
                 example=Example(body={"officer": "cb-07"}),
-                refuses=(*_OF_A_DOSSIER, KeysUsedUp),
+                refuses=(*OF_A_DOSSIER, KeysUsedUp),
                 action="correct",
             ),
         ]
@@ -190,7 +194,7 @@ class IntakeApi:
         An online application is not accepted yet: it is answered with a confirmation, and the move that accepts it with
         the receipt and the due date.
         """
-        asked = await _keyed(request, request.path)
+        asked = await keyed(request, request.path)
         answer = await self._ledger.receive(asked, submission, await self._catalogue.get())
         code = codes.parse(answer["code"])
         told: dict[str, Any] = {"lookup_key": self._keys.key(code, answer["key_serial"])}
@@ -200,7 +204,7 @@ class IntakeApi:
     async def move(self, request: web.Request, transition: Transition) -> Moved:
         """Move a dossier; the answer has its new version, and the receipt if the move accepts it."""
         code = codes.parse(request.match_info["code"])
-        asked = await _keyed(request, f"{code.path}/transitions")
+        asked = await keyed(request, f"{code.path}/transitions")
         answer = await self._ledger.move(asked, code, transition, await self._catalogue.get())
         accepted = answer.get("accepted")
         told = {} if accepted is None else {"receipt": self._slip(code, accepted)}
@@ -209,21 +213,21 @@ class IntakeApi:
     async def bind_number(self, request: web.Request, bound: OfficialNumber) -> Bound:
         """Bind the official number of a dossier."""
         code = codes.parse(request.match_info["code"])
-        asked = await _keyed(request, f"{code.path}/official-number")
+        asked = await keyed(request, f"{code.path}/official-number")
         answer = await self._ledger.bind_number(asked, code, bound, await self._catalogue.get())
         return msgspec.convert(answer, Bound)
 
     async def correct(self, request: web.Request, correction: CorrectionRequest) -> Corrected:
         """Correct what was written wrongly; the answer names the corrected fields."""
         code = codes.parse(request.match_info["code"])
-        asked = await _keyed(request, f"{code.path}/corrections")
+        asked = await keyed(request, f"{code.path}/corrections")
         answer = await self._ledger.correct(asked, code, correction, await self._catalogue.get())
         return msgspec.convert(answer, Corrected)
 
     async def key(self, request: web.Request, wanted: KeyRequest) -> IssuedKey:
         """The lookup key for an applicant who has none, and the link that opens the dossier's page with it."""
         code = codes.parse(request.match_info["code"])
-        asked = await _keyed(request, f"{code.path}/key")
+        asked = await keyed(request, f"{code.path}/key")
         answer = await self._ledger.key(asked, code, wanted, await self._catalogue.get())
         key = self._keys.key(code, answer["key_serial"])
         return IssuedKey(code.text, answer["version"], key, self._link(code, key))
@@ -268,7 +272,7 @@ _AS_THEY_ARE = (
 _TIMES = ("submitted_at", "received_at", "due_at", "finished_at", "returned_at")
 
 
-async def _keyed(request: web.Request, path: str) -> KeyedRequest:
+async def keyed(request: web.Request, path: str) -> KeyedRequest:
     """The request under its idempotency key, which is quoted (as in the IETF draft) or bare.
 
     Raises KeyRequired, InvalidContent.

@@ -13,6 +13,7 @@ from intake.books.relay import Relay
 from intake.books.seal import SealKeys
 from intake.budgets import Budgets
 from intake.clients import Tokens
+from intake.one_stop import OneStopApi
 from intake.partners.client import ClientApi
 from intake.partners.letters import Letters
 from intake.partners.sandbox import Sandbox
@@ -72,7 +73,7 @@ async def build(settings: IntakeSettings) -> Running:
         deadline=settings.intake_deadline,
     )
     letters = Letters(postgres, sync.apply)
-    apis = (api, ClientApi(postgres, catalogue, budgets), letters, sync)
+    apis = (api, OneStopApi(ledger, catalogue), ClientApi(postgres, catalogue, budgets), letters, sync)
     declared = [endpoint for each in apis for endpoint in each.endpoints()]
     serve(app, declared, read=requests.read, admit=admission.admit)
     app.on_response_prepare.append(admission.tell)

@@ -75,6 +75,7 @@ IN_THE_ROOT: dict[str, set[str]] = {
             "maintenance",
             "sign_of_life",
             "doctor",
+            "one_stop",
             "operator",
             "tidy",
         ),

@@ -54,6 +54,10 @@ MAY: dict[str, dict[tuple[str, str], Iterable[str]]] = {
         ("UPDATE", "sign_of_life"): ("at",),
         **{(privilege, "dead_letter"): EVERY for privilege in ("SELECT", "INSERT", "UPDATE")},
         **{(privilege, "webhook"): EVERY for privilege in ("SELECT", "INSERT", "UPDATE", "DELETE")},
+        **{(privilege, "task"): EVERY for privilege in ("SELECT", "INSERT")},
+        ("UPDATE", "task"): (
+            *("agency", "kind", "work", "state", "after", "due_at", "opened_at", "ended_at", "version"),
+        ),
         ("SELECT", "sandbox_lease"): EVERY,
         ("UPDATE", "sandbox_lease"): ("lease_until", "lease_token"),
     },
@@ -70,7 +74,7 @@ MAY: dict[str, dict[tuple[str, str], Iterable[str]]] = {
     "hoso24_notary": {("SELECT", table): EVERY for table in ("event", "epoch", "schema_version")},
     "hoso24_auditor": {
         **{("SELECT", table): EVERY for table in ("event", "epoch", "schema_version", "status", "dossier_number")},
-        **{("SELECT", table): EVERY for table in ("dossier_person", "personal_read", "catalogue_load")},
+        **{("SELECT", table): EVERY for table in ("dossier_person", "personal_read", "catalogue_load", "task")},
         ("SELECT", "dossier"): (*TOLD, *KEPT),
     },
     "hoso24_archivist": {

@@ -16,10 +16,12 @@ import asyncpg
 import msgspec
 
 from intake import metrics
+from intake.books import task_rows
 from intake.books.dossier import INSERT_DOSSIER, NewDossier, public_step, timeline
 from intake.books.event import APPEND_EVENT
 from intake.books.reads import note_read
 from intake.books.seal import PERSON_COLUMNS, EventRecord, SealKeys, jsonb_text, new_salt, person_digest
+from intake.books.task_rows import TASKS_OF_D, tasks_in
 from intake.books.unbroken import Unbroken
 from intake.clients import Client, OutOfScope
 from intake.refusals import (
@@ -39,13 +41,18 @@ from intake.refusals import (
 from intake.rules.apply import apply, code_day
 from intake.rules.changes import (
     Applied,
+    AskLead,
     Binding,
     Change,
     Correction,
+    EndTask,
     Given,
+    Lead,
     Move,
+    OpenTask,
     OwnerChange,
     Pause,
+    PutOff,
     Reception,
     Reissue,
     Removal,
@@ -62,6 +69,7 @@ from intake.rules.requests import (
     nfc,
 )
 from intake.rules.scope import may_change, may_read, moves_by_itself
+from intake.rules.tasks import Task
 from lookup import code as codes
 from lookup.catalogue import Agency, Catalogue, Service, in_force
 from lookup.clock import local
@@ -112,7 +120,7 @@ SELECT EXISTS (SELECT FROM dossier WHERE code = $1)
 # Locks the row, and reads of the log when the last status was set. Where it had to wait, the row is as the other
 # transaction left it and the log as it was before: `newest` is then not the row's version. A timeline is stored
 # compressed; joined with nothing it has the size that the constraint on it sees.
-_STATE = """d.code, d.version, d.status, d.agency, d.origin, d.submitted_by, d.owner, d.source_seq, d.service,
+_STATE = f"""d.code, d.version, d.status, d.agency, d.origin, d.submitted_by, d.owner, d.source_seq, d.service,
        d.service_case, d.channel, d.submitted_at, d.received_at, d.due_at, d.finished_at, d.returned_at, d.calendar,
        d.pauses, d.supplements, d.reappointments, d.outcome, d.reason, d.action_needed, d.official_number, d.key_serial,
        d.removed,
@@ -127,7 +135,8 @@ _STATE = """d.code, d.version, d.status, d.agency, d.origin, d.submitted_by, d.o
          WHERE event.code = d.code
            AND kind IN ('received', 'moved')
          ORDER BY version DESC
-         LIMIT 1)                    AS last_at"""
+         LIMIT 1)                    AS last_at,
+       {TASKS_OF_D} AS tasks"""
 
 LOCK_DOSSIER = f"""
 SELECT {_STATE},
@@ -148,6 +157,20 @@ SELECT d.*
                         FOR UPDATE) AS d
 """
 
+# Those without a due date come last.
+LIVE_TASKS = """
+SELECT t.code, t.number, t.agency, t.kind, t.work, t.state, t.after, t.opened_at, t.version,
+       nullif(t.due_at, 'infinity') AS due_at, d.status, d.service
+  FROM task AS t
+  JOIN dossier AS d ON d.code = t.code
+ WHERE t.agency = $1
+   AND t.state IN ('open', 'asked')
+   AND ($2::timestamptz IS NULL OR t.due_at < $2)
+   AND (t.due_at, t.code, t.number) > ($3::text::timestamptz, $4, $5)
+ ORDER BY t.due_at, t.code, t.number
+ LIMIT $6
+"""
+
 CORRECT_APPLICANT = f"""
 UPDATE dossier
    SET {", ".join(f"{name} = ${n}" for n, name in enumerate(PERSON_COLUMNS, start=2))}
@@ -165,6 +188,16 @@ SELECT code, version, status, service, service_case, agency, origin, submitted_b
 
 OPERATOR: Final = "operator"
 """The source of events that an operator's command made."""
+
+OneStop = PutOff | Lead | OpenTask | EndTask | AskLead
+_ABOUT: Final = {
+    PutOff: "due_changed",
+    Lead: "led_by",
+    OpenTask: "task_opened",
+    AskLead: "task_opened",
+    EndTask: "task_ended",
+}
+"""Change → the kind of event, as the scope rule knows it."""
 
 _NUMBER_TAKEN = {"dossier_number_pkey", "dossier_has_one_official_number", "official_number_is_no_dossiers_code"}
 """The constraints that a number violates which a race has bound elsewhere."""
@@ -221,8 +254,8 @@ class _Scribe:
         catalogue: Catalogue,
         *,
         person: Mapping[str, Any] | None = None,
-    ) -> State:
-        """Apply a change to a locked dossier; the state after it. `person`: the applicant after it, if that changes."""
+    ) -> Applied:
+        """Apply a change to a locked dossier. `person`: the applicant after it, if that changes."""
         applied = apply(before, change, self.given(moment, catalogue))
         if applied.event is not None:
             try:
@@ -231,7 +264,8 @@ class _Scribe:
                 if twice.constraint_name not in _NUMBER_TAKEN:
                     raise
                 raise NumberTaken(f"{applied.state.official_number} belongs to another dossier.") from None
-        return applied.state
+            await task_rows.write(connection, [(before.tasks, applied.state)])
+        return applied
 
     async def append(
         self, connection: Any, moment: _Moment, applied: Applied, by: _By, person: Mapping[str, Any] | None
@@ -266,7 +300,8 @@ async def operate(
     start = await connection.fetchrow(MOMENT)
     moment = _Moment(start["now"], start["epoch"])
     state = state_of(await _lock(connection, code))
-    return await _Scribe(seals, 0).change(connection, moment, state, change, _By(OPERATOR, None, actor), Catalogue())
+    by = _By(OPERATOR, None, actor)
+    return (await _Scribe(seals, 0).change(connection, moment, state, change, by, Catalogue())).state
 
 
 class Program:
@@ -298,7 +333,7 @@ class Program:
     async def change(self, before: State, change: Change, *, event_id: str | None = None) -> State:
         """Change a dossier whose state is locked. `event_id`: the program's own name of this event, for good."""
         by = _By(self._source, event_id, self._source)
-        return await self._scribe.change(self._connection, self._moment, before, change, by, self._catalogue)
+        return (await self._scribe.change(self._connection, self._moment, before, change, by, self._catalogue)).state
 
 
 class Ledger:
@@ -370,13 +405,15 @@ class Ledger:
             note=transition.note,
             items=tuple(transition.items),
             outcome=transition.outcome,
+            override=transition.override,
         )
 
         async def work(connection: Any, moment: _Moment) -> dict[str, Any]:
             before, _ = await self._locked(connection, request, code, status, transition.expected_version, catalogue)
-            after = await self._scribe.change(
+            applied = await self._scribe.change(
                 connection, moment, before, move, _By.client(request, transition.officer), catalogue
             )
+            after = applied.state
             if not catalogue.is_sandbox(after.origin):
                 metrics.MOVES.labels(status.slug).inc()
             answer = {
@@ -385,6 +422,8 @@ class Ledger:
                 "status": status.slug,
                 "due_at": local(after.due_at),
             }
+            if applied.warnings:
+                answer["warnings"] = list(applied.warnings)
             if before.received_at is None and after.received_at is not None:
                 answer["accepted"] = _accepted(after, moment)
             return answer
@@ -407,7 +446,8 @@ class Ledger:
             before, _ = await self._locked(connection, request, code, "number_bound", bound.expected_version, catalogue)
             elsewhere = number != before.official_number and await connection.fetchval(IS_TAKEN, number)
             binding = Binding(number=number, elsewhere=elsewhere)
-            after = await self._scribe.change(connection, moment, before, binding, _By.client(request, None), catalogue)
+            by = _By.client(request, None)
+            after = (await self._scribe.change(connection, moment, before, binding, by, catalogue)).state
             return {"code": code.text, "version": after.version, "official_number": number}
 
         return await self._settle(self._once(request, work))
@@ -445,9 +485,9 @@ class Ledger:
                 elsewhere=number not in (None, before.official_number) and await connection.fetchval(IS_TAKEN, number),
             )
             whole = {name: new_person.get(name, row[name]) for name in PERSON_COLUMNS} if new_person else None
-            after = await self._scribe.change(
-                connection, moment, before, correction, _By.client(request, asked.officer), catalogue, person=whole
-            )
+            by = _By.client(request, asked.officer)
+            applied = await self._scribe.change(connection, moment, before, correction, by, catalogue, person=whole)
+            after = applied.state
             if whole is not None:
                 await connection.execute(CORRECT_APPLICANT, code.text, *whole.values())
             told = [name for name, value in fields.items() if getattr(before, name) != value]
@@ -474,15 +514,62 @@ class Ledger:
             state, _ = await self._locked(connection, request, code, "key_reissued", asked.expected_version, catalogue)
             if asked.reissue:
                 by = _By.client(request, asked.officer)
-                state = await self._scribe.change(
-                    connection, moment, state, Reissue(reason=asked.reason), by, catalogue
-                )
+                reissue = Reissue(reason=asked.reason)
+                state = (await self._scribe.change(connection, moment, state, reissue, by, catalogue)).state
             return {"code": code.text, "version": state.version, "key_serial": state.key_serial}
 
         answer = await self._settle(self._once(request, work))
         # With its key whoever has it reads the whole dossier.
         await note_read(self._postgres, asked.officer or request.client.id, request.client.id, code.text, "key")
         return answer
+
+    async def one_stop(
+        self,
+        request: KeyedRequest,
+        code: DossierCode,
+        change: OneStop,
+        *,
+        officer: str | None,
+        expected_version: int | None,
+        catalogue: Catalogue,
+    ) -> dict[str, Any]:
+        """Put the due date off, change the lead, or give, end or ask about a task. Safe to repeat.
+
+        The lead's side may do it, the receiving agency's may put the due date off too, and the side of a task's agency
+        ends it or asks about it. The answer has code, version, status, agency, due_at, tasks and warnings. Raises
+        UnknownDossier, also for a dossier of which this client may not do this; VersionMismatch, OutOfScope,
+        KeyReused, StillRunning, OutcomeUnknown, Unavailable, and what intake/rules/one_stop.py raises.
+        """
+        request.client.require_action("correct" if isinstance(change, Lead) else "move")
+
+        async def work(connection: Any, moment: _Moment) -> dict[str, Any]:
+            kind, of_task = _ABOUT[type(change)], getattr(change, "number", None)
+            whose = None if isinstance(change, EndTask) and change.end == "cancelled" else of_task
+            before, _ = await self._locked(connection, request, code, kind, expected_version, catalogue, task=whose)
+            by = _By.client(request, officer)
+            applied = await self._scribe.change(connection, moment, before, change, by, catalogue)
+            after = applied.state
+            return {
+                "code": code.text,
+                "version": after.version,
+                "status": after.status.slug,
+                "agency": after.agency,
+                "due_at": local(after.due_at),
+                "tasks": [task_told(task) for task in after.tasks],
+                "warnings": list(applied.warnings),
+            }
+
+        return await self._settle(self._once(request, work))
+
+    async def tasks(
+        self, agency: str, *, before: datetime | None, after: tuple[str, str, int], limit: int
+    ) -> list[Any]:
+        """The live tasks of one agency by due date, from behind `after`; those due before a time only, if one is given.
+
+        Raises Unavailable.
+        """
+        rows: list[Any] = await self._postgres.fetch(LIVE_TASKS, agency, before, *after, limit)
+        return rows
 
     async def reissue_key(self, code: DossierCode, *, actor: str, reason: str | None = None) -> int:
         """A new lookup key by an operator's command; its serial. Raises UnknownDossier, KeysUsedUp, Unavailable."""
@@ -562,12 +649,19 @@ class Ledger:
         what: Status | str,
         expected_version: int | None,
         catalogue: Catalogue,
+        *,
+        task: int | None = None,
     ) -> tuple[State, Any]:
-        """The dossier's state and row, locked. Raises UnknownDossier, OutOfScope, VersionMismatch."""
+        """The dossier's state and row, locked. `task`: what is to be done is this task's agency's, not the lead's.
+
+        Raises UnknownDossier, OutOfScope, VersionMismatch.
+        """
         row = await _lock(connection, code)
         state = state_of(row)
         today = code_day(datetime.now(UTC))
-        if not may_change(catalogue, request.client.agency, today, state.agency, state.origin, what):
+        there = task is not None and 1 <= task <= len(state.tasks)
+        side = state.tasks[task - 1].agency if task is not None and there else state.agency
+        if not may_change(catalogue, request.client.agency, today, side, state.origin, what):
             raise UnknownDossier
         if moves_by_itself(catalogue, state.origin, state.submitted_by):
             raise OutOfScope("This dossier of the sandbox moves by itself; receive one of your own and move that.")
@@ -668,6 +762,7 @@ async def _enter(
     )
     await connection.execute(INSERT_DOSSIER, *row.row())
     await scribe.append(connection, moment, applied, by, person)
+    await task_rows.write(connection, [((), state)])
     return state
 
 
@@ -689,10 +784,11 @@ def state_of(row: Any) -> State:
         status=Status(row["status"]),
         last_at=row["last_at"] or row["submitted_at"],
         pauses=tuple(msgspec.json.decode(row["pauses"], type=list[Pause])),
+        tasks=tasks_in(row["tasks"]),
     )
 
 
-_READ_OTHERWISE = {"status", "last_at", "pauses"}
+_READ_OTHERWISE = {"status", "last_at", "pauses", "tasks"}
 
 
 def record_of(
@@ -704,6 +800,12 @@ def record_of(
         if event.get(name) is not None:
             event[name] = jsonb_text(event[name])
     return EventRecord(**event, epoch=epoch, source=source, source_event_id=source_event_id, actor=actor, person=person)
+
+
+def task_told(task: Task) -> dict[str, Any]:
+    """A task as answers have it, times in Vietnam's."""
+    told = msgspec.structs.asdict(task)
+    return told | {name: local(told[name]) for name in ("due_at", "opened_at", "ended_at")}
 
 
 def _accepted(state: State, moment: _Moment) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from intake.books import task_rows
 from intake.books.ledger import LOCK_DOSSIER, record_of, state_of
 from intake.books.seal import PERSON_COLUMNS, SealKeys, new_salt
 from intake.bulk.rows import SOURCE
@@ -138,6 +139,7 @@ async def append(
         stored = (await known(connection, [code]))[code]
     further = further_steps(stored, history)
     state = state_of(row)
+    tasks_before = state.tasks
     rows = []
     after = list(images(history))[len(history.steps) - len(further) :]
     for step, image in zip(further, after, strict=True):
@@ -150,4 +152,5 @@ async def append(
             applied, epoch=epoch, source=SOURCE, source_event_id=None, actor=step.officer or SOURCE, person=None
         )
         rows.append(record.row(new_salt(), seals))
+    await task_rows.write(connection, [(tasks_before, state)])
     return rows

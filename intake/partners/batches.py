@@ -13,6 +13,7 @@ from typing import Any, Final
 import asyncpg
 import msgspec
 
+from intake.books import task_rows
 from intake.books.dossier import DOSSIER_COLUMNS
 from intake.books.lag import LAG
 from intake.books.ledger import LOCK_DOSSIERS, state_of
@@ -98,6 +99,7 @@ async def put(connection: Any, partner: Partner, lines: Sequence[Told]) -> tuple
     histories = sorted({line.code.text for line in rest if line.digested and line.code.text in states})
     if histories:
         fold.steps |= await _steps(connection, histories)
+    tasks = {code: state.tasks for code, state in states.items()}
     for line in rest:
         answers[line.number] = fold.answer(line)
     if fold.raised:
@@ -108,6 +110,7 @@ async def put(connection: Any, partner: Partner, lines: Sequence[Told]) -> tuple
         await connection.copy_records_to_table("dossier", columns=DOSSIER_COLUMNS, records=fold.dossiers)
     if fold.events:
         await connection.copy_records_to_table("event", columns=ROW_COLUMNS, records=fold.events)
+        await task_rows.write(connection, ((tasks.get(code, ()), state) for code, state in fold.states.items()))
     return moment, [answers[line.number] for line in lines]
 
 

@@ -5,7 +5,6 @@ service are in force on the day of a reception. Every column of the state but `l
 from the events alone, by intake/books/fold.py.
 """
 
-from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
@@ -23,8 +22,10 @@ from intake.refusals import (
     UnknownDossier,
     UnknownService,
 )
+from intake.rules import one_stop, policies, tasks
 from intake.rules.changes import (
     CORRECTABLE,
+    ONE_STOP,
     Applied,
     Binding,
     Change,
@@ -38,6 +39,7 @@ from intake.rules.changes import (
     Reissue,
     Removal,
     State,
+    applied,
     pauses_told,
 )
 from intake.rules.due_dates import due_date
@@ -63,12 +65,6 @@ ENDINGS: Final = frozenset({Status.REJECTED, Status.WITHDRAWN, Status.COMPLETED,
 LAST_SERIAL: Final = 31
 """A lookup key has five bits for its serial."""
 OUTCOMES: Final = ("granted", "refused", "partly")
-IMAGE: Final = (
-    *("status", "agency", "origin", "owner", "outcome", "received_at", "due_at", "finished_at", "returned_at"),
-    *("calendar", "supplements", "reappointments", "key_serial"),
-)
-"""What each event says of the dossier after it."""
-
 _REASONED = frozenset({Status.REJECTED, Status.WITHDRAWN, Status.SUSPENDED})
 _NEEDS_REASON = frozenset({Status.REJECTED, Status.SUSPENDED, Status.SUPPLEMENT_REQUIRED})
 _ENDS_UNFINISHED = frozenset({Status.REJECTED, Status.WITHDRAWN})
@@ -85,7 +81,8 @@ def apply(state: State | None, change: Change, given: Given) -> Applied:
     """The change, applied. `state` is None for a reception and only there.
 
     Raises BadDate, DatesOutOfOrder, BackdatedTooFar, MoveNotAllowed, ReasonRequired, TargetNotAllowed, UnknownAgency,
-    UnknownService, NumberTaken, KeysUsedUp, InvalidContent, and UnknownDossier for a removed one.
+    UnknownService, NumberTaken, KeysUsedUp, InvalidContent, PolicyBlocks, PolicyAsks, TasksLive, TooManyTasks,
+    WrongTask, and UnknownDossier for a removed one.
     """
     if isinstance(change, Reception):
         return _received(change, given)
@@ -103,6 +100,8 @@ def apply(state: State | None, change: Change, given: Given) -> Applied:
         return _owned(state, change, given)
     if isinstance(change, Removal):
         return _removed(state, change, given)
+    if isinstance(change, ONE_STOP):
+        return one_stop.apply(state, change, given)
     return _corrected(state, change, given)
 
 
@@ -134,13 +133,20 @@ def _received(new: Reception, given: Given) -> Applied:
         received_at=received_at,
         due_at=due_at,
     )
+    if not new.by_sync:
+        service = given.catalogue.services.get(new.service)
+        hours = policies.value_of(service, "decision_hours")
+        route = tasks.route_of(service)
+        tasked = tasks.begun(at, state, route=route, calendar=calendar, decision_hours=hours)
+        state = msgspec.structs.replace(state, tasks=tasked)
     special = first | {
+        "task": None if new.by_sync else 1,
         "submitted_by": new.submitted_by,
         "source_seq": new.source_seq,
         "department": nfc(new.department),
         "detail": _told_otherwise(new.submitted_at, at) if new.by_sync else None,
     }
-    return _applied("received", state, at, given, special)
+    return applied("received", state, at, given, special)
 
 
 def _moved(state: State, move: Move, given: Given) -> Applied:
@@ -206,7 +212,27 @@ def _moved(state: State, move: Move, given: Given) -> Applied:
         last_at=at,
         timeline_bytes=state.timeline_bytes + (0 if full else _step_bytes(agency, move.department)),
     )
-    told = ({"items": items} if items else {}) | ((_told_otherwise(move.at, at) or {}) if move.by_sync else {})
+    warnings = []
+    if not any_day:
+        found = policies.of_move(state, after, at, service, calendar)
+        warnings = policies.judge(found, move.override)
+    moved = msgspec.structs.replace(
+        moved,
+        tasks=tasks.follow(
+            state.tasks,
+            at,
+            state,
+            moved,
+            route=tasks.route_of(service),
+            calendar=calendar,
+            by_itself=any_day,
+        ),
+    )
+    told = (
+        ({"items": items} if items else {})
+        | policies.listed(warnings, move.override)
+        | ((_told_otherwise(move.at, at) or {}) if move.by_sync else {})
+    )
     special = {
         "came_from": state.agency if agency != state.agency else None,
         "source_seq": move.source_seq,
@@ -215,7 +241,8 @@ def _moved(state: State, move: Move, given: Given) -> Applied:
         "department": nfc(move.department),
         "pauses": None if pauses == state.pauses else pauses_told(pauses),
     }
-    return _applied("moved", moved, at, given, special, flags)
+    told_warnings = tuple(each.told() for each in warnings)
+    return applied("moved", moved, at, given, special, flags, told_warnings)
 
 
 def _noted(state: State, told: Note, given: Given) -> Applied:
@@ -234,7 +261,7 @@ def _noted(state: State, told: Note, given: Given) -> Applied:
         "department": nfc(told.department),
         "detail": ((_told_otherwise(told.at, at) or {}) | elsewhere) or None,
     }
-    return _applied("noted", after, at, given, special, (*told.why, *(NOT_IN_TIMELINE,) * full))
+    return applied("noted", after, at, given, special, (*told.why, *(NOT_IN_TIMELINE,) * full))
 
 
 def _bound(state: State, bound: Binding, given: Given) -> Applied:
@@ -246,7 +273,7 @@ def _bound(state: State, bound: Binding, given: Given) -> Applied:
         raise NumberTaken(f"{bound.number} belongs to another dossier, or is a dossier's code.")
     after = msgspec.structs.replace(state, version=state.version + 1, official_number=bound.number)
     special = {"official_number": bound.number}
-    return _applied("number_bound", after, given.now, given, special, (BY_IMPORT,) * bound.by_import)
+    return applied("number_bound", after, given.now, given, special, (BY_IMPORT,) * bound.by_import)
 
 
 def _corrected(state: State, correction: Correction, given: Given) -> Applied:
@@ -271,11 +298,13 @@ def _corrected(state: State, correction: Correction, given: Given) -> Applied:
         raise DatesOutOfOrder(f"submitted_at: {after.submitted_at.isoformat()} is after the reception.")
     if "official_number" in new and correction.elsewhere:
         raise NumberTaken(f"{after.official_number} belongs to another dossier, or is a dossier's code.")
+    if "agency" in new:
+        after = one_stop.with_tasks(state, after, given.now, given)
     detail = {name: [_text(getattr(state, name)), _text(value)] for name, value in new.items()}
     special = {name: value for name, value in new.items() if name != "agency"}
     special |= {"note": reason, "came_from": state.agency if "agency" in new else None}
     special["detail"] = detail | ({"applicant": list(correction.applicant)} if correction.applicant else {})
-    return _applied("corrected", after, given.now, given, special)
+    return applied("corrected", after, given.now, given, special)
 
 
 def _require_known(catalogue: Catalogue, agency: str, holder: str) -> None:
@@ -288,7 +317,7 @@ def _reissued(state: State, change: Reissue, given: Given) -> Applied:
     if state.key_serial >= LAST_SERIAL:
         raise KeysUsedUp(f"Its lookup key has been issued {LAST_SERIAL + 1} times.")
     after = msgspec.structs.replace(state, version=state.version + 1, key_serial=state.key_serial + 1)
-    return _applied("key_reissued", after, given.now, given, {"note": nfc(change.reason)})
+    return applied("key_reissued", after, given.now, given, {"note": nfc(change.reason)})
 
 
 def _owned(state: State, change: OwnerChange, given: Given) -> Applied:
@@ -296,7 +325,7 @@ def _owned(state: State, change: OwnerChange, given: Given) -> Applied:
         return Applied(state, None)
     after = msgspec.structs.replace(state, version=state.version + 1, owner=change.owner, source_seq=NOTHING_TOLD)
     special = {"source_seq": NOTHING_TOLD, "note": nfc((change.reason or "").strip()) or None}
-    return _applied("owner_changed", after, given.now, given, special)
+    return applied("owner_changed", after, given.now, given, special)
 
 
 def _removed(state: State, change: Removal, given: Given) -> Applied:
@@ -306,21 +335,7 @@ def _removed(state: State, change: Removal, given: Given) -> Applied:
     after = msgspec.structs.replace(
         state, version=state.version + 1, removed=True, official_number=None, action_needed=None, reason=None
     )
-    return _applied("removed", after, given.now, given, {"note": reason})
-
-
-def _applied(
-    kind: str, after: State, at: datetime, given: Given, special: Mapping[str, Any], flags: tuple[str, ...] = ()
-) -> Applied:
-    event: dict[str, Any] = {
-        "code": after.code,
-        "version": after.version,
-        "kind": kind,
-        "occurred_at": at,
-        "recorded_at": given.now,
-    }
-    event |= {name: getattr(after, name) for name in IMAGE}
-    return Applied(after, event | {"flags": list(flags) or None, **special}, flags)
+    return applied("removed", after, given.now, given, {"note": reason})
 
 
 # -- times -----------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from intake.rules.tasks import End, Kind, Tasks
 from lookup.catalogue import Catalogue
 from lookup.status import Status
 
@@ -60,13 +61,15 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     action_needed: str | None = None
     reason: str | None = None
     removed: bool = False
+    tasks: Tasks = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reception:
     """A dossier comes in: `received` (accepted at once) or `submitted`. `code` is issued for `code_day`.
 
-    `by_sync`: another system numbered it. It may be of any day, and its due date `due_at` is that system's own.
+    `by_sync`: another system numbered it. It may be of any day, and its due date `due_at` is that system's own; what
+    its agencies owe is in that system, so it has no tasks here.
     """
 
     code: str
@@ -91,6 +94,7 @@ class Move:
     `by_import`: the appended step of a history. It may be of any day and need not say why. `by_sync`: the step of a
     source whose turn it is (`reconcile.why_kept`): the same, and it may be no move that our rules have. Told with an
     earlier time than the last step has, it is recorded at that one's time. `due_at`: the source's own due date.
+    `override`: why it is done although a rule of the service asks for a reason.
     """
 
     to: Status
@@ -104,6 +108,7 @@ class Move:
     by_sync: bool = False
     source_seq: int | None = None
     due_at: datetime | None = None
+    override: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +171,70 @@ class OwnerChange:
     reason: str | None = None
 
 
-Change = Reception | Move | Note | Binding | Correction | Reissue | OwnerChange | Removal
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutOff:
+    """A later due date that is promised, with an apology: `reason` is told to the holder. `override` as in Move."""
+
+    due_at: datetime
+    reason: str
+    override: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lead:
+    """Another agency holds the dossier from now on, in the same status."""
+
+    agency: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenTask:
+    """The lead gives a task to an agency. `after`: the task that has to end first. `due_at`: null is the dossier's."""
+
+    agency: str
+    kind: Kind
+    work: str
+    after: int | None = None
+    due_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndTask:
+    """A task ends. A refused or cancelled one needs a reason."""
+
+    number: int
+    end: End
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskLead:
+    """The agency of a task asks the lead, and its task waits for the answer."""
+
+    number: int
+    question: str
+
+
+Change = (
+    Reception
+    | Move
+    | Note
+    | Binding
+    | Correction
+    | Reissue
+    | OwnerChange
+    | Removal
+    | PutOff
+    | Lead
+    | OpenTask
+    | EndTask
+    | AskLead
+)
+
+
+ONE_STOP: Final = (PutOff, Lead, OpenTask, EndTask, AskLead)
+"""The changes of intake/rules/one_stop.py."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,9 +251,38 @@ class Applied:
     """The state after the change, and its event's fields; `event` is None when nothing changes.
 
     `pauses` (null: unchanged) and `detail` are objects with times as text; the caller writes them as JSON, and adds
-    epoch, source, actor, person and paper.
+    epoch, source, actor, person and paper. `warnings`: rules of the service that it exceeds all the same.
     """
 
     state: State
     event: dict[str, Any] | None
     flags: tuple[str, ...] = ()
+    warnings: tuple[Mapping[str, Any], ...] = ()
+
+
+IMAGE: Final = (
+    *("status", "agency", "origin", "owner", "outcome", "received_at", "due_at", "finished_at", "returned_at"),
+    *("calendar", "supplements", "reappointments", "key_serial"),
+)
+"""What each event says of the dossier after it."""
+
+
+def applied(
+    kind: str,
+    after: State,
+    at: datetime,
+    given: Given,
+    special: Mapping[str, Any],
+    flags: tuple[str, ...] = (),
+    warnings: tuple[Mapping[str, Any], ...] = (),
+) -> Applied:
+    """A change with its event: of this kind, at this time, with its special fields."""
+    event: dict[str, Any] = {
+        "code": after.code,
+        "version": after.version,
+        "kind": kind,
+        "occurred_at": at,
+        "recorded_at": given.now,
+    }
+    event |= {name: getattr(after, name) for name in IMAGE}
+    return Applied(after, event | {"flags": list(flags) or None, **special}, flags, warnings)

@@ -14,7 +14,9 @@ from typing import Any, Final, Literal
 
 from intake.refusals import PolicyAsks, PolicyBlocks
 from intake.rules.changes import State
+from intake.rules.requests import nfc
 from intake.rules.workdays import Calendar, add_working_days, after_hours
+from lookup.catalogue import Service
 from lookup.clock import VIETNAM
 from lookup.status import Status
 
@@ -59,9 +61,9 @@ class Finding:
         return {"rule": self.rule, "value": self.value, "found": self.found, "source": self.source}
 
 
-def value_of(policy: Mapping[str, Any] | None, name: str) -> int:
-    """The value of this rule for a service with this policy."""
-    own = (policy or {}).get(name)
+def value_of(service: Service | None, name: str) -> int:
+    """The value of this rule for this service; None: one that the catalogue does not have."""
+    own = _policy(service).get(name)
     return RULES[name].value if own is None else int(own)
 
 
@@ -81,41 +83,45 @@ def judge(findings: Iterator[Finding], override: str | None) -> list[Finding]:
     return found
 
 
-def of_move(
-    state: State, to: Status, at: datetime, policy: Mapping[str, Any] | None, calendar: Calendar
-) -> Iterator[Finding]:
+def listed(findings: list[Finding], override: str | None) -> dict[str, Any]:
+    """What an event's detail says of them: the rules that were exceeded, and the officer's sentence."""
+    if not findings:
+        return {}
+    said = {"override": nfc(override.strip())} if override and override.strip() else {}
+    return {"rules": [each.told() for each in findings], **said}
+
+
+def of_move(state: State, to: Status, at: datetime, service: Service | None, calendar: Calendar) -> Iterator[Finding]:
     """The rules that a move to this status exceeds."""
     if to is Status.SUPPLEMENT_REQUIRED:
-        if state.supplements >= value_of(policy, "supplement_rounds"):
-            yield _finding(policy, "supplement_rounds", f"It would be supplement {state.supplements + 1}.")
+        if state.supplements >= value_of(service, "supplement_rounds"):
+            yield _finding(service, "supplement_rounds", f"It would be supplement {state.supplements + 1}.")
         if state.received_at is not None:
-            days = value_of(policy, "supplement_days")
+            days = value_of(service, "supplement_days")
             last = add_working_days(state.received_at.astimezone(VIETNAM).date(), days, calendar)
             if at.astimezone(VIETNAM).date() > last:
-                yield _finding(policy, "supplement_days", f"It could be asked for until {last}.")
+                yield _finding(service, "supplement_days", f"It could be asked for until {last}.")
     if to is Status.REJECTED and state.received_at is not None:
         found = "It was accepted: what comes of the work is a completion with the outcome refused."
-        yield _finding(policy, "refusal_after_acceptance", found)
+        yield _finding(service, "refusal_after_acceptance", found)
     if state.status is Status.SUBMITTED:
-        until = after_hours(state.submitted_at, value_of(policy, "decision_hours"), calendar)
+        until = after_hours(state.submitted_at, value_of(service, "decision_hours"), calendar)
         if at > until:
-            yield _finding(policy, "decision_hours", f"It was to be decided until {until:%H:%M %d/%m/%Y}.")
+            yield _finding(service, "decision_hours", f"It was to be decided until {until:%H:%M %d/%m/%Y}.")
 
 
-def of_new_due_date(
-    state: State, at: datetime, policy: Mapping[str, Any] | None, calendar: Calendar
-) -> Iterator[Finding]:
+def of_new_due_date(state: State, at: datetime, service: Service | None, calendar: Calendar) -> Iterator[Finding]:
     """The rules that putting the due date off at this time exceeds."""
-    if state.reappointments >= value_of(policy, "reappointments"):
-        yield _finding(policy, "reappointments", f"It would be put off for the time {state.reappointments + 1}.")
+    if state.reappointments >= value_of(service, "reappointments"):
+        yield _finding(service, "reappointments", f"It would be put off for the time {state.reappointments + 1}.")
     if state.due_at is None:
         return
     due = state.due_at.astimezone(VIETNAM).date()
     last = due
-    for _ in range(value_of(policy, "apology_days")):
+    for _ in range(value_of(service, "apology_days")):
         last = _working_day_before(last, calendar)
     if at.astimezone(VIETNAM).date() > last:
-        yield _finding(policy, "apology_days", f"The apology was due on {last}.")
+        yield _finding(service, "apology_days", f"The apology was due on {last}.")
 
 
 def _working_day_before(day: date, calendar: Calendar) -> date:
@@ -125,7 +131,11 @@ def _working_day_before(day: date, calendar: Calendar) -> date:
     return day
 
 
-def _finding(policy: Mapping[str, Any] | None, name: str, found: str) -> Finding:
+def _policy(service: Service | None) -> Mapping[str, Any]:
+    return (service.policy if service is not None else None) or {}
+
+
+def _finding(service: Service | None, name: str, found: str) -> Finding:
     rule = RULES[name]
-    effect: Effect = ((policy or {}).get("effects") or {}).get(name) or rule.effect
-    return Finding(name, value_of(policy, name), found, effect, rule.source)
+    effect: Effect = (_policy(service).get("effects") or {}).get(name) or rule.effect
+    return Finding(name, value_of(service, name), found, effect, rule.source)

@@ -108,8 +108,9 @@ class Transition(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """A move to another status, or to another unit in the same status. `at` defaults to now.
 
     `note` is shown to the holder: what is asked of him, or the reason of a refusal, withdrawal or suspension. `items`
-    lists what a supplement has to bring. `outcome` is that of a completion, `granted` by default. `officer` is kept in
-    the event log and never shown to the public.
+    lists what a supplement has to bring. `outcome` is that of a completion, `granted` by default. `override` says why
+    it is done although a rule of the service asks for a reason. It and `officer` are kept in the event log and never
+    shown to the public.
     """
 
     to: StatusSlug
@@ -119,13 +120,14 @@ class Transition(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     note: Text | None = None
     items: Annotated[list[Line], Meta(max_length=50)] = []
     outcome: Literal["granted", "refused", "partly"] | None = None
+    override: Text | None = None
     officer: Line | None = None
     expected_version: Version | None = None
 
     def __post_init__(self) -> None:
         """Compose and clean the texts. Raises UnclearText."""
-        longest = {"agency": _WORD, "department": _LINE, "officer": _LINE, "note": _TEXT}
-        clean_fields(self, longest, lines=frozenset({"note"}))
+        longest = {"agency": _WORD, "department": _LINE, "officer": _LINE, "note": _TEXT, "override": _TEXT}
+        clean_fields(self, longest, lines=frozenset({"note", "override"}))
         msgspec.structs.force_setattr(self, "items", [clean(item, _LINE) for item in self.items])
 
     @property
@@ -201,11 +203,78 @@ class KeyRequest(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         clean_fields(self, {"reason": _LINE, "officer": _LINE})
 
 
+class NewDueDate(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A later due date, with the reason that the holder reads. `override` as in a transition."""
+
+    due_at: Moment
+    reason: Text
+    override: Text | None = None
+    officer: Line | None = None
+    expected_version: Version | None = None
+
+    def __post_init__(self) -> None:
+        """Compose and clean the texts. Raises UnclearText."""
+        longest = {"reason": _TEXT, "override": _TEXT, "officer": _LINE}
+        clean_fields(self, longest, lines=frozenset({"reason", "override"}))
+
+
+class NewLead(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Another agency that leads from now on, and why."""
+
+    agency: Word
+    reason: Text
+    officer: Line | None = None
+    expected_version: Version | None = None
+
+    def __post_init__(self) -> None:
+        """Compose and clean the texts. Raises UnclearText."""
+        clean_fields(self, {"agency": _WORD, "reason": _TEXT, "officer": _LINE}, lines=frozenset({"reason"}))
+
+
+class NewTask(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A task for an agency. `after`: the task that has to end first. `due_at`: by default the dossier's."""
+
+    agency: Word
+    work: Line
+    kind: Literal["work", "opinion", "transfer"] = "work"
+    after: Annotated[int, Meta(ge=1, le=12)] | None = None
+    due_at: Moment | None = None
+    officer: Line | None = None
+    expected_version: Version | None = None
+
+    def __post_init__(self) -> None:
+        """Compose and clean the texts. Raises UnclearText."""
+        clean_fields(self, {"agency": _WORD, "work": _LINE, "officer": _LINE})
+
+
+class TaskStep(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """What is done about a task. `reason`: of one that is refused or cancelled; of a question, its words."""
+
+    reason: Line | None = None
+    officer: Line | None = None
+    expected_version: Version | None = None
+
+    def __post_init__(self) -> None:
+        """Compose and clean the texts. Raises UnclearText."""
+        clean_fields(self, {"reason": _LINE, "officer": _LINE})
+
+
 _STATUS_REFUSED = re.compile(r"Invalid enum value ['\"](.*)['\"] - at `\$\.(?:to|status)`", re.DOTALL)
 """What msgspec says of another word for a status."""
 
 Shape = TypeVar("Shape")
-Content = TypeVar("Content", Submission, Transition, OfficialNumber, CorrectionRequest, KeyRequest)
+Content = TypeVar(
+    "Content",
+    Submission,
+    Transition,
+    OfficialNumber,
+    CorrectionRequest,
+    KeyRequest,
+    NewDueDate,
+    NewLead,
+    NewTask,
+    TaskStep,
+)
 
 
 def read(body: bytes, shape: type[Content]) -> Content:

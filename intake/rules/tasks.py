@@ -14,13 +14,13 @@ dossier's moves (`follow`). Nobody ends these by themselves.
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 import msgspec
 
 from intake.refusals import TasksLive, TooManyTasks, WrongTask
 from intake.rules.workdays import Calendar, after_hours, due_after, shift
-from lookup.catalogue import Part
+from lookup.catalogue import Part, Service
 from lookup.status import Status
 
 Kind = Literal["decide", "work", "opinion", "transfer", "hand_over"]
@@ -59,14 +59,24 @@ Tasks = tuple[Task, ...]
 """All tasks of a dossier in the order of their numbers, which count from one."""
 
 
-class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """What of a dossier its tasks follow."""
+class Standing(Protocol):
+    """What of a dossier its tasks follow: a State has it."""
 
-    status: Status
-    agency: str
-    origin: str
-    received_at: datetime | None
-    due_at: datetime | None
+    @property
+    def status(self) -> Status: ...
+    @property
+    def agency(self) -> str: ...
+    @property
+    def origin(self) -> str: ...
+    @property
+    def received_at(self) -> datetime | None: ...
+    @property
+    def due_at(self) -> datetime | None: ...
+
+
+def route_of(service: Service | None) -> tuple[Part, ...]:
+    """The parts of the work on a dossier of this service; empty where the catalogue names none."""
+    return (service.route if service is not None else None) or ()
 
 
 def opened(
@@ -132,12 +142,20 @@ def begun(
 
 
 def follow(
-    tasks: Tasks, at: datetime, before: Standing, now: Standing, *, route: Iterable[Part], calendar: Calendar | None
+    tasks: Tasks,
+    at: datetime,
+    before: Standing,
+    now: Standing,
+    *,
+    route: Iterable[Part],
+    calendar: Calendar | None,
+    by_itself: bool = False,
 ) -> Tasks:
     """The tasks after a move of the dossier, a new due date or another lead; unchanged where there are none.
 
     Live tasks of the former lead are the new lead's, and a due date is as far from the dossier's as it was. Raises
-    TasksLive for a completion while another agency's task is live.
+    TasksLive for a completion while another agency's task is live; with `by_itself`, where another system says that it
+    is completed, that task is cancelled.
     """
     if not tasks:
         return tasks
@@ -154,7 +172,9 @@ def follow(
         return tasks
     if now.status is Status.COMPLETED:
         others = [task for task in tasks if task.live and task.agency != now.agency]
-        if others:
+        for task in others if by_itself else ():
+            tasks = _with(tasks, msgspec.structs.replace(task, state="cancelled", ended_at=at))
+        if others and not by_itself:
             named = ", ".join(f"{task.number} of {task.agency}" for task in others)
             raise TasksLive(f"Live tasks: {named}.", tasks=[task.number for task in others])
         tasks = _all_ended(tasks, "done", at)
@@ -230,7 +250,7 @@ def _handed(tasks: Tasks, former: str, lead: str) -> Tasks:
 
 def _put_off(tasks: Tasks, old: datetime, new: datetime, calendar: Calendar) -> Tasks:
     return tuple(
-        msgspec.structs.replace(task, due_at=shift(task.due_at, old, new, calendar))
+        msgspec.structs.replace(task, due_at=new if task.due_at == old else shift(task.due_at, old, new, calendar))
         if task.live and task.due_at
         else task
         for task in tasks

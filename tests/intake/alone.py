@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from intake.books import ledger, reads, sequences
+from intake.books import ledger, reads, sequences, task_rows
 from intake.books.dossier import DOSSIER_COLUMNS, INSERT_DOSSIER
 from intake.books.event import APPEND_EVENT
 from intake.books.fold import folded
@@ -44,7 +44,8 @@ class Books:
     """Tables as lists and dictionaries, and every statement that was sent."""
 
     def __init__(self) -> None:
-        self.tables: dict[str, Any] = {"dossier": {}, "event": [], "number": {}, "answer": {}, "run": {}, "day": {}}
+        named = ("dossier", "number", "answer", "run", "day", "task")
+        self.tables: dict[str, Any] = {**{name: {} for name in named}, "event": []}
         self.asked: list[tuple[Any, ...]] = []
         self.locked = False
         """Whether the same request is under way elsewhere."""
@@ -127,7 +128,9 @@ class Books:
             return None
         steps = [event["occurred_at"] for event in self._of(code) if event["kind"] in STEPS]
         newest = {"newest": self.dossiers[code]["version"], "last_at": steps[-1] if steps else None}
-        return self.dossiers[code] | newest | {"timeline_bytes": len(self.dossiers[code]["timeline"])}
+        tasks = [task for (of, _), task in sorted(self.tables["task"].items()) if of == code]
+        told = {"tasks": msgspec.json.encode(tasks).decode() if tasks else None}
+        return self.dossiers[code] | newest | told | {"timeline_bytes": len(self.dossiers[code]["timeline"])}
 
     def _of(self, code: str) -> list[dict[str, Any]]:
         return [event for event in self.events if event["code"] == code]
@@ -164,6 +167,9 @@ class Books:
                 self._insert("dossier", DOSSIER_COLUMNS, [given])
             case ledger.KEEP_ANSWER:
                 self.tables["answer"][given[:2]] = {"fingerprint": given[2], "answer": given[3]}
+            case task_rows.WRITE:
+                for task in msgspec.json.decode(given[0]):
+                    self.tables["task"][task["code"], task["number"]] = task
             case ledger.CORRECT_APPLICANT:
                 self.dossiers[given[0]] |= dict(zip(PERSON_COLUMNS, given[1:], strict=True))
             case sequences.RAISE_SEQUENCES:

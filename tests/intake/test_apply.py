@@ -22,6 +22,8 @@ from intake.refusals import (
     DatesOutOfOrder,
     MoveNotAllowed,
     NumberTaken,
+    PolicyAsks,
+    PolicyBlocks,
     ReasonRequired,
     TargetNotAllowed,
     UnknownAgency,
@@ -29,6 +31,7 @@ from intake.refusals import (
     UnknownService,
 )
 from intake.rules import apply as rules
+from intake.rules import changes
 from intake.rules.apply import CROWDED_BYTES, ENDINGS, FULL_BYTES, NOT_IN_TIMELINE, NOTHING_TOLD, apply, code_day
 from intake.rules.changes import (
     CORRECTABLE,
@@ -114,7 +117,7 @@ def moved(state: State, *steps: tuple[str, Status]) -> State:
     """After these steps, each said when it happened, with a reason and a list."""
     for at, to in steps:
         items = ("Bản sao",) if to is S.SUPPLEMENT_REQUIRED else ()
-        state = apply(state, Move(to=to, note="Lý do", items=items), Given(on(at), CATALOGUE)).state
+        state = apply(state, Move(to=to, note="Lý do", items=items, override="Căn cứ"), Given(on(at), CATALOGUE)).state
     return state
 
 
@@ -422,7 +425,9 @@ def test_what_a_correction_may_change(fields: dict[str, Any], expected: type[Ref
     assert applied.event is not None
     assert applied.event["detail"]["applicant"] == ["name"]
     assert applied.event["detail"].keys() == {*fields, "applicant"}
-    assert applied.state == msgspec.structs.replace(state, version=2, **fields)
+    after = msgspec.structs.replace(applied.state, tasks=state.tasks)
+    assert after == msgspec.structs.replace(state, version=2, **fields)
+    assert [task.agency for task in applied.state.tasks] == [fields.get("agency", "H1.1.1")]
 
 
 def test_owner_changes_nothing_else_and_is_told_once() -> None:
@@ -493,8 +498,10 @@ def test_largest_step_fits_below_what_the_schema_allows() -> None:
 
 def test_names_are_those_of_the_books() -> None:
     assert rules.NOT_IN_TIMELINE == fold.NOT_IN_TIMELINE
-    assert rules.IMAGE == fold.AFTER_IMAGE
-    assert set(State.__struct_fields__) - {"last_at", "timeline_bytes"} == set(fold.FOLDED_COLUMNS) - {"timeline"}
+    assert changes.IMAGE == fold.AFTER_IMAGE
+    assert set(State.__struct_fields__) - {"last_at", "timeline_bytes", "tasks"} == set(fold.FOLDED_COLUMNS) - {
+        "timeline"
+    }
 
 
 # -- histories against an oracle -------------------------------------------------------------------------------------
@@ -574,6 +581,7 @@ class Oracle:
             department=random.choice([None, "Phòng A"]),
             note=random.choice([None, " ", "Lý do", "Lý do", "Lý do"]),
             by_import=random.random() < 0.2,
+            override=random.choice([None, " ", "Căn cứ", "Căn cứ"]),
         )
         if move.to is S.SUPPLEMENT_REQUIRED and random.random() < 0.9:
             move = changed(move, items=("Đơn", "Bản sao"))
@@ -622,6 +630,11 @@ class Oracle:
             or (move.to == S.SUPPLEMENT_REQUIRED and not move.items)
         ):
             why.add(ReasonRequired)
+        again = move.to == S.SUPPLEMENT_REQUIRED and self.supplements > 0
+        if again and not move.by_import and not (move.override or "").strip():
+            why.add(PolicyAsks)
+        if not move.by_import and move.to == S.REJECTED and self.accepted:
+            why.add(PolicyBlocks)
         return at, why
 
     def follow(self, to: Status, at: datetime) -> None:

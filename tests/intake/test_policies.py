@@ -11,7 +11,7 @@ from intake.rules import policies
 from intake.rules.changes import State
 from intake.rules.policies import RULES, judge, of_move, of_new_due_date
 from intake.rules.workdays import SHIPPED, after_hours
-from lookup.catalogue import files
+from lookup.catalogue import Service, files
 from lookup.clock import VIETNAM
 from lookup.status import Status
 
@@ -21,6 +21,10 @@ S = Status
 def on(text: str) -> datetime:
     """`11-16 10:00` on a Vietnamese clock; 16 November 2026 is a Monday, and the 24th a public holiday."""
     return datetime.strptime(f"2026-{text}", "%Y-%m-%d %H:%M").replace(tzinfo=VIETNAM)
+
+
+def service(policy: dict[str, Any] | None) -> Service:
+    return Service("S.5", "Ví dụ", "Example", "F", False, (), policy=policy)
 
 
 def state(status: Status = S.PROCESSING, **more: Any) -> State:
@@ -63,7 +67,7 @@ def state(status: Status = S.PROCESSING, **more: Any) -> State:
     ],
 )
 def test_what_a_move_exceeds(before: State, to: Status, at: str, policy: Any, exceeded: list[str]) -> None:
-    assert [each.rule for each in of_move(before, to, on(at), policy, SHIPPED)] == exceeded
+    assert [each.rule for each in of_move(before, to, on(at), service(policy), SHIPPED)] == exceeded
 
 
 @pytest.mark.parametrize(
@@ -81,12 +85,12 @@ def test_what_a_move_exceeds(before: State, to: Status, at: str, policy: Any, ex
     ],
 )
 def test_what_a_new_due_date_exceeds(before: State, at: str, policy: Any, exceeded: list[str]) -> None:
-    assert [each.rule for each in of_new_due_date(before, on(at), policy, SHIPPED)] == exceeded
+    assert [each.rule for each in of_new_due_date(before, on(at), service(policy), SHIPPED)] == exceeded
 
 
 def second_supplement(effect: str | None) -> Any:
     policy = None if effect is None else {"effects": {"supplement_rounds": effect}}
-    return of_move(state(supplements=1), S.SUPPLEMENT_REQUIRED, on("11-17 09:00"), policy, SHIPPED)
+    return of_move(state(supplements=1), S.SUPPLEMENT_REQUIRED, on("11-17 09:00"), service(policy), SHIPPED)
 
 
 def test_reason_is_asked_for_and_then_listed() -> None:

@@ -1,6 +1,7 @@
 """Tasks: each rule by examples, and every walk of a small office to its end."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from intake.refusals import TasksLive, TooManyTasks, WrongTask
-from intake.rules.tasks import BY_MOVES, MOST, Standing, Tasks, asked, begun, ended, follow, opened
+from intake.rules.tasks import BY_MOVES, MOST, Tasks, asked, begun, ended, follow, opened
 from intake.rules.workdays import SHIPPED
 from lookup.catalogue import Part
 from lookup.clock import VIETNAM
@@ -24,11 +25,20 @@ def on(text: str) -> datetime:
     return datetime.strptime(f"2026-{text}", "%Y-%m-%d %H:%M").replace(tzinfo=VIETNAM)
 
 
+@dataclass(frozen=True)
+class Standing:
+    status: Status
+    agency: str
+    origin: str
+    received_at: datetime | None
+    due_at: datetime | None
+
+
 AT, DUE = on("11-16 10:00"), on("11-23 10:00")
 
 
 def standing(status: Status = S.RECEIVED, **more: Any) -> Standing:
-    given = {"agency": ORIGIN, "origin": ORIGIN, "received_at": AT, "due_at": DUE} | more
+    given: dict[str, Any] = {"agency": ORIGIN, "origin": ORIGIN, "received_at": AT, "due_at": DUE} | more
     return Standing(status=status, **given)
 
 

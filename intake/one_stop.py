@@ -1,0 +1,218 @@
+"""The JSON API of the one-stop's own work: tasks, re-appointments, and who leads.
+
+Whoever leads gives tasks and takes them back; each agency ends its own, or asks the lead. Nobody sees or touches those
+of a dossier that its scope does not cover.
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+import msgspec
+from aiohttp import web
+
+from intake.admission import ADMISSION, CLIENT
+from intake.answers import Inbox, InboxTask, Tasked
+from intake.api import DOSSIERS, IN_THE_PATH, KEYED, OF_A_DOSSIER, keyed
+from intake.books.ledger import Ledger, OneStop
+from intake.refusals import (
+    BadDate,
+    MoveNotAllowed,
+    PolicyAsks,
+    PolicyBlocks,
+    ReasonRequired,
+    TargetNotAllowed,
+    TooManyTasks,
+    UnknownAgency,
+    WrongTask,
+)
+from intake.rules.changes import AskLead, EndTask, Lead, OpenTask, PutOff
+from intake.rules.requests import NewDueDate, NewLead, NewTask, TaskStep
+from intake.rules.tasks import End
+from lookup import code as codes
+from lookup.catalogue import CatalogueCopy
+from lookup.clock import local
+from lookup.status import Status
+from ops.errors import Refusal
+from ops.http.endpoints import Endpoint, Example
+from ops.http.parameters import InvalidParameter, Parameter
+
+_NUMBER = Parameter(
+    name="number",
+    place="path",
+    says="The number of the task.",
+    type=Annotated[int, msgspec.Meta(ge=1, le=12)],
+    required=True,
+    example=1,
+)
+_FIRST: Final = ("-infinity", "", 0)
+
+
+class InboxQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whose live tasks: `agency`, by default the client's own; those due before a time; those behind `after`."""
+
+    agency: str | None = None
+    due_before: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    after: str | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=500)] = 100
+
+
+class OneStopApi:
+    """The endpoints; each method is one."""
+
+    def __init__(self, ledger: Ledger, catalogue: CatalogueCopy) -> None:
+        self._ledger = ledger
+        self._catalogue = catalogue
+
+    def endpoints(self) -> list[Endpoint]:
+        """Those below a dossier, and the inbox."""
+        of_one = f"{DOSSIERS}/{{code}}"
+        over: tuple[type[Refusal], ...] = (*OF_A_DOSSIER, MoveNotAllowed, ReasonRequired)
+        ends = [
+            Endpoint(
+                method="POST",
+                path=f"{of_one}/tasks/{{number}}/{word}",
+                handler=handler,
+                takes=TaskStep,
+                gives=Tasked,
+                parameters=(IN_THE_PATH, _NUMBER, KEYED),
+                refuses=(*over, WrongTask, *more),
+                action="move",
+                example=Example(body={"reason": "Không thuộc thẩm quyền (ví dụ)."}),
+            )
+            for word, handler, more in (
+                ("done", self.done, ()),
+                ("refuse", self.refuse, ()),
+                ("cancel", self.cancel, ()),
+                ("ask", self.ask, (TooManyTasks,)),
+            )
+        ]
+        return [
+            Endpoint(
+                method="POST",
+                path=f"{of_one}/tasks",
+                handler=self.open_task,
+                takes=NewTask,
+                gives=Tasked,
+                parameters=(IN_THE_PATH, KEYED),
+                refuses=(*over, UnknownAgency, TargetNotAllowed, BadDate, TooManyTasks, WrongTask),
+                action="move",
+                example=Example(body={"agency": "G99.01", "work": "Thẩm định (ví dụ)"}),
+            ),
+            *ends,
+            Endpoint(
+                method="POST",
+                path=f"{of_one}/re-appointments",
+                handler=self.put_off,
+                takes=NewDueDate,
+                gives=Tasked,
+                parameters=(IN_THE_PATH, KEYED),
+                refuses=(*over, BadDate, PolicyBlocks, PolicyAsks),
+                action="move",
+                example=Example(body={"due_at": "2027-03-31T16:00:00+07:00", "reason": "Chờ xác minh (ví dụ)."}),
+            ),
+            Endpoint(
+                method="POST",
+                path=f"{of_one}/lead",
+                handler=self.lead,
+                takes=NewLead,
+                gives=Tasked,
+                parameters=(IN_THE_PATH, KEYED),
+                refuses=(*over, UnknownAgency, TargetNotAllowed),
+                action="correct",
+                example=Example(body={"agency": "G99.01", "reason": "Đúng thẩm quyền (ví dụ)."}),
+            ),
+            Endpoint(
+                method="GET",
+                path="/api/v1/tasks",
+                handler=self.inbox,
+                asks=InboxQuery,
+                gives=Inbox,
+                refuses=(*ADMISSION, InvalidParameter),
+                action="read",
+            ),
+        ]
+
+    async def open_task(self, request: web.Request, new: NewTask) -> Tasked:
+        """Give an agency a task, in order after another one or at once."""
+        change = OpenTask(agency=new.agency, kind=new.kind, work=new.work, after=new.after, due_at=new.due_at)
+        return await self._changed(request, change, new, "tasks")
+
+    async def done(self, request: web.Request, step: TaskStep) -> Tasked:
+        """End a task of the client's own agency: it is done."""
+        return await self._end(request, step, "done")
+
+    async def refuse(self, request: web.Request, step: TaskStep) -> Tasked:
+        """End a task of the client's own agency: it will not be done, and why."""
+        return await self._end(request, step, "refused")
+
+    async def cancel(self, request: web.Request, step: TaskStep) -> Tasked:
+        """Take a task back, as the lead."""
+        return await self._end(request, step, "cancelled")
+
+    async def ask(self, request: web.Request, step: TaskStep) -> Tasked:
+        """Ask the lead something about a task of the client's own agency, which waits for the answer."""
+        number = int(request.match_info["number"])
+        return await self._changed(request, AskLead(number=number, question=step.reason or ""), step, f"{number}/ask")
+
+    async def put_off(self, request: web.Request, new: NewDueDate) -> Tasked:
+        """Promise a later due date, with an apology; live tasks move with it."""
+        change = PutOff(due_at=new.due_at, reason=new.reason, override=new.override)
+        return await self._changed(request, change, new, "re-appointments")
+
+    async def lead(self, request: web.Request, new: NewLead) -> Tasked:
+        """Let another agency lead, in the same status."""
+        return await self._changed(request, Lead(agency=new.agency, reason=new.reason), new, "lead")
+
+    async def inbox(self, request: web.Request, asked: InboxQuery) -> Inbox:
+        """The live tasks of an agency by due date; `next` has those behind them."""
+        client, catalogue = request[CLIENT], await self._catalogue.get()
+        agency = asked.agency or client.agency
+        client.require("read", agency, catalogue)
+        after = _FIRST if asked.after is None else _place(asked.after)
+        rows = await self._ledger.tasks(agency, before=asked.due_before, after=after, limit=asked.limit + 1)
+        shown = rows[: asked.limit]
+        more = _mark(shown[-1]) if len(rows) > asked.limit else None
+        return Inbox([_inbox_task(row) for row in shown], more)
+
+    async def _end(self, request: web.Request, step: TaskStep, end: End) -> Tasked:
+        number = int(request.match_info["number"])
+        change = EndTask(number=number, end=end, reason=step.reason)
+        return await self._changed(request, change, step, f"{number}/{end}")
+
+    async def _changed(
+        self, request: web.Request, change: OneStop, said: NewTask | TaskStep | NewDueDate | NewLead, path: str
+    ) -> Tasked:
+        code = codes.parse(request.match_info["code"])
+        answer = await self._ledger.one_stop(
+            await keyed(request, f"{code.path}/{path}"),
+            code,
+            change,
+            officer=said.officer,
+            expected_version=said.expected_version,
+            catalogue=await self._catalogue.get(),
+        )
+        return msgspec.convert(answer, Tasked)
+
+
+def _inbox_task(row: Mapping[str, Any]) -> InboxTask:
+    named = {name: row[name] for name in InboxTask.__struct_fields__}
+    times = {name: local(row[name]) for name in ("due_at", "opened_at")}
+    return InboxTask(**named | times | {"status": Status(row["status"]).slug})
+
+
+def _mark(row: Mapping[str, Any]) -> str:
+    """Where a page ended, as `after` takes it."""
+    at = row["due_at"].isoformat() if row["due_at"] else "infinity"
+    return base64.urlsafe_b64encode(f"{at} {row['code']} {row['number']}".encode()).decode().rstrip("=")
+
+
+def _place(mark: str) -> tuple[str, str, int]:
+    """The place of such a mark. Raises InvalidParameter."""
+    try:
+        at, code, number = base64.urlsafe_b64decode(mark + "=" * (-len(mark) % 4)).decode().split(" ")
+        return at if at == "infinity" else datetime.fromisoformat(at).isoformat(), code, int(number)
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        raise InvalidParameter("after: send `next` of the page before, as it was") from None

@@ -1,0 +1,163 @@
+"""What the one-stop does besides moving a dossier: put its due date off, change its lead, give and end tasks. No I/O.
+
+`apply` (intake/rules/apply.py) hands these changes on to here.
+"""
+
+from datetime import datetime
+
+import msgspec
+
+from intake.refusals import BadDate, MoveNotAllowed, ReasonRequired, UnknownAgency
+from intake.rules import policies, tasks
+from intake.rules.changes import Applied, AskLead, EndTask, Given, Lead, OpenTask, PutOff, State, applied
+from intake.rules.requests import InvalidContent, nfc
+from intake.rules.scope import require_target
+from intake.rules.workdays import calendar_of
+from lookup.clock import VIETNAM
+from lookup.status import Status
+
+NOT_IN_TIMELINE = "not_in_timeline"
+_OVER = frozenset({Status.REJECTED, Status.WITHDRAWN, Status.COMPLETED, Status.RETURNED})
+
+
+def apply(state: State, change: PutOff | Lead | OpenTask | EndTask | AskLead, given: Given) -> Applied:
+    """The change, applied to a dossier that is worked on.
+
+    Raises MoveNotAllowed for one that is over, BadDate, ReasonRequired, UnknownAgency, TargetNotAllowed,
+    InvalidContent, PolicyBlocks, PolicyAsks, TooManyTasks, WrongTask.
+    """
+    if state.status in _OVER:
+        raise MoveNotAllowed(
+            f"A dossier that is {state.status.slug} has nothing that is owed.",
+            allowed=[],
+            current=state.status.slug,
+            version=state.version,
+        )
+    if isinstance(change, PutOff):
+        return _put_off(state, change, given)
+    if isinstance(change, Lead):
+        return _led(state, change, given)
+    if isinstance(change, OpenTask):
+        return _opened(state, change, given)
+    if isinstance(change, EndTask):
+        return _ended(state, change, given)
+    return _asked(state, change, given)
+
+
+def with_tasks(before: State, after: State, at: datetime, given: Given) -> State:
+    """The state after a change, with the tasks that follow it."""
+    service = given.catalogue.services.get(after.service)
+    followed = tasks.follow(
+        before.tasks,
+        at,
+        before,
+        after,
+        route=tasks.route_of(service),
+        calendar=calendar_of(given.catalogue, after.agency),
+    )
+    return msgspec.structs.replace(after, tasks=followed)
+
+
+def _put_off(state: State, change: PutOff, given: Given) -> Applied:
+    reason = _reason(change.reason, "A re-appointment")
+    calendar = calendar_of(given.catalogue, state.agency)
+    if state.due_at is None:
+        raise BadDate("due_at: no due date was promised for this dossier.")
+    if change.due_at <= max(state.due_at, given.now):
+        raise BadDate(f"due_at: {change.due_at.isoformat()} is not later than {state.due_at.isoformat()} and now.")
+    if not calendar.is_working_day(change.due_at.astimezone(VIETNAM).date()):
+        raise BadDate(f"due_at: {change.due_at.isoformat()} is not on a working day.")
+    service = given.catalogue.services.get(state.service)
+    found = policies.of_new_due_date(state, given.now, service, calendar)
+    warnings = policies.judge(found, change.override)
+    after = msgspec.structs.replace(
+        state,
+        version=state.version + 1,
+        due_at=change.due_at,
+        reappointments=state.reappointments + 1,
+        calendar=calendar.name,
+    )
+    special = {"note": reason, "detail": policies.listed(warnings, change.override) or None}
+    after = with_tasks(state, after, given.now, given)
+    return applied("due_changed", after, given.now, given, special, (), tuple(each.told() for each in warnings))
+
+
+def _led(state: State, change: Lead, given: Given) -> Applied:
+    reason = _reason(change.reason, "Another lead")
+    if change.agency == state.agency:
+        return Applied(state, None)
+    _must_take(state, change.agency, given)
+    after = msgspec.structs.replace(state, version=state.version + 1, agency=change.agency)
+    after = with_tasks(state, after, given.now, given)
+    return applied("led_by", after, given.now, given, {"came_from": state.agency, "note": reason})
+
+
+def _opened(state: State, change: OpenTask, given: Given) -> Applied:
+    work = nfc(change.work.strip())
+    if not work:
+        raise InvalidContent("work: say what the agency has to do")
+    _must_take(state, change.agency, given)
+    due_at = change.due_at or state.due_at
+    if change.due_at is not None and change.due_at <= given.now:
+        raise BadDate(f"due_at: {change.due_at.isoformat()} is over.")
+    opened = tasks.opened(
+        state.tasks,
+        given.now,
+        agency=change.agency,
+        kind=change.kind,
+        work=work,
+        after=change.after,
+        due_at=due_at,
+    )
+    return _with_new_task(state, opened, given, {})
+
+
+def _asked(state: State, change: AskLead, given: Given) -> Applied:
+    question = nfc(change.question.strip())
+    if not question:
+        raise ReasonRequired("A question to the lead needs its words.", missing=["question"])
+    asked = tasks.asked(state.tasks, change.number, state.agency, question, given.now)
+    return _with_new_task(state, asked, given, {"asked_by": change.number}, (NOT_IN_TIMELINE,))
+
+
+def _with_new_task(
+    state: State, after: tasks.Tasks, given: Given, told: dict[str, int], flags: tuple[str, ...] = ()
+) -> Applied:
+    new = after[-1]
+    detail = {
+        "kind": new.kind,
+        "work": new.work,
+        "agency": new.agency,
+        "after": new.after,
+        "due_at": new.due_at and new.due_at.astimezone(VIETNAM).isoformat(),
+    }
+    moved = msgspec.structs.replace(state, version=state.version + 1, tasks=after)
+    return applied("task_opened", moved, given.now, given, {"task": new.number, "detail": detail | told}, flags)
+
+
+def _ended(state: State, change: EndTask, given: Given) -> Applied:
+    reason = nfc((change.reason or "").strip()) or None
+    if change.end != "done" and reason is None:
+        raise ReasonRequired(f"A task that is {change.end} needs a reason.", missing=["reason"])
+    after = msgspec.structs.replace(
+        state, version=state.version + 1, tasks=tasks.ended(state.tasks, change.number, change.end, given.now)
+    )
+    flags = () if change.end == "done" else (NOT_IN_TIMELINE,)
+    special = {"task": change.number, "detail": {"state": change.end, "reason": reason}}
+    return applied("task_ended", after, given.now, given, special, flags)
+
+
+def _must_take(state: State, agency: str, given: Given) -> None:
+    """Raises UnknownAgency, TargetNotAllowed unless this agency may take a part of the work today."""
+    if agency not in given.catalogue.agencies:
+        raise UnknownAgency(f"There is no agency {agency}.")
+    if agency not in (state.agency, state.origin):
+        service = given.catalogue.services.get(state.service)
+        require_target(given.catalogue, state.agency, agency, given.now.astimezone(VIETNAM).date(), service)
+
+
+def _reason(text: str, what: str) -> str:
+    reason = nfc(text.strip())
+    if not reason:
+        raise ReasonRequired(f"{what} needs a reason.", missing=["reason"])
+    return reason
