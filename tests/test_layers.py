@@ -48,6 +48,7 @@ WIRING: dict[str, set[str]] = {
     "lookup.app": {"lookup.reading", "lookup.web", "lookup.upkeep"},
     "intake.app": {"intake.partners"},
     "intake.rules.apply": {"intake"},  # for the closed set of refusals
+    "intake.rules.one_stop": {"intake"},
     "intake.rules.policies": {"intake"},
     "intake.rules.reconcile": {"intake"},
     "intake.rules.scope": {"intake"},

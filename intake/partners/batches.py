@@ -33,7 +33,7 @@ POSITION = f"""
 SELECT now()                           AS now,
        (SELECT max(number) FROM epoch) AS epoch,
        ({LAG})                         AS lag
-"""  # noqa: S608 - put together from constants
+"""
 
 # A dossier that this client made may have lost its answer: the key is told again.
 SEEN = """

@@ -18,7 +18,7 @@ from intake.partners.cursor import BEGINNING, SEAL_BYTES, Cursor
 from intake.rules.scope import side_of
 from lookup.catalogue import Catalogue
 from lookup.clock import local
-from lookup.status import Status
+from lookup.status import Status, StatusSlug
 from ops.errors import Kind, Refusal, Unavailable
 
 LOOKED_AT: Final = 20_000
@@ -30,54 +30,73 @@ SEEN_KINDS: Final = (
 """The kinds of events that partners see. Others, and those of later releases, are passed over."""
 
 
-def _last_of(which: str, condition: str) -> str:
-    """The last event of one of the two indexes for which the condition holds."""
-    return f"""(SELECT epoch, xid, seq, seal
+SETTLED_AFTER: Final = 12
+"""Seconds after which an epoch's events are shown: a transaction that read the epoch before has ended within ten
+(lookup/schema/roles.sql), so that nothing is written behind what was read."""
+
+_SETTLED = f"""(SELECT coalesce(max(number) FILTER (WHERE started_at <= now() - interval '{SETTLED_AFTER} s'),
+                        min(number))
+          FROM epoch)"""
+
+
+def _merged(columns: str, condition: str) -> str:
+    """Rows of the log in commit order, by an index each for imported events and all others.
+
+    $6: how many, $7: imported events too. The columns are named one by one: who delivers webhooks may not read all.
+    """
+    half = f"""(SELECT {columns}
+            FROM event
+           WHERE {{which}}
+             AND {condition}
+           ORDER BY epoch, xid, seq
+           LIMIT $6)"""
+    return f"""(SELECT e.*
+   FROM ({half.format(which="NOT bulk")}
+          UNION ALL
+         {half.format(which="bulk AND $7")}) AS e
+  ORDER BY e.epoch, e.xid, e.seq
+  LIMIT $6) AS looked"""
+
+
+def _last_one(condition: str) -> str:
+    """The last event for which the condition holds."""
+    half = f"""(SELECT epoch, xid, seq, seal
            FROM event
-          WHERE {which} AND {condition}
+          WHERE {{which}}
+            AND {condition}
           ORDER BY epoch DESC, xid DESC, seq DESC
-          LIMIT 1)"""  # noqa: S608 - our own words
+          LIMIT 1)"""
+    return f"""
+SELECT e.epoch, e.xid, e.seq, e.seal
+  FROM ({half.format(which="NOT bulk")}
+         UNION ALL
+        {half.format(which="bulk")}) AS e
+ ORDER BY e.epoch DESC, e.xid DESC, e.seq DESC
+ LIMIT 1
+"""
 
 
-_ENDED = "(epoch < (SELECT max(number) FROM epoch) OR xid < pg_snapshot_xmin(pg_current_snapshot()))"
-_EARLIER = "(epoch, xid, seq) < ($1, $2::xid8, $3)"
-
-CHECKED = """
+CHECKED = f"""
 SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS horizon,
-       (SELECT max(number) FROM epoch)                       AS epoch,
+       {_SETTLED} AS settled,
+       (SELECT max(number) FROM epoch) AS epoch,
        (SELECT seal FROM event WHERE NOT bulk AND (epoch, xid, seq) = ($1, $2::xid8, $3)) AS seal,
        (SELECT seal FROM event WHERE bulk     AND (epoch, xid, seq) = ($1, $2::xid8, $3)) AS bulk_seal
 """
 
-# The halves are read in the order of an index each, and merged. $4: the horizon, which does not bind the epochs before
-# the present one, $5; $6: how many rows to look at, $7: bulk events too.
-_LOOKED = """
-(SELECT e.*
-   FROM ((SELECT *
-            FROM event
-           WHERE NOT bulk
-             AND (epoch, xid, seq) > ($1, $2::xid8, $3)
-             AND (epoch < $5 OR xid < $4::xid8)
-           ORDER BY epoch, xid, seq
-           LIMIT $6)
-          UNION ALL
-         (SELECT *
-            FROM event
-           WHERE bulk
-             AND $7
-             AND (epoch, xid, seq) > ($1, $2::xid8, $3)
-             AND (epoch < $5 OR xid < $4::xid8)
-           ORDER BY epoch, xid, seq
-           LIMIT $6)) AS e
-  ORDER BY e.epoch, e.xid, e.seq
-  LIMIT $6) AS looked
-"""
+# $1 to $3: the cursor. $4 and $5: the horizon, which binds the newest epoch only; in a database made from a dump those
+# before have ids from elsewhere.
+_BEHIND = "(epoch, xid, seq) > ($1, $2::xid8, $3) AND (epoch, xid) < ($5, $4::xid8)"
+_COLUMNS = (
+    "epoch, xid, seq, seal, code, version, kind, bulk, occurred_at, recorded_at, flags, submitted_by, came_from, "
+    "status, agency, origin, due_at, official_number"
+)
+_SERVICE = "coalesce(looked.service, (SELECT d.service FROM dossier AS d WHERE d.code = looked.code)) AS service"
+_LOOKED = _merged(f"{_COLUMNS}, service", _BEHIND)
 
 # Lists of agencies as sub-selects: PostgreSQL hashes these, and compares an array of a parameter one by one.
 PAGE = f"""
-SELECT epoch, xid, seq, seal, code, version, kind, bulk, occurred_at, recorded_at, flags, came_from, status, agency,
-       origin, due_at, official_number,
-       coalesce(looked.service, (SELECT d.service FROM dossier AS d WHERE d.code = looked.code)) AS service
+SELECT {_COLUMNS}, {_SERVICE}
   FROM {_LOOKED}
  WHERE kind = ANY ($8)
    AND (submitted_by = $9
@@ -85,27 +104,28 @@ SELECT epoch, xid, seq, seal, code, version, kind, bulk, occurred_at, recorded_a
                     OR origin    IN (SELECT unnest($11::text[]))
                     OR came_from IN (SELECT unnest($11::text[]))))
  LIMIT $12
-"""  # noqa: S608 - our own words
+"""
+
+# What PAGE looks at, whoever may see it.
+TAIL = f"""
+SELECT {_COLUMNS}, {_SERVICE}
+  FROM {_LOOKED}
+"""
 
 LAST_LOOKED = f"""
-SELECT epoch, xid, seq, seal, count(*) OVER () AS looked_at
-  FROM {_LOOKED}
- ORDER BY epoch DESC, xid DESC, seq DESC
+SELECT epoch, xid, seq, seal, looked_at
+  FROM (SELECT *, row_number() OVER (ORDER BY epoch, xid, seq) AS looked_at
+          FROM {_merged("epoch, xid, seq, seal", _BEHIND)}) AS numbered
+ ORDER BY looked_at DESC
  LIMIT 1
-"""  # noqa: S608 - our own words
+"""
 
-NEWEST = f"""
-SELECT e.epoch, e.xid, e.seq, e.seal
-  FROM ({_last_of("NOT bulk", _ENDED)}
-         UNION ALL
-        {_last_of("bulk", _ENDED)}) AS e
- ORDER BY e.epoch DESC, e.xid DESC, e.seq DESC
- LIMIT 1
-"""  # noqa: S608 - our own words
+NEWEST = _last_one(f"(epoch, xid) < ({_SETTLED}, pg_snapshot_xmin(pg_current_snapshot()))")
+BEFORE = _last_one("(epoch, xid, seq) < ($1, $2::xid8, $3)")
 
-# By the index of times, in steps: the first events recorded since a moment, and of those the first in commit order.
+# By the index of times: of the events recorded between two moments the first in commit order.
 FIRST_SINCE = """
-SELECT e.epoch, e.xid, e.seq
+SELECT e.epoch, e.xid, e.seq, e.recorded_at
   FROM event AS e
  WHERE e.recorded_at >= $1
    AND e.recorded_at < $2
@@ -113,20 +133,11 @@ SELECT e.epoch, e.xid, e.seq
  LIMIT 1
 """
 
-BEFORE = f"""
-SELECT e.epoch, e.xid, e.seq, e.seal
-  FROM ({_last_of("NOT bulk", _EARLIER)}
-         UNION ALL
-        {_last_of("bulk", _EARLIER)}) AS e
- ORDER BY e.epoch DESC, e.xid DESC, e.seq DESC
- LIMIT 1
-"""  # noqa: S608 - our own words
-
 # Of the epochs that began since a cursor's, the one that goes back furthest.
 REWOUND_TO = """
 SELECT e.epoch, e.xid, e.seq, e.seal, p.lost_since
   FROM epoch AS p
-  LEFT JOIN LATERAL (SELECT *
+  LEFT JOIN LATERAL (SELECT epoch, xid, seq, seal
                        FROM event
                       WHERE NOT bulk AND epoch < p.number AND xid = p.resume_xid AND seq = p.resume_seq
                       ORDER BY epoch DESC
@@ -162,10 +173,15 @@ class FeedHalted(Unavailable):
 
 
 class ChangeData(msgspec.Struct, frozen=True, kw_only=True):
-    """The dossier after the event. `flags`: late, not_owner, after_final, irregular_move, by_import …"""
+    """The dossier after the event. `flags`: late, not_owner, after_final, irregular_move, by_import …
 
+    Of two events of a dossier the one with the higher (`epoch`, `version`) is the newer. `service`: as it is now; null
+    for those whom the dossier has left.
+    """
+
+    epoch: int
     version: int
-    status: str
+    status: StatusSlug
     status_number: int
     final: bool
     occurred_at: datetime
@@ -218,18 +234,24 @@ class Follower:
             return True
         return not self.mine and not self.agencies.isdisjoint((row["agency"], row["origin"], row["came_from"]))
 
+    def may_know_the_service(self, row: Mapping[str, Any]) -> bool:
+        """Whether the dossier is still with these agencies, or this client submitted it."""
+        return row["submitted_by"] == self.client or not self.agencies.isdisjoint((row["agency"], row["origin"]))
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Rows as PAGE has them, the cursor behind all that was looked at, and whether the log ends there."""
+    """Rows as PAGE has them, who reads them, the cursor behind all looked at, and whether the log ends there."""
 
     rows: Sequence[Mapping[str, Any]]
+    follower: Follower
     next: Cursor
     caught_up: bool
 
     def told(self, source: str) -> Changes:
         """As an answer has it. `source`: the installation, as urn:hoso24:<name>."""
-        return Changes(events=[told(row, source) for row in self.rows], next=self.next.text, caught_up=self.caught_up)
+        events = [told(row, source, self.follower) for row in self.rows]
+        return Changes(events=events, next=self.next.text, caught_up=self.caught_up)
 
 
 Fetch = Callable[..., Awaitable[Sequence[Mapping[str, Any]]]]
@@ -248,39 +270,40 @@ def agencies_seen(catalogue: Catalogue, scope: str, day: date, *, sandbox: bool)
 
 async def page(fetch: Fetch, follower: Follower, after: Cursor, limit: int) -> Page:
     """The next events behind a cursor, `limit` at most. Raises FeedRewound, FeedHalted, Unavailable."""
-    horizon, epoch = await _checked(fetch, after)
-    looked = (after.epoch, after.xid, after.seq, horizon, epoch, LOOKED_AT, follower.bulk)
+    horizon, settled = await _checked(fetch, after)
+    looked = (after.epoch, after.xid, after.seq, horizon, settled, LOOKED_AT, follower.bulk)
     agencies = list(follower.agencies)
     rows = await fetch(PAGE, *looked, SEEN_KINDS, follower.client, not follower.mine, agencies, limit)
     if len(rows) == limit:
-        return Page(rows, _cursor(rows[-1]), caught_up=False)
+        return Page(rows, follower, cursor_of(rows[-1]), caught_up=False)
     last = await fetch(LAST_LOOKED, *looked)
     if not last:
-        return Page(rows, after, caught_up=True)
-    return Page(rows, _cursor(last[0]), caught_up=last[0]["looked_at"] < LOOKED_AT)
+        return Page(rows, follower, after, caught_up=True)
+    return Page(rows, follower, cursor_of(last[0]), caught_up=last[0]["looked_at"] < LOOKED_AT)
 
 
 async def newest(fetch: Fetch) -> Cursor:
-    """Behind everything that is committed now."""
+    """Behind everything that a page would show now. Raises Unavailable."""
     rows = await fetch(NEWEST)
-    return _cursor(rows[0]) if rows else BEGINNING
+    return cursor_of(rows[0]) if rows else BEGINNING
 
 
 async def since(fetch: Fetch, moment: datetime) -> Cursor:
-    """Before the first event recorded at this moment or later; behind all where there is none."""
+    """Before the first event recorded at this moment or later; behind all where there is none. Raises Unavailable."""
     now: datetime = (await fetch("SELECT now() AS now"))[0]["now"]
-    step = timedelta(hours=1)
-    while moment <= now:
-        found = await fetch(FIRST_SINCE, moment, moment + step)
-        if found:
-            before = await fetch(BEFORE, found[0]["epoch"], found[0]["xid"], found[0]["seq"])
-            return _cursor(before[0]) if before else BEGINNING
-        moment, step = moment + step, step * 4
+    start, step = moment, timedelta(hours=1)
+    while start <= now:
+        if found := await fetch(FIRST_SINCE, start, start + step):
+            # One recorded up to ten seconds later may have come before it.
+            (first,) = await fetch(FIRST_SINCE, start, found[0]["recorded_at"] + timedelta(minutes=1))
+            before = await fetch(BEFORE, first["epoch"], first["xid"], first["seq"])
+            return cursor_of(before[0]) if before else BEGINNING
+        start, step = start + step, step * 4
     return await newest(fetch)
 
 
-def told(row: Mapping[str, Any], source: str) -> ChangeEvent:
-    """A row of PAGE as partners read it."""
+def told(row: Mapping[str, Any], source: str, follower: Follower) -> ChangeEvent:
+    """A row of PAGE as this follower reads it."""
     status = Status(row["status"])
     epoch, xid, seq = row["epoch"], row["xid"], row["seq"]
     return ChangeEvent(
@@ -291,6 +314,7 @@ def told(row: Mapping[str, Any], source: str) -> ChangeEvent:
         time=local(row["recorded_at"]),
         sequence=f"{epoch:010}{xid:019}{seq:019}",
         data=ChangeData(
+            epoch=epoch,
             version=row["version"],
             status=status.slug,
             status_number=status,
@@ -299,7 +323,7 @@ def told(row: Mapping[str, Any], source: str) -> ChangeEvent:
             agency=row["agency"],
             came_from=row["came_from"],
             origin=row["origin"],
-            service=row["service"],
+            service=row["service"] if follower.may_know_the_service(row) else None,
             due_at=local(row["due_at"]),
             official_number=row["official_number"],
             flags=list(row["flags"] or ()),
@@ -309,18 +333,22 @@ def told(row: Mapping[str, Any], source: str) -> ChangeEvent:
 
 
 async def _checked(fetch: Fetch, after: Cursor) -> tuple[int, int]:
-    """The horizon, below which all transactions have ended, and the epoch. Raises FeedRewound, FeedHalted."""
+    """The horizon, below which all transactions have ended, and the newest epoch that is shown.
+
+    Raises FeedRewound, FeedHalted.
+    """
     (row,) = await fetch(CHECKED, after.epoch, after.xid, after.seq)
     seal = row["seal"] or row["bulk_seal"] or b""
-    if after != BEGINNING and seal[:SEAL_BYTES] != after.seal:
-        if after.epoch >= row["epoch"]:
-            raise FeedHalted("If nothing was restored, this cursor is not of this installation.")
-        for back in await fetch(REWOUND_TO, after.epoch):
-            resume = BEGINNING if back["xid"] is None else _cursor(back)
-            raise FeedRewound(resume=resume.text, lost_since=local(back["lost_since"]).isoformat())
-        raise FeedRewound(resume=BEGINNING.text, lost_since=None)
-    return row["horizon"], row["epoch"]
+    if after == BEGINNING or seal[:SEAL_BYTES] == after.seal:
+        return row["horizon"], row["settled"]
+    if after.epoch >= row["epoch"]:
+        raise FeedHalted("If nothing was restored, this cursor is not of this installation.")
+    for back in await fetch(REWOUND_TO, after.epoch):
+        resume = cursor_of(back) if back["xid"] is not None else await since(fetch, back["lost_since"])
+        raise FeedRewound(resume=resume.text, lost_since=local(back["lost_since"]).isoformat())
+    raise FeedRewound(resume=BEGINNING.text, lost_since=None)
 
 
-def _cursor(row: Mapping[str, Any]) -> Cursor:
+def cursor_of(row: Mapping[str, Any]) -> Cursor:
+    """The cursor behind this event."""
     return Cursor(row["epoch"], row["xid"], row["seq"], bytes(row["seal"][:SEAL_BYTES]))

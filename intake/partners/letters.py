@@ -108,7 +108,7 @@ SELECT count(*)                                                        AS letter
   FROM dead_letter
  WHERE closed_at IS NULL
    AND {sandbox.OF_REAL_CLIENT}
-"""  # noqa: S608 - our own words
+"""
 
 LETTERS: Final = "/api/v1/dead-letters"
 LONGEST: Final = 64 * 1024

@@ -141,7 +141,6 @@ def _received(new: Reception, given: Given) -> Applied:
         state = msgspec.structs.replace(state, tasks=tasked)
     special = first | {
         "task": None if new.by_sync else 1,
-        "submitted_by": new.submitted_by,
         "source_seq": new.source_seq,
         "department": nfc(new.department),
         "detail": _told_otherwise(new.submitted_at, at) if new.by_sync else None,

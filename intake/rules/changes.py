@@ -283,6 +283,7 @@ def applied(
         "kind": kind,
         "occurred_at": at,
         "recorded_at": given.now,
+        "submitted_by": after.submitted_by,  # who submitted it follows it wherever it goes
     }
     event |= {name: getattr(after, name) for name in IMAGE}
     return Applied(after, event | {"flags": list(flags) or None, **special}, flags, warnings)

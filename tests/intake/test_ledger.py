@@ -292,7 +292,9 @@ async def test_every_move_of_the_table_is_made_and_every_other_refused(
 ) -> None:
     dossier = (await office.receive(submitted_at=MONDAY))["code"]
     # Who was accepted is not refused at the door any more: a policy, and not the table of moves.
-    ends = "finished_at = now(), returned_at = now(), received_at = CASE WHEN $2::int IN (1, 5) THEN NULL ELSE now() END"
+    ends = (
+        "finished_at = now(), returned_at = now(), received_at = CASE WHEN $2::int IN (1, 5) THEN NULL ELSE now() END"
+    )
     for after in Status:
         await owner.execute(f"UPDATE dossier SET status = $2::int, {ends} WHERE code = $1", dossier, before.value)
         version = (await row(owner, dossier))["version"]
