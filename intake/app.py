@@ -15,9 +15,11 @@ from intake.budgets import Budgets
 from intake.clients import Tokens
 from intake.one_stop import OneStopApi
 from intake.partners.client import ClientApi
+from intake.partners.feed import FeedApi
 from intake.partners.letters import Letters
 from intake.partners.sandbox import Sandbox
 from intake.partners.sync import Sync
+from intake.partners.tail import Tail
 from intake.rules import requests
 from intake.settings import IntakeSettings, RelaySettings
 from intake.sign_of_life import SignOfLife
@@ -44,14 +46,8 @@ log = logging.getLogger(__name__)
 async def build(settings: IntakeSettings) -> Running:
     """The intake. An unavailable PostgreSQL does not keep it from starting. Raises WrongSchema for another schema."""
     log.info("The settings in effect", extra={"settings": describe(settings)})
-    postgres = Postgres(
-        "postgres",
-        settings.pg_url.reveal,
-        size=settings.pg_connections,
-        deadline=settings.pg_deadline,
-        pooled=settings.pg_pooled,
-        breaker=Breaker("postgres", after=3, pause=1.0),
-    )
+    postgres = _pool(settings, settings.pg_connections - 2)
+    pages, end_of_log = _pool(settings, 1, "feed"), _pool(settings, 1, "tail")
     catalogue = CatalogueCopy(postgres)
     watch = _Watch(postgres, catalogue)
     await watch.look()
@@ -73,15 +69,23 @@ async def build(settings: IntakeSettings) -> Running:
         deadline=settings.intake_deadline,
     )
     letters = Letters(postgres, sync.apply)
-    apis = (api, OneStopApi(ledger, catalogue), ClientApi(postgres, catalogue, budgets), letters, sync)
+    tail = Tail(end_of_log.fetch)
+    feed = FeedApi(pages.fetch, tail, catalogue, settings.public_url)
+    apis = (
+        *(api, OneStopApi(ledger, catalogue), ClientApi(postgres, catalogue, budgets)),
+        *(feed, letters, sync),
+    )
     declared = [endpoint for each in apis for endpoint in each.endpoints()]
     serve(app, declared, read=requests.read, admit=admission.admit)
     app.on_response_prepare.append(admission.tell)
+    app.on_shutdown.append(tail.close)
 
     async def close() -> None:
         await ledger.close()
         await sync.close()
         await postgres.close()
+        for pool in (postgres, pages, end_of_log):
+            await pool.close()
 
     sign = SignOfLife(postgres, deadline=settings.intake_deadline)
     return Running(
@@ -89,10 +93,22 @@ async def build(settings: IntakeSettings) -> Running:
         checks={"postgres": watch.schema_version, "commits": sign.check},
         reports={"budgets": budgets.report, "clients": clients.report},
         tasks=[
-            *(watch.run, sign.run, letters.run),
+            *(watch.run, sign.run, letters.run, tail.run),
             *([Sandbox(postgres, catalogue, seals).run] if settings.sandbox == "on" else []),
         ],
         close=close,
+    )
+
+
+def _pool(settings: IntakeSettings, size: int, guards: str = "postgres") -> Postgres:
+    """Connections to the primary. `guards`: the name of their breaker."""
+    return Postgres(
+        "postgres",
+        settings.pg_url.reveal,
+        size=size,
+        deadline=settings.pg_deadline,
+        pooled=settings.pg_pooled,
+        breaker=Breaker(guards, after=3, pause=1.0),
     )
 
 

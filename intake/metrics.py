@@ -50,6 +50,21 @@ OLDEST_DEAD_LETTER = Gauge(
     "Time since the oldest of these lines was refused first; 0 if there is none. Counted once a minute.",
 )
 
+FEED_WAITERS = Gauge("intake_feed_waiters", "Requests that wait for the next change that concerns their client.")
+FEED_PAGES = Counter(
+    "intake_feed_pages_total",
+    "Pages of changes that clients were given. source is memory for the end of the log that the process keeps while "
+    "somebody waits, postgres for all others.",
+    ["source"],
+)
+FEED_ROWS = Counter("intake_feed_rows_total", "Rows of the log that were looked at for pages of changes.")
+FEED_LAG = Histogram(
+    "intake_feed_lag_seconds",
+    "Time from the recording of a change to its reading for those who wait, for the oldest of each reading. Open "
+    "transactions of others count: changes behind them wait.",
+    buckets=(0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+
 RELAY_LEADER = Gauge("relay_leader", "1 while this relay is the leader and delivers, 0 while it is on standby.")
 RELAY_HALTED = Gauge(
     "relay_halted",

@@ -10,7 +10,7 @@ from msgspec import Meta
 from intake.books.checkpoint import Signer, VerifierKey
 from intake.books.seal import SealKeys
 from lookup.settings import CacheSettings, KeySettings, NotaryUrl, ReceiptSettings, RelayUrl, WriterUrl
-from ops.process_settings import Count, PoolerSettings, Port, ProcessSettings, PublicSettings, Seconds
+from ops.process_settings import PoolerSettings, Port, ProcessSettings, PublicSettings, Seconds
 from ops.settings import Secret, setting
 
 PerMinute = Annotated[int, Meta(ge=1, le=10_000_000)]
@@ -39,10 +39,10 @@ class IntakeSettings(WriterSettings, ReceiptSettings, PoolerSettings, PublicSett
 
     port: Port = setting("HOSO24_INTAKE_PORT", default=8090, doc="Public port of the intake.")
     admin_port: Port = setting("HOSO24_INTAKE_ADMIN_PORT", default=8091, doc="Port of the intake's probes and metrics.")
-    pg_connections: Count = setting(
+    pg_connections: Annotated[int, Meta(ge=3, le=10_000)] = setting(
         "HOSO24_PG_WRITER_CONNECTIONS",
         default=16,
-        doc="Limit of an intake process for connections to PostgreSQL.",
+        doc="Limit of an intake process for connections to PostgreSQL; two of them are the change feed's.",
     )
     intake_deadline: Seconds = setting(
         "HOSO24_INTAKE_DEADLINE",

@@ -11,6 +11,7 @@ import pytest
 from intake.api import IntakeApi
 from intake.clients import ACTIONS
 from intake.partners.client import ClientApi
+from intake.partners.feed import FeedApi
 from lookup.web import api, catalogue_pages, developers, service_pages
 from lookup.web.answers import PATH
 from lookup.web.catalogue_pages import CatalogueBoard
@@ -30,6 +31,7 @@ SERVICES: dict[str, list[Endpoint]] = {
     "intake": [
         *IntakeApi(_NOTHING, _NOTHING, _NOTHING, "").endpoints(),
         *ClientApi(_NOTHING, _NOTHING, _NOTHING).endpoints(),
+        *FeedApi(_NOTHING, _NOTHING, _NOTHING, "").endpoints(),
     ],
 }
 
@@ -51,6 +53,7 @@ ROUTES = {
         ("POST", "/api/v1/dossiers/{code}/corrections", "correct"),
         ("POST", "/api/v1/dossiers/{code}/key", "correct"),
         ("GET", "/api/v1/client", ANY_CLIENT),
+        ("GET", "/api/v1/changes", "follow"),
     ],
 }
 """Method, path and required action."""

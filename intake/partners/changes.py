@@ -77,7 +77,8 @@ SELECT e.epoch, e.xid, e.seq, e.seal
 
 
 CHECKED = f"""
-SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS horizon,
+SELECT now() AS now,
+       pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS horizon,
        {_SETTLED} AS settled,
        (SELECT max(number) FROM epoch) AS epoch,
        (SELECT seal FROM event WHERE NOT bulk AND (epoch, xid, seq) = ($1, $2::xid8, $3)) AS seal,
@@ -94,16 +95,18 @@ _COLUMNS = (
 _SERVICE = "coalesce(looked.service, (SELECT d.service FROM dossier AS d WHERE d.code = looked.code)) AS service"
 _LOOKED = _merged(f"{_COLUMNS}, service", _BEHIND)
 
+_HERE = """agency    IN (SELECT unnest($12::text[]))
+        OR origin    IN (SELECT unnest($12::text[]))
+        OR came_from IN (SELECT unnest($12::text[]))"""
+
 # Lists of agencies as sub-selects: PostgreSQL hashes these, and compares an array of a parameter one by one.
 PAGE = f"""
 SELECT {_COLUMNS}, {_SERVICE}
   FROM {_LOOKED}
  WHERE kind = ANY ($8)
-   AND (submitted_by = $9
-        OR $10 AND (   agency    IN (SELECT unnest($11::text[]))
-                    OR origin    IN (SELECT unnest($11::text[]))
-                    OR came_from IN (SELECT unnest($11::text[]))))
- LIMIT $12
+   AND (submitted_by = $9 OR $10 AND ({_HERE}))
+   AND ($11 OR {_HERE})
+ LIMIT $13
 """
 
 # What PAGE looks at, whoever may see it.
@@ -219,20 +222,24 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Follower:
-    """Whose events: those of `agencies` (with `mine` of none), and those of dossiers that this client submitted."""
+    """Whose events: those of `agencies`, and those of dossiers that this client submitted.
+
+    `mine`: of its submissions only. `narrowed`: of these agencies only, its submissions to others too are left out.
+    """
 
     client: str
     agencies: frozenset[str]
     bulk: bool = True
     mine: bool = False
+    narrowed: bool = False
 
     def sees(self, row: Mapping[str, Any]) -> bool:
         """As PAGE decides it, for a row that was read already."""
         if row["kind"] not in SEEN_KINDS or (row["bulk"] and not self.bulk):
             return False
-        if row["submitted_by"] == self.client:
-            return True
-        return not self.mine and not self.agencies.isdisjoint((row["agency"], row["origin"], row["came_from"]))
+        own = row["submitted_by"] == self.client
+        here = not self.agencies.isdisjoint((row["agency"], row["origin"], row["came_from"]))
+        return (own or (here and not self.mine)) and (here or not self.narrowed)
 
     def may_know_the_service(self, row: Mapping[str, Any]) -> bool:
         """Whether the dossier is still with these agencies, or this client submitted it."""
@@ -247,6 +254,8 @@ class Page:
     follower: Follower
     next: Cursor
     caught_up: bool
+    looked_at: int | None = None
+    """Rows of the log; None for a full page, which is not told."""
 
     def told(self, source: str) -> Changes:
         """As an answer has it. `source`: the installation, as urn:hoso24:<name>."""
@@ -270,16 +279,28 @@ def agencies_seen(catalogue: Catalogue, scope: str, day: date, *, sandbox: bool)
 
 async def page(fetch: Fetch, follower: Follower, after: Cursor, limit: int) -> Page:
     """The next events behind a cursor, `limit` at most. Raises FeedRewound, FeedHalted, Unavailable."""
-    horizon, settled = await _checked(fetch, after)
-    looked = (after.epoch, after.xid, after.seq, horizon, settled, LOOKED_AT, follower.bulk)
+    seen_from = await _checked(fetch, after)
+    looked = (*after[:3], seen_from["horizon"], seen_from["settled"], LOOKED_AT, follower.bulk)
     agencies = list(follower.agencies)
-    rows = await fetch(PAGE, *looked, SEEN_KINDS, follower.client, not follower.mine, agencies, limit)
+    whose = (follower.client, not follower.mine, not follower.narrowed, agencies)
+    rows = await fetch(PAGE, *looked, SEEN_KINDS, *whose, limit)
     if len(rows) == limit:
         return Page(rows, follower, cursor_of(rows[-1]), caught_up=False)
     last = await fetch(LAST_LOOKED, *looked)
     if not last:
         return Page(rows, follower, after, caught_up=True)
-    return Page(rows, follower, cursor_of(last[0]), caught_up=last[0]["looked_at"] < LOOKED_AT)
+    looked_at = last[0]["looked_at"]
+    return Page(rows, follower, cursor_of(last[0]), caught_up=looked_at < LOOKED_AT, looked_at=looked_at)
+
+
+async def next_events(fetch: Fetch, after: Cursor, most: int) -> tuple[Sequence[Mapping[str, Any]], datetime]:
+    """The next events behind a cursor, whoever may see them, and PostgreSQL's time.
+
+    Raises FeedRewound, FeedHalted, Unavailable.
+    """
+    seen_from = await _checked(fetch, after)
+    rows = await fetch(TAIL, *after[:3], seen_from["horizon"], seen_from["settled"], most, True)
+    return rows, seen_from["now"]
 
 
 async def newest(fetch: Fetch) -> Cursor:
@@ -332,15 +353,15 @@ def told(row: Mapping[str, Any], source: str, follower: Follower) -> ChangeEvent
     )
 
 
-async def _checked(fetch: Fetch, after: Cursor) -> tuple[int, int]:
-    """The horizon, below which all transactions have ended, and the newest epoch that is shown.
+async def _checked(fetch: Fetch, after: Cursor) -> Mapping[str, Any]:
+    """CHECKED: the horizon, below which all transactions have ended, and the newest epoch that is shown.
 
     Raises FeedRewound, FeedHalted.
     """
     (row,) = await fetch(CHECKED, after.epoch, after.xid, after.seq)
     seal = row["seal"] or row["bulk_seal"] or b""
     if after == BEGINNING or seal[:SEAL_BYTES] == after.seal:
-        return row["horizon"], row["settled"]
+        return row
     if after.epoch >= row["epoch"]:
         raise FeedHalted("If nothing was restored, this cursor is not of this installation.")
     for back in await fetch(REWOUND_TO, after.epoch):

@@ -94,6 +94,8 @@ VIEWERS: Sequence[tuple[Follower, list[tuple[str, int]]]] = (
     (Follower("portal", frozenset({"G99.03"})), [(A, 1), (A, 2), (A, 3), (A, 4)]),
     (Follower("portal", frozenset({"G99.02.01"}), mine=True), [(A, 1), (A, 2), (A, 3), (A, 4)]),
     (Follower("portal", frozenset({"G99.02.01"})), [(A, 1), (B, 1), (A, 2), (A, 3), (A, 4)]),
+    (Follower("portal", frozenset({"G99.02.01"}), narrowed=True), [(B, 1), (A, 3), (A, 4)]),
+    (Follower("portal", frozenset({"G99.02.01"}), mine=True, narrowed=True), [(A, 3), (A, 4)]),
     (Follower("x", frozenset({"G99.01.01", "G99.02.01"})), [(A, 1), (B, 1), (A, 2), (A, 3), (A, 4)]),
 )
 
@@ -447,7 +449,7 @@ async def test_log_is_read_by_its_indexes_in_their_order(writer: Any, owner: Any
     looked = f"{here}, '1000000000', 1, 20000, true"
     asked = (
         (changes.CHECKED, here),
-        (changes.PAGE, f"{looked}, ARRAY['moved'], 'x', true, ARRAY['G99.01'], 1000"),
+        (changes.PAGE, f"{looked}, ARRAY['moved'], 'x', true, true, ARRAY['G99.01'], 1000"),
         (changes.LAST_LOOKED, looked),
         (changes.TAIL, looked),
         (changes.BEFORE, here),
