@@ -46,7 +46,8 @@ log = logging.getLogger(__name__)
 async def build(settings: IntakeSettings) -> Running:
     """The intake. An unavailable PostgreSQL does not keep it from starting. Raises WrongSchema for another schema."""
     log.info("The settings in effect", extra={"settings": describe(settings)})
-    postgres = _pool(settings, settings.pg_connections - 2)
+    connections = settings.pg_connections - 2
+    postgres = _pool(settings, connections)
     pages, end_of_log = _pool(settings, 1, "feed"), _pool(settings, 1, "tail")
     catalogue = CatalogueCopy(postgres)
     watch = _Watch(postgres, catalogue)
@@ -65,7 +66,7 @@ async def build(settings: IntakeSettings) -> Running:
         budgets,
         keys,
         seals,
-        connections=settings.pg_connections,
+        connections=connections,
         deadline=settings.intake_deadline,
     )
     letters = Letters(postgres, sync.apply)
@@ -83,7 +84,6 @@ async def build(settings: IntakeSettings) -> Running:
     async def close() -> None:
         await ledger.close()
         await sync.close()
-        await postgres.close()
         for pool in (postgres, pages, end_of_log):
             await pool.close()
 

@@ -243,7 +243,9 @@ async def test_agencies_seen_are_those_below_and_those_that_one_of_them_follows(
     assert agencies_seen(catalogue, "p1", today, sandbox=False) == {"p1", "c1", "old"}
     assert agencies_seen(catalogue, "p2", today, sandbox=False) == {"p2", "c2", "old"}
     assert agencies_seen(catalogue, "p2", date(2025, 6, 30), sandbox=False) == {"p2", "c2"}
-    assert agencies_seen(catalogue, "p1", today, sandbox=True) == {"x1", "x2"}
+    assert agencies_seen(catalogue, "x1", today, sandbox=True) == {"x1", "x2"}
+    assert agencies_seen(catalogue, "x1", today, sandbox=False) == set()  # a client at odds with its agency
+    assert agencies_seen(catalogue, "p1", today, sandbox=True) == set()
 
 
 async def test_process_that_delivers_webhooks_reads_the_same_pages(database: Database, writer: Any) -> None:
