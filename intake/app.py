@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from intake.admission import Admission
 from intake.api import IntakeApi
@@ -32,6 +32,7 @@ from lookup.lookup_key import KeyRing
 from ops.errors import Unavailable
 from ops.http import server
 from ops.http.client_address import Clients
+from ops.http.cross_origin import anonymous, shared_reads
 from ops.http.endpoints import serve
 from ops.http.middleware import middlewares
 from ops.http.server import Running
@@ -59,7 +60,9 @@ async def build(settings: IntakeSettings) -> Running:
     budgets = Budgets(write=settings.client_writes, read=settings.client_reads, sync=settings.client_lines)
     admission = Admission(Tokens(postgres), clients, budgets)
     api = IntakeApi(ledger, catalogue, keys, settings.public_url)
-    app = web.Application(middlewares=middlewares("intake", trusts=clients.trusts, subjects={"code": pseudonym}))
+    chain = middlewares("intake", trusts=clients.trusts, subjects={"code": pseudonym})
+    chain.insert(-1, shared_reads(anonymous, hdrs.AUTHORIZATION))  # around refusals: sites read them too
+    app = web.Application(middlewares=chain)
     sync = Sync(
         postgres,
         catalogue,

@@ -55,7 +55,7 @@ from lookup.web.site import Site
 from ops.http import early_answers, server
 from ops.http.client_address import Clients
 from ops.http.connection import Protocol
-from ops.http.cross_origin import shared_reads
+from ops.http.cross_origin import below, shared_reads
 from ops.http.early_answers import EarlyAnswers
 from ops.http.endpoints import serve
 from ops.http.middleware import middlewares
@@ -148,7 +148,8 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
         trusts=policy.trusts,
         subjects={"code": pseudonym},
     )
-    chain.insert(-1, shared_reads("/api/v1/", KEY_HEADER, hdrs.AUTHORIZATION))  # around refusals: sites read them too
+    # Around refusals: sites read them too.
+    chain.insert(-1, shared_reads(below("/api/v1/"), KEY_HEADER, hdrs.AUTHORIZATION))
     app = web.Application(middlewares=chain)
     catalogue_board = CatalogueBoard(catalogue, site, today=lambda: day_of(clock.now()))
     every = [api.endpoints(policy, answers), service_pages.endpoints(board), catalogue_pages.endpoints(catalogue_board)]

@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar, get_args
 
 import msgspec
 from aiohttp import hdrs, web
+from aiohttp.abc import AbstractMatchInfo
 
 from ops.errors import (
     AddressTooLong,
@@ -218,7 +219,12 @@ def serve(
 
 def endpoint_of(request: web.Request) -> Endpoint | None:
     """The endpoint that this request was routed to; None for another route, and for none."""
-    served = getattr(request.match_info.handler, "__self__", None)
+    return endpoint_at(request.match_info)
+
+
+def endpoint_at(found: AbstractMatchInfo) -> Endpoint | None:
+    """The endpoint that this route leads to; None for another route, and for none."""
+    served = getattr(found.handler, "__self__", None)
     return served.endpoint if isinstance(served, _Served) else None
 
 
