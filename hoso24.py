@@ -429,6 +429,7 @@ async def examine_house(environ: Mapping[str, str]) -> list[Any]:
     checks = [*doctor.public_address(environ.get("HOSO24_PUBLIC_URL", "")), *doctor.site(environ)]
     for service, usual in (("lookup", LookupSettings.admin_port), ("intake", IntakeSettings.admin_port)):
         checks += client_checks.clients(service, environ.get(f"HOSO24_{service.upper()}_ADMIN_PORT") or str(usual))
+    checks += of_intake.limits(environ.get("HOSO24_INTAKE_ADMIN_PORT") or str(IntakeSettings.admin_port))
     checks += of_intake.books(environ.get("HOSO24_NOTARY_ADMIN_PORT") or str(NotarySettings.admin_port))
     if database.all:
         checks += postgres_checks.postgres(database, writing=of_intake.WRITER)

@@ -63,6 +63,8 @@ class Budgets:
         self._of = {
             name: Allowance(name, units, 60 * units) for name, units in ((WRITE, write), (READ, read), (SYNC, sync))
         }
+        for name in self._of:
+            metrics.CLIENTS_LIMITED.labels(name)  # its series is there before the first refusal
         self._now = monotonic
         self._due: dict[tuple[str, str], float] = {}
         """Client and budget → the moment from which it is whole again."""

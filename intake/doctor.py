@@ -1,6 +1,7 @@
 """The doctor's checks of what intake, relay and notary leave: the relay's leadership, whether the event log continues
-where the stream ends, whether what has expired is deleted, whether lines of partners wait for a correction, whether the
-sandbox moves where it should not, and whether the books keep up with the log.
+where the stream ends, whether what has expired is deleted, whether lines of partners wait for a correction, whether
+clients are refused for their limits or about to have no token, whether the sandbox moves where it should not, and
+whether the books keep up with the log.
 """
 
 from collections.abc import Iterator
@@ -11,12 +12,14 @@ import msgspec
 
 from intake.books import lost_tail
 from intake.books.relay import LEADERS_LOCK
+from intake.clients import ENDS_SOON
 from intake.tidy import KEPT_DAYS
 from lookup import sandbox
 from lookup.cache import Cache
 from lookup.catalogue import CATALOGUE, from_rows
 from lookup.clock import PRESENT
 from ops.doctor import SERVER_DEADLINE
+from ops.doctor.client_checks import report
 from ops.doctor.findings import Check, Finding, Verdict
 from ops.doctor.postgres_checks import DatabaseServers
 from ops.stores.redis import Redis
@@ -37,6 +40,21 @@ SELECT session.pid, session.usename::text AS role
 OLDEST_ANSWER = """
 SELECT extract(epoch FROM now() - min(first_at))::float8 / 86400 AS days
   FROM idempotency
+"""
+
+LAST_TOKENS = """
+SELECT t.client,
+       max(t.expires_at) <= now()                                      AS ended,
+       (max(t.expires_at) AT TIME ZONE interval '7 hours')::date::text AS last_day
+  FROM client_token AS t
+  JOIN client AS c ON c.id = t.client
+ WHERE c.disabled_at IS NULL
+   AND NOT c.sandbox
+   AND t.revoked_at IS NULL
+ GROUP BY t.client
+HAVING bool_and(t.expires_at IS NOT NULL)
+   AND max(t.expires_at) BETWEEN now() - interval '1 day' * $1 AND now() + interval '1 day' * $1
+ ORDER BY max(t.expires_at), t.client
 """
 
 DEAD_LETTERS = f"""
@@ -79,6 +97,28 @@ async def _books(url: str) -> list[Finding]:
     return [Finding("books", Verdict.WRONG, str(check.get("error", "the notary enters nothing")), step)]
 
 
+def limits(admin_port: str) -> Iterator[Check]:
+    """The check of the intake on this machine for clients over their limits; nothing for a port that is no number."""
+    if admin_port.isdecimal():
+        yield Check("client limits", lambda: _limits(admin_port))
+
+
+async def _limits(admin_port: str) -> list[Finding]:
+    """Clients that the intake refused in the last hour; no finding where none answers at this admin port."""
+    told = await report(admin_port, "budgets")
+    if told is None:
+        return []
+    over = [f"{each['client']} for {each['budget']} ({each['refused']:,} since it started)" for each in told["limited"]]
+    if not over:
+        return [Finding("client limits", Verdict.OK, "no client was refused for its limit in the last hour")]
+    found = f"refused in the last hour for a limit: {', '.join(over)}"
+    step = (
+        "Ask those who run the client to obey Retry-After; if it needs more, raise HOSO24_CLIENT_WRITES, "
+        "HOSO24_CLIENT_READS or HOSO24_CLIENT_LINES."
+    )
+    return [Finding("client limits", Verdict.WARNING, found, step)]
+
+
 def checks(database: DatabaseServers, redis: Redis | None) -> Iterator[Check]:
     """The checks that these servers allow: the log is compared with the stream only with Redis and a role that may read
     the log."""
@@ -86,6 +126,7 @@ def checks(database: DatabaseServers, redis: Redis | None) -> Iterator[Check]:
     if redis is not None and any(server.role in (RELAY, WRITER) for server in database.all):
         yield Check("log", lambda: _log(database, Cache(redis)))
     if any(server.role == WRITER for server in database.all):
+        yield Check("tokens", lambda: _tokens(database))
         yield Check("tidy", lambda: _tidy(database))
         yield Check("dead letters", lambda: _dead_letters(database))
         yield Check("sandbox", lambda: _sandbox(database))
@@ -118,6 +159,17 @@ async def _log(database: DatabaseServers, cache: Cache) -> list[Finding]:
             )
         ]
     return [Finding("log", Verdict.OK, f"continues where the stream ends, at {tail.last}")]
+
+
+async def _tokens(database: DatabaseServers) -> list[Finding]:
+    """Clients that are about to have no token any more, or whose last one ended lately."""
+    primary = await database.primary(WRITER)
+    ending = await primary.fetch(LAST_TOKENS, ENDS_SOON)
+    if not ending:
+        return [Finding("tokens", Verdict.OK, f"no client's last token ends within {ENDS_SOON} days")]
+    told = [f"{row['client']}'s {'ended' if row['ended'] else 'ends'} on {row['last_day']}" for row in ending]
+    step = f"Make them another, and hand it over: `hoso24 client token {ending[0]['client']}`."
+    return [Finding("tokens", Verdict.WARNING, f"last tokens: {', '.join(told)}", step)]
 
 
 async def _tidy(database: DatabaseServers) -> list[Finding]:

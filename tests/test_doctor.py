@@ -15,12 +15,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import aiohttp
 import asyncpg
 import pytest
 import redis.asyncio
 from click.testing import CliRunner
 
 import hoso24
+from intake.clients import add_token
 from loadtests.system.pauses import pause, resume
 from loadtests.system.replicated_postgres import ReplicatedPostgres
 from lookup import schema
@@ -36,7 +38,7 @@ from ops.local.valkey import ValkeyServer
 from ops.settings import Secret
 from ops.stores.redis import Redis
 from tests.conftest import KEY_SECRETS, NO_FSYNC, ROLES, SEAL_KEYS, Database, prepare
-from tests.house import new_client, relay_of, until
+from tests.house import intake_running, intake_settings, new_client, relay_of, until
 
 
 class Patient:
@@ -125,6 +127,52 @@ async def test_answers_that_nobody_deletes_are_told(patient: Patient, database: 
     assert finding.verdict is Verdict.WARNING
     assert "45 days old" in finding.found
     assert "`hoso24 tidy`" in finding.next_step
+
+
+async def test_clients_that_are_about_to_have_no_token_are_told(
+    patient: Patient, database: Database, owner: Any
+) -> None:
+    for client in ("portal", "desk", "old", "sandbox", "gone", "changed-over"):
+        await new_client(database, client)
+    assert (await patient.one("tokens")).found == "no client's last token ends within 30 days"
+    expire = (
+        "UPDATE client_token SET created_at = '2020-01-01', expires_at = now() + $2::text::interval WHERE client = $1"
+    )
+    for client, ends in (("portal", "29 days"), ("desk", "31 days"), ("old", "-31 days"), ("gone", "1 day")):
+        await owner.execute(expire, client, ends)
+    await owner.execute("UPDATE client SET disabled_at = now() WHERE id = 'gone'")
+    await owner.execute("UPDATE client SET sandbox = true WHERE id = 'sandbox'")
+    await owner.execute(expire, "sandbox", "1 day")
+    await owner.execute(expire, "changed-over", "1 day")
+    await add_token(owner, "changed-over")
+    finding = await patient.one("tokens")
+    last_day = await owner.fetchval(
+        "SELECT (expires_at AT TIME ZONE interval '7 hours')::date::text FROM client_token WHERE client = 'portal'"
+    )
+    assert (finding.verdict, finding.found) == (Verdict.WARNING, f"last tokens: portal's ends on {last_day}")
+    assert "`hoso24 client token portal`" in finding.next_step
+    await owner.execute(expire, "desk", "-2 days")
+    assert re.fullmatch(r"last tokens: desk's ended on \S+, portal's ends on \S+", (await patient.one("tokens")).found)
+
+
+async def test_clients_refused_for_their_limit_are_told(patient: Patient, database: Database) -> None:
+    assert await patient.of("client limits") == []  # no intake answers
+    token = await new_client(database, "portal")
+    async with intake_running(intake_settings(database.writer_url, client_reads=1)) as started:
+        port = {"HOSO24_INTAKE_ADMIN_PORT": str(started.admin_port)}
+        finding = await patient.one("client limits", **port)
+        assert (finding.verdict, finding.found) == (
+            Verdict.OK,
+            "no client was refused for its limit in the last hour",
+        )
+        headers = {"Authorization": f"Bearer {token}"}
+        async with aiohttp.ClientSession(headers=headers) as http:
+            for _ in range(3):
+                await http.get(f"http://127.0.0.1:{started.port}/api/v1/client")
+        finding = await patient.one("client limits", **port)
+    told = "refused in the last hour for a limit: portal for read (2 since it started)"
+    assert (finding.verdict, finding.found) == (Verdict.WARNING, told)
+    assert "HOSO24_CLIENT_READS" in finding.next_step
 
 
 async def test_refused_lines_that_wait_for_more_than_a_day_are_told(

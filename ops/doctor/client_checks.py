@@ -24,18 +24,20 @@ def clients(service: str, admin_port: str) -> Iterator[Check]:
     name = f"clients of {service}"
 
     async def ask() -> list[Finding]:
-        report = await _report(f"http://127.0.0.1:{admin_port}/reports/clients")
-        return [] if report is None else [_judged(name, report)]
+        told = await report(admin_port, "clients")
+        return [] if told is None else [_judged(name, told)]
 
     yield Check(name, ask)
 
 
-async def _report(url: str) -> dict[str, Any] | None:
+async def report(admin_port: str, name: str) -> dict[str, Any] | None:
+    """A report of the process of this machine with this admin port; None where none answers or makes it."""
+    url = f"http://127.0.0.1:{admin_port}/reports/{name}"
     try:
         timeout = aiohttp.ClientTimeout(total=SERVER_DEADLINE)
         async with aiohttp.ClientSession(timeout=timeout) as http, http.get(url) as response:
-            report: dict[str, Any] = msgspec.json.decode(await response.read(), type=dict[str, Any])
-            return report if response.status == 200 else None
+            told: dict[str, Any] = msgspec.json.decode(await response.read(), type=dict[str, Any])
+            return told if response.status == 200 else None
     except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError):
         return None
 

@@ -1,12 +1,15 @@
 """A client of the sandbox reaches the sandbox only, and no other client reaches it: each is a stranger to the other."""
 
+import json
 import uuid
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import aiohttp
 import pytest
 
+from lookup.clock import VIETNAM
 from tests.conftest import Database
 from tests.house import ADD_SANDBOX, AGENCY, House, intake_at, intake_settings, new_client, submission
 
@@ -84,6 +87,26 @@ async def test_each_receives_in_its_own_world_only(worlds: Worlds, owner: Any) -
         status, problem = await ask(worlds, token, "POST", DOSSIERS, submission(agency=agency))
         assert (status, problem["code"]) == (403, "out_of_scope"), agency
     assert await owner.fetchval("SELECT count(*) FROM dossier") == 0
+
+
+async def test_neither_synchronises_a_dossier_of_the_other_world(worlds: Worlds, owner: Any) -> None:
+    real = await received(worlds, worlds.real, AGENCY)
+    made_up = await received(worlds, worlds.sandbox, "X99.03")
+    day = f"{datetime.now(VIETNAM):%y%m%d}"
+    for token, there, agency in ((worlds.real, made_up, "X99.03"), (worlds.sandbox, real, AGENCY)):
+        wanted: list[dict[str, Any]] = [
+            {"id": "move", "dossier": there, "status": "processing"},
+            {"id": "create", "dossier": f"{agency}-{day}-0999", "create": submission(agency=agency)},
+        ]
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/x-ndjson"}
+        body = b"\n".join(json.dumps(line).encode() for line in wanted)
+        url = f"{worlds.intake.intake_url}/api/v1/sync"
+        async with worlds.intake.http.post(url, data=body, headers=headers) as response:
+            *lines, summary = [json.loads(line) for line in (await response.text()).splitlines()]
+        assert [line["result"] for line in lines] == ["rejected", "rejected"], lines
+        assert [line["code"] for line in lines] == ["dossier_not_found", "out_of_scope"]
+        assert summary["summary"]["rejected"] == 2
+    assert await owner.fetchval("SELECT count(*) FROM event") == 2
 
 
 async def test_no_dossier_is_handed_or_corrected_across(worlds: Worlds, owner: Any) -> None:
