@@ -663,8 +663,7 @@ class Ledger:
         side = state.tasks[task - 1].agency if task is not None and there else state.agency
         if not may_change(catalogue, request.client.agency, today, side, state.origin, what):
             raise UnknownDossier
-        if moves_by_itself(catalogue, state.origin, state.submitted_by):
-            raise OutOfScope("This dossier of the sandbox moves by itself; receive one of your own and move that.")
+        require_not_moving_by_itself(state, catalogue)
         if expected_version is not None and state.version != expected_version:
             raise VersionMismatch(
                 f"The dossier is at version {state.version}, the request expects version {expected_version}.",
@@ -774,6 +773,12 @@ async def _lock(connection: Any, code: DossierCode) -> Any:
     if row is None or row["removed"]:
         raise UnknownDossier
     return row
+
+
+def require_not_moving_by_itself(state: State, catalogue: Catalogue) -> None:
+    """Raise OutOfScope for a dossier of the sandbox's own, which no client changes."""
+    if moves_by_itself(catalogue, state.origin, state.submitted_by):
+        raise OutOfScope("This dossier of the sandbox moves by itself; receive one of your own and move that.")
 
 
 def state_of(row: Any) -> State:

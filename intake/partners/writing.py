@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from intake.books.dossier import NewDossier, public_step, timeline
-from intake.books.ledger import record_of
+from intake.books.ledger import record_of, require_not_moving_by_itself
 from intake.books.seal import PERSON_COLUMNS, SealKeys, new_salt, person_digest
 from intake.books.sequences import HIGHEST_NUMBER, sequence_of
 from intake.clients import Client
@@ -226,6 +226,7 @@ class _Writing:
         today = code_day(self._fold.moment.now)
         if state.removed or not may_change(catalogue, self._client.agency, today, state.agency, state.origin, what):
             raise UnknownDossier
+        require_not_moving_by_itself(state, catalogue)
         if line.history is not None:
             self._same_dossier(state, line.history)
 

@@ -1,6 +1,7 @@
 """The sandbox's task: what moves when, who moves it, and what is left of it, with a clock that the test turns."""
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
@@ -28,7 +29,7 @@ from lookup.status import Status
 from ops.errors import Unavailable
 from ops.stores.postgres import Postgres
 from tests.conftest import KEY_SECRETS, SEAL_KEYS, Database
-from tests.house import House, new_token, open_house, until
+from tests.house import House, new_token, open_house, submission, until
 
 KEYS = KeyRing.from_text(KEY_SECRETS)
 NINE = datetime(2026, 12, 1, 9, 0, tzinfo=VIETNAM)
@@ -425,15 +426,25 @@ async def test_clients_follow_the_sandboxs_own_dossiers_and_change_only_theirs(
         processing = sandbox.fixed("X99", Status.PROCESSING).text
         await until(partial(there, house, processing))
         path = f"/api/v1/dossiers/{processing}"
-        for method, action, content in (
+        for method, action, change in (
             ("POST", "transitions", {"to": "completed"}),
             ("PUT", "official-number", {"number": "01234/2026/99901"}),
             ("POST", "corrections", {"reason": "thử", "channel": "postal"}),
             ("POST", "key", {"reissue": True}),
         ):
-            status, answer = await house.hand_in(method, f"{path}/{action}", content)
+            status, answer = await house.hand_in(method, f"{path}/{action}", change)
             assert (status, answer["code"]) == (403, "out_of_scope"), action
             assert "moves by itself" in answer["detail"]
+        lines = [
+            {"id": "s-1", "dossier": processing, "status": "completed"},
+            {"id": "s-2", "dossier": "X99.03-261201-7000", "create": submission(agency="X99.03")},
+        ]
+        sent = {"Authorization": f"Bearer {house.token}", "Content-Type": "application/x-ndjson"}
+        content = "\n".join(map(json.dumps, lines))
+        async with house.http.post(f"{house.intake_url}/api/v1/sync", data=content, headers=sent) as response:
+            refused, created, _ = [json.loads(each) for each in (await response.text()).splitlines()]
+        assert (refused["result"], refused["code"], created["result"]) == ("rejected", "out_of_scope", "created")
+        assert "moves by itself" in refused["detail"]
         before = received(), moved()
         own = await house.receive(agency="X99.03")
         assert codes.parse(own["code"]).scheme is Scheme.B  # also where others are numbered by scheme D
