@@ -43,6 +43,6 @@ def fixed(of_root: str, status: Status) -> DossierCode:
     return parse(f"{of_root}{FIXED}-{_FIXED_DAY}-{status.value:04d}")
 
 
-def moving(of_root: str, start: datetime) -> DossierCode:
-    """The code of the dossier that started in this minute: `X99.02-261201-0900` at nine o'clock in Vietnam."""
-    return parse(f"{of_root}{MOVING}-{start.astimezone(VIETNAM):%y%m%d-%H%M}")
+def moving(of_root: str, now: datetime) -> DossierCode:
+    """The code of the dossier of this hour: `X99.02-261201-0900` from nine to ten o'clock in Vietnam."""
+    return parse(f"{of_root}{MOVING}-{now.astimezone(VIETNAM):%y%m%d-%H}00")

@@ -2,8 +2,9 @@
 
 They are rows and sealed events like all others: relay, feed and webhooks carry them, and all their times are true.
 Every hour a dossier is submitted online and goes its WAY within 55 minutes. One that is under way when the task stops
-goes on afterwards, each step as long after the one before as ever; hours in between have none. Dossiers of the sandbox
-that were received KEPT ago, those of developers too, are removed; `hoso24 tidy` then erases their events.
+goes on afterwards, each step as long after the one before as ever; hours in between have none, and that of the present
+hour begins late. Dossiers of the sandbox that were received KEPT ago, those of developers too, are removed;
+`hoso24 tidy` then erases their events.
 
 Which step is next is told by the dossier itself, so nothing is kept besides. Any number of intakes run the task, and
 one of them works: each transaction first renews the lease in `sandbox_lease`, whose row it holds locked, under the
@@ -50,7 +51,7 @@ SELECT code
  WHERE code = ANY ($1::text[])
 """
 
-# Codes of one agency follow one another as the minutes do that they say.
+# Codes of one agency follow one another as the hours do that they say.
 UNDER_WAY = """
 SELECT code, status
   FROM dossier
@@ -90,7 +91,7 @@ AT_A_TIME: Final = 20
 """Dossiers that one transaction removes."""
 OVER_REASON: Final = "Hồ sơ thử nghiệm, hết thời gian lưu."
 _LAST_OF_A_DAY: Final = 2359
-"""The highest running number that is a minute. Developers' own dossiers of that agency come after it."""
+"""The running numbers up to here are times of the day. Developers' own dossiers of that agency come after them."""
 
 _MADE_UP = Applicant(name="Nguyễn Văn Mẫu (hư cấu)", id="999000000024", phone="0000000024")
 _PAPERS: dict[str, Any] = {"note": "Hồ sơ còn thiếu giấy tờ (thử nghiệm):", "items": ("Bản sao giấy tờ mẫu",)}
@@ -228,10 +229,10 @@ class _Turn:
         """Start the dossier of this hour, and move on those that are due; the seconds until the next is."""
         here = self._now.astimezone(VIETNAM)
         hour = here.replace(minute=0, second=0, microsecond=0)
-        first, last = (sandbox.moving(self._root, each).text for each in (here - KEPT, here))
+        first, last = (sandbox.moving(self._root, each).text for each in (hour - KEPT, hour))
         rows = await self._connection.fetch(UNDER_WAY, first, last)
-        if not any(row["code"] >= sandbox.moving(self._root, hour).text for row in rows):
-            await self._start(sandbox.moving(self._root, here))
+        if not any(row["code"] == last for row in rows):
+            await self._start(parse(last))
         due = [hour + timedelta(hours=1)]
         for row in rows:
             if not Status(row["status"]).final:
@@ -239,7 +240,7 @@ class _Turn:
         return max(0.05, (min(due) - self._now).total_seconds())
 
     async def _start(self, code: DossierCode) -> None:
-        """Begin a dossier under this code, unless it is another one's by now: then the next minute's is tried."""
+        """Begin the dossier of this hour, unless its code is another one's: then this hour has none."""
         day = code_day(self._now)
         await self._connection.execute(RAISE_SEQUENCES, [code.agency], [day], [_LAST_OF_A_DAY])
         if not await self._connection.fetchval(IS_TAKEN, code.text):

@@ -99,7 +99,7 @@ def _sandbox(answers: Answers, keys: KeyRing, now: datetime) -> dict[str, Any] |
     if root is None:
         return None
     fixed = [(status, sandbox.fixed(root, status)) for status in Status]
-    hour = sandbox.moving(root, now.replace(minute=0))
+    hour = sandbox.moving(root, now)
     return {
         "own": root + sandbox.OWN,
         "fixed": [{"status": each.slug, "code": code.text, "key": keys.key(code, 0)} for each, code in fixed],

@@ -154,15 +154,16 @@ async def test_task_is_back_on_the_hour(tasks: Callable[..., Any], owner: Any) -
     assert await all_due(task) == pytest.approx(3, abs=0.01)
     clock.pass_by(seconds=3)
     await all_due(task)
-    assert await moving(owner) == ["X99.02-261201-0959", "X99.02-261201-1000"]
+    assert await moving(owner) == ["X99.02-261201-0900", "X99.02-261201-1000"]
 
 
-async def test_first_one_starts_at_once_under_its_own_minute(tasks: Callable[..., Any], owner: Any) -> None:
-    task, clock = tasks(NINE + timedelta(minutes=20, seconds=31))
+async def test_first_one_starts_at_once_and_says_when(tasks: Callable[..., Any], owner: Any) -> None:
+    task, clock = tasks(NINE + timedelta(minutes=20, seconds=30))
     await all_due(task)
     clock.pass_by(minutes=30)
     await all_due(task)
-    assert await moving(owner) == ["X99.02-261201-0920"]
+    assert await moving(owner) == ["X99.02-261201-0900"]
+    assert await steps(owner, "X99.02-261201-0900", NINE) == [(20.5, "submitted"), (50.5, "received")]
 
 
 async def test_after_a_stop_of_hours_it_goes_on_without_a_burst(
@@ -180,21 +181,21 @@ async def test_after_a_stop_of_hours_it_goes_on_without_a_burst(
     for _ in range(60):
         clock.pass_by(minutes=1)
         await all_due(stopped)
-    assert await moving(owner) == ["X99.02-261201-0900", "X99.02-261201-1410", "X99.02-261201-1500"]
+    assert await moving(owner) == ["X99.02-261201-0900", "X99.02-261201-1400", "X99.02-261201-1500"]
     assert await steps(owner, "X99.02-261201-0900", NINE) == [*THE_WAY[:4], *again]
     assert await findings(database) == []
 
 
-async def test_minute_that_a_developers_dossier_has_is_passed_over(tasks: Callable[..., Any], owner: Any) -> None:
+async def test_hour_whose_code_a_developers_dossier_has_is_left_out(tasks: Callable[..., Any], owner: Any) -> None:
     task, clock = tasks(NINE)
     await all_due(task)
     await owner.execute("UPDATE dossier SET submitted_by = 'partner'")  # as if received before the task came
     assert await owner.fetchval("SELECT last FROM daily_sequence WHERE agency = 'X99.02'") == 2359
     await all_due(task)
     assert await moving(owner) == ["X99.02-261201-0900"]
-    clock.pass_by(minutes=1)
+    clock.pass_by(hours=1)
     await all_due(task)
-    assert await moving(owner) == ["X99.02-261201-0900", "X99.02-261201-0901"]
+    assert await moving(owner) == ["X99.02-261201-0900", "X99.02-261201-1000"]
 
 
 # -- who moves it ----------------------------------------------------------------------------------------------------
@@ -297,7 +298,7 @@ async def test_dossiers_are_removed_after_seven_days_and_tidied_and_fixed_ones_s
     assert "X99.02-261201-0900" in await moving(owner)
     clock.now = NINE + KEPT + task_of.SWEPT_EVERY
     await all_due(task)
-    assert await moving(owner) == ["X99.02-261208-0859", "X99.02-261208-0910"]
+    assert await moving(owner) == ["X99.02-261208-0800", "X99.02-261208-0900"]
     event = await owner.fetchrow("SELECT * FROM event WHERE kind = 'removed'")
     assert (event["code"], event["source"], event["recorded_at"]) == ("X99.02-261201-0900", "the sandbox", clock.now)
     assert await owner.fetchval("SELECT applicant_name FROM dossier WHERE removed") is None

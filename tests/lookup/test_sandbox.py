@@ -51,11 +51,11 @@ def test_codes_of_the_fixed_dossiers_say_their_status() -> None:
     ("start", "code"),
     [
         (datetime(2026, 12, 1, 2, 0, tzinfo=UTC), "X99.02-261201-0900"),
-        (datetime(2026, 12, 1, 16, 59, 59, tzinfo=UTC), "X99.02-261201-2359"),
+        (datetime(2026, 12, 1, 16, 59, 59, tzinfo=UTC), "X99.02-261201-2300"),
         (datetime(2026, 12, 1, 17, 0, tzinfo=UTC), "X99.02-261202-0000"),  # midnight in Vietnam
     ],
 )
-def test_code_of_a_moving_dossier_is_the_minute_in_vietnam(start: datetime, code: str) -> None:
+def test_code_of_a_moving_dossier_is_the_hour_in_vietnam(start: datetime, code: str) -> None:
     assert sandbox.moving("X99", start).text == code
 
 

@@ -80,7 +80,7 @@ VI: dict[str, str] = {
     "sandbox.hour.text": (
         "Đầu mỗi giờ có một hồ sơ mới, mã gồm ngày và giờ bắt đầu. Trong vòng 55 phút, hồ sơ tự đi qua các bước: tiếp "
         "nhận, bổ sung giấy tờ, nộp phí, xử lý xong và trả kết quả. Hồ sơ bị xóa sau 7 ngày. Nếu hệ thống vừa khởi "
-        "động, hồ sơ đầu tiên bắt đầu ngay, không đợi đến đầu giờ."
+        "động giữa giờ, hồ sơ của giờ đó bắt đầu ngay lúc ấy."
     ),
     "sandbox.own": (
         "Để gửi, chuyển bước và theo dõi hồ sơ thử nghiệm của mình, vui lòng đề nghị đơn vị vận hành cấp mã truy cập "
@@ -171,7 +171,7 @@ EN: dict[str, str] = {
     "sandbox.hour.text": (
         "Every hour a new one begins, with the day and the time in its code. Within 55 minutes it goes through "
         "acceptance, a supplement, a payment and completion, until its result is handed over. It is removed after "
-        "7 days. Where the system has just been started, the first one begins at once, whatever the minute."
+        "7 days. Where the system was started within an hour, that of this hour began then."
     ),
     "sandbox.own": (
         "To submit, move and follow applications of your own, ask the operator for a token of the sandbox. They go to "
