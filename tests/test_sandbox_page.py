@@ -44,23 +44,26 @@ async def test_what_is_to_be_typed_works(
     database: Database, owner: Any, redis_url: str, tmp_path: Path, monkeypatch: Any
 ) -> None:
     monkeypatch.setenv("HOSO24_PG_OWNER_URL", database.owner_url)
-    for command in "".join(blocks("For operators")).splitlines():
+    for command in "".join(blocks("For operators")).replace("\\\n", "").splitlines():
         words = command.partition("#")[0].split(maxsplit=1)[1]
         result = await asyncio.to_thread(CliRunner().invoke, hoso24.cli, shlex.split(words))
         assert result.exit_code == 0, result.output
     token = result.output.split()[-1]
     async with open_house(database, redis_url, intake={"sandbox": "on"}) as house:
         path = f"{Path(program('curl')).parent}:{Path(sys.executable).parent}:/usr/bin:/bin"
-        told = {"LOOKUP": house.lookup_url, "INTAKE": house.intake_url, "TOKEN": token, "PATH": path}
+        environ = {"LOOKUP": house.lookup_url, "INTAKE": house.intake_url, "TOKEN": token, "PATH": path}
         script = "\necho; echo ---\n".join(blocks("Receive"))
         process = await asyncio.create_subprocess_exec(
-            *("bash", "-eu", "-c", script), cwd=tmp_path, env=told, stdout=asyncio.subprocess.PIPE
+            *("bash", "-eu", "-c", script), cwd=tmp_path, env=environ, stdout=asyncio.subprocess.PIPE
         )
         output, _ = await process.communicate()
         assert process.returncode == 0
-        _, seen, moved, read, refused = [part.strip() for part in output.decode().split("---")]
+        _, seen, moved, read, refused, followed = [part.strip() for part in output.decode().split("---")]
         assert json.loads(seen)["agency"]["code"] == "X99.03"
         assert (json.loads(moved)["version"], json.loads(moved)["due_at"] is not None) == (2, True)
+        told = json.loads(followed)["events"]
+        assert any(each["subject"] == json.loads(seen)["code"] for each in told)
+        assert any(each["subject"].startswith("X99.02-") for each in told)
         assert json.loads(read)["status"] == "received"
         assert (json.loads(refused)["code"], "processing" in json.loads(refused)["allowed"]) == (
             "move_not_allowed",
