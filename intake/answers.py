@@ -4,12 +4,12 @@ Answers to changes are kept with their idempotency key and repeated by later rel
 needs a default.
 """
 
-from datetime import datetime
 from typing import Annotated
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from lookup.clock import Zoned
 from lookup.status import StatusSlug
 from ops.http.endpoints import list_of
 
@@ -23,10 +23,10 @@ class Slip(msgspec.Struct, frozen=True):
     number: str
     agency: str
     service: str
-    submitted_at: datetime
-    received_at: datetime | None
-    due_at: datetime | None
-    issued_at: datetime
+    submitted_at: Zoned
+    received_at: Zoned | None
+    due_at: Zoned | None
+    issued_at: Zoned
     link: str
 
 
@@ -36,7 +36,7 @@ class Received(msgspec.Struct, frozen=True):
     code: str
     lookup_key: str
     status: StatusSlug
-    due_at: datetime | None
+    due_at: Zoned | None
     version: int
     receipt: Slip | UnsetType = UNSET
     confirmation: Slip | UnsetType = UNSET
@@ -57,7 +57,7 @@ class Moved(msgspec.Struct, frozen=True):
     code: str
     version: int
     status: StatusSlug
-    due_at: datetime | None
+    due_at: Zoned | None
     receipt: Slip | UnsetType = UNSET
     warnings: list[Exceeded] | UnsetType = UNSET
 
@@ -71,9 +71,9 @@ class TaskView(msgspec.Struct, frozen=True):
     work: str
     state: str
     after: int | None
-    due_at: datetime | None
-    opened_at: datetime | None
-    ended_at: datetime | None
+    due_at: Zoned | None
+    opened_at: Zoned | None
+    ended_at: Zoned | None
 
 
 class Tasked(msgspec.Struct, frozen=True):
@@ -83,7 +83,7 @@ class Tasked(msgspec.Struct, frozen=True):
     version: int
     status: StatusSlug
     agency: str
-    due_at: datetime | None
+    due_at: Zoned | None
     tasks: list[TaskView]
     warnings: list[Exceeded]
 
@@ -98,8 +98,8 @@ class InboxTask(msgspec.Struct, frozen=True):
     work: str
     state: str
     after: int | None
-    due_at: datetime | None
-    opened_at: datetime
+    due_at: Zoned | None
+    opened_at: Zoned
     version: int
     status: StatusSlug
     service: str
@@ -145,12 +145,12 @@ class OfficersStep(msgspec.Struct, frozen=True):
     date, of a task that was opened its own. `task` and `work`: its number, and what is done.
     """
 
-    at: datetime
+    at: Zoned
     status: StatusSlug
     agency: str
     department: str | None
     late: bool | UnsetType = UNSET
-    due_at: datetime | UnsetType | None = UNSET
+    due_at: Zoned | UnsetType | None = UNSET
     task: int | UnsetType = UNSET
     work: str | UnsetType | None = UNSET
 
@@ -159,10 +159,10 @@ class OfficersPause(msgspec.Struct, frozen=True):
     """A pause of the time limit, by the national number of its status; `until` is null while it lasts."""
 
     status: int
-    since: datetime
-    until: datetime | None
+    since: Zoned
+    until: Zoned | None
     policy: str
-    due_before: datetime | None
+    due_before: Zoned | None
 
 
 class OfficersApplicant(msgspec.Struct, frozen=True):
@@ -196,11 +196,11 @@ class OfficersView(msgspec.Struct, frozen=True, kw_only=True):
     supplements: int
     reappointments: int
     subject: str | None
-    submitted_at: datetime
-    received_at: datetime | None
-    due_at: datetime | None
-    finished_at: datetime | None
-    returned_at: datetime | None
+    submitted_at: Zoned
+    received_at: Zoned | None
+    due_at: Zoned | None
+    finished_at: Zoned | None
+    returned_at: Zoned | None
     status: StatusSlug
     status_number: int
     final: bool

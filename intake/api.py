@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import msgspec
 from aiohttp import web
 
+from intake import examples
 from intake.admission import ADMISSION, CLIENT
 from intake.answers import Bound, Corrected, IssuedKey, Moved, OfficersApplicant, OfficersView, Received
 from intake.books.ledger import KeyedRequest, Ledger
@@ -53,7 +54,8 @@ from lookup.code import DossierCode, MalformedCode
 from lookup.lookup_key import KeyRing
 from lookup.status import Status
 from ops.errors import Refusal
-from ops.http.endpoints import Endpoint, Example, Reply
+from ops.http.endpoints import Endpoint, Reply
+from ops.http.openapi import About
 from ops.http.parameters import Parameter
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
@@ -64,7 +66,7 @@ IN_THE_PATH = Parameter(
     place="path",
     says="The dossier's code, in any spelling.",
     required=True,
-    example="G99.01.02-261008-0975",
+    example=examples.CODE,
 )
 KEYED = Parameter(
     name=IDEMPOTENCY_KEY,
@@ -73,6 +75,15 @@ KEYED = Parameter(
     type=Annotated[str, msgspec.Meta(min_length=1, max_length=255, pattern="^[!-~]([ -~]*[!-~])?$")],
     required=True,
     example="5f1c9a72-d3e8-4b06-9d51-0c6a7e2b8f13",
+)
+
+ABOUT = About(
+    title="HoSo24 intake: the API for desks, portals and business systems",
+    says=(
+        "Receives dossiers, moves them, and shows them to officers. Any change may be sent again with the same "
+        "`Idempotency-Key`: it is done once, and each repeat gets the first one's answer."
+    ),
+    credentials="The operator makes it by `hoso24 client add` and shows it once.",
 )
 
 _CHANGE: tuple[type[Refusal], ...] = (
@@ -111,15 +122,7 @@ class IntakeApi:
                 gives=Received,
                 status=201,
                 parameters=(KEYED,),
-                example=Example(
-                    body={
-                        "agency": "G99.01.02",
-                        "service": "S.004",
-                        "channel": "direct",
-                        "applicant": {"name": "Nguyễn Văn Mẫu", "phone": "0900000000"},
-                        "subject": "Hồ sơ mẫu",
-                    }
-                ),
+                example=examples.RECEIVE,
                 refuses=(
                     *(*_CHANGE, UnknownStatus, UnknownAgency, AgencyEnded, AgencyNotBegun, CannotNumber),
                     *(UnknownService, ServiceEnded, ServiceNotBegun, BadDate, BackdatedTooFar),
@@ -142,7 +145,7 @@ class IntakeApi:
                 takes=Transition,
                 gives=Moved,
                 parameters=(IN_THE_PATH, KEYED),
-                example=Example(body={"to": "processing", "officer": "cb-07", "expected_version": 1}),
+                example=examples.MOVE,
                 refuses=(
                     *(*OF_A_DOSSIER, UnknownStatus, MoveNotAllowed, ReasonRequired, UnknownAgency, TargetNotAllowed),
                     *(TasksLive, PolicyBlocks, PolicyAsks),
@@ -157,7 +160,7 @@ class IntakeApi:
                 takes=OfficialNumber,
                 gives=Bound,
                 parameters=(IN_THE_PATH, KEYED),
-                example=Example(body={"number": "123/HS-2026"}),
+                example=examples.BIND,
                 refuses=(*OF_A_DOSSIER, NumberTaken),
                 action="bind",
             ),
@@ -168,7 +171,7 @@ class IntakeApi:
                 takes=CorrectionRequest,
                 gives=Corrected,
                 parameters=(IN_THE_PATH, KEYED),
-                example=Example(body={"reason": "Ghi sai tên", "applicant": {"name": "Nguyễn Văn Mâu"}}),
+                example=examples.CORRECT,
                 refuses=(
                     *(*OF_A_DOSSIER, ReasonRequired, UnknownAgency, UnknownService, NumberTaken),
                     *(BadDate, DatesOutOfOrder),
@@ -182,7 +185,7 @@ class IntakeApi:
                 takes=KeyRequest,
                 gives=IssuedKey,
                 parameters=(IN_THE_PATH, KEYED),
-                example=Example(body={"officer": "cb-07"}),
+                example=examples.KEY,
                 refuses=(*OF_A_DOSSIER, KeysUsedUp),
                 action="correct",
             ),

@@ -7,7 +7,7 @@ import os
 from aiohttp import hdrs, web
 
 from intake.admission import Admission
-from intake.api import IntakeApi
+from intake.api import ABOUT, IntakeApi
 from intake.books.ledger import Ledger
 from intake.books.relay import Relay
 from intake.books.seal import SealKeys
@@ -33,6 +33,7 @@ from ops.errors import Unavailable
 from ops.http import server
 from ops.http.client_address import Clients
 from ops.http.cross_origin import anonymous, shared_reads
+from ops.http.developer_pages import DeveloperPages
 from ops.http.endpoints import serve
 from ops.http.middleware import middlewares
 from ops.http.server import Running
@@ -79,8 +80,9 @@ async def build(settings: IntakeSettings) -> Running:
         *(api, OneStopApi(ledger, catalogue), ClientApi(postgres, catalogue, budgets)),
         *(feed, letters, sync),
     )
-    declared = [endpoint for each in apis for endpoint in each.endpoints()]
-    serve(app, declared, read=requests.read, admit=admission.admit)
+    for_developers = DeveloperPages(ABOUT, [endpoint for each in apis for endpoint in each.endpoints()])
+    serve(app, for_developers.endpoints, read=requests.read, admit=admission.admit)
+    app.add_routes(for_developers.routes())
     app.on_response_prepare.append(admission.tell)
     app.on_shutdown.append(tail.close)
 

@@ -159,6 +159,7 @@ class TooManyWrongTokens(Refusal):
     title = "Too many requests with an invalid token came from this address. Check the token, and try again later."
     title_vi = "Địa chỉ này đã gửi quá nhiều yêu cầu với mã truy cập không hợp lệ. Vui lòng kiểm tra và thử lại sau."
     usual_retry_after = 1
+    repeating_helps = True
 
 
 class OutOfScope(Refusal):

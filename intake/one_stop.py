@@ -130,7 +130,7 @@ class OneStopApi:
                 handler=self.inbox,
                 asks=InboxQuery,
                 gives=Inbox,
-                refuses=(*ADMISSION, InvalidParameter),
+                refuses=ADMISSION,
                 action="read",
             ),
         ]

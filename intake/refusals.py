@@ -10,6 +10,9 @@ class StillRunning(Refusal):
     code = "still_running"
     title = "The first request with this Idempotency-Key is still running."
     title_vi = "Yêu cầu đầu tiên với Idempotency-Key này vẫn đang được xử lý."
+    advice = "Send the same request again after a second: it gets the first one's answer."
+    advice_vi = "Gửi lại đúng yêu cầu đó sau một giây: sẽ nhận được câu trả lời của yêu cầu đầu tiên."
+    repeating_helps = True
 
 
 class KeyRequired(Refusal):
@@ -19,6 +22,8 @@ class KeyRequired(Refusal):
     code = "idempotency_key_required"
     title = "This request needs the header Idempotency-Key."
     title_vi = "Yêu cầu này cần có tiêu đề Idempotency-Key."
+    advice = "Send Idempotency-Key with a value of your own, a UUID for example, and the same one when you repeat."
+    advice_vi = "Gửi Idempotency-Key với giá trị tự chọn, chẳng hạn một UUID, và giữ nguyên giá trị đó khi gửi lại."
 
 
 class KeyReused(Refusal):
@@ -28,6 +33,8 @@ class KeyReused(Refusal):
     code = "idempotency_key_reused"
     title = "This Idempotency-Key was used for a different request."
     title_vi = "Idempotency-Key này đã được dùng cho một yêu cầu khác."
+    advice = "Take a new key for each new request; keep a key only for repeats of the same one."
+    advice_vi = "Mỗi yêu cầu mới dùng một khóa mới; chỉ giữ khóa cũ khi gửi lại đúng yêu cầu cũ."
 
 
 class OutcomeUnknown(Unavailable):
@@ -36,6 +43,8 @@ class OutcomeUnknown(Unavailable):
     code = "outcome_unknown"
     title = "It is not known yet whether this was recorded. Repeat the request with the same Idempotency-Key."
     title_vi = "Chưa xác định được yêu cầu đã được ghi nhận hay chưa. Vui lòng gửi lại với cùng Idempotency-Key."
+    advice = "Send the same request with the same Idempotency-Key until an answer says what became of it."
+    advice_vi = "Gửi lại cùng yêu cầu với cùng Idempotency-Key cho đến khi có câu trả lời về kết quả."
 
 
 class UnknownDossier(Refusal):
@@ -45,6 +54,8 @@ class UnknownDossier(Refusal):
     code = "dossier_not_found"
     title = "There is no dossier with this code."
     title_vi = "Hệ thống này chưa có hồ sơ mang mã này."
+    advice = "Compare the code. A dossier outside the client's scope is answered in the same way."
+    advice_vi = "So lại mã. Hồ sơ ngoài phạm vi của hệ thống gửi cũng được trả lời như vậy."
 
 
 class UnknownAgency(Refusal):
@@ -54,6 +65,8 @@ class UnknownAgency(Refusal):
     code = "unknown_agency"
     title = "There is no such agency in the catalogue."
     title_vi = "Không có cơ quan này trong danh mục."
+    advice = "Take the agency's code from the catalogue, /api/v1/agencies of the lookup."
+    advice_vi = "Lấy mã cơ quan từ danh mục /api/v1/agencies của dịch vụ tra cứu."
 
 
 class CannotNumber(Refusal):
@@ -63,6 +76,8 @@ class CannotNumber(Refusal):
     code = "agency_cannot_number"
     title = "Dossiers of this agency cannot be numbered in the configured scheme."
     title_vi = "Không thể cấp mã hồ sơ cho cơ quan này theo cấu trúc mã đang dùng."
+    advice = "Ask the operator: the agency's code does not fit the way in which this installation numbers dossiers."
+    advice_vi = "Liên hệ đơn vị vận hành: mã cơ quan không phù hợp với cách hệ thống này cấp mã hồ sơ."
 
 
 class UnknownService(Refusal):
@@ -72,6 +87,8 @@ class UnknownService(Refusal):
     code = "unknown_service"
     title = "There is no such service in the catalogue."
     title_vi = "Không có thủ tục này trong danh mục."
+    advice = "Take the service's code from the catalogue, /api/v1/services of the lookup."
+    advice_vi = "Lấy mã thủ tục từ danh mục /api/v1/services của dịch vụ tra cứu."
 
 
 class AgencyEnded(Refusal):
@@ -81,6 +98,8 @@ class AgencyEnded(Refusal):
     code = "agency_ended"
     title = "This agency no longer exists on that day."
     title_vi = "Cơ quan này đã kết thúc hoạt động trước ngày đó."
+    advice = "Send it for the agency that `successor` names."
+    advice_vi = "Gửi cho cơ quan nêu ở successor."
 
 
 class AgencyNotBegun(Refusal):
@@ -117,6 +136,8 @@ class MoveNotAllowed(Refusal):
     code = "move_not_allowed"
     title = "A dossier in this status cannot take that status."
     title_vi = "Hồ sơ ở trạng thái này không thể chuyển sang trạng thái đó."
+    advice = "Read the dossier again; `allowed` lists the statuses that it can take now."
+    advice_vi = "Đọc lại hồ sơ; allowed liệt kê các trạng thái có thể chuyển sang lúc này."
 
 
 class VersionMismatch(Refusal):
@@ -126,6 +147,10 @@ class VersionMismatch(Refusal):
     code = "version_mismatch"
     title = "The dossier has changed since the version you expected."
     title_vi = "Hồ sơ đã thay đổi so với phiên bản được nêu trong yêu cầu."
+    advice = (
+        "Read the dossier again, decide by its state now, and send the request with its version, which `version` is."
+    )
+    advice_vi = "Đọc lại hồ sơ, quyết định theo tình trạng hiện tại, rồi gửi lại kèm phiên bản nêu ở version."
 
 
 class NumberTaken(Refusal):
@@ -135,6 +160,8 @@ class NumberTaken(Refusal):
     code = "number_taken"
     title = "This official number is taken, or the dossier has another one."
     title_vi = "Số hồ sơ này đã được dùng, hoặc hồ sơ đã có số khác."
+    advice = "Check the number; if it is right, ask the agency which dossier has it."
+    advice_vi = "Kiểm tra lại số hồ sơ; nếu đúng, hỏi cơ quan xem hồ sơ nào đang mang số này."
 
 
 class TargetNotAllowed(Refusal):
@@ -181,6 +208,8 @@ class ReasonRequired(Refusal):
     code = "reason_required"
     title = "This change needs a reason, and a request for a supplement a list of what is missing."
     title_vi = "Cần nêu rõ lý do. Yêu cầu bổ sung cần có danh mục giấy tờ còn thiếu."
+    advice = "Send what `missing` names."
+    advice_vi = "Gửi bổ sung nội dung nêu ở missing."
 
 
 class WrongTask(Refusal):
@@ -244,6 +273,8 @@ class KeysUsedUp(Refusal):
     code = "keys_used_up"
     title = "The lookup key of this dossier cannot be issued anew any more."
     title_vi = "Không thể cấp lại mã tra cứu cho hồ sơ này nữa."
+    advice = "Nothing more can be issued; the newest receipt's key stays valid."
+    advice_vi = "Không cấp thêm được nữa; mã tra cứu trên giấy tiếp nhận mới nhất vẫn dùng được."
 
 
 class UnknownLetter(Refusal):

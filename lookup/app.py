@@ -56,6 +56,7 @@ from ops.http import early_answers, server
 from ops.http.client_address import Clients
 from ops.http.connection import Protocol
 from ops.http.cross_origin import below, shared_reads
+from ops.http.developer_pages import DeveloperPages
 from ops.http.early_answers import EarlyAnswers
 from ops.http.endpoints import serve
 from ops.http.middleware import middlewares
@@ -153,7 +154,9 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
     app = web.Application(middlewares=chain)
     catalogue_board = CatalogueBoard(catalogue, site, today=lambda: day_of(clock.now()))
     every = [api.endpoints(policy, answers), service_pages.endpoints(board), catalogue_pages.endpoints(catalogue_board)]
-    serve(app, itertools.chain(*every), read=api.read)
+    for_developers = DeveloperPages(developers.about(settings.public_url), itertools.chain(*every))
+    serve(app, for_developers.endpoints, read=api.read)
+    app.add_routes(for_developers.routes())
     app.add_routes(service_pages.routes(board))
     app.add_routes(about_pages.routes(shows))
     app.add_routes(catalogue_pages.routes(catalogue_board))

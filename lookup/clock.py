@@ -7,10 +7,15 @@ would let a step of that clock make every answer look new or far too old. Moment
 import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, timezone
-from typing import TypeAlias, overload
+from typing import Annotated, TypeAlias, overload
+
+from msgspec import Meta
 
 VIETNAM = timezone(timedelta(hours=7))
 """UTC+7 all year; every time in an answer is written in it."""
+
+Zoned: TypeAlias = Annotated[datetime, Meta(tz=True)]
+"""A time in an answer: with its offset from UTC."""
 
 Micros: TypeAlias = int
 """A moment by PostgreSQL's clock: whole microseconds since 1970, UTC.

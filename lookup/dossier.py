@@ -14,7 +14,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from lookup.catalogue import Catalogue, Named
-from lookup.clock import VIETNAM, local
+from lookup.clock import VIETNAM, Zoned, local
 from lookup.situation import completion, completion_decided_by_steps
 from lookup.status import Status, StatusSlug
 
@@ -280,26 +280,26 @@ class AnonymousView(Anonymous, frozen=True, kw_only=True):
     """
 
     due_on: date | UnsetType | None = UNSET
-    submitted_at: datetime | UnsetType = UNSET
-    received_at: datetime | UnsetType | None = UNSET
-    finished_at: datetime | UnsetType | None = UNSET
-    returned_at: datetime | UnsetType | None = UNSET
+    submitted_at: Zoned | UnsetType = UNSET
+    received_at: Zoned | UnsetType | None = UNSET
+    finished_at: Zoned | UnsetType | None = UNSET
+    returned_at: Zoned | UnsetType | None = UNSET
     official_number: str | UnsetType | None = UNSET
     agency: Named | UnsetType = UNSET
     service: Named | UnsetType = UNSET
     stale: bool | UnsetType = UNSET
-    as_of: datetime | UnsetType = UNSET
+    as_of: Zoned | UnsetType = UNSET
 
 
 class ShownStep(msgspec.Struct, frozen=True):
     """A step as the holder sees it: when, which status, the agency and department that set it; the rest as in Step."""
 
-    at: datetime
+    at: Zoned
     status: StatusSlug
     agency: Named
     department: str | None
     late: bool = False
-    due_at: datetime | None = None
+    due_at: Zoned | None = None
     task: int | None = None
     work: str | None = None
 
@@ -308,10 +308,10 @@ class ShownPause(msgspec.Struct, frozen=True):
     """A pause of the time limit as the holder sees it, as in Pause."""
 
     status: StatusSlug
-    since: datetime
-    until: datetime | None
+    since: Zoned
+    until: Zoned | None
     policy: str
-    due_before: datetime | None
+    due_before: Zoned | None
 
 
 class ShownReceipt(msgspec.Struct, frozen=True):
@@ -328,11 +328,11 @@ class HolderView(Anonymous, frozen=True, kw_only=True):
     `stale` and `as_of` are there while it may be out of date; it is as it was known at `as_of`.
     """
 
-    due_at: datetime | None
-    submitted_at: datetime
-    received_at: datetime | None
-    finished_at: datetime | None
-    returned_at: datetime | None
+    due_at: Zoned | None
+    submitted_at: Zoned
+    received_at: Zoned | None
+    finished_at: Zoned | None
+    returned_at: Zoned | None
     service: Named
     agency: Named
     origin: Named | None
@@ -346,7 +346,7 @@ class HolderView(Anonymous, frozen=True, kw_only=True):
     reappointments: int
     receipt: ShownReceipt
     stale: bool | UnsetType = UNSET
-    as_of: datetime | UnsetType = UNSET
+    as_of: Zoned | UnsetType = UNSET
 
 
 def anonymous_view(record: Record, shows: frozenset[Shows], catalogue: Catalogue) -> AnonymousView:

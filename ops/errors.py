@@ -46,6 +46,12 @@ class Refusal(Exception):
     title: ClassVar[str]
     title_vi: ClassVar[str]
     usual_retry_after: ClassVar[int | None] = None
+    advice: ClassVar[str] = ""
+    advice_vi: ClassVar[str] = ""
+    """What the developer of a client should do, one or two sentences. Empty: what ops/http/explained.py says of the
+    kind."""
+    repeating_helps: ClassVar[bool] = False
+    """Whether the same request may succeed later, unchanged."""
     headers: Mapping[str, str] = MappingProxyType({})
     """Added to its answer."""
 
@@ -92,6 +98,8 @@ class MethodNotAllowed(Refusal):
     code = "method_not_allowed"
     title = "This address does not take this method."
     title_vi = "Địa chỉ này không nhận phương thức được dùng."
+    advice = "Use one of the methods that the header Allow names."
+    advice_vi = "Dùng một trong các phương thức nêu trong tiêu đề Allow."
 
 
 class TooLarge(Refusal):
@@ -129,6 +137,7 @@ class Unavailable(Refusal):
     title = "The answer cannot be given now. Please try again shortly."
     title_vi = "Hiện chưa thể trả lời. Vui lòng thử lại sau ít phút."
     usual_retry_after = 1
+    repeating_helps = True
 
     def __init__(
         self,
@@ -158,3 +167,4 @@ class Internal(Refusal):
     code = "internal"
     title = "Something went wrong on our side."
     title_vi = "Đã xảy ra lỗi trong hệ thống."
+    repeating_helps = True

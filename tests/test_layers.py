@@ -71,6 +71,7 @@ IN_THE_ROOT: dict[str, set[str]] = {
             "budgets",
             "settings",
             "clients",
+            "examples",
             "refusals",
             "metrics",
             "maintenance",

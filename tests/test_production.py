@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 import aiohttp
 import pytest
 
-from intake.api import IntakeApi
+from intake.api import ABOUT, IntakeApi
 from intake.settings import IntakeSettings
 from lookup import redis_users, schema
 from lookup.schema import grants
@@ -20,6 +20,7 @@ from lookup.web import api, pages
 from ops.doctor.certificate_checks import DAYS_REMARKED
 from ops.http import probes
 from ops.http.client_address import Networks
+from ops.http.developer_pages import DeveloperPages
 from ops.stores.urls import redis_address
 from tests.manifests import (
     MADE_BY_OPERATORS,
@@ -417,11 +418,17 @@ def test_pages_name_who_runs_the_site(production: Manifests) -> None:
 
 def test_intake_s_route_has_all_of_its_paths(production: Manifests) -> None:
     (rule,) = production.one("HTTPRoute", "intake")["spec"]["rules"]
-    (prefix,) = [match["path"]["value"] for match in rule["matches"]]
+    routed = [(match["path"]["type"], PurePosixPath(match["path"]["value"])) for match in rule["matches"]]
     nothing: Any = None
-    paths = [route.path for route in IntakeApi(nothing, nothing, nothing, "").endpoints()]
-    assert paths
-    assert [path for path in paths if PurePosixPath(prefix) not in PurePosixPath(path).parents] == []
+    pages = DeveloperPages(ABOUT, IntakeApi(nothing, nothing, nothing, "").endpoints())
+    routes: list[Any] = [*pages.endpoints, *pages.routes()]
+    paths = [PurePosixPath(route.path) for route in routes]
+    assert len(paths) > 3
+
+    def is_routed(path: PurePosixPath) -> bool:
+        return any(path == at or (how == "PathPrefix" and at in path.parents) for how, at in routed)
+
+    assert [path for path in paths if not is_routed(path)] == []
 
 
 @pytest.mark.parametrize("route", ["lookup", "intake"])

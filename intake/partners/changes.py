@@ -17,7 +17,7 @@ import msgspec
 from intake.partners.cursor import BEGINNING, SEAL_BYTES, Cursor
 from intake.rules.scope import side_of
 from lookup.catalogue import Catalogue
-from lookup.clock import local
+from lookup.clock import Zoned, local
 from lookup.status import Status, StatusSlug
 from ops.errors import Kind, Refusal, Unavailable
 
@@ -187,12 +187,12 @@ class ChangeData(msgspec.Struct, frozen=True, kw_only=True):
     status: StatusSlug
     status_number: int
     final: bool
-    occurred_at: datetime
+    occurred_at: Zoned
     agency: str
     came_from: str | None
     origin: str
     service: str | None
-    due_at: datetime | None
+    due_at: Zoned | None
     official_number: str | None
     flags: list[str]
     bulk: bool
@@ -206,7 +206,7 @@ class ChangeEvent(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     type: str
     subject: str
-    time: datetime
+    time: Zoned
     sequence: str
     datacontenttype: str = "application/json"
     data: ChangeData

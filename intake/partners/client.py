@@ -1,6 +1,6 @@
 """What a client is told of itself: what it may do and where, how often, and until when with which token."""
 
-from datetime import date, datetime
+from datetime import date
 
 import msgspec
 from aiohttp import web
@@ -8,7 +8,7 @@ from aiohttp import web
 from intake.admission import ADMISSION, CLIENT
 from intake.budgets import Budgets, ClientLimit
 from lookup.catalogue import CatalogueCopy, Named
-from lookup.clock import local
+from lookup.clock import Zoned, local
 from ops.http.endpoints import ANY_CLIENT, Endpoint
 from ops.stores.postgres import Postgres
 
@@ -25,8 +25,8 @@ class ClientToken(msgspec.Struct, frozen=True):
     """A token that is not revoked. `expires_at` null: it does not expire; `last_used_on` null: it was never used."""
 
     n: int
-    created_at: datetime
-    expires_at: datetime | None
+    created_at: Zoned
+    expires_at: Zoned | None
     last_used_on: date | None
 
 
@@ -57,6 +57,7 @@ class ClientApi:
                 method="GET",
                 path="/api/v1/client",
                 handler=self.show,
+                name="client",
                 gives=ClientView,
                 refuses=ADMISSION,
                 action=ANY_CLIENT,

@@ -8,8 +8,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, Protocol
 
 import asyncpg
 import msgspec
@@ -24,9 +23,10 @@ from intake.refusals import LetterIncomplete, UnknownLetter
 from intake.rules.requests import InvalidContent
 from lookup import code as codes
 from lookup import sandbox
-from lookup.clock import local
+from lookup.clock import Zoned, local
 from ops.errors import Unavailable
 from ops.http.endpoints import Endpoint
+from ops.http.parameters import Parameter
 from ops.observe.redaction import first_line
 from ops.stores.postgres import Postgres
 
@@ -158,8 +158,8 @@ class DeadLetter(msgspec.Struct, frozen=True):
     error: str
     detail: str
     seen: int
-    first_at: datetime
-    last_at: datetime
+    first_at: Zoned
+    last_at: Zoned
 
 
 class DeadLetters(msgspec.Struct, frozen=True):
@@ -188,7 +188,7 @@ class Dropped(msgspec.Struct, frozen=True):
 
     n: int
     id: str
-    closed_at: datetime
+    closed_at: Zoned
 
 
 # -- what a synchronisation calls ----------------------------------------------------------------------------------
@@ -321,6 +321,16 @@ def _whose(n: int, line: str) -> str:
 # -- the endpoints -------------------------------------------------------------------------------------------------
 
 
+_NUMBER = Parameter(
+    name="n",
+    place="path",
+    says="The letter's number.",
+    type=Annotated[int, msgspec.Meta(ge=1)],
+    required=True,
+    example=1,
+)
+
+
 class Letters:
     """The endpoints for the letters of a client, and their count. `apply_lines` is what a synchronisation does."""
 
@@ -334,6 +344,8 @@ class Letters:
             method="POST",
             path=f"{LETTERS}/{{n}}/replay",
             handler=self.replay,
+            name="replay_dead_letter",
+            parameters=(_NUMBER,),
             gives=Replayed,
             refuses=(*ADMISSION, UnknownLetter, LetterIncomplete),
             action="sync",
@@ -343,6 +355,21 @@ class Letters:
                 method="GET",
                 path=LETTERS,
                 handler=self.page,
+                name="dead_letters",
+                parameters=(
+                    Parameter(
+                        name="after",
+                        place="query",
+                        says="The number of the last letter that the client has; 0 begins anew.",
+                        type=Annotated[int, msgspec.Meta(ge=0, le=_HIGHEST)],
+                    ),
+                    Parameter(
+                        name="limit",
+                        place="query",
+                        says="The most letters in the answer.",
+                        type=Annotated[int, msgspec.Meta(ge=1, le=PAGE_MOST)],
+                    ),
+                ),
                 gives=DeadLetters,
                 refuses=(*ADMISSION, InvalidContent),
                 action="sync",
@@ -352,6 +379,8 @@ class Letters:
                 method="DELETE",
                 path=f"{LETTERS}/{{n}}",
                 handler=self.drop,
+                name="drop_dead_letter",
+                parameters=(_NUMBER,),
                 gives=Dropped,
                 refuses=(*ADMISSION, UnknownLetter),
                 action="sync",

@@ -34,6 +34,9 @@ class DossierNotFound(Refusal):
     code = "dossier_not_found"
     title = "There is no application with this code in this system yet."
     title_vi = "Hệ thống này chưa có hồ sơ mang mã này."
+    advice = "Compare the code with the receipt. A dossier received just now is here within seconds."
+    advice_vi = "So lại mã với giấy tiếp nhận. Hồ sơ vừa tiếp nhận sẽ có ở đây sau vài giây."
+    repeating_helps = True
 
 
 class DossierOrKeyNotFound(Refusal):
@@ -43,6 +46,8 @@ class DossierOrKeyNotFound(Refusal):
     code = "dossier_or_key_not_found"
     title = "No application matches both the code and the access key."
     title_vi = "Không có hồ sơ nào khớp với cả hai mã này."
+    advice = "Compare both with the newest receipt: a key that was issued anew replaces the one before."
+    advice_vi = "So lại cả hai mã với giấy tiếp nhận mới nhất: mã tra cứu cấp lại thay thế mã trước."
 
 
 class KeyRequired(Refusal):
@@ -52,6 +57,8 @@ class KeyRequired(Refusal):
     code = "lookup_key_required"
     title = "The access key on the receipt is needed to see this application."
     title_vi = "Cần có mã tra cứu in trên giấy tiếp nhận để xem hồ sơ này."
+    advice = "Send the access key on the receipt in the header Hoso24-Key."
+    advice_vi = "Gửi mã tra cứu in trên giấy tiếp nhận trong tiêu đề Hoso24-Key."
 
 
 class AccessPolicy:

@@ -74,6 +74,15 @@ class TooManyRequests(Refusal):
         "Mạng đang dùng có quá nhiều lượt tra cứu. Vui lòng thử lại sau hoặc dùng mã tra cứu trên giấy tiếp nhận."
     )
     usual_retry_after = SOONEST
+    advice = (
+        "Wait for the seconds in Retry-After. Checks with the right access key are not counted; read the "
+        "same application again with If-None-Match."
+    )
+    advice_vi = (
+        "Chờ số giây ghi ở Retry-After. Lượt tra cứu kèm đúng mã tra cứu không bị tính; xem lại cùng một hồ "
+        "sơ thì gửi kèm If-None-Match."
+    )
+    repeating_helps = True
 
 
 class Rate(enum.Enum):

@@ -56,6 +56,9 @@ class VersionNotReached(Refusal):
     code = "version_not_reached"
     title = "The application has not reached this version."
     title_vi = "Hồ sơ chưa có lần cập nhật được yêu cầu."
+    advice = "Ask again in a second, or without at_least; `version` is the newest there is."
+    advice_vi = "Hỏi lại sau một giây, hoặc bỏ at_least; version là phiên bản mới nhất hiện có."
+    repeating_helps = True
 
 
 class Answer(NamedTuple):

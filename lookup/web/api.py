@@ -21,11 +21,12 @@ from lookup.reading.shedding import Load, Overloaded
 from lookup.situation import completion
 from lookup.status import Status, StatusSlug
 from lookup.web.answers import KEY_HEADER, PATH, Answers, to_canonical
-from lookup.web.codings import Finished, matches
+from lookup.web.codings import Finished
 from lookup.web.phrases import status_words
 from lookup.web.typed import code_in
 from ops.errors import Malformed, Refusal
 from ops.http.endpoints import Endpoint, Example, Reply, encode, one_of
+from ops.http.finished import matches
 from ops.http.parameters import Parameter
 from ops.http.problems import HTTP_STATUS, prefers_vietnamese
 
@@ -159,6 +160,7 @@ def endpoints(policy: AccessPolicy, answers: Answers) -> list[Endpoint]:
                     says="ETag of the answer that the client holds; 304 without a body while it is the newest.",
                 ),
             ),
+            redirects="The code is spelt in another way than the canonical one, which Location has.",
             refuses=(*SHOWN_REFUSES, VersionNotReached),
         ),
         Endpoint(
@@ -168,6 +170,7 @@ def endpoints(policy: AccessPolicy, answers: Answers) -> list[Endpoint]:
             takes=Lookups,
             gives=Results,
             refuses=(MalformedLookups, Overloaded),
+            tells=SHOWN_REFUSES,
             example=Example(body={"dossiers": [{"code": EXAMPLE_CODE}, {"code": "123"}]}),
         ),
         Endpoint(method="GET", path="/api/v1/statuses", handler=api.statuses, gives=Statuses),

@@ -44,6 +44,8 @@ class NoSuchService(Refusal):
     code = "service_not_found"
     title = "There is no service with this code."
     title_vi = "Không có thủ tục nào mang mã này."
+    advice = "Take the code from the list of services, /api/v1/services."
+    advice_vi = "Lấy mã thủ tục từ danh mục /api/v1/services."
 
 
 class CatalogueUnread(Unavailable):
@@ -87,11 +89,11 @@ class CatalogueBoard:
         kept = await self._kept(key, lambda: html_page(self._service_page(service, lang), page_headers(_KEPT)))
         return kept.answer(request)
 
-    async def json_of_all(self, request: web.Request) -> web.Response:
+    async def all_services(self, request: web.Request) -> web.Response:
         """Every service, ended ones too: portals hold dossiers of these. 304 to a client that holds it."""
         return (await self._kept(request.path, lambda: _json(self._all()))).answer(request)
 
-    async def json(self, request: web.Request) -> web.Response:
+    async def service(self, request: web.Request) -> web.Response:
         """One service in full. 304 to a client that holds it."""
         service = self._service(request)
 
@@ -229,14 +231,14 @@ def endpoints(board: CatalogueBoard) -> list[Endpoint]:
         Endpoint(
             method="GET",
             path=API_SERVICES,
-            handler=board.json_of_all,
+            handler=board.all_services,
             gives=services.ShownServices,
             refuses=(CatalogueUnread,),
         ),
         Endpoint(
             method="GET",
             path=API_SERVICES + "/{service:.+}",
-            handler=board.json,
+            handler=board.service,
             gives=services.FullService,
             parameters=(
                 Parameter(

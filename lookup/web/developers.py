@@ -40,7 +40,9 @@ from ops.errors import (
     Unavailable,
 )
 from ops.http.bodies import BodyTooSlow, UnsupportedCoding
+from ops.http.developer_pages import DOCS, OPENAPI
 from ops.http.expectations import UnknownExpectation
+from ops.http.openapi import About
 from ops.http.problems import HTTP_STATUS
 
 CODE, UNKNOWN = EXAMPLE_CODE, "G99.01.02-261008-9999"
@@ -56,6 +58,18 @@ ERRORS: tuple[type[Refusal], ...] = (
 _RATES = (Rate.MISSING.allowance, Rate.WRONG_KEY.allowance, Rate.PRIMARY.allowance, *NETWORK, *HOME)
 _KEPT = "public, max-age=300"
 _AT = "2026-10-08T08:15:00+07:00"
+
+
+def about(public_url: str) -> About:
+    """What the document for programs says of the lookup, which is reached at `public_url`."""
+    return About(
+        title="HoSo24 lookup: where a dossier stands",
+        says=(
+            "Tells anyone who has its code where a dossier stands, and the holder of its lookup key more. No token is "
+            "needed. Pages of other sites may read every GET here from a browser, except with a lookup key."
+        ),
+        server=public_url.rstrip("/"),
+    )
 
 
 def _now() -> datetime:
@@ -85,6 +99,8 @@ def _page(answers: Answers, lang: str, tried: Mapping[str, Any] | None) -> str:
     context = {
         "other_url": DEVELOPERS[other_language(lang)],
         "examples": examples(answers, lang) | _of_sandbox(answers, tried),
+        "docs_url": DOCS,
+        "openapi_url": OPENAPI,
         "most": DOSSIERS_IN_A_REQUEST,
         "rates": _rates(lang),
         "refusals": _refusals(lang),

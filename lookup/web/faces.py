@@ -22,7 +22,7 @@ from lookup.dossier import Telling, telling, unpack
 from lookup.reading.memory import Memory, Rendered
 from lookup.reading.reader import Found
 from lookup.web.answers import KEY_HEADER, PATH, Answers, etag, freshness_of
-from lookup.web.codings import ETAG, VARY_BY_COOKIE, coded, packed_now
+from lookup.web.codings import VARY_BY_COOKIE, coded, packed_now
 from lookup.web.dates import machine_time, when
 from lookup.web.form_pages import Pointed
 from lookup.web.heads import OWN, TAG, Head
@@ -31,6 +31,7 @@ from lookup.web.problem_pages import problem_page
 from lookup.web.sheets import Sheet, Shelf, words
 from lookup.web.status_pages import MINUTE, Words, dossier_page, page_context, parts
 from ops.errors import Refusal
+from ops.http.finished import ETAG
 from ops.http.problems import problem
 
 _CONTACT_STEPS = 64

@@ -31,7 +31,7 @@ from lookup.reading.read_through import Answer
 from lookup.reading.reader import Found
 from lookup.reading.shedding import REFUSED_AFTER, Overloaded
 from lookup.web.answers import PATH, to_canonical
-from lookup.web.codings import Finished, takes_gzip
+from lookup.web.codings import Finished
 from lookup.web.faces import Face, Ready
 from lookup.web.heads import OWN, Head, date_line, written
 from lookup.web.layout import KEY_COOKIE
@@ -45,6 +45,7 @@ from ops.http.access import (
 from ops.http.client_address import FORWARDED
 from ops.http.cross_origin import share
 from ops.http.early_answers import LATER, EarlyAnswers, Later
+from ops.http.finished import takes_gzip
 from ops.http.middleware import identity
 from ops.http.probes import State
 from ops.http.problems import completed

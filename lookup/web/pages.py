@@ -20,7 +20,7 @@ from lookup.reading.limits import TooManyRequests
 from lookup.reading.reader import Found
 from lookup.web import own_list, typed
 from lookup.web.answers import Answers, to_canonical
-from lookup.web.codings import gzip_of, matches, packed_now
+from lookup.web.codings import packed_now
 from lookup.web.faces import PageFace
 from lookup.web.form_pages import ADDRESSES, FormPages
 from lookup.web.layout import FORMS, KEY_COOKIE, language, static
@@ -29,6 +29,7 @@ from lookup.web.posted import fields, is_ours
 from lookup.web.problem_pages import KeyFault, key_fault, malformed, refusal_page
 from lookup.web.status_pages import dossier_page
 from ops.errors import Refusal, Unavailable
+from ops.http.finished import gzip_of, matches
 from ops.http.problems import HTTP_STATUS, completed
 
 COOKIE_SECONDS = 3600

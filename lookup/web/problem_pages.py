@@ -11,11 +11,12 @@ from lookup.code import DossierCode, Flaw, MalformedCode
 from lookup.lookup_key import MalformedKey
 from lookup.reading.access import DossierNotFound, DossierOrKeyNotFound, KeyRequired
 from lookup.reading.limits import TooManyRequests
-from lookup.web.codings import coded, gzip_of, packed_now
+from lookup.web.codings import coded, packed_now
 from lookup.web.layout import FORMS, language, language_of, other_language, page_headers, page_of, render
 from lookup.web.phrases import PHRASES, problem_words, wait_phrase
 from lookup.web.sheets import Shelf, words
 from ops.errors import Kind, Refusal
+from ops.http.finished import gzip_of
 from ops.http.problems import HTTP_STATUS
 from ops.observe import logs
 

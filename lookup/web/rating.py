@@ -25,6 +25,7 @@ class TooManyRatings(Refusal):
     code = "too_many_ratings"
     title = "Too many ratings came from this network. Please try again later."
     title_vi = "Mạng đang dùng đã gửi quá nhiều đánh giá. Vui lòng thử lại sau."
+    repeating_helps = True
 
 
 def routes(policy: AccessPolicy) -> list[web.RouteDef]:

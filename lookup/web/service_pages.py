@@ -4,14 +4,13 @@ The pulse remakes them once a second; a request only sends the finished bytes. T
 process whose pulse has stopped is recognisable.
 """
 
-from datetime import datetime
 from typing import Any
 
 import msgspec
 from aiohttp import hdrs, web
 from msgspec import UNSET, UnsetType
 
-from lookup.clock import Micros, local, moment
+from lookup.clock import Micros, Zoned, local, moment
 from lookup.maintenance import Notice, Part
 from lookup.reading.freshness import SECOND
 from lookup.upkeep.service_status import PartState, Reason, ServiceStatus, View
@@ -35,7 +34,7 @@ class PartStatus(msgspec.Struct, frozen=True):
 
     state: PartState
     reason: Reason | UnsetType = UNSET
-    since: datetime | UnsetType | None = UNSET
+    since: Zoned | UnsetType | None = UNSET
 
 
 class BothTexts(msgspec.Struct, frozen=True):
@@ -49,12 +48,12 @@ class AnnouncedMaintenance(msgspec.Struct, frozen=True):
     """One announced maintenance."""
 
     number: int
-    starts_at: datetime
-    ends_at: datetime
+    starts_at: Zoned
+    ends_at: Zoned
     running: bool
     affects: list[Part]
     text: BothTexts
-    announced_at: datetime
+    announced_at: Zoned
 
 
 class WholeStatus(msgspec.Struct, frozen=True):
@@ -63,12 +62,12 @@ class WholeStatus(msgspec.Struct, frozen=True):
     `heartbeat_age_seconds` is null before the first heartbeat, `maintenance_read_at` before announcements were read.
     """
 
-    at: datetime
+    at: Zoned
     state: PartState
     parts: dict[Part, PartStatus]
     heartbeat_age_seconds: float | None
     maintenance: list[AnnouncedMaintenance]
-    maintenance_read_at: datetime | None
+    maintenance_read_at: Zoned | None
 
 
 class ServiceBoard:
@@ -98,14 +97,14 @@ class ServiceBoard:
         body = self._pages[layout.language(request)]
         return web.Response(body=body, content_type="text/html", charset="utf-8", headers=headers)
 
-    async def json(self, _: web.Request) -> web.Response:
+    async def service_status(self, _: web.Request) -> web.Response:
         """The same as JSON. Always 200, also during an outage."""
         return web.Response(body=self._json, content_type="application/json", headers={hdrs.CACHE_CONTROL: _CACHED})
 
 
 def endpoints(board: ServiceBoard) -> list[Endpoint]:
     """The service's own status."""
-    return [Endpoint(method="GET", path=API, handler=board.json, gives=WholeStatus)]
+    return [Endpoint(method="GET", path=API, handler=board.service_status, gives=WholeStatus)]
 
 
 def routes(board: ServiceBoard) -> list[web.RouteDef]:

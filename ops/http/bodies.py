@@ -16,6 +16,9 @@ class BodyTooSlow(Malformed):
     code = "body_too_slow"
     title = "The body did not arrive in time."
     title_vi = "Nội dung yêu cầu không đến đủ trong thời hạn."
+    advice = "Send the whole body within ten seconds, over a better connection if need be."
+    advice_vi = "Gửi trọn nội dung trong mười giây; nếu cần, dùng kết nối tốt hơn."
+    repeating_helps = True
 
 
 class UnsupportedCoding(Refusal):
@@ -25,6 +28,8 @@ class UnsupportedCoding(Refusal):
     code = "unsupported_content_coding"
     title = "The body is compressed, which is not taken here."
     title_vi = "Không nhận nội dung yêu cầu đã nén."
+    advice = "Send the body as it is, without Content-Encoding."
+    advice_vi = "Gửi nội dung không nén, không kèm Content-Encoding."
 
 
 async def read_body(request: web.BaseRequest) -> bytes:

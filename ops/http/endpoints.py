@@ -105,7 +105,7 @@ def one_of(*shapes: type[msgspec.Struct]) -> msgspec.Meta:
     msgspec encodes a union of Structs, but neither decodes nor describes one whose members are not tagged.
     """
     named = [{"$ref": f"#/components/schemas/{shape.__name__}"} for shape in shapes]
-    return msgspec.Meta(extra_json_schema={"oneOf": named}, extra={"one_of": shapes})
+    return msgspec.Meta(extra_json_schema={"anyOf": named}, extra={"one_of": shapes})
 
 
 def list_of(shape: type[msgspec.Struct]) -> msgspec.Meta:
@@ -130,31 +130,40 @@ class Example:
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """One method of one path.
+    """One method of one path. `name`: the operation's in the document for partners, by default its handler's.
 
     `handler(request)`; with `asks` and `takes` `handler(request, asked, content)`: the query string and the body as
     these types. `gives`: the type of its answer, or a union of them, or None for an answer without a body; `status`: of
     that answer. `lines`: body and answer are application/x-ndjson, one of `takes` and of `gives` a line, and the
     handler reads the body and writes the answer itself. `parameters`: what else the handler reads from the request.
-    `refuses`: the classes, besides GENERAL, OF_BODIES and OF_QUERIES, and no base of them. `action`: what the client
-    must be permitted to do; checked before query and body are read. `budget`: which of its budgets a client spends
-    here; None: the usual one of the method. `retires`: None while it stays.
+    `redirects`: when it answers 301, None for never. `refuses`: the classes, besides GENERAL, OF_BODIES and OF_QUERIES,
+    and no base of them; `tells`: those whose codes stand inside its answer, in a list or a line. `action`: what the
+    client must be permitted to do; checked before query and body are read. `budget`: which of its budgets a client
+    spends here; None: the usual one of the method. `retires`: None while it stays.
     """
 
     method: str
     path: str
     handler: Handler
+    name: str = ""
     asks: type[msgspec.Struct] | None = None
     takes: type[msgspec.Struct] | None = None
     gives: type[msgspec.Struct] | UnionType | None
     status: int = 200
     lines: bool = False
     parameters: tuple[Parameter, ...] = ()
+    redirects: str | None = None
     refuses: tuple[type[Refusal], ...] = ()
+    tells: tuple[type[Refusal], ...] = ()
     action: str | None = None
     example: Example = Example()
     budget: str | None = None
     retires: Retirement | None = None
+
+    @property
+    def operation(self) -> str:
+        """Its name in the document for partners; no two of a service have the same."""
+        return self.name or getattr(self.handler, "__name__", "")
 
     @property
     def shapes(self) -> tuple[type[msgspec.Struct], ...]:

@@ -31,9 +31,34 @@ HTTP_STATUS: dict[Kind, int] = {
     Kind.UNAVAILABLE: 503,
     Kind.INTERNAL: 500,
 }
+
+
+class Problem(msgspec.Struct):
+    """A refusal (RFC 9457). `code` never changes; `title` is in Vietnamese or English as Accept-Language prefers.
+
+    `detail` says what was wrong with this request. `request_id` finds its line in the operator's log. Some refusals
+    have members of their own besides.
+    """
+
+    type: str
+    title: str
+    status: int
+    code: str
+    request_id: str | None
+    detail: str | msgspec.UnsetType = msgspec.UNSET
+
+
 _encode = msgspec.json.Encoder(enc_hook=str).encode
+TYPE = "urn:hoso24:problem:"
+"""What the type of every problem begins with; its code follows."""
+_helps: dict[str, str] = {}
 _LONGEST = 512
 """Characters of an Accept-Language that is read. Browsers send some fifty; 8 kB of commas take two milliseconds."""
+
+
+def explained_at(pages: Mapping[str, str]) -> None:
+    """Link every problem with one of these codes to the page that explains it. Called once, before the first answer."""
+    _helps.update({code: f'<{page}>; rel="help"' for code, page in pages.items()})
 
 
 def completed(response: web.StreamResponse, refusal: Refusal) -> web.StreamResponse:
@@ -52,7 +77,7 @@ def problem(asked: Mapping[str, str], refusal: Refusal, status: int | None = Non
     vietnamese = prefers_vietnamese(asked.get(hdrs.ACCEPT_LANGUAGE, ""))
     status = status or HTTP_STATUS[refusal.kind]
     document: dict[str, object] = {
-        "type": f"urn:hoso24:problem:{refusal.code}",
+        "type": TYPE + refusal.code,
         "title": refusal.title_vi if vietnamese else refusal.title,
         "status": status,
         "code": refusal.code,
@@ -61,6 +86,8 @@ def problem(asked: Mapping[str, str], refusal: Refusal, status: int | None = Non
         document["detail"] = refusal.detail_vi if vietnamese else refusal.detail
     document["request_id"] = request_id.get()
     headers = CIMultiDict({hdrs.CONTENT_LANGUAGE: "vi" if vietnamese else "en", hdrs.CACHE_CONTROL: "no-store"})
+    if (help_ := _helps.get(refusal.code)) is not None:
+        headers[hdrs.LINK] = help_
     return web.Response(
         status=status,
         body=_encode({**document, **{k: v for k, v in refusal.members.items() if k not in document}}),

@@ -11,12 +11,13 @@ from lookup.dossier import Shows
 from lookup.upkeep import doctor
 from lookup.web import about_pages, layout
 from lookup.web.about_pages import ADDRESSES, SECTIONS
-from lookup.web.codings import Finished, takes_gzip
+from lookup.web.codings import Finished
 from lookup.web.layout import KEY_COOKIE
 from lookup.web.pages import COOKIE_SECONDS
 from lookup.web.phrases import PHRASES
 from lookup.web.site import Site
 from ops.doctor.findings import Finding, Verdict
+from ops.http.finished import takes_gzip
 from tests.pages.lines import lines, strange
 
 OWNER = Site("Cơ quan Mẫu (hư cấu)", "hotro@mau.example", "1900 0000", "https://tra-cuu.example")

@@ -9,9 +9,11 @@ import pytest
 from lookup.clock import microseconds
 from lookup.dossier import Record
 from lookup.maintenance import Notice, Part
-from lookup.web import codings, layout
-from lookup.web.codings import Finished, takes_gzip
+from lookup.web import layout
+from lookup.web.codings import Finished
 from lookup.web.form_pages import ADDRESSES, FormPages
+from ops.http import finished
+from ops.http.finished import takes_gzip
 from tests.lookup.alone import lookup_alone
 from tests.lookup.offline import Offline
 
@@ -46,10 +48,10 @@ def test_gzip_is_sent_to_whom_accepts_it(accepts: str, taken: bool) -> None:
 
 
 def test_long_list_of_codings_is_neither_read_nor_remembered() -> None:
-    codings._takes_gzip.cache_clear()
+    finished._takes_gzip.cache_clear()
     assert not takes_gzip("gzip" + ",br" * 84 + " ")
     assert takes_gzip("gzip" + ",br" * 84)
-    assert codings._takes_gzip.cache_info().currsize == 1
+    assert finished._takes_gzip.cache_info().currsize == 1
 
 
 @pytest.mark.parametrize("path", READY)
@@ -88,9 +90,9 @@ async def test_first_view_of_a_status_fits_into_ten_kilobytes() -> None:
 
 def test_release_of_zlib_is_part_of_the_tag(monkeypatch: pytest.MonkeyPatch) -> None:
     """During a rollout two processes with other libraries would send other bytes under one tag."""
-    before = Finished(b"x", "text/plain", {})._tags
+    before = Finished(b"x", "text/plain", {}).tags
     monkeypatch.setattr(zlib, "ZLIB_RUNTIME_VERSION", "another")
-    assert Finished(b"x", "text/plain", {})._tags != before
+    assert Finished(b"x", "text/plain", {}).tags != before
 
 
 def test_form_announces_a_maintenance_from_the_next_beat_on_under_another_tag() -> None:
@@ -114,7 +116,7 @@ def test_form_announces_a_maintenance_from_the_next_beat_on_under_another_tag() 
     for address, text in zip(ADDRESSES, ("Nâng cấp", "New servers", "Nâng cấp", "New servers"), strict=True):
         assert text.encode() in pages[address].content
         assert text.encode() not in before[address].content
-        assert pages[address]._tags != before[address]._tags
+        assert pages[address].tags != before[address].tags
 
 
 @pytest.mark.parametrize("form", layout.FORMS.values())

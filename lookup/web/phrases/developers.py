@@ -6,6 +6,8 @@ VI: dict[str, str] = {
         "Cổng và trang khác có thể dẫn đến trang tra cứu, hoặc đọc tình trạng hồ sơ qua API. Không cần đăng ký, "
         "không cần khóa API."
     ),
+    "developers.docs": "Toàn bộ API, bằng tiếng Anh:",
+    "developers.openapi": "tài liệu OpenAPI 3.1",
     "developers.sample": "Mã hồ sơ và mã tra cứu trong các ví dụ là mã giả định; hãy thay bằng mã thật.",
     "developers.form": "Ô tra cứu trên trang khác",
     "developers.form.text": "Đoạn HTML này đủ để đặt ô tra cứu vào bất kỳ trang nào, không cần JavaScript.",
@@ -95,6 +97,8 @@ EN: dict[str, str] = {
         "Other portals and sites can link to the status pages, or read the status of an application by the API. "
         "No registration and no API key is needed."
     ),
+    "developers.docs": "The whole API:",
+    "developers.openapi": "OpenAPI 3.1",
     "developers.sample": "The codes and keys in the examples are made up; put real ones in their place.",
     "developers.form": "A form on another site",
     "developers.form.text": "This HTML is enough to put the form on any site, without JavaScript.",
