@@ -47,9 +47,10 @@ test: .venv/ready .programs/ready ## run all tests, on servers they start and st
 fresh: ## both commands on a bare Debian 12 made here, as root and as a user (needs root and mmdebstrap; FRESH_TESTS="tests/test_api.py": only these)
 	@exec $(PYTHON) tests/fresh.py
 
-proof: .venv/ready ## try what holds for any input on new examples, and a hundred thousand interleavings (an hour or so)
+proof: .venv/ready ## try what holds for any input on new examples, and a hundred thousand interleavings (an hour and a half or so)
 	@HOSO24_PROOF_HISTORIES=$${HOSO24_PROOF_HISTORIES:-100000} $(BIN)/python -m pytest -q --numprocesses $(TEST_WORKERS) --dist worksteal -m hypothesis --hypothesis-profile fresh
 	@HOSO24_PROOF_VERIFY=$${HOSO24_PROOF_VERIFY:-1000} $(BIN)/python -m pytest -q tests/intake/test_verify_whole.py
+	@HOSO24_PROOF_SECONDS=$${HOSO24_PROOF_SECONDS:-600} $(BIN)/python -m pytest -q tests/test_any_request.py
 	@HOSO24_PROOF_EXAMPLES=$${HOSO24_PROOF_EXAMPLES:-100000} exec $(BIN)/python -m tests.lookup.proof
 
 SEED ?= 1

@@ -46,6 +46,7 @@ CORRECT = Example(
     body={"reason": "Ghi sai tên", "applicant": {"name": "Nguyễn Văn Mâu (hư cấu)"}},
     answer={"code": CODE, "version": 4, "status": "processing", "corrected": ["applicant.name"]},
 )
+SYNC = Example(body=[{"id": "so-mau-4711", "source_seq": 7, "dossier": CODE, "status": "completed"}])
 KEY = Example(
     body={"officer": "cb-07"},
     answer={

@@ -25,6 +25,7 @@ from ops.http.endpoints import ANY_CLIENT, GENERAL, OF_BODIES, OF_QUERIES, Endpo
 from ops.http.openapi import About, shapes_within
 
 _NOTHING: Any = None
+_ANYTHING: Any = object()
 _BOARD = ServiceBoard.__new__(ServiceBoard)
 
 _OWN: dict[str, list[Endpoint]] = {
@@ -38,8 +39,8 @@ _OWN: dict[str, list[Endpoint]] = {
         *OneStopApi(_NOTHING, _NOTHING).endpoints(),
         *ClientApi(_NOTHING, _NOTHING, _NOTHING).endpoints(),
         *FeedApi(_NOTHING, _NOTHING, _NOTHING, "").endpoints(),
-        *Letters(_NOTHING, _NOTHING).endpoints(),
-        *Sync(_NOTHING, _NOTHING, _NOTHING, _NOTHING, _NOTHING, connections=4, deadline=1).endpoints(),
+        *Letters(_NOTHING, _ANYTHING).endpoints(),
+        *Sync.__new__(Sync).endpoints(),
     ],
 }
 SERVICES = {name: DeveloperPages(About(title=name, says=""), each).endpoints for name, each in _OWN.items()}
@@ -71,6 +72,7 @@ ROUTES = {
         ("GET", "/api/v1/client", ANY_CLIENT),
         ("GET", "/api/v1/changes", "follow"),
         ("GET", "/api/v1/dead-letters", "sync"),
+        ("POST", "/api/v1/dead-letters/{n}/replay", "sync"),
         ("DELETE", "/api/v1/dead-letters/{n}", "sync"),
         ("POST", "/api/v1/sync", "sync"),
         ("GET", "/api/v1/problems", None),

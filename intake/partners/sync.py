@@ -13,7 +13,7 @@ from typing import Final
 import asyncpg
 from aiohttp import hdrs, web
 
-from intake import metrics
+from intake import examples, metrics
 from intake.admission import ADMISSION, CLIENT
 from intake.books.seal import SealKeys
 from intake.books.unbroken import Unbroken
@@ -93,6 +93,7 @@ class Sync:
                 gives=LineAnswer | SyncEnd,
                 refuses=(*ADMISSION, SyncRunning, UnsupportedType),
                 action="sync",
+                example=examples.SYNC,
                 budget=SYNC,
                 lines=True,
             )

@@ -23,7 +23,7 @@ from ops.http.cross_origin import ANY_SITE
 from ops.http.endpoints import GENERAL, Endpoint, encode
 from ops.http.explained import ExplainedProblems, explain, page_of
 from ops.http.finished import Finished
-from ops.http.openapi import About, Webhook, document, path
+from ops.http.openapi import About, Webhook, document, lines_of, path
 from ops.http.problems import explained_at
 
 OPENAPI, DOCS, PROBLEMS = "/openapi.json", "/docs", "/api/v1/problems"
@@ -125,7 +125,10 @@ def _curl(endpoint: Endpoint) -> str:
     words = ["curl -s", *([] if endpoint.method == "GET" else [f"-X {endpoint.method}"]), f'"$API{address}"']
     headers = {"Authorization": "Bearer $TOKEN"} if endpoint.action is not None else {}
     lines = [f'-H "{name}: {value}"' for name, value in (headers | example_headers(endpoint)).items()]
-    if endpoint.example.body is not None:
+    if endpoint.lines:
+        lines.append('-H "Content-Type: application/x-ndjson"')
+        lines.append(f"--data-binary {shlex.quote(lines_of(endpoint.example.body or ()))}")
+    elif endpoint.example.body is not None:
         lines.append(f"-d {shlex.quote(_shown(endpoint.example.body))}")
     return " \\\n  ".join([" ".join(words), *lines])
 

@@ -121,7 +121,8 @@ Handler = Callable[..., Awaitable[msgspec.Struct | Reply[Any] | web.StreamRespon
 class Example:
     """A request that works, and its answer, as JSON values; the values of parameters stand with these.
 
-    Tests send it. `answer`: its fields are those of the real answer, its values need not be; None shows none.
+    Tests send it. `body` of lines: the list of them. `answer`: its fields are those of the real answer, its values need
+    not be; None shows none.
     """
 
     body: Any = None

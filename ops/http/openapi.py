@@ -133,8 +133,13 @@ def _content(endpoint: Endpoint, shapes: Iterable[type[msgspec.Struct]], example
     if endpoint.lines:
         found["schema"]["description"] = "Each line is one such object."
     if example is not None:
-        found["example"] = example
+        found["example"] = lines_of(example) if endpoint.lines else example
     return {media: found}
+
+
+def lines_of(values: Iterable[Any]) -> str:
+    """These values as application/x-ndjson."""
+    return "".join(f"{msgspec.json.encode(each).decode()}\n" for each in values)
 
 
 def _any_of(shapes: Iterable[type[msgspec.Struct]]) -> dict[str, Any]:
