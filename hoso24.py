@@ -1,4 +1,4 @@
-"""The command `hoso24`: runs the processes of lookup, intake, relay and notary, and administers them.
+"""The command `hoso24`: runs the processes of lookup, intake, relay, notary and webhooks, and administers them.
 
 Each sub-command imports what it needs when it runs, so that `hoso24 lookup` does not load code that only an
 import needs.
@@ -101,6 +101,15 @@ def relay() -> None:
 
     _point_out_typos()
     app.main_relay()
+
+
+@cli.command()
+def webhooks() -> None:
+    """Deliver webhooks: send partners what changed, page by page. Any number of these may run."""
+    from intake.partners import webhooks_app
+
+    _point_out_typos()
+    webhooks_app.main()
 
 
 @cli.group(invoke_without_command=True)
@@ -392,7 +401,7 @@ async def examine_house(environ: Mapping[str, str]) -> list[Any]:
     Never raises: missing settings and unreachable servers are findings.
     """
     from intake import doctor as of_intake
-    from intake.settings import IntakeSettings, MaintenanceSettings, NotarySettings, RelaySettings
+    from intake.settings import IntakeSettings, MaintenanceSettings, NotarySettings, RelaySettings, WebhooksSettings
     from lookup.settings import LookupSettings, MigrateSettings
     from lookup.upkeep import doctor
     from lookup.upkeep import doctor as of_lookup
@@ -416,6 +425,7 @@ async def examine_house(environ: Mapping[str, str]) -> list[Any]:
             "intake": ("HOSO24_PG_WRITER_URL", IntakeSettings),
             "relay": ("HOSO24_PG_RELAY_URL", RelaySettings),
             "notary": ("HOSO24_BOOKS_KEY", NotarySettings),
+            "webhooks": ("HOSO24_PG_WEBHOOKS_URL", WebhooksSettings),
             "migration": ("HOSO24_PG_OWNER_URL", MigrateSettings),
             "maintenance": ("HOSO24_PG_WRITER_URL", MaintenanceSettings),
         },
@@ -462,7 +472,7 @@ def metrics() -> None:
             {
                 "Every process": ops.observe.metrics,
                 "Lookup": lookup.metrics,
-                "Intake, relay and notary": intake.metrics,
+                "Intake, relay, notary and webhooks": intake.metrics,
             }
         ),
         nl=False,
@@ -1170,7 +1180,7 @@ def sample(
 )
 @click.option("--fresh", is_flag=True, help="Set the data of earlier runs aside, and begin with none.")
 def up(samples: bool, servers_only: bool, archive: bool, fresh: bool) -> None:
-    """Run everything on this machine until Ctrl-C: embedded PostgreSQL and Valkey, lookup, intake, relay."""
+    """Run everything on this machine until Ctrl-C: embedded PostgreSQL and Valkey, and all processes."""
     with _in_a_checkout():
         from intake.local import up
 
@@ -1208,13 +1218,13 @@ def demo(context: click.Context, pause: float) -> None:
 
 def _point_out_typos() -> None:
     """Warn of HOSO24_ variables that no process reads: usually typing mistakes."""
-    from intake.settings import IntakeSettings, MaintenanceSettings, NotarySettings, RelaySettings
+    from intake.settings import IntakeSettings, MaintenanceSettings, NotarySettings, RelaySettings, WebhooksSettings
     from lookup.settings import LookupSettings, MigrateSettings
     from ops.process_settings import DoctorSettings
     from ops.settings import unknown
 
     classes = [
-        *(LookupSettings, IntakeSettings, RelaySettings, NotarySettings),
+        *(LookupSettings, IntakeSettings, RelaySettings, NotarySettings, WebhooksSettings),
         *(MigrateSettings, MaintenanceSettings, DoctorSettings),
     ]
     for sentence in unknown(os.environ, classes):

@@ -14,12 +14,15 @@ from intake.books.seal import SealKeys
 from intake.budgets import Budgets
 from intake.clients import Tokens
 from intake.one_stop import OneStopApi
+from intake.partners.addresses import Addresses
 from intake.partners.client import ClientApi
 from intake.partners.feed import FeedApi
 from intake.partners.letters import Letters
 from intake.partners.sandbox import Sandbox
+from intake.partners.signatures import secret_of
 from intake.partners.sync import Sync
 from intake.partners.tail import Tail
+from intake.partners.webhooks import WebhookApi
 from intake.rules import requests
 from intake.settings import IntakeSettings, RelaySettings
 from intake.sign_of_life import SignOfLife
@@ -76,9 +79,12 @@ async def build(settings: IntakeSettings) -> Running:
     letters = Letters(postgres, sync.apply)
     tail = Tail(end_of_log.fetch)
     feed = FeedApi(pages.fetch, tail, catalogue, settings.public_url)
+    webhooks = WebhookApi(
+        postgres, catalogue, Addresses(settings.webhook_networks), lambda: secret_of(settings.webhook_secret.reveal())
+    )
     apis = (
         *(api, OneStopApi(ledger, catalogue), ClientApi(postgres, catalogue, budgets)),
-        *(feed, letters, sync),
+        *(feed, letters, sync, webhooks),
     )
     for_developers = DeveloperPages(ABOUT, [endpoint for each in apis for endpoint in each.endpoints()])
     serve(app, for_developers.endpoints, read=requests.read, admit=admission.admit)

@@ -1,7 +1,7 @@
 """The doctor's checks of what intake, relay and notary leave: the relay's leadership, whether the event log continues
 where the stream ends, whether what has expired is deleted, whether lines of partners wait for a correction, whether
-clients are refused for their limits or about to have no token, whether the sandbox moves where it should not, and
-whether the books keep up with the log.
+their webhooks are paused, whether clients are refused for their limits or about to have no token, whether the sandbox
+moves where it should not, and whether the books keep up with the log.
 """
 
 from collections.abc import Iterator
@@ -63,6 +63,14 @@ SELECT count(*) AS letters, extract(epoch FROM now() - min(first_at))::float8 / 
  WHERE closed_at IS NULL
    AND {sandbox.OF_REAL_CLIENT}
 """  # noqa: S608 - our own words
+
+WEBHOOKS = """
+SELECT w.state, count(*) AS count, array_agg(DISTINCT w.client) AS clients
+  FROM webhook AS w
+  JOIN client AS c ON c.id = w.client AND c.disabled_at IS NULL AND NOT c.sandbox
+ GROUP BY w.state
+ ORDER BY w.state
+"""
 
 CORRECTED_WITHIN_HOURS = 24
 """How long a refused line may wait for its partner to correct it, as for the alert."""
@@ -130,6 +138,7 @@ def checks(database: DatabaseServers, redis: Redis | None) -> Iterator[Check]:
         yield Check("tidy", lambda: _tidy(database))
         yield Check("dead letters", lambda: _dead_letters(database))
         yield Check("sandbox", lambda: _sandbox(database))
+        yield Check("webhooks", lambda: _webhooks(database))
 
 
 async def _leader(database: DatabaseServers) -> list[Finding]:
@@ -209,3 +218,17 @@ async def _sandbox(database: DatabaseServers) -> list[Finding]:
     found = f"an intake moves the dossiers of {root} beside a real catalogue"
     step = "Unless this installation is for trials, set HOSO24_SANDBOX=off for the intake, and restart it."
     return [Finding("sandbox", Verdict.WARNING, found, step)]
+
+
+async def _webhooks(database: DatabaseServers) -> list[Finding]:
+    """How many webhooks are in which state, and whose receivers failed for so long that nothing more is sent."""
+    primary = await database.primary(WRITER)
+    rows = {row["state"]: row for row in await primary.fetch(WEBHOOKS)}
+    if not rows:
+        return [Finding("webhooks", Verdict.OK, "no client has one")]
+    found = ", ".join(f"{row['count']} {state}" for state, row in rows.items())
+    if "paused" not in rows:
+        return [Finding("webhooks", Verdict.OK, found)]
+    whose = ", ".join(rows["paused"]["clients"])
+    step = "Call their partners, who see the reason and resume; docs/runbooks/WebhookPaused.md."
+    return [Finding("webhooks", Verdict.WARNING, f"{found}; paused are those of {whose}", step)]

@@ -1,4 +1,4 @@
-"""Every metric of intake, relay and notary, declared once."""
+"""Every metric of intake, relay, notary and webhooks, declared once."""
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -130,4 +130,36 @@ NOTARY_HALTED = Gauge(
 NOTARY_SIGNATURE_AGE = Gauge(
     "notary_signature_age_seconds",
     "Seconds since the notary signed; it does every minute, and after every batch of events.",
+)
+
+WEBHOOKS = Gauge(
+    "webhooks_subscriptions",
+    "Webhooks by state: unproven before their receiver answered a ping, active, paused after all attempts at a page "
+    "failed, unreachable when the ping failed, gone when the receiver wants no more. Each process counts all of them "
+    "but for those of disabled clients and of the sandbox.",
+    ["state"],
+)
+WEBHOOKS_FAILING = Gauge("webhooks_failing", "Active webhooks whose last attempt failed; they are tried again.")
+WEBHOOKS_BEHIND = Gauge(
+    "webhooks_behind_seconds",
+    "Age of the oldest event that a webhook has not looked at whose receiver is not failing: what waits for us. A few "
+    "hundred milliseconds while all is well.",
+)
+WEBHOOKS_SERVING = Gauge("webhooks_serving", "Webhooks that this process is serving now.")
+WEBHOOK_ATTEMPTS = Counter(
+    "webhooks_attempts_total",
+    "Attempts at a delivery or ping. outcome is delivered (2xx), failed, timed_out, gone (410), or lease_over: this "
+    "process was stopped for so long that another one may hold the webhook, and sent nothing.",
+    ["outcome"],
+)
+WEBHOOK_EVENTS = Counter("webhooks_events_delivered_total", "Events in pages that their receivers took.")
+WEBHOOK_SECONDS = Histogram(
+    "webhooks_attempt_seconds",
+    "Time of an attempt, from looking up the name to the answer.",
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15),
+)
+WEBHOOK_DELAY = Histogram(
+    "webhooks_delay_seconds",
+    "From the moment a page's first event was recorded until the receiver took the page.",
+    buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 3600, 86_400),
 )

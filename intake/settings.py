@@ -1,4 +1,4 @@
-"""The settings of intake, relay, notary, imports and maintenance notices."""
+"""The settings of intake, relay, notary, webhooks, imports and maintenance notices."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,17 @@ from msgspec import Meta
 
 from intake.books.checkpoint import Signer, VerifierKey
 from intake.books.seal import SealKeys
-from lookup.settings import CacheSettings, KeySettings, NotaryUrl, ReceiptSettings, RelayUrl, WriterUrl
+from intake.partners.signatures import secret_of
+from lookup.settings import (
+    CacheSettings,
+    KeySettings,
+    NotaryUrl,
+    ReceiptSettings,
+    RelayUrl,
+    WebhooksUrl,
+    WriterUrl,
+)
+from ops.http.client_address import Networks
 from ops.process_settings import PoolerSettings, Port, ProcessSettings, PublicSettings, Seconds
 from ops.settings import Secret, setting
 
@@ -34,7 +44,27 @@ class WriterSettings(KeySettings, SealSettings, WriterUrl):
 
 
 @dataclass(frozen=True, kw_only=True)
-class IntakeSettings(WriterSettings, ReceiptSettings, PoolerSettings, PublicSettings):
+class WebhookKeySettings:
+    """Settings of the processes that make webhooks and deliver to them."""
+
+    webhook_secret: Secret = setting(
+        "HOSO24_WEBHOOK_SECRET",
+        doc="Secret from which the keys of all webhooks are derived, 64 hexadecimal digits; the same for intakes and "
+        "webhooks. Another one refuses every receiver's verification until it has its new keys.",
+        secret=True,
+        check=secret_of,
+    )
+    webhook_networks: tuple[str, ...] = setting(
+        "HOSO24_WEBHOOK_NETWORKS",
+        default=(),
+        doc="Networks that webhooks may lead to besides public addresses: the state's own, or 127.0.0.0/8 for trials "
+        "on one machine, where receivers may then be reached by http.",
+        check=Networks,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntakeSettings(WriterSettings, WebhookKeySettings, ReceiptSettings, PoolerSettings, PublicSettings):
     """The settings of an intake process."""
 
     port: Port = setting("HOSO24_INTAKE_PORT", default=8090, doc="Public port of the intake.")
@@ -76,6 +106,27 @@ class RelaySettings(RelayUrl, CacheSettings, ProcessSettings):
     """The settings of a relay process."""
 
     admin_port: Port = setting("HOSO24_RELAY_ADMIN_PORT", default=8092, doc="Port of the relay's probes and metrics.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebhooksSettings(WebhookKeySettings, WebhooksUrl, ReceiptSettings, PoolerSettings, ProcessSettings):
+    """The settings of a process that delivers webhooks."""
+
+    admin_port: Port = setting(
+        "HOSO24_WEBHOOKS_ADMIN_PORT", default=8097, doc="Port of the webhooks' probes and metrics."
+    )
+    webhook_national: Path | None = setting(
+        "HOSO24_WEBHOOK_NATIONAL",
+        default=None,
+        doc="TOML file that maps webhooks of the format `national` to the national portal's service "
+        "(docs/webhooks.md); without it none is delivered.",
+    )
+    webhook_national_session: Secret | None = setting(
+        "HOSO24_WEBHOOK_NATIONAL_SESSION",
+        default=None,
+        doc="The session or password that stands in each call of the format `national`, where its mapping says so.",
+        secret=True,
+    )
 
 
 def _seed(text: str) -> bytes:

@@ -40,6 +40,7 @@ ROLES = (
 )
 KEY_SECRETS = "1:" + "5a" * 32
 SEAL_KEYS = "t1:" + "5e" * 32
+WEBHOOK_SECRET = "4b" * 32
 _numbers = itertools.count(1)
 
 
@@ -174,6 +175,10 @@ class Database:
     @property
     def archivist_url(self) -> str:
         return self.url("hoso24_archivist")
+
+    @property
+    def webhooks_url(self) -> str:
+        return self.url("hoso24_webhooks")
 
 
 def role_url(admin_url: str, role: str, database: str) -> str:

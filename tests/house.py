@@ -24,7 +24,7 @@ from lookup import code as codes
 from lookup.settings import LookupSettings
 from ops.http import server
 from ops.settings import Secret
-from tests.conftest import KEY_SECRETS, SEAL_KEYS, Database
+from tests.conftest import KEY_SECRETS, SEAL_KEYS, WEBHOOK_SECRET, Database
 
 _clients = itertools.count(1)
 AGENCY = "G99.01.01"
@@ -159,6 +159,7 @@ def intake_settings(pg_url: str, **changes: Any) -> IntakeSettings:
             pg_url=Secret(pg_url),
             lookup_key_secrets=Secret(KEY_SECRETS),
             seal_keys=Secret(SEAL_KEYS),
+            webhook_secret=Secret(WEBHOOK_SECRET),
             host="127.0.0.1",
         ),
         **PATIENT_INTAKE | changes,

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from intake.settings import IntakeSettings, NotarySettings, RelaySettings
+from intake.settings import IntakeSettings, NotarySettings, RelaySettings, WebhooksSettings
 from lookup.settings import ArchivistUrl, LookupSettings, MigrateSettings
 from tests.programs import program
 
@@ -25,6 +25,7 @@ PROCESSES: dict[str, type] = {
     "intake": IntakeSettings,
     "relay": RelaySettings,
     "notary": NotarySettings,
+    "webhooks": WebhooksSettings,
     "migrate": MigrateSettings,
     "tidy": ArchivistUrl,
 }

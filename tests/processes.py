@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 
 from ops.local.ports import free_port
-from tests.conftest import KEY_SECRETS, SEAL_KEYS, Database
+from tests.conftest import KEY_SECRETS, SEAL_KEYS, WEBHOOK_SECRET, Database
 from tests.house import PATIENT_ENVIRON, until
 
 HOSO24 = "import hoso24; hoso24.main()"
@@ -45,6 +45,7 @@ async def process(
         "HOSO24_REDIS_URL": redis_url,
         "HOSO24_LOOKUP_KEY_SECRETS": KEY_SECRETS,
         "HOSO24_SEAL_KEYS": SEAL_KEYS,
+        "HOSO24_WEBHOOK_SECRET": WEBHOOK_SECRET,
         "HOSO24_HOST": "127.0.0.1",
         "HOSO24_TRUSTED_PROXIES": "127.0.0.0/8",
         f"HOSO24_{name}_PORT": str(port),

@@ -68,7 +68,7 @@ def gone(minutes: int, value: float, missing: int) -> str:
 
 
 LOOKUPS = ("lookup-1", "lookup-2")
-SERVICES = {"lookup": 2, "intake": 1, "relay": 2, "notary": 1}
+SERVICES = {"lookup": 2, "intake": 1, "relay": 2, "notary": 1, "webhooks": 1}
 ROUTE = 'method="GET",route="/api/v1/dossiers/{code}"'
 TIMED_ROUTE = 'route="/api/v1/dossiers/{code}"'
 
@@ -111,6 +111,9 @@ HALTED = 'relay_halted{instance="relay-1"}'
 BOOKS_HALTED, REFUSED = 'notary_halted{instance="notary-1"}', 'notary_refused_total{instance="notary-1"}'
 BEHIND, SIGNED = 'notary_behind_seconds{instance="notary-1"}', 'notary_signature_age_seconds{instance="notary-1"}'
 LETTERS = 'intake_oldest_dead_letter_seconds{instance="intake-1"}'
+WEBHOOKS_PAUSED = 'webhooks_subscriptions{state="paused",instance="webhooks-1"}'
+WEBHOOKS_BEHIND = 'webhooks_behind_seconds{instance="webhooks-1"}'
+WEBHOOKS_SERVING = 'webhooks_serving{instance="webhooks-1"}'
 BACKLOG = 'relay_backlog_seconds{instance="relay-1"}'
 REACHABLE = [f'relay_primary_reachable{{instance="relay-{number}"}}' for number in (1, 2)]
 DELIVERED = 'relay_lag_seconds{instance="relay-1"}'
@@ -180,6 +183,9 @@ def healthy(minutes: int, every: int = 1) -> Series:
         BEHIND: level((minutes, 0.2), every=every),
         SIGNED: level((minutes, 40), every=every),
         LETTERS: level((minutes, 3600), every=every),
+        WEBHOOKS_PAUSED: level((minutes, 0), every=every),
+        WEBHOOKS_BEHIND: level((minutes, 0.3), every=every),
+        WEBHOOKS_SERVING: level((minutes, 2), every=every),
         BACKLOG: level((minutes, 0.03), every=every),
         DELIVERED: level((minutes, 0.7), every=every),
         **{name: level((minutes, 1), every=every) for name in REACHABLE},
@@ -452,6 +458,8 @@ DAYS = [
     Day("an event that no intake sealed", 20, {REFUSED: count((15, 0), (1, 1), (4, 0))}, {"EventRefused": "page"}),
     Day("the notary does not keep up", 20, {BEHIND: level((15, 0.2), (5, 200))}, {"BooksBehind": "ticket"}),
     Day("the notary does not sign", 20, {SIGNED: level((10, 40), (10, 700))}, {"BooksBehind": "ticket"}),
+    Day("a webhook paused", 40, {WEBHOOKS_PAUSED: level((20, 0), (20, 1))}, {"WebhookPaused": "ticket"}),
+    Day("webhooks do not keep up", 30, {WEBHOOKS_BEHIND: level((15, 0.3), (15, 90))}, {"WebhooksBehind": "ticket"}),
     Day("a line refused a day ago", 40, {LETTERS: level((20, 80_000), (20, 90_000))}, {"DeadLettersWait": "ticket"}),
     Day("no relay leads", 20, {LEADER: level((10, 1), (10, 0))}, {"RelayWithoutLeader": "page"}),
     Day("two relays lead, at two servers", 20, {SECOND: level((10, 0), (10, 1))}, {"RelayTwoLeaders": "ticket"}),
@@ -573,6 +581,7 @@ DAYS = [
     Day("no lookup any more", 30, firing={"LookupAbsent": "page"}, vanish=['instance="lookup-']),
     Day("no intake any more", 30, firing={"IntakeAbsent": "page"}, vanish=['instance="intake-']),
     Day("no notary any more", 30, firing={"NotaryAbsent": "ticket"}, vanish=['instance="notary-']),
+    Day("no webhooks any more", 30, firing={"WebhooksAbsent": "ticket"}, vanish=['instance="webhooks-']),
     Day("no relay any more", 30, firing={"RelayAbsent": "page"}, vanish=['instance="relay-']),
     Day(
         "nothing of this installation any more",
@@ -582,6 +591,7 @@ DAYS = [
             "IntakeAbsent": "page",
             "RelayAbsent": "page",
             "NotaryAbsent": "ticket",
+            "WebhooksAbsent": "ticket",
             "EdgeProbeAbsent": "ticket",
         },
         vanish=["instance=", "probe_"],

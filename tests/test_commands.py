@@ -32,7 +32,7 @@ from intake.partners.letters import RefusedLine, keep
 from lookup import schema
 from lookup.clock import VIETNAM
 from ops.local.valkey import ValkeyServer
-from tests.conftest import KEY_SECRETS, ROLES, SEAL_KEYS, Database
+from tests.conftest import KEY_SECRETS, ROLES, SEAL_KEYS, WEBHOOK_SECRET, Database
 from tests.house import ADD_SANDBOX, AGENCY, intake_at, intake_settings, submission
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -45,6 +45,7 @@ AWAY = {
     "HOSO24_REDIS_URL": "redis://:geheim@127.0.0.1:1/0",
     "HOSO24_LOOKUP_KEY_SECRETS": KEY_SECRETS,
     "HOSO24_SEAL_KEYS": SEAL_KEYS,
+    "HOSO24_WEBHOOK_SECRET": WEBHOOK_SECRET,
 }  # fmt: skip
 """Servers that are not there."""
 
@@ -75,6 +76,7 @@ class House:
         self.owner = owner
         urls = {f"HOSO24_PG_{role.removeprefix('hoso24_').upper()}_URL": database.url(role) for role in ROLES}
         secrets = {"HOSO24_LOOKUP_KEY_SECRETS": KEY_SECRETS, "HOSO24_SEAL_KEYS": SEAL_KEYS}
+        secrets["HOSO24_WEBHOOK_SECRET"] = WEBHOOK_SECRET
         self.environ = urls | secrets | {"HOSO24_REDIS_URL": redis_url}
 
     async def run(self, *words: str, cwd: Path | None = None, **environ: str) -> Ran:

@@ -37,7 +37,7 @@ from ops.local.reaper import Reaper
 from ops.local.valkey import ValkeyServer
 from ops.settings import Secret
 from ops.stores.redis import Redis
-from tests.conftest import KEY_SECRETS, NO_FSYNC, ROLES, SEAL_KEYS, Database, prepare
+from tests.conftest import KEY_SECRETS, NO_FSYNC, ROLES, SEAL_KEYS, WEBHOOK_SECRET, Database, prepare
 from tests.house import intake_running, intake_settings, new_client, relay_of, until
 
 
@@ -49,8 +49,8 @@ class Patient:
         self.redis_url = redis_url
         urls = {f"HOSO24_PG_{role.removeprefix('hoso24_').upper()}_URL": database.url(role) for role in ROLES}
         self.environ = urls | {"HOSO24_REDIS_URL": redis_url, "HOSO24_LOOKUP_KEY_SECRETS": KEY_SECRETS}
-        self.environ["HOSO24_SEAL_KEYS"] = SEAL_KEYS
-        ports = ("LOOKUP", "INTAKE", "NOTARY")
+        self.environ |= {"HOSO24_SEAL_KEYS": SEAL_KEYS, "HOSO24_WEBHOOK_SECRET": WEBHOOK_SECRET}
+        ports = ("LOOKUP", "INTAKE", "NOTARY", "WEBHOOKS")
         self.environ |= {f"HOSO24_{each}_ADMIN_PORT": "1" for each in ports}  # nothing answers there
 
     async def examined(self, **changes: str) -> list[Finding]:
@@ -209,6 +209,24 @@ async def test_sandbox_that_moves_beside_a_real_catalogue_is_found(patient: Pati
     assert "HOSO24_SANDBOX=off" in finding.next_step
     await owner.execute("UPDATE sandbox_lease SET lease_until = now()")  # its intake was stopped
     assert await patient.of("sandbox") == []
+
+
+async def test_paused_webhooks_are_told_with_whose_they_are(patient: Patient, database: Database, owner: Any) -> None:
+    assert (await patient.one("webhooks")).found == "no client has one"
+    add = """
+    INSERT INTO webhook (id, client, url, state, epoch, xid, seq)
+    VALUES ($1, $2, 'https://partner.example/', $3, 1, '0', 0)
+    """
+    for client in ("so-mau", "so-khac"):
+        await new_client(database, client)
+    await owner.execute(add, "aaaaaaaa", "so-mau", "active")
+    finding = await patient.one("webhooks")
+    assert (finding.verdict, finding.found) == (Verdict.OK, "1 active")
+    await owner.execute(add, "bbbbbbbb", "so-khac", "paused")
+    finding = await patient.one("webhooks")
+    assert (finding.verdict, finding.found) == (Verdict.WARNING, "1 active, 1 paused; paused are those of so-khac")
+    await owner.execute("UPDATE client SET disabled_at = now() WHERE id = 'so-khac'")
+    assert (await patient.one("webhooks")).verdict is Verdict.OK
 
 
 # -- all together ------------------------------------------------------------------------------------------

@@ -178,7 +178,7 @@ async def test_public_address_that_cannot_be_reached_from_here_is_no_fault_of_th
 
 PODS = {
     "lookup": ("HOSO24_PG_READER_URL", "HOSO24_REDIS_URL", "HOSO24_LOOKUP_KEY_SECRETS"),
-    "intake": ("HOSO24_PG_WRITER_URL", "HOSO24_LOOKUP_KEY_SECRETS", "HOSO24_SEAL_KEYS"),
+    "intake": ("HOSO24_PG_WRITER_URL", "HOSO24_LOOKUP_KEY_SECRETS", "HOSO24_SEAL_KEYS", "HOSO24_WEBHOOK_SECRET"),
     "relay": ("HOSO24_PG_RELAY_URL", "HOSO24_REDIS_URL"),
 }
 

@@ -47,6 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 WIRING: dict[str, set[str]] = {
     "lookup.app": {"lookup.reading", "lookup.web", "lookup.upkeep"},
     "intake.app": {"intake.partners"},
+    "intake.settings": {"intake.partners"},  # how a secret of webhooks is written
     "intake.rules.apply": {"intake"},  # for the closed set of refusals
     "intake.rules.one_stop": {"intake"},
     "intake.rules.policies": {"intake"},

@@ -1,5 +1,6 @@
 """The manifests held against Kubernetes' schemas and against the program."""
 
+import ipaddress
 import re
 from collections import Counter
 from dataclasses import fields
@@ -115,7 +116,9 @@ def test_namespace_enforces_the_restricted_standard(overlay: Manifests) -> None:
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
-@pytest.mark.parametrize(("process", "role"), [("lookup", "reader"), ("intake", "writer"), ("relay", "relay")])
+@pytest.mark.parametrize(
+    ("process", "role"), [("lookup", "reader"), ("intake", "writer"), ("relay", "relay"), ("webhooks", "webhooks")]
+)
 def test_process_mounts_the_secret_of_its_own_role_only(manifests: Manifests, process: str, role: str) -> None:
     mounted = mounted_secrets(manifests.process(process))
     assert {secret for secret in mounted if secret.startswith("postgres-")} == {f"postgres-{role}"}
@@ -305,7 +308,7 @@ def test_autoscaler_alone_owns_the_number_of_the_pods_it_scales(manifests: Manif
     assert 2 <= autoscaler["minReplicas"] <= autoscaler["maxReplicas"]
 
 
-@pytest.mark.parametrize("process", ["intake", "relay"])
+@pytest.mark.parametrize("process", ["intake", "relay", "webhooks"])
 def test_process_without_an_autoscaler_runs_at_least_twice(manifests: Manifests, process: str) -> None:
     assert manifests.process(process).manifest["spec"]["replicas"] >= 2
 
@@ -391,7 +394,7 @@ def test_lines_of_all_processes_can_be_joined(overlay: Manifests) -> None:
 def test_ports_are_those_the_settings_default_to(manifests: Manifests) -> None:
     for workload in manifests.serving():
         wanted = {"admin": default(PROCESSES[workload.name], "admin_port")}
-        if workload.name != "relay":
+        if workload.name not in {"relay", "webhooks"}:
             wanted["http"] = default(PROCESSES[workload.name], "port")
         assert workload.ports == wanted
         assert not [name for name in manifests.environment(workload) if name.endswith("_PORT")]
@@ -451,3 +454,16 @@ def test_valkey_for_development_has_the_users_of_production() -> None:
     (conf,) = [conf for each in overlay.of("ConfigMap") if (conf := each.get("data", {}).get("valkey.conf"))]
     users = [line for line in conf.splitlines() if line.startswith("user ")]
     assert users == ["user default off", *redis_users.lines({login.user: login.password for login in logins})]
+
+
+def test_webhooks_reach_the_world_on_443_and_postgres_alone(manifests: Manifests) -> None:
+    (policy,) = [each for each in manifests.of("NetworkPolicy") if each["metadata"]["name"] == "webhooks"]
+    ports = [sorted(port["port"] for port in rule["ports"]) for rule in policy["spec"]["egress"]]
+    assert ports == [[5432], [443], [4318]]
+    (outside,) = [rule["to"] for rule in policy["spec"]["egress"] if rule["ports"] == [{"port": 443}]]
+    blocks = [block["ipBlock"] for block in outside]
+    assert [block["cidr"] for block in blocks] == ["0.0.0.0/0", "2000::/3"]
+    kept = [ipaddress.ip_network(each) for each in blocks[0]["except"]]
+    for inside in ("10.96.0.1", "169.254.169.254", "172.20.0.1", "192.168.1.1", "100.64.0.1", "127.0.0.1", "0.0.0.1"):
+        assert any(ipaddress.ip_address(inside) in network for network in kept), inside
+    assert [each["ports"] for each in policy["spec"]["ingress"]] == [[{"port": "admin"}]]

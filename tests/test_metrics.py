@@ -22,12 +22,12 @@ PACKAGES = ("ops", "lookup", "intake")
 MODULES: dict[ModuleType, tuple[str, ...]] = {
     ops.observe.metrics: ("hoso24_",),
     lookup.metrics: ("lookup_",),
-    intake.metrics: ("intake_", "relay_", "notary_"),
+    intake.metrics: ("intake_", "relay_", "notary_", "webhooks_"),
 }
 """Where metrics are declared → how their names begin."""
 
 FINITE = {
-    "service",  # the process: lookup, intake, relay, notary
+    "service",  # the process: lookup, intake, relay, notary, webhooks
     "method",
     "route",  # a template, never a path
     "status",
@@ -39,6 +39,7 @@ FINITE = {
     "budget",  # a client's, of three
     "load",  # what was wanted, of three
     "rate",
+    "state",  # a webhook's, of five
     "score",  # a rating's, of three
     "verdict",  # fresh or late
     *("pid", "role", "application"),  # a database session's; a series is there while its transaction is open

@@ -18,7 +18,7 @@ import hoso24
 from intake.settings import MaintenanceSettings, RelaySettings, WriterSettings
 from lookup.settings import ArchivistUrl, AuditorUrl, LookupSettings, MigrateSettings, WriterUrl
 from ops import settings
-from tests.conftest import KEY_SECRETS, SEAL_KEYS, Database
+from tests.conftest import KEY_SECRETS, SEAL_KEYS, WEBHOOK_SECRET, Database
 from tests.lookup.test_catalogue_files import written
 from tests.manifests import OVERLAYS, ROOT, Workload, mounted_secret_files, render, with_secrets
 from tests.programs import program
@@ -93,6 +93,7 @@ def servers(cluster: Path, database: Database, redis_url: str) -> None:
         ("redis-operator", "url", redis_url),
         ("lookup-keys", "secrets", KEY_SECRETS),
         ("seal-keys", "keys", SEAL_KEYS),
+        ("webhook-secret", "secret", WEBHOOK_SECRET),
         ("log-hash", "keys", "k"),
     ]:
         (cluster / "secrets" / secret).mkdir(parents=True)
@@ -121,7 +122,7 @@ NEEDS = {
     "maintenance list": MaintenanceSettings,
 }
 """What a person calls in a cluster, with the settings each needs."""
-ELSEWHERE = {"doctor", "metrics", "lookup", "intake", "relay", "notary", "sample", "up", "down", "demo"}
+ELSEWHERE = {"doctor", "metrics", "lookup", "intake", "relay", "notary", "webhooks", "sample", "up", "down", "demo"}
 """The doctor takes the settings of any role; the others are processes, need none, or run on a developer's machine."""
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from hoso24 import cli
-from intake.settings import IntakeSettings, MaintenanceSettings, NotarySettings, RelaySettings
+from intake.settings import IntakeSettings, MaintenanceSettings, NotarySettings, RelaySettings, WebhooksSettings
 from lookup.reading import reader
 from lookup.settings import LookupSettings, MigrateSettings
 from lookup.status import FIRST, Status
@@ -16,7 +16,7 @@ from ops.settings import table
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = [
-    *(LookupSettings, IntakeSettings, RelaySettings, NotarySettings),
+    *(LookupSettings, IntakeSettings, RelaySettings, NotarySettings, WebhooksSettings),
     *(MigrateSettings, MaintenanceSettings, DoctorSettings),
 ]
 README = (ROOT / "README.md").read_text("utf-8")

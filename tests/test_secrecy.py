@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from intake.settings import IntakeSettings, MaintenanceSettings, NotarySettings, RelaySettings
+from intake.settings import IntakeSettings, MaintenanceSettings, NotarySettings, RelaySettings, WebhooksSettings
 from lookup import code as codes
 from lookup.codes_in_logs import canonical
 from lookup.settings import LookupSettings, MigrateSettings
@@ -63,7 +63,10 @@ hoso24.main()
 """
 
 HASH_KEY = "a key of the tests"
-SETTINGS = [LookupSettings, IntakeSettings, RelaySettings, NotarySettings, MigrateSettings, MaintenanceSettings]
+SETTINGS = [
+    *(LookupSettings, IntakeSettings, RelaySettings, NotarySettings, WebhooksSettings),
+    *(MigrateSettings, MaintenanceSettings),
+]
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: settings.__name__)

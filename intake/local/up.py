@@ -49,15 +49,23 @@ SAMPLE_DAYS = 15
 SAMPLE_FIRST = 90_001
 """The first number of their sequences, far above the numbers of a sample that is imported later."""
 ROLES = ("owner", "writer", "relay", "reader", "notary", "auditor", "archivist", "webhooks")
-ROLE_OF = {"relay": "relay", "lookup": "reader", "intake": "writer", "notary": "notary", "tidy": "archivist"}
+ROLE_OF = {
+    "relay": "relay",
+    "lookup": "reader",
+    "intake": "writer",
+    "notary": "notary",
+    "tidy": "archivist",
+    "webhooks": "webhooks",
+}
 """Process → its role in PostgreSQL."""
 ONLY_FOR = {
     "HOSO24_LOOKUP_KEY_SECRETS": {"lookup", "intake"},
     "HOSO24_SEAL_KEYS": {"intake", "notary"},
     "HOSO24_BOOKS_KEY": {"notary"},
+    "HOSO24_WEBHOOK_SECRET": {"intake", "webhooks"},
 }
 """Secret → the processes that are given it; every other setting goes to all."""
-PROCESSES = ("relay", "lookup", "intake", "notary")
+PROCESSES = ("relay", "lookup", "intake", "notary", "webhooks")
 BOOKS_ORIGIN = "hoso24.example/books"
 """The name of the books that are kept here, whatever ports the processes have."""
 STAYS = ("lock", "up.json")
@@ -74,6 +82,7 @@ PREFERRED_PORTS = {
     "relay_admin": 8092,
     "notary": 8093,
     "notary_admin": 8094,
+    "webhooks_admin": 8097,
 }
 
 # Of the first thousand only: status has no index, and the database may hold the dossiers of a whole country.
@@ -101,6 +110,7 @@ class Secrets:
     lookup_keys: str
     seal_keys: str
     books_key: str
+    webhook_secret: str
     token: str
     sandbox_token: str
 
@@ -114,6 +124,7 @@ class Secrets:
             "lookup_keys": f"0:{secrets.token_hex(32)}",
             "seal_keys": f"up:{secrets.token_hex(32)}",
             "books_key": secrets.token_hex(32),
+            "webhook_secret": secrets.token_hex(32),
             "token": clients.new_token(CLIENT),
             "sandbox_token": clients.new_token(SANDBOX_CLIENT),
         }
@@ -157,7 +168,7 @@ def up(directory: Path, *, samples: bool, services: bool = True, archive: bool =
         books_key = _begin_books(environ)
         stack.check()
         if services:
-            _say("Starting relay, lookup, intake and notary …")
+            _say("Starting relay, lookup, intake, notary and webhooks …")
             own_environs = {name: _of_process(name, environ, servers) for name in PROCESSES}
             stack.start(*(_service(name, directory, each, ports) for name, each in own_environs.items()))
             stack.repeat(_tidy(directory, _of_process("tidy", environ, servers)))
@@ -299,6 +310,8 @@ def _environ(directory: Path, servers: ServerUrls, own: Secrets, ports: Mapping[
         "HOSO24_BOOKS": str(directory.absolute() / "books"),
         "HOSO24_BOOKS_KEY": os.environ.get("HOSO24_BOOKS_KEY") or own.books_key,
         "HOSO24_BOOKS_ORIGIN": os.environ.get("HOSO24_BOOKS_ORIGIN") or BOOKS_ORIGIN,
+        "HOSO24_WEBHOOK_SECRET": os.environ.get("HOSO24_WEBHOOK_SECRET") or own.webhook_secret,
+        "HOSO24_WEBHOOK_NETWORKS": os.environ.get("HOSO24_WEBHOOK_NETWORKS") or "127.0.0.0/8,::1/128",
         "HOSO24_HOST": os.environ.get("HOSO24_HOST") or "127.0.0.1",
         "HOSO24_TRUSTED_PROXIES": os.environ.get("HOSO24_TRUSTED_PROXIES") or "127.0.0.0/8,::1/128",
         "HOSO24_PUBLIC_URL": os.environ.get("HOSO24_PUBLIC_URL") or f"http://127.0.0.1:{ports['lookup']}",
@@ -312,6 +325,7 @@ def _environ(directory: Path, servers: ServerUrls, own: Secrets, ports: Mapping[
         "HOSO24_RELAY_ADMIN_PORT": str(ports["relay_admin"]),
         "HOSO24_NOTARY_PORT": str(ports["notary"]),
         "HOSO24_NOTARY_ADMIN_PORT": str(ports["notary_admin"]),
+        "HOSO24_WEBHOOKS_ADMIN_PORT": str(ports["webhooks_admin"]),
         "HOSO24_CLIENT_WRITES": os.environ.get("HOSO24_CLIENT_WRITES") or "60000",  # one client stands for all desks
         "HOSO24_DRAIN_SECONDS": os.environ.get("HOSO24_DRAIN_SECONDS") or "0.5",  # no load balancer to wait for
     }

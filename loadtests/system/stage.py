@@ -105,6 +105,7 @@ async def staged(
     keys = {
         "HOSO24_LOOKUP_KEY_SECRETS": f"0:{secrets.token_hex(32)}",
         "HOSO24_SEAL_KEYS": f"stage:{secrets.token_hex(32)}",
+        "HOSO24_WEBHOOK_SECRET": secrets.token_hex(32),
         "HOSO24_BOOKS": str(folder / "books"),
         "HOSO24_BOOKS_KEY": secrets.token_hex(32),
         "HOSO24_BOOKS_ORIGIN": "gameday.example/books",

@@ -50,10 +50,13 @@ def test_process_is_given_its_own_url_and_the_secrets_it_works_with(tmp_path: Pa
     assert len(secret) == len(up.ROLES) + len(up.ONLY_FOR)
     assert given == {
         "lookup": {"HOSO24_PG_READER_URL", "HOSO24_LOOKUP_KEY_SECRETS"},
-        "intake": {"HOSO24_PG_WRITER_URL", "HOSO24_LOOKUP_KEY_SECRETS", "HOSO24_SEAL_KEYS"},
+        "intake": {
+            *("HOSO24_PG_WRITER_URL", "HOSO24_LOOKUP_KEY_SECRETS", "HOSO24_SEAL_KEYS", "HOSO24_WEBHOOK_SECRET"),
+        },
         "relay": {"HOSO24_PG_RELAY_URL"},
         "notary": {"HOSO24_PG_NOTARY_URL", "HOSO24_SEAL_KEYS", "HOSO24_BOOKS_KEY"},
         "tidy": {"HOSO24_PG_ARCHIVIST_URL"},
+        "webhooks": {"HOSO24_PG_WEBHOOKS_URL", "HOSO24_WEBHOOK_SECRET"},
     }
 
 

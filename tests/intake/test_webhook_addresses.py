@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator
 from ipaddress import ip_address
 
@@ -10,6 +11,8 @@ import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from intake.partners.addresses import Addresses, AddressRefused, UrlRefused
+from intake.partners.sending import LeaseOver, Sender
+from tests.receivers import receiving
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 
@@ -191,3 +194,32 @@ def test_http_is_for_trials_on_this_machine_only(host: str) -> None:
         Addresses(["10.0.0.0/8"]).check_url(f"http://{host}:9000/")
     with pytest.raises(UrlRefused):
         Addresses([*LOOPBACK, "10.0.0.0/8"]).check_url("http://10.0.0.1:9000/")
+
+
+# -- as deliveries are sent ------------------------------------------------------------------------------
+
+
+async def test_a_delivery_connects_to_no_name_that_leads_inside(inside: Listener) -> None:
+    sender = Sender(Addresses(), user_agent="test", resolver=Answers(["127.0.0.1"], ["::1", "127.0.0.1"]))
+    try:
+        for _ in range(2):
+            outcome = await sender.post(
+                f"https://partner.example:{inside.port}/", b"{}", {}, before=time.monotonic() + 60
+            )
+            assert outcome.error is not None
+            assert outcome.error.startswith("Cannot connect: ")
+            assert "not a public address" in outcome.error or "no route" in outcome.error
+    finally:
+        await sender.close()
+    assert inside.connections == 0
+
+
+async def test_nothing_is_sent_on_a_connection_that_stands_too_late() -> None:
+    async with receiving() as receiver:
+        sender = Sender(Addresses(LOOPBACK), user_agent="test")
+        try:
+            with pytest.raises(LeaseOver):
+                await sender.post(receiver.url, b"{}", {}, before=time.monotonic() - 1)
+        finally:
+            await sender.close()
+    assert receiver.got == []

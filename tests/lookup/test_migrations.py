@@ -25,7 +25,7 @@ from lookup.schema import Migration
 from ops.local.ports import free_port
 from ops.local.reaper import Reaper
 from ops.stores.postgres import connect_directly
-from tests.conftest import KEY_SECRETS, ROLES, SEAL_KEYS, Database
+from tests.conftest import KEY_SECRETS, ROLES, SEAL_KEYS, WEBHOOK_SECRET, Database
 from tests.house import PATIENT_ENVIRON, House, new_token, open_house, submission, until
 from tests.lookup.migration_rules import BASELINE, statements, violations
 from tests.programs import leave_out
@@ -343,6 +343,7 @@ def environ_for(database: Database, redis_url: str) -> dict[str, str]:
         "HOSO24_REDIS_URL": redis_url,
         "HOSO24_LOOKUP_KEY_SECRETS": KEY_SECRETS,
         "HOSO24_SEAL_KEYS": SEAL_KEYS,
+        "HOSO24_WEBHOOK_SECRET": WEBHOOK_SECRET,
         "HOSO24_HOST": "127.0.0.1",
         "HOSO24_DRAIN_SECONDS": "0",
         "HOSO24_LOOKUP_PORT": lookup,
