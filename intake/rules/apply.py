@@ -18,7 +18,6 @@ from intake.refusals import (
     MoveNotAllowed,
     NumberTaken,
     ReasonRequired,
-    UnknownAgency,
     UnknownDossier,
     UnknownService,
 )
@@ -44,9 +43,9 @@ from intake.rules.changes import (
 )
 from intake.rules.due_dates import due_date
 from intake.rules.requests import EARLIEST, TOLERANCE, InvalidContent, nfc
-from intake.rules.scope import require_target, same_world
+from intake.rules.scope import require_known, require_target
 from intake.rules.workdays import Calendar, calendar_of, shift
-from lookup.catalogue import Catalogue, Service
+from lookup.catalogue import Service
 from lookup.clock import VIETNAM, local
 from lookup.status import FIRST, Status
 
@@ -168,7 +167,7 @@ def _moved(state: State, move: Move, given: Given) -> Applied:
     else:
         at = _when(move.at, state.last_at, given, calendar, any_day=any_day)
     if agency != state.agency:
-        _require_known(given.catalogue, agency, state.agency)
+        require_known(given.catalogue, agency, state.agency)
     if agency not in (state.agency, state.origin) and not move.by_import:
         require_target(given.catalogue, state.agency, agency, at.astimezone(VIETNAM).date(), service)
     outcome = _outcome(state, move)
@@ -286,7 +285,7 @@ def _corrected(state: State, correction: Correction, given: Given) -> Applied:
         raise ReasonRequired("A correction needs a reason.", missing=["reason"])
     after = msgspec.structs.replace(state, version=state.version + 1, **new)
     if "agency" in new:
-        _require_known(given.catalogue, after.agency, state.agency)
+        require_known(given.catalogue, after.agency, state.agency)
     service = given.catalogue.services.get(after.service)
     cases = {limit.service_case for limit in service.times} if service else set()
     if new.keys() & {"service", "service_case"} and after.service_case not in cases:
@@ -304,12 +303,6 @@ def _corrected(state: State, correction: Correction, given: Given) -> Applied:
     special |= {"note": reason, "came_from": state.agency if "agency" in new else None}
     special["detail"] = detail | ({"applicant": list(correction.applicant)} if correction.applicant else {})
     return applied("corrected", after, given.now, given, special)
-
-
-def _require_known(catalogue: Catalogue, agency: str, holder: str) -> None:
-    """Raises UnknownAgency for one that the catalogue does not have, and for one of the other world."""
-    if agency not in catalogue.agencies or not same_world(catalogue, agency, holder):
-        raise UnknownAgency(f"There is no agency {agency}.")
 
 
 def _reissued(state: State, change: Reissue, given: Given) -> Applied:

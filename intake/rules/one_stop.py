@@ -7,11 +7,11 @@ from datetime import datetime
 
 import msgspec
 
-from intake.refusals import BadDate, MoveNotAllowed, ReasonRequired, UnknownAgency
+from intake.refusals import BadDate, MoveNotAllowed, ReasonRequired
 from intake.rules import policies, tasks
 from intake.rules.changes import Applied, AskLead, EndTask, Given, Lead, OpenTask, PutOff, State, applied
 from intake.rules.requests import InvalidContent, nfc
-from intake.rules.scope import require_target
+from intake.rules.scope import require_known, require_target
 from intake.rules.workdays import calendar_of
 from lookup.clock import VIETNAM
 from lookup.status import Status
@@ -149,8 +149,7 @@ def _ended(state: State, change: EndTask, given: Given) -> Applied:
 
 def _must_take(state: State, agency: str, given: Given) -> None:
     """Raises UnknownAgency, TargetNotAllowed unless this agency may take a part of the work today."""
-    if agency not in given.catalogue.agencies:
-        raise UnknownAgency(f"There is no agency {agency}.")
+    require_known(given.catalogue, agency, state.agency)
     if agency not in (state.agency, state.origin):
         service = given.catalogue.services.get(state.service)
         require_target(given.catalogue, state.agency, agency, given.now.astimezone(VIETNAM).date(), service)

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from datetime import date
 from typing import Final
 
-from intake.refusals import TargetNotAllowed
+from intake.refusals import TargetNotAllowed, UnknownAgency
 from lookup.catalogue import Agency, Catalogue, Service, in_force
 from lookup.status import Status
 
@@ -70,6 +70,12 @@ def may_change(catalogue: Catalogue, scope: str, day: date, holder: str, origin:
 def moves_by_itself(catalogue: Catalogue, origin: str, submitted_by: str | None) -> bool:
     """Whether it is a dossier of the sandbox's own script, which no client changes: others follow it."""
     return submitted_by is None and catalogue.is_sandbox(origin)
+
+
+def require_known(catalogue: Catalogue, agency: str, holder: str) -> None:
+    """Raises UnknownAgency for one that the catalogue does not have, and for one of the other world than the holder."""
+    if agency not in catalogue.agencies or not same_world(catalogue, agency, holder):
+        raise UnknownAgency(f"There is no agency {agency}.")
 
 
 def require_target(catalogue: Catalogue, holder: str, target: str, day: date, service: Service | None) -> None:

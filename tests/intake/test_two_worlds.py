@@ -57,6 +57,8 @@ def of_one(code: str) -> list[tuple[str, str, Any]]:
         ("PUT", f"{path}/official-number", {"number": "1/2026/99901"}),
         ("POST", f"{path}/corrections", {"reason": "Nhập nhầm (ví dụ).", "service": "S.005"}),
         ("POST", f"{path}/key", {}),
+        ("POST", f"{path}/lead", {"reason": "Đổi cơ quan chủ trì (ví dụ).", "agency": AGENCY}),
+        ("POST", f"{path}/tasks", {"work": "Cho ý kiến (ví dụ)", "kind": "opinion", "agency": AGENCY}),
     ]
 
 
@@ -109,7 +111,7 @@ async def test_neither_synchronises_a_dossier_of_the_other_world(worlds: Worlds,
     assert await owner.fetchval("SELECT count(*) FROM event") == 2
 
 
-async def test_no_dossier_is_handed_or_corrected_across(worlds: Worlds, owner: Any) -> None:
+async def test_no_dossier_is_handed_corrected_led_or_worked_on_across(worlds: Worlds, owner: Any) -> None:
     across = [(worlds.real, AGENCY, ("X99", "X99.03", "G99.77")), (worlds.sandbox, "X99.03", ("G99", AGENCY))]
     for token, agency, others in across:
         code = await received(worlds, token, agency)
@@ -117,6 +119,8 @@ async def test_no_dossier_is_handed_or_corrected_across(worlds: Worlds, owner: A
             for path, content in (
                 ("transitions", {"to": "processing", "agency": other}),
                 ("corrections", {"reason": "Nhập nhầm (ví dụ).", "agency": other}),
+                ("lead", {"reason": "Đổi cơ quan chủ trì (ví dụ).", "agency": other}),
+                ("tasks", {"work": "Cho ý kiến (ví dụ)", "kind": "opinion", "agency": other}),
             ):
                 status, problem = await ask(worlds, token, "POST", f"{DOSSIERS}/{code}/{path}", content)
                 expected = (422, "unknown_agency", f"There is no agency {other}.")
