@@ -82,7 +82,7 @@ class Format(Protocol):
         """The body that asks whether the receiver wants deliveries; None if none is sent. Raises NotOffered."""
         ...
 
-    def body(self, rows: Sequence[Mapping[str, Any]], end: Cursor) -> bytes | None:
+    def body(self, rows: Sequence[Mapping[str, Any]], end: Cursor, follower: Follower) -> bytes | None:
         """The body for these rows of changes.PAGE; None when they hold nothing to tell."""
         ...
 
@@ -110,11 +110,12 @@ class Standard:
         event = PingEvent(id=message_id, source=self.source, subject=row.id, time=local(now))
         return encode(Ping(events=[event], next=row.cursor.text))
 
-    def body(self, rows: Sequence[Mapping[str, Any]], end: Cursor) -> bytes | None:
+    def body(self, rows: Sequence[Mapping[str, Any]], end: Cursor, follower: Follower) -> bytes | None:
         """A page with these events; None without any."""
         if not rows:
             return None
-        return encode(Changes(events=[changes.told(row, self.source) for row in rows], next=end.text, caught_up=False))
+        events = [changes.told(row, self.source, follower) for row in rows]
+        return encode(Changes(events=events, next=end.text, caught_up=False))
 
     def judged(self, outcome: Outcome) -> Outcome:
         """The status alone decides."""
@@ -270,9 +271,10 @@ class Deliverer:
         more = True
         while more:
             row = held.row
-            rows, end, caught_up = await self._page(row, form.events)
+            follower = self._follower(row)
+            rows, end, caught_up = await self._page(row, follower, form.events)
             more = not caught_up and time.monotonic() < turn_ends
-            body = form.body(rows, end)
+            body = form.body(rows, end, follower)
             if body is not None:
                 if row.page_end is None and not await self._frozen(held, end):
                     return await self._leave(row)
@@ -292,10 +294,13 @@ class Deliverer:
             raise NotOffered(f"This installation does not deliver in the format {row.format}.")
         return self._formats[row.format]
 
-    async def _page(self, row: Leased, most: int) -> tuple[list[Mapping[str, Any]], Cursor, bool]:
-        """The rows of the next page, or of the one under way, its end, and whether the log ends there."""
+    def _follower(self, row: Leased) -> Follower:
+        """By the client's scope as it is now."""
         seen = subscriptions.seen_by(self._catalogue, row, datetime.now(VIETNAM).date())
-        follower = Follower(row.client, seen, bulk=row.bulk, mine=row.mine)
+        return Follower(row.client, seen, bulk=row.bulk, mine=row.mine)
+
+    async def _page(self, row: Leased, follower: Follower, most: int) -> tuple[list[Mapping[str, Any]], Cursor, bool]:
+        """The rows of the next page, or of the one under way, its end, and whether the log ends there."""
         if row.page_end is None:
             page = await changes.page(self._fetch, follower, row.cursor, most)
             return list(page.rows), page.next, page.caught_up

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from intake.partners.changes import Follower
 from intake.partners.cursor import Cursor
 from intake.partners.deliver import NotOffered
 from intake.partners.sending import Outcome
@@ -88,7 +89,7 @@ class National:
             raise NotOffered("The national format is delivered to the address in the installation's mapping only.")
         return None
 
-    def body(self, rows: Sequence[Mapping[str, Any]], end: Cursor) -> bytes | None:
+    def body(self, rows: Sequence[Mapping[str, Any]], end: Cursor, follower: Follower) -> bytes | None:
         """The envelope with a step for each event that is one, bulk ones left out: they were there before."""
         steps = [self._step(row) for row in rows if row["kind"] in TOLD_KINDS and not row["bulk"]]
         if not steps:
