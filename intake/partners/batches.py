@@ -20,7 +20,9 @@ from intake.books.ledger import LOCK_DOSSIERS, state_of
 from intake.books.seal import ROW_COLUMNS
 from intake.books.sequences import RAISE_SEQUENCES
 from intake.dialects.dated import TIME_UNKNOWN
+from intake.partners import letters
 from intake.partners.answers import LineAnswer
+from intake.partners.letters import RefusedLine
 from intake.partners.lines import Told
 from intake.partners.writing import Fold, Moment, Partner, rejected, step_of
 from intake.rules.apply import TOLD_AT
@@ -85,12 +87,29 @@ async def seen(connection: Any, partner: Partner, lines: Sequence[Told]) -> dict
     return {line.number: _again(partner, line, rows[line.id]) for line in lines if line.id in rows}
 
 
-async def put(connection: Any, partner: Partner, lines: Sequence[Told]) -> tuple[Moment, list[LineAnswer]]:
+async def put(
+    connection: Any, partner: Partner, lines: Sequence[Told], refused: Sequence[RefusedLine] = ()
+) -> tuple[Moment, list[LineAnswer]]:
     """Write these lines in the caller's transaction; their answers, which hold once that has committed.
 
-    Raises TRY_HALVES, and what the connection raises.
+    `refused`: lines that could not be read; they are kept with those that are refused here. Raises TRY_HALVES, and
+    what the connection raises.
     """
     moment = await position(connection)
+    answers = await _put(connection, partner, lines, moment) if lines else []
+    raw = {line.number: line.raw for line in lines}
+    dead = [
+        RefusedLine(each.id, raw[each.line], each.code or "", each.detail or "")
+        for each in answers
+        if each.result == "rejected"
+    ]
+    await letters.keep(connection, partner.client.id, [*refused, *dead])
+    settled = [each.id for each in answers if each.id is not None and each.result in letters.SETTLES]
+    await letters.close(connection, partner.client.id, settled)
+    return moment, answers
+
+
+async def _put(connection: Any, partner: Partner, lines: Sequence[Told], moment: Moment) -> list[LineAnswer]:
     wanted = sorted({line.code.text for line in lines})
     states = await _locked(connection, wanted)
     answers = await seen(connection, partner, lines)
@@ -111,7 +130,7 @@ async def put(connection: Any, partner: Partner, lines: Sequence[Told]) -> tuple
     if fold.events:
         await connection.copy_records_to_table("event", columns=ROW_COLUMNS, records=fold.events)
         await task_rows.write(connection, ((tasks.get(code, ()), state) for code, state in fold.states.items()))
-    return moment, [answers[line.number] for line in lines]
+    return [answers[line.number] for line in lines]
 
 
 def _asked(partner: Partner, lines: Sequence[Told]) -> tuple[str, list[str]]:

@@ -119,6 +119,7 @@ class Told:
     """
 
     number: int
+    raw: bytes
     id: str
     code: DossierCode
     steps: tuple[ToldStep, ...] = ()
@@ -143,11 +144,11 @@ def read_line(number: int, line: bytes) -> Told:
     try:
         form = read_form(line)
         if "MaHoSo" in form:
-            return _national(number, form)
+            return _national(number, line, form)
     except Refused as refused:
         raise Rejected(_CODES.get(refused.reason, refused.reason), refused.detail) from None
     try:
-        return _ours(number, read_value(form, SyncLine))
+        return _ours(number, line, read_value(form, SyncLine))
     except Refusal as refusal:
         raise Rejected(refusal.code, refusal.detail) from None
 
@@ -181,7 +182,7 @@ class _OnlyId(msgspec.Struct):
 # -- our form --------------------------------------------------------------------------------------------------------
 
 
-def _ours(number: int, line: SyncLine) -> Told:
+def _ours(number: int, raw: bytes, line: SyncLine) -> Told:
     step = None
     if line.status is not None:
         step = ToldStep(
@@ -198,6 +199,7 @@ def _ours(number: int, line: SyncLine) -> Told:
     creation, creating = (None, ()) if line.create is None else _created(line, line.create, step)
     return Told(
         number=number,
+        raw=raw,
         id=line.id,
         code=codes.parse(line.dossier),
         steps=() if step is None else (step,),
@@ -241,7 +243,7 @@ def _composed(value: Any) -> Any:
 # -- the national form -----------------------------------------------------------------------------------------------
 
 
-def _national(number: int, form: dict[str, Any]) -> Told:
+def _national(number: int, raw: bytes, form: dict[str, Any]) -> Told:
     updating = form.pop("isUpdating", None)
     told = msgspec.json.encode(national.canonical(form), order="sorted")
     digest = hashlib.sha256(told).hexdigest()
@@ -255,7 +257,7 @@ def _national(number: int, form: dict[str, Any]) -> Told:
             officer=entry.officer,
             note=entry.note,
         )
-        return Told(number=number, id=digest, code=entry.code, steps=(step,), digested=True)
+        return Told(number=number, raw=raw, id=digest, code=entry.code, steps=(step,), digested=True)
     history = plausible(national.read(form))
     steps = tuple(
         ToldStep(
@@ -287,6 +289,7 @@ def _national(number: int, form: dict[str, Any]) -> Told:
     )
     return Told(
         number=number,
+        raw=raw,
         id=digest,
         code=history.code,
         steps=steps,

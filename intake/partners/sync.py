@@ -6,6 +6,7 @@ sends the whole body again; each id is recorded once.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
@@ -21,6 +22,7 @@ from intake.budgets import SYNC, Budgets, OverBudget
 from intake.clients import Client
 from intake.partners import batches
 from intake.partners.answers import LineAnswer, Summary, SyncEnd
+from intake.partners.letters import RefusedLine
 from intake.partners.lines import LONGEST_LINE, Rejected, SyncLine, Told, id_of, read_line
 from intake.partners.writing import Partner, rejected
 from intake.refusals import OutcomeUnknown, SyncRunning, UnsupportedType
@@ -30,6 +32,8 @@ from ops.errors import TooLarge, Unavailable
 from ops.http.bodies import UnsupportedCoding
 from ops.http.endpoints import Endpoint, encode
 from ops.stores.postgres import TRANSACTION, Postgres
+
+log = logging.getLogger(__name__)
 
 PATH: Final = "/api/v1/sync"
 TYPES: Final = ("application/x-ndjson", "application/jsonl")
@@ -157,41 +161,61 @@ class Sync:
             except Rejected as refused:
                 answers[number] = _unread(number, line, refused)
         if told:
-            answers |= {answer.line: answer for answer in await self.write(partner, told, expect_seen=False)}
+            answers |= {answer.line: answer for answer in await self.write(partner, told, [], expect_seen=False)}
         return [answers[number] for number in sorted(answers)]
 
-    async def write(self, partner: Partner, lines: Sequence[Told], expect_seen: bool) -> list[LineAnswer]:
-        """Write a batch; the answers to its lines. Raises Unavailable, OutcomeUnknown."""
-        await self._turns.acquire()
-        return await self._unbroken.settle(self._in_turn(partner, lines, expect_seen), self._deadline)
+    async def write(
+        self, partner: Partner, lines: Sequence[Told], refused: Sequence[RefusedLine], *, expect_seen: bool
+    ) -> list[LineAnswer]:
+        """Write a batch, and keep the lines that could not be read; the answers to `lines`.
 
-    async def _in_turn(self, partner: Partner, lines: Sequence[Told], expect_seen: bool) -> list[LineAnswer]:
+        `expect_seen`: they may have been sent before, so that most are not locked. Raises Unavailable, OutcomeUnknown.
+        """
+        await self._turns.acquire()
+        return await self._unbroken.settle(self._in_turn(partner, lines, refused, expect_seen), self._deadline)
+
+    async def _in_turn(
+        self, partner: Partner, lines: Sequence[Told], refused: Sequence[RefusedLine], expect_seen: bool
+    ) -> list[LineAnswer]:
         try:
             known: dict[int, LineAnswer] = {}
             if expect_seen:
                 async with self._postgres.connection() as connection:
                     known = await batches.seen(connection, partner, lines)
+            known = {number: answer for number, answer in known.items() if answer.result == "duplicate"}
             rest = [line for line in lines if line.number not in known]
-            answers = await self._halved(partner, rest) if rest else []
+            answers = await self._halved(partner, rest, refused) if rest or refused else []
             return sorted([*known.values(), *answers], key=lambda answer: answer.line)
         finally:
             self._turns.release()
 
-    async def _halved(self, partner: Partner, lines: Sequence[Told]) -> list[LineAnswer]:
-        """Write these lines together; where the database refuses that, one half after the other."""
-        for last in (False, len(lines) == 1):
-            answers = await self._committed(partner, lines)
+    async def _halved(
+        self, partner: Partner, lines: Sequence[Told], refused: Sequence[RefusedLine]
+    ) -> list[LineAnswer]:
+        """Write these lines together; where the database refuses that, one half after the other.
+
+        One line is tried twice: what it met may have been another transaction, which has ended.
+        """
+        why: asyncpg.PostgresError | None = None
+        for _ in range(2 if len(lines) <= 1 else 1):
+            answers = await self._committed(partner, lines, refused)
             if isinstance(answers, list):
                 return answers
-            if len(lines) > 1:
-                break
-            if last:
-                why = getattr(answers, "constraint_name", None) or str(answers)
-                return [rejected(lines[0], "refused_by_database", why)]
-        middle = len(lines) // 2
-        return [*await self._halved(partner, lines[:middle]), *await self._halved(partner, lines[middle:])]
+            why = answers
+        if len(lines) > 1:
+            middle = len(lines) // 2
+            first = await self._halved(partner, lines[:middle], refused)
+            return [*first, *await self._halved(partner, lines[middle:], [])]
+        if not lines:
+            log.error("Refused lines of %s cannot be kept: %s", partner.client.id, why)
+            return []
+        told = getattr(why, "constraint_name", None) or str(why)
+        log.warning("PostgreSQL refuses line %d of %s: %s", lines[0].number, partner.client.id, told)
+        return [rejected(lines[0], "refused_by_database", told)]
 
-    async def _committed(self, partner: Partner, lines: Sequence[Told]) -> list[LineAnswer] | asyncpg.PostgresError:
+    async def _committed(
+        self, partner: Partner, lines: Sequence[Told], refused: Sequence[RefusedLine]
+    ) -> list[LineAnswer] | asyncpg.PostgresError:
         """The answers, once committed; or why the database refused. Raises Unavailable; OutcomeUnknown in a commit."""
         committing = False
         began = time.perf_counter()
@@ -199,10 +223,10 @@ class Sync:
             async with self._postgres.connection(self._longest, operation=TRANSACTION) as connection:
                 try:
                     async with connection.transaction():
-                        moment, answers = await batches.put(connection, partner, lines)
+                        moment, answers = await batches.put(connection, partner, lines, refused)
                         committing = True
-                except batches.TRY_HALVES as refused:
-                    return refused
+                except batches.TRY_HALVES as error:
+                    return error
         except Unavailable as away:
             if committing:
                 raise OutcomeUnknown from away
@@ -231,6 +255,7 @@ class _Run:
         self._until = time.monotonic() + LONGEST
         self._lines: list[bytes] = []
         self._waiting: list[Told] = []
+        self._unread: list[tuple[LineAnswer, bytes]] = []
         self._answers: dict[int, LineAnswer] = {}
         self._size = BATCH
         self._expect_seen = True
@@ -240,14 +265,14 @@ class _Run:
 
     async def all(self, body: "_Body") -> bool:
         """Work on every line; whether all were done, or refused each for a reason of its own."""
-        async for number, line in body.lines(self._until):
+        async for number, line, whole in body.lines(self._until):
             if number > MOST_LINES:
                 await self._write()
                 self._stopped = self._stopped or "too_long"
                 self._not_done(number, line)
                 break
-            self._take(number, line)
-            if len(self._waiting) >= self._size:
+            self._take(number, line, whole)
+            if len(self._waiting) + len(self._unread) >= self._size:
                 await self._write()
         await self._write()
         if body.cut:
@@ -261,31 +286,33 @@ class _Run:
         end = SyncEnd(self._summary, complete, None if complete else again)
         return b"\n".join([*self._lines, encode(end)]) + b"\n"
 
-    def _take(self, number: int, line: bytes | None) -> None:
+    def _take(self, number: int, line: bytes, whole: bool) -> None:
         if self._stopped is not None:
             self._not_done(number, line)
             return
         try:
-            if line is None:
+            if not whole:
                 raise Rejected("line_too_long", f"A line has at most {LONGEST_LINE} bytes.")
             self._waiting.append(read_line(number, line))
         except Rejected as refused:
-            self._answers[number] = _unread(number, line, refused)
+            self._unread.append((_unread(number, line, refused), line))
 
     async def _write(self) -> None:
         """Write what waits, in the order in which it came."""
         lines, self._waiting = self._waiting, []
-        if not lines:
+        unread, self._unread = self._unread, []
+        if not lines and not unread:
             return
         began = time.perf_counter()
         try:
             if self._stopped is None:
-                self._sync.budgets.spend(self._partner.client.id, SYNC, len(lines))
+                self._sync.budgets.spend(self._partner.client.id, SYNC, len(lines) + len(unread))
                 self._stopped = await self._sync.keep_pace(self._until)
             if self._stopped is None:
                 began = time.perf_counter()
-                answers = await self._sync.write(self._partner, lines, self._expect_seen)
-                self._answers |= {answer.line: answer for answer in answers}
+                dead = [RefusedLine(each.id, line, each.code or "", each.detail or "") for each, line in unread]
+                answers = await self._sync.write(self._partner, lines, dead, expect_seen=self._expect_seen)
+                self._answers |= {answer.line: answer for answer in (*answers, *(each for each, _ in unread))}
                 self._expect_seen = any(answer.result == "duplicate" for answer in answers)
         except OverBudget as over:
             self._stopped, self._retry_after = over.code, over.retry_after or 1
@@ -293,16 +320,16 @@ class _Run:
             self._stopped = "outcome_unknown"
         except Unavailable:
             self._stopped = "database_away"
-        for line in lines:
-            if line.number not in self._answers:
-                self._answers[line.number] = _undone(line.number, line.id, self._stopped or "")
+        if self._stopped is not None:
+            named = [(line.number, line.id) for line in lines] + [(each.line, each.id) for each, _ in unread]
+            self._answers |= {number: _undone(number, told, self._stopped) for number, told in named}
         if self._stopped == "outcome_unknown":
             self._stopped = "database_away"  # of what comes after it is known: it was not begun
         self._size = _next_size(self._size, time.perf_counter() - began)
         self._tell()
 
-    def _not_done(self, number: int, line: bytes | None) -> None:
-        self._answers[number] = _undone(number, None if line is None else id_of(line), self._stopped or "")
+    def _not_done(self, number: int, line: bytes) -> None:
+        self._answers[number] = _undone(number, id_of(line), self._stopped or "")
 
     def _tell(self) -> None:
         """Encode what is known: of ten thousand lines no more than that is kept."""
@@ -320,9 +347,8 @@ class _Run:
 _RETRY_AFTER: Final = {"relay_behind": 10, "database_away": 5}
 
 
-def _unread(number: int, line: bytes | None, refused: Rejected) -> LineAnswer:
-    told = None if line is None else id_of(line)
-    return LineAnswer(number, told, "rejected", code=refused.code, detail=refused.detail[:300])
+def _unread(number: int, line: bytes, refused: Rejected) -> LineAnswer:
+    return LineAnswer(number, id_of(line), "rejected", code=refused.code, detail=refused.detail[:300])
 
 
 def _undone(number: int, told: str | None, why: str) -> LineAnswer:
@@ -342,12 +368,12 @@ class _Body:
         self._content = request.content
         self.cut = False
 
-    async def lines(self, until: float) -> AsyncIterator[tuple[int, bytes | None]]:
-        """Each line that is not empty with its number; None for one that is too long.
+    async def lines(self, until: float) -> AsyncIterator[tuple[int, bytes, bool]]:
+        """Each line that is not empty with its number, and whether it is whole: of a longer one the beginning.
 
         Raises what aiohttp raises for a client that has left in the middle.
         """
-        number, taken, rest, long = 0, 0, b"", False
+        number, taken, rest, long = 0, 0, b"", b""
         while True:
             chunk = await self._next(until)
             taken += len(chunk)
@@ -361,14 +387,14 @@ class _Body:
             for line in whole:
                 number += 1
                 if long or len(line) > LONGEST_LINE:
-                    long = False
-                    yield number, None
+                    yield number, (long or line)[:LONGEST_LINE], False
+                    long = b""
                 elif line.strip():
-                    yield number, line
+                    yield number, line, True
             if not chunk:
                 return
             if len(rest) > LONGEST_LINE:
-                rest, long = b"", True
+                rest, long = b"", long or rest[:LONGEST_LINE]
 
     async def _next(self, until: float) -> bytes:
         """The bytes that come next, none at the end."""
