@@ -988,6 +988,50 @@ def deadletters_show(number: int, by: str | None) -> None:
     click.echo(row["line"])
 
 
+@deadletters.command("replay")
+@click.argument("number", type=click.IntRange(1))
+@_BY
+def deadletters_replay(number: int, by: str | None) -> None:
+    """Apply a line again, in its client's name and scope of today. Exit status 1 if it is refused again.
+
+    For a line that was right, and lacked an agency or a service here. Who did so is logged. Safe to repeat.
+    """
+    from intake import clients
+    from intake.books.seal import SealKeys
+    from intake.budgets import Budgets
+    from intake.partners import letters
+    from intake.partners.sync import Sync
+    from intake.settings import WriterSettings
+    from lookup.catalogue import CatalogueCopy
+    from lookup.lookup_key import KeyRing
+    from ops.settings import read
+    from ops.stores.postgres import Postgres
+
+    settings = read(WriterSettings, environment())
+    keys = KeyRing.from_text(settings.lookup_key_secrets.reveal())
+    seals = SealKeys.from_text(settings.seal_keys.reveal())
+
+    async def work(writer: Any) -> Any:
+        postgres = Postgres("postgres", settings.pg_url.reveal, size=2, deadline=20.0)
+        uncounted = Budgets(write=1, read=1, sync=1)  # it is one line
+        sync = Sync(postgres, CatalogueCopy(postgres), uncounted, keys, seals, connections=2, deadline=20.0)
+        try:
+            return await letters.replay_as(
+                writer, number, lambda name: clients.find(writer, name), sync.apply, by=by or _caller()
+            )
+        finally:
+            await sync.close()
+            await postgres.close()
+
+    try:
+        told = _about_a_dossier(work, settings.pg_url)
+    except clients.ClientRefused as refused:
+        raise _CannotRun(str(refused)) from None
+    if not told.closed:
+        raise click.ClickException(f"Dead letter {number} is {told.result} again: {told.code}. {told.detail}")
+    click.echo(f"Dead letter {number}: {told.result}; {told.dossier} is at version {told.version}.")
+
+
 @deadletters.command("drop")
 @click.argument("number", type=click.IntRange(1))
 @_BY

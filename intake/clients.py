@@ -115,6 +115,12 @@ IS_STORED = """
 SELECT EXISTS (SELECT FROM client_token WHERE token_hash = $1)
 """
 
+BY_ID = """
+SELECT id, name, agency, actions, sandbox, disabled_at
+  FROM client
+ WHERE id = $1
+"""
+
 CLIENTS = """
 SELECT c.id, c.name, c.agency, c.actions, c.sandbox, c.disabled_at,
        t.n, t.created_at, t.expires_at, t.revoked_at, t.last_used_on, now() AS now
@@ -316,6 +322,20 @@ class _Failures:
 
 class ClientRefused(Exception):
     """A client cannot be made or changed so; the message is one sentence: what is wrong, and what to do instead."""
+
+
+async def find(connection: Any, client_id: str) -> Client:
+    """The client as it is registered, for a command that acts in its name. Raises ClientRefused if it may not sync."""
+    row = await connection.fetchrow(BY_ID, client_id)
+    if row is None:
+        raise _no_client(client_id)
+    if row["disabled_at"] is not None:
+        raise ClientRefused(f"Client {client_id} is disabled; `hoso24 client enable {client_id}` enables it.")
+    if "sync" not in row["actions"]:
+        raise ClientRefused(
+            f"Client {client_id} may not sync; `hoso24 client scope {client_id} --actions …` permits it."
+        )
+    return Client(row["id"], row["name"], row["agency"], frozenset(row["actions"]), row["sandbox"])
 
 
 def read_actions(text: str) -> tuple[str, ...]:

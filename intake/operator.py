@@ -10,7 +10,7 @@ from intake.books.erase import erase
 from intake.books.ledger import OPERATOR, operate
 from intake.books.reads import note_read
 from intake.books.seal import SealKeys
-from intake.clients import ClientRefused
+from intake.clients import ClientRefused, find
 from intake.refusals import UnknownDossier
 from intake.rules.apply import code_day
 from intake.rules.changes import OwnerChange, Reissue, Removal
@@ -27,15 +27,10 @@ SELECT key_serial
    AND NOT removed
 """
 
-MAY_OWN = """
-SELECT client.agency,
-       client.disabled_at IS NOT NULL AS disabled,
-       'sync' = ANY (client.actions)  AS may_sync,
-       dossier.agency                 AS holder,
-       dossier.origin
-  FROM client
-  LEFT JOIN dossier ON dossier.code = $2
- WHERE client.id = $1
+HOLDER = """
+SELECT agency, origin
+  FROM dossier
+ WHERE code = $1
 """
 
 IS_REMOVED = """
@@ -84,19 +79,14 @@ async def change_owner(
 
 
 async def _require_sync(writer: Any, client: str, code: DossierCode) -> None:
-    row = await writer.fetchrow(MAY_OWN, client, code.text)
+    found = await find(writer, client)
+    row = await writer.fetchrow(HOLDER, code.text)
     if row is None:
-        raise ClientRefused(f"There is no client {client!r}; `hoso24 client list` shows all.")
-    if row["disabled"]:
-        raise ClientRefused(f"Client {client} is disabled; `hoso24 client enable {client}` enables it.")
-    if not row["may_sync"]:
-        raise ClientRefused(f"Client {client} may not sync; `hoso24 client scope {client} --actions …` permits it.")
-    if row["holder"] is None:
         raise UnknownDossier
     catalogue, today = await CatalogueCopy(writer).get(), code_day(datetime.now(UTC))
-    if not may_change(catalogue, row["agency"], today, row["holder"], row["origin"], Status.PROCESSING):
+    if not may_change(catalogue, found.agency, today, row["agency"], row["origin"], Status.PROCESSING):
         raise ClientRefused(
-            f"The scope of client {client} is {row['agency']}, and {code.text} is held by {row['holder']}, which is "
+            f"The scope of client {client} is {found.agency}, and {code.text} is held by {row['agency']}, which is "
             f"outside it; `hoso24 client scope {client} --agency …` changes the scope."
         )
 

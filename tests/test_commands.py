@@ -161,6 +161,7 @@ AT_SERVERS = [
     ("dossier remove G99.01.01-261120-0001 --reason x", "HOSO24_PG_WRITER_URL"),
     ("deadletters list", "HOSO24_PG_WRITER_URL"),
     ("deadletters show 1", "HOSO24_PG_WRITER_URL"),
+    ("deadletters replay 1", "HOSO24_PG_WRITER_URL"),
     ("tidy", "HOSO24_PG_ARCHIVIST_URL"),
     ("maintenance list", "HOSO24_PG_WRITER_URL"),
     ("maintenance withdraw 1 --reason x", "HOSO24_PG_WRITER_URL"),
@@ -471,6 +472,11 @@ async def test_refused_lines_are_listed_shown_and_dropped(house: House) -> None:
     for words in (("show", str(first)), ("drop", str(first)), ("show", "999")):
         ran = await house.run("deadletters", *words)
         assert (ran.status, ran.refusal) == (2, "Error: There is no open dead letter with this number.")
+    ran = await house.run("deadletters", "replay", str(second), "--by", "an")
+    assert (ran.status, ran.refusal) == (
+        1,
+        f"Error: Dead letter {second} is rejected again: invalid_content. Object missing required field `dossier`",
+    )
     logged = "SELECT reader, client, screen FROM personal_read WHERE code = $1"
     assert [tuple(row) for row in await house.owner.fetch(logged, f"dead letter {first}")] == [
         ("an", "operator", "dead letter"),

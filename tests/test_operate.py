@@ -118,6 +118,7 @@ NEEDS = {
     "dossier owner G99.01.01-261126-0001 none": WriterSettings,
     "dossier remove G99.01.01-261126-0001 --reason r": WriterSettings,
     "deadletters list": WriterUrl,
+    "deadletters replay 17": WriterSettings,
     "tidy": ArchivistUrl,
     "maintenance list": MaintenanceSettings,
 }

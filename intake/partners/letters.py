@@ -19,8 +19,7 @@ from intake.admission import ADMISSION, CLIENT
 from intake.books.ledger import OPERATOR
 from intake.books.reads import note_reads
 from intake.clients import Client
-from intake.refusals import LetterIncomplete, UnknownLetter
-from intake.rules.requests import InvalidContent
+from intake.refusals import LetterIncomplete, OutcomeUnknown, UnknownLetter
 from lookup import code as codes
 from lookup import sandbox
 from lookup.clock import Zoned, local
@@ -52,11 +51,13 @@ SELECT $1, id, line, error, detail, seen
        closed_at = NULL
 """
 
+# An id that was refused as another change's stays refused, however often that other change comes again.
 CLOSE = """
 UPDATE dead_letter
    SET closed_at = now(), line = ''
  WHERE client = $1
    AND source_event_id = ANY ($2)
+   AND error <> 'id_reused'
    AND closed_at IS NULL
 """
 
@@ -134,8 +135,9 @@ class RefusedLine(NamedTuple):
 
 
 class LineResult(Protocol):
-    """What became of a line that was sent again."""
+    """What became of a line."""
 
+    id: str | None
     result: Any
     dossier: str | None
     version: int | None
@@ -147,6 +149,13 @@ class LineResult(Protocol):
 
 ApplyLines = Callable[[Client, Sequence[bytes]], Awaitable[Sequence[LineResult]]]
 """Applies lines for a client as a synchronisation does; a result for each, in their order."""
+
+
+class LettersAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which page: the letters behind number `after`, at most `limit`."""
+
+    after: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
+    limit: Annotated[int, msgspec.Meta(ge=1, le=PAGE_MOST)] = PAGE_MOST
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
@@ -334,47 +343,33 @@ _NUMBER = Parameter(
 class Letters:
     """The endpoints for the letters of a client, and their count. `apply_lines` is what a synchronisation does."""
 
-    def __init__(self, postgres: Postgres, apply_lines: ApplyLines | None) -> None:
+    def __init__(self, postgres: Postgres, apply_lines: ApplyLines) -> None:
         self._postgres = postgres
         self._apply_lines = apply_lines
 
     def endpoints(self) -> list[Endpoint]:
         """Everything below /api/v1/dead-letters."""
-        replay = Endpoint(
-            method="POST",
-            path=f"{LETTERS}/{{n}}/replay",
-            handler=self.replay,
-            name="replay_dead_letter",
-            parameters=(_NUMBER,),
-            gives=Replayed,
-            refuses=(*ADMISSION, UnknownLetter, LetterIncomplete),
-            action="sync",
-        )
         return [
             Endpoint(
                 method="GET",
                 path=LETTERS,
                 handler=self.page,
                 name="dead_letters",
-                parameters=(
-                    Parameter(
-                        name="after",
-                        place="query",
-                        says="The number of the last letter that the client has; 0 begins anew.",
-                        type=Annotated[int, msgspec.Meta(ge=0, le=_HIGHEST)],
-                    ),
-                    Parameter(
-                        name="limit",
-                        place="query",
-                        says="The most letters in the answer.",
-                        type=Annotated[int, msgspec.Meta(ge=1, le=PAGE_MOST)],
-                    ),
-                ),
+                asks=LettersAsked,
                 gives=DeadLetters,
-                refuses=(*ADMISSION, InvalidContent),
+                refuses=ADMISSION,
                 action="sync",
             ),
-            *([replay] if self._apply_lines else []),
+            Endpoint(
+                method="POST",
+                path=f"{LETTERS}/{{n}}/replay",
+                handler=self.replay,
+                name="replay_dead_letter",
+                parameters=(_NUMBER,),
+                gives=Replayed,
+                refuses=(*ADMISSION, UnknownLetter, LetterIncomplete, OutcomeUnknown),
+                action="sync",
+            ),
             Endpoint(
                 method="DELETE",
                 path=f"{LETTERS}/{{n}}",
@@ -387,25 +382,21 @@ class Letters:
             ),
         ]
 
-    async def page(self, request: web.Request) -> DeadLetters:
+    async def page(self, request: web.Request, asked: LettersAsked) -> DeadLetters:
         """The client's own open letters behind `after`, at most `limit`; which it is shown is logged."""
-        after = _number(request, "after", 0, most=_HIGHEST)
-        limit = _number(request, "limit", PAGE_MOST, most=PAGE_MOST, least=1)
         client: Client = request[CLIENT]
-        rows = await self._postgres.fetch(PAGE, client.id, after, limit + 1)
-        shown = rows[:limit]
+        rows = await self._postgres.fetch(PAGE, client.id, asked.after, asked.limit + 1)
+        shown = rows[: asked.limit]
         await note_reads(
             self._postgres, client.id, client.id, [_whose(row["n"], row["line"]) for row in shown], "dead letter"
         )
         letters = [_letter(row) for row in shown]
-        return DeadLetters(letters, shown[-1]["n"] if len(rows) > limit else None)
+        return DeadLetters(letters, shown[-1]["n"] if len(rows) > asked.limit else None)
 
     async def replay(self, request: web.Request) -> Replayed:
         """Apply the line again, as if it came now. Safe to repeat: its id is applied once."""
         client: Client = request[CLIENT]
         row = await _one(self._postgres, _n(request), client.id)
-        if self._apply_lines is None:
-            raise UnknownLetter
         return await _replay(self._postgres, row, client, self._apply_lines)
 
     async def drop(self, request: web.Request) -> Dropped:
@@ -443,14 +434,4 @@ def _n(request: web.Request) -> int:
     text = request.match_info["n"]
     if not (text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= _HIGHEST):
         raise UnknownLetter
-    return int(text)
-
-
-def _number(request: web.Request, name: str, usual: int, *, most: int, least: int = 0) -> int:
-    """A number of the query. Raises InvalidContent for what is none, and one out of bounds."""
-    text = request.query.get(name)
-    if text is None:
-        return usual
-    if not (text.isascii() and text.isdecimal() and len(text) < 20 and least <= int(text) <= most):
-        raise InvalidContent(f"{name}: expected a whole number from {least} to {most}")
     return int(text)

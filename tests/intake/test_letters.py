@@ -1,6 +1,7 @@
 """Lines that were refused: how they are kept, to whom they are shown, and how they come to an end."""
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from intake.partners.letters import LONGEST, Letters, RefusedLine, close, keep, 
 from ops.errors import Unavailable
 from ops.stores.postgres import Postgres
 from tests.conftest import Database
-from tests.house import intake_at, intake_settings, new_client
+from tests.house import AGENCY, intake_at, intake_settings, new_client, submission
 
 CODE = "G99.01.01-261130-0001"
 LINE = json.dumps({"id": "a", "dossier": CODE, "status": "processing", "note": "Bà Mẫu (hư cấu)"}, ensure_ascii=False)
@@ -151,6 +152,7 @@ class Result:
     """What a synchronisation says of a line."""
 
     result: str
+    id: str | None = None
     code: str | None = None
     detail: str | None = None
     dossier: str | None = None
@@ -223,11 +225,12 @@ async def test_nothing_is_shown_that_cannot_be_logged(partner: Partner, writer: 
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=101", "limit=x", "limit=", "after=-1", "after=1.5", f"after={2**63}", "limit=٣"]
+    "query",
+    ["limit=0", "limit=101", "limit=x", "limit=", "after=-1", "after=1.5", f"after={2**63}", "limit=٣", "page=2"],
 )
 async def test_bound_that_is_none_is_refused(partner: Partner, query: str) -> None:
     status, problem = await partner("GET", f"?{query}")
-    assert (status, problem["code"]) == (422, "invalid_content")
+    assert (status, problem["code"]) == (400, "invalid_parameter")
     assert query.partition("=")[0] in problem["detail"]
 
 
@@ -293,6 +296,96 @@ async def test_letter_that_is_given_up_keeps_no_line(partner: Partner, writer: A
     assert await partner("GET") == (200, {"letters": [], "next": None})
 
 
+# -- beside real synchronisations ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def office(database: Database, clients: dict[str, str]) -> AsyncIterator[Partner]:
+    """The intake as it is."""
+    async with intake_at(intake_settings(database.writer_url)) as url, aiohttp.ClientSession() as http:
+        yield Partner(http, url, clients)
+
+
+async def synchronised(office: Partner, *lines: Any) -> list[str]:
+    """The results of these lines, or the codes of those that were refused."""
+    body = b"\n".join(each if isinstance(each, bytes) else json.dumps(each).encode() for each in lines)
+    headers = {"Authorization": f"Bearer {office.tokens['so-mau']}", "Content-Type": "application/x-ndjson"}
+    async with office.http.post(f"{office.url}/api/v1/sync", data=body, headers=headers) as response:
+        *answers, end = [json.loads(each) for each in (await response.text()).splitlines()]
+    assert end["complete"] is True
+    return [each.get("code") or each["result"] for each in answers]
+
+
+def creates(name: str, n: int = 1, **fields: Any) -> dict[str, Any]:
+    return {"id": name, "dossier": f"{AGENCY}-261008-{n:04}", "source_seq": 1, "create": submission(**fields)}
+
+
+async def is_open(owner: Any) -> dict[str, tuple[str, int]]:
+    """The open letters by id: code and how often seen."""
+    rows = await owner.fetch("SELECT source_event_id, error, seen FROM dead_letter WHERE closed_at IS NULL")
+    return {row["source_event_id"]: (row["error"], row["seen"]) for row in rows}
+
+
+async def test_refused_line_is_a_letter_until_its_id_is_applied(office: Partner, owner: Any) -> None:
+    wrong, long = creates("a", 9, agency="G77"), b'{"id": "long", "note": "' + b"x" * 70_000
+    assert await synchronised(office, creates("b"), wrong, b"{nonsense", long, b'{"id": "c", "status": 7}') == [
+        *("created", "unknown_agency", "malformed_json", "line_too_long", "invalid_content")
+    ]
+    digest = "sha256:" + hashlib.sha256(b"{nonsense").hexdigest()
+    of_long = "sha256:" + hashlib.sha256(long[:LONGEST]).hexdigest()
+    assert await is_open(owner) == {
+        "a": ("unknown_agency", 1),
+        "c": ("invalid_content", 1),
+        digest: ("malformed_json", 1),
+        of_long: ("line_too_long", 1),
+    }
+    _, page = await office("GET")
+    assert {each["id"]: len(each["line"]) for each in page["letters"]}[of_long] == LONGEST
+    assert json.loads(next(each["line"] for each in page["letters"] if each["id"] == "a")) == wrong
+    assert await synchronised(office, wrong, creates("b")) == ["unknown_agency", "duplicate"]
+    assert (await is_open(owner))["a"] == ("unknown_agency", 2)
+    assert await synchronised(office, creates("a", 2), creates("c", 3)) == ["created", "created"]
+    assert (await is_open(owner)).keys() == {digest, of_long}
+
+
+async def test_of_two_lines_with_one_id_the_later_counts(office: Partner, owner: Any) -> None:
+    wrong = creates("a", agency="G77")
+    assert await synchronised(office, wrong, creates("a")) == ["unknown_agency", "created"]
+    assert await is_open(owner) == {}
+    other = creates("a", 2)
+    assert await synchronised(office, creates("a"), other) == ["duplicate", "id_reused"]
+    assert await is_open(owner) == {"a": ("id_reused", 1)}
+    assert await synchronised(office, creates("a")) == ["duplicate"]  # that is not the change that was refused
+    assert await is_open(owner) == {"a": ("id_reused", 1)}
+
+
+async def test_thousands_of_refused_lines_are_kept_as_they_come(office: Partner, owner: Any) -> None:
+    wrong = [creates(f"{n}", n, agency="G77") for n in range(1, 400)]
+    unread = [b'{"id": "u%d"}' % n for n in range(400)]
+    assert set(await synchronised(office, *wrong, *unread)) == {"unknown_agency", "invalid_content"}
+    assert len(await is_open(owner)) == 799
+
+
+async def test_line_is_applied_again_once_what_was_missing_is_there(
+    database: Database, office: Partner, owner: Any
+) -> None:
+    await synchronised(office, creates("a", agency="G77"))
+    status, told = await office("POST", "/1/replay")
+    assert (status, told["result"], told["closed"], told["code"]) == (200, "rejected", False, "unknown_agency")
+    await owner.execute(
+        "INSERT INTO agency (code, parent, name_vi, name_en, valid_from, sample) "
+        "VALUES ('G77', 'G99', 'x', 'x', '2020-01-01', true)"
+    )
+    async with intake_at(intake_settings(database.writer_url)) as url:  # it has read the catalogue
+        office.url = url
+        status, told = await office("POST", "/1/replay")
+    assert (status, told["result"], told["closed"], told["version"]) == (200, "created", True, 1)
+    assert len(told["lookup_key"]) > 10
+    assert await is_open(owner) == {}
+    event = await owner.fetchrow("SELECT source, source_event_id, agency FROM event")
+    assert tuple(event) == ("so-mau", "a", "G77")
+
+
 # -- by an operator ------------------------------------------------------------------------------------------------
 
 
@@ -335,7 +428,7 @@ async def test_open_letters_are_counted(
         return tuple(REGISTRY.get_sample_value(name) for name in names)  # type: ignore[return-value]
 
     postgres = Postgres("postgres", lambda: database.writer_url, size=1, deadline=5)
-    of: Callable[[], Any] = Letters(postgres, None).count
+    of: Callable[[], Any] = Letters(postgres, Applies(Result("applied"), [])).count
     try:
         await of()
         assert counted() == (0, 0)
