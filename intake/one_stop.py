@@ -45,7 +45,7 @@ _NUMBER = Parameter(
     says="The number of the task.",
     type=Annotated[int, msgspec.Meta(ge=1, le=12)],
     required=True,
-    example=1,
+    example=2,
 )
 _FIRST: Final = ("-infinity", "", 0)
 

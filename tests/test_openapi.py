@@ -41,25 +41,19 @@ async def test_document_is_valid_and_its_examples_are_answered_as_it_says(
     async with house.http.get(url + OPENAPI) as answer:
         document = await answer.json()
     validate(document)
-    code = (await house.receive(agency="G99.01.02"))["code"] if service == "lookup" else ""
-    if code:
-        await until(lambda: _visible(house, code))
     for path, item in document["paths"].items():
         for method in METHODS & set(item):
+            code = (await house.receive(agency="G99.01.02"))["code"] if "{code}" in path or "sync" in path else ""
+            if service == "lookup" and code:
+                await until(lambda code=code: _visible(house, code))  # type: ignore[misc]
+            if "/tasks/{number}/" in path:  # about the second task: the first is the lead's
+                task = {"agency": "G99.01", "work": "Thẩm định (ví dụ)"}
+                assert (await house.hand_in("POST", f"/api/v1/dossiers/{code}/tasks", task))[0] == 200
             status, body = await _send_example(house, url, method, path, item[method], code)
             declared, response = next(iter(item[method]["responses"].items()))
             assert str(status) == declared, (method, path, body)
             example = response["content"].get("application/json", {}).get("example")
             assert example is None or structure(body) == structure(example), (method, path)
-            code = code or body.get("code", "")
-
-
-async def _task_of_another_agency(house: House, code: str) -> int:
-    """One that is open, of the dossier that the examples are about."""
-    task = {"agency": "G99.01", "work": "Thẩm định (ví dụ)"}
-    status, answer = await house.hand_in("POST", f"/api/v1/dossiers/{code}/tasks", task)
-    assert status == 200, answer
-    return len(answer["tasks"])
 
 
 async def _visible(house: House, code: str) -> bool:
@@ -69,14 +63,15 @@ async def _visible(house: House, code: str) -> bool:
 async def _send_example(house: House, url: str, method: str, path: str, operation: Any, code: str) -> tuple[int, Any]:
     """The answer to the request that the document shows, about a dossier that there is."""
     headers = {"Authorization": f"Bearer {house.token}"} if "security" in operation else {}
-    if "{number}" in path:
-        path = path.replace("{number}", str(await _task_of_another_agency(house, code)))
+    query: dict[str, str] = {}
     for each in operation.get("parameters", ()):
         example = str(each.get("example", "")).replace(EXAMPLE_CODE, code)
         if each["in"] == "path":
             path = path.replace(f"{{{each['name']}}}", example)
         elif each["name"] == "Idempotency-Key":
             headers["Idempotency-Key"] = str(uuid.uuid4())
+        elif each["in"] == "query" and "example" in each:
+            query[each["name"]] = example
         else:
             assert not each.get("required"), each
     body: bytes | None = None
@@ -84,7 +79,7 @@ async def _send_example(house: House, url: str, method: str, path: str, operatio
         ((media, content),) = operation["requestBody"]["content"].items()
         text = content["example"] if isinstance(content["example"], str) else json.dumps(content["example"])
         headers["Content-Type"], body = media, text.replace(EXAMPLE_CODE, code or EXAMPLE_CODE).encode()
-    async with house.http.request(method, url + path, data=body, headers=headers) as answer:
+    async with house.http.request(method, url + path, params=query, data=body, headers=headers) as answer:
         lines = [json.loads(line) for line in (await answer.text()).splitlines()]
         return answer.status, lines[-1]
 

@@ -28,7 +28,11 @@ class ChangesQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     after: Annotated[str, msgspec.Meta(description="The cursor `next` of the page before.")] | None = None
     from_: (
-        Annotated[str, msgspec.Meta(description="Without a cursor: now, earliest, or a moment of RFC 3339.")] | None
+        Annotated[
+            str,
+            msgspec.Meta(description="Without a cursor: now, earliest, or a moment of RFC 3339.", examples=["now"]),
+        ]
+        | None
     ) = msgspec.field(default=None, name="from")
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000, description="Events of a page, at most.")] = 100
     wait: Annotated[

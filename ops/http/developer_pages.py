@@ -109,7 +109,7 @@ def _operations(endpoints: Iterable[Endpoint], told: Mapping[str, Any]) -> list[
             "method": each.method,
             "path": path(each),
             "told": told["paths"][path(each)][each.method.lower()],
-            "example": _curl(each),
+            "example": _curl(each, told["paths"][path(each)][each.method.lower()].get("parameters", ())),
             "answer": each.example.answer and _shown(each.example.answer),
             "refusals": explain(each.all_refusals - {*GENERAL}),
             "action": each.action,
@@ -118,9 +118,9 @@ def _operations(endpoints: Iterable[Endpoint], told: Mapping[str, Any]) -> list[
     ]
 
 
-def _curl(endpoint: Endpoint) -> str:
+def _curl(endpoint: Endpoint, parameters: Iterable[Mapping[str, Any]]) -> str:
     """The example as a command; API and TOKEN are variables of the shell."""
-    query = {each.name: each.example for each in endpoint.parameters if each.place == "query" and each.example}
+    query = {each["name"]: each["example"] for each in parameters if each["in"] == "query" and "example" in each}
     address = example_path(endpoint) + (f"?{urlencode(query)}" if query else "")
     words = ["curl -s", *([] if endpoint.method == "GET" else [f"-X {endpoint.method}"]), f'"$API{address}"']
     headers = {"Authorization": "Bearer $TOKEN"} if endpoint.action is not None else {}

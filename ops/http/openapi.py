@@ -121,10 +121,18 @@ def _asked(endpoint: Endpoint) -> Iterator[dict[str, Any]]:
     _, components = msgspec.json.schema_components([endpoint.asks], ref_template=REFERENCE)
     shape = components[endpoint.asks.__name__]
     for name, schema in shape["properties"].items():
-        found = {"name": name, "in": "query", "description": schema.pop("description", "")}
+        # A parameter that may be left out has no null: None is what the handler gets then.
+        kinds = [each for each in schema.get("anyOf", [schema]) if each != {"type": "null"}]
+        said: dict[str, Any] = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
+        usual = schema.pop("default", None)
+        if usual is not None:
+            said["default"] = usual
+        found = {"name": name, "in": "query", "description": said.pop("description", "")}
         if name in shape.get("required", ()):
             found["required"] = True
-        yield found | {"schema": schema}
+        for example in said.pop("examples", ())[:1]:
+            found["example"] = example
+        yield found | {"schema": said}
 
 
 def _content(endpoint: Endpoint, shapes: Iterable[type[msgspec.Struct]], example: Any) -> dict[str, Any]:

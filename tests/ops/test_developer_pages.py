@@ -51,6 +51,7 @@ class Query(msgspec.Struct, forbid_unknown_fields=True):
 
     limit: Annotated[int, msgspec.Meta(ge=1, le=10, description="How many.")]
     old: bool = False
+    tag: Annotated[str, msgspec.Meta(max_length=9, description="Which.", examples=["a b"])] | None = None
 
 
 class Full(Refusal):
@@ -134,7 +135,7 @@ def test_document_is_valid_and_says_what_is_declared() -> None:
     assert keep["description"] == "It is kept for `limit` days.\n\nNeeds the action `keep`."
     assert keep["security"] == [{"bearer": []}]
     assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
-    limit, old = keep["parameters"]
+    limit, old, tag = keep["parameters"]
     assert limit == {
         "name": "limit",
         "in": "query",
@@ -144,6 +145,13 @@ def test_document_is_valid_and_says_what_is_declared() -> None:
     }
     assert old["schema"] == {"type": "boolean", "default": False}
     assert "required" not in old
+    assert tag == {
+        "name": "tag",
+        "in": "query",
+        "description": "Which.",
+        "schema": {"type": "string", "maxLength": 9},
+        "example": "a b",
+    }
     body = keep["requestBody"]["content"]["application/json"]
     assert body == {"schema": {"$ref": "#/components/schemas/Line"}, "example": {"text": "it's"}}
     assert set(keep["responses"]) == {"201", *map(str, (400, 404, 405, 409, 413, 414, 415, 417, 431, 500, 503))}
@@ -250,6 +258,7 @@ async def test_pages_are_served_whole_and_lead_only_where_something_is() -> None
         assert len(set(found.ids)) == len(found.ids)
         assert "What &lt;it&gt; says." in page
         assert "-d &#39;{" in page
+        assert "/lines?tag=a+b&#34;" in page
         for link in set(found.links):
             if link.startswith("#"):
                 assert link[1:] in found.ids, link
