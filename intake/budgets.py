@@ -34,6 +34,7 @@ class OverBudget(Refusal):
     )
     title_vi = "Hệ thống gửi yêu cầu đã đạt giới hạn trong một phút. Vui lòng thử lại sau thời gian nêu ở Retry-After."
     usual_retry_after = 1
+    repeating_helps = True
 
 
 class ClientLimit(msgspec.Struct, frozen=True):

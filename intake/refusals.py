@@ -303,6 +303,7 @@ class SyncRunning(Refusal):
     title = "Another synchronisation of this client is still running."
     title_vi = "Một lần đồng bộ khác của hệ thống này vẫn đang chạy."
     usual_retry_after = 1
+    repeating_helps = True
 
 
 class UnsupportedType(Refusal):
@@ -312,3 +313,63 @@ class UnsupportedType(Refusal):
     code = "unsupported_media_type"
     title = "A body of this media type is not taken here."
     title_vi = "Không nhận nội dung thuộc kiểu dữ liệu này."
+
+
+# -- in lines of a synchronisation only ------------------------------------------------------------------------
+
+
+class LineTooLong(Refusal):
+    """The line has more bytes than one may have."""
+
+    kind = Kind.UNPROCESSABLE
+    code = "line_too_long"
+    title = "This line is too long."
+    title_vi = "Dòng dữ liệu này quá dài."
+
+
+class IdReused(Refusal):
+    """The id came before with another dossier, status or time."""
+
+    kind = Kind.CONFLICT
+    code = "id_reused"
+    title = "This id was used for another change."
+    title_vi = "Mã định danh này đã được dùng cho một thay đổi khác."
+    advice = "Give each change an id of its own, and keep it when you send the same change again."
+    advice_vi = "Mỗi thay đổi cần một mã định danh riêng; chỉ giữ nguyên mã khi gửi lại đúng thay đổi đó."
+
+
+class RefusedByDatabase(Refusal):
+    """PostgreSQL refuses what the line says; `detail` has its reason."""
+
+    kind = Kind.UNPROCESSABLE
+    code = "refused_by_database"
+    title = "This line cannot be stored."
+    title_vi = "Không thể lưu dòng dữ liệu này."
+
+
+class RelayBehind(Unavailable):
+    """What was recorded is delivered too late, so that nothing more is taken in bulk; single changes are."""
+
+    code = "relay_behind"
+    title = "Changes are delivered late, so no more lines are taken for now."
+    title_vi = "Việc chuyển thay đổi đang chậm, tạm thời chưa nhận thêm dòng dữ liệu."
+    usual_retry_after = 10
+
+
+class TookTooLong(Unavailable):
+    """The time or the number of lines of one synchronisation is used up."""
+
+    code = "too_long"
+    title = "This line was not reached within the time and length of one synchronisation."
+    title_vi = "Chưa xử lý đến dòng này trong thời hạn và số dòng của một lần đồng bộ."
+    advice = "Send the lines that were not done again, at most ten thousand in a body."
+    advice_vi = "Gửi lại các dòng chưa xử lý, mỗi lần tối đa mười nghìn dòng."
+
+
+class DatabaseAway(Unavailable):
+    """PostgreSQL did not answer in time; nothing of this line was recorded."""
+
+    code = "database_away"
+    title = "This line was not recorded, because the database does not answer."
+    title_vi = "Dòng này chưa được ghi nhận vì cơ sở dữ liệu không phản hồi."
+    usual_retry_after = 5

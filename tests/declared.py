@@ -49,6 +49,11 @@ def watched(patch: Any) -> list[str]:
     async def respond(served: _Served, request: web.Request) -> web.StreamResponse:
         response = await answer(served, request)
         endpoint = served.endpoint
+        for code in _told_in(endpoint, response):
+            found.append(
+                f"{endpoint.method} {endpoint.path} tells of {code} in a line and does not declare it: "
+                "add it to `tells` where the endpoint is declared."
+            )
         if not _as_declared(endpoint, response):
             given = " or ".join(shape.__name__ for shape in endpoint.shapes)
             found.append(
@@ -61,6 +66,15 @@ def watched(patch: Any) -> list[str]:
     patch.setattr(JsonFace, "refused", refuse)
     patch.setattr(_Served, "answer", respond)
     return found
+
+
+def _told_in(endpoint: Endpoint, response: web.StreamResponse) -> set[str]:
+    """The codes of refusals in the lines of an answer that its endpoint does not declare."""
+    body = getattr(response, "body", None)
+    if not endpoint.lines or not isinstance(body, bytes):
+        return set()
+    told = {msgspec.json.decode(line).get("code") for line in body.splitlines()}
+    return told - {None} - {each.code for each in (*endpoint.all_refusals, *endpoint.tells)}
 
 
 def _as_declared(endpoint: Endpoint, response: web.StreamResponse) -> bool:

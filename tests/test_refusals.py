@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from ops.errors import Refusal
+from ops.errors import Kind, Refusal
 from ops.http.problems import HTTP_STATUS
 
 for module in ("lookup.app", "intake.app", "intake.partners.changes"):
@@ -41,6 +41,7 @@ REFUSALS = [
     ("policy_asks", 409, None, "refusals.PolicyAsks"),
     ("policy_blocks", 409, None, "refusals.PolicyBlocks"),
     ("still_running", 409, None, "refusals.StillRunning"),
+    ("id_reused", 409, None, "refusals.IdReused"),
     ("sync_running", 409, 1, "refusals.SyncRunning"),
     ("tasks_live", 409, None, "refusals.TasksLive"),
     ("too_many_tasks", 409, None, "refusals.TooManyTasks"),
@@ -62,7 +63,9 @@ REFUSALS = [
     ("dates_out_of_order", 422, None, "refusals.DatesOutOfOrder"),
     ("idempotency_key_reused", 422, None, "refusals.KeyReused"),
     ("invalid_content", 422, None, "requests.InvalidContent"),
+    ("line_too_long", 422, None, "refusals.LineTooLong"),
     ("reason_required", 422, None, "refusals.ReasonRequired"),
+    ("refused_by_database", 422, None, "refusals.RefusedByDatabase"),
     ("service_ended", 422, None, "refusals.ServiceEnded"),
     ("service_not_begun", 422, None, "refusals.ServiceNotBegun"),
     ("target_not_allowed", 422, None, "refusals.TargetNotAllowed"),
@@ -78,9 +81,12 @@ REFUSALS = [
     ("internal", 500, None, "errors.Internal"),
     ("catalogue_unavailable", 503, 1, "catalogue_pages.CatalogueUnread"),
     ("feed_halted", 503, 30, "changes.FeedHalted"),
+    ("database_away", 503, 5, "refusals.DatabaseAway"),
     ("outcome_unknown", 503, 1, "refusals.OutcomeUnknown"),
     ("overloaded", 503, 2, "shedding.Overloaded"),
+    ("relay_behind", 503, 10, "refusals.RelayBehind"),
     ("status_unavailable", 503, 1, "read_through.StatusUnavailable"),
+    ("too_long", 503, 1, "refusals.TookTooLong"),
     ("unavailable", 503, 1, "errors.OurOwnDelay"),
     ("unavailable", 503, 1, "errors.Unavailable"),
 ]
@@ -105,3 +111,11 @@ def test_refusal_is_titled_with_one_sentence_in_each_language(refusal: type[Refu
     for title, ours in ((refusal.title, str.isascii), (refusal.title_vi, lambda text: not text.isascii())):
         assert ours(title)
         assert re.fullmatch(r"\w[^.]*\.( \w[^.]*\.)?", title)
+
+
+@pytest.mark.parametrize("refusal", sorted(every(), key=str), ids=lambda of: of.__name__)
+def test_refusal_that_passes_says_that_repeating_helps_and_advice_is_in_both_languages(refusal: type[Refusal]) -> None:
+    passes = refusal.kind in (Kind.LIMITED, Kind.UNAVAILABLE, Kind.INTERNAL) or refusal.usual_retry_after is not None
+    assert refusal.repeating_helps or not passes
+    assert bool(refusal.advice) == bool(refusal.advice_vi)
+    assert refusal.advice.isascii()

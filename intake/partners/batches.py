@@ -25,6 +25,7 @@ from intake.partners.answers import LineAnswer
 from intake.partners.letters import RefusedLine
 from intake.partners.lines import Told
 from intake.partners.writing import Fold, Moment, Partner, rejected, step_of
+from intake.refusals import IdReused
 from intake.rules.apply import TOLD_AT
 from intake.rules.changes import State
 from intake.rules.reconcile import Step
@@ -186,7 +187,7 @@ def _again(partner: Partner, line: Told, row: Any) -> LineAnswer:
             differs["at"] = line.at not in (row["occurred_at"], _told_at(row["detail"]))
         if any(differs.values()):
             wrong = ", ".join(name for name, other in differs.items() if other)
-            return rejected(line, "id_reused", f"This id was sent before with another {wrong}.")
+            return rejected(line, IdReused.code, f"This id was sent before with another {wrong}.")
     again = LineAnswer(line.number, line.id, "duplicate", dossier=line.code.text, version=row["version"])
     if row["key_serial"] is not None and line.creation is not None:
         again.lookup_key = partner.keys.key(line.code, row["key_serial"])

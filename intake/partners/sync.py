@@ -25,10 +25,35 @@ from intake.partners.answers import LineAnswer, Summary, SyncEnd
 from intake.partners.letters import RefusedLine
 from intake.partners.lines import LONGEST_LINE, Rejected, SyncLine, Told, id_of, read_line
 from intake.partners.writing import Partner, rejected
-from intake.refusals import OutcomeUnknown, SyncRunning, UnsupportedType
+from intake.refusals import (
+    AgencyEnded,
+    AgencyNotBegun,
+    BadDate,
+    CannotNumber,
+    DatabaseAway,
+    DatesOutOfOrder,
+    HistoryDiffers,
+    IdReused,
+    LineTooLong,
+    NumberTaken,
+    OutcomeUnknown,
+    RefusedByDatabase,
+    RelayBehind,
+    ServiceEnded,
+    ServiceNotBegun,
+    SyncRunning,
+    TargetNotAllowed,
+    TookTooLong,
+    UnknownAgency,
+    UnknownDossier,
+    UnknownService,
+    UnsupportedType,
+)
+from intake.rules.requests import InvalidContent, MalformedJson, UnknownStatus
 from lookup.catalogue import CatalogueCopy
+from lookup.code import MalformedCode
 from lookup.lookup_key import KeyRing
-from ops.errors import TooLarge, Unavailable
+from ops.errors import Refusal, TooLarge, Unavailable
 from ops.http.bodies import UnsupportedCoding
 from ops.http.endpoints import Endpoint, encode
 from ops.stores.postgres import TRANSACTION, Postgres
@@ -36,6 +61,13 @@ from ops.stores.postgres import TRANSACTION, Postgres
 log = logging.getLogger(__name__)
 
 PATH: Final = "/api/v1/sync"
+IN_LINES: tuple[type[Refusal], ...] = (
+    *(MalformedJson, InvalidContent, LineTooLong, MalformedCode, IdReused, RefusedByDatabase),
+    *(UnknownStatus, UnknownAgency, AgencyEnded, AgencyNotBegun, UnknownService, ServiceEnded, ServiceNotBegun),
+    *(UnknownDossier, HistoryDiffers, CannotNumber, NumberTaken, BadDate, DatesOutOfOrder, TargetNotAllowed),
+    *(RelayBehind, TookTooLong, DatabaseAway, OutcomeUnknown),
+)
+"""Why a line is rejected, or not done."""
 TYPES: Final = ("application/x-ndjson", "application/jsonl")
 MOST_LINES: Final = 10_000
 MOST_BYTES: Final = 16 * 1024 * 1024
@@ -96,6 +128,7 @@ class Sync:
                 takes=SyncLine,
                 gives=LineAnswer | SyncEnd,
                 refuses=(*ADMISSION, SyncRunning, UnsupportedType),
+                tells=IN_LINES,
                 action="sync",
                 example=examples.SYNC,
                 budget=SYNC,
@@ -135,10 +168,10 @@ class Sync:
         """Wait while the relay is behind; why nothing more may be written, if so. Raises Unavailable."""
         while self._lag > WAITS_FROM:
             if self._lag > STOPS_FROM:
-                return "relay_behind"
+                return RelayBehind.code
             pause = min(self._lag, until - time.monotonic())
             if pause <= 0:
-                return "too_long"
+                return TookTooLong.code
             metrics.SYNC_PAUSED.inc(pause)
             await asyncio.sleep(pause)
             await self._look()
@@ -211,7 +244,7 @@ class Sync:
             return []
         told = getattr(why, "constraint_name", None) or str(why)
         log.warning("PostgreSQL refuses line %d of %s: %s", lines[0].number, partner.client.id, told)
-        return [rejected(lines[0], "refused_by_database", told)]
+        return [rejected(lines[0], RefusedByDatabase.code, told)]
 
     async def _committed(
         self, partner: Partner, lines: Sequence[Told], refused: Sequence[RefusedLine]
@@ -268,7 +301,7 @@ class _Run:
         async for number, line, whole in body.lines(self._until):
             if number > MOST_LINES:
                 await self._write()
-                self._stopped = self._stopped or "too_long"
+                self._stopped = self._stopped or TookTooLong.code
                 self._not_done(number, line)
                 break
             self._take(number, line, whole)
@@ -276,7 +309,7 @@ class _Run:
                 await self._write()
         await self._write()
         if body.cut:
-            self._stopped = self._stopped or "too_long"
+            self._stopped = self._stopped or TookTooLong.code
         self._tell()
         return self._stopped is None
 
@@ -317,7 +350,7 @@ class _Run:
         except OverBudget as over:
             self._stopped, self._retry_after = over.code, over.retry_after or 1
         except OutcomeUnknown:
-            self._stopped = "outcome_unknown"
+            self._stopped = OutcomeUnknown.code
         except Unavailable:
             self._stopped = "database_away"
         if self._stopped is not None:
@@ -344,7 +377,7 @@ class _Run:
         self._answers.clear()
 
 
-_RETRY_AFTER: Final = {"relay_behind": 10, "database_away": 5}
+_RETRY_AFTER: Final = {each.code: each.usual_retry_after for each in (RelayBehind, DatabaseAway)}
 
 
 def _unread(number: int, line: bytes, refused: Rejected) -> LineAnswer:

@@ -17,7 +17,7 @@ from intake.dialects import History
 from intake.dialects.dated import applied_step
 from intake.partners.answers import LineAnswer
 from intake.partners.lines import CREATED_THOUGH_UPDATING, EXISTED_ALREADY, Rejected, Told, ToldStep
-from intake.refusals import NumberTaken, UnknownAgency, UnknownDossier, UnknownService
+from intake.refusals import IdReused, NumberTaken, UnknownAgency, UnknownDossier, UnknownService
 from intake.rules import reconcile
 from intake.rules.apply import apply, code_day
 from intake.rules.changes import Applied, Binding, Given, Move, Note, Reception, State
@@ -93,7 +93,7 @@ class Fold:
 
     def _twice(self, line: Told, first: Told, answer: LineAnswer) -> LineAnswer:
         if (line.code, line.status, line.at) != (first.code, first.status, first.at):
-            return rejected(line, "id_reused", "This id stands in this body with another dossier, status or at.")
+            return rejected(line, IdReused.code, "This id stands in this body with another dossier, status or at.")
         return LineAnswer(line.number, line.id, "duplicate", dossier=answer.dossier, version=answer.version)
 
     @property
