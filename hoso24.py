@@ -319,23 +319,22 @@ def cache() -> None:
 
 @cache.command("renew")
 @click.option("--reason", required=True, help="The reason; stored in the table of epochs.")
-def cache_renew(reason: str) -> None:
+@click.option(
+    "--lost-since",
+    type=click.DateTime(["%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M"]),
+    help="Vietnam time of the moment restored to, for partners that follow the log, if Redis no longer tells it.",
+)
+def cache_renew(reason: str, lost_since: datetime | None) -> None:
     """Begin a new epoch: caches and stream start empty. Needed only after PostgreSQL was restored."""
-    from lookup.schema import NEW_EPOCH
-    from lookup.settings import MigrateSettings
+    from intake.books import new_epoch
+    from intake.settings import RenewSettings
+    from lookup.clock import VIETNAM
     from ops.settings import read
-    from ops.stores.postgres import connect_directly
 
-    settings = read(MigrateSettings, environment())
-
-    async def work() -> int:
-        connection = await connect_directly(settings.owner_url.reveal)
-        try:
-            return int(await connection.fetchval(NEW_EPOCH, reason))
-        finally:
-            await connection.close()
-
-    click.echo(f"Epoch {_run(work())} has begun; relay and lookups change over within a second.")
+    since = lost_since and lost_since.replace(tzinfo=VIETNAM)
+    begun = _run(new_epoch.begin(read(RenewSettings, environment()), reason, since))
+    click.echo(f"Epoch {begun.number} has begun; relay and lookups change over within a second.")
+    click.echo(str(begun))
 
 
 @cache.command("lost")

@@ -13,6 +13,7 @@ from intake.partners.signatures import secret_of
 from lookup.settings import (
     CacheSettings,
     KeySettings,
+    MigrateSettings,
     NotaryUrl,
     ReceiptSettings,
     RelayUrl,
@@ -21,7 +22,7 @@ from lookup.settings import (
 )
 from ops.http.client_address import Networks
 from ops.process_settings import PoolerSettings, Port, ProcessSettings, PublicSettings, Seconds
-from ops.settings import Secret, setting
+from ops.settings import Secret, optional, setting
 
 PerMinute = Annotated[int, Meta(ge=1, le=10_000_000)]
 
@@ -127,6 +128,13 @@ class WebhooksSettings(WebhookKeySettings, WebhooksUrl, ReceiptSettings, PoolerS
         doc="The session or password that stands in each call of the format `national`, where its mapping says so.",
         secret=True,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenewSettings(MigrateSettings):
+    """The settings of `hoso24 cache renew`. Without Redis it is not known where followers of the log go on."""
+
+    redis_url: Secret | None = optional(CacheSettings, "redis_url")
 
 
 def _seed(text: str) -> bytes:

@@ -15,7 +15,7 @@ import kubernetes_validate
 import pytest
 
 import hoso24
-from intake.settings import MaintenanceSettings, RelaySettings, WriterSettings
+from intake.settings import MaintenanceSettings, RelaySettings, RenewSettings, WriterSettings
 from lookup.settings import ArchivistUrl, AuditorUrl, LookupSettings, MigrateSettings, WriterUrl
 from ops import settings
 from tests.conftest import KEY_SECRETS, SEAL_KEYS, WEBHOOK_SECRET, Database
@@ -106,7 +106,7 @@ ROLES = ("owner", "writer", "relay", "reader", "auditor", "archivist")
 """Those that commands have; no command is the notary's."""
 NEEDS = {
     "migrate": MigrateSettings,
-    "cache renew --reason r": MigrateSettings,
+    "cache renew --reason r": RenewSettings,
     "catalogue load --sample": MigrateSettings,
     "cache lost": RelaySettings,
     "why G99.01.01-261126-0001": LookupSettings,
@@ -181,7 +181,9 @@ def test_mould_is_never_started_by_itself() -> None:
 @pytest.mark.usefixtures("servers")
 def test_output_and_exit_status_are_the_command_s(operate: Operate) -> None:
     ran = operate("cache", "renew", "--reason", 'it\'s a "test"; $HOME\\n')
-    assert (ran.status, ran.out) == (0, "Epoch 2 has begun; relay and lookups change over within a second.\n")
+    begun, told = ran.out.splitlines()
+    assert (ran.status, begun) == (0, "Epoch 2 has begun; relay and lookups change over within a second.")
+    assert told.startswith("Followers of the log are told ")
     assert operate("cache", "renew").status == 2, "--reason is missing"
     assert all("--context=test" in words for words in ran.notes if words[0] != "patch")
     assert all(words[2] == "hoso24" for words in ran.notes if words[1] == "--namespace")

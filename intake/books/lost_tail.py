@@ -79,6 +79,8 @@ class LostTail:
     """The lost changes, oldest first."""
     fault: str
     """Why the log does not continue where the stream ends; '' when it does."""
+    common: str = ""
+    """The id of the newest change that both have and that is older than all that are lost; '' for none."""
 
     def __str__(self) -> str:
         ids = ", ".join(change.id for change in self.changes[:NAMED])
@@ -99,22 +101,25 @@ async def find(log: EventLog, cache: Cache, epoch: int) -> LostTail:
     last = oldest = newest_change = ""
     at = 0
     lost: list[Heard] = []
+    kept: list[str] = []
     while entries := await cache.before(epoch, oldest, most=CHUNK):
         last, oldest = last or entries[0].id, entries[-1].id
         at = at or next((entry.at for entry in entries if entry.at), 0)
         changes = [entry for entry in entries if entry.code]
         missing = await _missing(log, epoch, changes)
         lost += missing
+        kept += [entry.id for entry in changes if entry not in missing]
         newest_change = newest_change or next((change.id for change in changes), "")
         if changes and not missing:
             break
     fault = _LOST if lost else await _fault(log, epoch, last, newest_change, oldest)
-    return LostTail(epoch, last, at, tuple(reversed(lost)), fault)
+    common = next((each for each in kept if not lost or pair(each) < pair(lost[-1].id)), "")
+    return LostTail(epoch, last, at, tuple(reversed(lost)), fault, common)
 
 
 async def _missing(log: EventLog, epoch: int, changes: Sequence[Heard]) -> list[Heard]:
     """The changes that are not in the log under the code, version and ids they were delivered with."""
-    ids = [_pair(change.id) for change in changes]
+    ids = [pair(change.id) for change in changes]
     rows = await log.fetch(
         IN_LOG,
         epoch,
@@ -131,18 +136,19 @@ async def _fault(log: EventLog, epoch: int, last: str, newest_change: str, oldes
     """The violation of rule 2 or 3, when no change is missing; '' for none. `oldest` is the oldest entry compared."""
     if not last:
         return ""
-    xid, seq = _pair(last)
+    xid, seq = pair(last)
     (row,) = await log.fetch(ID_IS_IN_USE, xid)
     if not row[0]:
         return "the stream has ids of transactions that PostgreSQL has not assigned yet"
     for newest in await log.fetch(NEWEST_UP_TO, epoch, xid, seq):
         found = (newest["xid"], newest["seq"])
-        if found != _pair(newest_change) if newest_change else found > _pair(oldest):
+        if found != pair(newest_change) if newest_change else found > pair(oldest):
             return "the log has a change that the stream passed without delivering it"
     return ""
 
 
-def _pair(entry_id: str) -> tuple[int, int]:
+def pair(entry_id: str) -> tuple[int, int]:
+    """The transaction id and the sequence number of an entry's id."""
     xid, _, seq = entry_id.partition("-")
     return int(xid), int(seq)
 

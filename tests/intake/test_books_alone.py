@@ -31,7 +31,7 @@ class Log:
     """The event log: ids of changes, highest assigned transaction id."""
 
     def __init__(self, *ids: str, assigned: int = 10**6) -> None:
-        self.ids = {lost_tail._pair(each) for each in ids}
+        self.ids = {lost_tail.pair(each) for each in ids}
         self.assigned = assigned
         self.asked: list[tuple[Any, ...]] = []
 
