@@ -73,7 +73,7 @@ class OneStopApi:
         ends = [
             Endpoint(
                 method="POST",
-                path=f"{of_one}/tasks/{{number}}/{word}",
+                path=rf"{of_one}/tasks/{{number:\d+}}/{word}",
                 handler=handler,
                 takes=TaskStep,
                 gives=Tasked,

@@ -65,7 +65,7 @@ ROUTES = {
         ("POST", "/api/v1/dossiers/{code}/corrections", "correct"),
         ("POST", "/api/v1/dossiers/{code}/key", "correct"),
         ("POST", "/api/v1/dossiers/{code}/tasks", "move"),
-        *(("POST", f"/api/v1/dossiers/{{code}}/tasks/{{number}}/{end}", "move") for end in ENDS),
+        *(("POST", rf"/api/v1/dossiers/{{code}}/tasks/{{number:\d+}}/{end}", "move") for end in ENDS),
         ("POST", "/api/v1/dossiers/{code}/re-appointments", "move"),
         ("POST", "/api/v1/dossiers/{code}/lead", "correct"),
         ("GET", "/api/v1/tasks", "read"),

@@ -112,6 +112,7 @@ def _operations(endpoints: Iterable[Endpoint], told: Mapping[str, Any]) -> list[
             "example": _curl(each, told["paths"][path(each)][each.method.lower()].get("parameters", ())),
             "answer": each.example.answer and _shown(each.example.answer),
             "refusals": explain(each.all_refusals - {*GENERAL}),
+            "tells": explain(each.tells),
             "action": each.action,
         }
         for each in endpoints
