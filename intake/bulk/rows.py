@@ -4,6 +4,7 @@ What the events say, folded, is the row (intake/books/fold.py). Due dates are th
 each event from the reception on has the one that the line tells.
 """
 
+import functools
 import os
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -34,7 +35,7 @@ _OUTCOME, _PAUSES, _SUPPLEMENTS = map(_at, ("outcome", "pauses", "supplements"))
 _REAPPOINTMENTS, _KEY_SERIAL, _SERVICE = map(_at, ("reappointments", "key_serial", "service"))
 _CASE, _CHANNEL, _SUBMITTED_AT, _PERSON = map(_at, ("service_case", "channel", "submitted_at", "person"))
 _NOTE, _DETAIL, _ACTOR, _DEPARTMENT = map(_at, ("note", "detail", "actor", "department"))
-_DATES = tuple(map(_at, ("received_at", "due_at", "finished_at", "returned_at")))
+_RECEIVED_AT, _DUE_AT, _FINISHED_AT, _RETURNED_AT = map(_at, ("received_at", "due_at", "finished_at", "returned_at"))
 
 
 class Rows(NamedTuple):
@@ -75,10 +76,9 @@ def rows_of(history: History, service: Service | None, *, now: datetime, epoch: 
             room += _STEP_BYTES + len(step.agency) + len((step.department or "").encode())
         else:
             values[_FLAGS] = [NOT_IN_TIMELINE] + [TIME_UNKNOWN] * (not step.timed)
-        values[_VERSION], values[_KIND], values[_OCCURRED_AT] = version, "moved", step.at.astimezone(UTC)
+        values[_VERSION], values[_KIND], values[_OCCURRED_AT] = version, "moved", _in_utc(step.at)
         values[_STATUS], values[_AGENCY], values[_OUTCOME] = status.value, step.agency, outcome
-        for place, moment in zip(_DATES, image, strict=True):
-            values[place] = moment and moment.astimezone(UTC)
+        values[_RECEIVED_AT], values[_DUE_AT], values[_FINISHED_AT], values[_RETURNED_AT] = map(_in_utc, image)
         values[_SUPPLEMENTS], values[_NOTE], values[_DEPARTMENT] = supplements, note, step.department
         values[_ACTOR] = step.officer or SOURCE
         if step.items:
@@ -86,7 +86,7 @@ def rows_of(history: History, service: Service | None, *, now: datetime, epoch: 
         salt = salts[SALT_BYTES * (version - 1) : SALT_BYTES * version]
         if version == 1:
             values[_KIND], values[_SERVICE], values[_CASE] = "received", history.service, history.service_case
-            values[_CHANNEL], values[_SUBMITTED_AT] = history.channel, history.submitted_at.astimezone(UTC)
+            values[_CHANNEL], values[_SUBMITTED_AT] = history.channel, _in_utc(history.submitted_at)
             values[_PERSON] = person_digest(salt, person)
         elif step.agency != holder:
             values[_CAME_FROM] = holder
@@ -124,6 +124,11 @@ def rows_of(history: History, service: Service | None, *, now: datetime, epoch: 
         subject=subject,
     )
     return Rows(dossier.row(), events)
+
+
+@functools.lru_cache(maxsize=64)  # the events of a line tell few different moments, most of them several times
+def _in_utc(moment: datetime | None) -> datetime | None:
+    return moment and moment.astimezone(UTC)
 
 
 def _paused(

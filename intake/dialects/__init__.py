@@ -160,12 +160,12 @@ def _may_repeat(line: bytes, form: dict[str, Any]) -> bool:
 def _keys_in(form: dict[str, Any]) -> int:
     keys = 0
     unseen: list[Any] = [form]
-    while unseen:
-        each = unseen.pop()
+    for each in unseen:  # it grows meanwhile
         if type(each) is dict:
             keys += len(each)
-            each = each.values()
-        unseen += (inner for inner in each if type(inner) is dict or type(inner) is list)
+            unseen += [inner for inner in each.values() if type(inner) is not str]
+        elif type(each) is list:
+            unseen += each
     return keys
 
 

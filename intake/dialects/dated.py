@@ -58,7 +58,9 @@ def images(history: History) -> Iterator[Image]:
 
 def noted(step: HistoryStep) -> str | None:
     """The note of a step, and below it what a supplement has to bring; as `apply` writes it."""
-    return "\n".join([*([step.note] if step.note else []), *(f"– {item}" for item in step.items)]) or None
+    if not step.items:
+        return step.note or None
+    return "\n".join([*([step.note] if step.note else []), *(f"– {item}" for item in step.items)])
 
 
 def outcome_after(step: HistoryStep, outcome: str | None) -> str | None:

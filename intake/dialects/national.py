@@ -289,20 +289,26 @@ def _status(form: _Form, field: str) -> Status:
 
 def _date(form: _Form, field: str) -> datetime | None:
     text = form.get(field)
-    if type(text) is not str or not text:
+    if text is None or text == "":
+        return None
+    if type(text) is not str:
         text = _text(form, field, 40)
         if text is None:
             return None
-    if not _DATE.fullmatch(text := text.strip()):
-        if not text:
-            return None
-        raise Refused("bad_date", f"{field}: {text[:20]!r} is not yyyyMMddHHmmss")
     try:
         return _moment(text)
     except ValueError:
-        raise Refused("bad_date", f"{field}: {text} does not exist") from None
+        text = text.strip()
+        fault = f"{text} does not exist" if _DATE.fullmatch(text) else f"{text[:20]!r} is not yyyyMMddHHmmss"
+        raise Refused("bad_date", f"{field}: {fault}") from None
 
 
 @functools.lru_cache(maxsize=1024)
-def _moment(text: str) -> datetime:
+def _moment(text: str) -> datetime | None:
+    """The time that this says; None for white space. Raises ValueError."""
+    text = text.strip()
+    if not _DATE.fullmatch(text):
+        if text:
+            raise ValueError
+        return None
     return datetime.fromisoformat(f"{text[:8]}T{text[8:]}").replace(tzinfo=VIETNAM)

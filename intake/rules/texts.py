@@ -38,7 +38,7 @@ def clean(text: str, longest: int, *, lines: bool = False) -> str:
     """
     if not text.isascii():
         text = unicodedata.normalize("NFC", text)
-    if found := _REFUSED.search(text):
+    if not text.isprintable() and (found := _REFUSED.search(text)):  # none of these is printable
         raise UnclearText(f"it contains the character U+{ord(found[0]):04X}, which cannot be shown")
     text = text.replace("\r\n", "\n").replace("\r", "\n").strip() if lines else " ".join(text.split())
     if len(text) > longest:
@@ -55,7 +55,7 @@ def clean_or_none(text: str | None, longest: int, *, lines: bool = False) -> str
 
 def shows(text: str) -> bool:
     """Whether a reader sees anything of it."""
-    if _PLAIN.search(text):
+    if "!" <= text[:1] <= "~" or _PLAIN.search(text):
         return True
     return any(unicodedata.category(each)[0] in _SHOWN and each not in _BLANK_ALL_THE_SAME for each in text)
 

@@ -8,9 +8,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from intake import bulk, dialects
 from intake.dialects import REASONS, Refused, read_line
+from intake.dialects.national import _date
 from lookup.clock import VIETNAM
 from lookup.code import Scheme
 from lookup.status import Status
@@ -545,3 +548,30 @@ def test_absent_may_be_null_in_the_national_form() -> None:
     history = read_line(msgspec.json.encode(form))
     assert (history.returned_at, history.applicant.phone, history.applicant.id) == (None, None, None)
     assert [step.status for step in history.steps] == [Status.RECEIVED]
+
+
+def _said_otherwise(text: str) -> str:
+    """What a date is, by the words of the form: white space says nothing, fourteen digits a time that exists."""
+    digits = text.strip()
+    if not digits:
+        return "None"
+    if not re.fullmatch("[0-9]{14}", digits, re.ASCII):
+        return "bad_date is not yyyyMMddHHmmss"
+    try:
+        return str(datetime.strptime(digits, "%Y%m%d%H%M%S").replace(tzinfo=VIETNAM))
+    except ValueError:
+        return "bad_date does not exist"
+
+
+_digits = st.text("0123456789", min_size=13, max_size=15)
+_dates = st.datetimes(min_value=datetime(1000, 1, 1)).map(lambda at: f"{at:%Y%m%d%H%M%S}")
+
+
+@given(st.one_of(_digits, _dates, st.text(max_size=5)), st.sampled_from(["", " ", "\t", "\u00a0"]))
+def test_date_that_comes_again_is_read_as_the_first_time(text: str, around: str) -> None:
+    for _ in range(2):  # the second time out of what was kept
+        try:
+            said = str(_date({"d": around + text}, "d"))
+        except Refused as refused:
+            said = f"{refused.reason} {' '.join(refused.detail.split()[-3:])}"
+        assert said == _said_otherwise(around + text)

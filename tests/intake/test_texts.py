@@ -1,10 +1,15 @@
 """Texts from outside: composed before they are measured, and refused where they show something else, or nothing."""
 
+import sys
 import unicodedata
+from collections.abc import Callable
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from intake.rules import texts
 from intake.rules.texts import UnclearText, before_composing, clean, clean_fields, clean_or_none, repeated_key, shows
 
 NAME = "Nguyễn Thị Thử Nghiệm (hư cấu)"
@@ -110,3 +115,34 @@ def test_fields_are_cleaned_where_a_struct_is_read_and_the_refusal_names_the_pla
 )
 def test_key_that_stands_twice_in_an_object_is_found(text: str, key: str | None) -> None:
     assert repeated_key(text.encode()) == key
+
+
+def test_no_refused_character_is_printable() -> None:
+    """`clean` looks for them in texts that are not printable only."""
+    refused = [each for each in map(chr, range(sys.maxunicode + 1)) if texts._REFUSED.match(each)]
+    assert len(refused) > 2000
+    assert not any(each.isprintable() for each in refused)
+
+
+@given(st.text(st.characters() | st.sampled_from(' \t\r\n:"\u202e\u3164\u2800'), max_size=12), st.booleans())
+def test_shortcuts_of_clean_change_nothing(text: str, lines: bool) -> None:
+    assert _outcome(clean, text, lines) == _outcome(_cleaned_slowly, text, lines)
+
+
+def _cleaned_slowly(text: str, longest: int, *, lines: bool) -> str:
+    text = unicodedata.normalize("NFC", text)
+    if found := texts._REFUSED.search(text):
+        raise UnclearText(f"it contains the character U+{ord(found[0]):04X}, which cannot be shown")
+    text = text.replace("\r\n", "\n").replace("\r", "\n").strip() if lines else " ".join(text.split())
+    if len(text) > longest:
+        raise UnclearText(f"it has {len(text)} characters; it may have {longest}")
+    if not any(unicodedata.category(each)[0] in "LNPS" and each not in texts._BLANK_ALL_THE_SAME for each in text):
+        raise UnclearText("it is blank")
+    return text
+
+
+def _outcome(cleaner: Callable[..., str], text: str, lines: bool) -> str:
+    try:
+        return cleaner(text, 10, lines=lines)
+    except UnclearText as unclear:
+        return repr(unclear)
