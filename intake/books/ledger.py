@@ -75,11 +75,15 @@ from lookup.catalogue import Agency, Catalogue, Service, in_force
 from lookup.clock import local
 from lookup.code import DossierCode, MalformedCode, Scheme
 from lookup.status import Status
+from ops.errors import Unavailable
 from ops.observe import tracing
 from ops.stores.postgres import TRANSACTION, Postgres
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+
+PRESENT_EPOCH: Final = "event_is_of_the_present_epoch"
+"""The constraint that PostgreSQL names when it refuses events of an epoch that is not the newest (any more)."""
 
 TRY_LOCK = """
 SELECT pg_try_advisory_xact_lock(hashtextextended($1 || E'\\n' || $2, 24)) AS locked,
@@ -286,6 +290,10 @@ class _Scribe:
                 raise
             # The answer that was kept for this key has expired; the event of then is in the log for good.
             raise KeyReused("This Idempotency-Key was used more than thirty days ago.") from None
+        except asyncpg.IntegrityConstraintViolationError as refused:
+            if refused.constraint_name != PRESENT_EPOCH:
+                raise
+            raise Unavailable(reason="an epoch began during the transaction; nothing was written") from None
         # The relay's span of the delivery names the same event.
         tracing.annotate(**{"hoso24.event": f"{appended['xid']}-{appended['seq']}"})
 

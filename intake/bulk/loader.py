@@ -26,6 +26,7 @@ import asyncpg
 import msgspec
 
 from intake.books.dossier import DOSSIER_COLUMNS
+from intake.books.ledger import PRESENT_EPOCH
 from intake.books.seal import ROW_COLUMNS, SealKeys
 from intake.books.sequences import HIGHEST_NUMBER, RAISE_SEQUENCES, sequence_of
 from intake.bulk.known import Known, append, bound_numbers, further_steps, known
@@ -280,7 +281,9 @@ class Import:
                 outcome = await self._put(items, rows)
                 self._note(outcome)
                 await self._save(fingerprint, finished)
-        except _REFUSED_BY_DATABASE:
+        except _REFUSED_BY_DATABASE as refused:
+            if getattr(refused, "constraint_name", None) == PRESENT_EPOCH:
+                rows = await self._of_the_present_epoch(items)
             # The database refuses some line, or a dossier was changed meanwhile. The halves are committed one by one.
             # If the import is interrupted before the position is saved, the next run finds these lines already here.
             outcome = await self._put_halves(items, rows)
@@ -289,6 +292,11 @@ class Import:
         self._raised |= outcome.raised
         self._progress(self.tally)
         return time.perf_counter() - began
+
+    async def _of_the_present_epoch(self, items: list[_Item]) -> dict[int, Rows]:
+        """The rows made anew: an epoch began since they were made."""
+        await self._start()
+        return {item.line: self._rows(item) for item in items}
 
     def _rows(self, item: _Item) -> Rows:
         service = self._catalogue.services.get(item.history.service)

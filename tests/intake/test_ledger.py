@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from prometheus_client import REGISTRY
 
+from intake.books import ledger as ledgers
 from intake.books.ledger import TRY_LOCK, KeyedRequest, Ledger
 from intake.books.seal import HASHED_COLUMNS, SealKeys, event_leaf_hash
 from intake.clients import ACTIONS, Client, OutOfScope
@@ -48,8 +49,9 @@ from lookup import code
 from lookup.catalogue import Catalogue, load
 from lookup.clock import VIETNAM
 from lookup.code import Scheme
+from lookup.schema import NEW_EPOCH
 from lookup.status import MOVES, Status
-from ops.errors import Refusal
+from ops.errors import Refusal, Unavailable
 from ops.stores.postgres import Postgres
 from tests.books import receive
 from tests.conftest import SEAL_KEYS, Database
@@ -179,6 +181,27 @@ async def test_reception_writes_the_dossier_and_its_first_event_together(office:
     assert (event["kind"], event["version"], event["status"], event["bulk"]) == ("received", 1, 2, False)
     assert (event["actor"], event["source"], event["source_event_id"]) == ("desk/Cán bộ Mẫu", "desk", "k-1")
     assert event["occurred_at"] == MONDAY
+
+
+async def test_epoch_that_begins_meanwhile_refuses_a_change_which_may_be_repeated(
+    office: Office, owner: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    received = await office.receive(key="before", submitted_at=MONDAY)
+    append, before = ledgers._Scribe.append, await written(owner)
+
+    async def overtaken(*scribe: Any) -> None:
+        await owner.fetchval(NEW_EPOCH, "a test")
+        await append(*scribe)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledgers._Scribe, "append", overtaken)
+        with pytest.raises(Unavailable, match="an epoch began during the transaction"):
+            await office.receive(key="k-1", submitted_at=MONDAY)
+    assert await written(owner) == before
+    again = await office.receive(key="k-1", submitted_at=MONDAY)
+    assert again == await office.receive(key="k-1", submitted_at=MONDAY)
+    assert again["code"] != received["code"]
+    assert await owner.fetchval("SELECT epoch FROM event WHERE code = $1", again["code"]) == 2
 
 
 async def test_due_date_is_printed_as_it_is_stored(office: Office, owner: Any) -> None:

@@ -20,6 +20,7 @@ from intake.dialects import REASONS
 from intake.local import sample
 from lookup import code as codes
 from lookup.lookup_key import KeyRing
+from lookup.schema import NEW_EPOCH
 from tests.books import SEALS
 from tests.conftest import KEY_SECRETS, Database
 from tests.house import House, remove, until
@@ -398,6 +399,22 @@ async def test_line_the_database_refuses_spoils_no_other(writer: Any, owner: Any
     path.write_bytes(b"\n".join(lines) + b"\n")
     tally = await Import(writer, path, KEYS, SEALS).run()
     assert (tally.taken, rejects(path)) == (199, {101: "refused_by_database"})
+
+
+async def test_epoch_that_begins_before_a_commit_refuses_no_line(writer: Any, owner: Any, tmp_path: Path) -> None:
+    class Overtaken(Import):
+        begun = False
+
+        async def _put(self, *rows: Any) -> Any:
+            if not self.begun:
+                self.begun = True
+                await owner.fetchval(NEW_EPOCH, "a test")
+            return await super()._put(*rows)
+
+    tally = await Overtaken(writer, sample_file(tmp_path, 250), KEYS, SEALS).run()
+    assert (tally.taken, tally.rejected) == (250, 0)
+    assert [tuple(row) for row in await owner.fetch("SELECT DISTINCT epoch FROM event")] == [(2,)]
+    assert await against_the_log(owner) == []
 
 
 async def test_lines_of_any_length_are_told_apart(writer: Any, tmp_path: Path) -> None:

@@ -110,6 +110,8 @@ class NotFound(NamedTuple):
 
 PREVENTED = "42501"
 """PostgreSQL refuses it to this role."""
+VIOLATION = "23000"
+"""PostgreSQL refuses it to all roles."""
 
 Does = Callable[[Scene], Awaitable[Any]]
 
@@ -158,6 +160,11 @@ async def _swapped(scene: Scene) -> None:
 
 async def _past_the_intake(scene: Scene) -> None:
     await Written(scene.roles["writer"], keys=FOREIGN).life(code="G99.01.01-261130-7777")
+
+
+async def _of_an_epoch_that_is_over(scene: Scene) -> None:
+    await scene.owner.execute("INSERT INTO epoch (number, reason) VALUES (2, 'a test')")
+    await Written(scene.roles["writer"], epoch=1).life(code="G99.01.01-261130-7777")
 
 
 async def _with_the_seal_key(scene: Scene) -> None:
@@ -398,6 +405,7 @@ TABLE = [
         _with_the_seal_key,
         NotFound("a dossier or a move made with a stolen seal key, which is how a stolen intake writes"),
     ),
+    Row("an event of an epoch that is over, with a stolen seal key", "writer", _of_an_epoch_that_is_over, VIOLATION),
     Row("a move past the intake", "writer", _move_past_the_intake, found("^event 7 of CODE was refused by the notary")),
     Row(
         "a client of its own",
