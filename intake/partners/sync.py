@@ -325,7 +325,7 @@ class _Run:
             return
         try:
             if not whole:
-                raise Rejected("line_too_long", f"A line has at most {LONGEST_LINE} bytes.")
+                raise Rejected(LineTooLong.code, f"A line has at most {LONGEST_LINE} bytes.")
             self._waiting.append(read_line(number, line))
         except Rejected as refused:
             self._unread.append((_unread(number, line, refused), line))
@@ -352,12 +352,12 @@ class _Run:
         except OutcomeUnknown:
             self._stopped = OutcomeUnknown.code
         except Unavailable:
-            self._stopped = "database_away"
+            self._stopped = DatabaseAway.code
         if self._stopped is not None:
             named = [(line.number, line.id) for line in lines] + [(each.line, each.id) for each, _ in unread]
             self._answers |= {number: _undone(number, told, self._stopped) for number, told in named}
-        if self._stopped == "outcome_unknown":
-            self._stopped = "database_away"  # of what comes after it is known: it was not begun
+        if self._stopped == OutcomeUnknown.code:
+            self._stopped = DatabaseAway.code  # of what comes after it is known: it was not begun
         self._size = _next_size(self._size, time.perf_counter() - began)
         self._tell()
 
