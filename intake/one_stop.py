@@ -35,7 +35,7 @@ from lookup import code as codes
 from lookup.catalogue import CatalogueCopy
 from lookup.clock import local
 from lookup.status import Status
-from ops.errors import Refusal
+from ops.errors import NoSuchPath, Refusal
 from ops.http.endpoints import Endpoint, Example
 from ops.http.parameters import InvalidParameter, Parameter
 
@@ -154,7 +154,7 @@ class OneStopApi:
 
     async def ask(self, request: web.Request, step: TaskStep) -> Tasked:
         """Ask the lead something about a task of the client's own agency, which waits for the answer."""
-        number = int(request.match_info["number"])
+        number = _number(request)
         return await self._changed(request, AskLead(number=number, question=step.reason or ""), step, f"{number}/ask")
 
     async def put_off(self, request: web.Request, new: NewDueDate) -> Tasked:
@@ -178,7 +178,7 @@ class OneStopApi:
         return Inbox([_inbox_task(row) for row in shown], more)
 
     async def _end(self, request: web.Request, step: TaskStep, end: End) -> Tasked:
-        number = int(request.match_info["number"])
+        number = _number(request)
         change = EndTask(number=number, end=end, reason=step.reason)
         return await self._changed(request, change, step, f"{number}/{end}")
 
@@ -216,3 +216,11 @@ def _place(mark: str) -> tuple[str, str, int]:
         return at if at == "infinity" else datetime.fromisoformat(at).isoformat(), code, int(number)
     except (binascii.Error, UnicodeDecodeError, ValueError):
         raise InvalidParameter("after: send `next` of the page before, as it was") from None
+
+
+def _number(request: web.Request) -> int:
+    """The task's number in the path. Raises NoSuchPath for what is none."""
+    text = request.match_info["number"]
+    if not (text.isascii() and text.isdecimal() and len(text) <= 2):
+        raise NoSuchPath
+    return int(text)

@@ -62,10 +62,14 @@ def read_query(query: MultiMapping[str], shape: type[Query]) -> Query:
         else:
             values[name] = sent[0]
     try:
-        return msgspec.convert(values, shape, strict=False)
+        asked = msgspec.convert(values, shape, strict=False)
     except msgspec.ValidationError as error:
         found = _PLACE.fullmatch(str(error))
         raise InvalidParameter(f"{found['name']}: {found['what']}" if found else str(error)) from None
+    for each in msgspec.structs.fields(shape):
+        if each.encode_name in values and getattr(asked, each.name) is None:  # msgspec takes the text "null" for None
+            raise InvalidParameter(f"{each.encode_name}: leave it out instead of null")
+    return asked
 
 
 def _is_list(type_: Any) -> bool:

@@ -1,6 +1,7 @@
 """Tasks, re-appointments and leads over HTTP, and the rows of table `task` that follow."""
 
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -166,3 +167,12 @@ async def test_inbox_has_live_tasks_by_due_date_page_by_page(
     assert len((await up.inbox(agency=OWN))["tasks"]) == 3
     assert (await far.inbox(agency=OWN, expected=403))["code"] == "out_of_scope"
     assert (await own.inbox(after="x", expected=400))["code"] == "invalid_parameter"
+
+
+async def test_what_is_no_number_of_a_task_is_no_path(house: House) -> None:
+    code = (await house.receive(channel="direct"))["code"]
+    for number in ("null,null", "x", "-1", "1e9", "123", "²"):
+        for end in ("done", "refuse", "cancel", "ask"):
+            path = f"/api/v1/dossiers/{code}/tasks/{quote(number, safe='')}/{end}"
+            status, answer = await house.hand_in("POST", path, {"reason": "Ví dụ."})
+            assert (status, answer["code"]) == (404, "not_found"), number

@@ -137,6 +137,7 @@ class Asked(msgspec.Struct, forbid_unknown_fields=True):
     limit: Annotated[int, msgspec.Meta(ge=1, le=10)]
     old: bool = False
     tag: list[str] = []
+    most: int | None = None
 
 
 async def ask(_: web.Request, asked: Asked) -> Kept:
@@ -153,6 +154,7 @@ async def ask(_: web.Request, asked: Asked) -> Kept:
         ("limit=", "limit: Expected `int`, got `str`"),
         ("limit=1&limit=2", "limit: given more than once"),
         ("limit=1&more=2", "Object contains unknown field `more`"),
+        ("limit=1&most=null", "most: leave it out instead of null"),
         ("limit=1&old=perhaps", "old: Expected `bool`, got `str`"),
     ],
 )
