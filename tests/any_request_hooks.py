@@ -32,3 +32,14 @@ def map_path_parameters(_: Any, path_parameters: Any) -> Any:
     if CODE and isinstance(code, str) and len(code) % 2:
         path_parameters["code"] = CODE
     return path_parameters
+
+
+@schemathesis.hook
+def map_query(_: Any, query: Any) -> Any:
+    """Half of the texts of `from` are replaced by one that the feed takes, and nothing waits there."""
+    begin = (query or {}).get("from")
+    if isinstance(begin, str) and len(begin) % 2:
+        query["from"] = "earliest"
+        query.pop("after", None)
+        query.pop("wait", None)
+    return query

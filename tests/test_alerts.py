@@ -110,6 +110,9 @@ LEADER, SECOND = 'relay_leader{instance="relay-1"}', 'relay_leader{instance="rel
 HALTED = 'relay_halted{instance="relay-1"}'
 BOOKS_HALTED, REFUSED = 'notary_halted{instance="notary-1"}', 'notary_refused_total{instance="notary-1"}'
 BEHIND, SIGNED = 'notary_behind_seconds{instance="notary-1"}', 'notary_signature_age_seconds{instance="notary-1"}'
+FEED_SOON = 'intake_feed_lag_seconds_bucket{instance="intake-1",le="0.05"}'
+FEED_LATE = 'intake_feed_lag_seconds_bucket{instance="intake-1",le="5.0"}'
+FEED_ALL = 'intake_feed_lag_seconds_bucket{instance="intake-1",le="+Inf"}'
 LETTERS = 'intake_oldest_dead_letter_seconds{instance="intake-1"}'
 WEBHOOKS_PAUSED = 'webhooks_subscriptions{state="paused",instance="webhooks-1"}'
 WEBHOOKS_BEHIND = 'webhooks_behind_seconds{instance="webhooks-1"}'
@@ -182,6 +185,7 @@ def healthy(minutes: int, every: int = 1) -> Series:
         REFUSED: count((minutes, 0), every=every),
         BEHIND: level((minutes, 0.2), every=every),
         SIGNED: level((minutes, 40), every=every),
+        **{name: count((minutes, 60), every=every) for name in (FEED_SOON, FEED_LATE, FEED_ALL)},
         LETTERS: level((minutes, 3600), every=every),
         WEBHOOKS_PAUSED: level((minutes, 0), every=every),
         WEBHOOKS_BEHIND: level((minutes, 0.3), every=every),
@@ -461,6 +465,12 @@ DAYS = [
     Day("a webhook paused", 40, {WEBHOOKS_PAUSED: level((20, 0), (20, 1))}, {"WebhookPaused": "ticket"}),
     Day("webhooks do not keep up", 30, {WEBHOOKS_BEHIND: level((15, 0.3), (15, 90))}, {"WebhooksBehind": "ticket"}),
     Day("a line refused a day ago", 40, {LETTERS: level((20, 80_000), (20, 90_000))}, {"DeadLettersWait": "ticket"}),
+    Day(
+        "an intake that reads the log every few seconds only",
+        60,
+        {FEED_SOON: count((20, 60), (40, 0))},
+        {"ChangesLate": "ticket"},
+    ),
     Day("no relay leads", 20, {LEADER: level((10, 1), (10, 0))}, {"RelayWithoutLeader": "page"}),
     Day("two relays lead, at two servers", 20, {SECOND: level((10, 0), (10, 1))}, {"RelayTwoLeaders": "ticket"}),
     Day(

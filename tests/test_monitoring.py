@@ -177,6 +177,7 @@ EXAMINED = {
     "BooksBehind": "books",
     "BooksHalted": "books",
     "CertificateEnds": "certificate of",
+    "ChangesLate": "oldest writing transaction",
     "DeadLettersWait": "dead letters",
     "DeliveryLate": "oldest writing transaction",
     "EpochsDiffer": "epoch",
