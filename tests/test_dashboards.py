@@ -99,12 +99,12 @@ class Prometheus:
 
 
 class Visitors:
-    """Citizens and an office, until they are told to stop."""
+    """Citizens, an office and a partner that follows changes, until they are told to stop."""
 
     def __init__(self, house: dict[str, Any]) -> None:
         self._house = house
         self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._citizen), threading.Thread(target=self._office)]
+        self._threads = [threading.Thread(target=each) for each in (self._citizen, self._office, self._partner)]
         for thread in self._threads:
             thread.start()
 
@@ -124,6 +124,12 @@ class Visitors:
                 if status == 201:
                     moves = f"{self._house['intake']}/api/v1/dossiers/{receipt['code']}/transitions"
                     send("POST", moves, {"to": "received"}, **bearer)
+
+    def _partner(self) -> None:
+        bearer = {"Authorization": f"Bearer {self._house['token']}"}
+        while not self._stop.wait(0.2):
+            with contextlib.suppress(OSError):
+                get(f"{self._house['intake']}/api/v1/changes?from=now&wait=1", **bearer)
 
     def stop(self) -> None:
         self._stop.set()
