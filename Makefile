@@ -10,7 +10,7 @@ TEST_WORKERS ?= 4
 BENCH_PYTHON ?= $(PYTHON)
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo load load-live rolling gameday bench bench-import bench-receptions national capacity check test fresh proof mutants monitoring pictures screenshots lighthouse metrics-page image-proof lint audit
+.PHONY: help up down demo load load-live rolling gameday bench bench-import bench-sync bench-receptions national capacity check test fresh proof mutants monitoring pictures screenshots lighthouse metrics-page image-proof lint audit
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -84,6 +84,9 @@ bench: .venv-bench/ready ## lookups, ours beside peers, into loadtests/bench/RES
 
 bench-import: .venv/ready ## `hoso24 import` beside a COPY of the same rows
 	@exec $(BIN)/python -m loadtests.bench.bulk
+
+bench-sync: .venv/ready ## synchronisations beside single moves: how much faster, and how much processor time a line takes (a minute; SYNC="--n 3000")
+	@exec $(BIN)/python -m loadtests.bench.syncs $(SYNC)
 
 bench-receptions: .venv/ready ## receptions by 20 clients while 60,000 codes of the same agency are imported (minutes; RECEPTIONS="--n 6000")
 	@exec $(BIN)/python -m loadtests.bench.receptions $(RECEPTIONS)

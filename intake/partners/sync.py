@@ -77,6 +77,9 @@ LONGEST: Final = 120.0
 """Seconds for a body in all, the answer included."""
 BATCH: Final = 100
 """Lines of a transaction. At 250 a single move beside it was seen after 0.9 s."""
+LEAST: Final = 50
+"""Lines of a transaction on a machine that is slow. With ten a line costs two and a half times as much processor time,
+which makes a busy machine slower still."""
 BATCH_TARGET: Final = 0.020
 """Seconds that a transaction should be open."""
 WAITS_FROM: Final = 0.2
@@ -279,6 +282,21 @@ def _acceptable(request: web.Request) -> None:
         raise TooLarge(f"A body has at most {MOST_BYTES} bytes.")
 
 
+class _Batch:
+    """Lines for one transaction, and those that could not be read, which are kept with it."""
+
+    def __init__(self, lines: list[Told], unread: list[tuple[LineAnswer, bytes]]) -> None:
+        self.lines = lines
+        self.unread = unread
+        self.names = {line.code.text for line in lines} | {line.id for line in lines}
+        """What two batches at the same time must not have in common: codes, and ids."""
+
+    @property
+    def refused(self) -> list[RefusedLine]:
+        """The unread ones as they are kept."""
+        return [RefusedLine(each.id, line, each.code or "", each.detail or "") for each, line in self.unread]
+
+
 class _Run:
     """One synchronisation: its answers so far, and why it goes on no more."""
 
@@ -290,6 +308,8 @@ class _Run:
         self._waiting: list[Told] = []
         self._unread: list[tuple[LineAnswer, bytes]] = []
         self._answers: dict[int, LineAnswer] = {}
+        self._before: tuple[_Batch, asyncio.Task[None]] | None = None
+        """The batch that is being written."""
         self._size = BATCH
         self._expect_seen = True
         self._stopped: str | None = None
@@ -298,20 +318,35 @@ class _Run:
 
     async def all(self, body: "_Body") -> bool:
         """Work on every line; whether all were done, or refused each for a reason of its own."""
+        try:
+            await self._take_all(body)
+        finally:
+            if self._before is not None:
+                await self._before[1]
+        self._tell()
+        return self._stopped is None
+
+    async def _take_all(self, body: "_Body") -> None:
         async for number, line, whole in body.lines(self._until):
             if number > MOST_LINES:
-                await self._write()
+                await self._finish()
                 self._stopped = self._stopped or TookTooLong.code
                 self._not_done(number, line)
                 break
             self._take(number, line, whole)
             if len(self._waiting) + len(self._unread) >= self._size:
                 await self._write()
-        await self._write()
+        await self._finish()
         if body.cut:
             self._stopped = self._stopped or TookTooLong.code
-        self._tell()
-        return self._stopped is None
+
+    async def _finish(self) -> None:
+        """Write what waits, and wait until all is written."""
+        if self._waiting or self._unread:
+            await self._write()
+        if self._before is not None:
+            await self._before[1]
+            self._before = None
 
     def answer(self, complete: bool) -> bytes:
         """All lines of the answer."""
@@ -331,41 +366,51 @@ class _Run:
             self._unread.append((_unread(number, line, refused), line))
 
     async def _write(self) -> None:
-        """Write what waits, in the order in which it came."""
-        lines, self._waiting = self._waiting, []
-        unread, self._unread = self._unread, []
-        if not lines and not unread:
-            return
-        began = time.perf_counter()
+        """Write what waits, while the batch before is still being written unless both concern the same."""
+        batch = _Batch(self._waiting, self._unread)
+        self._waiting, self._unread = [], []
+        before, self._before = self._before, None
+        if before is not None and (batch.names & before[0].names or len(batch.names) == 0):
+            await before[1]
+            before = None
         try:
             if self._stopped is None:
-                self._sync.budgets.spend(self._partner.client.id, SYNC, len(lines) + len(unread))
+                self._sync.budgets.spend(self._partner.client.id, SYNC, len(batch.lines) + len(batch.unread))
                 self._stopped = await self._sync.keep_pace(self._until)
-            if self._stopped is None:
-                began = time.perf_counter()
-                dead = [RefusedLine(each.id, line, each.code or "", each.detail or "") for each, line in unread]
-                answers = await self._sync.write(self._partner, lines, dead, expect_seen=self._expect_seen)
-                self._answers |= {answer.line: answer for answer in (*answers, *(each for each, _ in unread))}
-                self._expect_seen = any(answer.result == "duplicate" for answer in answers)
         except OverBudget as over:
             self._stopped, self._retry_after = over.code, over.retry_after or 1
-        except OutcomeUnknown:
-            self._stopped = OutcomeUnknown.code
         except Unavailable:
             self._stopped = DatabaseAway.code
-        if self._stopped is not None:
-            named = [(line.number, line.id) for line in lines] + [(each.line, each.id) for each, _ in unread]
-            self._answers |= {number: _undone(number, told, self._stopped) for number, told in named}
-        if self._stopped == OutcomeUnknown.code:
+        if self._stopped is None:
+            self._before = batch, asyncio.create_task(self._written(batch))
+        if before is not None:
+            await before[1]
+        if self._before is None:
+            self._undone(batch, self._stopped or "")
+
+    async def _written(self, batch: "_Batch") -> None:
+        began = time.perf_counter()
+        try:
+            answers = await self._sync.write(self._partner, batch.lines, batch.refused, expect_seen=self._expect_seen)
+            self._answers |= {answer.line: answer for answer in (*answers, *(each for each, _ in batch.unread))}
+            self._expect_seen = any(answer.result == "duplicate" for answer in answers)
+        except OutcomeUnknown:
+            self._undone(batch, OutcomeUnknown.code)
             self._stopped = DatabaseAway.code  # of what comes after it is known: it was not begun
+        except Unavailable:
+            self._undone(batch, DatabaseAway.code)
+            self._stopped = DatabaseAway.code
         self._size = _next_size(self._size, time.perf_counter() - began)
-        self._tell()
+
+    def _undone(self, batch: "_Batch", why: str) -> None:
+        named = [(line.number, line.id) for line in batch.lines] + [(each.line, each.id) for each, _ in batch.unread]
+        self._answers |= {number: _undone(number, told, why) for number, told in named}
 
     def _not_done(self, number: int, line: bytes) -> None:
         self._answers[number] = _undone(number, id_of(line), self._stopped or "")
 
     def _tell(self) -> None:
-        """Encode what is known: of ten thousand lines no more than that is kept."""
+        """Encode and count the answers, in the order of the lines."""
         for number in sorted(self._answers):
             answer = self._answers[number]
             result = answer.result or "applied"
@@ -391,7 +436,7 @@ def _undone(number: int, told: str | None, why: str) -> LineAnswer:
 def _next_size(size: int, took: float) -> int:
     """The lines of the next transaction: what fits BATCH_TARGET, at most twice or half as many."""
     factor = min(2.0, max(0.5, BATCH_TARGET / max(took, 0.001)))
-    return max(10, min(BATCH, int(size * factor)))
+    return max(min(LEAST, BATCH), min(BATCH, int(size * factor)))
 
 
 class _Body:

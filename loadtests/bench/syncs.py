@@ -2,16 +2,18 @@
 
 Creates dossiers by `POST /api/v1/sync`, moves each once by another body, sends that body again, and moves as many as
 time allows one by one; all in one run, since the machine's speed changes from hour to hour. The processor's seconds are
-those of PostgreSQL, intake, relay, Redis and lookup until everything is delivered. Starts a system of its own in a
-temporary directory and stops it again; ends with status 1 if a line is lost or doubled.
+those of PostgreSQL, intake, relay, notary, Redis and lookup until everything is delivered, without what they use idle.
+Starts a system of its own in a temporary directory and stops it again; ends with status 1 if a line is lost or doubled.
 """
 
 import argparse
 import asyncio
+import collections
 import contextlib
 import http.client
 import json
 import os
+import re
 import time
 import uuid
 from collections import Counter
@@ -29,6 +31,9 @@ SERVICE = "S.004"
 PATIENCE = 130.0
 """Seconds; a body takes at most 120."""
 DELIVERY_SECONDS = 60.0
+IDLE_SECONDS = 3.0
+SHOWN_FROM = 0.005
+"""Milliseconds of a program for a line."""
 DELIVERED = "SELECT at - delivered_at < interval '20 milliseconds' AND now() - at < interval '1 second' FROM heartbeat"
 RECORDED = "SELECT count(*), count(DISTINCT (source, source_event_id)) FROM event WHERE source_event_id LIKE $1"
 
@@ -39,7 +44,8 @@ class Took:
 
     lines: int
     seconds: float
-    processor: float
+    processor: dict[str, float]
+    """By program, without what it uses when nothing is asked of it."""
 
     @property
     def rate(self) -> float:
@@ -75,7 +81,7 @@ def compared(system: Installation, n: int, clients: int, seconds: float) -> list
     with started([*HOSO24, "intake"], core=None, log=log, environ=environ, cwd=system.folder) as process:
         ready = f"http://127.0.0.1:{admin}/readyz"
         wait_until(lambda: fetch(ready).status == 200, "the intake", seconds=60.0, process=process, log=log)
-        ours = [system.pid, process.pid]
+        meter = Meter([system.pid, process.pid])
         run = uuid.uuid4().hex[:8]
         codes = [f"{AGENCY}-260201-{number:06}" for number in range(1, n + 1)]
         create = {
@@ -91,20 +97,23 @@ def compared(system: Installation, n: int, clients: int, seconds: float) -> list
             for at, code in enumerate(codes)
         ]
         wrong: list[str] = []
-        print(f"{'':<22}{'lines':>8}{'seconds':>9}{'per second':>12}{'processor s per 1,000':>23}", flush=True)
+        print(f"{'':<22}{'lines':>8}{'seconds':>9}{'per second':>12}  processor ms a line", flush=True)
         for name, lines, result in (
             ("sync: create", created, "created"),
             ("sync: move", moved, "applied"),
             ("sync: the same again", moved, "duplicate"),
         ):
-            took, counted = _sync(system, ours, port, token, lines)
+            took, counted = _sync(system, meter, port, token, lines)
             _tell(name, took)
             if counted != {result: n}:
                 wrong.append(f"{name}: the answers were {dict(counted)}")
             if name == "sync: move":
                 rate = took.rate
-        single = asyncio.run(_moves(system, ours, port, token, codes, clients, seconds))
+        single = asyncio.run(_moves(system, meter, port, token, codes, clients, seconds))
         _tell("single moves", single)
+        metrics = fetch(f"http://127.0.0.1:{admin}/metrics").body
+        paused = re.search(rb"^intake_sync_paused_seconds_total (\S+)", metrics, re.MULTILINE)
+        print(f"Synchronisations waited for the relay for {float(paused[1]) if paused else 0:.1f} s.")
         print(f"A synchronisation is {rate / single.rate:.1f} times as fast as single moves.")
         recorded, distinct = system.ask("owner", lambda owner: owner.fetchrow(RECORDED, f"{run}-%"))
         if recorded != 2 * n or distinct != 2 * n:
@@ -115,16 +124,19 @@ def compared(system: Installation, n: int, clients: int, seconds: float) -> list
 
 
 def _tell(name: str, took: Took) -> None:
-    each = 1000 * took.processor / took.lines
-    print(f"{name:<22}{took.lines:>8,}{took.seconds:>9.2f}{took.rate:>12,.0f}{each:>23.3f}", flush=True)
+    most = sorted(took.processor.items(), key=lambda item: -item[1])
+    each = {program: 1000 * used / took.lines for program, used in most}
+    shares = ", ".join(f"{program} {used:.3f}" for program, used in each.items() if used >= SHOWN_FROM)
+    whole = f"{sum(each.values()):.3f}: {shares}"
+    print(f"{name:<22}{took.lines:>8,}{took.seconds:>9.2f}{took.rate:>12,.0f}  {whole}", flush=True)
 
 
 def _sync(
-    system: Installation, ours: list[int], port: int, token: str, lines: list[dict[str, Any]]
+    system: Installation, meter: "Meter", port: int, token: str, lines: list[dict[str, Any]]
 ) -> tuple[Took, Counter[str]]:
     body = "".join(f"{json.dumps(line)}\n" for line in lines).encode()
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/x-ndjson"}
-    used = _processor(ours)
+    before = meter.read()
     began = time.perf_counter()
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     with contextlib.closing(connection):
@@ -134,14 +146,14 @@ def _sync(
     _until_delivered(system)
     counted = Counter(json.loads(line).get("result") for line in answer.splitlines())
     del counted[None]
-    return Took(len(lines), seconds, _processor(ours) - used), counted
+    return Took(len(lines), seconds, meter.since(before)), counted
 
 
 async def _moves(
-    system: Installation, ours: list[int], port: int, token: str, codes: list[str], clients: int, seconds: float
+    system: Installation, meter: "Meter", port: int, token: str, codes: list[str], clients: int, seconds: float
 ) -> Took:
     left, moved = iter(codes), 0
-    used = _processor(ours)
+    before = meter.read()
     began = time.perf_counter()
 
     async def client(line: Client) -> None:
@@ -158,7 +170,7 @@ async def _moves(
         await asyncio.gather(*(client(stack.enter_context(Client.of(port))) for _ in range(clients)))
     took = time.perf_counter() - began
     await asyncio.to_thread(_until_delivered, system)
-    return Took(moved, took, _processor(ours) - used)
+    return Took(moved, took, meter.since(before))
 
 
 def _until_delivered(system: Installation) -> None:
@@ -169,15 +181,39 @@ def _until_delivered(system: Installation) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _processor(roots: list[int]) -> float:
-    """Seconds of the processor that these processes and all below them have used, those that have ended included."""
-    used = 0.0
-    for root in map(psutil.Process, roots):
-        for each in (root, *root.children(recursive=True)):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                times = each.cpu_times()
-                used += times.user + times.system + times.children_user + times.children_system
-    return used
+class Meter:
+    """Seconds of the processor that these processes and all below them use, by program. Idle for a while at first."""
+
+    def __init__(self, roots: list[int]) -> None:
+        self._roots = roots
+        self._idle: dict[str, float] = collections.defaultdict(float)
+        before = self.read()
+        time.sleep(IDLE_SECONDS)
+        idle = self.since(before)
+        self._idle |= {program: used / IDLE_SECONDS for program, used in idle.items()}
+
+    def read(self) -> tuple[float, dict[str, float]]:
+        """Now, and what has been used since each began, by those that have ended too."""
+        used: dict[str, float] = collections.defaultdict(float)
+        for root in map(psutil.Process, self._roots):
+            for each in (root, *root.children(recursive=True)):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    times = each.cpu_times()
+                    program = _program(each)
+                    used[program] += times.user + times.system + times.children_user + times.children_system
+        return time.perf_counter(), used
+
+    def since(self, before: tuple[float, dict[str, float]]) -> dict[str, float]:
+        """What was used since then, without what is used by being idle for as long."""
+        now, used = self.read()
+        idle = {program: (now - before[0]) * self._idle[program] for program in used}
+        return {program: used[program] - before[1].get(program, 0.0) - idle[program] for program in used}
+
+
+def _program(process: psutil.Process) -> str:
+    """`intake`, `relay` and so on; the name of any other program."""
+    words = process.cmdline()
+    return words[-1] if "hoso24" in " ".join(words[:4]) and words[-1].isalpha() else process.name()
 
 
 if __name__ == "__main__":

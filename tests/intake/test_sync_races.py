@@ -21,7 +21,7 @@ from intake.partners import batches
 from intake.partners import sync as syncs
 from intake.partners.writing import Moment
 from ops.local.ports import free_port
-from tests.conftest import KEY_SECRETS, SEAL_KEYS, Database
+from tests.conftest import KEY_SECRETS, SEAL_KEYS, WEBHOOK_SECRET, Database
 from tests.house import House, intake_at, intake_settings, new_token, until
 from tests.intake.test_sync import PREFIX, body, new, office, owner, results, send, sound, step, told
 from tests.processes import HOSO24
@@ -371,6 +371,7 @@ async def process(
         "HOSO24_PG_WRITER_URL": database.writer_url,
         "HOSO24_LOOKUP_KEY_SECRETS": KEY_SECRETS,
         "HOSO24_SEAL_KEYS": SEAL_KEYS,
+        "HOSO24_WEBHOOK_SECRET": WEBHOOK_SECRET,
         "HOSO24_HOST": "127.0.0.1",
         "HOSO24_INTAKE_PORT": str(port),
         "HOSO24_INTAKE_ADMIN_PORT": str(admin_port),
