@@ -80,7 +80,11 @@ async def build(settings: IntakeSettings) -> Running:
     tail = Tail(end_of_log.fetch)
     feed = FeedApi(pages.fetch, tail, catalogue, settings.public_url)
     webhooks = WebhookApi(
-        postgres, catalogue, Addresses(settings.webhook_networks), lambda: secret_of(settings.webhook_secret.reveal())
+        postgres,
+        pages.fetch,
+        catalogue,
+        Addresses(settings.webhook_networks),
+        lambda: secret_of(settings.webhook_secret.reveal()),
     )
     apis = (
         *(api, OneStopApi(ledger, catalogue), ClientApi(postgres, catalogue, budgets)),

@@ -11,7 +11,7 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
@@ -19,7 +19,7 @@ import msgspec
 
 from intake import metrics
 from intake.partners import changes, subscriptions
-from intake.partners.changes import Changes, FeedRewound, Follower
+from intake.partners.changes import FeedRewound, Follower, Page
 from intake.partners.cursor import Cursor
 from intake.partners.schedule import wait_after
 from intake.partners.sending import SECONDS, LeaseOver, Outcome, Sender
@@ -82,8 +82,8 @@ class Format(Protocol):
         """The body that asks whether the receiver wants deliveries; None if none is sent. Raises NotOffered."""
         ...
 
-    def body(self, rows: Sequence[Mapping[str, Any]], end: Cursor, follower: Follower) -> bytes | None:
-        """The body for these rows of changes.PAGE; None when they hold nothing to tell."""
+    def body(self, page: Page) -> bytes | None:
+        """The body of a page; None when it holds nothing to tell."""
         ...
 
     def judged(self, outcome: Outcome) -> Outcome:
@@ -110,12 +110,9 @@ class Standard:
         event = PingEvent(id=message_id, source=self.source, subject=row.id, time=local(now))
         return encode(Ping(events=[event], next=row.cursor.text))
 
-    def body(self, rows: Sequence[Mapping[str, Any]], end: Cursor, follower: Follower) -> bytes | None:
-        """A page with these events; None without any."""
-        if not rows:
-            return None
-        events = [changes.told(row, self.source, follower) for row in rows]
-        return encode(Changes(events=events, next=end.text, caught_up=False))
+    def body(self, page: Page) -> bytes | None:
+        """The page as the feed tells it; None without events."""
+        return encode(dataclasses.replace(page, caught_up=False).told(self.source)) if page.rows else None
 
     def judged(self, outcome: Outcome) -> Outcome:
         """The status alone decides."""
@@ -271,10 +268,10 @@ class Deliverer:
         more = True
         while more:
             row = held.row
-            follower = self._follower(row)
-            rows, end, caught_up = await self._page(row, follower, form.events)
-            more = not caught_up and time.monotonic() < turn_ends
-            body = form.body(rows, end, follower)
+            page = await self._page(row, form.events)
+            end = page.next
+            more = not page.caught_up and time.monotonic() < turn_ends
+            body = form.body(page)
             if body is not None:
                 if row.page_end is None and not await self._frozen(held, end):
                     return await self._leave(row)
@@ -284,8 +281,8 @@ class Deliverer:
             if not await self._moved_on(held, end, sent=body is not None, more=more):
                 return await self._leave(row)
             if body is not None:
-                metrics.WEBHOOK_EVENTS.inc(len(rows))
-                metrics.WEBHOOK_DELAY.observe((datetime.now(UTC) - rows[0]["recorded_at"]).total_seconds())
+                metrics.WEBHOOK_EVENTS.inc(len(page.rows))
+                metrics.WEBHOOK_DELAY.observe((datetime.now(UTC) - page.rows[0]["recorded_at"]).total_seconds())
         return None
 
     def _format(self, row: Leased) -> Format:
@@ -294,23 +291,19 @@ class Deliverer:
             raise NotOffered(f"This installation does not deliver in the format {row.format}.")
         return self._formats[row.format]
 
-    def _follower(self, row: Leased) -> Follower:
-        """By the client's scope as it is now."""
+    async def _page(self, row: Leased, most: int) -> Page:
+        """The next page, or the one under way as its client may see it now."""
         seen = subscriptions.seen_by(self._catalogue, row, datetime.now(VIETNAM).date())
-        return Follower(row.client, seen, bulk=row.bulk, mine=row.mine)
-
-    async def _page(self, row: Leased, follower: Follower, most: int) -> tuple[list[Mapping[str, Any]], Cursor, bool]:
-        """The rows of the next page, or of the one under way, its end, and whether the log ends there."""
+        follower = Follower(row.client, seen, bulk=row.bulk, mine=row.mine, narrowed=row.agency is not None)
         if row.page_end is None:
-            page = await changes.page(self._fetch, follower, row.cursor, most)
-            return list(page.rows), page.next, page.caught_up
+            return await changes.page(self._fetch, follower, row.cursor, most)
         rows: list[Mapping[str, Any]] = []
         after, end = row.cursor, row.page_end[:3]
         while True:
             page = await changes.page(self._fetch, follower, after, most)
             rows += [each for each in page.rows if (each["epoch"], each["xid"], each["seq"]) <= end]
             if page.caught_up or page.next[:3] >= end:
-                return rows, row.page_end, False
+                return Page(rows, follower, row.page_end, caught_up=False)
             after = page.next
 
     async def _frozen(self, held: _Held, end: Cursor) -> bool:

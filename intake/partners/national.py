@@ -5,7 +5,7 @@ the fields, how an answer says that it was taken. It is a TOML file of the insta
 """
 
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,8 +14,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from intake.partners.changes import Follower
-from intake.partners.cursor import Cursor
+from intake.partners.changes import Page
 from intake.partners.deliver import NotOffered
 from intake.partners.sending import Outcome
 from intake.partners.subscriptions import Leased
@@ -89,9 +88,9 @@ class National:
             raise NotOffered("The national format is delivered to the address in the installation's mapping only.")
         return None
 
-    def body(self, rows: Sequence[Mapping[str, Any]], end: Cursor, follower: Follower) -> bytes | None:
+    def body(self, page: Page) -> bytes | None:
         """The envelope with a step for each event that is one, bulk ones left out: they were there before."""
-        steps = [self._step(row) for row in rows if row["kind"] in TOLD_KINDS and not row["bulk"]]
+        steps = [self._step(row) for row in page.rows if row["kind"] in TOLD_KINDS and not row["bulk"]]
         if not steps:
             return None
         envelope = self.mapping.envelope

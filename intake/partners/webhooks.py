@@ -19,7 +19,7 @@ from intake.admission import ADMISSION, CLIENT
 from intake.clients import Client
 from intake.partners import changes
 from intake.partners.addresses import LONGEST_URL, Addresses, UrlRefused
-from intake.partners.changes import FeedHalted, FeedRewound, Follower, agencies_seen
+from intake.partners.changes import FeedHalted, FeedRewound, Fetch, Follower, agencies_seen
 from intake.partners.cursor import BEGINNING, SEAL_BYTES, Cursor
 from intake.partners.signatures import Keys
 from intake.refusals import UnknownAgency
@@ -213,12 +213,21 @@ _CONTENT: tuple[type[Refusal], ...] = (MalformedJson, InvalidContent)
 
 
 class WebhookApi:
-    """The endpoints below /api/v1/webhooks; each method is one endpoint."""
+    """The endpoints below /api/v1/webhooks; each method is one endpoint.
+
+    `pages` fetches pages of the feed, which tell how far a webhook is behind.
+    """
 
     def __init__(
-        self, postgres: Postgres, catalogue: CatalogueCopy, addresses: Addresses, secret: Callable[[], bytes]
+        self,
+        postgres: Postgres,
+        pages: Fetch,
+        catalogue: CatalogueCopy,
+        addresses: Addresses,
+        secret: Callable[[], bytes],
     ) -> None:
         self._postgres = postgres
+        self._pages = pages
         self._fetch = postgres.fetch
         self._catalogue = catalogue
         self._addresses = addresses
@@ -416,9 +425,9 @@ class WebhookApi:
         seen = agencies_seen(catalogue, client.agency, today, sandbox=client.sandbox)
         if row["agency"] is not None:
             seen &= agencies_seen(catalogue, row["agency"], today, sandbox=client.sandbox)
-        follower = Follower(client.id, seen, bulk=row["bulk"], mine=row["mine"])
+        follower = Follower(client.id, seen, bulk=row["bulk"], mine=row["mine"], narrowed=row["agency"] is not None)
         try:
-            page = await changes.page(self._fetch, follower, cursor, COUNTED)
+            page = await changes.page(self._pages, follower, cursor, COUNTED)
         except (FeedHalted, FeedRewound):
             return None
         if not page.rows:

@@ -2,10 +2,10 @@
 
 import logging
 import os
-from urllib.parse import urlsplit
 
 from intake.partners.addresses import Addresses
 from intake.partners.deliver import Deliverer, Format, Standard
+from intake.partners.feed import source_of
 from intake.partners.national import National, read_mapping
 from intake.partners.sending import Sender
 from intake.partners.signatures import secret_of
@@ -25,8 +25,10 @@ CONNECTIONS = 4
 
 
 async def build(settings: WebhooksSettings) -> Running:
-    """A deliverer. An unavailable PostgreSQL does not keep it from starting."""
+    """A deliverer. An unavailable PostgreSQL does not keep it from starting. Raises SettingsError for a bad mapping."""
     log.info("The settings in effect", extra={"settings": describe(settings)})
+    public = settings.public_url.rstrip("/")
+    formats = _formats(settings, source_of(public))
     postgres = Postgres(
         "postgres",
         settings.pg_url.reveal,
@@ -35,13 +37,12 @@ async def build(settings: WebhooksSettings) -> Running:
         pooled=settings.pg_pooled,
         breaker=Breaker("postgres", after=3, pause=1.0),
     )
-    public = settings.public_url.rstrip("/")
     sender = Sender(Addresses(settings.webhook_networks), user_agent=f"hoso24-webhooks (+{public}/nha-phat-trien)")
     deliverer = Deliverer(
         postgres,
         sender,
         lambda: secret_of(settings.webhook_secret.reveal()),
-        _formats(settings, f"urn:hoso24:{urlsplit(public).hostname}"),
+        formats,
     )
 
     async def schema_version() -> int:
