@@ -120,13 +120,7 @@ class WebhooksSettings(WebhookKeySettings, WebhooksUrl, ReceiptSettings, PoolerS
         "HOSO24_WEBHOOK_NATIONAL",
         default=None,
         doc="TOML file that maps webhooks of the format `national` to the national portal's service "
-        "(docs/webhooks.md); without it none is delivered.",
-    )
-    webhook_national_session: Secret | None = setting(
-        "HOSO24_WEBHOOK_NATIONAL_SESSION",
-        default=None,
-        doc="The session or password that stands in each call of the format `national`, where its mapping says so.",
-        secret=True,
+        "(docs/webhooks.md); without it none is delivered. It holds the session that calls carry: keep it as a secret.",
     )
 
 

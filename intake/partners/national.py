@@ -5,7 +5,7 @@ the fields, how an answer says that it was taken. It is a TOML file of the insta
 """
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,8 +25,6 @@ NATIONAL_TIME: Final = "%Y%m%d%H%M%S"
 """How the national services write a time, in Vietnam."""
 TOLD_KINDS: Final = frozenset({"received", "moved"})
 """The kinds of events that are a step of progress. A step that was kept late is none: the status did not change."""
-SESSION: Final = "$session"
-"""A member with this text is filled with the installation's session, which is a secret."""
 
 Source = Literal[
     "code", "status_number", "occurred_at", "recorded_at", "due_at", "agency", "version", "official_number"
@@ -75,7 +73,6 @@ class National:
     """The format `national` with an installation's mapping."""
 
     mapping: PortalMapping
-    session: Callable[[], str] = str
 
     @property
     def events(self) -> int:
@@ -94,8 +91,7 @@ class National:
         if not steps:
             return None
         envelope = self.mapping.envelope
-        members = {name: self.session() if text == SESSION else text for name, text in envelope.members.items()}
-        return encode(members | {envelope.list: steps})
+        return encode(envelope.members | {envelope.list: steps})
 
     def judged(self, outcome: Outcome) -> Outcome:
         """A 2xx answer took it only if its member says so; what it says otherwise is not repeated."""

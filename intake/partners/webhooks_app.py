@@ -65,11 +65,9 @@ def _formats(settings: WebhooksSettings, source: str) -> dict[str, Format]:
     formats: dict[str, Format] = {"standard": Standard(source)}
     if settings.webhook_national is not None:
         try:
-            mapping = read_mapping(settings.webhook_national)
+            formats["national"] = National(read_mapping(settings.webhook_national))
         except ValueError as wrong:
             raise SettingsError([f"HOSO24_WEBHOOK_NATIONAL: {wrong}"]) from None
-        session = settings.webhook_national_session
-        formats["national"] = National(mapping, str if session is None else session.reveal)
     return formats
 
 

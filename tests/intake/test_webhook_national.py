@@ -30,7 +30,7 @@ def mapping(tmp_path: Path) -> PortalMapping:
 
 
 def at(mapping: PortalMapping, url: str) -> National:
-    return National(msgspec.structs.replace(mapping, url=url), lambda: "s3ssion")
+    return National(msgspec.structs.replace(mapping, url=url))
 
 
 async def test_progress_is_sent_in_batches_in_the_national_form(rig: Rig, mapping: PortalMapping) -> None:
