@@ -22,7 +22,7 @@ from intake.partners.sandbox import Sandbox
 from intake.partners.signatures import secret_of
 from intake.partners.sync import Sync
 from intake.partners.tail import Tail
-from intake.partners.webhooks import WebhookApi
+from intake.partners.webhooks import DELIVERIES, WebhookApi
 from intake.rules import requests
 from intake.settings import IntakeSettings, RelaySettings
 from intake.sign_of_life import SignOfLife
@@ -90,7 +90,7 @@ async def build(settings: IntakeSettings) -> Running:
         *(api, OneStopApi(ledger, catalogue), ClientApi(postgres, catalogue, budgets)),
         *(feed, letters, sync, webhooks),
     )
-    for_developers = DeveloperPages(ABOUT, [endpoint for each in apis for endpoint in each.endpoints()])
+    for_developers = DeveloperPages(ABOUT, [endpoint for each in apis for endpoint in each.endpoints()], DELIVERIES)
     serve(app, for_developers.endpoints, read=requests.read, admit=admission.admit)
     app.add_routes(for_developers.routes())
     app.on_response_prepare.append(admission.tell)

@@ -19,8 +19,9 @@ from intake.admission import ADMISSION, CLIENT
 from intake.clients import Client
 from intake.partners import changes
 from intake.partners.addresses import LONGEST_URL, Addresses, UrlRefused
-from intake.partners.changes import FeedHalted, FeedRewound, Fetch, Follower, agencies_seen
+from intake.partners.changes import Changes, FeedHalted, FeedRewound, Fetch, Follower, agencies_seen
 from intake.partners.cursor import BEGINNING, SEAL_BYTES, Cursor
+from intake.partners.deliver import Ping
 from intake.partners.signatures import Keys
 from intake.refusals import UnknownAgency
 from intake.rules.requests import InvalidContent, MalformedJson, Word
@@ -28,6 +29,7 @@ from lookup.catalogue import CatalogueCopy
 from lookup.clock import VIETNAM, local
 from ops.errors import Kind, Refusal
 from ops.http.endpoints import Endpoint, Example, Reply
+from ops.http.openapi import Webhook
 from ops.http.parameters import Parameter
 from ops.stores.postgres import TRANSACTION, Postgres
 
@@ -207,6 +209,48 @@ class WebhookList(msgspec.Struct, frozen=True):
 
 
 _IN_THE_PATH = Parameter(name="id", place="path", says="The webhook's id.", required=True, example="k5x2m7q3t6v4wz2a")
+
+_SIGNED = (
+    Parameter(
+        name="webhook-id",
+        place="header",
+        says="The same whenever this page is sent again.",
+        required=True,
+        example="wh_k5x2m7q3t6v4wz2a_c1_aaaaaaiaaaaaaaaaaabsyaaaaaaaaaaaambqgawdbmdqga2",
+    ),
+    Parameter(
+        name="webhook-timestamp",
+        place="header",
+        says="When this attempt was made, in seconds since 1970; refuse what is older than five minutes.",
+        type=int,
+        required=True,
+        example=1796090400,
+    ),
+    Parameter(
+        name="webhook-signature",
+        place="header",
+        says="Signatures over id, timestamp and body, joined by full stops: `v1a,` Ed25519 and `v1,` HMAC-SHA256, "
+        "separated by blanks; of two generations for a day after a rotation.",
+        required=True,
+        example="v1a,MEUC… v1,K5oZ…",
+    ),
+)
+DELIVERIES: Final = (
+    Webhook(
+        name="page",
+        sends=Changes,
+        says="A page of the feed, one at a time and in order, signed as Standard Webhooks. Answer 2xx within 15 "
+        "seconds; otherwise the same page comes again. `caught_up` is always false.",
+        parameters=_SIGNED,
+    ),
+    Webhook(
+        name="ping",
+        sends=Ping,
+        says="Asks a new webhook's receiver, and one that is to go on, whether it wants deliveries: answer 2xx.",
+        parameters=_SIGNED,
+    ),
+)
+"""What receivers are sent, for the document."""
 
 _OF_ONE: tuple[type[Refusal], ...] = (*ADMISSION, UnknownWebhook)
 _CONTENT: tuple[type[Refusal], ...] = (MalformedJson, InvalidContent)

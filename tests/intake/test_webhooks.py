@@ -201,3 +201,15 @@ async def test_an_address_in_an_allowed_network_may_be_used_for_trials(database:
         await caller.made(url="https://127.0.0.1:9000/")
         status, _ = await caller.call("POST", content={"url": "http://10.0.0.1:9000/"})
         assert status == 422
+
+
+async def test_the_document_describes_deliveries(database: Database) -> None:
+    async with (
+        aiohttp.ClientSession() as http,
+        intake_at(intake_settings(database.writer_url)) as url,
+        http.get(f"{url}/openapi.json") as answer,
+    ):
+        told = (await answer.json())["webhooks"]
+    assert told.keys() == {"page", "ping"}
+    headers = {each["name"] for each in told["page"]["post"]["parameters"]}
+    assert headers == {"webhook-id", "webhook-timestamp", "webhook-signature"}
