@@ -37,6 +37,9 @@ LEASE: Final = 60.0
 """Seconds for which a row is held; an attempt begins only while it could still time out within them."""
 LOOK_EVERY: Final = 0.25
 """Seconds between two looks for due rows."""
+AT_ONCE: Final = 10
+"""Webhooks of a lot that are taken in one look. More of them follow at once, but those that answer promptly first: a
+hundred receivers that hang would all be sent to in the same moment."""
 TURN: Final = 30.0
 """Seconds after which a webhook with many pages makes room for others."""
 AGENCIES_EVERY: Final = 60.0
@@ -162,8 +165,8 @@ class Deliverer:
         try:
             while True:
                 try:
-                    await self._look()
-                    pause = self._look_every
+                    more = await self._look()
+                    pause = self._look_every / 10 if more else self._look_every
                 except Unavailable as away:
                     self._troubled(str(away))
                     pause = 1.0
@@ -190,14 +193,17 @@ class Deliverer:
             raise Unavailable(f"No due webhook was looked for in the last {LATE:g} s: {self._trouble or 'stopped'}.")
         return sum(map(len, self._serving.values()))
 
-    async def _look(self) -> None:
+    async def _look(self) -> bool:
+        """Take what is due; whether there may be more."""
+        more = False
         if time.monotonic() - self._agencies_at >= AGENCIES_EVERY:
             self._catalogue = await subscriptions.agencies(self._fetch)
             self._agencies_at = time.monotonic()
         for lot, most in self._lots.items():
-            free = most - len(self._serving[lot])
+            free = min(AT_ONCE, most - len(self._serving[lot]))
             asked_at = time.monotonic()
             rows = await subscriptions.take(self._fetch, lot, free, self._lease) if free else []
+            more = more or len(rows) == AT_ONCE
             for row in rows:
                 task = asyncio.create_task(self._serve(_Held(row, asked_at + self._lease)))
                 self._serving[lot].add(task)
@@ -207,6 +213,7 @@ class Deliverer:
         if self._trouble:
             log.info("Webhooks are delivered again")
             self._trouble = ""
+        return more
 
     def _troubled(self, why: str) -> None:
         if not self._trouble:
