@@ -4,8 +4,8 @@ Nothing is believed but the public key and the checkpoints that somebody kept. T
 rows without an applicant; a standby will do. Memory is constant: events are read a page at a time, dossiers in pages of
 DOSSIERS, each page in one snapshot. It may run beside live changes and the notary.
 
-A dossier's row is compared with the fold of its events (fold.py), its official number with the table of numbers, and
-its applicant with the digest in the log.
+A dossier's row is compared with the fold of its events (fold.py), its tasks with what the same events make of them
+(fold_tasks.py), its official number with the table of numbers, and its applicant with the digest in the log.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,10 +16,12 @@ import msgspec
 
 from intake.books.checkpoint import VerifierKey
 from intake.books.fold import ERASED, FOLDED_COLUMNS, DoesNotFollow, differences, folded
+from intake.books.fold_tasks import TASK_COLUMNS, folded_tasks, left_in_removed, task_differences
 from intake.books.published import Books
 from intake.books.seal import HASHED_COLUMNS
 from intake.books.walk import CannotVerify, Followed, Kept, Progress, Report, Walk, counted
 from lookup import sandbox
+from ops.errors import Refusal
 
 DOSSIERS: Final = 2_000
 """Dossiers of a page."""
@@ -43,18 +45,20 @@ COUNT = "SELECT count(code) FROM dossier"
 PAGE = f"SELECT {_ROW} FROM dossier WHERE code > $1 ORDER BY code LIMIT $2"
 NUMBERS = f"SELECT code, number FROM dossier_number WHERE {_RANGE}"
 PERSONS = f"SELECT code, digest FROM dossier_person WHERE {_RANGE}"
+TASKS = f"SELECT code, version, {', '.join(map(_readable, TASK_COLUMNS))} FROM task WHERE {_RANGE}"
 EVENTS = f"SELECT erased, {_EVENT} FROM event WHERE {_RANGE} ORDER BY code, version"
 
 PAGE_NAMED = f"SELECT {_ROW} FROM dossier WHERE {_NAMED} ORDER BY code"
 NUMBERS_NAMED = NUMBERS.replace(_RANGE, _NAMED)
 PERSONS_NAMED = PERSONS.replace(_RANGE, _NAMED)
+TASKS_NAMED = TASKS.replace(_RANGE, _NAMED)
 EVENTS_NAMED = EVENTS.replace(_RANGE, _NAMED)
 
 # The auditor does not read the catalogue: which agencies are the sandbox's is told by what its task wrote.
 SANDBOX = "SELECT DISTINCT split_part(origin, '.', 1) AS root FROM event WHERE source = $1"
 
 # An event that no program of ours wrote may hold anything.
-_NOT_FOLDED = (DoesNotFollow, ValueError, TypeError, KeyError, AttributeError, msgspec.DecodeError)
+_NOT_FOLDED = (DoesNotFollow, Refusal, IndexError, ValueError, TypeError, KeyError, AttributeError, msgspec.DecodeError)
 
 _LAST_CODE = "\U0010ffff"
 
@@ -164,7 +168,7 @@ class _Rows:
             async with self._connection.transaction(isolation="repeatable_read", readonly=True):
                 page = await self._connection.fetch(PAGE, after, DOSSIERS)
                 upto = page[-1]["code"] if len(page) == DOSSIERS else _LAST_CODE
-                await self._compare(page, NUMBERS, PERSONS, EVENTS, after, upto)
+                await self._compare(page, NUMBERS, PERSONS, TASKS, EVENTS, after, upto)
             after = upto
             progress("dossiers", self._result.dossiers + self._result.of_sandbox, count)
 
@@ -174,23 +178,28 @@ class _Rows:
             some = codes[start : start + DOSSIERS]
             async with self._connection.transaction(isolation="repeatable_read", readonly=True):
                 page = await self._connection.fetch(PAGE_NAMED, some)
-                await self._compare(page, NUMBERS_NAMED, PERSONS_NAMED, EVENTS_NAMED, some)
+                await self._compare(page, NUMBERS_NAMED, PERSONS_NAMED, TASKS_NAMED, EVENTS_NAMED, some)
 
-    async def _compare(self, page: Sequence[Any], numbers: str, persons: str, events: str, *which: Any) -> None:
+    async def _compare(
+        self, page: Sequence[Any], numbers: str, persons: str, tasks: str, events: str, *which: Any
+    ) -> None:
         if self._sandbox is None:
             told = await self._connection.fetch(SANDBOX, sandbox.SOURCE)
             self._sandbox = frozenset(row["root"] for row in told)
         rows = {row["code"]: row for row in page}
         bound = dict(await self._connection.fetch(numbers, *which))
         digests = dict(await self._connection.fetch(persons, *which))
+        owed: dict[str, list[Any]] = {}
+        for task in await self._connection.fetch(tasks, *which):
+            owed.setdefault(task["code"], []).append(task)
         life: list[Any] = []
         async for event in self._connection.cursor(events, *which, prefetch=DOSSIERS):
             if life and life[0]["code"] != event["code"]:
-                self._dossier(life, rows, bound, digests)
+                self._dossier(life, rows, bound, digests, owed)
                 life = []
             life.append(event)
         if life:
-            self._dossier(life, rows, bound, digests)
+            self._dossier(life, rows, bound, digests, owed)
         for code in rows:
             self._found(f"{code} has no events.")
         for code, number in bound.items():
@@ -204,10 +213,16 @@ class _Rows:
         return row["origin"].partition(".")[0] in (self._sandbox or ())
 
     def _dossier(
-        self, life: Sequence[Any], rows: dict[str, Any], bound: dict[str, str], digests: dict[str, bytes | None]
+        self,
+        life: Sequence[Any],
+        rows: dict[str, Any],
+        bound: dict[str, str],
+        digests: dict[str, bytes | None],
+        owed: dict[str, list[Any]],
     ) -> None:
         code = life[0]["code"]
         row, number, digest = rows.pop(code, None), bound.pop(code, None), digests.pop(code, None)
+        tasks = owed.pop(code, [])
         self._result.events += 0 if self._is_sandbox(life[0]) else len(life)
         erased = sum(event["erased"] is not None for event in life)
         self._result.erased += erased
@@ -230,10 +245,20 @@ class _Rows:
             wrongs.append(
                 f"the number bound to it is {number or 'none'}, the log says {told['official_number'] or 'none'}"
             )
+        wrongs += self._tasks(life, row, tasks, erased)
         if digest is not None and digest != _person(life):
             wrongs.append("the applicant is not the one that the log knows")
         if wrongs:
             self._found(f"{code}: {'; '.join(wrongs)}.")
+
+    @staticmethod
+    def _tasks(life: Sequence[Any], row: Any, tasks: Sequence[Any], erased: int) -> list[str]:
+        if erased:
+            return left_in_removed(tasks) if row["removed"] else []
+        try:
+            return task_differences(tasks, folded_tasks(life))
+        except _NOT_FOLDED as wrong:
+            return [f"its tasks cannot be made from its events: {wrong}"]
 
 
 def _person(life: Sequence[Mapping[str, Any]]) -> bytes | None:

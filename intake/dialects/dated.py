@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from intake.dialects import History, HistoryStep
+from intake.rules import one_stop
 from intake.rules.apply import NOT_IN_TIMELINE, apply
 from intake.rules.changes import Applied, Given, Move, State, pauses_told
 from lookup.status import Status
@@ -101,4 +102,7 @@ def applied_step(
         if step.status.paused:
             after = msgspec.structs.replace(after, pauses=after.pauses[:-1])
             event["pauses"] = pauses_told(after.pauses)
+    if state.tasks:  # they follow the source's own dates
+        after = one_stop.with_tasks(state, after, event["occurred_at"], given, by_itself=True)
+        event["detail"] = ((event["detail"] or {}) | one_stop.route_told(state, after, given)) or None
     return Applied(after, event, applied.flags)

@@ -138,11 +138,12 @@ def _received(new: Reception, given: Given) -> Applied:
         route = tasks.route_of(service)
         tasked = tasks.begun(at, state, route=route, calendar=calendar, decision_hours=hours)
         state = msgspec.structs.replace(state, tasks=tasked)
+    route_told = one_stop.route_told(None, state, given)
     special = first | {
         "task": None if new.by_sync else 1,
         "source_seq": new.source_seq,
         "department": nfc(new.department),
-        "detail": _told_otherwise(new.submitted_at, at) if new.by_sync else None,
+        "detail": _told_otherwise(new.submitted_at, at) if new.by_sync else route_told or None,
     }
     return applied("received", state, at, given, special)
 
@@ -214,20 +215,10 @@ def _moved(state: State, move: Move, given: Given) -> Applied:
     if not any_day:
         found = policies.of_move(state, after, at, service, calendar)
         warnings = policies.judge(found, move.override)
-    moved = msgspec.structs.replace(
-        moved,
-        tasks=tasks.follow(
-            state.tasks,
-            at,
-            state,
-            moved,
-            route=tasks.route_of(service),
-            calendar=calendar,
-            by_itself=any_day,
-        ),
-    )
+    moved = one_stop.with_tasks(state, moved, at, given, by_itself=any_day)
     told = (
         ({"items": items} if items else {})
+        | one_stop.route_told(state, moved, given)
         | policies.listed(warnings, move.override)
         | ((_told_otherwise(move.at, at) or {}) if move.by_sync else {})
     )
@@ -325,7 +316,13 @@ def _removed(state: State, change: Removal, given: Given) -> Applied:
     if not reason:
         raise ReasonRequired("A removal needs a reason.", missing=["reason"])
     after = msgspec.structs.replace(
-        state, version=state.version + 1, removed=True, official_number=None, action_needed=None, reason=None
+        state,
+        version=state.version + 1,
+        removed=True,
+        official_number=None,
+        action_needed=None,
+        reason=None,
+        tasks=tasks.emptied(state.tasks, given.now),
     )
     return applied("removed", after, given.now, given, {"note": reason})
 

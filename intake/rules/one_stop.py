@@ -4,6 +4,7 @@
 """
 
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -44,8 +45,15 @@ def apply(state: State, change: PutOff | Lead | OpenTask | EndTask | AskLead, gi
     return _asked(state, change, given)
 
 
-def with_tasks(before: State, after: State, at: datetime, given: Given) -> State:
-    """The state after a change, with the tasks that follow it."""
+def route_told(before: State | None, after: State, given: Given) -> dict[str, Any]:
+    """What the event that accepts a dossier with tasks says of the service's route, which a later catalogue changes."""
+    route = tasks.route_of(given.catalogue.services.get(after.service))
+    accepts = after.received_at is not None and (before is None or before.received_at is None)
+    return {"route": list(map(msgspec.to_builtins, route))} if route and accepts and after.tasks else {}
+
+
+def with_tasks(before: State, after: State, at: datetime, given: Given, *, by_itself: bool = False) -> State:
+    """The state after a change, with the tasks that follow it. `by_itself` as in tasks.follow, which may raise."""
     service = given.catalogue.services.get(after.service)
     followed = tasks.follow(
         before.tasks,
@@ -54,6 +62,7 @@ def with_tasks(before: State, after: State, at: datetime, given: Given) -> State
         after,
         route=tasks.route_of(service),
         calendar=calendar_of(given.catalogue, after.agency),
+        by_itself=by_itself,
     )
     return msgspec.structs.replace(after, tasks=followed)
 

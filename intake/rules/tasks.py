@@ -13,7 +13,7 @@ dossier's moves (`follow`). Nobody ends these by themselves.
 """
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final, Literal, Protocol
 
 import msgspec
@@ -32,6 +32,8 @@ MOST: Final = 12
 LIVE: Final = frozenset({"waiting", "open", "asked"})
 BY_MOVES: Final = frozenset({"decide", "hand_over"})
 """Kinds that only the dossier's moves open and end."""
+COUNTED: Final = datetime.max.replace(tzinfo=UTC)
+"""The due date of a task, where a calendar counts it and none is given: the books are verified without calendars."""
 
 _ENDS_UNFINISHED = frozenset({Status.REJECTED, Status.WITHDRAWN})
 
@@ -133,10 +135,10 @@ def begun(
 ) -> Tasks:
     """The tasks of a dossier that comes in: the decision on an application, or the work on one that is accepted.
 
-    Without a `calendar` they have no due dates (who verifies the books compares none).
+    Without a `calendar` those due dates that it would count are COUNTED.
     """
     if now.received_at is None:
-        due_at = after_hours(at, decision_hours, calendar) if calendar is not None else None
+        due_at = after_hours(at, decision_hours, calendar) if calendar is not None else COUNTED
         return (_new((), at, agency=now.agency, kind="decide", work="", due_at=due_at),)
     return _work((), at, now, route, calendar)
 
@@ -163,7 +165,7 @@ def follow(
         return _all_ended(tasks, "cancelled", at)
     if now.agency != before.agency:
         tasks = _handed(tasks, before.agency, now.agency)
-    if before.due_at and now.due_at and now.due_at != before.due_at and calendar is not None:
+    if before.due_at and now.due_at and now.due_at != before.due_at:
         tasks = _put_off(tasks, before.due_at, now.due_at, calendar)
     if before.received_at is None and now.received_at is not None:
         decided = _all_ended(tasks, "done", at, kinds={"decide"})
@@ -187,6 +189,11 @@ def follow(
     return tasks
 
 
+def emptied(tasks: Tasks, at: datetime) -> Tasks:
+    """The tasks of a dossier that is removed: nothing is owed any more, and no words are left."""
+    return tuple(msgspec.structs.replace(task, work="") for task in _all_ended(tasks, "cancelled", at))
+
+
 def _work(tasks: Tasks, at: datetime, now: Standing, route: Iterable[Part], calendar: Calendar | None) -> Tasks:
     """With the work itself: the parts of the service's route one after another, or one task of the lead's."""
     parts = tuple(route)[: MOST - 2 - len(tasks)]
@@ -195,8 +202,8 @@ def _work(tasks: Tasks, at: datetime, now: Standing, route: Iterable[Part], cale
     hours = 0
     for place, part in enumerate(parts):
         hours += part.hours
-        due_at = due_after(at, hours, calendar) if calendar is not None else None
-        if now.due_at is not None and due_at is not None:
+        due_at = due_after(at, hours, calendar) if calendar is not None else COUNTED
+        if now.due_at is not None and calendar is not None:
             due_at = min(due_at, now.due_at)
         state: State = "waiting" if place else "open"
         after = len(tasks) if place else None
@@ -248,11 +255,14 @@ def _handed(tasks: Tasks, former: str, lead: str) -> Tasks:
     )
 
 
-def _put_off(tasks: Tasks, old: datetime, new: datetime, calendar: Calendar) -> Tasks:
+def _put_off(tasks: Tasks, old: datetime, new: datetime, calendar: Calendar | None) -> Tasks:
+    def later(due_at: datetime) -> datetime:
+        if due_at == old:
+            return new
+        return shift(due_at, old, new, calendar) if calendar is not None else COUNTED
+
     return tuple(
-        msgspec.structs.replace(task, due_at=new if task.due_at == old else shift(task.due_at, old, new, calendar))
-        if task.live and task.due_at
-        else task
+        msgspec.structs.replace(task, due_at=later(task.due_at)) if task.live and task.due_at else task
         for task in tasks
     )
 

@@ -54,7 +54,7 @@ class Written:
         code = code or f"{AGENCY}-261130-{next(_numbers):05d}"
         person = PERSON | {name: fields.pop(name) for name in PERSON_COLUMNS if name in fields}
         salt = new_salt()
-        event = self._event(code, 1, "received", status=2, person=_digest(salt, person), **_FIRST | fields)
+        event = self._event(code, 1, "received", person=_digest(salt, person), **_FIRST | fields)
         async with self.connection.transaction():
             await self.connection.execute(INSERT_DOSSIER, *first_row(event, person).row())
             await self.connection.execute(APPEND_EVENT, *event.row(salt, self.keys))
@@ -113,6 +113,7 @@ class Written:
 
 
 _FIRST: dict[str, Any] = {
+    "status": 2,
     "service": "S.004",
     "service_case": "default",
     "channel": "direct",
