@@ -139,7 +139,7 @@ class IssuedKey(msgspec.Struct, frozen=True):
 
 
 class OfficersStep(msgspec.Struct, frozen=True):
-    """A public step: the agency and department that set a status.
+    """A public step: the agency and department that set a status, or the agency of a task.
 
     `late`: reported when the dossier had gone on, so that it set nothing. `due_at`: of a re-appointment the new due
     date, of a task that was opened its own. `task` and `work`: its number, and what is done.

@@ -20,7 +20,7 @@ from lookup.status import Status, StatusSlug
 
 
 class Step(msgspec.Struct, frozen=True, array_like=True):
-    """One public step: the agency and department that set a status, never the officer.
+    """One public step: the agency and department that set a status, or the agency of a task; never the officer.
 
     `late`: reported when the dossier had gone on, so that it tells of a time and set nothing. `due_at`: of a
     re-appointment the new due date, of a task that was opened its own. `task` and `work`: its number, and what is done.

@@ -138,8 +138,9 @@ def _step(event: Mapping[str, Any]) -> list[dict[str, Any]]:
         step["due_at"] = event["due_at"] and event["due_at"].astimezone(VIETNAM)
     if kind in {"task_opened", "task_ended"}:
         step["task"] = event["task"]
+        detail = msgspec.json.decode(event["detail"] or "{}")
+        step["agency"] = ERASED if event["erased"] else detail.get("agency") or event["agency"]
     if kind == "task_opened":
-        detail = {} if event["erased"] else msgspec.json.decode(event["detail"])
         step["work"] = ERASED if event["erased"] else detail["work"]
         step["due_at"] = ERASED if event["erased"] else _moment(detail["due_at"])
     return [step]

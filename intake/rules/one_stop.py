@@ -152,7 +152,8 @@ def _ended(state: State, change: EndTask, given: Given) -> Applied:
         state, version=state.version + 1, tasks=tasks.ended(state.tasks, change.number, change.end, given.now)
     )
     flags = () if change.end == "done" else (NOT_IN_TIMELINE,)
-    special = {"task": change.number, "detail": {"state": change.end, "reason": reason}}
+    agency = after.tasks[change.number - 1].agency
+    special = {"task": change.number, "detail": {"state": change.end, "reason": reason, "agency": agency}}
     return applied("task_ended", after, given.now, given, special, flags)
 
 

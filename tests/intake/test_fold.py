@@ -114,8 +114,12 @@ class Office:
 
     def task(self) -> None:
         due = (self.now + timedelta(days=1)).astimezone(VIETNAM)
-        detail = json.dumps({"work": "Thẩm định", "due_at": due.isoformat(), "kind": "opinion"})
-        self._write("task_opened", {"task": 1, "work": "Thẩm định", "due_at": due}, {"task": 1, "detail": detail})
+        detail = json.dumps({"work": "Thẩm định", "due_at": due.isoformat(), "agency": "G99.02"})
+        self._write(
+            "task_opened",
+            {"agency": "G99.02", "task": 1, "work": "Thẩm định", "due_at": due},
+            {"task": 1, "detail": detail},
+        )
 
     def task_ends(self) -> None:
         done = self.random.random() < 0.5
@@ -225,7 +229,7 @@ def test_erased_events_agree_with_the_row_and_hide_nothing_else(kept: Office, da
     events = [erase(event) if number in which else event for number, event in enumerate(kept.events)]
     fold = folded(events)
     assert differences(kept.stored(), fold) == []
-    told = {"department", "work", "due_at", "official_number", "action_needed", "reason"}
+    told = {"agency", "department", "work", "due_at", "official_number", "action_needed", "reason"}
     unknown = {name for name, value in fold.items() if value is ERASED}
     unknown |= {name for step in fold["timeline"] for name, value in step.items() if value is ERASED}
     assert unknown <= told

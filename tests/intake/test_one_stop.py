@@ -1,5 +1,6 @@
 """Tasks, re-appointments and leads over HTTP, and the rows of table `task` that follow."""
 
+import json
 from typing import Any
 from urllib.parse import quote
 
@@ -79,8 +80,18 @@ async def test_part_of_another_agency_is_asked_about_done_and_waited_for(
     await up.act(code, "tasks/2/done", {})
     await own.act(code, "transitions", {"to": "completed"})
     assert [row[3] for row in await rows(owner, code)] == ["done", "done", "done", "open"]
-    step = await owner.fetchval("SELECT timeline -> 1 FROM dossier WHERE code = $1", code)
-    assert '"work": "Thẩm định (ví dụ)"' in step
+    timeline = json.loads(await owner.fetchval("SELECT timeline FROM dossier WHERE code = $1", code))
+    assert timeline[1] | {"at": ""} == {
+        "at": "",
+        "status": "received",
+        "agency": PROVINCE,
+        "department": None,
+        "task": 2,
+        "work": "Thẩm định (ví dụ)",
+        "due_at": DUE,
+    }
+    # It asked, the lead answered and it is done: each by its own office.
+    assert [step["agency"] for step in timeline] == [OWN, PROVINCE, OWN, PROVINCE, OWN]
 
 
 async def test_lead_takes_a_task_back(house: House, owner: Any, offices: tuple[Office, Office, Office]) -> None:

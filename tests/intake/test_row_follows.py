@@ -157,7 +157,10 @@ AGAIN = st.fixed_dictionaries(
         "official_number": st.none() | st.builds(NUMBERS.__next__),
     }
 )
-TASKS = st.fixed_dictionaries({"work": TEXTS, "due_at": st.none() | MOMENTS.map(lambda at: at.astimezone(VIETNAM))})
+TASKS = st.fixed_dictionaries(
+    {"work": TEXTS, "due_at": st.none() | MOMENTS.map(lambda at: at.astimezone(VIETNAM))},
+    optional={"agency": st.sampled_from(["G99", "G99.02"])},
+)
 KINDS = (
     *("moved", "noted", "number_bound", "corrected", "key_reissued", "owner_changed"),
     *("due_changed", "led_by", "task_opened", "task_ended", "paper_issued", "removed"),
@@ -179,7 +182,7 @@ def histories(draw: st.DrawFn) -> list[EventRecord]:
             if bound:
                 continue
             special["official_number"] = next(NUMBERS)
-        if kind == "task_opened":
+        if kind == "task_opened" or (kind == "task_ended" and draw(st.booleans())):
             special["detail"] = msgspec.json.encode(draw(TASKS)).decode()
         bound = bound or special.get("official_number") is not None
         events.append(next_event(events[-1], kind, **special))
