@@ -29,7 +29,7 @@ from ops.local.reaper import Reaper
 NODES = ("pg1", "pg2", "pg3")
 """Each node's cluster_name, by which the primary knows it as a standby."""
 DATABASE = "hoso24"
-ROLES = ("owner", "writer", "relay", "reader", "notary", "auditor", "archivist")
+ROLES = ("owner", "writer", "relay", "reader", "notary", "auditor", "archivist", "webhooks")
 SUPERUSER = "admin"
 """The role to be connected as to be the superuser."""
 

@@ -28,6 +28,7 @@ PORTS = {
     "intake": ("HOSO24_INTAKE_PORT", "HOSO24_INTAKE_ADMIN_PORT"),
     "relay": ("", "HOSO24_RELAY_ADMIN_PORT"),
     "notary": ("HOSO24_NOTARY_PORT", "HOSO24_NOTARY_ADMIN_PORT"),
+    "webhooks": ("", "HOSO24_WEBHOOKS_ADMIN_PORT"),
 }
 """Kind → the variables that name its public port, if it has one, and its admin port."""
 

@@ -34,6 +34,7 @@ SETTINGS: Mapping[str, str] = {
     "HOSO24_DRAIN_SECONDS": "2",  # the front has noticed within one
     "HOSO24_CLIENT_WRITES": "1000000",  # one client stands for all desks
     "HOSO24_PARTNERS": "127.0.0.0/8",  # for our own checks; citizens have other addresses
+    "HOSO24_WEBHOOK_NETWORKS": "127.0.0.0/8",  # the receiver is the load's own
 }
 
 
@@ -49,6 +50,8 @@ class StagedSystem:
     relays: Deployment
     notaries: Deployment
     """One process."""
+    webhooks: Deployment
+    """One process."""
     front: Front
     wire_process: Wires
     reaper: Reaper
@@ -61,7 +64,7 @@ class StagedSystem:
 
     @property
     def deployments(self) -> tuple[Deployment, ...]:
-        return self.lookups, self.intakes, self.relays, self.notaries
+        return self.lookups, self.intakes, self.relays, self.notaries, self.webhooks
 
     @property
     def wires(self) -> dict[str, Wire]:
@@ -138,6 +141,7 @@ async def staged(
                 Deployment("intake", environ, logs, reaper, door.came, door.went, admin_ports=_ports(intakes)),
                 Deployment("relay", environ, logs, reaper, admin_ports=_ports(relays)),
                 Deployment("notary", environ, logs, reaper, admin_ports=_ports(1)),
+                Deployment("webhooks", environ, logs, reaper, admin_ports=_ports(1)),
                 door,
                 wires,
                 reaper,
@@ -145,9 +149,9 @@ async def staged(
                 environ,
                 await _books_begun(environ),
             )
-            say(f"Starting {relays} relays, {lookups} lookups, {intakes} intakes and a notary …")
+            say(f"Starting {relays} relays, {lookups} lookups, {intakes} intakes, a notary and a sender of webhooks …")
             stack.push_async_callback(_close, stage.deployments)
-            counts = (lookups, intakes, relays, 1)
+            counts = (lookups, intakes, relays, 1, 1)
             await asyncio.gather(*(each.scale(n) for each, n in zip(stage.deployments, counts, strict=True)))
         except (CannotStart, Faulty) as reason:
             raise CannotMeasure(str(reason)) from reason
@@ -180,6 +184,7 @@ def _environ(cluster: Cluster, group: Group, door: Front) -> dict[str, str]:
         "HOSO24_PG_WRITER_URL": cluster.url("writer", options=primary),
         "HOSO24_PG_RELAY_URL": cluster.url("relay", options=primary),
         "HOSO24_PG_NOTARY_URL": cluster.url("notary", options=primary),
+        "HOSO24_PG_WEBHOOKS_URL": cluster.url("webhooks", options=primary),
         "HOSO24_REDIS_URL": group.url,
     }
     if door.lookup.ports:
