@@ -16,15 +16,17 @@ from typing import Any
 import asyncpg
 import pytest
 
-from loadtests.answers import Status
+from loadtests.answers import Answer, Status
 from loadtests.codes import Dossier, Shelf
 from loadtests.gameday import citizens, offices
+from loadtests.gameday import pushing as pushing_module
 from loadtests.gameday.citizens import MIX, Citizens, Town
 from loadtests.gameday.crowd import Crowd
 from loadtests.gameday.expected import Expected, Question
 from loadtests.gameday.offices import DayOffice, Desk, NotTaken
+from loadtests.gameday.pushing import DONE, NEW, Pusher
 from loadtests.gameday.record import Record, Seen
-from loadtests.system.http_client import Rotation
+from loadtests.system.http_client import Client, NoAnswer, Rotation
 from tests.conftest import KEY_SECRETS, SEAL_KEYS, Database
 from tests.house import intake_at, intake_settings, lookup_running, lookup_settings, new_token, relay_of, until
 
@@ -79,7 +81,7 @@ async def test_house_that_is_well_gives_no_wrong_answer_and_loses_nothing(
 
         async def everything_seen() -> bool:
             window = record.window(0.0)
-            kinds = all(window.of_kind(kind) for kind in (*MIX, "submit", "move", "import"))
+            kinds = all(window.of_kind(kind) for kind in (*MIX, "submit", "move", "import", "push"))
             return kinds and {"cache", "postgres"} <= {seen.source for seen in window}
 
         await until(everything_seen, within=90.0)
@@ -101,7 +103,7 @@ async def test_house_that_is_well_gives_no_wrong_answer_and_loses_nothing(
     assert all(any(seen.outcome == "good" for seen in record.window(0.0, None, kind)) for kind in MIX)
     assert window.oldest_age < 60
     assert record.lags
-    assert expected.changes() == window.of_kind("submit", "move")
+    assert expected.changes() > window.of_kind("submit", "move"), "a push is several changes"
     owner = await asyncpg.connect(database.owner_url)
     try:
         assert await expected.lost(owner) == []
@@ -379,6 +381,66 @@ async def test_repeat_that_is_answered_otherwise_is_noticed(monkeypatch: pytest.
         ((sent, first),) = office.answered
         assert [await clerk.is_answered_again(sent, first) for _ in range(3)] == [True, False, False]
     assert len(set(heads)) == 1, "under the same key"
+
+
+# -- a system that pushes ---------------------------------------------------------------------------------------------
+
+
+def lines_answered(body: bytes, results: dict[int, str]) -> list[dict[str, Any]]:
+    """What the lines of a body are answered, each as these results have it by its number, else as taken."""
+    answers: list[dict[str, Any]] = []
+    for number, line in enumerate(map(json.loads, body.splitlines())):
+        step = {"received": 1, "processing": 2, "completed": 3, "returned": 4}[line.get("status", "received")]
+        result = results.get(number, "created" if step == 1 else "applied")
+        answers.append({"line": number + 1, "id": line["id"], "result": result, "dossier": line["dossier"]})
+        answers[-1] |= {"version": step} if result in DONE else {"code": "bad_date"}
+    return [*answers, {"summary": {}, "complete": "not_done" not in results.values()}]
+
+
+@contextlib.asynccontextmanager
+async def pushing(
+    script: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Pusher, DayOffice, list[bytes]]]:
+    """A pusher, its office, and the bodies it has sent. Of the script each is a body's results, a status, or no answer."""
+    monkeypatch.setattr(pushing_module, "PAUSE", 0.0)
+    bodies: list[bytes] = []
+
+    async def ask_any(_: Any, sent: bytes) -> Answer:
+        bodies.append(sent.partition(b"\r\n\r\n")[2])
+        said = script.pop(0)
+        if said is None:
+            raise NoAnswer("closed")
+        if isinstance(said, int):
+            return Answer(said, {})
+        told = lines_answered(bodies[-1], said)
+        return Answer(200, {}, b"".join(json.dumps(line).encode() + b"\n" for line in told))
+
+    monkeypatch.setattr(Client, "ask_any", ask_any)
+    office = DayOffice(Rotation([1]), "token", Town(Record(), Expected(STATUSES)))
+    yield Pusher(office), office, bodies
+
+
+async def test_body_is_pushed_again_until_each_of_its_lines_is_acknowledged(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = [None, 503, 409, {1: "not_done"}, {0: "duplicate"}, {}]
+    async with pushing(script, monkeypatch) as (pusher, office, bodies):
+        assert await pusher.push() == "refused"
+        assert len(bodies) == 5
+        assert len(set(bodies)) == 1
+        assert await pusher.push() == "good"
+    first, second = ([json.loads(line) for line in body.splitlines()] for body in bodies[-2:])
+    assert [line.get("status") for line in second] == [None] * NEW + ["processing"] * NEW
+    sent = [line["source_seq"] for line in (*first, *second)]
+    assert sent == sorted(set(sent))
+    assert sorted(office.town.expected.acknowledged().values()) == [1] * NEW + [2] * NEW
+    assert [seen.outcome for seen in office.town.record.window(0.0, None, "push")] == ["refused", "good"]
+
+
+@pytest.mark.parametrize("answer", [{0: "rejected"}, {0: "kept"}, 400, 401])
+async def test_line_that_is_refused_is_wrong_and_not_pushed_again(answer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with pushing([answer], monkeypatch) as (pusher, office, bodies):
+        assert await pusher.push() == "wrong"
+    assert len(bodies) == 1
+    assert office.town.record.window(0.0).count("wrong") == 1
 
 
 async def test_gate_waits_for_what_is_under_way_and_lets_no_other_in() -> None:

@@ -476,6 +476,41 @@ def test_what_was_changed_since_a_moment_has_its_last_version_and_is_no_import(o
 # -- what a restore undoes --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("told", "differ"),
+    [
+        ({CODE: 3}, []),
+        ({CODE: 2}, [f"{CODE} is at version 2, 3 was acknowledged"]),
+        ({CODE: 4}, [f"{CODE} is at version 4, 3 was acknowledged"]),
+        ({}, [f"{CODE} is at version 0, 3 was acknowledged"]),
+        ({CODE: 3, OTHER: 1}, [f"{OTHER} was not asked for"]),
+    ],
+)
+def test_books_that_are_not_as_expected_differ(office: Office, told: dict[str, int], differ: list[str]) -> None:
+    assert office.expected.differs(told) == differ
+
+
+def test_books_may_have_what_was_given_up_or_not(office: Office) -> None:
+    office.begin(40.0, "returned")
+    office.expected.submit("given up")
+    assert [office.expected.differs(told) for told in ({CODE: 3}, {CODE: 4}, {CODE: 4, OTHER: 1})] == [[], [], []]
+    assert office.expected.differs({CODE: 5}) == [f"{CODE} is at version 5, 3 was acknowledged"]
+
+
+def test_push_that_is_answered_twice_was_acknowledged_the_first_time(office: Office) -> None:
+    office.clock.now = 40.0
+    change = office.expected.push("line 1", OTHER, "received")
+    assert office.expected.differs({CODE: 3}) == []
+    line = {"dossier": OTHER, "version": 1, "lookup_key": KEY}
+    assert office.expected.acknowledge_push(change, line) == ""
+    office.clock.now = 50.0
+    assert office.expected.acknowledge_push(change, {"dossier": OTHER, "version": 1}) == ""
+    assert (change.acknowledged, office.expected.key(OTHER), change.due_at) == (40.0, KEY, "unknown")
+    step = office.expected.push("line 2", OTHER, "processing")
+    wrong = office.expected.acknowledge_push(step, {"dossier": OTHER, "version": 3})
+    assert wrong.startswith("another change was acknowledged than was asked for")
+
+
 def test_struck_version_may_be_shown_until_it_is_buried(office: Office) -> None:
     office.judge(shown(3, "completed"), 40.0)
     office.clock.now = 41.0

@@ -1,4 +1,4 @@
-"""All load of a day: citizens, desks and imports, and how late the load's own loop is."""
+"""All load of a day: citizens, desks, a system that pushes and imports, and how late the load's own loop is."""
 
 import asyncio
 import random
@@ -13,6 +13,7 @@ from loadtests.gameday.citizens import Citizens, Pace, Town
 from loadtests.gameday.expected import Expected
 from loadtests.gameday.imports import Imports
 from loadtests.gameday.offices import DayOffice, Desk, NotTaken
+from loadtests.gameday.pushing import Pusher
 from loadtests.gameday.record import Record
 from loadtests.system.http_client import Client, request
 from loadtests.system.stage import StagedSystem
@@ -29,11 +30,12 @@ KNOWN = 20_000
 FINISH = 30.0
 """Seconds that what is under way gets at the end."""
 IMPORT_EVERY = 20.0
+PUSH_EVERY = 1.0
 LAG_EVERY = 0.05
 
 
 class Crowd:
-    """Citizens, desks and imports against a front. `pace.rate` and `desk_pace.rate`, a second, may be set meanwhile.
+    """Citizens, desks, pushes and imports against a front. `pace.rate` and `desk_pace.rate`, a second, may be set.
 
     What is seen goes into the record; what is handed in is expected from then on. The service cannot end them.
     """
@@ -68,6 +70,7 @@ class Crowd:
         self._others = [
             asyncio.create_task(self._citizens.come(self.pace)),
             asyncio.create_task(self._imports.go_on(self._import_every)),
+            asyncio.create_task(Pusher(self._office).go_on(PUSH_EVERY)),
             asyncio.create_task(self._watch_lag()),
         ]
 
@@ -93,7 +96,7 @@ class Crowd:
         await self._citizens.answered(until)
 
     def changes_held(self) -> AbstractAsyncContextManager[None]:
-        """Desks and imports begin nothing while the block runs; what was under way is waited for before it.
+        """Desks, pushes and imports begin nothing while the block runs; what was under way is waited for before it.
 
         submit() and move() go on.
         """

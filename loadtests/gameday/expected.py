@@ -196,6 +196,24 @@ class Expected:
         change.lookup_key = str(answer.get("lookup_key", ""))
         return why
 
+    def push(self, key: str, code: str, status: str) -> ExpectedChange:
+        """A step is about to be pushed by the system whose dossier this is: a new dossier where none is known."""
+        if code in self._lives:
+            return self.move(key, code, status)
+        change = ExpectedChange(key, code, 1, status, self._monotonic())
+        self._lives[code] = [change]
+        self._submissions.append(change)
+        return change
+
+    def acknowledge_push(self, change: ExpectedChange, line: Mapping[str, Any]) -> str:
+        """The line of an answer to a push: dossier and version. Returns what is wrong with it, or nothing."""
+        if not math.isinf(change.acknowledged):  # the body was sent again
+            return ""
+        answer = {"code": line["dossier"], "version": line["version"], "status": change.status, "due_at": None}
+        wrong = self.acknowledge(change, answer | {"lookup_key": line.get("lookup_key", "")})
+        change.due_at = UNKNOWN
+        return wrong
+
     def imported(self, code: str, statuses: Sequence[str], began: float) -> None:
         """An import that began at that moment has brought this dossier along, with these statuses in that order."""
         now = self._monotonic()
@@ -234,6 +252,19 @@ class Expected:
     def changes(self) -> int:
         """How many changes were acknowledged, imports left out."""
         return sum(bool(c.key) and not math.isinf(c.acknowledged) for life in self._lives.values() for c in life)
+
+    def differs(self, told: Mapping[str, int]) -> list[str]:
+        """Where these versions are not those that were acknowledged last, one sentence each.
+
+        Of a change whose outcome is unknown both are right. Nothing may be under way.
+        """
+        found = [
+            f"{code} is at version {told.get(code, 0)}, {self.current(code)} was acknowledged"
+            for code, life in self._lives.items()
+            if not self.current(code) <= told.get(code, 0) <= life[-1].version
+        ]
+        strange = [f"{code} was not asked for" for code in told if code not in self._lives]
+        return found + strange[sum(not change.code for change in self._submissions) :]
 
     # -- when Postgres goes back in time -----------------------------------------------------------------------
 

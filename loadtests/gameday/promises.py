@@ -3,7 +3,7 @@
 from collections import Counter
 
 from loadtests.gameday.day import Timed
-from loadtests.gameday.record import ACKNOWLEDGED, CHANGES, FAILED, LOOKUPS, Window
+from loadtests.gameday.record import ACKNOWLEDGED, CHANGES, FAILED, LOOKUPS, TOLD, Window
 from loadtests.verdict import Row
 
 REASONS = 3
@@ -74,7 +74,7 @@ def changes_acknowledged(window: Window) -> Row:
 
 
 def _lookups(window: Window) -> int:
-    return window.total - window.of_kind(*CHANGES)
+    return window.total - window.of_kind(*CHANGES, *TOLD)
 
 
 def _own(window: Window) -> str:

@@ -14,7 +14,9 @@ from operator import attrgetter
 from typing import NamedTuple
 
 LOOKUPS = frozenset({"known", "changing", "unknown", "page", "holder", "at_least"})
-CHANGES = frozenset({"submit", "move", "import"})
+CHANGES = frozenset({"submit", "move", "import", "push"})
+TOLD = frozenset({"follow", "webhook"})
+"""What partners are told; noted only where it is wrong."""
 OUTCOMES = ("good", "stale", "limited", "unavailable", "refused", "wrong")
 FAILED = frozenset({"unavailable", "wrong"})
 ACKNOWLEDGED = frozenset({"good", "refused"})
@@ -36,7 +38,7 @@ class Seen(NamedTuple):
     seconds: float
     """Until it was answered, or given up; of a change, all its repeats included."""
     kind: str
-    """known, changing, unknown, page, holder, at_least, submit, move or import."""
+    """known, changing, unknown, page, holder, at_least, submit, move, import, push, follow or webhook."""
     outcome: str
     """good; stale: marked, within the hard age; limited: refused by rate; unavailable: 503, or no answer;
     refused: a change taken only when it was repeated; wrong: contradicts what is expected, or the contract."""
@@ -151,7 +153,7 @@ class Record:
         """When a lookup was due and could not be asked."""
         self._monotonic = monotonic
         self._rows = bytearray()
-        self._words = ["", "none", "cache", "postgres", *sorted(LOOKUPS | CHANGES), *OUTCOMES, _OTHERS]
+        self._words = ["", "none", "cache", "postgres", *sorted(LOOKUPS | CHANGES | TOLD), *OUTCOMES, _OTHERS]
         self._numbers = {word: number for number, word in enumerate(self._words)}
 
     def note(self, seen: Seen) -> None:

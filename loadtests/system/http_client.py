@@ -168,7 +168,8 @@ def request(method: str, path: str, headers: Mapping[str, str], body: bytes = b"
     """An HTTP/1.1 request."""
     lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", *(f"{name}: {text}" for name, text in headers.items())]
     if body:
-        lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+        lines += [] if "Content-Type" in headers else ["Content-Type: application/json"]
+        lines += [f"Content-Length: {len(body)}"]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 

@@ -33,6 +33,7 @@ SETTINGS: Mapping[str, str] = {
     "HOSO24_TRUSTED_PROXIES": "127.0.0.0/8",  # the front, and generators that speak for many clients
     "HOSO24_DRAIN_SECONDS": "2",  # the front has noticed within one
     "HOSO24_CLIENT_WRITES": "1000000",  # one client stands for all desks
+    "HOSO24_CLIENT_READS": "1000000",
     "HOSO24_PARTNERS": "127.0.0.0/8",  # for our own checks; citizens have other addresses
     "HOSO24_WEBHOOK_NETWORKS": "127.0.0.0/8",  # the receiver is the load's own
 }
