@@ -114,19 +114,26 @@ class Status(NamedTuple):
         """Its name on a page in this language."""
         return self.name if language == "vi" else self.name_en
 
+    def ways_on(self, *, accepted: bool) -> list[str]:
+        """The statuses that may follow; what was accepted is not rejected any more."""
+        return [way for way in self.next if not (accepted and way == "rejected")]
 
-_KEPT = ("received", "processing")
-"""Steps whose completion a dossier keeps in a later status that has less; after a result is corrected it falls."""
+
+ACCEPTING = ("received", "processing")
+"""The statuses whose first one accepts a dossier and gives it its receipt; it keeps their completion in a later status
+that has less. After a result is corrected it falls."""
 
 
 def completion(known: Mapping[str, Status], passed: Sequence[str]) -> float:
     """The degree of a dossier that has gone through these statuses, the present one last."""
-    return max(known[each].completion for each in (*(step for step in passed[:-1] if step in _KEPT), passed[-1]))
+    return max(known[each].completion for each in (*(step for step in passed[:-1] if step in ACCEPTING), passed[-1]))
 
 
 def completions(known: Mapping[str, Status], status: str) -> frozenset[float]:
     """The degrees that dossiers of this status may have, when it is not known what they have gone through."""
-    ways = [(step, status) for step in _KEPT if step in known and any(status in each.next for each in known.values())]
+    ways = [
+        (step, status) for step in ACCEPTING if step in known and any(status in each.next for each in known.values())
+    ]
     return frozenset(completion(known, way) for way in ((status,), *ways))
 
 

@@ -102,9 +102,10 @@ def submission() -> dict[str, Any]:
 
 
 def transition(to: str, version: int) -> dict[str, Any]:
-    """A move from that version, with the reason and the list that some statuses demand."""
-    items = {"items": ["Bản sao sổ bảo hiểm (ví dụ)"]} if to == "supplement_required" else {}
-    return {"to": to, "expected_version": version, "note": "Hồ sơ còn thiếu giấy tờ (ví dụ)."} | items
+    """A move from that version, with the reasons and the list that some statuses and a second supplement demand."""
+    more = {"items": ["Bản sao sổ bảo hiểm (ví dụ)"], "override": "Giấy tờ đã nộp bị mờ (ví dụ)."}
+    usual = {"to": to, "expected_version": version, "note": "Hồ sơ còn thiếu giấy tờ (ví dụ)."}
+    return usual | (more if to == "supplement_required" else {})
 
 
 def _imported(path: Path) -> Iterator[Dossier]:

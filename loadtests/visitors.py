@@ -18,7 +18,7 @@ from locust import FastHttpUser, between, task
 from locust.contrib.fasthttp import FAILURE_EXCEPTIONS
 
 from loadtests import addresses, answers, pages, phones, slow_line
-from loadtests.answers import Answer, Asked, Failure, Late, Shown, Status, Unavailable, Wrong
+from loadtests.answers import ACCEPTING, Answer, Asked, Failure, Late, Shown, Status, Unavailable, Wrong
 from loadtests.codes import MISTYPED, Dossier, Shelf, ShownVersions, address, new_number, spelled, unknown
 from loadtests.pages import FIELDS, FORMS, OWN_LISTS, RATINGS, Page
 from loadtests.target import Target, submission, transition
@@ -48,8 +48,6 @@ KEYS_KEPT = 10
 """Dossiers whose keys a citizen's browser holds before its owner clears it."""
 ON_A_DESK = 20
 FOLLOWED = 100
-ACCEPTING = ("received", "processing")
-"""The statuses whose first one gives a dossier its receipt."""
 EXPLAINED = 10
 """Failures of each kind that the log explains."""
 
@@ -475,7 +473,7 @@ class Office(Visitor):
         """One of the moves its status allows, expecting the version the office knows."""
         dossier = self._from_desk()
         if dossier is not None:
-            self.move(dossier, random.choice(self.shared.statuses[dossier.status].next))
+            self.move(dossier, random.choice(self.shared.statuses[dossier.status].ways_on(accepted=dossier.accepted)))
 
     def move(self, dossier: Dossier, to: str) -> None:
         """Move it to that status, and look whether the public sees it; a tenth of the moves are repeated."""

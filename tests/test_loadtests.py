@@ -29,7 +29,7 @@ from loadtests.codes import MISTYPED, Dossier, Shelf, ShownVersions, address, ne
 from loadtests.cold import make_cold
 from loadtests.slow_line import Line
 from loadtests.system import stage
-from loadtests.target import NoTarget, Target
+from loadtests.target import NoTarget, Target, transition
 from loadtests.verdict import (
     ATTACKERS,
     INTAKE,
@@ -118,6 +118,14 @@ def kept(counts: Counts) -> dict[str, bool]:
 
 
 # -- the verdict ------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_accepted_is_not_rejected_and_what_is_asked_for_again_has_its_reason() -> None:
+    asked = Status(5, False, 0.25, ("received", "rejected"))
+    assert asked.ways_on(accepted=False) == ["received", "rejected"]
+    assert asked.ways_on(accepted=True) == ["received"]
+    assert {"items", "override"} <= transition("supplement_required", 2).keys()
+    assert "override" not in transition("processing", 2)
 
 
 def test_budget_is_what_is_promised() -> None:

@@ -229,6 +229,10 @@ class Expected:
         """The status that was last acknowledged. Raises KeyError for a dossier that is not known."""
         return self._lives[code][self.current(code) - 1].status
 
+    def passed(self, code: str) -> list[str]:
+        """The acknowledged statuses it has gone through, the present one last. Raises KeyError as status() does."""
+        return self._lives[code][self.current(code) - 1].passed()
+
     def key(self, code: str) -> str:
         """The lookup key of its receipt; empty where there is none, as of an import."""
         return life[0].lookup_key if (life := self._lives.get(code)) else ""

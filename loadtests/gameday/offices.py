@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Any, Self
 
-from loadtests.answers import Answer, Failure
+from loadtests.answers import ACCEPTING, Answer, Failure
 from loadtests.codes import Dossier, address
 from loadtests.gameday.citizens import Pace, Town
 from loadtests.gameday.expected import ExpectedChange
@@ -156,7 +156,8 @@ class Desk:
     def _way_on(self, code: str) -> str:
         """A status that may follow. Raises KeyError or ValueError when there is none."""
         statuses = self._town.expected.statuses
-        ways = list(statuses[self._town.expected.status(code)].next)
+        passed = self._town.expected.passed(code)
+        ways = statuses[passed[-1]].ways_on(accepted=not {*ACCEPTING}.isdisjoint(passed))
         if self._town.chance.random() >= FINAL:
             ways = [way for way in ways if not statuses[way].final] or ways
         if not ways:
