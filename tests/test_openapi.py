@@ -17,16 +17,7 @@ from tests.house import House, until
 from tests.ops.test_developer_pages import Links
 from tests.test_endpoints import every_endpoint
 
-<<<<<<< HEAD
 WEBHOOKS = "/api/v1/webhooks"
-=======
-ADD_WEBHOOK = """
-INSERT INTO webhook (id, client, url, epoch, xid, seq)
-VALUES ('k5x2m7q3t6v4wz2a', $1, 'https://partner.example/', 1, '0', 0)
-    ON CONFLICT DO NOTHING
-"""
-
->>>>>>> 9a02e40 (The national mapping holds its session: one file instead of a file and a setting)
 METHODS = {"get", "put", "post", "patch", "delete"}
 
 
@@ -59,16 +50,11 @@ async def test_document_is_valid_and_its_examples_are_answered_as_it_says(
             if "/tasks/{number}/" in path:  # about the second task: the first is the lead's
                 task = {"agency": "G99.01", "work": "Thẩm định (ví dụ)"}
                 assert (await house.hand_in("POST", f"/api/v1/dossiers/{code}/tasks", task))[0] == 200
-<<<<<<< HEAD
             about = path
             if path.startswith(f"{WEBHOOKS}/"):
                 created = await _send_example(house, url, "post", WEBHOOKS, document["paths"][WEBHOOKS]["post"], "")
                 about = path.replace("{id}", str(created[1]["id"]))
             status, body = await _send_example(house, url, method, about, item[method], code)
-=======
-            await writer.execute(ADD_WEBHOOK, client)  # again where an example has removed it
-            status, body = await _send_example(house, url, method, path, item[method], code)
->>>>>>> 9a02e40 (The national mapping holds its session: one file instead of a file and a setting)
             declared, response = next(iter(item[method]["responses"].items()))
             assert str(status) == declared, (method, path, body)
             example = response["content"].get("application/json", {}).get("example")
