@@ -401,7 +401,7 @@ def lines_answered(body: bytes, results: dict[int, str]) -> list[dict[str, Any]]
 async def pushing(
     script: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[Pusher, DayOffice, list[bytes]]]:
-    """A pusher, its office, and the bodies it has sent. The script has a body's results each, a status, or no answer."""
+    """A pusher, its office, and the bodies it has sent. The script has a body's results each, a status or no answer."""
     monkeypatch.setattr(pushing_module, "PAUSE", 0.0)
     bodies: list[bytes] = []
 
