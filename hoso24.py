@@ -11,7 +11,7 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -916,6 +916,40 @@ def _about_a_dossier(work: Callable[..., Awaitable[T]], *urls: Any) -> T:
         raise
     except Refusal as refused:
         raise _CannotRun(refused.detail or refused.title) from None
+
+
+@cli.command()
+@click.option("--on", "day", type=click.DateTime(["%Y-%m-%d"]), help="As the day begins; by default now.")
+@click.option("--agency", help="Of this agency and all below it; by default of all but the sandbox.")
+def overdue(day: datetime | None, agency: str | None) -> None:
+    """List what is late, due on the day or the next working day, not decided on in time, and to be apologised for.
+
+    A line each, its fields separated by tabs: what, due date, code, agency, and the task. Needs the writer's URL and
+    changes nothing. Exit status 3 if anything is late.
+    """
+    from intake.overdue import WHATS, Owed, owed
+    from lookup.catalogue import CatalogueCopy, load
+    from lookup.clock import VIETNAM
+    from lookup.settings import WriterUrl
+    from ops.settings import read
+
+    at = day.replace(tzinfo=VIETNAM) if day else _now()
+
+    async def work(writer: Any) -> Sequence[Owed]:
+        await load.require(writer)
+        catalogue = await CatalogueCopy(writer).get()
+        if agency is not None and agency not in catalogue.agencies:
+            raise _CannotRun(f"There is no agency {agency}.")
+        return await owed(writer, catalogue, at, agency)
+
+    found = _about_a_dossier(work, read(WriterUrl, environment()).pg_url)
+    for each in found:
+        task = f"task {each.number}, {each.work or each.kind}" if each.number else "put off with an apology"
+        due = each.due_at.astimezone(VIETNAM).isoformat(timespec="minutes")
+        click.echo("\t".join([each.what, due, each.code, each.agency, task]))
+    counted = ", ".join(f"{len([each for each in found if each.what == what])} {what}" for what in WHATS)
+    click.echo(f"At {at:%Y-%m-%d %H:%M}: {counted}.", err=True)
+    sys.exit(3 if any(each.late for each in found) else 0)
 
 
 @cli.command()

@@ -162,6 +162,7 @@ AT_SERVERS = [
     ("deadletters list", "HOSO24_PG_WRITER_URL"),
     ("deadletters show 1", "HOSO24_PG_WRITER_URL"),
     ("deadletters replay 1", "HOSO24_PG_WRITER_URL"),
+    ("overdue", "HOSO24_PG_WRITER_URL"),
     ("tidy", "HOSO24_PG_ARCHIVIST_URL"),
     ("maintenance list", "HOSO24_PG_WRITER_URL"),
     ("maintenance withdraw 1 --reason x", "HOSO24_PG_WRITER_URL"),
@@ -209,6 +210,25 @@ async def test_version_is_told(house: House) -> None:
     ran = await house.run("--version")
     assert (ran.status, ran.err) == (0, "")
     assert re.fullmatch(r"hoso24, version \d+\.\d+\.\d+\n|.*, version \d+\.\d+\.\d+\n", ran.out)
+
+
+# -- what is late ----------------------------------------------------------------------------------------
+
+
+async def test_what_is_overdue_is_listed_and_told_by_the_exit_status(house: House) -> None:
+    token = await house.client("late-1")
+    _, answer = await house.send("POST", "/api/v1/dossiers", token, submission())
+    code, due = answer["code"], answer["due_at"]
+    day = datetime.fromisoformat(due)
+    on_time = await house.run("overdue", "--on", f"{day:%Y-%m-%d}", "--agency", AGENCY)
+    assert on_time.status == 0, on_time
+    assert f"today\t{due[:16]}+07:00\t{code}\t{AGENCY}\ttask 1, work\n" in on_time.out
+    assert f"apology\t{due[:16]}+07:00\t{code}\t{AGENCY}\tput off with an apology\n" in on_time.out
+    late = await house.run("overdue", "--on", f"{day + timedelta(days=1):%Y-%m-%d}")
+    assert late.status == 3
+    assert f"late\t{due[:16]}+07:00\t{code}\t" in late.out
+    assert re.search(r"^At \d{4}-\d\d-\d\d 00:00: 0 undecided, \d+ late, ", late.err)
+    assert (await house.run("overdue", "--agency", "G12")).refusal == "Error: There is no agency G12."
 
 
 # -- the books -------------------------------------------------------------------------------------------

@@ -9,13 +9,13 @@ What is meaningless, a date in the past or a step before the last one, is not a 
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime
 from typing import Any, Final, Literal
 
 from intake.refusals import PolicyAsks, PolicyBlocks
 from intake.rules.changes import State
 from intake.rules.requests import nfc
-from intake.rules.workdays import Calendar, add_working_days, after_hours
+from intake.rules.workdays import Calendar, add_working_days, after_hours, working_day_before
 from lookup.catalogue import Service
 from lookup.clock import VIETNAM
 from lookup.status import Status
@@ -119,16 +119,9 @@ def of_new_due_date(state: State, at: datetime, service: Service | None, calenda
     due = state.due_at.astimezone(VIETNAM).date()
     last = due
     for _ in range(value_of(service, "apology_days")):
-        last = _working_day_before(last, calendar)
+        last = working_day_before(last, calendar)
     if at.astimezone(VIETNAM).date() > last:
         yield _finding(service, "apology_days", f"The apology was due on {last}.")
-
-
-def _working_day_before(day: date, calendar: Calendar) -> date:
-    day -= timedelta(days=1)
-    while not calendar.is_working_day(day):
-        day -= timedelta(days=1)
-    return day
 
 
 def _policy(service: Service | None) -> Mapping[str, Any]:

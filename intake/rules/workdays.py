@@ -109,6 +109,14 @@ def add_working_days(start: date, days: int, calendar: Calendar = SHIPPED) -> da
     return day
 
 
+def working_day_before(day: date, calendar: Calendar = SHIPPED) -> date:
+    """The last working day before this day."""
+    day -= timedelta(days=1)
+    while not calendar.is_working_day(day):
+        day -= timedelta(days=1)
+    return day
+
+
 def working_days_before(day: date, days: int) -> date:
     """The last day that is at least `days` working days before `day`: the inverse of add_working_days."""
     while days > 0:
