@@ -253,8 +253,8 @@ class PolicyAsks(Refusal):
 
     kind = Kind.CONFLICT
     code = "policy_asks"
-    title = "A rule of this service asks for a reason: send it again with `override`."
-    title_vi = "Quy định của thủ tục này yêu cầu nêu căn cứ: hãy gửi lại kèm `override`."
+    title = "A rule of this service asks for a reason: send it again with one in override."
+    title_vi = "Quy định của thủ tục này yêu cầu nêu căn cứ: hãy gửi lại và nêu căn cứ trong override."
 
 
 class HistoryDiffers(Refusal):
