@@ -31,7 +31,10 @@ class Slip(msgspec.Struct, frozen=True):
 
 
 class Received(msgspec.Struct, frozen=True):
-    """A dossier that was received, with its lookup key: with a receipt if it is accepted, else with a confirmation."""
+    """A dossier that was received, with its lookup key: with a receipt if it is accepted, else with a confirmation.
+
+    One whose result was handed over at once has a receipt only if one was asked for.
+    """
 
     code: str
     lookup_key: str

@@ -125,7 +125,7 @@ class IntakeApi:
                 example=examples.RECEIVE,
                 refuses=(
                     *(*_CHANGE, UnknownStatus, UnknownAgency, AgencyEnded, AgencyNotBegun, CannotNumber),
-                    *(UnknownService, ServiceEnded, ServiceNotBegun, BadDate, BackdatedTooFar),
+                    *(UnknownService, ServiceEnded, ServiceNotBegun, BadDate, BackdatedTooFar, TasksLive),
                 ),
                 action="receive",
             ),
@@ -195,13 +195,14 @@ class IntakeApi:
         """Receive a dossier; the answer has its code, lookup key, status, due date, version and receipt.
 
         An online application is not accepted yet: it is answered with a confirmation, and the move that accepts it with
-        the receipt and the due date.
+        the receipt and the due date. With `result` it is completed and returned as well.
         """
         asked = await keyed(request, request.path)
         answer = await self._ledger.receive(asked, submission, await self._catalogue.get())
         code = codes.parse(answer["code"])
         told: dict[str, Any] = {"lookup_key": self._keys.key(code, answer["key_serial"])}
-        told["receipt" if answer["received_at"] else "confirmation"] = self._slip(code, answer)
+        if submission.result is None or submission.receipt:
+            told["receipt" if answer["received_at"] else "confirmation"] = self._slip(code, answer)
         return Reply(msgspec.convert(answer | told, Received), {"Location": f"{DOSSIERS}/{code.path}"})
 
     async def move(self, request: web.Request, transition: Transition) -> Moved:

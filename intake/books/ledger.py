@@ -72,7 +72,7 @@ from intake.rules.scope import may_change, may_read, moves_by_itself
 from intake.rules.tasks import Task
 from lookup import code as codes
 from lookup.catalogue import Agency, Catalogue, Service, in_force
-from lookup.clock import local
+from lookup.clock import VIETNAM, local
 from lookup.code import DossierCode, MalformedCode, Scheme
 from lookup.status import Status
 from ops.errors import Unavailable
@@ -373,14 +373,17 @@ class Ledger:
 
         The answer has code, version, status, agency, service, submitted_at, received_at, due_at, issued_at and
         key_serial; received_at and due_at are None for an online application. A repeat with the same key gets the first
-        answer. Raises UnknownAgency, AgencyEnded, AgencyNotBegun, UnknownService, ServiceEnded, ServiceNotBegun,
-        OutOfScope, BadDate, BackdatedTooFar, CannotNumber, KeyReused, StillRunning, OutcomeUnknown, Unavailable.
+        answer. With `result` the dossier is completed and returned in the same transaction. Raises UnknownAgency,
+        AgencyEnded, AgencyNotBegun, UnknownService, ServiceEnded, ServiceNotBegun, OutOfScope, BadDate,
+        BackdatedTooFar, CannotNumber, InvalidContent, TasksLive, KeyReused, StillRunning, OutcomeUnknown, Unavailable.
         """
         agency = catalogue.agencies.get(submission.agency)
         service = catalogue.services.get(submission.service)
         if agency is None:
             raise UnknownAgency(f"There is no agency {submission.agency}.")
         request.client.require("receive", submission.agency, catalogue)
+        if submission.result is not None:
+            request.client.require_action("move")
         if service is None:
             raise UnknownService(f"There is no service {submission.service}.")
         cases = sorted({limit.service_case for limit in service.times})
@@ -706,9 +709,29 @@ class Ledger:
         by = _By.client(request, submission.officer)
         applicant, subject = submission.applicant, submission.subject
         state = await _enter(connection, self._scribe, moment, reception, applicant, subject, by, catalogue)
+        if submission.result is not None:
+            state = await self._hand_over(connection, moment, state, submission, by, catalogue)
         if not catalogue.is_sandbox(state.origin):
             metrics.DOSSIERS_RECEIVED.labels(submission.channel).inc()
-        return {"code": state.code, "version": 1, "status": state.status.slug, **_accepted(state, moment)}
+        return {"code": state.code, "version": state.version, "status": state.status.slug, **_accepted(state, moment)}
+
+    async def _hand_over(
+        self, connection: Any, moment: _Moment, state: State, submission: Submission, by: _By, catalogue: Catalogue
+    ) -> State:
+        """Complete and return what has just come in. Raises InvalidContent, TasksLive."""
+        service, received_at = catalogue.services[state.service], state.received_at
+        if received_at is None:
+            raise InvalidContent("result: only what is accepted has one; send it with status received")
+        limit = service.time_limit(state.service_case, state.channel, received_at.astimezone(VIETNAM).date())
+        if limit is None or not limit.at_once:
+            raise InvalidContent(f"result: the time limit of {service.code} is not `at_once`")
+        rest = _By(by.source, None, by.actor)  # an event of a source is recorded once, and this is one request
+        for to in (Status.COMPLETED, Status.RETURNED):
+            move = Move(to=to, at=state.last_at, department=submission.department)
+            state = (await self._scribe.change(connection, moment, state, move, rest, catalogue)).state
+            if not catalogue.is_sandbox(state.origin):
+                metrics.MOVES.labels(to.slug).inc()
+        return state
 
     async def _next_code(self, connection: Any, agency: str, today: date, *, sandbox: bool) -> DossierCode:
         # Taken late in the transaction: until it commits, other receptions of this agency wait.

@@ -75,7 +75,8 @@ class Submission(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """A dossier as a one-stop desk or a portal submits it.
 
     `status` is `received` (the default at a counter or by post) or `submitted` (the default online);
-    `submitted_at` defaults to now.
+    `submitted_at` defaults to now. `result` is `at_once` where the applicant leaves with the result, for a service that
+    provides for it; then there is a receipt only if `receipt` asks for one.
     """
 
     agency: Word
@@ -88,6 +89,8 @@ class Submission(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     department: Line | None = None
     officer: Line | None = None
     subject: Subject | None = None
+    result: Literal["at_once"] | None = None
+    receipt: bool = False
 
     def __post_init__(self) -> None:
         """Compose and clean the texts. Raises UnclearText."""

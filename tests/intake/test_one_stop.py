@@ -1,14 +1,16 @@
 """Tasks, re-appointments and leads over HTTP, and the rows of table `task` that follow."""
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
 
+import aiohttp
 import pytest
 
 from lookup.clock import VIETNAM
 from tests.conftest import Database
-from tests.house import AGENCY, House, new_client
+from tests.house import AGENCY, House, intake_at, intake_settings, new_client, new_token, submission
 
 OWN, PROVINCE = AGENCY, "G99.01"
 TASKS = "SELECT number, agency, kind, state, version FROM task WHERE code = $1 ORDER BY number"
@@ -187,3 +189,66 @@ async def test_what_is_no_number_of_a_task_is_no_path(house: House) -> None:
             path = f"/api/v1/dossiers/{code}/tasks/{quote(number, safe='')}/{end}"
             status, answer = await house.hand_in("POST", path, {"reason": "Ví dụ."})
             assert (status, answer["code"]) == (404, "not_found"), number
+
+
+# -- the result at once ------------------------------------------------------------------------------------------------
+
+AT_ONCE = """
+INSERT INTO service_time (service, service_case, channel, valid_from, at_once)
+VALUES ('S.004', 'now', 'direct', '2020-01-01', true)
+"""
+
+
+@pytest.fixture
+async def counter(database: Database, owner: Any) -> AsyncIterator[House]:
+    """An intake of whose services one is done while the applicant waits."""
+    await owner.execute(AT_ONCE)
+    token = await new_token(database)
+    async with intake_at(intake_settings(database.writer_url)) as url, aiohttp.ClientSession() as http:
+        yield House("", url, http, token)
+
+
+async def test_result_at_once_is_three_events_of_one_transaction(counter: House, owner: Any) -> None:
+    wanted = submission(channel="direct", service_case="now", result="at_once", officer="Cán bộ Mẫu")
+    key = {"Idempotency-Key": "once"}
+    status, answer = await counter.hand_in("POST", "/api/v1/dossiers", wanted, **key)
+    assert (status, answer["status"], answer["version"]) == (201, "returned", 3)
+    assert answer.keys() == {"code", "lookup_key", "status", "due_at", "version"}
+    assert await counter.hand_in("POST", "/api/v1/dossiers", wanted, **key) == (201, answer)
+    events = await owner.fetch("SELECT xid, kind, status, actor, occurred_at FROM event ORDER BY version")
+    assert [(event["kind"], event["status"]) for event in events] == [("received", 2), ("moved", 9), ("moved", 10)]
+    assert len({(event["xid"], event["actor"], event["occurred_at"]) for event in events}) == 1
+    row = await owner.fetchrow("SELECT status, outcome, finished_at, returned_at, received_at, timeline FROM dossier")
+    assert (row["status"], row["outcome"]) == (10, "granted")
+    assert row["finished_at"] == row["returned_at"] == row["received_at"]
+    assert [step["status"] for step in json.loads(row["timeline"])] == ["received", "completed", "returned"]
+    assert [task[2:4] for task in await rows(owner, answer["code"])] == [("work", "done"), ("hand_over", "done")]
+    with_receipt = await counter.receive(**wanted | {"receipt": True})
+    assert with_receipt["receipt"]["number"] == with_receipt["code"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"service_case": "default"}, "the time limit of S.004 is not `at_once`"),
+        ({"channel": "postal"}, "the time limit of S.004 is not `at_once`"),
+        ({"status": "submitted"}, "only what is accepted has one"),
+        ({"result": "later"}, "result"),
+    ],
+)
+async def test_result_at_once_is_for_accepted_dossiers_of_such_a_service(
+    counter: House, owner: Any, fields: dict[str, Any], said: str
+) -> None:
+    wanted = submission(channel="direct", service_case="now", result="at_once") | fields
+    status, answer = await counter.hand_in("POST", "/api/v1/dossiers", wanted)
+    assert (status, answer["code"]) == (422, "invalid_content"), answer
+    assert said in answer["detail"]
+    assert await owner.fetchval("SELECT count(*) FROM event") == 0
+
+
+async def test_who_may_not_move_a_dossier_hands_no_result_over(counter: House, database: Database, owner: Any) -> None:
+    token = await new_client(database, "receiver", OWN, ("receive",))
+    wanted = submission(channel="direct", service_case="now", result="at_once")
+    headers = {"Authorization": f"Bearer {token}"}
+    assert (await counter.hand_in("POST", "/api/v1/dossiers", wanted, **headers))[0] == 403
+    assert await owner.fetchval("SELECT count(*) FROM event") == 0
