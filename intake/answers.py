@@ -210,4 +210,57 @@ class OfficersView(msgspec.Struct, frozen=True, kw_only=True):
     pauses: Annotated[msgspec.Raw, list_of(OfficersPause)]
     timeline: Annotated[msgspec.Raw, list_of(OfficersStep)]
     applicant: OfficersApplicant
+    tasks: list[TaskView]
     next: list[StatusSlug]
+
+
+class EventTask(msgspec.Struct, frozen=True, kw_only=True):
+    """The task that an event opened or ended: `state` is `opened`, or how it ended. What was erased is null.
+
+    `asked_by`: the task whose agency asks the lead by it.
+    """
+
+    number: int
+    state: str | None
+    agency: str | None
+    kind: str | None
+    work: str | None
+    after: int | None
+    due_at: Zoned | None
+    asked_by: int | None
+    reason: str | None
+
+
+class OfficersEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One event of a dossier: what happened, when, by whom, and what the dossier was after it.
+
+    `source`: the client, or a program of ours; `officer`: the person it names. `rules`: those of the service that were
+    exceeded, and `override` why. `corrected`: the names of fields. What was erased is null or empty.
+    """
+
+    version: int
+    kind: str
+    at: Zoned
+    recorded_at: Zoned
+    source: str
+    officer: str | None
+    status: StatusSlug
+    agency: str
+    came_from: str | None
+    department: str | None
+    outcome: str | None
+    due_at: Zoned | None
+    note: str | None
+    items: list[str]
+    override: str | None
+    rules: list[Exceeded]
+    corrected: list[str]
+    flags: list[str]
+    task: EventTask | None
+
+
+class History(msgspec.Struct, frozen=True):
+    """All events of a dossier, oldest first."""
+
+    code: str
+    events: list[OfficersEvent]

@@ -8,8 +8,9 @@ from aiohttp import web
 
 from intake import examples
 from intake.admission import ADMISSION, CLIENT
-from intake.answers import Bound, Corrected, IssuedKey, Moved, OfficersApplicant, OfficersView, Received
-from intake.books.ledger import KeyedRequest, Ledger
+from intake.answers import Bound, Corrected, IssuedKey, Moved, OfficersApplicant, OfficersView, Received, TaskView
+from intake.books.ledger import KeyedRequest, Ledger, task_told
+from intake.books.task_rows import tasks_in
 from intake.refusals import (
     AgencyEnded,
     AgencyNotBegun,
@@ -265,6 +266,7 @@ def _officers_view(row: Any) -> OfficersView:
         pauses=msgspec.Raw(row["pauses"].encode()),
         timeline=msgspec.Raw(row["timeline"].encode()),
         applicant=applicant,
+        tasks=[msgspec.convert(task_told(task), TaskView) for task in tasks_in(row["tasks"])],
         next=[after.slug for after in Status if status.may_become(after)],
     )
 

@@ -1,4 +1,4 @@
-"""The JSON API of the one-stop's own work: tasks, re-appointments, and who leads.
+"""The JSON API of the one-stop's own work: tasks, re-appointments, who leads, and a dossier's history.
 
 Whoever leads gives tasks and takes them back; each agency ends its own, or asks the lead. Nobody sees or touches those
 of a dossier that its scope does not cover.
@@ -14,7 +14,7 @@ import msgspec
 from aiohttp import web
 
 from intake.admission import ADMISSION, CLIENT
-from intake.answers import Inbox, InboxTask, Tasked
+from intake.answers import History, Inbox, InboxTask, OfficersEvent, Tasked
 from intake.api import DOSSIERS, IN_THE_PATH, KEYED, OF_A_DOSSIER, keyed
 from intake.books.ledger import Ledger, OneStop
 from intake.refusals import (
@@ -26,6 +26,7 @@ from intake.refusals import (
     TargetNotAllowed,
     TooManyTasks,
     UnknownAgency,
+    UnknownDossier,
     WrongTask,
 )
 from intake.rules.changes import AskLead, EndTask, Lead, OpenTask, PutOff
@@ -34,6 +35,7 @@ from intake.rules.tasks import End
 from lookup import code as codes
 from lookup.catalogue import CatalogueCopy
 from lookup.clock import local
+from lookup.code import MalformedCode
 from lookup.status import Status
 from ops.errors import NoSuchPath, Refusal
 from ops.http.endpoints import Endpoint, Example
@@ -126,6 +128,15 @@ class OneStopApi:
             ),
             Endpoint(
                 method="GET",
+                path=f"{of_one}/events",
+                handler=self.history,
+                gives=History,
+                parameters=(IN_THE_PATH,),
+                refuses=(*ADMISSION, MalformedCode, UnknownDossier),
+                action="read",
+            ),
+            Endpoint(
+                method="GET",
                 path="/api/v1/tasks",
                 handler=self.inbox,
                 asks=InboxQuery,
@@ -165,6 +176,12 @@ class OneStopApi:
     async def lead(self, request: web.Request, new: NewLead) -> Tasked:
         """Let another agency lead, in the same status."""
         return await self._changed(request, Lead(agency=new.agency, reason=new.reason), new, "lead")
+
+    async def history(self, request: web.Request) -> History:
+        """The dossier's events with officers and notes, for a client whose scope covers an agency of it; logged."""
+        code = codes.parse(request.match_info["code"])
+        events = await self._ledger.history(request[CLIENT], code, await self._catalogue.get())
+        return History(code.text, msgspec.convert(events, list[OfficersEvent]))
 
     async def inbox(self, request: web.Request, asked: InboxQuery) -> Inbox:
         """The live tasks of an agency by due date; `next` has those behind them."""

@@ -16,7 +16,7 @@ import asyncpg
 import msgspec
 
 from intake import metrics
-from intake.books import task_rows
+from intake.books import history, task_rows
 from intake.books.dossier import INSERT_DOSSIER, NewDossier, public_step, timeline
 from intake.books.event import APPEND_EVENT
 from intake.books.reads import note_read
@@ -181,12 +181,13 @@ UPDATE dossier
  WHERE code = $1
 """
 
-OFFICERS_VIEW = """
+OFFICERS_VIEW = f"""
 SELECT code, version, status, service, service_case, agency, origin, submitted_by, channel, submitted_at, received_at,
        due_at, finished_at, returned_at, pauses, supplements, reappointments, outcome, reason, official_number,
        action_needed, timeline, subject, removed, key_serial,
-       applicant_kind, applicant_name, applicant_id, applicant_phone, applicant_email, applicant_address
-  FROM dossier
+       applicant_kind, applicant_name, applicant_id, applicant_phone, applicant_email, applicant_address,
+       {TASKS_OF_D} AS tasks
+  FROM dossier AS d
  WHERE code = $1
 """
 
@@ -596,20 +597,33 @@ class Ledger:
         return after.version
 
     async def officers_view(self, client: Client, code: DossierCode, catalogue: Catalogue) -> Any:
-        """The whole row with the applicant, and a row in the log of reads before that.
+        """The whole row with the applicant and the tasks, and a row in the log of reads before that.
 
         Raises UnknownDossier, also where this client may not read; Unavailable, also when the log cannot be written.
         """
+        row = await self._readable(client, code, catalogue)
+        await note_read(self._postgres, client.id, client.id, code.text, "dossier")
+        return row
+
+    async def history(self, client: Client, code: DossierCode, catalogue: Catalogue) -> list[dict[str, Any]]:
+        """The dossier's events as history.told has them, and a row in the log of reads before that.
+
+        Raises as officers_view.
+        """
+        await self._readable(client, code, catalogue)
+        await note_read(self._postgres, client.id, client.id, code.text, "events")
+        return [history.told(event) for event in await self._postgres.fetch(history.HISTORY, code.text)]
+
+    async def _readable(self, client: Client, code: DossierCode, catalogue: Catalogue) -> Any:
+        """The row of OFFICERS_VIEW, for a client that has to do with it. Raises UnknownDossier, Unavailable."""
         rows = await self._postgres.fetch(OFFICERS_VIEW, code.text)
         if not rows or rows[0]["removed"]:
             raise UnknownDossier
         row = rows[0]
         today = code_day(datetime.now(UTC))
-        if not may_read(
-            catalogue, client.agency, today, (row["agency"], row["origin"]), row["submitted_by"] == client.id
-        ):
+        parties = {row["agency"], row["origin"], *(task.agency for task in tasks_in(row["tasks"]))}
+        if not may_read(catalogue, client.agency, today, parties, row["submitted_by"] == client.id):
             raise UnknownDossier
-        await note_read(self._postgres, client.id, client.id, code.text, "dossier")
         return row
 
     async def close(self) -> None:

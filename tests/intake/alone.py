@@ -94,7 +94,7 @@ class Books:
             case known.NUMBERS:
                 return [{"number": number} for number in self.tables["number"] if number in given[0]]
             case ledger.OFFICERS_VIEW:
-                return [self.dossiers[given[0]]] if given[0] in self.dossiers else []
+                return [self.dossiers[given[0]] | {"tasks": None}] if given[0] in self.dossiers else []
             case reads.NOTE_READ:
                 return []
         raise AssertionError(sql)

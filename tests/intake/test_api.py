@@ -106,6 +106,19 @@ async def test_officers_view_has_the_applicant_and_the_next_moves(house: House) 
         "subject": "Cấp sổ",
         "timeline": [step],
         "applicant": applicant | {"phone": None, "address": None},
+        "tasks": [
+            {
+                "number": 1,
+                "agency": "G99.01.01",
+                "kind": "work",
+                "work": "",
+                "state": "open",
+                "after": None,
+                "due_at": receipt["due_at"],
+                "opened_at": receipt["receipt"]["received_at"],
+                "ended_at": None,
+            }
+        ],
         "next": ["processing", "supplement_required", "payment_required", "withdrawn", "suspended", "completed"],
     }
     assert view == only(OFFICER, just_received(receipt) | officers)

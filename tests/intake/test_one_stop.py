@@ -28,6 +28,13 @@ class Office:
         assert status == expected, answer
         return dict(answer)
 
+    async def read(self, path: str, expected: int = 200) -> dict[str, Any]:
+        url = f"{self._house.intake_url}/api/v1/dossiers/{path}"
+        async with self._house.http.get(url, headers=self._headers) as response:
+            answer = await response.json()
+            assert response.status == expected, answer
+            return dict(answer)
+
     async def inbox(self, expected: int = 200, **query: Any) -> dict[str, Any]:
         url = f"{self._house.intake_url}/api/v1/tasks"
         async with self._house.http.get(url, params=query, headers=self._headers) as response:
@@ -252,3 +259,54 @@ async def test_who_may_not_move_a_dossier_hands_no_result_over(counter: House, d
     headers = {"Authorization": f"Bearer {token}"}
     assert (await counter.hand_in("POST", "/api/v1/dossiers", wanted, **headers))[0] == 403
     assert await owner.fetchval("SELECT count(*) FROM event") == 0
+
+
+# -- what officers read ------------------------------------------------------------------------------------------------
+
+
+async def test_agency_with_a_task_reads_the_dossier_its_tasks_and_its_history_and_each_read_is_logged(
+    house: House, database: Database, owner: Any, offices: tuple[Office, Office, Office]
+) -> None:
+    own, up, far = offices
+    office = Office(house, await new_client(database, "below", "G99.01.02"))
+    code = (await house.receive(channel="direct", officer="Cán bộ Một cửa"))["code"]
+    for path in (code, f"{code}/events"):
+        assert (await office.read(path, 404))["code"] == "dossier_not_found"
+    task = {"agency": "G99.01.02", "work": "Ý kiến", "kind": "opinion", "officer": "Bình"}
+    await own.act(code, "tasks", task)
+    await office.act(code, "tasks/2/refuse", {"reason": "Không thuộc thẩm quyền", "officer": "Chi"})
+    await far.read(f"{code}/events", 404)
+    await up.read(f"{code}/events")
+    view = await office.read(code)
+    assert [(task["agency"], task["state"]) for task in view["tasks"]] == [(OWN, "open"), ("G99.01.02", "refused")]
+    await owner.execute("TRUNCATE personal_read")
+    history = await office.read(f"{code}/events")
+    assert history["code"] == code
+    assert [(event["kind"], event["source"], event["officer"]) for event in history["events"]] == [
+        ("received", "test-g99-1", "Cán bộ Một cửa"),
+        ("task_opened", "own", "Bình"),
+        ("task_ended", "below", "Chi"),
+    ]
+    opened, refused = (event["task"] for event in history["events"][1:])
+    assert (opened["number"], opened["state"], opened["work"], opened["agency"]) == (2, "opened", "Ý kiến", "G99.01.02")
+    assert (refused["number"], refused["state"], refused["reason"]) == (2, "refused", "Không thuộc thẩm quyền")
+    reads = await owner.fetch("SELECT reader, client, code, screen FROM personal_read")
+    assert [tuple(read) for read in reads] == [("below", "below", code, "events")]
+
+
+async def test_history_says_what_was_exceeded_why_and_what_was_corrected(
+    house: House, owner: Any, offices: tuple[Office, Office, Office]
+) -> None:
+    own, _, _ = offices
+    code = (await house.receive(channel="direct"))["code"]
+    await house.move(code, "supplement_required")
+    await house.move(code, "processing")
+    wanted = {"to": "supplement_required", "note": "Thiếu", "items": ["Bản sao"], "override": "Luật cho phép"}
+    await own.act(code, "transitions", wanted)
+    await own.act(code, "corrections", {"reason": "Gõ nhầm", "channel": "postal", "applicant": {"name": "Trần Mẫu"}})
+    events = (await own.read(f"{code}/events"))["events"]
+    asked, corrected = events[3:]
+    assert (asked["status"], asked["note"], asked["items"]) == ("supplement_required", "Thiếu\n– Bản sao", ["Bản sao"])
+    assert (asked["override"], [rule["rule"] for rule in asked["rules"]]) == ("Luật cho phép", ["supplement_rounds"])
+    assert (corrected["note"], corrected["corrected"]) == ("Gõ nhầm", ["channel", "applicant"])
+    assert "Mẫu (hư cấu)" not in str(events)
