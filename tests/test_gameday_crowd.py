@@ -41,17 +41,16 @@ STATUSES = {
 
 
 @contextlib.asynccontextmanager
-async def crowded(
-    database: Database, redis_url: str, folder: Path, expected: Expected, **how: Any
-) -> AsyncIterator[tuple[Crowd, Record]]:
-    """A small house with people in it."""
+async def small_stage(database: Database, redis_url: str, folder: Path) -> AsyncIterator[Any]:
+    """As much of a stage as a crowd and partners need: a lookup, an intake, a relay."""
     token = await new_token(database)
     async with contextlib.AsyncExitStack() as stack:
         lookup = await stack.enter_async_context(lookup_running(lookup_settings(database.reader_url, redis_url)))
-        intake = await stack.enter_async_context(intake_at(intake_settings(database.writer_url)))
+        settings = intake_settings(database.writer_url, webhook_networks=("127.0.0.0/8",))
+        intake = await stack.enter_async_context(intake_at(settings))
         await stack.enter_async_context(relay_of(database, redis_url))
         front = SimpleNamespace(lookup=Rotation([lookup.port]), intake=Rotation([int(intake.rpartition(":")[2])]))
-        stage: Any = SimpleNamespace(
+        yield SimpleNamespace(
             folder=folder,
             front=front,
             token=token,
@@ -61,22 +60,28 @@ async def crowded(
                 "HOSO24_SEAL_KEYS": SEAL_KEYS,
             },
         )
-        record = Record()
-        crowd = Crowd(stage, record, expected, **how)
-        await crowd.come()
-        try:
-            yield crowd, record
-        finally:
-            await crowd.leave()
+
+
+@contextlib.asynccontextmanager
+async def crowded(stage: Any, expected: Expected, **how: Any) -> AsyncIterator[tuple[Crowd, Record]]:
+    """A stage with people on it."""
+    record = how.pop("record", None) or Record()
+    crowd = Crowd(stage, record, expected, **how)
+    await crowd.come()
+    try:
+        yield crowd, record
+    finally:
+        await crowd.leave()
 
 
 async def test_house_that_is_well_gives_no_wrong_answer_and_loses_nothing(
     database: Database, redis_url: str, tmp_path: Path
 ) -> None:
     expected = Expected()
-    async with crowded(database, redis_url, tmp_path, expected, rate=120.0, changes_rate=15.0, import_every=0.5) as (
-        crowd,
-        record,
+    how = {"rate": 120.0, "changes_rate": 15.0, "import_every": 0.5}
+    async with (
+        small_stage(database, redis_url, tmp_path) as stage,
+        crowded(stage, expected, **how) as (crowd, record),
     ):
 
         async def everything_seen() -> bool:

@@ -22,6 +22,7 @@ from loadtests.gameday.display import line, spelled_out
 from loadtests.gameday.expected import Expected
 from loadtests.gameday.faults import FAULTS
 from loadtests.gameday.faults.healthy import HEALTHY
+from loadtests.gameday.partners import Partners
 from loadtests.gameday.reckoning import reckoning
 from loadtests.gameday.record import Record
 from loadtests.system import prometheus
@@ -165,6 +166,9 @@ async def game_day(
                 prometheus.running(program, stage.folder / "prometheus", stage.reaper, ports, stage.front.lookup, hurry)
             )
             day.judge_alerts = functools.partial(alerting.judged, judge)
+        partners = Partners(stage, record, expected)
+        await beside.enter_async_context(partners.at_work())
+        day.judge_partners = functools.partial(partners.judged, crowd)
         await crowd.come()
         try:
             outcomes = await play(day, faults, lambda outcome: console.print(line(outcome), highlight=False))

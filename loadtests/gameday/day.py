@@ -97,6 +97,8 @@ class Day:
     judge_times: bool = True
     judge_alerts: Callable[[str, float], Awaitable[Sequence[Row]]] | None = None
     """The promises about alerts, of a fault that began at that moment, once all is well; None without Prometheus."""
+    judge_partners: Callable[[], Awaitable[Row]] | None = None
+    """The promise about what partners are told, once all is well; None without partners."""
     healthy: float = 45.0
     """Seconds for which nothing is broken to begin with."""
     restarts: Restarts = Restarts()
@@ -339,6 +341,9 @@ async def _suffer(day: Day, outcome: Outcome) -> None:
         seen = day.record.window(outcome.began, None, *LOOKUPS)
         day.figure(fault.name, "lookups", seen.total - seen.count("limited"))
         day.figure(fault.name, "failed", seen.failed)
+    if well.kept and day.judge_partners is not None:
+        day.say("partners are told the rest")
+        outcome.rows.append(await day.judge_partners())
     if well.kept and not outcome.skipped and day.judge_alerts is not None:
         day.say("alerts have to end")
         outcome.rows += await day.judge_alerts(fault.name, outcome.began)

@@ -13,11 +13,15 @@ async def _look_back(day: Day) -> list[Row]:
     seen = day.record.window(day.started)
     lag = f"its own event loop was late by {seen.lag * 1000:.0f} ms at the worst"
     told = Row("the load itself", lag, "told, so that it is not taken for the service's", kept=True)
-    return [await changes_kept(day), nothing_wrong(seen), await nothing_altered(day), told]
+    partners = [] if day.judge_partners is None else [await day.judge_partners()]
+    return [await changes_kept(day), nothing_wrong(seen), *partners, await nothing_altered(day), told]
 
 
 WHOLE_DAY = Fault(
-    "whole-day", "The whole day", "Nothing acknowledged is lost or altered, and no answer was wrong.", _look_back
+    "whole-day",
+    "The whole day",
+    "Nothing acknowledged is lost or altered, no answer was wrong, and partners were told all.",
+    _look_back,
 )
 
 
