@@ -300,6 +300,41 @@ def outrun(answer: Answer, status: int, code: str, current: str) -> dict[str, An
     return content
 
 
+EVENT = frozenset({"specversion", "id", "source", "type", "subject", "time", "sequence", "datacontenttype", "data"})
+EVENT_DATA = frozenset(
+    {"epoch", "version", "status", "status_number", "final", "occurred_at", "agency", "came_from", "origin"}
+    | {"service", "due_at", "official_number", "flags", "bulk"}
+)
+
+
+def changes(answer: Answer) -> dict[str, Any]:
+    """A page of the feed: its events, none with a field that partners may not see, in the log's order."""
+    content: dict[str, Any] = answer.expect(200).json()
+    events = content["events"]
+    if any(event.keys() != EVENT or event["data"].keys() != EVENT_DATA for event in events):
+        raise Wrong("an event with other fields than the contract's")
+    if (order := [event["sequence"] for event in events]) != sorted(set(order)):
+        raise Wrong("a page of the feed that is not in the log's order")
+    return content
+
+
+def synced(answer: Answer, due: Mapping[str, int], *, again: bool = False) -> dict[str, Any]:
+    """The lines of a synchronisation's answer by id. `due`: the version that each line makes, by its id, in order.
+
+    `again`: the body was sent before, so that nothing is made.
+    """
+    *lines, end = [json.loads(line) for line in answer.expect(200).body.splitlines()]
+    if not end["complete"]:
+        raise Unavailable(f"a body that was not worked on to its end ({lines[-1].get('code')})")
+    made = [(line["id"], line["version"]) for line in lines if line["result"] in ("created", "applied", "duplicate")]
+    if made != list(due.items()):
+        other = next((line for line in lines if due.get(line["id"]) != line.get("version")), lines[-1])
+        raise Wrong("a line that was answered otherwise than is due", json.dumps(other))
+    if any((line["result"] == "duplicate") is not again for line in lines):
+        raise Wrong("a line that was recorded twice" if again else "a line that is called a duplicate")
+    return {line["id"]: line for line in lines}
+
+
 def move_refused(answer: Answer, allowed: set[str], current: str) -> dict[str, Any]:
     """The refusal of a move, which says what would have been allowed."""
     content = outrun(answer, 409, "move_not_allowed", current)

@@ -23,6 +23,7 @@ from locust.runners import MasterRunner, WorkerRunner
 from loadtests.codes import Dossier, Shelf
 from loadtests.cold import make_cold
 from loadtests.enumeration import Enumerator, Neighbour
+from loadtests.partners import BusinessSystem, Follower
 from loadtests.profiles import PROFILES, Profile
 from loadtests.results_day import Announcer, Expectant
 from loadtests.storm import LinkFollower
@@ -43,9 +44,11 @@ from loadtests.visitors import (
 
 __all__ = [
     "Announcer",
+    "BusinessSystem",
     "Citizen",
     "Enumerator",
     "Expectant",
+    "Follower",
     "LinkFollower",
     "Neighbour",
     "Office",

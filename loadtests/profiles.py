@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from loadtests import curves
 from loadtests.curves import Curve
 from loadtests.enumeration import Enumerator, Neighbour
+from loadtests.partners import BusinessSystem, Follower
 from loadtests.results_day import Announcer, Expectant
 from loadtests.storm import LinkFollower
-from loadtests.verdict import ATTACKERS, NEIGHBOURS_MISSES, NEIGHBOURS_WALKED, Counts, Row, resisted, warmed
+from loadtests.verdict import ATTACKERS, NEIGHBOURS_MISSES, NEIGHBOURS_WALKED, TOLD, Counts, Row, resisted, told, warmed
 from loadtests.visitors import Citizen, Office, Portal, SlowPhone, Visitor
 
 Visitors = Mapping[type[Visitor], int]
@@ -99,6 +100,24 @@ PROFILES = {
             spawn_rate=100,
             cold=True,
             judge=warmed,
+        ),
+        Profile(
+            "portal",
+            "portals look many up at once, ask again by ETag, and follow the feed",
+            {Portal: 6, Follower: 1, Office: 3},
+            users=40,
+            seconds=60,
+            uncounted=frozenset({TOLD}),
+            judge=told,
+        ),
+        Profile(
+            "business-system",
+            "a business system pushes body after body, beside all others",
+            {BusinessSystem: 1, Follower: 1, Citizen: 4, Portal: 1, Office: 2},
+            users=40,
+            seconds=60,
+            uncounted=frozenset({TOLD}),
+            judge=told,
         ),
     )
 }

@@ -19,6 +19,9 @@ OFFICES = "offices"
 """Who looks at what they have just changed, or names its version: that need not be answered from a cache."""
 INTAKE = "intake"
 """Whose answers are counted apart from the lookup's: the intake has an objective of its own."""
+TOLD = "followers of the feed"
+TOLD_IN_TIME = 0.99
+"""The share of what followers are told that has to be in time."""
 ATTACKERS = "attackers"
 NEIGHBOURS = "neighbours"
 NEIGHBOURS_MISSES = "neighbours who asked for no dossier"
@@ -277,6 +280,12 @@ def resisted(counts: Counts) -> list[Row]:
             not any(each.errors for each in apart),
         ),
     ]
+
+
+def told(counts: Counts) -> list[Row]:
+    """That who follows the feed was told in time, as `visible` is judged."""
+    tally = counts.of(TOLD)
+    return [share("told", tally.fresh, tally.fresh + tally.late, "pages of the feed in time", TOLD_IN_TIME)]
 
 
 def warmed(counts: Counts) -> list[Row]:

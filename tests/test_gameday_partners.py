@@ -16,8 +16,9 @@ import pytest
 from loadtests.answers import Answer
 from loadtests.gameday import partners as partners_module
 from loadtests.gameday.expected import Expected
-from loadtests.gameday.partners import Partners, PartnersBooks
+from loadtests.gameday.partners import Partners
 from loadtests.gameday.record import Record
+from loadtests.partners_books import PartnersBooks
 from loadtests.system.http_client import Client, Rotation
 from tests.conftest import Database
 from tests.house import until
@@ -80,6 +81,12 @@ async def test_partners_are_told_all_of_what_a_crowd_does(
 def test_what_is_missing_or_out_of_order_is_found(events: list[dict[str, Any]], wrong: list[str]) -> None:
     books = PartnersBooks()
     assert [why for each in events if (why := books.take(each))] == wrong
+
+
+def test_who_began_later_may_be_told_of_any_version_first() -> None:
+    books = PartnersBooks(whole=False)
+    assert [books.take(event(A, version)) for version in (7, 8)] == ["", ""]
+    assert books.take(event(A, 10)) == f"told of {A} at version 10 after 8"
 
 
 def test_dossier_that_was_read_again_does_not_undo_what_was_told_meanwhile() -> None:

@@ -37,6 +37,7 @@ from loadtests.verdict import (
     NEIGHBOURS_MISSES,
     NEIGHBOURS_WALKED,
     OFFICES,
+    TOLD,
     Budget,
     Counts,
     Lag,
@@ -45,6 +46,7 @@ from loadtests.verdict import (
     judge,
     passed,
     resisted,
+    told,
     warmed,
 )
 from lookup import code as codes
@@ -291,6 +293,17 @@ def test_house_is_warm_once_it_stays_so(shares: list[float], after: int | None) 
     counts = warmth(*shares)
     assert counts.warmth.warm_after() == after
     assert passed(warmed(counts)) is (after is not None)
+
+
+def test_followers_are_told_if_nearly_all_is_in_time_and_something_was() -> None:
+    counts = Counts()
+    assert not passed(told(counts))
+    for late in range(100):
+        counts.of(TOLD).change(in_time=late > 0)
+    assert passed(told(counts))
+    counts.of(TOLD).change(in_time=False)
+    assert not passed(told(counts))
+    assert counts.lookups(frozenset({TOLD})).late == 0, "the profiles judge them apart"
 
 
 # -- what is right, and what is not -----------------------------------------------------------------------------------
@@ -542,6 +555,56 @@ def test_lookup_key_told_once_more_must_be_that_of_the_receipt() -> None:
     for wrong in ({"lookup_key": "OTHER"}, {"link": "/?key=OTHER"}, {"code": "G99.01.02-261008-0976"}):
         with pytest.raises(Wrong, match="another lookup key"):
             answers.key_again(answer(told | wrong), CODE, "KEY")
+
+
+def synced(*lines: dict[str, Any], complete: bool = True) -> Answer:
+    """An answer to a synchronisation."""
+    told = [*lines, {"summary": {}, "complete": complete}]
+    return Answer(
+        200, {"content-type": "application/x-ndjson"}, b"".join(json.dumps(each).encode() + b"\n" for each in told)
+    )
+
+
+CREATED, APPLIED = {"id": "a", "result": "created", "version": 1}, {"id": "b", "result": "applied", "version": 4}
+DUE = {"a": 1, "b": 4}
+
+
+def test_synchronisation_answers_each_line_in_order_with_the_version_it_makes() -> None:
+    assert answers.synced(synced(CREATED, APPLIED), DUE) == {"a": CREATED, "b": APPLIED}
+    twice = [{**line, "result": "duplicate"} for line in (CREATED, APPLIED)]
+    assert answers.synced(synced(*twice), DUE, again=True).keys() == {"a", "b"}
+    with pytest.raises(Unavailable, match="not worked on to its end"):
+        answers.synced(synced(CREATED, {"id": "b", "result": "not_done"}, complete=False), DUE)
+
+
+@pytest.mark.parametrize(
+    ("lines", "again", "name"),
+    [
+        ([CREATED], False, "otherwise than is due"),
+        ([APPLIED, CREATED], False, "otherwise than is due"),
+        ([CREATED, APPLIED | {"version": 5}], False, "otherwise than is due"),
+        ([CREATED, {"id": "b", "result": "rejected", "code": "bad_date"}], False, "otherwise than is due"),
+        ([CREATED, APPLIED | {"result": "duplicate"}], False, "called a duplicate"),
+        ([CREATED, APPLIED], True, "recorded twice"),
+    ],
+)
+def test_line_that_is_lost_doubled_or_refused_is_noticed(lines: list[dict[str, Any]], again: bool, name: str) -> None:
+    with pytest.raises(Wrong, match=name):
+        answers.synced(synced(*lines), DUE, again=again)
+
+
+def test_page_of_the_feed_is_in_order_and_says_no_more_than_it_may() -> None:
+    def event(sequence: str, **more: Any) -> dict[str, Any]:
+        return {**dict.fromkeys(answers.EVENT), "sequence": sequence, "data": dict.fromkeys(answers.EVENT_DATA) | more}
+
+    first, second = event("1"), event("2")
+    page = {"events": [first, second], "next": "c1_a", "caught_up": True}
+    assert answers.changes(answer(page)) == page
+    for events in ([second, first], [first, first]):
+        with pytest.raises(Wrong, match="not in the log's order"):
+            answers.changes(answer(page | {"events": events}))
+    with pytest.raises(Wrong, match="other fields"):
+        answers.changes(answer(page | {"events": [event("1", officer="Lê Thị Ví Dụ")]}))
 
 
 # -- codes ------------------------------------------------------------------------------------------------------------
@@ -819,6 +882,25 @@ async def test_short_run_on_a_running_house_is_within_budget(house: RunningHouse
         "run",
     ]
     assert output.endswith("Within budget.\n")
+
+
+@pytest.mark.usefixtures("nothing_is_shed")
+@pytest.mark.parametrize("profile", ["portal", "business-system"])
+async def test_partners_are_answered_and_told_on_a_running_house(
+    house: RunningHouse, tmp_path: Path, profile: str
+) -> None:
+    (tmp_path / "budget.toml").write_text(PATIENT)
+    _, output = await locust(
+        *("--profile", profile, "--users", "12", "--run-time", "8s", "--html", str(tmp_path / "report.html")),
+        HOSO24_LOAD_UP=up_file(tmp_path, house.lookup_url, house.intake_url, house.token),
+        HOSO24_LOAD_BUDGET=str(tmp_path / "budget.toml"),
+        HOSO24_LOAD_DOSSIERS="10",
+    )
+    assert "intake /api/v1/changes" in output
+    assert ("intake /api/v1/sync" in output) is (profile == "business-system")
+    kept = dict(re.findall(r"^(\w+) .* (pass|FAIL)$", output, re.MULTILINE))
+    assert kept.pop("told") in {"pass", "FAIL"}, "by the clock, which a busy machine may miss"
+    assert set(kept.values()) == {"pass"}, output
 
 
 @pytest.mark.usefixtures("nothing_is_shed")

@@ -12,7 +12,6 @@ import hmac
 import json
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +20,7 @@ from loadtests.codes import address
 from loadtests.gameday.crowd import Crowd
 from loadtests.gameday.expected import Expected
 from loadtests.gameday.record import Record, Seen
+from loadtests.partners_books import PartnersBooks
 from loadtests.system.http_client import LOOPBACK, Client, NoAnswer, is_whole, request
 from loadtests.system.stage import StagedSystem
 from loadtests.verdict import Row
@@ -35,42 +35,6 @@ EQUAL_SECONDS = 90.0
 PostgreSQL being away, stays held for a minute."""
 POLL_SECONDS = 0.1
 TAKEN = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"
-
-
-@dataclass
-class PartnersBooks:
-    """What a partner has been told: of each dossier the epoch and version, and when that was recorded."""
-
-    versions: dict[str, tuple[int, int]] = field(default_factory=dict)
-    recorded: dict[str, datetime] = field(default_factory=dict)
-    epoch: int = 0
-    """The newest."""
-    events: int = 0
-    again: int = 0
-    """Of the events those that were told before."""
-    restores: int = 0
-    """How often dossiers were read again after a restore."""
-
-    def take(self, event: Mapping[str, Any]) -> str:
-        """Note an event down; what is wrong with it, or nothing."""
-        code, data = str(event["subject"]), event["data"]
-        told, had = (int(data["epoch"]), int(data["version"])), self.versions.get(code, (0, 0))
-        self.events += 1
-        self.epoch = max(self.epoch, told[0])
-        if told <= had:
-            self.again += 1
-            return ""
-        self.versions[code], self.recorded[code] = told, datetime.fromisoformat(event["time"])
-        return f"told of {code} at version {told[1]} after {had[1]}" if told[1] > had[1] + 1 else ""
-
-    def correct(self, code: str, had: tuple[int, int], version: int) -> None:
-        """A dossier was read again: it is at this version, 0 for none. What was told meanwhile is newer."""
-        if self.versions.get(code) != had:
-            return
-        if version:
-            self.versions[code] = had[0], version
-        else:
-            del self.versions[code]
 
 
 class Partners:
