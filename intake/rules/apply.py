@@ -43,7 +43,7 @@ from intake.rules.changes import (
 )
 from intake.rules.due_dates import due_date
 from intake.rules.requests import EARLIEST, TOLERANCE, InvalidContent, nfc
-from intake.rules.scope import require_known, require_target
+from intake.rules.scope import require_known, require_own_number, require_target
 from intake.rules.workdays import Calendar, calendar_of, shift
 from lookup.catalogue import Service
 from lookup.clock import VIETNAM, local
@@ -135,7 +135,7 @@ def _received(new: Reception, given: Given) -> Applied:
     if not new.by_sync:
         service = given.catalogue.services.get(new.service)
         hours = policies.value_of(service, "decision_hours")
-        route = tasks.route_of(service)
+        route = one_stop.route_of(state, given)
         tasked = tasks.begun(at, state, route=route, calendar=calendar, decision_hours=hours)
         state = msgspec.structs.replace(state, tasks=tasked)
     route_told = one_stop.route_told(None, state, given)
@@ -256,6 +256,7 @@ def _noted(state: State, told: Note, given: Given) -> Applied:
 def _bound(state: State, bound: Binding, given: Given) -> Applied:
     if state.official_number == bound.number:
         return Applied(state, None)
+    require_own_number(given.catalogue, bound.number, state.origin)
     if state.official_number is not None:
         raise NumberTaken(f"This dossier has the official number {state.official_number} already.")
     if bound.elsewhere:
@@ -285,6 +286,8 @@ def _corrected(state: State, correction: Correction, given: Given) -> Applied:
         raise BadDate(f"submitted_at: {after.submitted_at.isoformat()} is in the future or before 1990.")
     if "submitted_at" in new and after.submitted_at > (state.received_at or state.last_at):
         raise DatesOutOfOrder(f"submitted_at: {after.submitted_at.isoformat()} is after the reception.")
+    if "official_number" in new:
+        require_own_number(given.catalogue, new["official_number"], state.origin)
     if "official_number" in new and correction.elsewhere:
         raise NumberTaken(f"{after.official_number} belongs to another dossier, or is a dossier's code.")
     if "agency" in new:

@@ -12,8 +12,9 @@ from intake.refusals import BadDate, MoveNotAllowed, ReasonRequired
 from intake.rules import policies, tasks
 from intake.rules.changes import Applied, AskLead, EndTask, Given, Lead, OpenTask, PutOff, State, applied
 from intake.rules.requests import InvalidContent, nfc
-from intake.rules.scope import require_known, require_target
+from intake.rules.scope import require_known, require_target, same_world
 from intake.rules.workdays import calendar_of
+from lookup.catalogue import Part
 from lookup.clock import VIETNAM
 from lookup.status import Status
 
@@ -47,20 +48,30 @@ def apply(state: State, change: PutOff | Lead | OpenTask | EndTask | AskLead, gi
 
 def route_told(before: State | None, after: State, given: Given) -> dict[str, Any]:
     """What the event that accepts a dossier with tasks says of the service's route, which a later catalogue changes."""
-    route = tasks.route_of(given.catalogue.services.get(after.service))
+    route = route_of(after, given)
     accepts = after.received_at is not None and (before is None or before.received_at is None)
     return {"route": list(map(msgspec.to_builtins, route))} if route and accepts and after.tasks else {}
 
 
+def route_of(dossier: State, given: Given) -> tuple[Part, ...]:
+    """The parts of the work on this dossier, as its service has them; one of the other world's agency is the lead's."""
+    route = tasks.route_of(given.catalogue.services.get(dossier.service))
+    return tuple(
+        msgspec.structs.replace(part, agency=None)
+        if part.agency is not None and not same_world(given.catalogue, part.agency, dossier.origin)
+        else part
+        for part in route
+    )
+
+
 def with_tasks(before: State, after: State, at: datetime, given: Given, *, by_itself: bool = False) -> State:
     """The state after a change, with the tasks that follow it. `by_itself` as in tasks.follow, which may raise."""
-    service = given.catalogue.services.get(after.service)
     followed = tasks.follow(
         before.tasks,
         at,
         before,
         after,
-        route=tasks.route_of(service),
+        route=route_of(after, given),
         calendar=calendar_of(given.catalogue, after.agency),
         by_itself=by_itself,
     )

@@ -14,7 +14,9 @@ from datetime import date
 from typing import Final
 
 from intake.refusals import TargetNotAllowed, UnknownAgency
+from intake.rules.requests import InvalidContent
 from lookup.catalogue import Agency, Catalogue, Service, in_force
+from lookup.code import agency_of
 from lookup.status import Status
 
 OF_THE_ORIGIN: Final = frozenset(
@@ -76,6 +78,20 @@ def require_known(catalogue: Catalogue, agency: str, holder: str) -> None:
     """Raises UnknownAgency for one that the catalogue does not have, and for one of the other world than the holder."""
     if agency not in catalogue.agencies or not same_world(catalogue, agency, holder):
         raise UnknownAgency(f"There is no agency {agency}.")
+
+
+def require_own_number(catalogue: Catalogue, number: str, origin: str) -> None:
+    """Raises InvalidContent for an official number, in canonical spelling, of the other world than the dossier.
+
+    One that no agency of the catalogue has issued counts as real: an office may bring it later.
+    """
+    if same_world(catalogue, catalogue.issuing(agency_of(number)), origin):
+        return
+    if catalogue.is_sandbox(origin):
+        raise InvalidContent(
+            f"{number}: a dossier of the sandbox takes only numbers that an agency of the sandbox issues."
+        )
+    raise InvalidContent(f"{number}: an agency of the sandbox issues it, and this dossier is a real one.")
 
 
 def require_target(catalogue: Catalogue, holder: str, target: str, day: date, service: Service | None) -> None:

@@ -12,6 +12,7 @@ import pytest
 from lookup.clock import VIETNAM
 from tests.conftest import Database
 from tests.house import ADD_SANDBOX, AGENCY, House, intake_at, intake_settings, new_client, submission
+from tests.intake.test_sync import sound
 
 DOSSIERS = "/api/v1/dossiers"
 
@@ -30,6 +31,7 @@ class Worlds(NamedTuple):
 @pytest.fixture
 async def worlds(database: Database, owner: Any) -> AsyncIterator[Worlds]:
     await owner.execute(ADD_SANDBOX)
+    await owner.execute("UPDATE agency SET bhxh_number = '99999' WHERE code = 'X99.03'")
     tokens = [
         await new_client(database, name, agency)
         for name, agency in (("real", "G99"), ("sandbox", "X99"), ("stranger", "G99.05"), ("stray", "G99.77"))
@@ -111,6 +113,35 @@ async def test_neither_synchronises_a_dossier_of_the_other_world(worlds: Worlds,
     assert await owner.fetchval("SELECT count(*) FROM event") == 2
 
 
+async def synchronised(worlds: Worlds, token: str, line: dict[str, Any]) -> dict[str, Any]:
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/x-ndjson"}
+    url = f"{worlds.intake.intake_url}/api/v1/sync"
+    async with worlds.intake.http.post(url, data=json.dumps(line).encode(), headers=headers) as response:
+        return dict(json.loads((await response.text()).splitlines()[0]))
+
+
+async def test_number_of_one_world_is_bound_in_it_only(worlds: Worlds, owner: Any) -> None:
+    for token, agency, foreign, own in (
+        (worlds.sandbox, "X99.03", "01234/2026/99901", "00001/2026/99999"),
+        (worlds.sandbox, "X99.03", "01234/2026/00123", "00002/2026/99999"),
+        (worlds.real, AGENCY, "00003/2026/99999", "01234/2026/99901"),
+    ):
+        code = await received(worlds, token, agency)
+        path = f"{DOSSIERS}/{code}"
+        correction = {"reason": "Nhập nhầm (ví dụ).", "official_number": foreign}
+        for refused in (
+            await ask(worlds, token, "PUT", f"{path}/official-number", {"number": foreign}),
+            await ask(worlds, token, "POST", f"{path}/corrections", correction),
+        ):
+            assert (refused[0], refused[1]["code"]) == (422, "invalid_content"), foreign
+            assert foreign in refused[1]["detail"]
+        told = await synchronised(worlds, token, {"id": foreign, "dossier": code, "official_number": foreign})
+        assert (told["result"], told["code"]) == ("rejected", "invalid_content")
+        assert (await ask(worlds, token, "PUT", f"{path}/official-number", {"number": own}))[0] == 200
+    numbers = await owner.fetch("SELECT number FROM dossier_number ORDER BY number")
+    assert [row["number"] for row in numbers] == ["00001/2026/99999", "00002/2026/99999", "01234/2026/99901"]
+
+
 async def test_no_dossier_is_handed_corrected_led_or_worked_on_across(worlds: Worlds, owner: Any) -> None:
     across = [(worlds.real, AGENCY, ("X99", "X99.03", "G99.77")), (worlds.sandbox, "X99.03", ("G99", AGENCY))]
     for token, agency, others in across:
@@ -126,6 +157,24 @@ async def test_no_dossier_is_handed_corrected_led_or_worked_on_across(worlds: Wo
                 expected = (422, "unknown_agency", f"There is no agency {other}.")
                 assert (status, problem["code"], problem["detail"]) == expected, (path, other)
         assert await owner.fetchval("SELECT agency || version FROM dossier WHERE code = $1", code) == f"{agency}1"
+
+
+async def test_route_of_a_service_gives_no_task_to_the_other_world(database: Database, owner: Any) -> None:
+    await owner.execute(ADD_SANDBOX)
+    route = [{"work": "Thẩm định", "hours": 8, "agency": "G99.01"}, {"work": "Cấp", "hours": 8, "agency": "X99.03"}]
+    await owner.execute("UPDATE service SET route = $1 WHERE code = 'S.004'", json.dumps(route))
+    tokens = [await new_client(database, name, agency) for name, agency in (("real", "G99"), ("sandbox", "X99"))]
+    async with intake_at(intake_settings(database.writer_url)) as url, aiohttp.ClientSession() as http:
+        worlds = Worlds(House("", url, http, ""), tokens[0], tokens[1], "")
+        real = await received(worlds, worlds.real, AGENCY)
+        made_up = await received(worlds, worlds.sandbox, "X99.03")
+        tasks = [tuple(row) for row in await owner.fetch("SELECT code, agency FROM task ORDER BY code, number")]
+        assert tasks == [(real, "G99.01"), (real, AGENCY), (made_up, "X99.03"), (made_up, "X99.03")]
+        completed = {"to": "completed", "outcome": "granted"}
+        path = f"{DOSSIERS}/{made_up}/transitions"
+        assert (await ask(worlds, worlds.sandbox, "POST", path, {"to": "processing"}))[0] == 200
+        assert (await ask(worlds, worlds.sandbox, "POST", path, completed))[0] == 200
+    await sound(database)
 
 
 async def test_client_whose_agency_a_catalogue_moved_to_the_other_world_may_do_nothing_but_ask_why(
