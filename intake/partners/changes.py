@@ -58,19 +58,25 @@ def _merged(columns: str, condition: str) -> str:
   LIMIT $6) AS looked"""
 
 
+def _last_live_one(condition: str, which: str = "NOT bulk") -> str:
+    """The last event for which the condition holds, imported ones left out."""
+    return f"""
+SELECT epoch, xid, seq, seal
+  FROM event
+ WHERE {which}
+   AND {condition}
+ ORDER BY epoch DESC, xid DESC, seq DESC
+ LIMIT 1
+"""
+
+
 def _last_one(condition: str) -> str:
     """The last event for which the condition holds."""
-    half = f"""(SELECT epoch, xid, seq, seal
-           FROM event
-          WHERE {{which}}
-            AND {condition}
-          ORDER BY epoch DESC, xid DESC, seq DESC
-          LIMIT 1)"""
     return f"""
 SELECT e.epoch, e.xid, e.seq, e.seal
-  FROM ({half.format(which="NOT bulk")}
+  FROM (({_last_live_one(condition)})
          UNION ALL
-        {half.format(which="bulk")}) AS e
+        ({_last_live_one(condition, "bulk")})) AS e
  ORDER BY e.epoch DESC, e.xid DESC, e.seq DESC
  LIMIT 1
 """
@@ -123,7 +129,9 @@ SELECT epoch, xid, seq, seal, looked_at
  LIMIT 1
 """
 
-NEWEST = _last_one(f"(epoch, xid) < ({_SETTLED}, pg_snapshot_xmin(pg_current_snapshot()))")
+_SHOWN = f"(epoch, xid) < ({_SETTLED}, pg_snapshot_xmin(pg_current_snapshot()))"
+NEWEST = _last_one(_SHOWN)
+NEWEST_LIVE = _last_live_one(_SHOWN)
 BEFORE = _last_one("(epoch, xid, seq) < ($1, $2::xid8, $3)")
 
 # By the index of times: of the events recorded between two moments the first in commit order.
@@ -360,7 +368,7 @@ async def _checked(fetch: Fetch, after: Cursor) -> Mapping[str, Any]:
     """
     (row,) = await fetch(CHECKED, after.epoch, after.xid, after.seq)
     seal = row["seal"] or row["bulk_seal"] or b""
-    if after == BEGINNING or seal[:SEAL_BYTES] == after.seal:
+    if after == BEGINNING or (seal and seal[:SEAL_BYTES] == after.seal):
         return row
     if after.epoch >= row["epoch"]:
         raise FeedHalted("If nothing was restored, this cursor is not of this installation.")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Final, Literal
 
-from intake.partners.changes import NEWEST, Fetch, agencies_seen
+from intake.partners.changes import NEWEST, NEWEST_LIVE, Fetch, agencies_seen
 from intake.partners.cursor import BEGINNING, SEAL_BYTES, Cursor, parse
 from lookup.catalogue import Agency, Catalogue
 
@@ -45,7 +45,8 @@ WITH due AS (
        AND c.disabled_at IS NULL
        AND 'follow' = ANY (c.actions)
        AND (w.state = 'unproven' OR w.page_end IS NOT NULL
-            OR (w.epoch, w.xid, w.seq) < (SELECT n.epoch, n.xid, n.seq FROM ({NEWEST}) AS n))
+            OR (w.epoch, w.xid, w.seq) < (SELECT n.epoch, n.xid, n.seq FROM ({NEWEST_LIVE}) AS n)
+            OR w.bulk AND (w.epoch, w.xid, w.seq) < (SELECT n.epoch, n.xid, n.seq FROM ({NEWEST}) AS n))
      ORDER BY w.next_at
      LIMIT $2
        FOR UPDATE OF w SKIP LOCKED

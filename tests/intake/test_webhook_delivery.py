@@ -486,6 +486,43 @@ async def test_a_deliverer_that_stops_gives_its_rows_back(rig: Rig) -> None:
     assert receiver.got[0].body == receiver.got[1].body
 
 
+# -- a cursor that is not in the log ----------------------------------------------------------------------
+
+
+async def test_a_webhook_whose_place_is_not_in_the_log_waits_and_is_led_past_nothing(rig: Rig) -> None:
+    async with receiving() as receiver:
+        partner = await rig.partner(receiver.url)
+        await receive(rig.owner, A)
+        place = await newest(rig.owner.fetch)
+        await rig.owner.execute("UPDATE webhook SET epoch = $1, xid = $2::xid8, seq = $3", place[0], place[1] - 1, 5)
+        async with rig.delivering():
+
+            async def put_off() -> bool:
+                row = await partner.row()
+                return bool(row["lease_token"] >= 1 and row["wait"] > timedelta(seconds=20))
+
+            await until(put_off)
+    assert receiver.got == []
+
+
+async def test_imported_events_do_not_keep_a_webhook_busy_that_leaves_them_out(rig: Rig) -> None:
+    async with receiving() as receiver, receiving() as other:
+        without = await rig.partner(receiver.url, client="without", bulk=False)
+        whole = await rig.partner(other.url, client="whole")
+        async with rig.delivering():
+            await receive(rig.owner, A)
+            await receiver.until(1)
+            await without.reached(page_end=None)
+            await receive(rig.owner, B, bulk=True)
+            for n in range(2, 5):
+                await other.until(n)
+                await whole.reached(page_end=None)
+                await receive(rig.owner, f"G99.01.01-261130-010{n}", bulk=True)
+            leases = (await without.row())["lease_token"]
+    assert leases <= 2
+    assert receiver.events == [(A, 1)]
+
+
 # -- certificates ----------------------------------------------------------------------------------------
 
 
