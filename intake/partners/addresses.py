@@ -7,15 +7,20 @@ resolver, would never see addresses that are written out.
 
 import errno
 import ipaddress
+import re
 import socket
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
+from yarl import URL
+
 Address = IPv4Address | IPv6Address
 
 LONGEST_URL = 2000
+_NAME = re.compile(r"(?!.{254})[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.ASCII)
+"""A host name that can be looked up, in small letters (RFC 1035, and the underscore)."""
 _NAT64 = IPv6Network("64:ff9b::/96")
 """RFC 6052: the last four bytes are the IPv4 address that it leads to."""
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
@@ -29,7 +34,7 @@ _NEVER = (
 
 
 class AddressRefused(OSError):
-    """No webhook may lead to this address; `strerror` is one sentence and names the address."""
+    """No webhook may lead to this address; `strerror` says so."""
 
 
 class UrlRefused(ValueError):
@@ -54,6 +59,8 @@ class Addresses:
         parts = _split(url)
         host = parts.hostname or ""
         literal = _literal(host)
+        if literal is None and not _is_name(host):
+            raise UrlRefused("The URL's host is neither a name nor an address.")
         if parts.scheme == "http":
             here = IPv4Address("127.0.0.1") if host == "localhost" else literal
             if here is None or not here.is_loopback or not self._is_allowed(here):
@@ -72,9 +79,15 @@ class Addresses:
             raise AddressRefused(errno.EACCES, f"{address} is not a public address.")
 
     def socket(self, info: Any) -> socket.socket:
-        """A socket for one result of getaddrinfo. Raises AddressRefused. For aiohttp's `socket_factory`."""
+        """A socket for one result of getaddrinfo, for aiohttp's `socket_factory`.
+
+        Raises AddressRefused without the address: what names inside lead to is told to no client.
+        """
         family, kind, protocol, _, place = info
-        self.check(ipaddress.ip_address(place[0].partition("%")[0]))
+        try:
+            self.check(ipaddress.ip_address(place[0].partition("%")[0]))
+        except AddressRefused:
+            raise AddressRefused(errno.EACCES, "what the host leads to is not a public address.") from None
         return socket.socket(family, kind, protocol)
 
     def _is_allowed(self, address: Address) -> bool:
@@ -116,6 +129,14 @@ def _split(url: str) -> SplitResult:
     if port is not None and port != 443 and port < 1024:
         raise UrlRefused("The URL's port is 443, or 1024 or higher.")
     return parts
+
+
+def _is_name(host: str) -> bool:
+    """Whether this can be the name of a host; encoded names of other scripts (xn--) are decoded for that."""
+    try:
+        return _NAME.fullmatch(host) is not None and bool(URL.build(scheme="https", host=host).host)
+    except ValueError:
+        return False
 
 
 def _literal(host: str) -> Address | None:

@@ -81,8 +81,17 @@ class Format(Protocol):
         """Events of a page at most."""
         ...
 
+    @property
+    def reads(self) -> int:
+        """Bytes of a 2xx answer's body that are read at most, for `judged`."""
+        ...
+
+    def check(self, row: Leased) -> None:
+        """Raises NotOffered for a webhook that this format is not delivered to."""
+        ...
+
     def ping(self, row: Leased, message_id: str, now: datetime) -> bytes | None:
-        """The body that asks whether the receiver wants deliveries; None if none is sent. Raises NotOffered."""
+        """The body that asks whether the receiver wants deliveries; None if none is sent."""
         ...
 
     def body(self, page: Page) -> bytes | None:
@@ -107,6 +116,10 @@ class Standard:
 
     source: str
     events: int = EVENTS
+    reads: int = 0
+
+    def check(self, row: Leased) -> None:
+        """It goes wherever its client says."""
 
     def ping(self, row: Leased, message_id: str, now: datetime) -> bytes | None:
         """A page with one event, the ping."""
@@ -260,8 +273,9 @@ class Deliverer:
     async def _prove(self, held: _Held) -> None:
         row = held.row
         message_id = f"wh_{row.id}_ping{row.token}"
-        body = self._format(row).ping(row, message_id, datetime.now(UTC))
-        outcome = Outcome() if body is None else await self._attempt(held, message_id, body)
+        form = self._format(row)
+        body = form.ping(row, message_id, datetime.now(UTC))
+        outcome = Outcome() if body is None else await self._attempt(held, message_id, body, form.reads)
         if outcome.error is None:
             saved = await subscriptions.proven(self._fetch, row)
         else:
@@ -282,7 +296,7 @@ class Deliverer:
             if body is not None:
                 if row.page_end is None and not await self._frozen(held, end):
                     return await self._leave(row)
-                outcome = form.judged(await self._attempt(held, f"wh_{row.id}_{end.text}", body))
+                outcome = form.judged(await self._attempt(held, f"wh_{row.id}_{end.text}", body, form.reads))
                 if outcome.error is not None:
                     return await self._failed(held.row, outcome)
             if not await self._moved_on(held, end, sent=body is not None, more=more):
@@ -296,7 +310,9 @@ class Deliverer:
         """Raises NotOffered."""
         if row.format not in self._formats:
             raise NotOffered(f"This installation does not deliver in the format {row.format}.")
-        return self._formats[row.format]
+        form = self._formats[row.format]
+        form.check(row)
+        return form
 
     async def _page(self, row: Leased, most: int) -> Page:
         """The next page, or the one under way as its client may see it now."""
@@ -331,7 +347,7 @@ class Deliverer:
         held.until = asked_at + self._lease
         return True
 
-    async def _attempt(self, held: _Held, message_id: str, body: bytes) -> Outcome:
+    async def _attempt(self, held: _Held, message_id: str, body: bytes, read: int) -> Outcome:
         """Raises LeaseOver when the row might be another process's before this attempt ends."""
         row, now = held.row, datetime.now(UTC)
         began = time.monotonic()
@@ -339,7 +355,7 @@ class Deliverer:
             raise LeaseOver
         keys = keys_in_force(self._secret(), row.id, row.generation, row.rotated_at, now)
         headers = signed(keys, message_id, now, body)
-        outcome = await self._sender.post(row.url, body, headers, before=held.until)
+        outcome = await self._sender.post(row.url, body, headers, before=held.until, read=read)
         metrics.WEBHOOK_SECONDS.observe(time.monotonic() - began)
         metrics.WEBHOOK_ATTEMPTS.labels(_name(outcome)).inc()
         return outcome

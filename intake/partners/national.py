@@ -23,6 +23,8 @@ from ops.http.endpoints import encode
 
 NATIONAL_TIME: Final = "%Y%m%d%H%M%S"
 """How the national services write a time, in Vietnam."""
+ANSWER_BYTES: Final = 65_536
+"""What is read of an answer at most; a longer one is no JSON object."""
 TOLD_KINDS: Final = frozenset({"received", "moved"})
 """The kinds of events that are a step of progress. A step that was kept late is none: the status did not change."""
 
@@ -73,16 +75,20 @@ class National:
     """The format `national` with an installation's mapping."""
 
     mapping: PortalMapping
+    reads: int = ANSWER_BYTES
 
     @property
     def events(self) -> int:
         """Steps of a call at most."""
         return self.mapping.batch
 
-    def ping(self, row: Leased, message_id: str, now: datetime) -> bytes | None:
-        """None: the national services have no ping, and the operator has named the address. Raises NotOffered."""
+    def check(self, row: Leased) -> None:
+        """Raises NotOffered for another address than the mapping's: what is sent has the installation's session."""
         if row.url != self.mapping.url:
             raise NotOffered("The national format is delivered to the address in the installation's mapping only.")
+
+    def ping(self, row: Leased, message_id: str, now: datetime) -> bytes | None:
+        """None: the national services have no ping, and the operator has named the address."""
         return None
 
     def body(self, page: Page) -> bytes | None:

@@ -6,6 +6,7 @@ about the attempt, which holds nothing of what it answered.
 
 import asyncio
 import contextlib
+import errno
 import functools
 import socket
 import ssl
@@ -25,8 +26,6 @@ from intake.partners.subscriptions import LOTS, TIMED_OUT
 
 SECONDS: Final = 15.0
 """Timeout of an attempt, from looking up the name to the end of the answer's head."""
-ANSWER_BYTES: Final = 1024
-"""What is read of an answer's body at most."""
 
 
 class LeaseOver(Exception):
@@ -37,7 +36,7 @@ class LeaseOver(Exception):
 class Outcome:
     """What came of an attempt. `error`: None when the receiver took it, else a sentence for its developers.
 
-    `body`: the first ANSWER_BYTES of a 2xx answer. `asked_for`: seconds of a Retry-After.
+    `body`: what was read of a 2xx answer. `asked_for`: seconds of a Retry-After.
     """
 
     error: str | None = None
@@ -84,8 +83,12 @@ class Sender:
             trace_configs=[traces],
         )
 
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str], *, before: float) -> Outcome:
-        """Send it, unless the connection stands later than `before`, by time.monotonic(). Raises LeaseOver."""
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str], *, before: float, read: int = 0) -> Outcome:
+        """Send it, unless the connection stands later than `before`, by time.monotonic(). Raises LeaseOver.
+
+        `read`: bytes of a 2xx answer's body that are read at most. Without them the connection ends at the status, and
+        what a receiver does after it holds nothing up.
+        """
         try:
             self._addresses.check_url(url)
             async with self._http.post(
@@ -95,7 +98,7 @@ class Sender:
                 allow_redirects=False,
                 trace_request_ctx=before,
             ) as answer:
-                return await _outcome(answer)
+                return await _outcome(answer, read)
         except UrlRefused as refused:
             return Outcome(str(refused))
         except TimeoutError:
@@ -109,12 +112,12 @@ class Sender:
         await self._names.close()
 
 
-async def _outcome(answer: aiohttp.ClientResponse) -> Outcome:
+async def _outcome(answer: aiohttp.ClientResponse, most: int) -> Outcome:
     if 200 <= answer.status < 300:
         body = bytearray()
         # The status has decided. What follows it is not worth a failure, nor more than this.
         with contextlib.suppress(TimeoutError, aiohttp.ClientError):
-            while len(body) < ANSWER_BYTES and (part := await answer.content.read(ANSWER_BYTES - len(body))):
+            while len(body) < most and (part := await answer.content.read(most - len(body))):
                 body += part
         return Outcome(body=bytes(body))
     if 300 <= answer.status < 400:
@@ -132,7 +135,7 @@ def _in_words(error: aiohttp.ClientError) -> str:
     match error:
         case aiohttp.ClientConnectorCertificateError():
             told = getattr(error.certificate_error, "verify_message", "") or "it is not valid for this name"
-            return f"The certificate is not accepted: {told}."
+            return f"The certificate is not accepted: {told.rstrip('.')}."
         case aiohttp.ClientConnectorDNSError():
             return "The name of the host cannot be resolved."
         case aiohttp.ClientSSLError():
@@ -160,11 +163,14 @@ class Names(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """The host's addresses. Raises OSError."""
+        """The host's addresses. Raises OSError, for a name that cannot be one too."""
         ask = functools.partial(
             socket.getaddrinfo, host, port, type=socket.SOCK_STREAM, family=family, flags=socket.AI_ADDRCONFIG
         )
-        found = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        try:
+            found = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        except UnicodeError as error:
+            raise OSError(errno.EINVAL, "no name of a host") from error
         return [
             ResolveResult(
                 hostname=host,

@@ -11,7 +11,7 @@ import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from intake.partners.addresses import Addresses, AddressRefused, UrlRefused
-from intake.partners.sending import LeaseOver, Sender
+from intake.partners.sending import LeaseOver, Names, Sender
 from tests.receivers import receiving
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
@@ -146,6 +146,8 @@ def test_an_allowed_network_is_allowed_in_every_notation() -> None:
         "https://partner.example/webhooks",
         "https://partner.example:443/a?b=c",
         "https://partner.example:8443",
+        "https://WWW.partner_1.example./",
+        "https://xn--i-tc-goa0fv4j.example/",
         "https://8.8.8.8/x",
         "https://[2001:4860:4860::8888]/x",
     ],
@@ -171,6 +173,13 @@ def test_urls_that_are_taken(url: str) -> None:
         ("https://partner.example:0/", "port is 443, or 1024 or higher"),
         ("https://partner.example:99999/", "cannot be understood"),
         ("https://[::1/", "cannot be understood"),
+        ("https://partner..example/", "neither a name nor an address"),
+        ("https://.example/", "neither a name nor an address"),
+        (f"https://{'a' * 64}.example/", "neither a name nor an address"),
+        (f"https://{'a.' * 130}example/", "neither a name nor an address"),
+        ("https://xn--/", "neither a name nor an address"),
+        ("https://a<b.example/", "neither a name nor an address"),
+        ("https://exa%mple/", "neither a name nor an address"),
         ("https://partner.example/ x", "printable ASCII"),
         ("https://partner.example/\r\nHost: other", "printable ASCII"),
         ("https://partner.example\\@127.0.0.1/", "printable ASCII"),
@@ -207,11 +216,20 @@ async def test_a_delivery_connects_to_no_name_that_leads_inside(inside: Listener
                 f"https://partner.example:{inside.port}/", b"{}", {}, before=time.monotonic() + 60
             )
             assert outcome.error is not None
-            assert outcome.error.startswith("Cannot connect: ")
-            assert "not a public address" in outcome.error or "no route" in outcome.error
+            assert outcome.error == "Cannot connect: what the host leads to is not a public address."
     finally:
         await sender.close()
     assert inside.connections == 0
+
+
+async def test_a_name_that_cannot_be_one_is_not_resolved() -> None:
+    names = Names()
+    try:
+        for host in ("a" * 64, "partner..example"):
+            with pytest.raises(OSError, match="no name of a host"):
+                await names.resolve(host, 443)
+    finally:
+        await names.close()
 
 
 async def test_nothing_is_sent_on_a_connection_that_stands_too_late() -> None:

@@ -114,7 +114,20 @@ async def test_it_goes_to_the_configured_address_only(rig: Rig, mapping: PortalM
             once = await rig.partner(other.url, state="active", format="national")
             await receive(rig.owner, A)
             await once.reached(state="unreachable")
+        async with rig.delivering(formats={"national": National(mapping)}):
+            before = await rig.partner(other.url, state="active", format="national")  # the mapping's once
+            await receive(rig.owner, B)
+            await before.reached(state="unreachable")
         assert other.got == []
+
+
+async def test_a_long_answer_is_read_whole(rig: Rig, mapping: PortalMapping) -> None:
+    long = answer(200, body=b'{"message": "%s", "error_code": "0"}' % (b"x" * 5000))
+    async with receiving(long) as portal, rig.delivering(formats={"national": at(mapping, portal.url)}):
+        partner = await rig.partner(portal.url, format="national")
+        await receive(rig.owner, A)
+        await portal.until(1)
+        await partner.reached(attempt=0, page_end=None, last_error=None)
 
 
 @pytest.mark.parametrize(
