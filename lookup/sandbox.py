@@ -38,6 +38,14 @@ def root(catalogue: Catalogue) -> str | None:
     return None
 
 
+def is_scripted(catalogue: Catalogue, agency: str) -> bool:
+    """Whether the dossiers of this agency are the sandbox's own, fixed or moving: no client adds one to them."""
+    if not catalogue.is_sandbox(agency):
+        return False
+    of_root = root(catalogue)
+    return of_root is not None and agency in (of_root + FIXED, of_root + MOVING)
+
+
 def fixed(of_root: str, status: Status) -> DossierCode:
     """The code of the dossier that stays in this status: `X99.01-260101-0004` is number 4, being processed."""
     return parse(f"{of_root}{FIXED}-{_FIXED_DAY}-{status.value:04d}")

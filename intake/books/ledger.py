@@ -71,6 +71,7 @@ from intake.rules.requests import (
 from intake.rules.scope import may_change, may_read, moves_by_itself
 from intake.rules.tasks import Task
 from lookup import code as codes
+from lookup import sandbox as sandboxes
 from lookup.catalogue import Agency, Catalogue, Service, in_force
 from lookup.clock import VIETNAM, local
 from lookup.code import DossierCode, MalformedCode, Scheme
@@ -385,6 +386,7 @@ class Ledger:
         request.client.require("receive", submission.agency, catalogue)
         if submission.result is not None:
             request.client.require_action("move")
+        require_open_for_clients(submission.agency, catalogue)
         if service is None:
             raise UnknownService(f"There is no service {submission.service}.")
         cases = sorted({limit.service_case for limit in service.times})
@@ -824,6 +826,13 @@ def require_not_moving_by_itself(state: State, catalogue: Catalogue) -> None:
     """Raise OutOfScope for a dossier of the sandbox's own, which no client changes."""
     if moves_by_itself(catalogue, state.origin, state.submitted_by):
         raise OutOfScope("This dossier of the sandbox moves by itself; receive one of your own and move that.")
+
+
+def require_open_for_clients(agency: str, catalogue: Catalogue) -> None:
+    """Raise OutOfScope for an agency whose dossiers the sandbox makes itself: a code taken there is one it lacks."""
+    if sandboxes.is_scripted(catalogue, agency):
+        own = f"{sandboxes.root(catalogue)}{sandboxes.OWN}"
+        raise OutOfScope(f"The dossiers of {agency} are the sandbox's own; send yours to {own}.")
 
 
 def state_of(row: Any) -> State:

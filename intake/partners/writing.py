@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from intake.books.dossier import NewDossier, public_step, timeline
-from intake.books.ledger import record_of, require_not_moving_by_itself
+from intake.books.ledger import record_of, require_not_moving_by_itself, require_open_for_clients
 from intake.books.seal import PERSON_COLUMNS, SealKeys, new_salt, person_digest
 from intake.books.sequences import HIGHEST_NUMBER, sequence_of
 from intake.clients import Client
@@ -184,6 +184,8 @@ class _Writing:
         if new.agency not in catalogue.agencies:
             raise UnknownAgency(f"There is no agency {new.agency}.")
         client.require("sync", new.agency, catalogue)
+        for agency in (catalogue.issuing(line.code.agency), new.agency):
+            require_open_for_clients(agency, catalogue)
         service = catalogue.services.get(new.service)
         if service is None or new.service_case not in {limit.service_case for limit in service.times}:
             raise UnknownService(f"There is no service {new.service} with a case {new.service_case}.")

@@ -438,14 +438,25 @@ async def test_clients_follow_the_sandboxs_own_dossiers_and_change_only_theirs(
             assert "moves by itself" in answer["detail"]
         lines = [
             {"id": "s-1", "dossier": processing, "status": "completed"},
-            {"id": "s-2", "dossier": "X99.03-261201-7000", "create": submission(agency="X99.03")},
+            {"id": "s-2", "dossier": "X99.02-261201-2300", "create": submission(agency="X99.03")},
+            {"id": "s-3", "dossier": "X99.03-261201-7000", "create": submission(agency="X99.01")},
+            {"id": "s-4", "dossier": "X99.03-261201-7000", "create": submission(agency="X99.03")},
         ]
         sent = {"Authorization": f"Bearer {house.token}", "Content-Type": "application/x-ndjson"}
         content = "\n".join(map(json.dumps, lines))
         async with house.http.post(f"{house.intake_url}/api/v1/sync", data=content, headers=sent) as response:
-            refused, created, _ = [json.loads(each) for each in (await response.text()).splitlines()]
-        assert (refused["result"], refused["code"], created["result"]) == ("rejected", "out_of_scope", "created")
-        assert "moves by itself" in refused["detail"]
+            *refused, created, _ = [json.loads(each) for each in (await response.text()).splitlines()]
+        assert [(each["result"], each["code"]) for each in refused] == [("rejected", "out_of_scope")] * 3
+        assert "moves by itself" in refused[0]["detail"]
+        assert [each["detail"] for each in refused[1:]] == [
+            f"The dossiers of X99.0{n} are the sandbox's own; send yours to X99.03." for n in (2, 1)
+        ]
+        assert created["result"] == "created"
+        # One of theirs under such a code would stand where the next hour's has to begin.
+        for theirs in ("X99.01", "X99.02"):
+            status, answer = await house.hand_in("POST", "/api/v1/dossiers", submission(agency=theirs))
+            assert (status, answer["code"]) == (403, "out_of_scope")
+            assert answer["detail"].endswith("send yours to X99.03.")
         before = received(), moved()
         own = await house.receive(agency="X99.03")
         assert codes.parse(own["code"]).scheme is Scheme.B  # also where others are numbered by scheme D
