@@ -1,5 +1,6 @@
 """Tasks, re-appointments and leads over HTTP, and the rows of table `task` that follow."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -310,3 +311,39 @@ async def test_history_says_what_was_exceeded_why_and_what_was_corrected(
     assert (asked["override"], [rule["rule"] for rule in asked["rules"]]) == ("Luật cho phép", ["supplement_rounds"])
     assert (corrected["note"], corrected["corrected"]) == ("Gõ nhầm", ["channel", "applicant"])
     assert "Mẫu (hư cấu)" not in str(events)
+
+
+# -- two officers at once ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+@pytest.mark.parametrize(
+    ("path", "one", "other"),
+    [
+        ("transitions", {"to": "received"}, {"to": "rejected", "note": "Không đủ (ví dụ)"}),
+        ("transitions", {"to": "withdrawn", "note": "Rút"}, {"to": "completed"}),
+        ("tasks/2/{}", "done", "refuse"),
+    ],
+    ids=["a decision", "an end", "a task"],
+)
+async def test_of_two_officers_who_decide_at_once_one_is_refused(
+    house: House, owner: Any, offices: tuple[Office, Office, Office], path: str, one: Any, other: Any, versioned: bool
+) -> None:
+    own, _, _ = offices
+    for _ in range(5):
+        code = (await house.receive(channel="online" if one == {"to": "received"} else "direct"))["code"]
+        if path.startswith("tasks"):
+            await own.act(code, "tasks", {"agency": OWN, "work": "Ý kiến", "kind": "opinion"})
+        version = await owner.fetchval("SELECT version FROM dossier WHERE code = $1", code)
+        expected = {"expected_version": version} if versioned else {}
+        bodies = [each if isinstance(each, dict) else {"reason": "x"} for each in (one, other)]
+        paths = [path.format(each) if isinstance(each, str) else path for each in (one, other)]
+        answers = await asyncio.gather(
+            *(
+                house.hand_in("POST", f"/api/v1/dossiers/{code}/{where}", body | expected)
+                for where, body in zip(paths, bodies, strict=True)
+            )
+        )
+        statuses = sorted(status for status, _ in answers)
+        assert statuses == [200, 412 if versioned else 409], answers
+        assert await owner.fetchval("SELECT count(*) FROM event WHERE code = $1", code) == version + 1
