@@ -14,8 +14,8 @@ from intake.books.fold import NOT_IN_TIMELINE
 from intake.books.seal import HASHED_COLUMNS, SALT_BYTES, SealKeys, event_leaf_hash, jsonb_text, person_digest
 from intake.dialects import History, HistoryStep
 from intake.dialects.dated import TIME_UNKNOWN, images, noted, outcome_after, person_of
-from intake.rules.apply import CROWDED_BYTES, ENDINGS, FULL_BYTES
-from intake.rules.changes import Pause, pauses_told
+from intake.rules.apply import ENDINGS, FULL_BYTES
+from intake.rules.changes import CROWDED_BYTES, Pause, pauses_told
 from lookup.catalogue import Service
 from lookup.clock import VIETNAM, local
 from lookup.status import Status

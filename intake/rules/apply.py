@@ -24,6 +24,7 @@ from intake.refusals import (
 from intake.rules import one_stop, policies, tasks
 from intake.rules.changes import (
     CORRECTABLE,
+    CROWDED_BYTES,
     ONE_STOP,
     Applied,
     Binding,
@@ -56,8 +57,6 @@ TOLD_AT: Final = "told_at"
 """In an event's `detail`: the time that the source told, where another one is recorded."""
 NOTHING_TOLD: Final = -1
 """The `source_seq` of a dossier whose new owner has told nothing yet; a source's own begin with 0."""
-CROWDED_BYTES: Final = 48 * 1024
-"""From this size of a timeline on, only steps to ENDINGS are added to it."""
 FULL_BYTES: Final = 60 * 1024
 """From this size on none is: the largest step still fits below the 64 KiB that the schema allows."""
 ENDINGS: Final = frozenset({Status.REJECTED, Status.WITHDRAWN, Status.COMPLETED, Status.RETURNED})

@@ -11,6 +11,8 @@ from intake.rules.tasks import End, Kind, Tasks
 from lookup.catalogue import Catalogue
 from lookup.status import Status
 
+CROWDED_BYTES: Final = 48 * 1024
+"""From this size of a timeline on, only steps to `apply.ENDINGS` are added to it."""
 CORRECTABLE: Final = ("agency", "service", "service_case", "channel", "submitted_at", "official_number")
 
 

@@ -3,6 +3,7 @@
 `apply` (intake/rules/apply.py) hands these changes on to here.
 """
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +11,7 @@ import msgspec
 
 from intake.refusals import BadDate, MoveNotAllowed, ReasonRequired
 from intake.rules import policies, tasks
-from intake.rules.changes import Applied, AskLead, EndTask, Given, Lead, OpenTask, PutOff, State, applied
+from intake.rules.changes import CROWDED_BYTES, Applied, AskLead, EndTask, Given, Lead, OpenTask, PutOff, State, applied
 from intake.rules.requests import InvalidContent, nfc
 from intake.rules.scope import require_known, require_target, same_world
 from intake.rules.workdays import calendar_of
@@ -23,7 +24,7 @@ _OVER = frozenset({Status.REJECTED, Status.WITHDRAWN, Status.COMPLETED, Status.R
 
 
 def apply(state: State, change: PutOff | Lead | OpenTask | EndTask | AskLead, given: Given) -> Applied:
-    """The change, applied to a dossier that is worked on.
+    """The change, applied to a dossier that is worked on. A crowded timeline gets no step of it.
 
     Raises MoveNotAllowed for one that is over, BadDate, ReasonRequired, UnknownAgency, TargetNotAllowed,
     InvalidContent, PolicyBlocks, PolicyAsks, TooManyTasks, WrongTask.
@@ -35,6 +36,14 @@ def apply(state: State, change: PutOff | Lead | OpenTask | EndTask | AskLead, gi
             current=state.status.slug,
             version=state.version,
         )
+    done = _applied(state, change, given)
+    if state.timeline_bytes < CROWDED_BYTES or done.event is None or NOT_IN_TIMELINE in done.flags:
+        return done
+    flags = (*done.flags, NOT_IN_TIMELINE)
+    return replace(done, event=done.event | {"flags": list(flags)}, flags=flags)
+
+
+def _applied(state: State, change: PutOff | Lead | OpenTask | EndTask | AskLead, given: Given) -> Applied:
     if isinstance(change, PutOff):
         return _put_off(state, change, given)
     if isinstance(change, Lead):

@@ -32,9 +32,10 @@ from intake.refusals import (
 )
 from intake.rules import apply as rules
 from intake.rules import changes
-from intake.rules.apply import CROWDED_BYTES, ENDINGS, FULL_BYTES, NOT_IN_TIMELINE, NOTHING_TOLD, apply, code_day
+from intake.rules.apply import ENDINGS, FULL_BYTES, NOT_IN_TIMELINE, NOTHING_TOLD, apply, code_day
 from intake.rules.changes import (
     CORRECTABLE,
+    CROWDED_BYTES,
     Applied,
     Binding,
     Change,

@@ -19,6 +19,7 @@ from intake.bulk.loader import Import
 from intake.refusals import WrongTask
 from intake.rules.apply import apply
 from intake.rules.changes import (
+    CROWDED_BYTES,
     Applied,
     AskLead,
     Correction,
@@ -146,6 +147,30 @@ def test_due_dates_are_compared_where_no_calendar_counts_them() -> None:
     later = (NOW + timedelta(days=42)).replace(hour=10)
     life.do(PutOff(due_at=later, reason="Chờ"))
     assert [task.due_at for task, _ in folded_tasks(life.events).values()] == [later, COUNTED]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        PutOff(due_at=(NOW + timedelta(days=42)).replace(hour=10), reason="Chờ"),
+        Lead(agency="H1", reason="Đúng thẩm quyền"),
+        OpenTask(agency="H1", kind="opinion", work="Ý kiến"),
+        EndTask(number=2, end="done"),
+        EndTask(number=2, end="cancelled", reason="Thôi"),
+    ],
+    ids=lambda change: type(change).__name__,
+)
+def test_crowded_timeline_gets_no_step_of_the_one_stop(change: Any) -> None:
+    life = Life(service="S.20", status=S.RECEIVED, channel="direct")
+    life.do(OpenTask(agency="H1", kind="opinion", work="Ý kiến"))
+    assert life.state is not None
+    for size in (CROWDED_BYTES - 1, CROWDED_BYTES):
+        state = msgspec.structs.replace(life.state, timeline_bytes=size)
+        applied = apply(state, change, Given(NOW, CATALOGUE))
+        assert applied.event is not None
+        told = applied.event["flags"] or []
+        assert told.count("not_in_timeline") == (size == CROWDED_BYTES or getattr(change, "end", "") == "cancelled")
+        assert list(applied.flags) == told
 
 
 def test_each_column_that_differs_is_named() -> None:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from intake.books import fold
 from intake.refusals import BadDate, DatesOutOfOrder, MoveNotAllowed, UnknownDossier
-from intake.rules.apply import CROWDED_BYTES, IRREGULAR_MOVE, NOT_IN_TIMELINE, NOTHING_TOLD, apply
-from intake.rules.changes import Given, Move, Note, OwnerChange, Reception, State
+from intake.rules.apply import IRREGULAR_MOVE, NOT_IN_TIMELINE, NOTHING_TOLD, apply
+from intake.rules.changes import CROWDED_BYTES, Given, Move, Note, OwnerChange, Reception, State
 from intake.rules.reconcile import AFTER_FINAL, LATE, NOT_OWNER, why_kept
 from lookup.clock import VIETNAM
 from lookup.status import MOVES, Status
