@@ -80,6 +80,7 @@ IN_THE_ROOT: dict[str, set[str]] = {
             "doctor",
             "one_stop",
             "operator",
+            "overdue",
             "tidy",
         ),
     },
