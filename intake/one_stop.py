@@ -30,8 +30,8 @@ from intake.refusals import (
     WrongTask,
 )
 from intake.rules.changes import AskLead, EndTask, Lead, OpenTask, PutOff
-from intake.rules.requests import NewDueDate, NewLead, NewTask, TaskStep
-from intake.rules.tasks import End
+from intake.rules.requests import EARLIEST, LATEST, NewDueDate, NewLead, NewTask, TaskStep
+from intake.rules.tasks import MOST, End
 from lookup import code as codes
 from lookup.catalogue import CatalogueCopy
 from lookup.clock import local
@@ -189,7 +189,8 @@ class OneStopApi:
         agency = asked.agency or client.agency
         client.require("read", agency, catalogue)
         after = _FIRST if asked.after is None else _place(asked.after)
-        rows = await self._ledger.tasks(agency, before=asked.due_before, after=after, limit=asked.limit + 1)
+        before = asked.due_before and min(max(asked.due_before, EARLIEST), LATEST)
+        rows = await self._ledger.tasks(agency, before=before, after=after, limit=asked.limit + 1)
         shown = rows[: asked.limit]
         more = _mark(shown[-1]) if len(rows) > asked.limit else None
         return Inbox([_inbox_task(row) for row in shown], more)
@@ -230,8 +231,11 @@ def _place(mark: str) -> tuple[str, str, int]:
     """The place of such a mark. Raises InvalidParameter."""
     try:
         at, code, number = base64.urlsafe_b64decode(mark + "=" * (-len(mark) % 4)).decode().split(" ")
-        return at if at == "infinity" else datetime.fromisoformat(at).isoformat(), code, int(number)
-    except (binascii.Error, UnicodeDecodeError, ValueError):
+        at = at if at == "infinity" else datetime.fromisoformat(at).isoformat()
+        if not 1 <= int(number) <= MOST:
+            raise ValueError(number)
+        return at, codes.parse(code).text, int(number)
+    except (binascii.Error, UnicodeDecodeError, ValueError, codes.MalformedCode):
         raise InvalidParameter("after: send `next` of the page before, as it was") from None
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from intake.partners.cursor import BEGINNING, SEAL_BYTES, Cursor
+from intake.rules.requests import EARLIEST
 from intake.rules.scope import side_of
 from lookup.catalogue import Catalogue
 from lookup.clock import Zoned, local
@@ -320,7 +321,7 @@ async def newest(fetch: Fetch) -> Cursor:
 async def since(fetch: Fetch, moment: datetime) -> Cursor:
     """Before the first event recorded at this moment or later; behind all where there is none. Raises Unavailable."""
     now: datetime = (await fetch("SELECT now() AS now"))[0]["now"]
-    start, step = moment, timedelta(hours=1)
+    start, step = max(moment, EARLIEST), timedelta(hours=1)
     while start <= now:
         if found := await fetch(FIRST_SINCE, start, start + step):
             # One recorded up to ten seconds later may have come before it.

@@ -43,7 +43,7 @@ from intake.rules.changes import (
     pauses_told,
 )
 from intake.rules.due_dates import due_date
-from intake.rules.requests import EARLIEST, TOLERANCE, InvalidContent, nfc
+from intake.rules.requests import EARLIEST, LATEST, TOLERANCE, InvalidContent, nfc
 from intake.rules.scope import require_known, require_own_number, require_target
 from intake.rules.workdays import Calendar, calendar_of, shift
 from lookup.catalogue import Service
@@ -368,6 +368,8 @@ def _told_otherwise(told: datetime | None, kept: datetime) -> dict[str, str] | N
 
 
 def _own_due_date(due_at: datetime, submitted_at: datetime) -> datetime:
+    if due_at > LATEST:
+        raise BadDate(f"due_at: {due_at.isoformat()} is after {LATEST.year}.")
     if due_at < submitted_at:
         raise DatesOutOfOrder(f"due_at: {due_at.isoformat()} is before the submission, {submitted_at.isoformat()}.")
     return due_at

@@ -12,7 +12,7 @@ import msgspec
 from intake.refusals import BadDate, MoveNotAllowed, ReasonRequired
 from intake.rules import policies, tasks
 from intake.rules.changes import CROWDED_BYTES, Applied, AskLead, EndTask, Given, Lead, OpenTask, PutOff, State, applied
-from intake.rules.requests import InvalidContent, nfc
+from intake.rules.requests import LATEST, InvalidContent, nfc
 from intake.rules.scope import require_known, require_target, same_world
 from intake.rules.workdays import calendar_of
 from lookup.catalogue import Part
@@ -94,6 +94,8 @@ def _put_off(state: State, change: PutOff, given: Given) -> Applied:
         raise BadDate("due_at: no due date was promised for this dossier.")
     if change.due_at <= max(state.due_at, given.now):
         raise BadDate(f"due_at: {change.due_at.isoformat()} is not later than {state.due_at.isoformat()} and now.")
+    if change.due_at > LATEST:
+        raise BadDate(f"due_at: {change.due_at.isoformat()} is after {LATEST.year}.")
     if not calendar.is_working_day(change.due_at.astimezone(VIETNAM).date()):
         raise BadDate(f"due_at: {change.due_at.isoformat()} is not on a working day.")
     service = given.catalogue.services.get(state.service)
@@ -129,6 +131,8 @@ def _opened(state: State, change: OpenTask, given: Given) -> Applied:
     due_at = change.due_at or state.due_at
     if change.due_at is not None and change.due_at <= given.now:
         raise BadDate(f"due_at: {change.due_at.isoformat()} is over.")
+    if change.due_at is not None and change.due_at > LATEST:
+        raise BadDate(f"due_at: {change.due_at.isoformat()} is after {LATEST.year}.")
     opened = tasks.opened(
         state.tasks,
         given.now,

@@ -23,6 +23,8 @@ Moment = Annotated[datetime, Meta(tz=True)]
 Version = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
+LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+"""No due date is later."""
 TOLERANCE = timedelta(minutes=5)
 """How far the clock of a source may be ahead of the database's."""
 

@@ -162,6 +162,11 @@ async def test_what_cannot_be_meant_is_refused(partner: Partner, query: str, sta
     assert (found[0], found[1]["code"]) == (status, code)
 
 
+async def test_moment_before_everything_is_the_beginning(partner: Partner, writer: Any) -> None:
+    for moment in ("0001-01-01T00:00:00%2B07:00", "1990-01-01T00:00:00Z"):
+        assert (await partner.ask(f"from={moment}"))[0] == 200
+
+
 async def test_nobody_without_the_action_follows(partner: Partner, database: Database) -> None:
     partner.token = await new_token(database, "G99", ("read",))
     assert (await partner.ask("from=now"))[1]["code"] == "out_of_scope"

@@ -1,6 +1,7 @@
 """Tasks, re-appointments and leads over HTTP, and the rows of table `task` that follow."""
 
 import asyncio
+import base64
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -188,6 +189,29 @@ async def test_inbox_has_live_tasks_by_due_date_page_by_page(
     assert len((await up.inbox(agency=OWN))["tasks"]) == 3
     assert (await far.inbox(agency=OWN, expected=403))["code"] == "out_of_scope"
     assert (await own.inbox(after="x", expected=400))["code"] == "invalid_parameter"
+
+
+async def test_moment_at_the_end_of_the_calendar_is_no_error(
+    house: House, offices: tuple[Office, Office, Office]
+) -> None:
+    own, _, _ = offices
+    code = (await house.receive(channel="direct"))["code"]
+    last = "9999-12-31T23:59:59-07:00"
+    for path, content in (
+        ("re-appointments", {"due_at": last, "reason": "Chờ (ví dụ)"}),
+        ("tasks", {"due_at": last, "agency": PROVINCE, "work": "Cho ý kiến (ví dụ)"}),
+    ):
+        assert (await own.act(code, path, content, 422))["code"] == "bad_date"
+    assert [each["code"] for each in (await own.inbox(due_before=last))["tasks"]] == [code]
+    assert (await own.inbox(due_before="0001-01-01T00:00:00+07:00"))["tasks"] == []
+
+
+@pytest.mark.parametrize("place", ["infinity {code} 99999", "infinity a\0b 1", "infinity {code} 0", "x {code} 1"])
+async def test_place_that_no_page_gave_is_refused(
+    house: House, offices: tuple[Office, Office, Office], place: str
+) -> None:
+    mark = base64.urlsafe_b64encode(place.format(code=f"{OWN}-261201-0001").encode()).decode().rstrip("=")
+    assert (await offices[0].inbox(after=mark, expected=400))["code"] == "invalid_parameter"
 
 
 async def test_what_is_no_number_of_a_task_is_no_path(house: House) -> None:
