@@ -99,15 +99,16 @@ async def put(
     moment = await position(connection)
     answers = await _put(connection, partner, lines, moment) if lines else []
     raw = {line.number: line.raw for line in lines}
-    dead = [
-        RefusedLine(each.id, raw[each.line], each.code or "", each.detail or "")
-        for each in answers
-        if each.result == "rejected"
-    ]
+    dead = [letter_of(each, raw[each.line]) for each in answers if each.result == "rejected"]
     await letters.keep(connection, partner.client.id, [*refused, *dead])
     settled = [each.id for each in answers if each.id is not None and each.result in letters.SETTLES]
     await letters.close(connection, partner.client.id, settled)
     return moment, answers
+
+
+def letter_of(refused: LineAnswer, line: bytes) -> RefusedLine:
+    """The line that was answered so, as it is kept."""
+    return RefusedLine(refused.id, line, refused.code or "", refused.detail or "")
 
 
 async def _put(connection: Any, partner: Partner, lines: Sequence[Told], moment: Moment) -> list[LineAnswer]:

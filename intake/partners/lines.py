@@ -70,6 +70,8 @@ class SyncLine(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             raise ValueError("the line says nothing: give status, official_number or create")
         if self.status is None and any((self.agency, self.note, self.outcome, self.department)):
             raise ValueError("status: it is missing; agency, department, note and outcome belong to a step")
+        if self.status is None and self.create is None and self.due_at is not None:
+            raise ValueError("status: it is missing; due_at belongs to a step, or to what is created")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,7 +228,7 @@ def _created(line: SyncLine, new: Submission, step: ToldStep | None) -> tuple[Cr
         service_case=new.service_case,
         channel=new.channel,
         status=first,
-        submitted_at=submitted_at or (line.at if is_the_step else None) or line.at,
+        submitted_at=submitted_at or line.at,
         due_at=line.due_at if is_the_step else None,
         department=new.department or (line.department if is_the_step else None),
         officer=new.officer or line.officer,

@@ -247,7 +247,9 @@ class Sync:
             return []
         told = getattr(why, "constraint_name", None) or str(why)
         log.warning("PostgreSQL refuses line %d of %s: %s", lines[0].number, partner.client.id, told)
-        return [rejected(lines[0], RefusedByDatabase.code, told)]
+        answer = rejected(lines[0], RefusedByDatabase.code, told)
+        await self._halved(partner, [], [*refused, batches.letter_of(answer, lines[0].raw)])
+        return [answer]
 
     async def _committed(
         self, partner: Partner, lines: Sequence[Told], refused: Sequence[RefusedLine]
@@ -294,7 +296,7 @@ class _Batch:
     @property
     def refused(self) -> list[RefusedLine]:
         """The unread ones as they are kept."""
-        return [RefusedLine(each.id, line, each.code or "", each.detail or "") for each, line in self.unread]
+        return [batches.letter_of(each, line) for each, line in self.unread]
 
 
 class _Run:

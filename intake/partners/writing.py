@@ -108,7 +108,7 @@ class _Writing:
         self._fold = fold
         self._line = line
         self._client = fold.partner.client
-        self._state = fold.states.get(line.code.text)
+        self._state = self._before = fold.states.get(line.code.text)
         self._events: list[tuple[Applied, str | None, bytes | None, bytes]] = []
         self._dossier: NewDossier | None = None
         self._steps = set(fold.steps.get(line.code.text, ()))
@@ -157,7 +157,7 @@ class _Writing:
             self._may_change()
             if line.creation is not None and (line.updating is False or not line.digested):
                 flags.append(EXISTED_ALREADY)
-        kept = self._take_steps(line.creating if created else line.steps, flags, anew=created)
+        kept = self._take_steps(line.creating if created else line.steps, flags)
         bound = self._bind()
         state = self._known
         answer = LineAnswer(line.number, line.id, "applied", dossier=state.code, version=state.version)
@@ -178,6 +178,9 @@ class _Writing:
         catalogue, client = self._fold.partner.catalogue, self._client
         if new is None:
             raise UnknownDossier
+        if not (line.creating or line.digested):
+            for step in line.steps:
+                _require_of_a_reception(step, new.agency)
         client.require("sync", catalogue.issuing(line.code.agency), catalogue)
         if line.code.text in self._fold.taken:
             raise NumberTaken(f"{line.code.text} is the official number of a dossier.")
@@ -223,14 +226,22 @@ class _Writing:
     # -- known ones --
 
     def _may_change(self) -> None:
-        state, line, catalogue = self._known, self._line, self._fold.partner.catalogue
-        what: Status | str = line.status or "number_bound"
-        today = code_day(self._fold.moment.now)
-        if state.removed or not may_change(catalogue, self._client.agency, today, state.agency, state.origin, what):
+        state, line = self._known, self._line
+        if state.removed:
             raise UnknownDossier
-        require_not_moving_by_itself(state, catalogue)
+        self._require(line.status or "number_bound")
+        require_not_moving_by_itself(state, self._fold.partner.catalogue)
         if line.history is not None:
             self._same_dossier(state, line.history)
+
+    def _require(self, what: Status | str) -> None:
+        """Raise UnknownDossier unless this client may do this with the dossier as it was before the line."""
+        before, catalogue = self._before, self._fold.partner.catalogue
+        if before is None:
+            return
+        today = code_day(self._fold.moment.now)
+        if not may_change(catalogue, self._client.agency, today, before.agency, before.origin, what):
+            raise UnknownDossier
 
     def _same_dossier(self, state: State, history: History) -> None:
         """Raise HistoryDiffers when another dossier is stored under this code. An applicant may have been corrected."""
@@ -249,17 +260,19 @@ class _Writing:
         if found.refusal is not None:
             raise found.refusal
 
-    def _take_steps(self, steps: Iterable[ToldStep], flags: list[str], *, anew: bool) -> int:
+    def _take_steps(self, steps: Iterable[ToldStep], flags: list[str]) -> int:
         """Apply or keep those that are new; how many are kept."""
         kept = 0
         for step in steps:
-            if self._line.digested and step.at is not None:
-                if step_of(step.at, step.to) in self._steps:
+            if step.at is not None:
+                told = step_of(step.at, step.to)
+                if self._line.digested and told in self._steps:
                     continue
-                self._steps.add(step_of(step.at, step.to))
+                self._steps.add(told)
             why = self._why_not(step)
             if why is None:
                 continue
+            self._require(step.to)
             applied = self._noted(step, why) if why else self._moved(step)
             kept += bool(why)
             flags += applied.flags
@@ -316,6 +329,7 @@ class _Writing:
         """Bind the official number; how many events that makes."""
         if self._line.official_number is None:
             return 0
+        self._require("number_bound")
         number = _official(self._line.official_number)
         state = self._known
         elsewhere = number.text in self._fold.taken and number.text != state.official_number
@@ -361,6 +375,15 @@ def _first_row(state: State, department: str | None, person: Mapping[str, Any]) 
         timeline=timeline(public_step(state.last_at, state.status, state.agency, department)),
         **person,
     )
+
+
+def _require_of_a_reception(step: ToldStep, agency: str) -> None:
+    """Raise InvalidContent where the step that is the reception says what a reception does not have."""
+    if step.note or step.outcome or step.agency not in (None, agency):
+        raise InvalidContent(
+            f"{step.to.slug}: the reception has no note and no outcome, and its agency is that of `create`;"
+            " tell them with the step behind it"
+        )
 
 
 def _official(text: str) -> DossierCode:

@@ -17,7 +17,7 @@ from prometheus_client import REGISTRY
 
 from intake.books.verify import verify
 from tests.conftest import Database
-from tests.house import AGENCY, SERVICE, House, intake_at, intake_settings, new_token, submission
+from tests.house import AGENCY, SERVICE, House, intake_at, intake_settings, new_client, new_token, submission
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "sync.md").read_text("utf-8")
 PATH = "/api/v1/sync"
@@ -159,6 +159,42 @@ async def test_dossier_of_a_desk_has_no_owner_and_any_client_of_the_scope_moves_
     assert (strange["result"], strange["flags"]) == ("kept", ["irregular_move"])
     assert (await office.move(code, "completed"))["version"] == 4
     await sound(database)
+
+
+async def test_receiving_agency_takes_no_step_and_binds_no_number_that_is_the_holders(
+    office: House, database: Database, owner: Any
+) -> None:
+    steps = [("20261109090000", 2), ("20261110090000", 4)]
+    await told(office, national(1, 4, steps), step(1, "processing", 20261110090001, agency="G99.01"))
+    desk = (await office.receive(channel="direct"))["code"]
+    await office.move(desk, "processing", agency="G99.01")
+    origin = await new_client(database, "origin", AGENCY)
+    later = [*steps, ("20261111090000", 9), ("20261112090000", 10)]
+    refused = await told(
+        office,
+        national(1, 10, later, NgayKetThucXuLy="20261111090000"),
+        {"id": "1", "dossier": desk, "status": "returned", "official_number": "01234/2026/99901"},
+        token=origin,
+    )
+    assert [(each["result"], each.get("code")) for each in refused] == [("rejected", "dossier_not_found")] * 2
+    assert await owner.fetchval("SELECT max(version) FROM event") == 3
+    (allowed,) = await told(office, {"id": "2", "dossier": desk, "status": "returned"}, token=origin)
+    assert (allowed["result"], allowed["flags"]) == ("kept", ["irregular_move"])
+
+
+async def test_what_a_reception_does_not_have_is_refused_and_not_lost(office: House, owner: Any) -> None:
+    lines = [
+        new(1, status="received", note="Giấy tờ đủ (ví dụ)"),
+        new(2, status="received", agency="G99.01"),
+        {"id": "n", "dossier": f"{PREFIX}0003", "official_number": "1/2026/99901", "due_at": "2027-01-05T10:00:00Z"},
+        new(4, status="received", due_at="9999-12-31T23:59:59-07:00"),
+        new(5),
+        step(5, "supplement_required", 2, due_at="9999-12-31T23:59:59-07:00", note="Thiếu"),
+    ]
+    answers = await told(office, *lines)
+    assert [each.get("code") for each in answers] == [
+        "invalid_content", "invalid_content", "invalid_content", "bad_date", None, "bad_date"
+    ]  # fmt: skip
 
 
 async def test_unknown_foreign_and_removed_dossiers_are_the_same(office: House, database: Database, owner: Any) -> None:

@@ -150,6 +150,16 @@ async def test_line_that_the_database_refuses_costs_no_other(office: House, owne
     await sound(database)
 
 
+async def test_line_that_the_database_refuses_and_one_beside_it_that_cannot_be_read_are_dead_letters(
+    office: House, owner: Any
+) -> None:
+    await owner.execute("ALTER TABLE event ADD CONSTRAINT not_this_one CHECK (source_event_id <> 'c1') NOT VALID")
+    answers = await told(office, new(1), new(2), {"id": "b", "dossier": "x", "status": "processing"})
+    assert results(answers) == ["rejected", "created", "rejected"]
+    letters = await owner.fetch("SELECT source_event_id, error, seen FROM dead_letter ORDER BY source_event_id")
+    assert [tuple(row) for row in letters] == [("b", "malformed_code", 1), ("c1", "refused_by_database", 1)]
+
+
 async def test_refused_line_is_a_dead_letter_until_its_id_is_applied(office: House, owner: Any) -> None:
     found = "SELECT source_event_id, error, closed_at IS NULL AS open FROM dead_letter ORDER BY source_event_id"
     early, broken = await told(
