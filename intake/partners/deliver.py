@@ -26,7 +26,7 @@ from intake.partners.sending import SECONDS, LeaseOver, Outcome, Sender
 from intake.partners.signatures import keys_in_force, signed
 from intake.partners.subscriptions import LOTS, Leased, Lot
 from lookup.catalogue import Catalogue
-from lookup.clock import VIETNAM, local
+from lookup.clock import VIETNAM, Zoned, local
 from ops.errors import Unavailable
 from ops.http.endpoints import encode
 from ops.stores.postgres import Postgres
@@ -62,7 +62,7 @@ class PingEvent(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     type: str = "vn.hoso24.ping"
     subject: str
-    time: datetime
+    time: Zoned
 
 
 class Ping(msgspec.Struct, frozen=True, kw_only=True):
@@ -325,6 +325,8 @@ class Deliverer:
         while True:
             page = await changes.page(self._fetch, follower, after, most)
             rows += [each for each in page.rows if (each["epoch"], each["xid"], each["seq"]) <= end]
+            if len(rows) > most:  # its client may see more by now, or the format's pages are smaller
+                return Page(rows[:most], follower, changes.cursor_of(rows[most - 1]), caught_up=False)
             if page.caught_up or page.next[:3] >= end:
                 return Page(rows, follower, row.page_end, caught_up=False)
             after = page.next

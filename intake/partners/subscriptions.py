@@ -199,7 +199,7 @@ async def freeze(fetch: Fetch, row: Leased, end: Cursor, lease: float) -> bool:
 
 async def delivered(fetch: Fetch, row: Leased, end: Cursor, lease: float) -> bool:
     """The page up to there was taken by the receiver: the next one may go. False as in `freeze`."""
-    return bool(await fetch(DELIVERED, *row.key, end.text, *end[:3], lease))
+    return bool(await fetch(DELIVERED, *row.key, row.frozen, *end[:3], lease))
 
 
 async def passed_over(fetch: Fetch, row: Leased, end: Cursor, lease: float) -> bool:

@@ -8,7 +8,6 @@ import re
 import secrets
 from base64 import b32encode
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -22,11 +21,11 @@ from intake.partners.addresses import LONGEST_URL, Addresses, UrlRefused
 from intake.partners.changes import Changes, FeedHalted, FeedRewound, Fetch, Follower, agencies_seen
 from intake.partners.cursor import BEGINNING, SEAL_BYTES, Cursor
 from intake.partners.deliver import Ping
-from intake.partners.signatures import Keys
+from intake.partners.signatures import BOTH_SIGN_FOR, Keys
 from intake.refusals import UnknownAgency
 from intake.rules.requests import InvalidContent, MalformedJson, Word
 from lookup.catalogue import CatalogueCopy
-from lookup.clock import VIETNAM, local
+from lookup.clock import VIETNAM, Zoned, local
 from ops.errors import Kind, Refusal
 from ops.http.endpoints import Endpoint, Example, Reply
 from ops.http.openapi import Webhook
@@ -48,6 +47,8 @@ SELECT count(*)
   FROM webhook
  WHERE client = $1
 """
+
+_DAY = f"interval '{BOTH_SIGN_FOR.total_seconds():.0f} s'"
 
 _COLUMNS = """
 id, url, agency, mine, bulk, format, state, created_at, generation, rotated_at, attempt, next_at, succeeded_at,
@@ -72,16 +73,20 @@ SELECT {_COLUMNS},
  ORDER BY created_at, id
 """  # noqa: E501
 
-# A new address is proven first. Null for what stays; $6: whether `agency` is to be changed.
+# A new address is proven first, and gets the page under way. Where what it tells changes, the next page is another one.
+# Null for what stays; $6: whether `agency` is to be changed.
 CHANGE = """
 UPDATE webhook
-   SET state   = CASE WHEN $3 <> url THEN 'unproven' ELSE state END,
-       attempt = CASE WHEN $3 <> url THEN 0 ELSE attempt END,
-       next_at = CASE WHEN $3 <> url THEN now() ELSE next_at END,
-       url     = coalesce($3, url),
-       mine    = coalesce($4, mine),
-       bulk    = coalesce($5, bulk),
-       agency  = CASE WHEN $6 THEN $7 ELSE agency END
+   SET state    = CASE WHEN $3 <> url THEN 'unproven' ELSE state END,
+       attempt  = CASE WHEN $3 <> url THEN 0 ELSE attempt END,
+       next_at  = CASE WHEN $3 <> url THEN now() ELSE next_at END,
+       url      = coalesce($3, url),
+       mine     = coalesce($4, mine),
+       bulk     = coalesce($5, bulk),
+       agency   = CASE WHEN $6 THEN $7 ELSE agency END,
+       page_end = CASE WHEN coalesce($4, mine) = mine
+                        AND coalesce($5, bulk) = bulk
+                        AND (NOT $6 OR agency IS NOT DISTINCT FROM $7) THEN page_end END
  WHERE client = $1 AND id = $2
 RETURNING id
 """
@@ -100,9 +105,12 @@ UPDATE webhook
 RETURNING id
 """
 
-ROTATE = """
+# Again within the day in which two generations sign, it changes nothing: a third would silence the first, which
+# receivers may still verify by, and an answer that was lost is asked for again by this.
+ROTATE = f"""
 UPDATE webhook
-   SET generation = generation + 1, rotated_at = now()
+   SET generation = CASE WHEN rotated_at > now() - {_DAY} THEN generation ELSE generation + 1 END,
+       rotated_at = CASE WHEN rotated_at > now() - {_DAY} THEN rotated_at ELSE now() END
  WHERE client = $1 AND id = $2
 RETURNING id
 """
@@ -187,16 +195,16 @@ class WebhookView(msgspec.Struct, frozen=True, kw_only=True):
     bulk: bool
     format: Literal["standard", "national"]
     state: Literal["unproven", "active", "paused", "unreachable", "gone"]
-    created_at: datetime
+    created_at: Zoned
     cursor: str
     lag: Lag | None
     failures: int
-    next_attempt_at: datetime | None
-    succeeded_at: datetime | None
-    failed_at: datetime | None
+    next_attempt_at: Zoned | None
+    succeeded_at: Zoned | None
+    failed_at: Zoned | None
     last_error: str | None
     generation: int
-    rotated_at: datetime | None
+    rotated_at: Zoned | None
     public_key: str
     secret: str | UnsetType = UNSET
     """The key of v1; only in the answers that make one."""
@@ -232,7 +240,7 @@ _SIGNED = (
         says="Signatures over id, timestamp and body, joined by full stops: `v1a,` Ed25519 and `v1,` HMAC-SHA256, "
         "separated by blanks; of two generations for a day after a rotation.",
         required=True,
-        example="v1a,MEUC… v1,K5oZ…",
+        example="v1a,hnO3… v1,K5oZ…",
     ),
 )
 DELIVERIES: Final = (
@@ -286,6 +294,7 @@ class WebhookApi:
                 method="POST",
                 path=WEBHOOKS,
                 handler=self.add,
+                name="add_webhook",
                 takes=WebhookRequest,
                 example=Example(body={"url": "https://partner.example/webhooks", "agency": "G99.01"}),
                 gives=WebhookView,
@@ -294,12 +303,19 @@ class WebhookApi:
                 action=follow,
             ),
             Endpoint(
-                method="GET", path=WEBHOOKS, handler=self.all, gives=WebhookList, refuses=ADMISSION, action=follow
+                method="GET",
+                path=WEBHOOKS,
+                handler=self.all,
+                name="webhooks",
+                gives=WebhookList,
+                refuses=ADMISSION,
+                action=follow,
             ),
             Endpoint(
                 method="GET",
                 path=one,
                 handler=self.one,
+                name="webhook",
                 gives=WebhookView,
                 parameters=(_IN_THE_PATH,),
                 refuses=_OF_ONE,
@@ -309,6 +325,7 @@ class WebhookApi:
                 method="PATCH",
                 path=one,
                 handler=self.change,
+                name="change_webhook",
                 takes=WebhookChange,
                 example=Example(body={"bulk": False}),
                 gives=WebhookView,
@@ -320,6 +337,7 @@ class WebhookApi:
                 method="DELETE",
                 path=one,
                 handler=self.remove,
+                name="remove_webhook",
                 gives=WebhookView,
                 parameters=(_IN_THE_PATH,),
                 refuses=_OF_ONE,
@@ -329,6 +347,7 @@ class WebhookApi:
                 method="POST",
                 path=f"{one}/resume",
                 handler=self.resume,
+                name="resume_webhook",
                 takes=Resume,
                 example=Example(body={"from": "now"}),
                 gives=WebhookView,
@@ -340,6 +359,7 @@ class WebhookApi:
                 method="POST",
                 path=f"{one}/rotate",
                 handler=self.rotate,
+                name="rotate_webhook",
                 gives=WebhookView,
                 parameters=(_IN_THE_PATH,),
                 refuses=_OF_ONE,
@@ -349,6 +369,7 @@ class WebhookApi:
                 method="POST",
                 path=f"{one}/ping",
                 handler=self.ping,
+                name="ping_webhook",
                 gives=WebhookView,
                 parameters=(_IN_THE_PATH,),
                 refuses=_OF_ONE,
@@ -410,7 +431,11 @@ class WebhookApi:
         return await self._view(client, webhook)
 
     async def rotate(self, request: web.Request) -> WebhookView:
-        """Make new keys, which the answer has. The ones before sign too for 24 hours."""
+        """Make new keys, which the answer has. The ones before sign too for 24 hours.
+
+        Until these are over a further call answers the same keys again. Should they be known to others already, make a
+        new webhook.
+        """
         client, webhook = _asked(request)
         await self._changed(ROTATE, client, webhook)
         return await self._view(client, webhook, with_secret=True)

@@ -47,10 +47,10 @@ class About:
 def document(about: About, endpoints: Iterable[Endpoint], webhooks: Iterable[Webhook] = ()) -> dict[str, Any]:
     """The document, to be encoded as JSON.
 
-    Raises ValueError when two operations have the same name.
+    Raises ValueError when two operations, deliveries among them, have the same name.
     """
     endpoints, webhooks = list(endpoints), list(webhooks)
-    names = [each.operation for each in endpoints]
+    names = [*(each.operation for each in endpoints), *(each.name for each in webhooks)]
     if len(set(names)) < len(names):
         raise ValueError(f"two operations have the same name: {', '.join(sorted(names))}")
     paths: dict[str, dict[str, Any]] = defaultdict(dict)

@@ -438,6 +438,23 @@ async def test_what_the_client_may_no_longer_see_is_left_out_of_a_page_under_way
     assert (first.id, first.content["next"]) == (again.id, again.content["next"])
 
 
+async def test_a_page_under_way_does_not_grow_with_what_its_client_may_see(rig: Rig) -> None:
+    async with receiving(answer(500), OK) as receiver:
+        async with rig.delivering():
+            partner = await rig.partner(receiver.url, scope="G99.02")
+            async with rig.owner.transaction():
+                expected = await moves(rig.owner, A, 149)
+                await receive(rig.owner, ELSEWHERE, agency="G99.02.01", origin="G99.02.01")
+            await partner.reached(attempt=1)
+        await rig.owner.execute("UPDATE client SET agency = 'G99' WHERE id = 'partner'")
+        await partner.due()
+        async with rig.delivering():
+            await receiver.until(3)
+            await partner.reached(attempt=0, page_end=None)
+    assert [len(each.told) for each in receiver.got] == [1, 100, 51]
+    assert receiver.got[1].told + receiver.got[2].told == [*expected, (ELSEWHERE, 1)]
+
+
 async def test_a_page_of_which_nothing_is_left_is_not_sent(rig: Rig) -> None:
     async with receiving(answer(500), OK) as receiver:
         async with rig.delivering():

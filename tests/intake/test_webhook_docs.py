@@ -44,6 +44,27 @@ def test_examples_verify_what_is_ours_and_nothing_else(name: str, function: str,
     assert verify(second, both, BODY)
 
 
+@pytest.mark.parametrize(
+    ("name", "function", "key"), [("verify", "verify", "whsec"), ("verify-public", "verify_public", "whpk")]
+)
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"webhook-signature": "v1,é v1a,é"},
+        {"webhook-signature": "v1,x v1a,x v1a,AAAA v1"},
+        {"webhook-signature": ""},
+        {"webhook-timestamp": "now"},
+        {"webhook-timestamp": "²"},
+    ],
+)
+def test_examples_answer_false_to_nonsense(name: str, function: str, key: str, wrong: dict[str, str]) -> None:
+    verify = example(name, function)
+    headers = signed((KEYS[0],), "wh_abcdefgh_c1_x", datetime.now(UTC), BODY)
+    assert not verify(getattr(KEYS[0], key), headers | wrong, BODY)
+    for missing in headers:
+        assert not verify(getattr(KEYS[0], key), {n: v for n, v in headers.items() if n != missing}, BODY)
+
+
 def test_example_refuses_what_is_old() -> None:
     verify = example("verify", "verify")
     old = signed((KEYS[0],), "wh_abcdefgh_c1_x", datetime.now(UTC) - timedelta(minutes=6), BODY)

@@ -153,6 +153,8 @@ async def test_a_new_address_is_proven_and_another_filter_is_not(caller: Caller,
     await owner.execute("UPDATE webhook SET state = 'active', attempt = 3, page_end = 'c1_'")
     _, same = await caller.call("PATCH", one, {"bulk": False, "agency": "G99.01", "url": URL})
     assert (same["state"], same["failures"], same["bulk"], same["agency"]) == ("active", 3, False, "G99.01")
+    assert await owner.fetchval("SELECT page_end FROM webhook") is None  # another page, with an id of its own
+    await owner.execute("UPDATE webhook SET page_end = 'c1_', agency = NULL")
     _, moved = await caller.call("PATCH", one, {"url": "https://new.example/x", "agency": None})
     assert (moved["state"], moved["failures"], moved["url"]) == ("unproven", 0, "https://new.example/x")
     assert (moved["agency"], moved["bulk"], moved["mine"]) == (None, False, False)
@@ -183,7 +185,9 @@ async def test_it_goes_on_at_its_cursor_after_a_ping_or_from_now(caller: Caller,
     assert (status, problem["code"]) == (422, "invalid_content")
 
 
-async def test_a_rotation_tells_new_keys_and_remembers_when(caller: Caller) -> None:
+async def test_a_rotation_tells_new_keys_and_the_same_ones_again_while_two_generations_sign(
+    caller: Caller, owner: Any
+) -> None:
     view = await caller.made()
     status, rotated = await caller.call("POST", f"/{view['id']}/rotate")
     keys = Keys.of(secret_of(WEBHOOK_SECRET), view["id"], 2)
@@ -191,6 +195,10 @@ async def test_a_rotation_tells_new_keys_and_remembers_when(caller: Caller) -> N
     assert (rotated["secret"], rotated["public_key"]) == (keys.whsec, keys.whpk)
     assert rotated["rotated_at"] is not None
     assert "secret" not in (await caller.call("GET", f"/{view['id']}"))[1]
+    assert await caller.call("POST", f"/{view['id']}/rotate") == (200, rotated)
+    await owner.execute("UPDATE webhook SET rotated_at = rotated_at - interval '1 day'")
+    _, later = await caller.call("POST", f"/{view['id']}/rotate")
+    assert later["generation"] == 3
 
 
 async def test_an_address_in_an_allowed_network_may_be_used_for_trials(database: Database) -> None:
@@ -209,7 +217,10 @@ async def test_the_document_describes_deliveries(database: Database) -> None:
         intake_at(intake_settings(database.writer_url)) as url,
         http.get(f"{url}/openapi.json") as answer,
     ):
-        told = (await answer.json())["webhooks"]
+        document = await answer.json()
+    paths, told = document["paths"], document["webhooks"]
     assert told.keys() == {"page", "ping"}
     headers = {each["name"] for each in told["page"]["post"]["parameters"]}
     assert headers == {"webhook-id", "webhook-timestamp", "webhook-signature"}
+    names = [each["operationId"] for part in (paths, told) for item in part.values() for each in item.values()]
+    assert len(names) == len(set(names))

@@ -117,7 +117,7 @@ ENDPOINTS = [
     ),
     Endpoint(method="POST", path="/push", handler=push, takes=Line, gives=Inner, lines=True, tells=(LineRefused,)),
 ]
-TOLD = Webhook(name="kept", sends=Inner, says="Something was kept.")
+TOLD = Webhook(name="changed", sends=Inner, says="Something was kept.")
 ABOUT = About(title="Shelf", says="Keeps `lines`.", server="https://shelf.example", credentials="Ask for it.")
 
 
@@ -176,7 +176,7 @@ def test_document_has_lines_webhooks_and_types_that_stand_within_others() -> Non
     document = told()
     push = document["paths"]["/push"]["post"]
     assert list(push["requestBody"]["content"]) == ["application/x-ndjson"]
-    assert document["webhooks"]["kept"]["post"]["requestBody"]["content"]["application/json"]["schema"] == {
+    assert document["webhooks"]["changed"]["post"]["requestBody"]["content"]["application/json"]["schema"] == {
         "$ref": "#/components/schemas/Inner"
     }
     schemas = document["components"]["schemas"]
@@ -194,6 +194,8 @@ def test_document_has_lines_webhooks_and_types_that_stand_within_others() -> Non
 def test_two_operations_of_one_name_are_refused() -> None:
     with pytest.raises(ValueError, match="same name"):
         document(ABOUT, [ENDPOINTS[0], ENDPOINTS[0]])
+    with pytest.raises(ValueError, match="same name"):
+        document(ABOUT, ENDPOINTS, [Webhook(name="kept", sends=Inner, says="An endpoint has this name.")])
 
 
 def test_every_kind_of_refusal_has_advice_in_both_languages() -> None:
