@@ -142,8 +142,8 @@ WEBHOOKS = Gauge(
 WEBHOOKS_FAILING = Gauge("webhooks_failing", "Active webhooks whose last attempt failed; they are tried again.")
 WEBHOOKS_BEHIND = Gauge(
     "webhooks_behind_seconds",
-    "Age of the oldest event that a webhook has not looked at whose receiver is not failing: what waits for us. A few "
-    "hundred milliseconds while all is well.",
+    "Longest time that a webhook whose receiver is not failing waits for us: since its next event was recorded, or "
+    "since its receiver took the page before, whichever is later. Seconds while all is well, as receivers are slow.",
 )
 WEBHOOKS_SERVING = Gauge("webhooks_serving", "Webhooks that this process is serving now.")
 WEBHOOK_ATTEMPTS = Counter(

@@ -115,13 +115,15 @@ SELECT code, parent, successor, sandbox, valid_from, valid_to
   FROM agency
 """
 
-# How far behind the rows are that wait for us and not for their receivers. The next event counts, whoever sees it: a
-# cursor moves on past others' events as well.
+# How long rows wait for us and not for their receivers: since the next event, or since the page before it was taken, so
+# that a receiver that is slow to answer, or has an import to catch up with, is not our delay. The next event counts,
+# whoever sees it: a cursor moves on past others' events as well.
 STANDING = """
 SELECT w.state,
        count(*)                                      AS count,
        count(*) FILTER (WHERE w.attempt > 0)         AS failing,
-       coalesce(max(extract(epoch FROM now() - n.recorded_at)) FILTER (WHERE w.attempt = 0), 0)::float8 AS behind
+       coalesce(max(extract(epoch FROM now() - greatest(n.recorded_at, w.succeeded_at, w.created_at)))
+                FILTER (WHERE w.attempt = 0 AND n.recorded_at IS NOT NULL), 0)::float8 AS behind
   FROM webhook AS w
   JOIN client AS c ON c.id = w.client AND c.disabled_at IS NULL AND NOT c.sandbox AND 'follow' = ANY (c.actions)
   LEFT JOIN LATERAL (

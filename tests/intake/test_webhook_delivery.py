@@ -518,6 +518,32 @@ async def test_a_deliverer_that_stops_gives_its_rows_back(rig: Rig) -> None:
     assert receiver.got[0].body == receiver.got[1].body
 
 
+# -- how long webhooks wait for us ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("succeeded", "attempt", "behind"),
+    [
+        (None, 0, 3600),
+        (timedelta(hours=2), 0, 3600),
+        (timedelta(seconds=14), 0, 14),  # catches up, as fast as its receiver answers
+        (timedelta(hours=2), 1, 0),
+    ],
+)
+async def test_what_waits_for_a_slow_receiver_does_not_wait_for_us(
+    rig: Rig, succeeded: timedelta | None, attempt: int, behind: float
+) -> None:
+    await receive(rig.owner, A)
+    partner = await rig.partner("https://partner.example/")
+    now = datetime.now(UTC)
+    await partner.set(created_at=now - timedelta(days=1), succeeded_at=succeeded and now - succeeded, attempt=attempt)
+    (standing,) = await rig.owner.fetch(subscriptions.STANDING)
+    assert standing["behind"] == 0  # nothing happened
+    await append(rig.owner, A, recorded_at=now - timedelta(hours=1))
+    (standing,) = await rig.owner.fetch(subscriptions.STANDING)
+    assert behind <= standing["behind"] < behind + 10
+
+
 # -- a cursor that is not in the log ----------------------------------------------------------------------
 
 
