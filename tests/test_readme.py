@@ -62,6 +62,16 @@ def test_readme_is_read_at_one_go() -> None:
     assert len(README.splitlines()) <= 180
 
 
+def test_readme_leads_partners_to_each_of_their_pages() -> None:
+    told = section("The API in one minute")
+    for path, page in (("sync", "sync"), ("changes", "changes"), ("webhooks", "webhooks")):
+        assert re.search(rf"`[A-Z ]*/api/v1/{path}`[^;]*\]\(docs/{page}\.md\)", told)
+    assert "](docs/sandbox.md)" in README.partition("\n## ")[0]
+    lacks = README.partition("\nIt has no ")[2].partition(".")[0]
+    assert lacks
+    assert not re.search("feed|webhook|sync", lacks)
+
+
 def test_settings_table_is_the_code_s() -> None:
     page = (ROOT / "docs" / "settings.md").read_text("utf-8")
     match = re.search(r"<!-- settings -->\n(.*?)\n<!-- /settings -->", page, re.DOTALL)

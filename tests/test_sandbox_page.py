@@ -58,13 +58,14 @@ async def test_what_is_to_be_typed_works(
         )
         output, _ = await process.communicate()
         assert process.returncode == 0
-        _, seen, moved, read, refused, followed = [part.strip() for part in output.decode().split("---")]
+        _, seen, moved, read, refused, followed, client = [part.strip() for part in output.decode().split("---")]
         assert json.loads(seen)["agency"]["code"] == "X99.03"
         assert (json.loads(moved)["version"], json.loads(moved)["due_at"] is not None) == (2, True)
         told = json.loads(followed)["events"]
         assert any(each["subject"] == json.loads(seen)["code"] for each in told)
         assert any(each["subject"].startswith("X99.02-") for each in told)
         assert json.loads(read)["status"] == "received"
+        assert {each["name"] for each in json.loads(client)["limits"]} == {"write", "read", "sync"}
         assert (json.loads(refused)["code"], "processing" in json.loads(refused)["allowed"]) == (
             "move_not_allowed",
             True,

@@ -537,8 +537,9 @@ def _introduce(
         f"    -H 'Idempotency-Key: {secrets.token_hex(8)}' \\\n"
         """    -d '{"agency": "G99.01.01", "service": "S.004", "applicant": {"name": "Nguyễn Văn Mẫu (hư cấu)"}}'"""
     )
-    _say("For developers of other systems, a token of the sandbox, which has made-up dossiers only (docs/sandbox.md):")
-    _say(f"  {own.sandbox_token}")
+    _say("For developers of other systems, the sandbox, which has made-up dossiers only; begin with docs/sandbox.md:")
+    _say(f"  LOOKUP={lookup}\n  INTAKE={intake}\n  TOKEN={own.sandbox_token}")
+    _say(f"The API: {lookup}/docs and {intake}/docs, examples and the sandbox's keys: {lookup}/en/developers")
     _say("\nWatch one move:  make demo        Stop:  Ctrl-C or make down\n")
 
 

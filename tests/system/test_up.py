@@ -188,7 +188,14 @@ def test_what_it_prints_works_and_a_dossier_goes_through(directory: Path) -> Non
             assert send("POST", house["intake"] + path + "/transitions", {"to": to}, **bearer)[0] == 200
         wait_for(lambda: get(house["lookup"] + path)[1]["status"] == "processing")
 
-        assert house["sandbox_token"] in up.printed
+        # What docs/sandbox.md begins with, to be copied as it stands, and the pages about the API.
+        for name, value in (("LOOKUP", "lookup"), ("INTAKE", "intake"), ("TOKEN", "sandbox_token")):
+            assert f"\n  {name}={house[value]}\n" in up.printed
+        for page in ("lookup/docs", "intake/docs", "lookup/en/developers"):
+            service, _, path = page.partition("/")
+            assert f"{house[service]}/{path}" in up.printed
+            with urllib.request.urlopen(f"{house[service]}/{path}") as answer:  # noqa: S310 - loopback
+                assert answer.status == 200
         wait_for(lambda: get(f"{house['lookup']}/api/v1/dossiers/X99.01-260101-0010")[1].get("status") == "returned")
         bearer = {"Authorization": f"Bearer {house['sandbox_token']}"}
         submission["agency"] = "X99.03"
