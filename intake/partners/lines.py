@@ -149,6 +149,10 @@ def read_line(number: int, line: bytes) -> Told:
             return _national(number, line, form)
     except Refused as refused:
         raise Rejected(_CODES.get(refused.reason, refused.reason), refused.detail) from None
+    if isinstance(form.get("data"), list):
+        raise Rejected(
+            "invalid_content", "This is a call of the national service. Send each object of its `data` as a line."
+        )
     try:
         return _ours(number, line, read_value(form, SyncLine))
     except Refusal as refusal:
@@ -177,8 +181,22 @@ def id_of(line: bytes) -> str | None:
         return None
 
 
+def code_of(line: bytes) -> str | None:
+    """The code of the dossier that a line names which is not worked on, in either form, if it can be read."""
+    try:
+        named = msgspec.json.decode(line, type=_OnlyCode)
+        return codes.parse(named.dossier or named.MaHoSo).text
+    except (msgspec.DecodeError, UnicodeDecodeError, codes.MalformedCode):
+        return None
+
+
 class _OnlyId(msgspec.Struct):
     id: Annotated[str, Meta(max_length=255)] | None = None
+
+
+class _OnlyCode(msgspec.Struct):
+    dossier: str = ""
+    MaHoSo: str = ""
 
 
 # -- our form --------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from intake.clients import Client
 from intake.partners import batches
 from intake.partners.answers import LineAnswer, Summary, SyncEnd
 from intake.partners.letters import RefusedLine
-from intake.partners.lines import LONGEST_LINE, Rejected, SyncLine, Told, id_of, read_line
+from intake.partners.lines import LONGEST_LINE, Rejected, SyncLine, Told, code_of, id_of, read_line
 from intake.partners.writing import Partner, rejected
 from intake.refusals import (
     AgencyEnded,
@@ -428,7 +428,8 @@ _RETRY_AFTER: Final = {each.code: each.usual_retry_after for each in (RelayBehin
 
 
 def _unread(number: int, line: bytes, refused: Rejected) -> LineAnswer:
-    return LineAnswer(number, id_of(line), "rejected", code=refused.code, detail=refused.detail[:300])
+    told, dossier = id_of(line), code_of(line)
+    return LineAnswer(number, told, "rejected", dossier, code=refused.code, detail=refused.detail[:300])
 
 
 def _undone(number: int, told: str | None, why: str) -> LineAnswer:

@@ -453,7 +453,28 @@ async def test_national_line_is_refused_by_the_same_codes(office: House, fields:
     assert line.get("code") == code, line
 
 
+async def test_line_that_cannot_be_read_names_its_dossier_all_the_same(office: House) -> None:
+    unknown, undated, call, nameless = await told(
+        office,
+        step(1, "processing") | {"stat": "x"},
+        national(1, 2, NgayNopHoSo="2026-11-09T09:00:00+07:00"),
+        {"service": "DongBoHoSoMC", "isUpdating": "true", "data": [national(1, 2)]},
+        {"dossier": 7, "status": "processing"},
+    )
+    assert [each.get("dossier") for each in (unknown, undated, call, nameless)] == [f"{PREFIX}0001"] * 2 + [None] * 2
+    assert "yyyyMMddHHmmss" in undated["detail"]
+    assert (call["code"], "each object of its `data` as a line" in call["detail"]) == ("invalid_content", True)
+
+
 # -- what integrators read -------------------------------------------------------------------------------------------
+
+
+async def test_national_lines_of_the_page_work_as_they_stand(office: House, database: Database) -> None:
+    (lines,) = re.findall(r"```ndjson\n(.*?)```", PAGE, re.DOTALL)
+    _, (*answers, end) = await send(office, lines.encode())
+    assert (results(answers), end["complete"]) == (["created", "applied"], True)
+    assert not any(each.get("flags") for each in answers)
+    await sound(database)
 
 
 async def test_example_of_the_page_works_as_it_stands(office: House) -> None:
