@@ -236,8 +236,12 @@ class Tokens:
         scheme, _, token = (authorization or "").partition(" ")
         token = token.strip()
         match = _TOKEN.fullmatch(token)
-        if scheme.lower() != "bearer" or match is None:
+        if scheme.lower() != "bearer" or not token:
             raise Unauthenticated("Send the header `Authorization: Bearer <token>`.")
+        if match is None:
+            raise Unauthenticated(
+                "This is no token, or not all of one: it begins with h24_ and ends with 43 characters."
+            )
         digest = _hash(token)
         asked_at = self._monotonic()
         if (known := self._right.get(digest)) is not None and asked_at < known[1]:
@@ -251,7 +255,7 @@ class Tokens:
             self._right.pop(digest, None)
             self._wrong.count(address)
             self._wrong_of_all.count(None)
-            raise Unauthenticated("This token is unknown or no longer valid.")
+            raise Unauthenticated("This token is unknown or no longer valid. Ask the operator for another one.")
         seconds = math.inf if row["seconds_left"] is None else row["seconds_left"]
         ends = row["last_day"] if seconds <= ENDS_SOON * 86_400 else None
         client = Client(

@@ -55,10 +55,10 @@ _FIRST: Final = ("-infinity", "", 0)
 class InboxQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whose live tasks: `agency`, by default the client's own; those due before a time; those behind `after`."""
 
-    agency: str | None = None
-    due_before: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
-    after: str | None = None
-    limit: Annotated[int, msgspec.Meta(ge=1, le=500)] = 100
+    agency: Annotated[str, msgspec.Meta(description="Whose tasks; by default the client's own agency.")] | None = None
+    due_before: Annotated[datetime, msgspec.Meta(tz=True, description="Only tasks due before then.")] | None = None
+    after: Annotated[str, msgspec.Meta(description="The cursor `next` of the page before.")] | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=500, description="Tasks of a page, at most.")] = 100
 
 
 class OneStopApi:
@@ -77,6 +77,7 @@ class OneStopApi:
                 method="POST",
                 path=rf"{of_one}/tasks/{{number:\d+}}/{word}",
                 handler=handler,
+                name=name,
                 takes=TaskStep,
                 gives=Tasked,
                 parameters=(IN_THE_PATH, _NUMBER, KEYED),
@@ -84,11 +85,11 @@ class OneStopApi:
                 action="move",
                 example=Example(body={"reason": "Không thuộc thẩm quyền (ví dụ)."}),
             )
-            for word, handler, more in (
-                ("done", self.done, ()),
-                ("refuse", self.refuse, ()),
-                ("cancel", self.cancel, ()),
-                ("ask", self.ask, (TooManyTasks,)),
+            for word, handler, name, more in (
+                ("done", self.done, "end_task", ()),
+                ("refuse", self.refuse, "refuse_task", ()),
+                ("cancel", self.cancel, "cancel_task", ()),
+                ("ask", self.ask, "ask_about_task", (TooManyTasks,)),
             )
         ]
         return [
@@ -108,6 +109,7 @@ class OneStopApi:
                 method="POST",
                 path=f"{of_one}/re-appointments",
                 handler=self.put_off,
+                name="re_appoint",
                 takes=NewDueDate,
                 gives=Tasked,
                 parameters=(IN_THE_PATH, KEYED),
@@ -119,6 +121,7 @@ class OneStopApi:
                 method="POST",
                 path=f"{of_one}/lead",
                 handler=self.lead,
+                name="change_lead",
                 takes=NewLead,
                 gives=Tasked,
                 parameters=(IN_THE_PATH, KEYED),
@@ -130,6 +133,7 @@ class OneStopApi:
                 method="GET",
                 path=f"{of_one}/events",
                 handler=self.history,
+                name="dossier_events",
                 gives=History,
                 parameters=(IN_THE_PATH,),
                 refuses=(*ADMISSION, MalformedCode, UnknownDossier),
@@ -139,6 +143,7 @@ class OneStopApi:
                 method="GET",
                 path="/api/v1/tasks",
                 handler=self.inbox,
+                name="tasks",
                 asks=InboxQuery,
                 gives=Inbox,
                 refuses=ADMISSION,

@@ -107,6 +107,13 @@ async def test_docs_show_every_operation_and_lead_to_every_problem(house: House,
         document = await answer.json()
     operations = {each["operationId"] for item in document["paths"].values() for each in item.values()}
     assert operations <= set(page.ids)
+    for path, item in document["paths"].items():
+        # Generated clients have one function for each, all in a row: `all`, `one` or `done` would say nothing there.
+        for noun in ("webhook", "dead_letter", "task"):
+            named = f"/{noun.replace('_', '-')}s" in path
+            assert not named or all(noun in each["operationId"] for each in item.values()), path
+        told = [each for operation in item.values() for each in operation.get("parameters", ())]
+        assert [each["name"] for each in told if not each["description"]] == [], path
     async with house.http.get(url + PROBLEMS) as answer:
         assert answer.headers["Access-Control-Allow-Origin"] == "*"
         problems = (await answer.json())["problems"]

@@ -154,8 +154,8 @@ ApplyLines = Callable[[Client, Sequence[bytes]], Awaitable[Sequence[LineResult]]
 class LettersAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which page: the letters behind number `after`, at most `limit`."""
 
-    after: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
-    limit: Annotated[int, msgspec.Meta(ge=1, le=PAGE_MOST)] = PAGE_MOST
+    after: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1, description="The number `next` of the page before.")] = 0
+    limit: Annotated[int, msgspec.Meta(ge=1, le=PAGE_MOST, description="Letters of a page, at most.")] = PAGE_MOST
 
 
 class DeadLetter(msgspec.Struct, frozen=True):

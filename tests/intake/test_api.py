@@ -145,10 +145,14 @@ async def test_nothing_is_done_without_a_valid_token(house: House, database: Dat
         ("GET", f"{DOSSIERS}/{code}", None),
         ("POST", DOSSIERS, "not even a submission"),
     ]
-    for authorization in ("", "Bearer", f"Bearer {house.token}x", f"Basic {house.token}", f"Bearer {expired}"):
+    unsent, cut, ended = "Send the header", "not all of one", "Ask the operator"
+    says = {"": unsent, "Bearer": unsent, f"Basic {house.token}": unsent, f"Bearer {house.token[:-1]}": cut}
+    says |= {f"Bearer {house.token}x": cut, f"Bearer {expired}": ended}
+    for authorization in says:
         for method, path, content in requests:
             status, problem = await house.hand_in(method, path, content, Authorization=authorization)
             assert (status, problem["code"]) == (401, "unauthenticated"), (authorization, path)
+            assert says[authorization] in problem["detail"]
     _, _, headers = await send(house, b"", Authorization="Bearer x")
     assert headers["WWW-Authenticate"].startswith("Bearer")
     assert await written(owner) == before

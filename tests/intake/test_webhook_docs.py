@@ -30,7 +30,12 @@ def example(name: str, function: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("name", "function", "key"), [("verify", "verify", "whsec"), ("verify-public", "verify_public", "whpk")]
+    ("name", "function", "key"),
+    [
+        ("verify", "verify", "whsec"),
+        ("verify-library", "verify_library", "whsec"),
+        ("verify-public", "verify_public", "whpk"),
+    ],
 )
 def test_examples_verify_what_is_ours_and_nothing_else(name: str, function: str, key: str) -> None:
     verify = example(name, function)
