@@ -32,6 +32,8 @@ SYNC_NOT_DONE = Counter(
     "delivered for ten seconds, client_limit, too_long for a body beyond its limits, or outcome_unknown.",
     ["reason"],
 )
+for _reason in ("database_away", "relay_behind", "client_limit", "too_long", "outcome_unknown"):
+    SYNC_NOT_DONE.labels(_reason)  # from the start, so that the first one is an increase
 SYNC_BATCH = Histogram(
     "intake_sync_batch_seconds",
     "Seconds of a transaction with up to 100 lines of a synchronisation.",

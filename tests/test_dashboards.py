@@ -41,6 +41,12 @@ class BlackBox(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(EDGE)
 
+    def do_POST(self) -> None:
+        """Take a webhook's page."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(204)
+        self.end_headers()
+
     def log_message(self, *_: object) -> None:
         """Say nothing."""
 
@@ -99,10 +105,12 @@ class Prometheus:
 
 
 class Visitors:
-    """Citizens, an office and a partner that follows changes, until they are told to stop."""
+    """Citizens, an office, and a partner that pushes, follows and has a webhook, until they are told to stop."""
 
-    def __init__(self, house: dict[str, Any]) -> None:
+    def __init__(self, house: dict[str, Any], receiver: str) -> None:
         self._house = house
+        bearer = {"Authorization": f"Bearer {house['token']}"}
+        assert send("POST", f"{house['intake']}/api/v1/webhooks", {"url": receiver}, **bearer)[0] == 201
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=each) for each in (self._citizen, self._office, self._partner)]
         for thread in self._threads:
@@ -127,9 +135,19 @@ class Visitors:
 
     def _partner(self) -> None:
         bearer = {"Authorization": f"Bearer {self._house['token']}"}
+        submission = {"agency": "G99.01.01", "service": "S.004", "applicant": {"name": "Lê Thị Thử (hư cấu)"}}
         while not self._stop.wait(0.2):
             with contextlib.suppress(OSError):
                 get(f"{self._house['intake']}/api/v1/changes?from=now&wait=1", **bearer)
+                code = send("POST", self._house["intake"] + "/api/v1/dossiers", submission, **bearer)[1]["code"]
+                self._push({"id": code, "dossier": code, "status": "received"})
+
+    def _push(self, line: dict[str, str]) -> None:
+        headers = {"Authorization": f"Bearer {self._house['token']}", "Content-Type": "application/x-ndjson"}
+        body = json.dumps(line).encode()
+        pushed = urllib.request.Request(f"{self._house['intake']}/api/v1/sync", body, headers)  # noqa: S310
+        with urllib.request.urlopen(pushed, timeout=10) as answer:  # noqa: S310
+            assert answer.status == 200
 
     def stop(self) -> None:
         self._stop.set()
@@ -149,10 +167,10 @@ def prometheus() -> Iterator[Prometheus]:
         stack.callback(edge.server_close)
         threading.Thread(target=edge.serve_forever, daemon=True).start()
         stack.callback(edge.shutdown)
-        admins = {name: house[f"{name}_admin"] for name in ("lookup", "intake", "relay", "notary")}
+        admins = {name: house[f"{name}_admin"] for name in ("lookup", "intake", "relay", "notary", "webhooks")}
         gathering = Prometheus(directory, admins | {"hoso24-edge": f"http://127.0.0.1:{edge.server_port}"})
         stack.callback(gathering.stop)
-        visitors = Visitors(house)
+        visitors = Visitors(house, f"http://127.0.0.1:{edge.server_port}/")
         stack.callback(visitors.stop)
         yield gathering
 

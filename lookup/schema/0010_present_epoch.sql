@@ -20,6 +20,8 @@ BEGIN
     RETURN NULL;
 END $$;
 
+REVOKE EXECUTE ON FUNCTION event_is_of_the_present_epoch() FROM PUBLIC;
+
 CREATE TRIGGER event_is_of_the_present_epoch
  AFTER INSERT ON event
  REFERENCING NEW TABLE AS new_event

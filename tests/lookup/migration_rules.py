@@ -42,7 +42,10 @@ COMPATIBILITY = (
     _rule(
         "alter type", r"\bALTER\s+(?:COLUMN\s+)?\S+\s+(?:SET\s+DATA\s+)?TYPE\b", "an older release reads the old type"
     ),
-    _rule("revoke", r"\bREVOKE\b", "an older release uses the grant"),
+    # PostgreSQL lets everybody execute a new function, and no release before it can have used that.
+    _rule(
+        "revoke", r"\bREVOKE\b(?!\s+EXECUTE\s+ON\s+FUNCTION\b[^;]+\bFROM\s+PUBLIC\b)", "an older release uses the grant"
+    ),
     _rule("set schema", r"\bSET\s+SCHEMA\b", "an older release looks for it in the old schema"),
     _rule(
         "not null without default",
@@ -85,7 +88,7 @@ TIME = (
     ),
     _rule(
         "statement that is put together",
-        r"\bEXECUTE\b(?!\s+FUNCTION\s+\w+\(\)$)",  # as a trigger does
+        r"\bEXECUTE\b(?!\s+FUNCTION\s+\w+\(\)$|\s+ON\s+FUNCTION\b)",  # as a trigger does, and as a grant says
         "reading it does not tell what it does",
     ),
 )
