@@ -284,6 +284,8 @@ Content = TypeVar(
 
 def read(body: bytes, shape: type[Content]) -> Content:
     """The body as this shape. Raises MalformedJson, InvalidContent or UnknownStatus."""
+    if not body.strip():
+        raise MalformedJson("The body is empty; it has to be a JSON object, {} at the least.")
     try:
         content = msgspec.json.decode(body, type=shape)
     except msgspec.ValidationError as error:

@@ -549,6 +549,7 @@ async def test_bad_submission_is_refused_with_a_reason_and_leaves_no_trace(house
     for name, body in MALFORMED.items():
         status, problem, headers = await send(house, body)
         assert (status, problem["code"]) == (400, "malformed_json"), name
+        assert ("The body is empty" in problem["detail"]) == (name == "empty")
         assert headers["Content-Type"] == "application/problem+json", name
     for name, body in MISSHAPEN.items():
         status, problem, _ = await send(house, body)
