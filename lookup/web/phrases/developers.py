@@ -86,8 +86,8 @@ VI: dict[str, str] = {
     ),
     "sandbox.own": (
         "Để gửi, chuyển bước và theo dõi hồ sơ thử nghiệm của mình, vui lòng đề nghị đơn vị vận hành cấp mã truy cập "
-        "(token) của khu thử nghiệm. Hồ sơ gửi vào cơ quan {agency} và cũng bị xóa sau 7 ngày. Vui lòng không gửi "
-        "thông tin của người thật."
+        "(token) của khu thử nghiệm và cho biết địa chỉ API tiếp nhận; trang /docs tại địa chỉ đó mô tả API này. "
+        "Hồ sơ gửi vào cơ quan {agency} và cũng bị xóa sau 7 ngày. Vui lòng không gửi thông tin của người thật."
     ),
 }
 
@@ -178,7 +178,8 @@ EN: dict[str, str] = {
         "7 days. Where the system was started within an hour, that of this hour began then."
     ),
     "sandbox.own": (
-        "To submit, move and follow applications of your own, ask the operator for a token of the sandbox. They go to "
-        "the agency {agency}, and are removed after 7 days as well. Please send nothing about real people."
+        "To submit, move and follow applications of your own, ask the operator for a token of the sandbox and for the "
+        "address of the intake API, whose page /docs describes it. Yours go to the agency {agency}, and are removed "
+        "after 7 days as well. Please send nothing about real people."
     ),
 }
