@@ -446,3 +446,21 @@ async def test_open_letters_are_counted(
         assert counted() == (letters_open, oldest)
     finally:
         await postgres.close()
+
+
+MANY = """
+INSERT INTO dead_letter (client, source_event_id, line, error, detail, closed_at)
+SELECT client, n, repeat('x', 600), 'unknown_agency', '', CASE WHEN n % 50 > 0 THEN now() END
+  FROM generate_series(1, 20000) AS n, (VALUES ('so-mau'), ('other')) AS of (client)
+"""
+
+
+@pytest.mark.usefixtures("clients")
+async def test_open_letters_are_read_by_their_index(writer: Any, owner: Any) -> None:
+    await owner.execute(MANY)
+    await owner.execute("VACUUM ANALYZE dead_letter")
+    for n, (sql, arguments) in enumerate(((letters.PAGE, "('so-mau', 5, 101)"), (letters.OPEN, ""))):
+        await writer.execute(f"PREPARE s{n} AS {sql}")
+        plan = "\n".join(row[0] for row in await writer.fetch(f"EXPLAIN EXECUTE s{n} {arguments}"))
+        assert "dead_letter_open" in plan, plan
+        assert "Seq Scan on dead_letter" not in plan, plan
