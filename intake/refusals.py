@@ -296,7 +296,7 @@ class LetterIncomplete(Refusal):
 
 
 class SyncRunning(Refusal):
-    """A client has one synchronisation at a time; the other one has not ended yet."""
+    """A client has one synchronisation at a time in a process; the other one has not ended yet."""
 
     kind = Kind.CONFLICT
     code = "sync_running"

@@ -187,6 +187,8 @@ class FeedHalted(Unavailable):
 class ChangeData(msgspec.Struct, frozen=True, kw_only=True):
     """The dossier after the event. `flags`: late, not_owner, after_final, irregular_move, by_import …
 
+    `official_number` is null but in the event that binds or corrects it.
+
     Of two events of a dossier the one with the higher (`epoch`, `version`) is the newer. `service`: as it is now; null
     for those whom the dossier has left.
     """

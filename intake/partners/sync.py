@@ -26,10 +26,7 @@ from intake.partners.letters import RefusedLine
 from intake.partners.lines import LONGEST_LINE, Rejected, SyncLine, Told, code_of, id_of, read_line
 from intake.partners.writing import Partner, rejected
 from intake.refusals import (
-    AgencyEnded,
-    AgencyNotBegun,
     BadDate,
-    CannotNumber,
     DatabaseAway,
     DatesOutOfOrder,
     HistoryDiffers,
@@ -39,8 +36,6 @@ from intake.refusals import (
     OutcomeUnknown,
     RefusedByDatabase,
     RelayBehind,
-    ServiceEnded,
-    ServiceNotBegun,
     SyncRunning,
     TargetNotAllowed,
     TookTooLong,
@@ -63,8 +58,8 @@ log = logging.getLogger(__name__)
 PATH: Final = "/api/v1/sync"
 IN_LINES: tuple[type[Refusal], ...] = (
     *(MalformedJson, InvalidContent, LineTooLong, MalformedCode, IdReused, RefusedByDatabase),
-    *(UnknownStatus, UnknownAgency, AgencyEnded, AgencyNotBegun, UnknownService, ServiceEnded, ServiceNotBegun),
-    *(UnknownDossier, HistoryDiffers, CannotNumber, NumberTaken, BadDate, DatesOutOfOrder, TargetNotAllowed),
+    *(UnknownStatus, UnknownAgency, UnknownService, UnknownDossier, HistoryDiffers, NumberTaken),
+    *(BadDate, DatesOutOfOrder, TargetNotAllowed),
     *(RelayBehind, TookTooLong, DatabaseAway, OutcomeUnknown),
 )
 """Why a line is rejected, or not done."""
