@@ -68,6 +68,7 @@ ROUTES = {
         *(("POST", rf"/api/v1/dossiers/{{code}}/tasks/{{number:\d+}}/{end}", "move") for end in ENDS),
         ("POST", "/api/v1/dossiers/{code}/re-appointments", "move"),
         ("POST", "/api/v1/dossiers/{code}/lead", "correct"),
+        ("GET", "/api/v1/dossiers/{code}/events", "read"),
         ("GET", "/api/v1/tasks", "read"),
         ("GET", "/api/v1/client", ANY_CLIENT),
         ("GET", "/api/v1/changes", "follow"),
