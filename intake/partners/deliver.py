@@ -42,8 +42,6 @@ AT_ONCE: Final = 10
 hundred receivers that hang would all be sent to in the same moment."""
 TURN: Final = 30.0
 """Seconds after which a webhook with many pages makes room for others."""
-AGENCIES_EVERY: Final = 60.0
-"""Seconds after which the agencies, which decide who sees what, are read again."""
 WATCH_EVERY: Final = 15.0
 """Seconds between two counts of the webhooks by state."""
 HALTED_FOR: Final = 30.0
@@ -168,8 +166,7 @@ class Deliverer:
         self._look_every = look_every
         self._seconds = seconds
         self._serving: dict[Lot, set[asyncio.Task[None]]] = {lot: set() for lot in lots}
-        self._catalogue = Catalogue({})
-        self._agencies_at = -AGENCIES_EVERY
+        self._agencies = "", Catalogue()
         self._looked_at = time.monotonic()
         self._trouble = ""
 
@@ -209,9 +206,6 @@ class Deliverer:
     async def _look(self) -> bool:
         """Take what is due; whether there may be more."""
         more = False
-        if time.monotonic() - self._agencies_at >= AGENCIES_EVERY:
-            self._catalogue = await subscriptions.agencies(self._fetch)
-            self._agencies_at = time.monotonic()
         for lot, most in self._lots.items():
             free = min(AT_ONCE, most - len(self._serving[lot]))
             asked_at = time.monotonic()
@@ -315,8 +309,21 @@ class Deliverer:
         return form
 
     async def _page(self, row: Leased, most: int) -> Page:
-        """The next page, or the one under way as its client may see it now."""
-        seen = subscriptions.seen_by(self._catalogue, row, datetime.now(VIETNAM).date())
+        """The next page, or the one under way as its client may see it now.
+
+        By agencies that were the same before and after it was read: of one that was added meanwhile, no event may be
+        passed over as if it were another's.
+        """
+        while True:
+            stamp, catalogue = self._agencies
+            page = await self._read(row, most, catalogue)
+            now = await subscriptions.agencies_stamp(self._fetch)
+            if now == stamp:
+                return page
+            self._agencies = now, await subscriptions.agencies(self._fetch)
+
+    async def _read(self, row: Leased, most: int, catalogue: Catalogue) -> Page:
+        seen = subscriptions.seen_by(catalogue, row, datetime.now(VIETNAM).date())
         follower = Follower(row.client, seen, bulk=row.bulk, mine=row.mine, narrowed=row.agency is not None)
         if row.page_end is None:
             return await changes.page(self._fetch, follower, row.cursor, most)

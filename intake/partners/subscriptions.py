@@ -115,6 +115,12 @@ SELECT code, parent, successor, sandbox, valid_from, valid_to
   FROM agency
 """
 
+# Changes with each agency that is added or changed.
+AGENCIES_STAMP = f"""
+SELECT coalesce(sum(hash_record_extended(a, 0)), 0)::text AS stamp
+  FROM ({AGENCIES}) AS a
+"""
+
 # How long rows wait for us and not for their receivers: since the next event, or since the page before it was taken, so
 # that a receiver that is slow to answer, or has an import to catch up with, is not our delay. The next event counts,
 # whoever sees it: a cursor moves on past others' events as well.
@@ -222,6 +228,12 @@ async def failed(fetch: Fetch, row: Leased, state: str, attempt: int, error: str
 async def leave(fetch: Fetch, row: Leased, wait: float = 0.0) -> None:
     """Give the lease back; whoever holds it now is not disturbed."""
     await fetch(LEAVE, row.id, row.token, wait)
+
+
+async def agencies_stamp(fetch: Fetch) -> str:
+    """What tells one state of the agencies from another."""
+    (row,) = await fetch(AGENCIES_STAMP)
+    return str(row["stamp"])
 
 
 async def agencies(fetch: Fetch) -> Catalogue:

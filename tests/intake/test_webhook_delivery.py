@@ -34,6 +34,13 @@ LOOPBACK = ("127.0.0.0/8",)
 SECRET = secret_of("4b" * 32)
 A, B, ELSEWHERE = "G99.01.01-261130-0001", "G99.01.01-261130-0002", "G99.02.01-261130-0001"
 
+NEW = "G99.02.77-261130-0001"
+NEW_AGENCY = """
+INSERT INTO agency
+SELECT (jsonb_populate_record(a, '{"code": "G99.02.77"}')).*
+  FROM agency AS a
+ WHERE code = 'G99.02.01'
+"""
 ADD = """
 INSERT INTO webhook (id, client, url, agency, mine, bulk, format, state, epoch, xid, seq)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::xid8, $11)
@@ -184,6 +191,19 @@ async def test_only_what_the_client_may_see_is_delivered(rig: Rig) -> None:
     assert all_of_it.events == [(A, 1), (B, 1), (ELSEWHERE, 1)]
     assert mine.events == [(B, 1)]
     assert narrow.events == [(ELSEWHERE, 1)]
+
+
+async def test_the_first_event_of_a_new_agency_is_delivered(rig: Rig) -> None:
+    async with receiving() as receiver, rig.delivering():
+        partner = await rig.partner(receiver.url, agency="G99.02")
+        await receive(rig.owner, ELSEWHERE, agency="G99.02.01", origin="G99.02.01")
+        await receiver.until(1)
+        await partner.reached(page_end=None)
+        async with rig.owner.transaction():
+            await rig.owner.execute(NEW_AGENCY)
+            await receive(rig.owner, NEW, agency="G99.02.77", origin="G99.02.77")
+        await receiver.until(2)
+    assert receiver.events == [(ELSEWHERE, 1), (NEW, 1)]
 
 
 async def _enough(receiver: Receiver, number: int) -> bool:
