@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import signal
 import ssl
 import sys
@@ -593,7 +594,7 @@ async def test_imported_events_do_not_keep_a_webhook_busy_that_leaves_them_out(r
             await without.reached(page_end=None)
             await receive(rig.owner, B, bulk=True)
             for n in range(2, 5):
-                await other.until(n)
+                await until(functools.partial(_enough, other, n))
                 await whole.reached(page_end=None)
                 await receive(rig.owner, f"G99.01.01-261130-010{n}", bulk=True)
             leases = (await without.row())["lease_token"]
