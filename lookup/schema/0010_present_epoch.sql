@@ -19,6 +19,7 @@ BEGIN
     END IF;
     RETURN NULL;
 END $$;
+REVOKE EXECUTE ON FUNCTION event_is_of_the_present_epoch() FROM PUBLIC;
 
 REVOKE EXECUTE ON FUNCTION event_is_of_the_present_epoch() FROM PUBLIC;
 
