@@ -19,8 +19,8 @@ BEGIN
     END IF;
     RETURN NULL;
 END $$;
-REVOKE EXECUTE ON FUNCTION event_is_of_the_present_epoch() FROM PUBLIC;
 
+REVOKE EXECUTE ON FUNCTION event_is_of_the_present_epoch() FROM PUBLIC;
 
 CREATE TRIGGER event_is_of_the_present_epoch
  AFTER INSERT ON event
