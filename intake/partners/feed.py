@@ -22,6 +22,8 @@ from ops.http.parameters import InvalidParameter
 LONGEST_WAIT: Final = 30
 """Seconds."""
 
+NEWEST_LOAD = "SELECT max(number) AS number FROM catalogue_load"
+
 
 class ChangesQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What to read, and from where: `after` a cursor, or `from` a moment."""
@@ -95,17 +97,29 @@ class FeedApi:
         Keep `next` together with what you did with the events, and ask again with it as `after`: at once if `caught_up`
         is false. Events may come twice: take one if its (epoch, version) is higher than what you have of that dossier.
         """
-        after = self._start(asked)
-        follower = await self._follower(request[CLIENT], asked)
-        place = await self._place(asked) if after is None else after
-        found = self._tail.page(follower, place, asked.limit)
-        if found is None:
-            found = await self._read(follower, place, asked.limit)
-        else:
-            metrics.FEED_PAGES.labels("memory").inc()
-        if asked.wait and not found.rows and found.caught_up:
-            found = await self._wait(request, follower, found.next, asked)
-        return found.told(self._source)
+        place, wait = self._start(asked), asked.wait
+        while True:
+            catalogue = await self._catalogue.get()
+            follower = self._follower(catalogue, request[CLIENT], asked)
+            place = await self._place(asked) if place is None else place
+            found = self._tail.page(follower, place, asked.limit)
+            if found is None:
+                found = await self._read(follower, place, asked.limit)
+            else:
+                metrics.FEED_PAGES.labels("memory").inc()
+            if wait and not found.rows and found.caught_up:
+                found, wait = await self._wait(request, follower, found.next, asked), 0
+            if await self._is_newest(catalogue):
+                return found.told(self._source)
+            await self._catalogue.refresh()
+
+    async def _is_newest(self, catalogue: Catalogue) -> bool:
+        """Whether no catalogue has been loaded since.
+
+        Asked once the page is read: of an agency that was added meanwhile, no event may be passed over as a stranger's.
+        """
+        loaded = catalogue.loaded.number if catalogue.loaded is not None else None
+        return bool((await self._fetch(NEWEST_LOAD))[0]["number"] == loaded)
 
     async def _wait(self, request: web.Request, follower: Follower, after: Cursor, asked: ChangesQuery) -> Page:
         def gone() -> bool:
@@ -145,9 +159,8 @@ class FeedApi:
             )
         return await changes.since(self._fetch, moment)
 
-    async def _follower(self, client: Client, asked: ChangesQuery) -> Follower:
-        """Whose events. Raises OutOfScope, Unavailable."""
-        catalogue = await self._catalogue.get()
+    def _follower(self, catalogue: Catalogue, client: Client, asked: ChangesQuery) -> Follower:
+        """Whose events. Raises OutOfScope."""
         seen = self._scopes.seen(catalogue, client.agency, sandbox=client.sandbox)
         if asked.agency is None:
             return Follower(client.id, seen, bulk=asked.bulk, mine=asked.mine)

@@ -69,6 +69,26 @@ async def wait_for(count: int) -> None:
     await until(there)
 
 
+ADD_AGENCY = """
+INSERT INTO agency (code, parent, name_vi, name_en, sample, valid_from)
+VALUES ('G99.01.01.01', 'G99.01.01', 'Ví dụ', 'Example', true, '2020-01-01')
+"""
+ADD_LOAD = "INSERT INTO catalogue_load (digest, author, sample, summary) VALUES (repeat('0', 64), 'test', true, '{}')"
+
+
+@pytest.mark.parametrize("query", ["from=earliest", "from=earliest&wait=2"])
+async def test_agency_that_was_added_a_moment_ago_is_passed_over_by_nobody(
+    partner: Partner, owner: Any, writer: Any, query: str
+) -> None:
+    """An intake reads the catalogue once a minute."""
+    assert await partner.page("from=earliest") == ([], BEGINNING.text, True)
+    async with owner.transaction():
+        await owner.execute(ADD_AGENCY)
+        await owner.execute(ADD_LOAD)
+    await receive(writer, "G99.01.01.01-261130-0001", agency="G99.01.01.01", origin="G99.01.01.01")
+    assert (await partner.page(query))[0] == [("G99.01.01.01-261130-0001", 1)]
+
+
 # -- what it takes ---------------------------------------------------------------------------------------------------
 
 
