@@ -45,7 +45,11 @@ PATIENT_ENVIRON = {
 REASONS: dict[str, dict[str, Any]] = {
     "rejected": {"note": "Không thuộc thẩm quyền (ví dụ)."},
     "suspended": {"note": "Chờ ý kiến cơ quan khác (ví dụ)."},
-    "supplement_required": {"note": "Hồ sơ còn thiếu (ví dụ).", "items": ["Bản sao sổ bảo hiểm (ví dụ)"]},
+    "supplement_required": {
+        "note": "Hồ sơ còn thiếu (ví dụ).",
+        "items": ["Bản sao sổ bảo hiểm (ví dụ)"],
+        "override": "Luật chuyên ngành cho phép bổ sung lần nữa (ví dụ).",
+    },
 }
 """What a move to such a status must say; a test that is about something else need not."""
 

@@ -119,6 +119,7 @@ NEEDS = {
     "dossier remove G99.01.01-261126-0001 --reason r": WriterSettings,
     "deadletters list": WriterUrl,
     "deadletters replay 17": WriterSettings,
+    "overdue": WriterUrl,
     "tidy": ArchivistUrl,
     "maintenance list": MaintenanceSettings,
 }

@@ -225,6 +225,7 @@ STATEMENTS = [
     "SELECT dossier",
     "INSERT dossier",
     "INSERT event",
+    "INSERT task",
     "INSERT idempotency",
     "COMMIT",
 ]

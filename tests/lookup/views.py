@@ -45,7 +45,7 @@ OFFICER = (
         "outcome",
         "reason",
     ),
-    *("pauses", "supplements", "reappointments", "subject", "timeline", "applicant"),
+    *("pauses", "supplements", "reappointments", "subject", "timeline", "applicant", "tasks"),
 )
 """What an officer sees, from the intake."""
 
