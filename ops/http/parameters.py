@@ -52,6 +52,7 @@ def read_query(query: MultiMapping[str], shape: type[Query]) -> Query:
     unknown ones are refused is the type's `forbid_unknown_fields`. Raises InvalidParameter.
     """
     lists = {each.encode_name for each in msgspec.structs.fields(shape) if _is_list(each.type)}
+    moments = {each.encode_name for each in msgspec.structs.fields(shape) if _is_moment(each.type)}
     values: dict[str, Any] = {}
     for name in query:
         sent = query.getall(name)
@@ -59,6 +60,8 @@ def read_query(query: MultiMapping[str], shape: type[Query]) -> Query:
             values[name] = sent
         elif len(sent) > 1:
             raise InvalidParameter(f"{name[:64]}: given more than once")
+        elif name in moments and _is_number(sent[0]):  # msgspec would take it for seconds since 1970
+            raise InvalidParameter(f"{name}: a moment is written as 2026-12-01T08:00:00+07:00")
         else:
             values[name] = sent[0]
     try:
@@ -74,3 +77,23 @@ def read_query(query: MultiMapping[str], shape: type[Query]) -> Query:
 
 def _is_list(type_: Any) -> bool:
     return isinstance(msgspec.inspect.type_info(type_), msgspec.inspect.ListType)
+
+
+def _is_moment(type_: Any) -> bool:
+    return _has_moment(msgspec.inspect.type_info(type_))
+
+
+def _has_moment(told: msgspec.inspect.Type) -> bool:
+    if isinstance(told, msgspec.inspect.Metadata):
+        return _has_moment(told.type)
+    if isinstance(told, msgspec.inspect.UnionType):
+        return any(map(_has_moment, told.types))
+    return isinstance(told, msgspec.inspect.DateTimeType)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -138,6 +138,10 @@ class Asked(msgspec.Struct, forbid_unknown_fields=True):
     old: bool = False
     tag: list[str] = []
     most: int | None = None
+    before: Annotated[
+        Annotated[datetime, msgspec.Meta(tz=True, extra_json_schema={"format": "date-time"})] | None,
+        msgspec.Meta(description="With a description, as declared parameters have one."),
+    ] = None
 
 
 async def ask(_: web.Request, asked: Asked) -> Kept:
@@ -155,6 +159,9 @@ async def ask(_: web.Request, asked: Asked) -> Kept:
         ("limit=1&limit=2", "limit: given more than once"),
         ("limit=1&more=2", "Object contains unknown field `more`"),
         ("limit=1&most=null", "most: leave it out instead of null"),
+        ("limit=1&before=2026-12-01T08:00:00Z", "1 False "),
+        ("limit=1&before=0.5", "before: a moment is written as 2026-12-01T08:00:00+07:00"),
+        ("limit=1&before=-1e9", "before: a moment is written as 2026-12-01T08:00:00+07:00"),
         ("limit=1&old=perhaps", "old: Expected `bool`, got `str`"),
     ],
 )
