@@ -248,7 +248,7 @@ class Deliverer:
         except asyncio.CancelledError:
             await asyncio.shield(self._leave(held.row))
             raise
-        except Exception:
+        except Exception:  # one webhook's trouble ends no other's; it is logged whole, and tried again later
             log.exception("Serving webhook %s failed", name)
             await self._leave(held.row, HALTED_FOR)
 
