@@ -163,6 +163,7 @@ def migrate() -> None:
             roles = (
                 *(settings.owner_url, settings.writer_url, settings.relay_url, settings.reader_url),
                 *(settings.notary_url, settings.auditor_url, settings.archivist_url, settings.webhooks_url),
+                *(settings.desk_url, settings.notices_url, settings.figures_url),
             )
             await schema.create_roles(settings.admin_url.reveal(), *(url.reveal() for url in roles if url))
         return await schema.migrate(settings.owner_url.reveal(), click.echo)

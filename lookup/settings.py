@@ -99,6 +99,42 @@ class WebhooksUrl:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DeskUrl:
+    """PostgreSQL for officers' desks."""
+
+    pg_url: Secret = setting(
+        "HOSO24_PG_DESK_URL",
+        doc="PostgreSQL as role hoso24_desk, the primary.",
+        secret=True,
+        check=urls.check_postgres,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoticesUrl:
+    """PostgreSQL for what tells citizens by mail and through a gateway."""
+
+    pg_url: Secret = setting(
+        "HOSO24_PG_NOTICES_URL",
+        doc="PostgreSQL as role hoso24_notices, the primary.",
+        secret=True,
+        check=urls.check_postgres,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FiguresUrl:
+    """PostgreSQL for what counts the public figures."""
+
+    pg_url: Secret = setting(
+        "HOSO24_PG_FIGURES_URL",
+        doc="PostgreSQL as role hoso24_figures, the primary.",
+        secret=True,
+        check=urls.check_postgres,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class CacheSettings:
     """Settings of a process that reads or writes the cache."""
 
@@ -247,3 +283,6 @@ class MigrateSettings:
     auditor_url: Secret | None = optional(AuditorUrl, "pg_url")
     archivist_url: Secret | None = optional(ArchivistUrl, "pg_url")
     webhooks_url: Secret | None = optional(WebhooksUrl, "pg_url")
+    desk_url: Secret | None = optional(DeskUrl, "pg_url")
+    notices_url: Secret | None = optional(NoticesUrl, "pg_url")
+    figures_url: Secret | None = optional(FiguresUrl, "pg_url")

@@ -37,6 +37,7 @@ FAST = NO_FSYNC | {"synchronous_commit": "off"}
 ROLES = (
     *("hoso24_owner", "hoso24_writer", "hoso24_relay", "hoso24_reader"),
     *("hoso24_notary", "hoso24_auditor", "hoso24_archivist", "hoso24_webhooks"),
+    *("hoso24_desk", "hoso24_notices", "hoso24_figures"),
 )
 KEY_SECRETS = "1:" + "5a" * 32
 SEAL_KEYS = "t1:" + "5e" * 32

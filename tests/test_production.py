@@ -110,7 +110,7 @@ def test_every_role_has_its_password_and_there_is_no_other(production: Manifests
         }
 
 
-@pytest.mark.parametrize("role", ["owner", "writer", "relay", "reader", "notary", "auditor", "archivist", "webhooks"])
+@pytest.mark.parametrize("role", grants.NAMES)
 def test_process_and_server_are_told_the_same(production: Manifests, cluster: Object, role: str) -> None:
     secrets = production.secrets()
     url = urlsplit(secrets[f"postgres-{role}"]["url"].strip())
@@ -547,7 +547,7 @@ def references(value: Any) -> set[tuple[str, str | None]]:
 def test_example_has_every_secret_that_is_asked_for_and_no_other() -> None:
     asked = references(render(ROOT / "k8s/overlays/production").objects)
     example = render(SECRETS_EXAMPLE).secrets()
-    for_commands = {"redis-operator", "postgres-auditor"}
+    for_commands = {"redis-operator", "postgres-auditor", "postgres-desk", "postgres-notices", "postgres-figures"}
     assert {secret for secret, _ in asked} - MADE_BY_OPERATORS.keys() == example.keys() - for_commands
     for secret, key in asked:
         keys = example.get(secret, {}).keys() | MADE_BY_OPERATORS.get(secret, set())

@@ -33,6 +33,13 @@ IN_THE_OPEN = (
 )
 """Columns of an event that name no officer and quote no note."""
 
+PAPER = (
+    *("agency", "form", "year", "number", "code", "version", "form_version", "digest", "stamp", "key_id"),
+    *("issued_at", "issued_by", "erased_at"),
+)
+"""A paper without its content, which names persons."""
+TOLD_BY = ("notice", "notice_cursor", "rating")
+
 EVERY = ("",)
 """The whole table, and so each column that it will have."""
 
@@ -60,11 +67,20 @@ MAY: dict[str, dict[tuple[str, str], Iterable[str]]] = {
         ),
         ("SELECT", "sandbox_lease"): EVERY,
         ("UPDATE", "sandbox_lease"): ("lease_until", "lease_token"),
+        **{
+            (privilege, table): EVERY
+            for privilege in ("SELECT", "INSERT")
+            for table in ("paper", "paper_sequence", "paper_print", "applicant_search", "consent")
+        },
+        ("UPDATE", "paper_sequence"): ("last",),
+        ("UPDATE", "applicant_search"): ("agency", "submitted_at", "folded", "id_tail", "phone_tail"),
+        ("UPDATE", "consent"): ("address", "given_at", "given_by", "withdrawn_at"),
+        ("SELECT", "hold"): EVERY,
     },
     "hoso24_reader": {
         **{("SELECT", table): EVERY for table in (*CATALOGUE, *CALENDARS, "epoch", "heartbeat", "schema_version")},
         **{("SELECT", table): EVERY for table in ("dossier_number", "sign_of_life", "maintenance")},
-        ("SELECT", "maintenance_withdrawal"): EVERY,
+        **{("SELECT", table): EVERY for table in ("maintenance_withdrawal", "figure", "figure_cursor")},
         ("SELECT", "dossier"): TOLD,
     },
     "hoso24_relay": {  # and what the reader may, of which it is a member
@@ -75,7 +91,9 @@ MAY: dict[str, dict[tuple[str, str], Iterable[str]]] = {
     "hoso24_auditor": {
         **{("SELECT", table): EVERY for table in ("event", "epoch", "schema_version", "status", "dossier_number")},
         **{("SELECT", table): EVERY for table in ("dossier_person", "personal_read", "catalogue_load", "task")},
+        **{("SELECT", table): EVERY for table in ("paper_print", "hold")},
         ("SELECT", "dossier"): (*TOLD, *KEPT),
+        ("SELECT", "paper"): PAPER,
     },
     "hoso24_archivist": {
         **{("SELECT", table): EVERY for table in ("event", "schema_version")},
@@ -85,6 +103,16 @@ MAY: dict[str, dict[tuple[str, str], Iterable[str]]] = {
         ("DELETE", "idempotency"): EVERY,
         ("SELECT", "dead_letter"): ("client", "last_at"),
         ("DELETE", "dead_letter"): EVERY,
+        **{("SELECT", table): EVERY for table in ("service", "status", "hold", "notice")},
+        ("SELECT", "paper"): ("agency", "form", "year", "number", "code", "erased_at"),
+        ("UPDATE", "paper"): ("content", "erased_at"),
+        ("SELECT", "consent"): ("code", "channel"),
+        ("UPDATE", "consent"): ("address",),
+        ("SELECT", "applicant_search"): ("code",),
+        ("SELECT", "desk_session"): ("hash", "ends_at"),
+        **{("DELETE", table): EVERY for table in ("applicant_search", "notice", "desk_session")},
+        ("INSERT", "hold"): EVERY,
+        ("UPDATE", "hold"): ("reason", "by", "at", "lifted_at"),
     },
     "hoso24_webhooks": {
         **{("SELECT", table): EVERY for table in ("schema_version", "epoch", "agency", "webhook")},
@@ -96,7 +124,34 @@ MAY: dict[str, dict[tuple[str, str], Iterable[str]]] = {
             *("lease_until", "lease_token", "succeeded_at", "failed_at", "last_error"),
         ),
     },
+    "hoso24_desk": {  # and what the writer may, of which it is a member
+        **{("SELECT", table): EVERY for table in ("officer", "notice", "desk_session")},
+        **{(privilege, "desk_session"): EVERY for privilege in ("INSERT", "UPDATE", "DELETE")},
+    },
+    "hoso24_notices": {
+        **{("SELECT", table): EVERY for table in (*CATALOGUE, "calendar", "calendar_day", "office_hours")},
+        **{("SELECT", table): EVERY for table in ("schema_version", "epoch", "heartbeat", "task", "officer", "hold")},
+        **{("SELECT", table): EVERY for table in ("consent", *TOLD_BY)},
+        ("SELECT", "dossier"): ("code", "status", "due_at", "version", "agency", "service", "removed"),
+        ("SELECT", "event"): IN_THE_OPEN,
+        ("UPDATE", "consent"): ("withdrawn_at",),
+        **{(privilege, table): EVERY for privilege in ("INSERT", "UPDATE") for table in TOLD_BY},
+    },
+    "hoso24_figures": {
+        **{("SELECT", table): EVERY for table in (*CATALOGUE, "calendar", "calendar_day", "office_hours")},
+        **{("SELECT", table): EVERY for table in ("schema_version", "epoch", "rating")},
+        ("SELECT", "dossier"): (*TOLD, *KEPT),
+        ("SELECT", "event"): IN_THE_OPEN,
+        **{
+            (privilege, table): EVERY
+            for privilege in ("SELECT", "INSERT", "UPDATE", "DELETE")
+            for table in ("figure", "figure_cursor")
+        },
+    },
     PUBLIC: {},
+}
+MAY["hoso24_desk"] |= {
+    each: columns for each, columns in MAY["hoso24_writer"].items() if each not in MAY["hoso24_desk"]
 }
 MAY["hoso24_relay"] |= {
     each: columns for each, columns in MAY["hoso24_reader"].items() if each not in MAY["hoso24_relay"]
@@ -106,6 +161,7 @@ CALLS = {
     "hoso24_owner": {"pg_advisory_lock(bigint)", "pg_current_xact_id()"},
     "hoso24_writer": {"pg_try_advisory_xact_lock(bigint)", "pg_current_xact_id()"},
     "hoso24_relay": {"pg_try_advisory_lock(bigint)", "pg_current_xact_id()"},
+    "hoso24_desk": {"pg_try_advisory_xact_lock(bigint)", "pg_current_xact_id()"},
 }
 """Of the functions that hold delivery up or fill the disk."""
 

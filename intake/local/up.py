@@ -32,6 +32,7 @@ from lookup.catalogue import load
 from lookup.catalogue.files import CannotRead
 from lookup.clock import VIETNAM
 from lookup.lookup_key import KeyRing
+from lookup.schema import grants
 from lookup.status import Status
 from ops.local.accounts import UP_USER, Account, write_private
 from ops.local.cannot_start import CannotStart
@@ -48,7 +49,7 @@ SAMPLE_DOSSIERS = 300
 SAMPLE_DAYS = 15
 SAMPLE_FIRST = 90_001
 """The first number of their sequences, far above the numbers of a sample that is imported later."""
-ROLES = ("owner", "writer", "relay", "reader", "notary", "auditor", "archivist", "webhooks")
+ROLES = grants.NAMES
 ROLE_OF = {
     "relay": "relay",
     "lookup": "reader",

@@ -139,7 +139,7 @@ SELECT (SELECT coalesce(max(version), 0) FROM schema_version) AS version,
        ({MADE_BY}) AS made_by
 """  # noqa: S608
 
-NEEDED = 11
+NEEDED = 13
 """The oldest schema this program works on. Raise it with the migration that the code requires; a test runs the services
 on every schema from this one to the newest."""
 

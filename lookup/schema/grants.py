@@ -13,7 +13,10 @@ from lookup.schema import SCHEMA, migrations
 ROLES = (
     *("hoso24_owner", "hoso24_writer", "hoso24_relay", "hoso24_reader"),
     *("hoso24_notary", "hoso24_auditor", "hoso24_archivist", "hoso24_webhooks"),
+    *("hoso24_desk", "hoso24_notices", "hoso24_figures"),
 )
+NAMES = tuple(role.removeprefix("hoso24_") for role in ROLES)
+"""As settings and secrets are called for them."""
 PUBLIC = "public"
 ANY_COLUMN = ""
 

@@ -39,7 +39,9 @@ LATE, TOO_LATE = 2.0, 5.0
 """Ages of a heartbeat, in seconds: reported as a warning, and no longer trusted by lookups."""
 CONFIRMED_BY = 10
 """The month from which next year's holidays should have been announced and loaded."""
-PREFERRED = ("reader", "relay", "writer", "owner", "notary", "auditor", "archivist", "webhooks")
+PREFERRED = (
+    *("reader", "relay", "writer", "owner", "notary", "auditor", "archivist", "webhooks", "desk", "notices", "figures"),
+)
 """Roles to connect as, in order of preference."""
 
 APPLIED = "SELECT version, name FROM schema_version ORDER BY version"

@@ -5,7 +5,8 @@ DECLARE
     name text;
 BEGIN
     FOREACH name IN ARRAY ARRAY['hoso24_owner', 'hoso24_writer', 'hoso24_relay', 'hoso24_reader', 'hoso24_notary',
-                                'hoso24_auditor', 'hoso24_archivist', 'hoso24_webhooks'] LOOP
+                                'hoso24_auditor', 'hoso24_archivist', 'hoso24_webhooks', 'hoso24_desk', 'hoso24_notices',
+                                'hoso24_figures'] LOOP
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) THEN
             EXECUTE format('CREATE ROLE %I LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE', name);
         END IF;
@@ -23,6 +24,15 @@ ALTER ROLE hoso24_archivist SET idle_in_transaction_session_timeout = '5s';
 ALTER ROLE hoso24_webhooks  SET transaction_timeout = '10s';
 ALTER ROLE hoso24_webhooks  SET idle_in_transaction_session_timeout = '5s';
 ALTER ROLE hoso24_webhooks  SET jit = off;
+ALTER ROLE hoso24_desk      SET transaction_timeout = '10s';
+ALTER ROLE hoso24_desk      SET idle_in_transaction_session_timeout = '5s';
+ALTER ROLE hoso24_desk      SET jit = off;
+ALTER ROLE hoso24_notices   SET transaction_timeout = '10s';
+ALTER ROLE hoso24_notices   SET idle_in_transaction_session_timeout = '5s';
+ALTER ROLE hoso24_notices   SET jit = off;
+-- The nightly count reads every dossier once.
+ALTER ROLE hoso24_figures   SET transaction_timeout = '10min';
+ALTER ROLE hoso24_figures   SET jit = off;
 ALTER ROLE hoso24_reader    SET transaction_timeout = '5s';
 ALTER ROLE hoso24_reader    SET default_transaction_read_only = on;
 -- One generic plan for the batch read: custom plans fall back to sequential scans over the partitions. The writer's
@@ -46,3 +56,5 @@ ALTER ROLE hoso24_auditor   SET transaction_timeout = '2min';
 ALTER ROLE hoso24_auditor   SET jit = off;
 -- It may end a session of the reader's, which has no business with a transaction id, and cannot become the reader.
 GRANT hoso24_reader TO hoso24_relay WITH INHERIT TRUE, SET FALSE;
+-- The desk writes the books as the intake does; settings are not inherited, and stand above.
+GRANT hoso24_writer TO hoso24_desk WITH INHERIT TRUE, SET FALSE;
