@@ -111,7 +111,7 @@ def licences(name: str) -> set[str]:
     found = importlib.metadata.metadata(name)
     for expression in found.get_all("License-Expression", []):
         return set(re.split(r" (?:AND|OR) |[()]", expression)) - {""}
-    classifiers = [each.rpartition(" :: ")[2] for each in found.get_all("Classifier", []) if "OSI Approved" in each]
+    classifiers = [each.rpartition(" :: ")[2] for each in found.get_all("Classifier", []) if "OSI Approved ::" in each]
     texts = classifiers or found.get_all("License", ["none"])
     return {BY_OTHER_NAMES.get(text, text) for text in texts}
 

@@ -22,7 +22,6 @@ from loadtests.system.processes import free_port
 from loadtests.system.replicas import Faulty
 from loadtests.system.replicated_postgres import ReplicatedPostgres
 from loadtests.system.wires import LOOPBACK, Wire, Wires
-from lookup.schema import grants
 from ops.local.accounts import Account
 from ops.local.cannot_start import CannotStart
 from ops.local.reaper import Reaper
@@ -30,7 +29,9 @@ from ops.local.reaper import Reaper
 NODES = ("pg1", "pg2", "pg3")
 """Each node's cluster_name, by which the primary knows it as a standby."""
 DATABASE = "hoso24"
-ROLES = grants.NAMES
+ROLES = (
+    *("owner", "writer", "relay", "reader", "notary", "auditor", "archivist", "webhooks", "desk", "notices", "figures"),
+)
 SUPERUSER = "admin"
 """The role to be connected as to be the superuser."""
 

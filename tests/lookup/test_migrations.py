@@ -288,7 +288,7 @@ async def test_migration_that_never_gets_its_lock_says_who_has_it_and_leaves_not
     database: Database, owner: Any, more: Any
 ) -> None:
     more(
-        "CREATE TABLE notice (id integer);",
+        "CREATE TABLE scrap (id integer);",
         "CREATE TABLE other (id integer); ALTER TABLE dossier ADD COLUMN colour text;",
     )
     async with holding(database, READS) as holder:
@@ -297,7 +297,7 @@ async def test_migration_that_never_gets_its_lock_says_who_has_it_and_leaves_not
         assert f"process {holder.get_server_pid()} (hoso24_owner)" in str(refused.value)
     assert f"{schema.LATEST:04d}_example" in str(refused.value)
     assert await owner.fetchval("SELECT max(version) FROM schema_version") == schema.LATEST - 1
-    assert await owner.fetchval("SELECT to_regclass('notice') IS NOT NULL AND to_regclass('other') IS NULL")
+    assert await owner.fetchval("SELECT to_regclass('scrap') IS NOT NULL AND to_regclass('other') IS NULL")
 
 
 async def test_second_migrator_waits_for_the_first(database: Database, more: Any) -> None:

@@ -25,11 +25,12 @@ import psutil
 import pytest
 import redis
 
-from lookup.schema.grants import NAMES
-
 pytestmark = pytest.mark.servers
 
 PATIENCE = 240.0
+ROLES = (
+    *("owner", "writer", "relay", "reader", "notary", "auditor", "archivist", "webhooks", "desk", "notices", "figures"),
+)
 OF_EVERY_PROCESS = ("hoso24_", "python_", "process_")
 
 
@@ -334,7 +335,7 @@ def test_real_servers_take_the_place_of_the_embedded_ones(
 ) -> None:
     where = f"{postgres_server.host}:{postgres_server.port}/of_the_house"
     environ = {
-        f"HOSO24_PG_{role.upper()}_URL": f"postgresql://hoso24_{role}:hoso24_{role}@{where}" for role in NAMES
+        f"HOSO24_PG_{role.upper()}_URL": f"postgresql://hoso24_{role}:hoso24_{role}@{where}" for role in ROLES
     } | {"HOSO24_PG_ADMIN_URL": postgres_server.admin_url}
     with redis.Redis.from_url(redis_server.url) as client:
         client.flushall()  # other tests have left epochs and streams of their own
