@@ -235,12 +235,16 @@ async def test_database_that_goes_away_in_the_middle_leaves_the_rest_undone(
     done = [each for each in answers if each["result"] == "created"]
     undone = [each for each in answers if each["result"] == "not_done"]
     assert len(done) + len(undone) == 50
-    assert {each["code"] for each in undone} == {"database_away"}
+    # The session ends while the third batch is under way: it may have heard that nothing was begun, or not know.
+    unknown = sum(each["code"] == "outcome_unknown" for each in undone)
+    assert unknown in (0, 10)
+    assert {each["code"] for each in undone[unknown:]} == {"database_away"}
     assert [each["id"] for each in answers] == [f"c{n}" for n in range(1, 51)]
-    assert await owner.fetchval("SELECT count(*) FROM dossier") == len(done)
+    stored = await owner.fetchval("SELECT count(*) FROM dossier")
+    assert stored in {len(done), len(done) + unknown}
     monkeypatch.undo()
     again = await until(lambda: complete(office, content))
-    assert Counter(results(again)) == {"duplicate": len(done), "created": len(undone)}
+    assert Counter(results(again)) == {"duplicate": stored, "created": 50 - stored}
     await sound(database)
 
 
