@@ -24,7 +24,7 @@ from ops.doctor.findings import Check, Finding, Verdict
 from ops.doctor.postgres_checks import DatabaseServers
 from ops.stores.redis import Redis
 
-WRITER, RELAY = "hoso24_writer", "hoso24_relay"
+WRITER, RELAY, READER = "hoso24_writer", "hoso24_relay", "hoso24_reader"
 
 LEADER = """
 SELECT session.pid, session.usename::text AS role
@@ -40,6 +40,11 @@ SELECT session.pid, session.usename::text AS role
 OLDEST_ANSWER = """
 SELECT extract(epoch FROM now() - min(first_at))::float8 / 86400 AS days
   FROM idempotency
+"""
+
+FIGURES_AGE = """
+SELECT extract(epoch FROM now() - min(at))::float8 / 3600 AS hours
+  FROM figure_cursor
 """
 
 LAST_TOKENS = """
@@ -81,6 +86,8 @@ SELECT lease_token > 0 AND lease_until > now() FROM sandbox_lease
 
 TIDIED_WITHIN_DAYS = 1
 """How long after its time an answer may still be there: `hoso24 tidy` runs every hour."""
+COUNTED_WITHIN_HOURS = 3
+"""How old the public figures may be: `hoso24 figures` runs every hour."""
 
 
 def books(admin_port: str) -> Iterator[Check]:
@@ -133,6 +140,8 @@ def checks(database: DatabaseServers, redis: Redis | None) -> Iterator[Check]:
     yield Check("relay", lambda: _leader(database))
     if redis is not None and any(server.role in (RELAY, WRITER) for server in database.all):
         yield Check("log", lambda: _log(database, Cache(redis)))
+    if any(server.role == READER for server in database.all):
+        yield Check("figures", lambda: _figures(database))
     if any(server.role == WRITER for server in database.all):
         yield Check("tokens", lambda: _tokens(database))
         yield Check("tidy", lambda: _tidy(database))
@@ -190,6 +199,19 @@ async def _tidy(database: DatabaseServers) -> list[Finding]:
     found = f"the oldest kept answer is {days:.0f} days old, and {KEPT_DAYS} are enough: nothing has tidied since"
     step = "Run `hoso24 tidy` as hoso24_archivist, and every hour from now on: in Kubernetes the CronJob `tidy` does."
     return [Finding("tidy", Verdict.WARNING, found, step)]
+
+
+async def _figures(database: DatabaseServers) -> list[Finding]:
+    """Whether the public figures are counted, told by their age."""
+    primary = await database.primary(READER)
+    ((hours,),) = await primary.fetch(FIGURES_AGE)
+    if hours is not None and hours <= COUNTED_WITHIN_HOURS:
+        return [Finding("figures", Verdict.OK, f"the public figures are {hours:.0f} hours old")]
+    found = "no public figures were counted yet" if hours is None else f"the public figures are {hours:.0f} hours old"
+    step = (
+        "Run `hoso24 figures` as hoso24_figures, and every hour from now on: in Kubernetes the CronJob `figures` does."
+    )
+    return [Finding("figures", Verdict.WARNING, found, step)]
 
 
 async def _dead_letters(database: DatabaseServers) -> list[Finding]:

@@ -4,13 +4,14 @@ import functools
 import itertools
 import logging
 import os
+import time
 from collections.abc import Awaitable, Callable
 
 from aiohttp import hdrs, web
 
 from lookup.cache import Cache
 from lookup.catalogue import CatalogueCopy
-from lookup.clock import DatabaseClock, day_of
+from lookup.clock import DatabaseClock, day_of, moment
 from lookup.codes_in_logs import conceal, pseudonym
 from lookup.dossier import Shows
 from lookup.lookup_key import KeyRing
@@ -36,6 +37,7 @@ from lookup.web import (
     catalogue_pages,
     developers,
     due_calendar,
+    figure_pages,
     layout,
     own_list,
     pages,
@@ -47,6 +49,7 @@ from lookup.web import (
 from lookup.web.answers import KEY_HEADER, PATH, Answers
 from lookup.web.catalogue_pages import CatalogueBoard
 from lookup.web.faces import Face, JsonFace, PageFace
+from lookup.web.figure_pages import FigureBoard
 from lookup.web.form_pages import FormPages
 from lookup.web.hotpath import HotPath
 from lookup.web.layout import FORMS
@@ -153,13 +156,18 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
     chain.insert(-1, shared_reads(below("/api/v1/"), KEY_HEADER, hdrs.AUTHORIZATION))
     app = web.Application(middlewares=chain)
     catalogue_board = CatalogueBoard(catalogue, site, today=lambda: day_of(clock.now()))
-    every = [api.endpoints(policy, answers), service_pages.endpoints(board), catalogue_pages.endpoints(catalogue_board)]
+    figure_board = FigureBoard(catalogue, hosts.fetch, now=lambda: moment(clock.now()), clock=time.monotonic)
+    every = [
+        *(api.endpoints(policy, answers), service_pages.endpoints(board)),
+        *(catalogue_pages.endpoints(catalogue_board), figure_pages.endpoints(figure_board)),
+    ]
     for_developers = DeveloperPages(developers.about(settings.public_url), itertools.chain(*every))
     serve(app, for_developers.endpoints, read=api.read)
     app.add_routes(for_developers.routes())
     app.add_routes(service_pages.routes(board))
     app.add_routes(about_pages.routes(shows))
     app.add_routes(catalogue_pages.routes(catalogue_board))
+    app.add_routes(figure_pages.routes(figure_board))
     secure = settings.public_url.startswith("https:")
     for routes in (
         plain_text.routes(policy, answers),

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from intake.settings import IntakeSettings, NotarySettings, RelaySettings, WebhooksSettings
-from lookup.settings import ArchivistUrl, LookupSettings, MigrateSettings
+from lookup.settings import ArchivistUrl, FiguresUrl, LookupSettings, MigrateSettings
 from tests.programs import program
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,6 +28,7 @@ PROCESSES: dict[str, type] = {
     "webhooks": WebhooksSettings,
     "migrate": MigrateSettings,
     "tidy": ArchivistUrl,
+    "figures": FiguresUrl,
 }
 CUSTOM = ("cert-manager.io", "cnpg.io", "gateway.networking.k8s.io", "monitoring.coreos.com")
 """How the API groups end that Kubernetes itself does not have."""

@@ -129,6 +129,7 @@ UNKNOWN = 'intake_outcomes_unknown_total{instance="intake-1"}'
 ARCHIVED = 'cnpg_pg_stat_archiver_last_archived_time{pod="postgres-1"}'
 BACKUP = 'barman_cloud_cloudnative_pg_io_last_available_backup_timestamp{pod="postgres-1"}'
 TIDIED = 'kube_cronjob_status_last_successful_time{cronjob="tidy"}'
+COUNTED = 'kube_cronjob_status_last_successful_time{cronjob="figures"}'
 TIDY_MADE = 'kube_cronjob_created{cronjob="tidy"}'
 FREE = 'kubelet_volume_stats_available_bytes{persistentvolumeclaim="postgres-1-wal"}'
 # cert-manager is scraped in a namespace of its own.
@@ -146,7 +147,7 @@ def of_lookup(name: str, instance: str) -> str:
 
 def of_no_installation(minutes: int, every: int) -> Series:
     """What the exporters say of a namespace that is not ours: everything is broken, and that is not ours to tell."""
-    ill = {ARCHIVED: 0, BACKUP: 0, TIDIED: 0, FREE: 0, RENEWED: 0, REPLICAS: 12, LOOPING: 1, SENTINELS: 0}
+    ill = {ARCHIVED: 0, BACKUP: 0, TIDIED: 0, COUNTED: 0, FREE: 0, RENEWED: 0, REPLICAS: 12, LOOPING: 1, SENTINELS: 0}
     usual = of_others(minutes, every) | {name: level((minutes, value), every=every) for name, value in ill.items()}
     return {name: notation for name, notation in usual.items() if not name.startswith("probe_")}
 
@@ -160,6 +161,7 @@ def of_others(minutes: int, every: int = 1) -> Series:
         ARCHIVED.replace("postgres-1", "postgres-2"): level((minutes, -1), every=every),
         BACKUP: count((minutes, 60), every=every),
         TIDIED: count((minutes, 60), every=every),
+        COUNTED: count((minutes, 60), every=every),
         FREE: level((minutes, 30e9), every=every),
         FREE.replace("available", "capacity"): level((minutes, 50e9), every=every),
         RENEWED: level((minutes, NINETY_DAYS), every=every),
@@ -621,6 +623,7 @@ DAYS = [
     Day("no backup for a night", 60, {BACKUP: level((60, -30 * 3600))}, {"BackupOld": "ticket"}),
     Day("nothing tidied for a day", 60, {TIDIED: level((60, -25 * 3600))}, {"TidyStopped": "ticket"}),
     Day("nothing tidied ever", 60, {TIDIED: "_x60", TIDY_MADE: level((60, -25 * 3600))}, {"TidyStopped": "ticket"}),
+    Day("no figures for a day", 60, {COUNTED: level((60, -25 * 3600))}, {"FiguresStopped": "ticket"}),
     Day("nothing tidied yet", 60, {TIDIED: "_x60", TIDY_MADE: level((60, -3600))}),
     Day("a disk that fills", 60, {FREE: level((30, 30e9), (30, 10e9))}, {"PostgresDiskFills": "ticket"}),
     Day(

@@ -25,6 +25,8 @@ SEED = os.environ.get("HOSO24_PROOF_SEED", "1")
 CONFIGURATION = """
 # Not every valid request succeeds: whether a dossier may be moved depends on the dossier.
 checks.positive_data_acceptance.enabled = false
+# An address or a head that is too long is refused as that, whatever else is wrong with it.
+checks.negative_data_rejection.expected-statuses = ["4xx", "5xx"]
 
 [[operations]]
 # A bad line is refused in its own line of the answer.

@@ -164,6 +164,7 @@ AT_SERVERS = [
     ("deadletters replay 1", "HOSO24_PG_WRITER_URL"),
     ("overdue", "HOSO24_PG_WRITER_URL"),
     ("tidy", "HOSO24_PG_ARCHIVIST_URL"),
+    ("figures", "HOSO24_PG_FIGURES_URL"),
     ("maintenance list", "HOSO24_PG_WRITER_URL"),
     ("maintenance withdraw 1 --reason x", "HOSO24_PG_WRITER_URL"),
     ("import dossiers.ndjson", "HOSO24_PG_WRITER_URL"),

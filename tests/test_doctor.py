@@ -23,6 +23,7 @@ from click.testing import CliRunner
 
 import hoso24
 from intake.clients import add_token
+from intake.figures.counting import count
 from loadtests.system.pauses import pause, resume
 from loadtests.system.replicated_postgres import ReplicatedPostgres
 from lookup import schema
@@ -127,6 +128,22 @@ async def test_answers_that_nobody_deletes_are_told(patient: Patient, database: 
     assert finding.verdict is Verdict.WARNING
     assert "45 days old" in finding.found
     assert "`hoso24 tidy`" in finding.next_step
+
+
+async def count_figures(database: Database) -> None:
+    counter = await asyncpg.connect(database.url("hoso24_figures"))
+    await count(counter)
+    await counter.close()
+
+
+async def test_public_figures_that_nobody_counts_are_told(patient: Patient, database: Database, owner: Any) -> None:
+    assert (await patient.one("figures")).found == "no public figures were counted yet"
+    await count_figures(database)
+    assert (await patient.one("figures")).verdict is Verdict.OK
+    await owner.execute("UPDATE figure_cursor SET at = at - interval '5 hours'")
+    finding = await patient.one("figures")
+    assert (finding.verdict, "5 hours old" in finding.found) == (Verdict.WARNING, True)
+    assert "`hoso24 figures`" in finding.next_step
 
 
 async def test_clients_that_are_about_to_have_no_token_are_told(
@@ -257,6 +274,7 @@ async def test_healthy_house_has_nothing_to_say_and_one_that_hangs_is_told_of(
         for setting in ("fsync = on", "full_page_writes = on", "synchronous_standby_names = 'ANY 1 (*)'"):
             await connection.execute(f"ALTER SYSTEM SET {setting}")
         await connection.execute("SELECT pg_reload_conf()")
+    await count_figures(patient.database)
     both = f"{patient.database.reader_url.removesuffix('/hoso24')},127.0.0.1:{standby.port}/hoso24"
     async with relay_of(patient.database, valkey.url):
         findings: list[Finding] = []

@@ -15,9 +15,10 @@ from intake.partners.client import ClientApi
 from intake.partners.feed import FeedApi
 from intake.partners.letters import Letters
 from intake.partners.sync import Sync
-from lookup.web import api, catalogue_pages, developers, service_pages
+from lookup.web import api, catalogue_pages, developers, figure_pages, service_pages
 from lookup.web.answers import PATH
 from lookup.web.catalogue_pages import CatalogueBoard
+from lookup.web.figure_pages import FigureBoard
 from lookup.web.service_pages import ServiceBoard
 from ops.errors import OurOwnDelay
 from ops.http.developer_pages import PROBLEMS, DeveloperPages
@@ -33,6 +34,7 @@ _OWN: dict[str, list[Endpoint]] = {
         *api.endpoints(_NOTHING, _NOTHING),
         *service_pages.endpoints(_BOARD),
         *catalogue_pages.endpoints(CatalogueBoard(_NOTHING, _NOTHING, _NOTHING)),
+        *figure_pages.endpoints(FigureBoard(_NOTHING, _NOTHING, _NOTHING, _NOTHING)),
     ],
     "intake": [
         *IntakeApi(_NOTHING, _NOTHING, _NOTHING, "").endpoints(),
@@ -55,6 +57,7 @@ ROUTES = {
         ("GET", "/api/v1/services", None),
         ("GET", "/api/v1/services/{service:.+}", None),
         ("GET", "/api/v1/agencies", None),
+        ("GET", "/api/v1/statistics", None),
         ("GET", "/api/v1/problems", None),
     ],
     "intake": [

@@ -124,7 +124,7 @@ def test_process_mounts_the_secret_of_its_own_role_only(manifests: Manifests, pr
     assert {secret for secret in mounted if secret.startswith("postgres-")} == {f"postgres-{role}"}
 
 
-@pytest.mark.parametrize(("job", "role"), [("migrate", "owner"), ("tidy", "archivist")])
+@pytest.mark.parametrize(("job", "role"), [("migrate", "owner"), ("tidy", "archivist"), ("figures", "figures")])
 def test_base_gives_a_job_the_secret_of_its_role_only(job: str, role: str) -> None:
     assert mounted_secrets(render(ROOT / "k8s/base").process(job)) == {f"postgres-{role}"}
 

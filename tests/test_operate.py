@@ -16,7 +16,7 @@ import pytest
 
 import hoso24
 from intake.settings import MaintenanceSettings, RelaySettings, RenewSettings, WriterSettings
-from lookup.settings import ArchivistUrl, AuditorUrl, LookupSettings, MigrateSettings, WriterUrl
+from lookup.settings import ArchivistUrl, AuditorUrl, FiguresUrl, LookupSettings, MigrateSettings, WriterUrl
 from ops import settings
 from tests.conftest import KEY_SECRETS, SEAL_KEYS, WEBHOOK_SECRET, Database
 from tests.lookup.test_catalogue_files import written
@@ -102,7 +102,7 @@ def servers(cluster: Path, database: Database, redis_url: str) -> None:
 
 # -- the Job ---------------------------------------------------------------------------------------------
 
-ROLES = ("owner", "writer", "relay", "reader", "auditor", "archivist")
+ROLES = ("owner", "writer", "relay", "reader", "auditor", "archivist", "desk", "figures")
 """Those that commands have; no command is the notary's."""
 NEEDS = {
     "migrate": MigrateSettings,
@@ -121,6 +121,7 @@ NEEDS = {
     "deadletters replay 17": WriterSettings,
     "overdue": WriterUrl,
     "tidy": ArchivistUrl,
+    "figures": FiguresUrl,
     "maintenance list": MaintenanceSettings,
 }
 """What a person calls in a cluster, with the settings each needs."""

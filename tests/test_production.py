@@ -547,7 +547,7 @@ def references(value: Any) -> set[tuple[str, str | None]]:
 def test_example_has_every_secret_that_is_asked_for_and_no_other() -> None:
     asked = references(render(ROOT / "k8s/overlays/production").objects)
     example = render(SECRETS_EXAMPLE).secrets()
-    for_commands = {"redis-operator", "postgres-auditor", "postgres-desk", "postgres-notices", "postgres-figures"}
+    for_commands = {"redis-operator", "postgres-auditor", "postgres-desk", "postgres-notices"}
     assert {secret for secret, _ in asked} - MADE_BY_OPERATORS.keys() == example.keys() - for_commands
     for secret, key in asked:
         keys = example.get(secret, {}).keys() | MADE_BY_OPERATORS.get(secret, set())

@@ -57,6 +57,7 @@ ROLE_OF = {
     "notary": "notary",
     "tidy": "archivist",
     "webhooks": "webhooks",
+    "figures": "figures",
 }
 """Process → its role in PostgreSQL."""
 ONLY_FOR = {
@@ -67,6 +68,8 @@ ONLY_FOR = {
 }
 """Secret → the processes that are given it; every other setting goes to all."""
 PROCESSES = ("relay", "lookup", "intake", "notary", "webhooks")
+ERRANDS = {"tidy": 3600.0, "figures": 300.0}
+"""Command → how many seconds pass between two runs of it: figures more often than elsewhere, to be looked at."""
 BOOKS_ORIGIN = "hoso24.example/books"
 """The name of the books that are kept here, whatever ports the processes have."""
 STAYS = ("lock", "up.json")
@@ -172,7 +175,8 @@ def up(directory: Path, *, samples: bool, services: bool = True, archive: bool =
             _say("Starting relay, lookup, intake, notary and webhooks …")
             own_environs = {name: _of_process(name, environ, servers) for name in PROCESSES}
             stack.start(*(_service(name, directory, each, ports) for name, each in own_environs.items()))
-            stack.repeat(_tidy(directory, _of_process("tidy", environ, servers)))
+            for name, every in ERRANDS.items():
+                stack.repeat(_errand(name, every, directory, _of_process(name, environ, servers)))
         else:
             environ |= {"HOSO24_PG_ADMIN_URL": servers.admin} if servers.admin else {}
         shown = asyncio.run(_shown(servers, own))
@@ -468,9 +472,9 @@ def _service(name: str, directory: Path, environ: Mapping[str, str], ports: Mapp
     )
 
 
-def _tidy(directory: Path, environ: Mapping[str, str]) -> Errand:
-    argv = [sys.executable, "-m", "hoso24", "tidy"]
-    return Errand("tidy", argv, environ, directory / "logs" / "tidy.log", every=3600.0)
+def _errand(name: str, every: float, directory: Path, environ: Mapping[str, str]) -> Errand:
+    argv = [sys.executable, "-m", "hoso24", name]
+    return Errand(name, argv, environ, directory / "logs" / f"{name}.log", every=every)
 
 
 async def _shown(servers: ServerUrls, own: Secrets) -> list[dict[str, str]]:

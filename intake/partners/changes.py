@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from intake.books import settled
 from intake.partners.cursor import BEGINNING, SEAL_BYTES, Cursor
 from intake.rules.requests import EARLIEST
 from intake.rules.scope import side_of
@@ -29,15 +30,6 @@ SEEN_KINDS: Final = (
     "removed",
 )
 """The kinds of events that partners see. Others, and those of later releases, are passed over."""
-
-
-SETTLED_AFTER: Final = 12
-"""Seconds after which an epoch's events are shown: a transaction that read the epoch before has ended within ten
-(lookup/schema/roles.sql), so that nothing is written behind what was read."""
-
-_SETTLED = f"""(SELECT coalesce(max(number) FILTER (WHERE started_at <= now() - interval '{SETTLED_AFTER} s'),
-                        min(number))
-          FROM epoch)"""
 
 
 def _merged(columns: str, condition: str) -> str:
@@ -86,7 +78,7 @@ SELECT e.epoch, e.xid, e.seq, e.seal
 CHECKED = f"""
 SELECT now() AS now,
        pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS horizon,
-       {_SETTLED} AS settled,
+       {settled.EPOCH} AS settled,
        (SELECT max(number) FROM epoch) AS epoch,
        (SELECT seal FROM event WHERE NOT bulk AND (epoch, xid, seq) = ($1, $2::xid8, $3)) AS seal,
        (SELECT seal FROM event WHERE bulk     AND (epoch, xid, seq) = ($1, $2::xid8, $3)) AS bulk_seal
@@ -130,9 +122,8 @@ SELECT epoch, xid, seq, seal, looked_at
  LIMIT 1
 """
 
-_SHOWN = f"(epoch, xid) < ({_SETTLED}, pg_snapshot_xmin(pg_current_snapshot()))"
-NEWEST = _last_one(_SHOWN)
-NEWEST_LIVE = _last_live_one(_SHOWN)
+NEWEST = _last_one(settled.BEFORE_OPEN_ONES)
+NEWEST_LIVE = _last_live_one(settled.BEFORE_OPEN_ONES)
 BEFORE = _last_one("(epoch, xid, seq) < ($1, $2::xid8, $3)")
 
 # By the index of times: of the events recorded between two moments the first in commit order.

@@ -157,11 +157,12 @@ CREATE TABLE figure (
 );
 
 CREATE TABLE figure_cursor (
-    one    boolean     PRIMARY KEY DEFAULT true,
-    epoch  integer     NOT NULL,
-    xid    xid8        NOT NULL,
-    seq    bigint      NOT NULL,
-    at     timestamptz NOT NULL DEFAULT now(),        -- when the figures were last brought up to it
+    one        boolean     PRIMARY KEY DEFAULT true,
+    epoch      integer     NOT NULL,
+    xid        xid8        NOT NULL,
+    seq        bigint      NOT NULL,
+    at         timestamptz NOT NULL DEFAULT now(),    -- when the figures were last brought up to it
+    stocks_on  date,                                  -- the day in Vietnam on which the stocks were last counted
     CONSTRAINT there_is_one_figure_cursor CHECK (one)
 );
 

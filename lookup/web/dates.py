@@ -1,6 +1,6 @@
 """Moments as a citizen reads them, in Vietnam's time: "16:30 ngày 09/12/2026", "9 December 2026, 16:30"."""
 
-from datetime import datetime
+from datetime import date, datetime
 
 from lookup.clock import VIETNAM
 
@@ -14,6 +14,11 @@ def day_of(at: datetime, lang: str) -> str:
     """The day: "09/12/2026", "9 December 2026"."""
     at = at.astimezone(VIETNAM)
     return f"{at:%d/%m/%Y}" if lang == "vi" else f"{at.day} {_MONTHS[at.month - 1]} {at.year}"
+
+
+def month_of(month: date, lang: str) -> str:
+    """The month: "tháng 12/2026", "December 2026"."""
+    return f"tháng {month:%m/%Y}" if lang == "vi" else f"{_MONTHS[month.month - 1]} {month.year}"
 
 
 def hour_of(at: datetime) -> str:

@@ -25,6 +25,7 @@ from lookup.web.answers import KEY_HEADER, PATH, Answers, etag
 from lookup.web.api import DOSSIERS_IN_A_REQUEST, EXAMPLE_CODE, MalformedLookups
 from lookup.web.catalogue_pages import CatalogueUnread, NoSuchService
 from lookup.web.codings import Finished
+from lookup.web.figure_pages import NoFiguresOfAgency
 from lookup.web.layout import DEVELOPERS, FORMS, language, other_language, page_headers, render
 from lookup.web.phrases import PHRASES
 from lookup.web.ready import html_page
@@ -43,13 +44,15 @@ from ops.http.bodies import BodyTooSlow, UnsupportedCoding
 from ops.http.developer_pages import DOCS, OPENAPI
 from ops.http.expectations import UnknownExpectation
 from ops.http.openapi import About
+from ops.http.parameters import InvalidParameter
 from ops.http.problems import HTTP_STATUS
 
 CODE, UNKNOWN = EXAMPLE_CODE, "G99.01.02-261008-9999"
 KEY = "2KQ0F-9D3XZ-7MHWA"
 ERRORS: tuple[type[Refusal], ...] = (
-    *(Malformed, MalformedCode, MalformedKey, MalformedLookups, BodyTooSlow, KeyRequired),
-    *(DossierNotFound, DossierOrKeyNotFound, NoSuchService, NoSuchPath, MethodNotAllowed, VersionNotReached, TooLarge),
+    *(Malformed, InvalidParameter, MalformedCode, MalformedKey, MalformedLookups, BodyTooSlow, KeyRequired),
+    *(DossierNotFound, DossierOrKeyNotFound, NoSuchService, NoFiguresOfAgency, NoSuchPath, MethodNotAllowed),
+    *(VersionNotReached, TooLarge),
     *(AddressTooLong, UnsupportedCoding, UnknownExpectation, TooManyRequests, HeadTooLarge),
     *(Internal, Overloaded, StatusUnavailable, CatalogueUnread, Unavailable),
 )

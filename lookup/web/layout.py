@@ -46,6 +46,9 @@ ACCESSIBILITY = {"vi": "/tro-nang", "en": "/en/accessibility"}
 SERVICES = {"vi": "/dich-vu", "en": "/en/services"}
 """Language → the list of services; a service's page is below it (lookup/web/catalogue_pages.py)."""
 
+STATISTICS = {"vi": "/thong-ke", "en": "/en/statistics"}
+"""Language → the address of the public figures (lookup/web/figure_pages.py)."""
+
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
@@ -78,7 +81,19 @@ def bound(text: str) -> str:
     return _TOGETHER.sub("\\1\N{NO-BREAK SPACE}\\2", text)
 
 
+def number(n: int, lang: str) -> str:
+    """A whole number with its thousands set apart: 1.234 in Vietnamese, 1,234 in English."""
+    return f"{n:,}".replace(",", "." if lang == "vi" else ",")
+
+
+def percent(share: float, lang: str) -> str:
+    """A share from 0 to 1 as a percentage: 98,5% in Vietnamese, 98.5% in English."""
+    return f"{share:.1%}".replace(".", "," if lang == "vi" else ".")
+
+
 _environment.filters["bound"] = bound
+_environment.filters["number"] = number
+_environment.filters["percent"] = percent
 _site = Site()
 
 
@@ -139,6 +154,7 @@ def render(template: str, lang: str, context: Mapping[str, Any]) -> str:
         developers_url=DEVELOPERS[lang],
         rating_url=RATING[lang],
         services_url=SERVICES[lang],
+        statistics_url=STATISTICS[lang],
         about_url=ABOUT[lang],
         privacy_url=PRIVACY[lang],
         accessibility_url=ACCESSIBILITY[lang],

@@ -56,6 +56,7 @@ def test_process_is_given_its_own_url_and_the_secrets_it_works_with(tmp_path: Pa
         "relay": {"HOSO24_PG_RELAY_URL"},
         "notary": {"HOSO24_PG_NOTARY_URL", "HOSO24_SEAL_KEYS", "HOSO24_BOOKS_KEY"},
         "tidy": {"HOSO24_PG_ARCHIVIST_URL"},
+        "figures": {"HOSO24_PG_FIGURES_URL"},
         "webhooks": {"HOSO24_PG_WEBHOOKS_URL", "HOSO24_WEBHOOK_SECRET"},
     }
 

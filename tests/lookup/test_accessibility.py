@@ -5,7 +5,9 @@ running house; in both languages, by day and by night, on a narrow phone. axe co
 .ci/pages.
 """
 
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import pytest
@@ -13,12 +15,13 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from yarl import URL
 
-from lookup.clock import moment
+from lookup.clock import VIETNAM, moment
 from lookup.maintenance import Part
 from lookup.reading.freshness import SECOND
 from lookup.upkeep.service_status import Condition, PartState, Reason, View
-from lookup.web import about_pages, catalogue_pages, layout, service_pages, services
+from lookup.web import about_pages, catalogue_pages, figure_pages, layout, service_pages, services
 from lookup.web.catalogue_pages import CatalogueBoard
+from lookup.web.figure_pages import FIGURES, NEWEST, FigureBoard
 from lookup.web.site import Site
 from ops.local.reaper import Reaper
 from tests.browser import Browser, chromium, tab
@@ -184,6 +187,19 @@ WATCHING = """
 window.refused = [];
 document.addEventListener("securitypolicyviolation", event => window.refused.push(event.violatedDirective));
 """
+FIRST_OF_DECEMBER = datetime(2026, 12, 1, 9, tzinfo=VIETNAM)
+
+
+async def figures(sql: str, *_: object) -> list[Any]:
+    """Of two agencies in November, one of which has too few to be shown, and one rating."""
+    if sql == NEWEST:
+        return [{"at": FIRST_OF_DECEMBER, "stocks_on": FIRST_OF_DECEMBER.date()}]
+    november = FIRST_OF_DECEMBER.date().replace(month=11)
+    counts = [("received", 12_345), ("early", 12_000), ("late", 40), ("in_process", 305), ("overdue", 3)]
+    rows = [(each.code, november, "online", *count) for each in catalogues.AGENCIES[:1] for count in counts]
+    return rows if sql == FIGURES else [{"measure": "rated_3", "n": 12}]
+
+
 INLINE = "<!doctype html><html lang=vi><title>x</title><script>window.ran = true</script>"
 
 
@@ -202,6 +218,7 @@ async def catalogue_server() -> AsyncIterator[TestServer]:
     app = web.Application()
     app.add_routes(catalogue_pages.routes(CatalogueBoard(Copy(), site, lambda: catalogues.TODAY)))
     app.add_routes(about_pages.routes(frozenset()))
+    app.add_routes(figure_pages.routes(FigureBoard(Copy(), figures, lambda: FIRST_OF_DECEMBER, time.monotonic)))
     app.router.add_get("/static/{name}", layout.static)
 
     async def inline(_: web.Request) -> web.Response:
@@ -218,6 +235,7 @@ def pages_of_the_catalogue() -> list[str]:
     pages = [address for pair in about_pages.ADDRESSES.values() for address in pair.values()]
     for lang, address in layout.SERVICES.items():
         pages += [address, *(services.address(each, lang) for each in catalogues.SERVICES)]
+    pages += [f"{address}?month=2026-11" for address in layout.STATISTICS.values()]
     return pages
 
 

@@ -193,8 +193,8 @@ async def test_form_and_links_lead_to_the_dossier_however_it_is_spelt(house: Hou
 
 def test_errors_are_all_that_the_api_refuses_with() -> None:
     api = {each for each in every() if not each.__module__.startswith("intake.")}
-    # The same code as another; on a page only; no query string of the lookup is read as a type.
-    others = {each for each in api if each.__name__ in {"OurOwnDelay", "TooManyRatings", "InvalidParameter"}}
+    # The same code as another; on a page only.
+    others = {each for each in api if each.__name__ in {"OurOwnDelay", "TooManyRatings"}}
     assert set(developers.ERRORS) == api - others
     statuses = [HTTP_STATUS[each.kind] for each in developers.ERRORS]
     assert statuses == sorted(statuses)

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from lookup import code as codes
-from lookup.web.layout import FORMS, KEY_COOKIE, SERVICES
+from lookup.web.layout import FORMS, KEY_COOKIE, SERVICES, STATISTICS
 from ops.local.reaper import Reaper
 from tests import fetch_programs
 from tests.browser import chromium
@@ -50,6 +50,7 @@ def pages(up: Mapping[str, Any], service: str) -> list[Graded]:
         found += [
             Graded(f"form, {lang}", form, WITH_SEO),
             Graded(f"services, {lang}", SERVICES[lang], WITH_SEO),
+            Graded(f"statistics, {lang}", STATISTICS[lang], WITH_SEO),
             Graded(f"a service, {lang}", f"{SERVICES[lang]}/{service}", WITH_SEO),
         ]
         for status in ("processing", "supplement_required"):

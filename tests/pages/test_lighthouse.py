@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from lookup.web.layout import FORMS, SERVICES
+from lookup.web.layout import FORMS, SERVICES, STATISTICS
 from tests.pages import lighthouse
 from tests.pages.lighthouse import GRADES, WITH_SEO, Graded, grade, medians, pages, short
 
@@ -26,10 +26,11 @@ def report(**scores: float) -> dict[str, Any]:
 
 def test_every_kind_of_page_is_graded_in_both_languages_and_what_is_to_be_found_for_seo_too() -> None:
     found = pages({"lookup": "http://127.0.0.1:8080", "samples": SAMPLES}, "S.001")
-    assert len({page.name for page in found}) == len(found) == 14
+    assert len({page.name for page in found}) == len(found) == 16
     for lang, form in FORMS.items():
         for_seo = {page.url for page in found if page.name.endswith(lang) and page.grades == WITH_SEO}
-        assert for_seo == {f"http://127.0.0.1:8080{path}" for path in (form, SERVICES[lang], f"{SERVICES[lang]}/S.001")}
+        paths = (form, SERVICES[lang], f"{SERVICES[lang]}/S.001", STATISTICS[lang])
+        assert for_seo == {f"http://127.0.0.1:8080{path}" for path in paths}
         dossiers = [page for page in found if page.url.startswith(f"http://127.0.0.1:8080{form}/")]
         assert {page.grades for page in dossiers} == {GRADES}
         keys = [dict(page.headers) for page in dossiers if page.headers]

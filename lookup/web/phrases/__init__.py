@@ -14,10 +14,22 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from lookup.status import Status
-from lookup.web.phrases import about, cases, catalogue, developers, dossier, form, portals, problems, service, site
+from lookup.web.phrases import (
+    about,
+    cases,
+    catalogue,
+    developers,
+    dossier,
+    figures,
+    form,
+    portals,
+    problems,
+    service,
+    site,
+)
 from ops.errors import Refusal
 
-_MODULES = (site, form, dossier, cases, portals, developers, service, catalogue, about, problems)
+_MODULES = (site, form, dossier, cases, portals, developers, service, catalogue, figures, about, problems)
 
 PHRASES: Mapping[str, Mapping[str, str]] = {
     "vi": {key: text for module in _MODULES for key, text in module.VI.items()},
