@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -218,6 +218,14 @@ class AskLead:
     question: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuePaper:
+    """A paper that changes nothing else: a control slip, or an apology without a new date. `reason` is the latter's."""
+
+    form: Literal["control", "apology"]
+    reason: str | None = None
+
+
 Change = (
     Reception
     | Move
@@ -232,10 +240,11 @@ Change = (
     | OpenTask
     | EndTask
     | AskLead
+    | IssuePaper
 )
 
 
-ONE_STOP: Final = (PutOff, Lead, OpenTask, EndTask, AskLead)
+ONE_STOP: Final = (PutOff, Lead, OpenTask, EndTask, AskLead, IssuePaper)
 """The changes of intake/rules/one_stop.py."""
 
 

@@ -1,4 +1,5 @@
-"""What the one-stop does besides moving a dossier: put its due date off, change its lead, give and end tasks. No I/O.
+"""What the one-stop does besides moving a dossier: put its due date off, change its lead, give and end tasks, issue a
+paper. No I/O.
 
 `apply` (intake/rules/apply.py) hands these changes on to here.
 """
@@ -11,7 +12,19 @@ import msgspec
 
 from intake.refusals import BadDate, MoveNotAllowed, ReasonRequired
 from intake.rules import policies, tasks
-from intake.rules.changes import CROWDED_BYTES, Applied, AskLead, EndTask, Given, Lead, OpenTask, PutOff, State, applied
+from intake.rules.changes import (
+    CROWDED_BYTES,
+    Applied,
+    AskLead,
+    EndTask,
+    Given,
+    IssuePaper,
+    Lead,
+    OpenTask,
+    PutOff,
+    State,
+    applied,
+)
 from intake.rules.requests import LATEST, InvalidContent, nfc
 from intake.rules.scope import require_known, require_target, same_world
 from intake.rules.workdays import calendar_of
@@ -23,12 +36,16 @@ NOT_IN_TIMELINE = "not_in_timeline"
 _OVER = frozenset({Status.REJECTED, Status.WITHDRAWN, Status.COMPLETED, Status.RETURNED})
 
 
-def apply(state: State, change: PutOff | Lead | OpenTask | EndTask | AskLead, given: Given) -> Applied:
+def apply(state: State, change: PutOff | Lead | OpenTask | EndTask | AskLead | IssuePaper, given: Given) -> Applied:
     """The change, applied to a dossier that is worked on. A crowded timeline gets no step of it.
+
+    A control slip may be issued of one that is over, too.
 
     Raises MoveNotAllowed for one that is over, BadDate, ReasonRequired, UnknownAgency, TargetNotAllowed,
     InvalidContent, PolicyBlocks, PolicyAsks, TooManyTasks, WrongTask.
     """
+    if isinstance(change, IssuePaper) and change.form == "control":
+        return _issued(state, change, given)
     if state.status in _OVER:
         raise MoveNotAllowed(
             f"A dossier that is {state.status.slug} has nothing that is owed.",
@@ -36,6 +53,8 @@ def apply(state: State, change: PutOff | Lead | OpenTask | EndTask | AskLead, gi
             current=state.status.slug,
             version=state.version,
         )
+    if isinstance(change, IssuePaper):
+        return _issued(state, change, given)
     done = _applied(state, change, given)
     if state.timeline_bytes < CROWDED_BYTES or done.event is None or NOT_IN_TIMELINE in done.flags:
         return done
@@ -111,6 +130,16 @@ def _put_off(state: State, change: PutOff, given: Given) -> Applied:
     special = {"note": reason, "detail": policies.listed(warnings, change.override) or None}
     after = with_tasks(state, after, given.now, given)
     return applied("due_changed", after, given.now, given, special, (), tuple(each.told() for each in warnings))
+
+
+def _issued(state: State, change: IssuePaper, given: Given) -> Applied:
+    reason = nfc((change.reason or "").strip()) or None
+    if change.form == "apology" and reason is None:
+        raise ReasonRequired("An apology needs a reason.", missing=["reason"])
+    if change.form == "apology" and state.due_at is None:
+        raise BadDate("due_at: no due date was promised for this dossier.")
+    after = msgspec.structs.replace(state, version=state.version + 1)
+    return applied("paper_issued", after, given.now, given, {"note": reason, "detail": {"form": change.form}})
 
 
 def _led(state: State, change: Lead, given: Given) -> Applied:

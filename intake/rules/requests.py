@@ -73,12 +73,49 @@ class Applicant(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         clean_fields(self, _OF_AN_APPLICANT)
 
 
+class Brought(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A document that was handed in; `copies` as the receipt says it, such as "01 bản chính"."""
+
+    name: Line
+    copies: Word | None = None
+
+    def __post_init__(self) -> None:
+        """Compose and clean the texts. Raises UnclearText."""
+        clean_fields(self, {"name": _LINE, "copies": _WORD})
+
+
+class ActsFor(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """The person who acts for the applicant. `authority`: the paper that says so."""
+
+    name: Line
+    id: Word | None = None
+    authority: Line | None = None
+
+    def __post_init__(self) -> None:
+        """Compose and clean the texts. Raises UnclearText."""
+        clean_fields(self, {"name": _LINE, "id": _WORD, "authority": _LINE})
+
+
+class OnReceipt(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """What stands on the receipt besides the dossier itself. It is kept on that paper only.
+
+    `documents`: those that were handed in; null: those that the catalogue asks for. `sets`: of how many each.
+    `result_by`: how the applicant wants the result.
+    """
+
+    documents: Annotated[list[Brought], Meta(max_length=50)] | None = None
+    sets: Annotated[int, Meta(ge=1, le=99)] | None = None
+    result_by: Literal["counter", "post", "electronic"] | None = None
+    representative: ActsFor | None = None
+
+
 class Submission(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """A dossier as a one-stop desk or a portal submits it.
 
     `status` is `received` (the default at a counter or by post) or `submitted` (the default online);
     `submitted_at` defaults to now. `result` is `at_once` where the applicant leaves with the result, for a service that
-    provides for it; then there is a receipt only if `receipt` asks for one.
+    provides for it; then there is a receipt only if `receipt` asks for one. `on_receipt` is for a dossier that is
+    accepted at once; other ones get it with the transition that accepts them.
     """
 
     agency: Word
@@ -93,6 +130,7 @@ class Submission(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     subject: Subject | None = None
     result: Literal["at_once"] | None = None
     receipt: bool = False
+    on_receipt: OnReceipt | None = None
 
     def __post_init__(self) -> None:
         """Compose and clean the texts. Raises UnclearText."""
@@ -115,7 +153,7 @@ class Transition(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     `note` is shown to the holder: what is asked of him, or the reason of a refusal, withdrawal or suspension. `items`
     lists what a supplement has to bring. `outcome` is that of a completion, `granted` by default. `override` says why
     it is done although a rule of the service asks for a reason. It and `officer` are kept in the event log and never
-    shown to the public.
+    shown to the public. `on_receipt` is for a move that accepts the dossier.
     """
 
     to: StatusSlug
@@ -128,6 +166,7 @@ class Transition(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     override: Text | None = None
     officer: Line | None = None
     expected_version: Version | None = None
+    on_receipt: OnReceipt | None = None
 
     def __post_init__(self) -> None:
         """Compose and clean the texts. Raises UnclearText."""
@@ -264,6 +303,19 @@ class TaskStep(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         clean_fields(self, {"reason": _LINE, "officer": _LINE})
 
 
+class NewPaper(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A paper that changes nothing else: a control slip, or an apology without a new date, which needs its reason."""
+
+    form: Literal["control", "apology"]
+    reason: Text | None = None
+    officer: Line | None = None
+    expected_version: Version | None = None
+
+    def __post_init__(self) -> None:
+        """Compose and clean the texts. Raises UnclearText."""
+        clean_fields(self, {"reason": _TEXT, "officer": _LINE}, lines=frozenset({"reason"}))
+
+
 _STATUS_REFUSED = re.compile(r"Invalid enum value ['\"](.*)['\"] - at `\$\.(?:to|status)`", re.DOTALL)
 """What msgspec says of another word for a status."""
 
@@ -279,6 +331,7 @@ Content = TypeVar(
     NewLead,
     NewTask,
     TaskStep,
+    NewPaper,
 )
 
 

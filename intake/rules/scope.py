@@ -3,7 +3,7 @@
 One rule: it is read by the agency that received it, the one that holds it, and those with a task in it, by all above
 any of them, each with its successors, and by the client that submitted it. It is moved by the holder's side. What is
 the receiving agency's work (hand-over of the result, withdrawal, supplement, re-appointment, correction, a new lookup
-key) is its side's too. All others are answered as for an unknown code.
+key, a paper) is its side's too. All others are answered as for an unknown code.
 
 The sandbox is a world of its own: whatever the tree says, no rule here leads from one of its agencies to another one,
 or back.
@@ -20,7 +20,10 @@ from lookup.code import agency_of
 from lookup.status import Status
 
 OF_THE_ORIGIN: Final = frozenset(
-    {Status.RETURNED, Status.WITHDRAWN, Status.SUPPLEMENT_REQUIRED, "due_changed", "corrected", "key_reissued"}
+    {
+        *(Status.RETURNED, Status.WITHDRAWN, Status.SUPPLEMENT_REQUIRED),
+        *("due_changed", "corrected", "key_reissued", "paper_issued"),
+    }
 )
 """The moves and kinds of events that the receiving agency's side may make of a dossier that another one holds."""
 
