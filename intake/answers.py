@@ -30,6 +30,14 @@ class Slip(msgspec.Struct, frozen=True):
     link: str
 
 
+class IssuedPaper(msgspec.Struct, frozen=True):
+    """A paper that was issued: its form, and its number in the year's sequence of the agency that issues it."""
+
+    form: str
+    year: int
+    number: int
+
+
 class Received(msgspec.Struct, frozen=True):
     """A dossier that was received, with its lookup key: with a receipt if it is accepted, else with a confirmation.
 
@@ -43,6 +51,7 @@ class Received(msgspec.Struct, frozen=True):
     version: int
     receipt: Slip | UnsetType = UNSET
     confirmation: Slip | UnsetType = UNSET
+    papers: list[IssuedPaper] | UnsetType = UNSET
 
 
 class Exceeded(msgspec.Struct, frozen=True):
@@ -63,6 +72,7 @@ class Moved(msgspec.Struct, frozen=True):
     due_at: Zoned | None
     receipt: Slip | UnsetType = UNSET
     warnings: list[Exceeded] | UnsetType = UNSET
+    papers: list[IssuedPaper] | UnsetType = UNSET
 
 
 class TaskView(msgspec.Struct, frozen=True):
@@ -89,6 +99,7 @@ class Tasked(msgspec.Struct, frozen=True):
     due_at: Zoned | None
     tasks: list[TaskView]
     warnings: list[Exceeded]
+    papers: list[IssuedPaper] | UnsetType = UNSET
 
 
 class InboxTask(msgspec.Struct, frozen=True):
@@ -130,6 +141,7 @@ class Corrected(msgspec.Struct, frozen=True):
     version: int
     status: StatusSlug
     corrected: list[str]
+    papers: list[IssuedPaper] | UnsetType = UNSET
 
 
 class IssuedKey(msgspec.Struct, frozen=True):
@@ -139,6 +151,43 @@ class IssuedKey(msgspec.Struct, frozen=True):
     version: int
     lookup_key: str
     link: str
+
+
+class Issued(msgspec.Struct, frozen=True):
+    """A dossier after a paper was issued that changes nothing else."""
+
+    code: str
+    version: int
+    papers: list[IssuedPaper]
+
+
+class PaperView(msgspec.Struct, frozen=True, kw_only=True):
+    """A paper of a dossier. `version`: of the event that issued it; `issued_by`: the client, or a desk.
+
+    `digest` is the SHA-256 of what it says, `stamp` the text that anyone can verify with the public key `key_id`.
+    Of an erased one `stamp` is null; `altered`: what is stored is not what was issued, and is not printed.
+    """
+
+    agency: str
+    form: str
+    year: int
+    number: int
+    version: int
+    form_version: str
+    issued_at: Zoned
+    issued_by: str
+    digest: str
+    key_id: int
+    stamp: str | None
+    erased: bool
+    altered: bool
+
+
+class PaperList(msgspec.Struct, frozen=True):
+    """All papers of a dossier, oldest first."""
+
+    code: str
+    papers: list[PaperView]
 
 
 class OfficersStep(msgspec.Struct, frozen=True):

@@ -14,6 +14,8 @@ from intake.books.seal import SealKeys
 from intake.budgets import Budgets
 from intake.clients import Tokens
 from intake.one_stop import OneStopApi
+from intake.papers.api import PapersApi
+from intake.papers.keys import stamp_key_of
 from intake.partners.addresses import Addresses
 from intake.partners.client import ClientApi
 from intake.partners.feed import FeedApi
@@ -58,7 +60,13 @@ async def build(settings: IntakeSettings) -> Running:
     watch = _Watch(postgres, catalogue)
     await watch.look()
     seals = SealKeys.from_text(settings.seal_keys.reveal())
-    ledger = Ledger(postgres, scheme=Scheme(settings.code_scheme), seals=seals, deadline=settings.intake_deadline)
+    ledger = Ledger(
+        postgres,
+        scheme=Scheme(settings.code_scheme),
+        seals=seals,
+        deadline=settings.intake_deadline,
+        stamp_key=stamp_key_of(settings),
+    )
     keys = KeyRing.from_text(settings.lookup_key_secrets.reveal())
     clients = Clients(settings.trusted_proxies)
     budgets = Budgets(write=settings.client_writes, read=settings.client_reads, sync=settings.client_lines)
@@ -87,7 +95,7 @@ async def build(settings: IntakeSettings) -> Running:
         lambda: secret_of(settings.webhook_secret.reveal()),
     )
     apis = (
-        *(api, OneStopApi(ledger, catalogue), ClientApi(postgres, catalogue, budgets)),
+        *(api, OneStopApi(ledger, catalogue), PapersApi(ledger, catalogue), ClientApi(postgres, catalogue, budgets)),
         *(feed, letters, sync, webhooks),
     )
     for_developers = DeveloperPages(ABOUT, [endpoint for each in apis for endpoint in each.endpoints()], DELIVERIES)

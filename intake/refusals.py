@@ -257,6 +257,17 @@ class PolicyAsks(Refusal):
     title_vi = "Quy định của thủ tục này yêu cầu nêu căn cứ: hãy gửi lại và nêu căn cứ trong override."
 
 
+class NoPapers(Refusal):
+    """This installation issues no papers, or the dossier is one of the sandbox."""
+
+    kind = Kind.CONFLICT
+    code = "no_papers"
+    title = "No papers are issued here for this dossier."
+    title_vi = "Hệ thống này không cấp giấy tờ cho hồ sơ này."
+    advice = "Papers need a key that stamps them, which the operator sets up; dossiers of the sandbox have none."
+    advice_vi = "Cần có khóa xác thực giấy do đơn vị vận hành thiết lập; hồ sơ của môi trường thử nghiệm không có giấy."
+
+
 class HistoryDiffers(Refusal):
     """What is stored under this code is another dossier, or tells another history; `differs` names in what."""
 
@@ -373,3 +384,33 @@ class DatabaseAway(Unavailable):
     title = "This line was not recorded, because the database does not answer."
     title_vi = "Dòng này chưa được ghi nhận vì cơ sở dữ liệu không phản hồi."
     usual_retry_after = 5
+
+
+class UnknownPaper(Refusal):
+    """The dossier has no paper of this form, year and number."""
+
+    kind = Kind.NOT_FOUND
+    code = "paper_not_found"
+    title = "This dossier has no such paper."
+    title_vi = "Hồ sơ này không có giấy tờ mang số này."
+    advice = "Take form, year and number from the list of the dossier's papers."
+    advice_vi = "Lấy loại giấy, năm và số từ danh sách giấy tờ của hồ sơ."
+
+
+class PaperErased(Refusal):
+    """The content of the paper was erased when its dossier's time of keeping was over."""
+
+    kind = Kind.GONE
+    code = "paper_erased"
+    title = "The content of this paper was erased."
+    title_vi = "Nội dung của giấy này đã được xóa theo thời hạn lưu giữ."
+
+
+class PaperNotReady(Unavailable):
+    """The paper could not be made in time."""
+
+    code = "paper_not_ready"
+    title = "This paper cannot be made at the moment."
+    title_vi = "Tạm thời chưa tạo được bản in của giấy này."
+    advice = "Repeat the request after a few seconds: the paper itself is issued and recorded."
+    advice_vi = "Gửi lại yêu cầu sau vài giây: giấy đã được cấp và ghi nhận."

@@ -15,6 +15,7 @@ from lookup.settings import (
     KeySettings,
     MigrateSettings,
     NotaryUrl,
+    PaperPublicKeysSettings,
     ReceiptSettings,
     RelayUrl,
     WebhooksUrl,
@@ -65,7 +66,26 @@ class WebhookKeySettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class IntakeSettings(WriterSettings, WebhookKeySettings, ReceiptSettings, PoolerSettings, PublicSettings):
+class PaperKeySettings(PaperPublicKeysSettings):
+    """Settings of the processes that issue papers."""
+
+    paper_key_file: Path | None = setting(
+        "HOSO24_PAPER_KEY_FILE",
+        default=None,
+        doc="File of the key that stamps papers, Ed25519 as PKCS#8 in PEM; `hoso24 paper key` makes it. Without it no "
+        "papers are issued; while it is set and cannot be read, nothing that needs a paper is recorded (503).",
+    )
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a key without the file of public keys."""
+        if self.paper_key_file is not None and self.paper_public_keys is None:
+            raise ValueError("HOSO24_PAPER_KEY_FILE: also needs HOSO24_PAPER_PUBLIC_KEYS, which has the key's id")
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntakeSettings(
+    WriterSettings, WebhookKeySettings, PaperKeySettings, ReceiptSettings, PoolerSettings, PublicSettings
+):
     """The settings of an intake process."""
 
     port: Port = setting("HOSO24_INTAKE_PORT", default=8090, doc="Public port of the intake.")

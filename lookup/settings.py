@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from msgspec import Meta
@@ -193,7 +194,27 @@ def _check_shows(words: Iterable[str]) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LookupSettings(KeySettings, ReceiptSettings, ReaderUrl, CacheSettings, PoolerSettings, PublicSettings):
+class PaperPublicKeysSettings:
+    """Settings of a process that verifies the stamps on papers, or makes them."""
+
+    paper_public_keys: Path | None = setting(
+        "HOSO24_PAPER_PUBLIC_KEYS",
+        default=None,
+        doc="JSON file of the public keys that stamps on papers are verified with; `hoso24 paper key` writes it. It is "
+        "no secret; old keys stay in it for good.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookupSettings(
+    KeySettings,
+    ReceiptSettings,
+    PaperPublicKeysSettings,
+    ReaderUrl,
+    CacheSettings,
+    PoolerSettings,
+    PublicSettings,
+):
     """The lookup's settings."""
 
     port: Port = setting("HOSO24_LOOKUP_PORT", default=8080, doc="Public port of the lookup.")

@@ -1,13 +1,19 @@
 """The whole house in one process, wired by the real builders: lookup, intake and relay on real servers."""
 
 import asyncio
+import atexit
 import contextlib
 import dataclasses
+import functools
 import itertools
+import shutil
 import socket
 import struct
+import tempfile
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import date
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -17,6 +23,7 @@ from intake import app as intake_app
 from intake import clients
 from intake.books.ledger import operate
 from intake.books.seal import SealKeys
+from intake.papers import keys as paper_keys
 from intake.rules.changes import Removal
 from intake.settings import IntakeSettings, RelaySettings
 from lookup import app as lookup_app
@@ -211,6 +218,16 @@ async def new_token(database: Database, agency: str = "G99", actions: tuple[str,
     return await new_client(database, f"test-{agency.lower().replace('.', '-')}-{next(_clients)}", agency, actions)
 
 
+@functools.cache
+def paper_files() -> dict[str, Path]:
+    """A key that stamps papers and its file of public keys, as settings: made once, and gone with the tests."""
+    directory = Path(tempfile.mkdtemp(prefix="hoso24-paper-key-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    found = {"paper_key_file": directory / "key.pem", "paper_public_keys": directory / "keys.json"}
+    paper_keys.make(*found.values(), issuer="BHXH Xứ Mẫu (hư cấu)", since=date(2026, 12, 1))
+    return found
+
+
 @contextlib.asynccontextmanager
 async def open_house(
     database: Database,
@@ -223,10 +240,13 @@ async def open_house(
     """Everything running, until the block ends."""
     token = await new_token(database)
     async with contextlib.AsyncExitStack() as stack:
+        papers = paper_files()
+        of_lookup = {"paper_public_keys": papers["paper_public_keys"]} | (lookup or {})
         lookup_url = await stack.enter_async_context(
-            lookup_at(lookup_settings(database.reader_url, redis_url, **(lookup or {})))
+            lookup_at(lookup_settings(database.reader_url, redis_url, **of_lookup))
         )
-        intake_url = await stack.enter_async_context(intake_at(intake_settings(database.writer_url, **(intake or {}))))
+        of_intake = papers | (intake or {})
+        intake_url = await stack.enter_async_context(intake_at(intake_settings(database.writer_url, **of_intake)))
         relay = relay_of(database, relay_redis_url or redis_url)
         await stack.enter_async_context(relay)
         http = await stack.enter_async_context(aiohttp.ClientSession())

@@ -41,13 +41,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "intake.bulk": {"intake", "intake.rules", "intake.dialects", "intake.books", *SHARED_OF_LOOKUP, *SERVING},
     "intake.partners": {"intake", "intake.rules", "intake.dialects", "intake.books", *SHARED_OF_LOOKUP, *SERVING},
     "intake.figures": {"intake", "intake.rules", "intake.books", *SHARED_OF_LOOKUP, *SERVING},
+    "intake.papers": {"intake", "intake.rules", "intake.books", *SHARED_OF_LOOKUP, *SERVING, "ops.doctor"},
     "intake.local": {"intake", "intake.rules", "intake.books", "intake.bulk", *SHARED_OF_LOOKUP, *SERVING, "ops.local"},
 }
 """Room → the rooms it may import besides itself. A room that is not here does not exist."""
 
 WIRING: dict[str, set[str]] = {
     "lookup.app": {"lookup.reading", "lookup.web", "lookup.upkeep"},
-    "intake.app": {"intake.partners"},
+    "intake.app": {"intake.partners", "intake.papers"},
     "intake.settings": {"intake.partners"},  # how a secret of webhooks is written
     "intake.rules.apply": {"intake"},  # for the closed set of refusals
     "intake.rules.one_stop": {"intake"},

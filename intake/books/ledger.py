@@ -7,8 +7,8 @@ A repeat with the same idempotency key reports the outcome.
 """
 
 import logging
-from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any, Final, TypeVar
 
@@ -16,7 +16,7 @@ import asyncpg
 import msgspec
 
 from intake import metrics
-from intake.books import history, task_rows
+from intake.books import history, paper_rows, task_rows
 from intake.books.dossier import INSERT_DOSSIER, NewDossier, public_step, timeline
 from intake.books.event import APPEND_EVENT
 from intake.books.reads import note_read
@@ -29,6 +29,7 @@ from intake.refusals import (
     AgencyNotBegun,
     CannotNumber,
     KeyReused,
+    NoPapers,
     NumberTaken,
     ServiceEnded,
     ServiceNotBegun,
@@ -47,6 +48,7 @@ from intake.rules.changes import (
     Correction,
     EndTask,
     Given,
+    IssuePaper,
     Lead,
     Move,
     OpenTask,
@@ -58,6 +60,7 @@ from intake.rules.changes import (
     Removal,
     State,
 )
+from intake.rules.papers import Replaced, Said, content, form_of, issuer_of, year_of
 from intake.rules.requests import (
     Applicant,
     CorrectionRequest,
@@ -69,6 +72,7 @@ from intake.rules.requests import (
     nfc,
 )
 from intake.rules.scope import may_change, may_read, moves_by_itself
+from intake.rules.stamps import StampKey
 from intake.rules.tasks import Task
 from lookup import code as codes
 from lookup import sandbox as sandboxes
@@ -195,13 +199,14 @@ SELECT code, version, status, service, service_case, agency, origin, submitted_b
 OPERATOR: Final = "operator"
 """The source of events that an operator's command made."""
 
-OneStop = PutOff | Lead | OpenTask | EndTask | AskLead
+OneStop = PutOff | Lead | OpenTask | EndTask | AskLead | IssuePaper
 _ABOUT: Final = {
     PutOff: "due_changed",
     Lead: "led_by",
     OpenTask: "task_opened",
     AskLead: "task_opened",
     EndTask: "task_ended",
+    IssuePaper: "paper_issued",
 }
 """Change → the kind of event, as the scope rule knows it."""
 
@@ -242,10 +247,14 @@ class _Moment:
 
 @dataclass(frozen=True, slots=True)
 class _Scribe:
-    """Appends the events of changes, sealed. `backdating`: how many working days back a step may be dated."""
+    """Appends the events of changes, sealed. `backdating`: how many working days back a step may be dated.
+
+    `stamp_key`: what stamps papers, or raises Unavailable; None where none are issued.
+    """
 
     seals: SealKeys
     backdating: int
+    stamp_key: Callable[[], StampKey] | None = None
 
     def given(self, moment: _Moment, catalogue: Catalogue) -> Given:
         return Given(moment.now, catalogue, self.backdating)
@@ -260,12 +269,18 @@ class _Scribe:
         catalogue: Catalogue,
         *,
         person: Mapping[str, Any] | None = None,
+        said: Said | None = None,
     ) -> Applied:
-        """Apply a change to a locked dossier. `person`: the applicant after it, if that changes."""
-        applied = apply(before, change, self.given(moment, catalogue))
+        """Apply a change to a locked dossier. `person`: the applicant after it, if that changes.
+
+        `said`: what a paper of it says besides; None: none is issued. Raises NoPapers for one that cannot be.
+        """
+        given = self.given(moment, catalogue)
+        applied = apply(before, change, given)
         if applied.event is not None:
+            applied, paper = await self.issue(connection, before, change, applied, said, given, by)
             try:
-                await self.append(connection, moment, applied, by, person)
+                await self.append(connection, moment, applied, by, person, paper)
             except asyncpg.UniqueViolationError as twice:
                 if twice.constraint_name not in _NUMBER_TAKEN:
                     raise
@@ -273,9 +288,48 @@ class _Scribe:
             await task_rows.write(connection, [(before.tasks, applied.state)])
         return applied
 
+    async def issue(
+        self,
+        connection: Any,
+        before: State | None,
+        change: Change,
+        applied: Applied,
+        said: Said | None,
+        given: Given,
+        by: _By,
+    ) -> tuple[Applied, Mapping[str, Any] | None]:
+        """The change with the digest of the paper that it makes, and that paper's row; None for none.
+
+        Until the transaction commits, others that number papers of the same agency and form wait. Papers are stamped
+        for what is real: in the sandbox there are none. Raises NoPapers, Unavailable.
+        """
+        after = applied.state
+        form = None if said is None else form_of(before, change, after, said)
+        if form is None or said is None or self.stamp_key is None or given.catalogue.is_sandbox(after.origin):
+            if isinstance(change, IssuePaper):
+                raise NoPapers
+            return applied, None
+        key = self.stamp_key()
+        sequence = (issuer_of(after, given), form, year_of(given))
+        number = await connection.fetchval(paper_rows.NEXT_NUMBER, *sequence)
+        written = content(form, number, before, change, after, said, given)
+        digest, row = paper_rows.paper_row(written, key, by.source)
+        event: dict[str, Any] = (applied.event or {}) | {"paper": digest}
+        if isinstance(change, IssuePaper):
+            event["detail"] = event["detail"] | {"number": number}
+        told = {"form": form, "year": written.year, "number": number}
+        return replace(applied, event=event, paper=told), row
+
     async def append(
-        self, connection: Any, moment: _Moment, applied: Applied, by: _By, person: Mapping[str, Any] | None
+        self,
+        connection: Any,
+        moment: _Moment,
+        applied: Applied,
+        by: _By,
+        person: Mapping[str, Any] | None,
+        paper: Mapping[str, Any] | None = None,
     ) -> None:
+        """Append the event of a change, and in the same statement the row of the paper that it issues."""
         salt = new_salt()
         record = record_of(
             applied,
@@ -286,7 +340,11 @@ class _Scribe:
             person=None if person is None else person_digest(salt, [person[name] for name in PERSON_COLUMNS]),
         )
         try:
-            appended = await connection.fetchrow(APPEND_EVENT, *record.row(salt, self.seals))
+            event = record.row(salt, self.seals)
+            if paper is None:
+                appended = await connection.fetchrow(APPEND_EVENT, *event)
+            else:
+                appended = await connection.fetchrow(paper_rows.APPEND_EVENT_WITH_PAPER, *event, *paper.values())
         except asyncpg.UniqueViolationError as twice:
             if twice.constraint_name != "source_event_is_recorded_once":
                 raise
@@ -336,9 +394,9 @@ class Program:
     async def receive(self, reception: Reception, applicant: Applicant) -> State:
         """A dossier comes in. The caller has seen to it that its code is not taken."""
         by = _By(self._source, None, self._source)
-        return await _enter(
-            self._connection, self._scribe, self._moment, reception, applicant, None, by, self._catalogue
-        )
+        said = Said(person=_person(applicant, None), receipt_wanted=False)
+        entered = await _enter(self._connection, self._scribe, self._moment, reception, said, by, self._catalogue)
+        return entered.state
 
     async def change(self, before: State, change: Change, *, event_id: str | None = None) -> State:
         """Change a dossier whose state is locked. `event_id`: the program's own name of this event, for good."""
@@ -350,7 +408,9 @@ class Ledger:
     """Records receptions, moves, official numbers, corrections, new lookup keys and removals.
 
     `scheme` numbers new dossiers, `seals` seals their events. `deadline` is the timeout of a request and `longest` that
-    of its transaction, both in seconds. `backdating`: how many working days back a step may be dated.
+    of its transaction, both in seconds. `backdating`: how many working days back a step may be dated. `stamp_key`: the
+    key that stamps papers, at every paper anew; it raises Unavailable, and then nothing is recorded that needs a paper.
+    Without it no papers are issued.
     """
 
     def __init__(
@@ -362,10 +422,11 @@ class Ledger:
         deadline: float,
         longest: float = 10.0,
         backdating: int = 1,
+        stamp_key: Callable[[], StampKey] | None = None,
     ) -> None:
         self._postgres = postgres
         self._scheme = scheme
-        self._scribe = _Scribe(seals, backdating)
+        self._scribe = _Scribe(seals, backdating, stamp_key)
         self._deadline = deadline
         self._longest = longest
         self._unbroken = Unbroken()
@@ -374,8 +435,9 @@ class Ledger:
         """Receive a dossier: give it a code, a due date if it is accepted at once, and its first event. Safe to repeat.
 
         The answer has code, version, status, agency, service, submitted_at, received_at, due_at, issued_at and
-        key_serial; received_at and due_at are None for an online application. A repeat with the same key gets the first
-        answer. With `result` the dossier is completed and returned in the same transaction. Raises UnknownAgency,
+        key_serial; received_at and due_at are None for an online application. `papers` has the form, year and number of
+        each paper that it issued; it is left out where there is none. A repeat with the same key gets the first answer.
+        With `result` the dossier is completed and returned in the same transaction. Raises UnknownAgency,
         AgencyEnded, AgencyNotBegun, UnknownService, ServiceEnded, ServiceNotBegun, OutOfScope, BadDate,
         BackdatedTooFar, CannotNumber, InvalidContent, TasksLive, KeyReused, StillRunning, OutcomeUnknown, Unavailable.
         """
@@ -401,7 +463,8 @@ class Ledger:
     async def move(
         self, request: KeyedRequest, code: DossierCode, transition: Transition, catalogue: Catalogue
     ) -> dict[str, Any]:
-        """Move a dossier to another status or unit. Safe to repeat. The answer has code, version, status and due_at.
+        """Move a dossier to another status or unit. Safe to repeat. The answer has code, version, status and due_at,
+        and `papers` as in a reception.
 
         A move that accepts the dossier answers with `accepted`: agency, service, submitted_at, received_at, due_at,
         issued_at and key_serial, of which a receipt is made. Raises UnknownDossier, also for a dossier that this client
@@ -423,10 +486,10 @@ class Ledger:
         )
 
         async def work(connection: Any, moment: _Moment) -> dict[str, Any]:
-            before, _ = await self._locked(connection, request, code, status, transition.expected_version, catalogue)
-            applied = await self._scribe.change(
-                connection, moment, before, move, _By.client(request, transition.officer), catalogue
-            )
+            before, row = await self._locked(connection, request, code, status, transition.expected_version, catalogue)
+            by = _By.client(request, transition.officer)
+            said = Said(person=row, officer=transition.officer, on_receipt=transition.on_receipt)
+            applied = await self._scribe.change(connection, moment, before, move, by, catalogue, said=said)
             after = applied.state
             if not catalogue.is_sandbox(after.origin):
                 metrics.MOVES.labels(status.slug).inc()
@@ -440,7 +503,7 @@ class Ledger:
                 answer["warnings"] = list(applied.warnings)
             if before.received_at is None and after.received_at is not None:
                 answer["accepted"] = _accepted(after, moment)
-            return answer
+            return answer | _papers(applied)
 
         return await self._settle(self._once(request, work))
 
@@ -471,7 +534,8 @@ class Ledger:
     ) -> dict[str, Any]:
         """Correct what was written wrongly; the log keeps both, of the applicant the names of the fields only.
 
-        The answer has code, version, status and `corrected`, the names of the fields. Safe to repeat. Raises
+        The answer has code, version, status, `corrected`, the names of the fields, and `papers` as in a reception: a
+        dossier that has a receipt gets another one while it is worked on. Safe to repeat. Raises
         UnknownDossier, also for a dossier that this client may not correct; VersionMismatch, ReasonRequired,
         UnknownAgency, UnknownService, BadDate, DatesOutOfOrder, NumberTaken, InvalidContent, OutOfScope, KeyReused,
         StillRunning, OutcomeUnknown, Unavailable.
@@ -500,7 +564,15 @@ class Ledger:
             )
             whole = {name: new_person.get(name, row[name]) for name in PERSON_COLUMNS} if new_person else None
             by = _By.client(request, asked.officer)
-            applied = await self._scribe.change(connection, moment, before, correction, by, catalogue, person=whole)
+            receipt = (
+                await connection.fetchrow(paper_rows.NEWEST_RECEIPT, code.text) if self._scribe.stamp_key else None
+            )
+            said = Said(
+                person=whole or row, officer=asked.officer, replaces=None if receipt is None else Replaced(*receipt)
+            )
+            applied = await self._scribe.change(
+                connection, moment, before, correction, by, catalogue, person=whole, said=said
+            )
             after = applied.state
             if whole is not None:
                 await connection.execute(CORRECT_APPLICANT, code.text, *whole.values())
@@ -510,6 +582,7 @@ class Ledger:
                 "version": after.version,
                 "status": after.status.slug,
                 "corrected": sorted([*told, *correction.applicant]),
+                **_papers(applied),
             }
 
         return await self._settle(self._once(request, work))
@@ -547,21 +620,23 @@ class Ledger:
         expected_version: int | None,
         catalogue: Catalogue,
     ) -> dict[str, Any]:
-        """Put the due date off, change the lead, or give, end or ask about a task. Safe to repeat.
+        """Put the due date off, change the lead, give, end or ask about a task, or issue a paper. Safe to repeat.
 
-        The lead's side may do it, the receiving agency's may put the due date off too, and the side of a task's agency
-        ends it or asks about it. The answer has code, version, status, agency, due_at, tasks and warnings. Raises
-        UnknownDossier, also for a dossier of which this client may not do this; VersionMismatch, OutOfScope,
-        KeyReused, StillRunning, OutcomeUnknown, Unavailable, and what intake/rules/one_stop.py raises.
+        The lead's side may do it, the receiving agency's may put the due date off and issue a paper too, and the side
+        of a task's agency ends it or asks about it. The answer has code, version, status, agency, due_at, tasks and
+        warnings, and `papers` as in a reception. Raises UnknownDossier, also for a dossier of which this client may not
+        do this; VersionMismatch, NoPapers, OutOfScope, KeyReused, StillRunning, OutcomeUnknown, Unavailable, and what
+        intake/rules/one_stop.py raises.
         """
         request.client.require_action("correct" if isinstance(change, Lead) else "move")
 
         async def work(connection: Any, moment: _Moment) -> dict[str, Any]:
             kind, of_task = _ABOUT[type(change)], getattr(change, "number", None)
             whose = None if isinstance(change, EndTask) and change.end == "cancelled" else of_task
-            before, _ = await self._locked(connection, request, code, kind, expected_version, catalogue, task=whose)
+            before, row = await self._locked(connection, request, code, kind, expected_version, catalogue, task=whose)
             by = _By.client(request, officer)
-            applied = await self._scribe.change(connection, moment, before, change, by, catalogue)
+            said = Said(person=row, officer=officer)
+            applied = await self._scribe.change(connection, moment, before, change, by, catalogue, said=said)
             after = applied.state
             return {
                 "code": code.text,
@@ -571,6 +646,7 @@ class Ledger:
                 "due_at": local(after.due_at),
                 "tasks": [task_told(task) for task in after.tasks],
                 "warnings": list(applied.warnings),
+                **_papers(applied),
             }
 
         return await self._settle(self._once(request, work))
@@ -615,6 +691,16 @@ class Ledger:
         await self._readable(client, code, catalogue)
         await note_read(self._postgres, client.id, client.id, code.text, "events")
         return [history.told(event) for event in await self._postgres.fetch(history.HISTORY, code.text)]
+
+    async def papers(self, client: Client, code: DossierCode, catalogue: Catalogue) -> list[Any]:
+        """The dossier's papers as paper_rows.PAPERS has them, and a row in the log of reads before that.
+
+        Raises as officers_view.
+        """
+        await self._readable(client, code, catalogue)
+        await note_read(self._postgres, client.id, client.id, code.text, "papers")
+        rows: list[Any] = await self._postgres.fetch(paper_rows.PAPERS, code.text)
+        return rows
 
     async def _readable(self, client: Client, code: DossierCode, catalogue: Catalogue) -> Any:
         """The row of OFFICERS_VIEW, for a client that has to do with it. Raises UnknownDossier, Unavailable."""
@@ -723,13 +809,20 @@ class Ledger:
             department=submission.department,
         )
         by = _By.client(request, submission.officer)
-        applicant, subject = submission.applicant, submission.subject
-        state = await _enter(connection, self._scribe, moment, reception, applicant, subject, by, catalogue)
+        said = Said(
+            person=_person(submission.applicant, submission.subject),
+            officer=submission.officer,
+            on_receipt=submission.on_receipt,
+            receipt_wanted=submission.result is None or submission.receipt,
+        )
+        entered = await _enter(connection, self._scribe, moment, reception, said, by, catalogue)
+        state = entered.state
         if submission.result is not None:
             state = await self._hand_over(connection, moment, state, submission, by, catalogue)
         if not catalogue.is_sandbox(state.origin):
             metrics.DOSSIERS_RECEIVED.labels(submission.channel).inc()
-        return {"code": state.code, "version": state.version, "status": state.status.slug, **_accepted(state, moment)}
+        told = {"code": state.code, "version": state.version, "status": state.status.slug}
+        return told | _accepted(state, moment) | _papers(entered)
 
     async def _hand_over(
         self, connection: Any, moment: _Moment, state: State, submission: Submission, by: _By, catalogue: Catalogue
@@ -770,25 +863,16 @@ async def _enter(
     scribe: _Scribe,
     moment: _Moment,
     reception: Reception,
-    applicant: Applicant,
-    subject: str | None,
+    said: Said,
     by: _By,
     catalogue: Catalogue,
-) -> State:
+) -> Applied:
     """Insert the row of a dossier that comes in, and append its first event."""
-    applied = apply(None, reception, scribe.given(moment, catalogue))
+    given = scribe.given(moment, catalogue)
+    applied = apply(None, reception, given)
     state = applied.state
     for each in (catalogue.agencies[state.agency], catalogue.services[state.service]):
         _must_be_valid(each, code_day(state.submitted_at), catalogue)
-    person: dict[str, Any] = {
-        "applicant_kind": applicant.kind,
-        "applicant_name": nfc(applicant.name),
-        "applicant_id": applicant.id,
-        "applicant_phone": applicant.phone,
-        "applicant_email": applicant.email,
-        "applicant_address": nfc(applicant.address),
-        "subject": nfc(subject),
-    }
     row = NewDossier(
         code=state.code,
         version=state.version,
@@ -804,12 +888,26 @@ async def _enter(
         due_at=state.due_at,
         calendar=state.calendar,
         timeline=timeline(public_step(state.last_at, state.status, state.agency, reception.department)),
-        **person,
+        **said.person,
     )
     await connection.execute(INSERT_DOSSIER, *row.row())
-    await scribe.append(connection, moment, applied, by, person)
+    applied, paper = await scribe.issue(connection, None, reception, applied, said, given, by)
+    await scribe.append(connection, moment, applied, by, said.person, paper)
     await task_rows.write(connection, [((), state)])
-    return state
+    return applied
+
+
+def _person(applicant: Applicant, subject: str | None) -> dict[str, Any]:
+    """PERSON_COLUMNS of a new dossier."""
+    return {
+        "applicant_kind": applicant.kind,
+        "applicant_name": nfc(applicant.name),
+        "applicant_id": applicant.id,
+        "applicant_phone": applicant.phone,
+        "applicant_email": applicant.email,
+        "applicant_address": nfc(applicant.address),
+        "subject": nfc(subject),
+    }
 
 
 async def _lock(connection: Any, code: DossierCode) -> Any:
@@ -878,6 +976,11 @@ def _accepted(state: State, moment: _Moment) -> dict[str, Any]:
         "issued_at": local(moment.now),
         "key_serial": state.key_serial,
     }
+
+
+def _papers(applied: Applied) -> dict[str, Any]:
+    """What an answer says of the paper that was issued."""
+    return {} if applied.paper is None else {"papers": [applied.paper]}
 
 
 def _official(text: str, field: str) -> str:

@@ -16,6 +16,7 @@ from intake.books.seal import ROW_COLUMNS, jsonb_text
 from intake.rules.papers import Content
 from intake.rules.stamps import StampKey
 from lookup import code as codes
+from lookup.paper_stamp import DIGEST_BYTES, Stamp
 
 COLUMNS: Final = (
     *("agency", "form", "year", "number", "code", "version", "form_version", "content", "digest", "stamp", "key_id"),
@@ -48,10 +49,43 @@ SELECT number, year
  LIMIT 1
 """
 
+PAPERS = """
+SELECT agency, form, year, number, code, version, form_version, content::text AS content, digest, stamp, key_id,
+       issued_at, issued_by, erased_at
+  FROM paper
+ WHERE code = $1
+ ORDER BY version
+"""
+"""Those of one dossier, oldest first. `content` is canonical; null once it was erased."""
+
+
+class PaperAltered(Exception):
+    """A paper's stored content is not the one that was issued. The message names the paper, and nothing it says."""
+
+
+def content_of(row: Mapping[str, Any]) -> Content | None:
+    """What the paper in a row of PAPERS says; None once it was erased.
+
+    Raises PaperAltered: nothing may be printed from it.
+    """
+    if row["content"] is None:
+        return None
+    if digest_of(row["content"]) != row["digest"]:
+        raise PaperAltered(
+            f"The content of {row['form']} {row['number']}/{row['year']} of {row['agency']} was altered."
+        )
+    return msgspec.json.decode(row["content"], type=Content)
+
+
+def stamp_of(row: Mapping[str, Any], content: Content) -> Stamp:
+    """The stamp of the paper in such a row."""
+    times = content.received_at, content.due_at
+    return Stamp(row["key_id"], row["form"], *times, row["digest"][:DIGEST_BYTES], row["stamp"])
+
 
 def canonical(content: Content) -> str:
     """The content in its canonical form."""
-    return jsonb_text(msgspec.to_builtins(content))
+    return jsonb_text(msgspec.json.decode(msgspec.json.encode(content)))
 
 
 def digest_of(canonical_content: str) -> bytes:

@@ -262,13 +262,15 @@ class Applied:
     """The state after the change, and its event's fields; `event` is None when nothing changes.
 
     `pauses` (null: unchanged) and `detail` are objects with times as text; the caller writes them as JSON, and adds
-    epoch, source, actor, person and paper. `warnings`: rules of the service that it exceeds all the same.
+    epoch, source, actor, person and paper. `warnings`: rules of the service that it exceeds all the same. `paper`: the
+    form, year and number of the paper that the caller has issued with it.
     """
 
     state: State
     event: dict[str, Any] | None
     flags: tuple[str, ...] = ()
     warnings: tuple[Mapping[str, Any], ...] = ()
+    paper: Mapping[str, Any] | None = None
 
 
 IMAGE: Final = (

@@ -28,6 +28,13 @@ CREATE TABLE paper (
 );
 CREATE INDEX paper_of_dossier ON paper (code, version);
 
+-- What the auditor compares a paper's digest with, without a right to read what it says: column `content` holds the JSON
+-- that was hashed, as PostgreSQL writes it.
+CREATE VIEW paper_digest AS
+SELECT agency, form, year, number, sha256(convert_to(content::text, 'UTF8')) AS digest
+  FROM paper
+ WHERE content IS NOT NULL;
+
 CREATE TABLE paper_sequence (
     agency  text     COLLATE "C" NOT NULL REFERENCES agency,
     form    text     NOT NULL,
@@ -187,7 +194,7 @@ GRANT SELECT ON hold TO hoso24_writer;
 
 GRANT SELECT (agency, form, year, number, code, version, form_version, digest, stamp, key_id, issued_at, issued_by, erased_at)
     ON paper TO hoso24_auditor;
-GRANT SELECT ON paper_print, hold TO hoso24_auditor;
+GRANT SELECT ON paper_digest, paper_print, hold TO hoso24_auditor;
 
 GRANT SELECT ON service, status, hold, notice TO hoso24_archivist;
 GRANT SELECT (agency, form, year, number, code, erased_at) ON paper TO hoso24_archivist;
