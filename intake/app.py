@@ -94,8 +94,9 @@ async def build(settings: IntakeSettings) -> Running:
         Addresses(settings.webhook_networks),
         lambda: secret_of(settings.webhook_secret.reveal()),
     )
+    papers = PapersApi(ledger, catalogue, keys, settings.public_url)
     apis = (
-        *(api, OneStopApi(ledger, catalogue), PapersApi(ledger, catalogue), ClientApi(postgres, catalogue, budgets)),
+        *(api, OneStopApi(ledger, catalogue), papers, ClientApi(postgres, catalogue, budgets)),
         *(feed, letters, sync, webhooks),
     )
     for_developers = DeveloperPages(ABOUT, [endpoint for each in apis for endpoint in each.endpoints()], DELIVERIES)
@@ -107,6 +108,7 @@ async def build(settings: IntakeSettings) -> Running:
     async def close() -> None:
         await ledger.close()
         await sync.close()
+        papers.press.close()
         for pool in (postgres, pages, end_of_log):
             await pool.close()
 

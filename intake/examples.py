@@ -8,6 +8,8 @@ from ops.http.endpoints import Example
 CODE = "G99.01.02-261008-0975"
 _AT, _DUE = "2026-10-08T08:15:00+07:00", "2026-10-22T08:15:00+07:00"
 
+_RECEIPT = {"form": "receipt", "year": 2026, "number": 147}
+
 RECEIVE = Example(
     body={
         "agency": "G99.01.02",
@@ -32,6 +34,7 @@ RECEIVE = Example(
             "issued_at": "2026-10-08T08:15:02.413205+07:00",
             "link": f"https://hoso24.example/tra-cuu/{CODE}?key=2KQ0F-9D3XZ-7MHWA",
         },
+        "papers": [_RECEIPT],
     },
 )
 MOVE = Example(
@@ -44,7 +47,7 @@ BIND = Example(
 )
 CORRECT = Example(
     body={"reason": "Ghi sai tên", "applicant": {"name": "Nguyễn Văn Mâu (hư cấu)"}},
-    answer={"code": CODE, "version": 4, "status": "processing", "corrected": ["applicant.name"]},
+    answer={"code": CODE, "version": 4, "status": "processing", "corrected": ["applicant.name"], "papers": [_RECEIPT]},
 )
 SYNC = Example(body=[{"id": "so-mau-4711", "source_seq": 7, "dossier": CODE, "status": "completed"}])
 KEY = Example(

@@ -85,7 +85,7 @@ def _as_declared(endpoint: Endpoint, response: web.StreamResponse) -> bool:
     if response.status != endpoint.status:
         return False
     if endpoint.gives is None:
-        return body is None
+        return body is None or (endpoint.media is not None and response.content_type == endpoint.media)
     if not isinstance(body, bytes):
         return endpoint.lines
     if endpoint.lines:

@@ -85,6 +85,8 @@ async def _send_example(house: House, url: str, method: str, path: str, operatio
         text = content["example"] if isinstance(content["example"], str) else json.dumps(content["example"])
         headers["Content-Type"], body = media, text.replace(EXAMPLE_CODE, code or EXAMPLE_CODE).encode()
     async with house.http.request(method, url + path, params=query, data=body, headers=headers) as answer:
+        if answer.content_type == "application/pdf":
+            return answer.status, None
         lines = [json.loads(line) for line in (await answer.text()).splitlines()]
         return answer.status, lines[-1]
 

@@ -7,7 +7,7 @@ A repeat with the same idempotency key reports the outcome.
 """
 
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any, Final, TypeVar
@@ -31,11 +31,13 @@ from intake.refusals import (
     KeyReused,
     NoPapers,
     NumberTaken,
+    PaperErased,
     ServiceEnded,
     ServiceNotBegun,
     StillRunning,
     UnknownAgency,
     UnknownDossier,
+    UnknownPaper,
     UnknownService,
     VersionMismatch,
 )
@@ -200,6 +202,7 @@ OPERATOR: Final = "operator"
 """The source of events that an operator's command made."""
 
 OneStop = PutOff | Lead | OpenTask | EndTask | AskLead | IssuePaper
+MakePage = Callable[[Mapping[str, Any], int, int], Awaitable[bytes]]
 _ABOUT: Final = {
     PutOff: "due_changed",
     Lead: "led_by",
@@ -701,6 +704,29 @@ class Ledger:
         await note_read(self._postgres, client.id, client.id, code.text, "papers")
         rows: list[Any] = await self._postgres.fetch(paper_rows.PAPERS, code.text)
         return rows
+
+    async def print_paper(
+        self, client: Client, code: DossierCode, which: tuple[str, int, int], catalogue: Catalogue, page: MakePage
+    ) -> bytes:
+        """What `page` makes of a paper's row of paper_rows.PAPERS, the number of prints before, and the dossier's key
+        serial: form, year and number are `which`.
+
+        Before that a row in the log of reads, after it one in the table of prints. Raises UnknownPaper, PaperErased,
+        what `page` raises, and as officers_view.
+        """
+        dossier = await self._readable(client, code, catalogue)
+        await note_read(self._postgres, client.id, client.id, code.text, "paper")
+        rows = await self._postgres.fetch(paper_rows.PAPERS, code.text)
+        row = next((each for each in rows if (each["form"], each["year"], each["number"]) == which), None)
+        if row is None:
+            raise UnknownPaper
+        if row["content"] is None:
+            raise PaperErased
+        paper = row["agency"], *which
+        ((printed,),) = await self._postgres.fetch(paper_rows.PRINTED, *paper)
+        made = await page(row, printed, dossier["key_serial"])
+        await self._postgres.fetch(paper_rows.NOTE_PRINT, *paper, client.id, "again" if printed else "first")
+        return made
 
     async def _readable(self, client: Client, code: DossierCode, catalogue: Catalogue) -> Any:
         """The row of OFFICERS_VIEW, for a client that has to do with it. Raises UnknownDossier, Unavailable."""

@@ -59,6 +59,18 @@ SELECT agency, form, year, number, code, version, form_version, content::text AS
 """Those of one dossier, oldest first. `content` is canonical; null once it was erased."""
 
 
+# $1 to $4: the paper. Its number of prints, those under way not counted.
+PRINTED = """
+SELECT count(*)
+  FROM paper_print
+ WHERE (agency, form, year, number) = ($1, $2, $3, $4)
+"""
+NOTE_PRINT = """
+INSERT INTO paper_print (agency, form, year, number, by, kind)
+VALUES ($1, $2, $3, $4, $5, $6)
+"""
+
+
 class PaperAltered(Exception):
     """A paper's stored content is not the one that was issued. The message names the paper, and nothing it says."""
 

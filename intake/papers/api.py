@@ -3,6 +3,7 @@
 Papers that a change makes are named in that change's answer.
 """
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,22 +15,40 @@ from intake.answers import Issued, PaperList, PaperView
 from intake.api import DOSSIERS, IN_THE_PATH, KEYED, OF_A_DOSSIER, keyed
 from intake.books.ledger import Ledger
 from intake.books.paper_rows import PaperAltered, content_of, stamp_of
-from intake.refusals import BadDate, MoveNotAllowed, NoPapers, ReasonRequired, UnknownDossier
+from intake.papers.rendering import Press, Printing
+from intake.refusals import (
+    BadDate,
+    MoveNotAllowed,
+    NoPapers,
+    PaperErased,
+    PaperNotReady,
+    ReasonRequired,
+    UnknownDossier,
+    UnknownPaper,
+)
 from intake.rules.changes import IssuePaper
 from intake.rules.requests import NewPaper
 from lookup import code as codes
 from lookup.catalogue import CatalogueCopy
 from lookup.clock import local
 from lookup.code import DossierCode, MalformedCode
+from lookup.lookup_key import KeyRing
 from ops.http.endpoints import Endpoint, Example
+from ops.http.parameters import Parameter
+
+log = logging.getLogger(__name__)
 
 
 class PapersApi:
     """The endpoints; each method is one."""
 
-    def __init__(self, ledger: Ledger, catalogue: CatalogueCopy) -> None:
+    def __init__(self, ledger: Ledger, catalogue: CatalogueCopy, keys: KeyRing, site: str) -> None:
+        """`keys`: what lookup keys are derived by. `site`: the address at which citizens reach the lookup."""
         self._ledger = ledger
         self._catalogue = catalogue
+        self._keys = keys
+        self._site = site
+        self.press = Press()
 
     def endpoints(self) -> list[Endpoint]:
         """Those below a dossier."""
@@ -42,6 +61,16 @@ class PapersApi:
                 gives=PaperList,
                 parameters=(IN_THE_PATH,),
                 refuses=(*ADMISSION, MalformedCode, UnknownDossier),
+                action="read",
+            ),
+            Endpoint(
+                method="GET",
+                path=papers + r"/{form:[a-z]+}-{year:\d\d\d\d}-{number:\d+}.pdf",
+                handler=self.paper,
+                gives=None,
+                media="application/pdf",
+                parameters=(IN_THE_PATH, *_WHICH),
+                refuses=(*ADMISSION, MalformedCode, UnknownDossier, UnknownPaper, PaperErased, PaperNotReady),
                 action="read",
             ),
             Endpoint(
@@ -63,6 +92,31 @@ class PapersApi:
         code = codes.parse(request.match_info["code"])
         rows = await self._ledger.papers(request[CLIENT], code, await self._catalogue.get())
         return PaperList(code.text, [_view(code, row) for row in rows])
+
+    async def paper(self, request: web.Request) -> web.Response:
+        """A paper as PDF, made anew each time; a receipt has the lookup key on it. Read and print are logged.
+
+        From the second print on it says which it is.
+        """
+        code = codes.parse(request.match_info["code"])
+        told = request.match_info
+        which = told["form"], int(told["year"]), int(told["number"])
+
+        async def page(row: Mapping[str, Any], printed: int, key_serial: int) -> bytes:
+            try:
+                content = content_of(row)
+            except PaperAltered as altered:
+                log.error("A paper is not printed: %s", altered)
+                raise PaperNotReady("What is stored of this paper is not what was issued.") from None
+            assert content is not None  # noqa: S101 - the ledger refuses erased ones
+            key = self._keys.key(code, key_serial) if content.form == "receipt" else None
+            stamp = stamp_of(row, content).text(code)
+            printing = Printing(site=self._site, stamp=stamp, key=key, again=printed)
+            return await self.press.paper(row["content"], printing)
+
+        made = await self._ledger.print_paper(request[CLIENT], code, which, await self._catalogue.get(), page)
+        headers = {"Content-Disposition": f'inline; filename="{code.path}-{which[0]}-{which[2]}.pdf"'}
+        return web.Response(body=made, content_type="application/pdf", headers=headers | {"Cache-Control": "no-store"})
 
     async def issue(self, request: web.Request, new: NewPaper) -> Issued:
         """Issue a control slip, or an apology without a new date."""
@@ -93,4 +147,9 @@ def _view(code: DossierCode, row: Mapping[str, Any]) -> PaperView:
     )
 
 
+_WHICH = (
+    Parameter(name="form", place="path", says="The form of the paper.", required=True, example="receipt"),
+    Parameter(name="year", place="path", says="The year of its number.", type=int, required=True, example=2026),
+    Parameter(name="number", place="path", says="Its number in that year.", type=int, required=True, example=1),
+)
 _AS_THEY_ARE = ("agency", "form", "year", "number", "version", "form_version", "issued_by", "key_id")

@@ -11,12 +11,14 @@ from urllib.parse import urlsplit
 
 import segno
 
+from lookup import code as codes
+
 _MASK: Final = 2
 
 
 def link(site: str, code: str, key: str | None) -> list[str]:
-    """The address of this dossier's page, in the parts that a code writes each in its own way; with its key if given."""
-    page = f"{_capitals(site)}/G/{code}"
+    """The address of this dossier's page, with its key if given, in the parts that a code writes each its own way."""
+    page = f"{_capitals(site)}/G/{codes.parse(code).path}"
     return [page, "?k=", key] if key else [page]
 
 
@@ -30,10 +32,10 @@ def picture(parts: list[str]) -> tuple[list[int], int]:
 
     Raises segno.DataOverflowError for more than a code can hold.
     """
-    code = segno.make_qr(parts, error="m", mask=_MASK, boost_error=False)
+    code = segno.make_qr(parts, error="m", mask=_MASK, boost_error=False)  # type: ignore[arg-type] # it takes parts too
     out = io.BytesIO()
     code.save(out, kind="png", border=0)
-    return list(out.getvalue()), code.symbol_size(border=0)[0]
+    return list(out.getvalue()), int(code.symbol_size(border=0)[0])
 
 
 def _capitals(site: str) -> str:

@@ -3,8 +3,8 @@
 A template prints what it is given, as text and never as markup. Controls and marks that turn the order of writing are
 not printed; a word without a place to break gets places, so that no line leaves the page.
 
-Of a numbered paper the content is Content of intake/rules/papers.py, as JSON has it. The other forms have `form`, `code`
-but for the register, `agency` {name, above, phone} and `issued_at`, and besides these:
+Of a numbered paper the content is Content of intake/rules/papers.py, as JSON has it. The other forms have `form`,
+`code` but for the register, `agency` {name, above, phone} and `issued_at`, and besides these:
 
 | form         | content                                                                                              |
 |--------------|------------------------------------------------------------------------------------------------------|
@@ -103,7 +103,8 @@ def given(content: Mapping[str, Any], *, site: str, again: int) -> dict[str, Any
         "items": content.get("items") or [],
     }
     more = _OF_A_FORM.get(form)
-    return _printable(texts | more(content) if more else texts)
+    printable: dict[str, Any] = _printable(texts | more(content) if more else texts)
+    return printable
 
 
 def _receipt(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,7 +115,7 @@ def _receipt(content: Mapping[str, Any]) -> dict[str, Any]:
         "time-limit": _limit(content.get("limit") or {}),
         "authorised": _authorised(content.get("representative") or {}),
         "result-at": RESULT_BY.get(content.get("result_by") or ""),
-        "replaces": f"Thay giấy số {replaced['number']:04}/{SIGNS['receipt']} năm {replaced['year']}" if replaced else None,
+        "replaces": replaced and f"Thay giấy số {replaced['number']:04}/{SIGNS['receipt']} năm {replaced['year']}",
     }
 
 

@@ -100,7 +100,7 @@ def rendered_anew(content: str, printing: Printing) -> bytes:
             raise LookupError(f"there is no form {form}")
         texts = given(said, site=printing.site, again=printing.again)
         texts |= _codes_of(said, printing)
-    except (KeyError, TypeError, AttributeError, LookupError, RecursionError, msgspec.DecodeError) as error:
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
         raise ValueError(f"This content is of no form: {type(error).__name__} {error}") from None
     texts["attached"] = [
         {"name": CONTENT_NAME, "says": "Nội dung của giấy", "data": content},
@@ -111,15 +111,16 @@ def rendered_anew(content: str, printing: Printing) -> bytes:
         format="pdf",
         timestamp=int(issued_at.timestamp()),
     )
-    return bytes(made)
+    assert isinstance(made, bytes)  # noqa: S101 - a list is of pictures, one a page
+    return made
 
 
 def _codes_of(content: Mapping[str, Any], printing: Printing) -> dict[str, Any]:
     form, code = content["form"], content.get("code")
-    shown = form in WITH_KEY and code is not None
+    shown = code if form in WITH_KEY else None
     return {
         "key": printing.key if shown else None,
-        "link-code": codes.picture(codes.link(printing.site, code, printing.key)) if shown else None,
+        "link-code": codes.picture(codes.link(printing.site, shown, printing.key)) if shown else None,
         "stamp-code": (
             codes.picture(codes.stamp_link(printing.site, printing.stamp)) if form in SIGNS and printing.stamp else None
         ),

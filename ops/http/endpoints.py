@@ -135,12 +135,13 @@ class Endpoint:
 
     `handler(request)`; with `asks` and `takes` `handler(request, asked, content)`: the query string and the body as
     these types. `gives`: the type of its answer, or a union of them, or None for an answer without a body; `status`: of
-    that answer. `lines`: body and answer are application/x-ndjson, one of `takes` and of `gives` a line, and the
-    handler reads the body and writes the answer itself. `parameters`: what else the handler reads from the request.
-    `redirects`: when it answers 301, None for never. `refuses`: the classes, besides GENERAL, OF_BODIES and OF_QUERIES,
-    and no base of them; `tells`: those whose codes stand inside its answer, in a list or a line. `action`: what the
-    client must be permitted to do; checked before query and body are read. `budget`: which of its budgets a client
-    spends here; None: the usual one of the method. `retires`: None while it stays.
+    that answer. `media`: of an answer that is no JSON, and which the handler makes itself. `lines`: body and answer are
+    application/x-ndjson, one of `takes` and of `gives` a line, and the handler reads the body and writes the answer
+    itself. `parameters`: what else the handler reads from the request. `redirects`: when it answers 301, None for
+    never. `refuses`: the classes, besides GENERAL, OF_BODIES and OF_QUERIES, and no base of them; `tells`: those whose
+    codes stand inside its answer, in a list or a line. `action`: what the client must be permitted to do; checked
+    before query and body are read. `budget`: which of its budgets a client spends here; None: the usual one of the
+    method. `retires`: None while it stays.
     """
 
     method: str
@@ -151,6 +152,7 @@ class Endpoint:
     takes: type[msgspec.Struct] | None = None
     gives: type[msgspec.Struct] | UnionType | None
     status: int = 200
+    media: str | None = None
     lines: bool = False
     parameters: tuple[Parameter, ...] = ()
     redirects: str | None = None

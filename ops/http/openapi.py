@@ -157,6 +157,8 @@ def _any_of(shapes: Iterable[type[msgspec.Struct]]) -> dict[str, Any]:
 
 def _responses(endpoint: Endpoint) -> dict[str, Any]:
     done: dict[str, Any] = {"description": "Done."}
+    if endpoint.media:
+        done["content"] = {endpoint.media: {"schema": {"type": "string", "contentMediaType": endpoint.media}}}
     if endpoint.shapes:
         done["content"] = _content(endpoint, endpoint.shapes, endpoint.example.answer)
     found = {str(endpoint.status): done}

@@ -103,8 +103,7 @@ OF_ALL_FORMS: dict[str, dict[str, Any]] = {
         "items": ["Bản sao giấy khai sinh có chứng thực", "Đơn đề nghị: ghi lại số sổ bảo hiểm xã hội"],
         "reason": "Giấy tờ đã nộp chưa có chứng thực.",
     },
-    "refusal": COMMON
-    | {"reason": "Hồ sơ không thuộc thẩm quyền giải quyết của cơ quan.\nĐề nghị nộp tại nơi cư trú."},
+    "refusal": COMMON | {"reason": "Hồ sơ không thuộc thẩm quyền giải quyết của cơ quan.\nĐề nghị nộp tại nơi cư trú."},
     "apology": COMMON
     | {
         "due_before": DUE,
@@ -126,9 +125,9 @@ OF_ALL_FORMS: dict[str, dict[str, Any]] = {
 OF_ALL_FORMS = {form: content | {"form": form} for form, content in OF_ALL_FORMS.items()}
 
 
-def text(form: str, **changes: Any) -> str:
+def text(of: str, **changes: Any) -> str:
     """The content of the paper of this form, with these changes, in a canonical form."""
-    return jsonb_text(OF_ALL_FORMS[form] | changes)
+    return jsonb_text(OF_ALL_FORMS[of] | changes)
 
 
 def main(directory: Path) -> None:

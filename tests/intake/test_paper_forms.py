@@ -1,0 +1,155 @@
+"""Papers as PDF: the same bytes from the same content, nothing a name says is taken for markup, and the API."""
+
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from typing import Any
+
+import pytest
+
+from intake.books.paper_rows import digest_of
+from intake.papers.rendering import LIMIT, NotOurs, Press, Printing, attached, form_on, forms, rendered_anew
+from intake.refusals import PaperNotReady
+from lookup.paper_stamp import FORMS
+from tests.house import House
+from tests.intake.papers_of_all_forms import OF_ALL_FORMS, PRINTING, text
+
+YEAR = date.today().year
+
+
+def pages(pdf: bytes) -> int:
+    return pdf.count(b"/Type/Page\n") + pdf.count(b"/Type/Page/")
+
+
+def test_every_form_that_is_numbered_has_a_template() -> None:
+    assert set(FORMS) <= set(forms())
+    assert forms().keys() == OF_ALL_FORMS.keys()
+    with pytest.raises(LookupError, match="31/12/2020"):
+        form_on("receipt", date(2020, 12, 31))
+
+
+@pytest.mark.parametrize("form", OF_ALL_FORMS)
+def test_same_content_makes_the_same_bytes_and_carries_it(form: str) -> None:
+    content = text(form)
+    made = rendered_anew(content, PRINTING)
+    assert made.startswith(b"%PDF-1.")
+    assert rendered_anew(content, PRINTING) == made
+    assert attached(made) == (content, PRINTING)
+    assert rendered_anew(content, Printing(site=PRINTING.site, again=1)) != made
+
+
+@pytest.mark.servers
+def test_another_process_makes_the_same_bytes() -> None:
+    words = "import sys; from tests.intake.papers_of_all_forms import *; "
+    words += "sys.stdout.buffer.write(rendered_anew(text('receipt'), PRINTING))"
+    made = subprocess.run([sys.executable, "-c", words], check=True, capture_output=True).stdout
+    assert made == rendered_anew(text("receipt"), PRINTING)
+
+
+def test_threads_do_not_get_into_each_others_way() -> None:
+    expected = [rendered_anew(text("receipt", number=n), PRINTING) for n in range(1, 9)]
+    with ThreadPoolExecutor(4) as threads:
+        made = threads.map(lambda n: rendered_anew(text("receipt", number=n), PRINTING), range(1, 9))
+    assert list(made) == expected
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        '#read("/etc/passwd")',
+        "$x$ @ref *b* _e_ `c` <label> // /* \\ #import",
+        "<script>alert(1)</script>",
+        "N" * 300,
+        "e" + "\N{COMBINING ACUTE ACCENT}" * 150,
+        "\0\a\x1b",
+        "a\N{RIGHT-TO-LEFT OVERRIDE}nêyugN",
+        "\N{SNOWMAN}\N{CJK UNIFIED IDEOGRAPH-4E00}",
+    ],
+)
+def test_name_is_printed_as_text_on_one_page(name: str) -> None:
+    applicant = {"name": name, "id": "1", "address": name}
+    made = rendered_anew(text("receipt", applicant=applicant), PRINTING)
+    assert pages(made) <= 1 + (len(name) > 200)
+    assert json.loads(attached(made)[0])["applicant"]["name"] == name
+
+
+@pytest.mark.parametrize(("rows", "expected"), [(0, 1), (1, 1), (40, 3), (400, 18)])
+def test_register_goes_on_on_further_pages(rows: int, expected: int) -> None:
+    row = OF_ALL_FORMS["register"]["rows"][0]
+    assert pages(rendered_anew(text("register", rows=[row] * rows), PRINTING)) in range(expected - 1, expected + 3)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"form": "diploma"}, {"issued_at": "yesterday"}, {"form_version": "1999-01-01"}, {"agency": None}]
+)
+def test_content_that_is_of_no_form_is_no_paper(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="This content is of no form"):
+        rendered_anew(text("receipt", **changes), PRINTING)
+    with pytest.raises(ValueError, match="This content is of no form"):
+        rendered_anew("[]", PRINTING)
+
+
+def test_pdf_that_was_altered_is_not_the_one_made_anew() -> None:
+    made = rendered_anew(text("receipt"), PRINTING)
+    for altered in (made[:-200], made + b"\n%more", made.replace(b"/Rotate", b"/rotate", 1), made[:3000] + made[3001:]):
+        try:
+            content, printing = attached(altered)
+        except NotOurs:
+            continue
+        assert content != text("receipt") or altered == made or rendered_anew(content, printing) != altered
+    with pytest.raises(NotOurs):
+        attached(b"%PDF-1.7\n")
+
+
+async def test_paper_that_takes_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    press = Press(limit=0.0)
+    with pytest.raises(PaperNotReady):
+        await press.paper(text("register", rows=OF_ALL_FORMS["register"]["rows"] * 20), PRINTING)
+    press.close()
+    assert LIMIT == 2.0
+
+
+# -- the API ---------------------------------------------------------------------------------------------------------
+
+
+async def ask(house: House, code: str, paper: str) -> tuple[int, bytes]:
+    url = f"{house.intake_url}/api/v1/dossiers/{code}/papers/{paper}.pdf"
+    async with house.http.get(url, headers={"Authorization": f"Bearer {house.token}"}) as response:
+        return response.status, await response.read()
+
+
+@pytest.mark.servers
+async def test_receipt_is_printed_with_the_key_and_each_print_is_counted(house: House, owner: Any) -> None:
+    receipt = await house.receive()
+    code, number = receipt["code"], receipt["papers"][0]["number"]
+    status, first = await ask(house, code, f"receipt-{YEAR}-{number}")
+    assert status == 200
+    content, printing = attached(first)
+    assert (printing.key, printing.again) == (receipt["lookup_key"], 0)
+    assert receipt["lookup_key"] not in content
+    assert digest_of(content) == await owner.fetchval("SELECT digest FROM paper")
+    assert rendered_anew(content, printing) == first
+    _, second = await ask(house, code, f"receipt-{YEAR}-{number}")
+    again, printed_again = attached(second)
+    assert (again, printed_again.again) == (content, 1)
+    assert [row["kind"] for row in await owner.fetch("SELECT kind FROM paper_print ORDER BY at")] == ["first", "again"]
+    reads = await owner.fetch("SELECT code, screen FROM personal_read")
+    assert {tuple(row) for row in reads} == {(code, "paper")}
+
+
+@pytest.mark.servers
+async def test_paper_that_there_is_not_or_that_was_erased_or_altered(house: House, owner: Any) -> None:
+    receipt = await house.receive()
+    code = receipt["code"]
+    for paper in (f"receipt-{YEAR}-99", f"refusal-{YEAR}-1", "receipt-1999-1"):
+        status, body = await ask(house, code, paper)
+        assert (status, json.loads(body)["code"]) == (404, "paper_not_found")
+    await owner.execute("""UPDATE paper SET content = jsonb_set(content, '{number}', '77')""")
+    status, body = await ask(house, code, f"receipt-{YEAR}-1")
+    assert (status, json.loads(body)["code"]) == (503, "paper_not_ready")
+    await owner.execute("UPDATE paper SET content = NULL, erased_at = now()")
+    status, body = await ask(house, code, f"receipt-{YEAR}-1")
+    assert (status, json.loads(body)["code"]) == (410, "paper_erased")
+    assert await owner.fetchval("SELECT count(*) FROM paper_print") == 0
