@@ -41,6 +41,7 @@ from lookup.web import (
     layout,
     own_list,
     pages,
+    paper_pages,
     plain_text,
     problem_pages,
     rating,
@@ -53,6 +54,7 @@ from lookup.web.figure_pages import FigureBoard
 from lookup.web.form_pages import FormPages
 from lookup.web.hotpath import HotPath
 from lookup.web.layout import FORMS
+from lookup.web.paper_pages import PaperPages
 from lookup.web.service_pages import ServiceBoard
 from lookup.web.site import Site
 from ops.http import early_answers, server
@@ -168,6 +170,8 @@ async def build(settings: LookupSettings, state: State | None = None) -> Running
     app.add_routes(about_pages.routes(shows))
     app.add_routes(catalogue_pages.routes(catalogue_board))
     app.add_routes(figure_pages.routes(figure_board))
+    paper_keys = paper_pages.read_keys(settings.paper_public_keys)
+    app.add_routes(paper_pages.routes(PaperPages(paper_keys), paper_keys))
     secure = settings.public_url.startswith("https:")
     for routes in (
         plain_text.routes(policy, answers),

@@ -44,7 +44,11 @@ async def test_document_is_valid_and_its_examples_are_answered_as_it_says(
     validate(document)
     for path, item in document["paths"].items():
         for method in METHODS & set(item):
-            receipt = await house.receive(agency="G99.01.02") if "{code}" in path or "sync" in path else {"code": ""}
+            receipt = (
+                await house.receive(agency="G99.01.02")
+                if "{code}" in path or "sync" in path
+                else dict[str, Any](code="")
+            )
             code = receipt["code"]
             if service == "lookup" and code:
                 await until(lambda code=code: _visible(house, code))  # type: ignore[misc]

@@ -19,7 +19,7 @@ from lookup.catalogue import Agency, Catalogue, Service
 from lookup.web import layout, services
 from lookup.web.about_pages import ADDRESSES
 from lookup.web.codings import Finished
-from lookup.web.layout import FORMS, SERVICE_STATUS, SERVICES, STATISTICS, page_headers
+from lookup.web.layout import FORMS, SERVICE_STATUS, SERVICES, STATISTICS, VERIFY, page_headers
 from lookup.web.phrases import PHRASES
 from lookup.web.phrases.catalogue import day_phrase
 from lookup.web.ready import html_page
@@ -200,7 +200,7 @@ class CatalogueBoard:
         return layout.render("service_of_catalogue.html", lang, context)
 
     def _sitemap(self) -> str:
-        pairs = [FORMS, SERVICES, STATISTICS, SERVICE_STATUS, *ADDRESSES.values()]
+        pairs = [FORMS, SERVICES, STATISTICS, VERIFY, SERVICE_STATUS, *ADDRESSES.values()]
         pairs += [{lang: services.address(each, lang) for lang in SERVICES} for each in self._listed()]
         entries = "".join(self._entry(pair, lang) for pair in pairs for lang in pair)
         return (

@@ -46,6 +46,9 @@ ACCESSIBILITY = {"vi": "/tro-nang", "en": "/en/accessibility"}
 SERVICES = {"vi": "/dich-vu", "en": "/en/services"}
 """Language → the list of services; a service's page is below it (lookup/web/catalogue_pages.py)."""
 
+VERIFY = {"vi": "/kiem-tra", "en": "/en/verify"}
+"""Language → the address of the page that verifies papers (lookup/web/paper_pages.py)."""
+
 STATISTICS = {"vi": "/thong-ke", "en": "/en/statistics"}
 """Language → the address of the public figures (lookup/web/figure_pages.py)."""
 

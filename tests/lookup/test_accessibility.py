@@ -19,14 +19,16 @@ from lookup.clock import VIETNAM, moment
 from lookup.maintenance import Part
 from lookup.reading.freshness import SECOND
 from lookup.upkeep.service_status import Condition, PartState, Reason, View
-from lookup.web import about_pages, catalogue_pages, figure_pages, layout, service_pages, services
+from lookup.web import about_pages, catalogue_pages, figure_pages, layout, paper_pages, service_pages, services
 from lookup.web.catalogue_pages import CatalogueBoard
 from lookup.web.figure_pages import FIGURES, NEWEST, FigureBoard
+from lookup.web.paper_pages import PaperPages
 from lookup.web.site import Site
 from ops.local.reaper import Reaper
 from tests.browser import Browser, chromium, tab
 from tests.house import House
 from tests.lookup import catalogues
+from tests.lookup.test_paper_pages import PUBLIC, STAMP
 from tests.lookup.test_service_status import NOON, notice
 from tests.programs import npm_packages
 
@@ -218,6 +220,7 @@ async def catalogue_server() -> AsyncIterator[TestServer]:
     app = web.Application()
     app.add_routes(catalogue_pages.routes(CatalogueBoard(Copy(), site, lambda: catalogues.TODAY)))
     app.add_routes(about_pages.routes(frozenset()))
+    app.add_routes(paper_pages.routes(PaperPages(PUBLIC), PUBLIC))
     app.add_routes(figure_pages.routes(FigureBoard(Copy(), figures, lambda: FIRST_OF_DECEMBER, time.monotonic)))
     app.router.add_get("/static/{name}", layout.static)
 
@@ -235,6 +238,7 @@ def pages_of_the_catalogue() -> list[str]:
     pages = [address for pair in about_pages.ADDRESSES.values() for address in pair.values()]
     for lang, address in layout.SERVICES.items():
         pages += [address, *(services.address(each, lang) for each in catalogues.SERVICES)]
+    pages += [f"{address}{asked}" for address in layout.VERIFY.values() for asked in ("", "?s=x", f"?s={STAMP}")]
     pages += [f"{address}?month=2026-11" for address in layout.STATISTICS.values()]
     return pages
 

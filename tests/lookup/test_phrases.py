@@ -250,7 +250,7 @@ def test_every_phrase_of_a_page_is_on_one() -> None:
     computed |= {key for key in PHRASES["vi"] if key.startswith(("maintenance.status.", "maintenance.effect."))}
     computed |= {"calendar.summary", "calendar.description", "list.missing", "list.not_shown"}
     computed |= {f"rating.{score}" for score in SCORES}
-    computed |= {key for key in PHRASES["vi"] if key.startswith(("text.", "developers.", "statistics."))}
+    computed |= {key for key in PHRASES["vi"] if key.startswith(("text.", "developers.", "statistics.", "verify."))}
     computed |= {
         "service.description",
         "services.count",

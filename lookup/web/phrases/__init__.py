@@ -22,6 +22,7 @@ from lookup.web.phrases import (
     dossier,
     figures,
     form,
+    papers,
     portals,
     problems,
     service,
@@ -29,7 +30,7 @@ from lookup.web.phrases import (
 )
 from ops.errors import Refusal
 
-_MODULES = (site, form, dossier, cases, portals, developers, service, catalogue, figures, about, problems)
+_MODULES = (site, form, dossier, cases, portals, developers, service, catalogue, figures, papers, about, problems)
 
 PHRASES: Mapping[str, Mapping[str, str]] = {
     "vi": {key: text for module in _MODULES for key, text in module.VI.items()},
