@@ -992,6 +992,68 @@ def tidy() -> None:
             click.echo(f"Erased {erased:,} events of dossiers that the sandbox removed.")
 
 
+@cli.group()
+def paper() -> None:
+    """Papers: the key that stamps them, and whether one is of ours."""
+
+
+@paper.command("key")
+@click.argument("key_file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--public",
+    "public_keys",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The file of public keys, which every lookup reads; the new one is added to it.",
+)
+@click.option("--issuer", required=True, help="Whose key it is, as people who verify a paper are told.")
+def paper_key(key_file: Path, public_keys: Path, issuer: str) -> None:
+    """Make a key that stamps papers, readable by its owner only. Publish its public half a week before it is used."""
+    from datetime import date
+
+    from intake.papers.keys import CannotStamp, make
+
+    try:
+        made = make(key_file, public_keys, issuer=issuer, since=date.today())
+    except CannotStamp as wrong:
+        raise _CannotRun(str(wrong)) from None
+    click.echo(f"Key {made} is in {key_file}, its public half in {public_keys}. Keep a second copy of the key.")
+
+
+@paper.command("verify")
+@click.argument("paper")
+@click.option(
+    "--keys",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The file of public keys; without it that of HOSO24_PAPER_PUBLIC_KEYS.",
+)
+def paper_verify(paper: str, keys: Path | None) -> None:
+    """Tell whether PAPER, a PDF or the text or link of a stamp, is of ours. Exit status 1 if it is not."""
+    from intake.papers.verifying import check_pdf, check_text
+    from lookup.settings import PaperPublicKeysSettings
+    from lookup.web.paper_pages import read_keys
+    from ops.settings import SettingsError, read
+
+    try:
+        public = read_keys(keys or read(PaperPublicKeysSettings, environment()).paper_public_keys)
+    except SettingsError as wrong:
+        raise _CannotRun(str(wrong)) from None
+    if not public.keys:
+        raise _CannotRun("There are no public keys to verify with: name their file by --keys.")
+    path = Path(paper)
+    found = check_pdf(path.read_bytes(), public) if _is_file(path) else check_text(paper, public)
+    for line in found.lines():
+        click.echo(line)
+    sys.exit(0 if found.good else 1)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a stamp's text is longer than a name may be
+        return False
+
+
 @cli.command()
 @click.option("--rebuild", is_flag=True, help="Count from the beginning of the log, whatever was counted before.")
 @click.option("--stocks", is_flag=True, help="Count what is in hand too, even if it was counted today.")

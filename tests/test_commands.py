@@ -41,7 +41,8 @@ UNTIL = "2026-11-20"
 VKEY = Signer("hoso24.example/books", bytes(32)).key.text
 AWAY = {
     **{f"HOSO24_PG_{role}_URL": f"postgresql://hoso24_{role.lower()}:geheim@127.0.0.1:1/hoso24"
-       for role in ("OWNER", "WRITER", "RELAY", "READER", "NOTARY", "AUDITOR", "ARCHIVIST", "WEBHOOKS")},
+       for role in ("OWNER", "WRITER", "RELAY", "READER", "NOTARY", "AUDITOR", "ARCHIVIST", "WEBHOOKS",
+                    "FIGURES")},
     "HOSO24_REDIS_URL": "redis://:geheim@127.0.0.1:1/0",
     "HOSO24_LOOKUP_KEY_SECRETS": KEY_SECRETS,
     "HOSO24_SEAL_KEYS": SEAL_KEYS,

@@ -42,7 +42,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "intake.partners": {"intake", "intake.rules", "intake.dialects", "intake.books", *SHARED_OF_LOOKUP, *SERVING},
     "intake.figures": {"intake", "intake.rules", "intake.books", *SHARED_OF_LOOKUP, *SERVING},
     "intake.papers": {"intake", "intake.rules", "intake.books", *SHARED_OF_LOOKUP, *SERVING, "ops.doctor"},
-    "intake.local": {"intake", "intake.rules", "intake.books", "intake.bulk", *SHARED_OF_LOOKUP, *SERVING, "ops.local"},
+    "intake.local": {
+        "intake",
+        "intake.rules",
+        "intake.books",
+        "intake.bulk",
+        "intake.papers",
+        *SHARED_OF_LOOKUP,
+        *SERVING,
+        "ops.local",
+    },
 }
 """Room → the rooms it may import besides itself. A room that is not here does not exist."""
 

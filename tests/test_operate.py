@@ -125,7 +125,20 @@ NEEDS = {
     "maintenance list": MaintenanceSettings,
 }
 """What a person calls in a cluster, with the settings each needs."""
-ELSEWHERE = {"doctor", "metrics", "lookup", "intake", "relay", "notary", "webhooks", "sample", "up", "down", "demo"}
+ELSEWHERE = {
+    "paper",
+    "doctor",
+    "metrics",
+    "lookup",
+    "intake",
+    "relay",
+    "notary",
+    "webhooks",
+    "sample",
+    "up",
+    "down",
+    "demo",
+}
 """The doctor takes the settings of any role; the others are processes, need none, or run on a developer's machine."""
 
 

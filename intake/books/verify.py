@@ -46,12 +46,14 @@ PAGE = f"SELECT {_ROW} FROM dossier WHERE code > $1 ORDER BY code LIMIT $2"
 NUMBERS = f"SELECT code, number FROM dossier_number WHERE {_RANGE}"
 PERSONS = f"SELECT code, digest FROM dossier_person WHERE {_RANGE}"
 TASKS = f"SELECT code, version, {', '.join(map(_readable, TASK_COLUMNS))} FROM task WHERE {_RANGE}"
+PAPERS = f"SELECT code, version, agency, form, year, number, digest FROM paper WHERE {_RANGE}"
 EVENTS = f"SELECT erased, {_EVENT} FROM event WHERE {_RANGE} ORDER BY code, version"
 
 PAGE_NAMED = f"SELECT {_ROW} FROM dossier WHERE {_NAMED} ORDER BY code"
 NUMBERS_NAMED = NUMBERS.replace(_RANGE, _NAMED)
 PERSONS_NAMED = PERSONS.replace(_RANGE, _NAMED)
 TASKS_NAMED = TASKS.replace(_RANGE, _NAMED)
+PAPERS_NAMED = PAPERS.replace(_RANGE, _NAMED)
 EVENTS_NAMED = EVENTS.replace(_RANGE, _NAMED)
 
 # The auditor does not read the catalogue: which agencies are the sandbox's is told by what its task wrote.
@@ -168,7 +170,7 @@ class _Rows:
             async with self._connection.transaction(isolation="repeatable_read", readonly=True):
                 page = await self._connection.fetch(PAGE, after, DOSSIERS)
                 upto = page[-1]["code"] if len(page) == DOSSIERS else _LAST_CODE
-                await self._compare(page, NUMBERS, PERSONS, TASKS, EVENTS, after, upto)
+                await self._compare(page, NUMBERS, PERSONS, TASKS, PAPERS, EVENTS, after, upto)
             after = upto
             progress("dossiers", self._result.dossiers + self._result.of_sandbox, count)
 
@@ -178,10 +180,11 @@ class _Rows:
             some = codes[start : start + DOSSIERS]
             async with self._connection.transaction(isolation="repeatable_read", readonly=True):
                 page = await self._connection.fetch(PAGE_NAMED, some)
-                await self._compare(page, NUMBERS_NAMED, PERSONS_NAMED, TASKS_NAMED, EVENTS_NAMED, some)
+                named = (NUMBERS_NAMED, PERSONS_NAMED, TASKS_NAMED, PAPERS_NAMED, EVENTS_NAMED)
+                await self._compare(page, *named, some)
 
     async def _compare(
-        self, page: Sequence[Any], numbers: str, persons: str, tasks: str, events: str, *which: Any
+        self, page: Sequence[Any], numbers: str, persons: str, tasks: str, papers: str, events: str, *which: Any
     ) -> None:
         if self._sandbox is None:
             told = await self._connection.fetch(SANDBOX, sandbox.SOURCE)
@@ -192,14 +195,22 @@ class _Rows:
         owed: dict[str, list[Any]] = {}
         for task in await self._connection.fetch(tasks, *which):
             owed.setdefault(task["code"], []).append(task)
+        issued: dict[str, list[Any]] = {}
+        for paper in await self._connection.fetch(papers, *which):
+            issued.setdefault(paper["code"], []).append(paper)
         life: list[Any] = []
         async for event in self._connection.cursor(events, *which, prefetch=DOSSIERS):
             if life and life[0]["code"] != event["code"]:
+                self._papers(life, issued)
                 self._dossier(life, rows, bound, digests, owed)
                 life = []
             life.append(event)
         if life:
+            self._papers(life, issued)
             self._dossier(life, rows, bound, digests, owed)
+        for papers_of_none in issued.values():
+            for paper in papers_of_none:
+                self._found(f"{_name(paper)} is of a dossier without events: it is no paper.")
         for code in rows:
             self._found(f"{code} has no events.")
         for code, number in bound.items():
@@ -207,6 +218,19 @@ class _Rows:
         of_sandbox = sum(self._is_sandbox(row) for row in page)
         self._result.of_sandbox += of_sandbox
         self._result.dossiers += len(page) - of_sandbox
+
+    def _papers(self, life: Sequence[Any], issued: dict[str, list[Any]]) -> None:
+        """Papers against the digests in the events that issued them."""
+        code = life[0]["code"]
+        told = {event["version"]: event["paper"] for event in life if event["paper"] is not None}
+        for paper in issued.pop(code, ()):
+            digest = told.pop(paper["version"], None)
+            if digest is None:
+                self._found(f"{_name(paper)}: no event of {code} issued it, so it is no paper.")
+            elif digest != paper["digest"]:
+                self._found(f"{_name(paper)}: event {paper['version']} of {code} issued another content.")
+        for version in told:
+            self._found(f"event {version} of {code} issued a paper, and there is none.")
 
     def _is_sandbox(self, row: Any) -> bool:
         """Whether a row or an event is of the sandbox."""
@@ -259,6 +283,10 @@ class _Rows:
             return task_differences(tasks, folded_tasks(life))
         except _NOT_FOLDED as wrong:
             return [f"its tasks cannot be made from its events: {wrong}"]
+
+
+def _name(paper: Mapping[str, Any]) -> str:
+    return f"{paper['form']} {paper['number']}/{paper['year']} of {paper['agency']}"
 
 
 def _person(life: Sequence[Mapping[str, Any]]) -> bytes | None:

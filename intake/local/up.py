@@ -25,6 +25,7 @@ from intake.books.seal import SealKeys
 from intake.books.tree_files import Unusable
 from intake.bulk.loader import Import, ImportTally
 from intake.local import sample
+from intake.papers import keys as paper_keys
 from intake.settings import BooksSettings
 from lookup import code as codes
 from lookup import redis_users, sandbox, schema
@@ -65,6 +66,7 @@ ONLY_FOR = {
     "HOSO24_SEAL_KEYS": {"intake", "notary"},
     "HOSO24_BOOKS_KEY": {"notary"},
     "HOSO24_WEBHOOK_SECRET": {"intake", "webhooks"},
+    "HOSO24_PAPER_KEY_FILE": {"intake"},
 }
 """Secret → the processes that are given it; every other setting goes to all."""
 PROCESSES = ("relay", "lookup", "intake", "notary", "webhooks")
@@ -316,6 +318,7 @@ def _environ(directory: Path, servers: ServerUrls, own: Secrets, ports: Mapping[
         "HOSO24_BOOKS_KEY": os.environ.get("HOSO24_BOOKS_KEY") or own.books_key,
         "HOSO24_BOOKS_ORIGIN": os.environ.get("HOSO24_BOOKS_ORIGIN") or BOOKS_ORIGIN,
         "HOSO24_WEBHOOK_SECRET": os.environ.get("HOSO24_WEBHOOK_SECRET") or own.webhook_secret,
+        **_paper_files(directory.absolute()),
         "HOSO24_WEBHOOK_NETWORKS": os.environ.get("HOSO24_WEBHOOK_NETWORKS") or "127.0.0.0/8,::1/128",
         "HOSO24_HOST": os.environ.get("HOSO24_HOST") or "127.0.0.1",
         "HOSO24_TRUSTED_PROXIES": os.environ.get("HOSO24_TRUSTED_PROXIES") or "127.0.0.0/8,::1/128",
@@ -334,6 +337,17 @@ def _environ(directory: Path, servers: ServerUrls, own: Secrets, ports: Mapping[
         "HOSO24_CLIENT_WRITES": os.environ.get("HOSO24_CLIENT_WRITES") or "60000",  # one client stands for all desks
         "HOSO24_DRAIN_SECONDS": os.environ.get("HOSO24_DRAIN_SECONDS") or "0.5",  # no load balancer to wait for
     }
+
+
+def _paper_files(directory: Path) -> dict[str, str]:
+    """The settings that name the key that stamps papers and the public keys: those given, or files made here once."""
+    names = ("HOSO24_PAPER_KEY_FILE", "HOSO24_PAPER_PUBLIC_KEYS")
+    if any(os.environ.get(name) for name in names):
+        return {name: os.environ[name] for name in names if os.environ.get(name)}
+    key_file, public_keys = directory / "paper-key.pem", directory / "paper-keys.json"
+    if not key_file.exists():
+        paper_keys.make(key_file, public_keys, issuer="Bảo hiểm xã hội Xứ Mẫu (hư cấu)", since=date.today())
+    return dict(zip(names, map(str, (key_file, public_keys)), strict=True))
 
 
 def _of_process(name: str, environ: Mapping[str, str], servers: ServerUrls) -> dict[str, str]:

@@ -47,7 +47,7 @@ class PaperPages:
         self._keys = keys
 
     async def verify(self, request: web.Request) -> web.Response:
-        """The form; with `s`, a stamp's text or a link to it, what it says. Always 200: it is the stamp that is wrong."""
+        """The form; with `s`, a stamp's text or a link to it, what it says. 200 for a wrong stamp too."""
         lang, typed = layout.language(request), request.query.get("s", "").strip()
         return self._answer(lang, typed)
 

@@ -5,16 +5,25 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from click.testing import CliRunner
 
-from intake.books.paper_rows import digest_of
+import hoso24
+from intake.books.paper_rows import canonical, digest_of
 from intake.papers.rendering import LIMIT, NotOurs, Press, Printing, attached, form_on, forms, rendered_anew
+from intake.papers.verifying import check_pdf, check_text
 from intake.refusals import PaperNotReady
-from lookup.paper_stamp import FORMS
+from intake.rules.papers import Content
+from intake.rules.stamps import StampKey
+from lookup.code import parse
+from lookup.paper_stamp import FORMS, PublicKeys
 from tests.house import House
 from tests.intake.papers_of_all_forms import OF_ALL_FORMS, PRINTING, text
+from tests.lookup.test_paper_stamp import KEYS, NEW, TEXT
 
 YEAR = date.today().year
 
@@ -109,6 +118,66 @@ async def test_paper_that_takes_too_long_is_refused(monkeypatch: pytest.MonkeyPa
         await press.paper(text("register", rows=OF_ALL_FORMS["register"]["rows"] * 20), PRINTING)
     press.close()
     assert LIMIT == 2.0
+
+
+# -- verifying --------------------------------------------------------------------------------------------------------
+
+
+def signed(form: str = "receipt", **changes: Any) -> tuple[str, Printing]:
+    """A paper's canonical content, and its printing with a stamp that KEYS verifies."""
+    content = canonical(msgspec.json.decode(text(form, nonce="00", version=1, **changes), type=Content))
+    said = msgspec.json.decode(content, type=Content)
+    stamp = StampKey(2, NEW).stamp(parse(said.code), form, said.received_at, said.due_at, digest_of(content))
+    return content, Printing(site="https://x.example", stamp=stamp.text(parse(said.code)), key="2KQ0F-9D3XZ-7MHWA")
+
+
+def test_paper_is_stamped_matches_and_shows_what_it_says() -> None:
+    content, printing = signed()
+    found = check_pdf(rendered_anew(content, printing), KEYS)
+    assert (found.good, found.matches, found.anew) == (True, True, True)
+    assert found.lines()[0] == "stamped: yes, with key 2 of y: receipt of G99.01.01-261130-0147"
+    assert found.lines()[-2:] == ["content matches: yes", "rendering matches: yes"]
+
+
+def test_stamp_on_another_content_does_not_match() -> None:
+    _, printing = signed()
+    for changes in ({"due_at": "2027-01-01T09:00:00+07:00"}, {"applicant": {"name": "Somebody else"}}):
+        found = check_pdf(rendered_anew(signed(**changes)[0], printing), KEYS)
+        assert (found.good, found.matches, found.anew) == (False, False, True)
+        assert "content matches: no" in found.lines()[-2]
+
+
+def test_pages_that_show_something_else_are_told() -> None:
+    content, printing = signed()
+    pdf = rendered_anew(content, printing)
+    found = check_pdf(pdf + b"\n% an update of another hand\n", KEYS)
+    assert (found.good, found.anew) == (True, False)
+    assert found.lines()[-1].startswith("rendering matches: no")
+
+
+def test_pdf_of_others_and_nonsense_are_no_papers_of_ours() -> None:
+    register = rendered_anew(text("register"), Printing(site="https://x.example"))
+    unknown = PublicKeys({1: KEYS.keys[1]})
+    assert not check_pdf(rendered_anew(*signed()), unknown).good
+    for pdf in (b"", b"%PDF-1.7", register, rendered_anew(text("receipt"), PRINTING)):
+        found = check_pdf(pdf, KEYS)
+        assert not found.good
+        assert found.lines()[0].startswith("stamped: no.")
+    assert check_text(f"Mã: {TEXT}", KEYS).good
+    assert not check_text(TEXT[:-1], KEYS).good
+
+
+def test_command_makes_a_key_and_verifies_by_it(tmp_path: Path) -> None:
+    key_file, public = tmp_path / "key.pem", tmp_path / "keys.json"
+    made = CliRunner().invoke(hoso24.cli, ["paper", "key", str(key_file), "--public", str(public), "--issuer", "x"])
+    assert made.exit_code == 0, made.output
+    public.write_bytes(KEYS.to_json())
+    paper = tmp_path / "paper.pdf"
+    paper.write_bytes(rendered_anew(*signed()))
+    for asked, status in ((str(paper), 0), (TEXT, 0), (TEXT[:-1], 1), (str(public), 1)):
+        ran = CliRunner().invoke(hoso24.cli, ["paper", "verify", asked, "--keys", str(public)])
+        assert ran.exit_code == status, ran.output
+        assert ran.output.startswith("stamped: yes" if status == 0 else "stamped: no")
 
 
 # -- the API ---------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import re
 import unicodedata
 from collections.abc import AsyncIterator
 from datetime import date
@@ -9,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import asyncpg
 import msgspec
 import pytest
 
 from intake.books.paper_rows import content_of
+from intake.books.verify import verify
 from intake.papers import keys
 from intake.rules.papers import Content
 from lookup.paper_stamp import PublicKeys
@@ -391,3 +394,50 @@ def test_key_is_made_once_readable_by_its_owner_only_and_the_next_has_the_next_i
     second = key_file.with_name("second.pem")
     assert keys.make(second, public_keys, issuer=ISSUER, since=date(2027, 12, 1)) == 2
     assert [keys.read_key(each, public_keys).key_id for each in (key_file, second)] == [1, 2]
+
+
+# -- what the books know of papers -------------------------------------------------------------------------
+
+
+async def findings(database: Database) -> list[str]:
+    auditor = await asyncpg.connect(database.url("hoso24_auditor"))
+    found: list[str] = []
+    await verify(auditor, found.append)
+    await auditor.close()
+    return found
+
+
+COPIED = """
+INSERT INTO paper
+SELECT agency, 'refusal', year, 7, code, version, form_version, content, digest, stamp, key_id, issued_at, issued_by
+  FROM paper
+"""
+
+
+@pytest.mark.parametrize(
+    ("statement", "finding"),
+    [
+        (
+            "UPDATE paper SET digest = sha256('x')",
+            r"receipt 1/\d+ of G99.01.01: event 1 of CODE issued another content",
+        ),
+        ("DELETE FROM paper", r"event 1 of CODE issued a paper, and there is none"),
+        ("UPDATE paper SET version = 9", r"receipt 1/\d+ of G99.01.01: no event of CODE issued it, so it is no paper"),
+        (COPIED, r"refusal 7/\d+ of G99.01.01: no event of CODE issued it"),
+    ],
+)
+async def test_forged_papers_are_found_by_the_books(
+    house: House, database: Database, owner: Any, statement: str, finding: str
+) -> None:
+    code = (await house.receive())["code"]
+    assert await findings(database) == []
+    await owner.execute(statement)
+    found = await findings(database)
+    assert any(re.match(finding.replace("CODE", re.escape(code)), each) for each in found), found
+
+
+async def test_papers_of_a_dossier_that_there_is_not_are_none(house: House, database: Database, owner: Any) -> None:
+    code = (await house.receive())["code"]
+    await house.receive()
+    await owner.execute("DELETE FROM event WHERE code = $1", code)
+    assert any("is of a dossier without events" in each for each in await findings(database))
