@@ -52,6 +52,7 @@ def test_process_is_given_its_own_url_and_the_secrets_it_works_with(tmp_path: Pa
         "lookup": {"HOSO24_PG_READER_URL", "HOSO24_LOOKUP_KEY_SECRETS"},
         "intake": {
             *("HOSO24_PG_WRITER_URL", "HOSO24_LOOKUP_KEY_SECRETS", "HOSO24_SEAL_KEYS", "HOSO24_WEBHOOK_SECRET"),
+            "HOSO24_PAPER_KEY_FILE",
         },
         "relay": {"HOSO24_PG_RELAY_URL"},
         "notary": {"HOSO24_PG_NOTARY_URL", "HOSO24_SEAL_KEYS", "HOSO24_BOOKS_KEY"},
