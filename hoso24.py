@@ -919,6 +919,119 @@ def _about_a_dossier(work: Callable[..., Awaitable[T]], *urls: Any) -> T:
         raise _CannotRun(refused.detail or refused.title) from None
 
 
+@cli.group()
+def hold() -> None:
+    """Holds: a legal one keeps a dossier from being removed, a restricted one from being told of. Archivist's URL."""
+
+
+_KIND = click.option("--kind", type=click.Choice(["legal", "restricted"]), required=True)
+
+
+@hold.command("set")
+@click.argument("code")
+@_KIND
+@click.option("--reason", required=True, help="Why: whose request, which proceeding.")
+@_BY
+def hold_set(code: str, kind: Any, reason: str, by: str | None) -> None:
+    """Hold a dossier from now on."""
+    from intake.retention import holds
+    from lookup import code as codes
+    from lookup.settings import ArchivistUrl
+    from ops.settings import read
+
+    async def work(archivist: Any) -> None:
+        await holds.hold(archivist, codes.parse(code).text, kind, reason=reason, by=by or _caller())
+
+    _about_a_dossier(work, read(ArchivistUrl, environment()).pg_url)
+    click.echo(f"{code} is held ({kind}) until `hoso24 hold lift {code} --kind {kind}`.")
+
+
+@hold.command("lift")
+@click.argument("code")
+@_KIND
+def hold_lift(code: str, kind: Any) -> None:
+    """End a hold."""
+    from intake.retention import holds
+    from lookup import code as codes
+    from lookup.settings import ArchivistUrl
+    from ops.settings import read
+
+    async def work(archivist: Any) -> bool:
+        return await holds.lift(archivist, codes.parse(code).text, kind)
+
+    if not _about_a_dossier(work, read(ArchivistUrl, environment()).pg_url):
+        raise _CannotRun(f"{code} is not held ({kind}).")
+    click.echo(f"{code} is no longer held ({kind}).")
+
+
+@hold.command("list")
+def hold_list() -> None:
+    """List the holds in force, a line each: code, kind, since, by whom, why."""
+    from intake.retention import holds
+    from lookup.settings import ArchivistUrl
+    from ops.settings import read
+
+    for each in _about_a_dossier(holds.holds, read(ArchivistUrl, environment()).pg_url):
+        click.echo("\t".join([each["code"], each["kind"], f"{each['at']:%Y-%m-%d}", each["by"], each["reason"]]))
+
+
+@cli.command()
+@click.option("--dry-run", is_flag=True, help="Tell what would be removed, and change nothing.")
+@click.option("--as-of", "day", type=click.DateTime(["%Y-%m-%d"]), help="As if it were this day; only with --dry-run.")
+@click.option("--limit", type=click.IntRange(1), default=1_000, show_default=True, help="Dossiers removed, at most.")
+@_BY
+def retention(dry_run: bool, day: datetime | None, limit: int, by: str | None) -> None:
+    """Remove dossiers that were kept long enough, by the retention classes of the catalogue (5y, 20y, 70y …).
+
+    Tells first, class by class, what is kept, expired and held. Each dossier is removed by a sealed event and erased;
+    the log stays verifiable. Interrupted, the next run goes on. Needs the writer's and the archivist's URLs.
+    """
+    from intake.books.seal import SealKeys
+    from intake.retention import expiry
+    from intake.settings import WriterSettings
+    from lookup.clock import VIETNAM
+    from lookup.settings import ArchivistUrl
+    from ops.settings import read
+
+    if day is not None and not dry_run:
+        raise click.UsageError("--as-of is only for --dry-run: what is removed has expired today.")
+    at = day.replace(tzinfo=VIETNAM) if day else datetime.now(VIETNAM)
+    archivist_url = read(ArchivistUrl, environment()).pg_url
+
+    async def told(archivist: Any) -> Any:
+        return await expiry.report(archivist, at)
+
+    classes = _about_a_dossier(told, archivist_url)
+    click.echo("class\tservice\tfinished\toldest\texpired\theld")
+    for each in classes:
+        unknown = "" if each.understood else "\tkept: the class says no number of years"
+        what = (
+            each.retention_class or "-",
+            each.service,
+            each.kept,
+            f"{each.oldest:%Y-%m-%d}",
+            each.expired,
+            each.held,
+        )
+        click.echo("\t".join(map(str, what)) + unknown)
+    expired = sum(each.expired for each in classes)
+    if dry_run:
+        click.echo(f"{expired:,} dossiers would be removed.", err=True)
+        return
+    settings = read(WriterSettings, environment())
+    seals = SealKeys.from_text(settings.seal_keys.reveal())
+
+    async def work(writer: Any, archivist: Any) -> int:
+        removed = 0
+        async for _ in expiry.run(writer, archivist, seals, at, by=by or _caller(), limit=limit):
+            removed += 1
+            if removed % 100 == 0:
+                click.echo(f"{removed:,} of {min(limit, expired):,}", err=True)
+        return removed
+
+    click.echo(f"{_about_a_dossier(work, settings.pg_url, archivist_url):,} dossiers removed and erased.", err=True)
+
+
 @cli.command()
 @click.option("--on", "day", type=click.DateTime(["%Y-%m-%d"]), help="As the day begins; by default now.")
 @click.option("--agency", help="Of this agency and all below it; by default of all but the sandbox.")

@@ -11,7 +11,7 @@ from intake.books.ledger import OPERATOR, operate
 from intake.books.reads import note_read
 from intake.books.seal import SealKeys
 from intake.clients import ClientRefused, find
-from intake.refusals import UnknownDossier
+from intake.refusals import DossierHeld, UnknownDossier
 from intake.rules.apply import code_day
 from intake.rules.changes import OwnerChange, Reissue, Removal
 from intake.rules.scope import may_change
@@ -34,8 +34,9 @@ SELECT agency, origin
 """
 
 IS_REMOVED = """
-SELECT removed
-  FROM dossier
+SELECT removed,
+       EXISTS (SELECT FROM hold AS h WHERE h.code = d.code AND h.kind = 'legal' AND h.lifted_at IS NULL) AS held
+  FROM dossier AS d
  WHERE code = $1
 """
 
@@ -97,11 +98,14 @@ async def remove(
     """Remove a dossier for good and erase what its events say: whether it was there, and how many events were erased.
 
     The row is emptied by an event; then the archivist empties the events. When it was interrupted in between, the same
-    call goes on. Raises UnknownDossier if there is none, ReasonRequired, and what the connections raise.
+    call goes on. Raises UnknownDossier if there is none, DossierHeld, ReasonRequired, and what the connections raise.
     """
-    removed = await writer.fetchval(IS_REMOVED, code.text)
-    if removed is None:
+    row = await writer.fetchrow(IS_REMOVED, code.text)
+    if row is None:
         raise UnknownDossier
+    removed = row["removed"]
+    if row["held"] and not removed:
+        raise DossierHeld
     if not removed:
         async with writer.transaction():
             await operate(writer, seals, code, Removal(reason=reason), actor=by)

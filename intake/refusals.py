@@ -414,3 +414,14 @@ class PaperNotReady(Unavailable):
     title_vi = "Tạm thời chưa tạo được bản in của giấy này."
     advice = "Repeat the request after a few seconds: the paper itself is issued and recorded."
     advice_vi = "Gửi lại yêu cầu sau vài giây: giấy đã được cấp và ghi nhận."
+
+
+class DossierHeld(Refusal):
+    """A legal hold keeps the dossier."""
+
+    kind = Kind.CONFLICT
+    code = "dossier_held"
+    title = "A legal hold keeps this dossier: it cannot be removed."
+    title_vi = "Hồ sơ đang được giữ theo yêu cầu pháp lý nên không xóa được."
+    advice = "`hoso24 hold list` says why; lift the hold first."
+    advice_vi = "Lệnh `hoso24 hold list` cho biết lý do; cần bỏ việc giữ trước."

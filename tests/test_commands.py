@@ -165,6 +165,8 @@ AT_SERVERS = [
     ("deadletters replay 1", "HOSO24_PG_WRITER_URL"),
     ("overdue", "HOSO24_PG_WRITER_URL"),
     ("tidy", "HOSO24_PG_ARCHIVIST_URL"),
+    ("retention --dry-run", "HOSO24_PG_ARCHIVIST_URL"),
+    ("hold list", "HOSO24_PG_ARCHIVIST_URL"),
     ("figures", "HOSO24_PG_FIGURES_URL"),
     ("maintenance list", "HOSO24_PG_WRITER_URL"),
     ("maintenance withdraw 1 --reason x", "HOSO24_PG_WRITER_URL"),

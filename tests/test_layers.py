@@ -42,6 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "intake.partners": {"intake", "intake.rules", "intake.dialects", "intake.books", *SHARED_OF_LOOKUP, *SERVING},
     "intake.figures": {"intake", "intake.rules", "intake.books", *SHARED_OF_LOOKUP, *SERVING},
     "intake.papers": {"intake", "intake.rules", "intake.books", *SHARED_OF_LOOKUP, *SERVING, "ops.doctor"},
+    "intake.retention": {"intake", "intake.rules", "intake.books", *SHARED_OF_LOOKUP, *SERVING},
     "intake.local": {
         "intake",
         "intake.rules",

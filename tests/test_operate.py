@@ -117,6 +117,10 @@ NEEDS = {
     "dossier key G99.01.01-261126-0001": WriterSettings,
     "dossier owner G99.01.01-261126-0001 none": WriterSettings,
     "dossier remove G99.01.01-261126-0001 --reason r": WriterSettings,
+    "retention": WriterSettings,
+    "hold set G99.01.01-261126-0001 --kind legal --reason r": ArchivistUrl,
+    "hold list": ArchivistUrl,
+    "hold lift G99.01.01-261126-0001 --kind legal": ArchivistUrl,
     "deadletters list": WriterUrl,
     "deadletters replay 17": WriterSettings,
     "overdue": WriterUrl,
@@ -163,7 +167,7 @@ def test_command_has_the_settings_it_needs(operate: Operate, tmp_path: Path, wor
             environment[name] = str(file)
     settings.read(NEEDS[words], environment)
     roles = {secret for secret, _ in mounted.values() if secret.startswith("postgres-")} - {"postgres-ca"}
-    of_two = {"postgres-writer", "postgres-archivist"} if words.startswith("dossier remove") else set()
+    of_two = {"postgres-writer", "postgres-archivist"} if words.startswith(("dossier remove", "retention")) else set()
     assert roles == of_two or len(roles) == 1, "a command has the Secret of one role"
 
 

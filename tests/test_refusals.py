@@ -40,6 +40,7 @@ REFUSALS = [
     ("paper_erased", 410, None, "refusals.PaperErased"),
     ("paper_not_found", 404, None, "refusals.UnknownPaper"),
     ("paper_not_ready", 503, 1, "refusals.PaperNotReady"),
+    ("dossier_held", 409, None, "refusals.DossierHeld"),
     ("no_papers", 409, None, "refusals.NoPapers"),
     ("number_taken", 409, None, "refusals.NumberTaken"),
     ("policy_asks", 409, None, "refusals.PolicyAsks"),

@@ -28,12 +28,20 @@ UPDATE event
 """
 
 
+# What was written about people elsewhere than in the log.
+PAPERS = "UPDATE paper SET content = NULL, erased_at = now() WHERE code = $1 AND erased_at IS NULL"
+CONSENTS = "UPDATE consent SET address = NULL WHERE code = $1"
+SEARCHED = "DELETE FROM applicant_search WHERE code = $1"
+NOTICES = "DELETE FROM notice WHERE code = $1"
+
+
 class NotRemoved(Exception):
     """The dossier is in use, or there is none: its events are not erased. The message says which, in one sentence."""
 
 
 async def erase(connection: Any, code: str) -> int:
-    """Erase every event of a removed dossier, in one transaction; the number of events that were not erased before.
+    """Erase every event of a removed dossier and the content of its papers, in one transaction; its address for notices
+    and what a desk would find it by go too. The number of events that were not erased before.
 
     `connection` has the archivist's role. It can be repeated. Raises NotRemoved, and what the connection raises; then
     nothing is erased.
@@ -48,4 +56,6 @@ async def erase(connection: Any, code: str) -> int:
         for event in events:
             digest = content_digest([event[name] for name in HASHED_COLUMNS], event["salt"])
             await connection.execute(ERASE, code, event["version"], event["salt"], digest)
+        for statement in (PAPERS, CONSENTS, SEARCHED, NOTICES):
+            await connection.execute(statement, code)
     return len(events)
