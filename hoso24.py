@@ -920,6 +920,50 @@ def _about_a_dossier(work: Callable[..., Awaitable[T]], *urls: Any) -> T:
 
 
 @cli.group()
+def person() -> None:
+    """What is known of one person, for that person."""
+
+
+@person.command("export")
+@click.option("--id", "number", required=True, help="The person's number, as applications gave it.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="A new folder for it.")
+@_BY
+def person_export(number: str, out: Path | None, by: str | None) -> None:
+    """Write everything that is known of a person into a folder: person.json, and person.txt to be read and printed.
+
+    Without --out the JSON goes to standard output.
+
+    Dossiers, events, papers, consents, notices, and who read them; noted in the log of reads first. Needs the URLs of
+    writer, archivist and auditor: no role may read all of it. Reads every dossier once: minutes where there are many.
+    """
+    from intake.retention import persons
+    from lookup.settings import ArchivistUrl, AuditorUrl, WriterUrl
+    from ops.settings import read
+
+    where = environment()
+    urls = [read(WriterUrl, where).pg_url, read(ArchivistUrl, where).pg_url, read(AuditorUrl, where).pg_url]
+
+    async def work(writer: Any, archivist: Any, auditor: Any) -> list[dict[str, Any]]:
+        return await persons.export(writer, archivist, auditor, number, by=by or _caller())
+
+    try:
+        if out is not None:
+            out.mkdir(mode=0o700)
+    except OSError as error:
+        raise _CannotRun(f"{out} cannot be made ({error.strerror}); name a folder that is not there yet.") from None
+    try:
+        found = _about_a_dossier(work, *urls)
+    except ValueError as wrong:
+        raise _CannotRun(f"--id: {wrong}.") from None
+    if out is None:
+        click.echo(persons.as_json(found), nl=False)
+        return
+    (out / "person.json").write_bytes(persons.as_json(found))
+    (out / "person.txt").write_text(persons.as_text(found), "utf-8")
+    click.echo(f"{len(found):,} dossiers are told in {out}. It is personal data: hand it over, then delete it.")
+
+
+@cli.group()
 def hold() -> None:
     """Holds: a legal one keeps a dossier from being removed, a restricted one from being told of. Archivist's URL."""
 

@@ -167,6 +167,7 @@ AT_SERVERS = [
     ("tidy", "HOSO24_PG_ARCHIVIST_URL"),
     ("retention --dry-run", "HOSO24_PG_ARCHIVIST_URL"),
     ("hold list", "HOSO24_PG_ARCHIVIST_URL"),
+    ("person export --id 079000000742", "HOSO24_PG_WRITER_URL"),
     ("figures", "HOSO24_PG_FIGURES_URL"),
     ("maintenance list", "HOSO24_PG_WRITER_URL"),
     ("maintenance withdraw 1 --reason x", "HOSO24_PG_WRITER_URL"),
