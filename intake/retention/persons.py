@@ -1,8 +1,9 @@
 """`hoso24 person export`: everything that is known of one person, for that person (Law 91/2025 on personal data).
 
 A person is found by their number, exactly as an application gave it, spaces, dots and dashes aside. What is found are
-dossiers with the applicant's data, their events with officers' notes, papers, consents, notices, and who read them. Of
-persons who act for the applicant only what stands in the applicant's own papers is told: that is in their hands already.
+dossiers with the applicant's data, their events with officers' notes, papers, consents, notices, and who read them.
+
+Of persons who act for the applicant only what stands in the applicant's own papers is told, which they hold already.
 """
 
 import re
