@@ -1,6 +1,7 @@
 """The manifests held against Kubernetes' schemas and against the program."""
 
 import ipaddress
+import os
 import re
 from collections import Counter
 from dataclasses import fields
@@ -467,3 +468,28 @@ def test_webhooks_reach_the_world_on_443_and_postgres_alone(manifests: Manifests
     for inside in ("10.96.0.1", "169.254.169.254", "172.20.0.1", "192.168.1.1", "100.64.0.1", "127.0.0.1", "0.0.0.1"):
         assert any(ipaddress.ip_address(inside) in network for network in kept), inside
     assert [each["ports"] for each in policy["spec"]["ingress"]] == [[{"port": "admin"}]]
+
+
+def test_papers_have_their_key_at_the_intakes_alone_and_public_keys_at_the_lookups_too(tmp_path: Path) -> None:
+    """The component that no overlay names, on top of production."""
+    production, papers = (
+        os.path.relpath(ROOT / "k8s" / each, tmp_path) for each in ("overlays/production", "components/papers")
+    )
+    (tmp_path / "kustomization.yaml").write_text(f"resources: [{production}]\ncomponents: [{papers}]\n", "utf-8")
+    manifests = render(tmp_path)
+    for process, has in (("lookup", {"paper-public-keys"}), ("intake", {"paper-public-keys", "paper-key"})):
+        (workload,) = [each for each in manifests.of("Deployment") if each["metadata"]["name"] == process]
+        pod = workload["spec"]["template"]["spec"]
+        sources = pod["volumes"][0]["projected"]["sources"]
+        named = {next(iter(each.values()))["name"] for each in sources}
+        assert named & {"paper-public-keys", "paper-key"} == has
+        environ = {each["name"]: each.get("value") for each in pod["containers"][0]["env"]}
+        for name in ("HOSO24_PAPER_PUBLIC_KEYS", "HOSO24_PAPER_KEY_FILE")[: len(has)]:
+            (item,) = [
+                item
+                for each in sources
+                for item in next(iter(each.values()))["items"]
+                if f"/etc/hoso24/secrets/{item['path']}" == environ[name]
+            ]
+            assert item
+        assert ("HOSO24_PAPER_KEY_FILE" in environ) == (process == "intake")
