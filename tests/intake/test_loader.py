@@ -549,7 +549,7 @@ async def test_whole_history_at_once_gives_the_same_row_as_in_two_parts(
     assert (tally.appended, tally.already_here, tally.taken) == (cut_short, 150 - cut_short, 0)
     assert await against_the_log(owner) == []
     in_parts = {row["code"]: row for row in await owner.fetch("SELECT * FROM dossier")}
-    await owner.execute("TRUNCATE dossier, task, event, dossier_number, daily_sequence, import_run")
+    await owner.execute("TRUNCATE dossier, task, event, dossier_number, daily_sequence, import_run CASCADE")
     await Import(writer, path, KEYS, SEALS).run()
     for row in await owner.fetch("SELECT * FROM dossier"):
         twice = in_parts[row["code"]]

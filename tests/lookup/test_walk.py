@@ -346,7 +346,7 @@ async def test_links_of_every_footer_lead_somewhere_and_headings_go_down_one_by_
     browser, code = reader.browser, (await house.receive())["code"]
     await browser.open(f"{house.lookup_url}{FORMS[lang]}/{code}")
     addresses = await browser.run("[...document.querySelectorAll('footer a, header a')].map(each => each.href)")
-    assert len(addresses) == 8
+    assert len(addresses) == 9
     for address in [f"{house.lookup_url}{FORMS[lang]}/{code}", *addresses]:
         async with house.http.get(address) as answer:
             assert answer.status == 200, address
