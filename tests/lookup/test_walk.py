@@ -358,4 +358,4 @@ async def test_links_of_every_footer_lead_somewhere_and_headings_go_down_one_by_
         assert levels.count(1) == 1, address
         assert all(after <= before + 1 for before, after in pairwise(levels)), address
         here = await browser.run("[...document.querySelectorAll('footer a')].map(each => each.href)")
-        assert len(here) == 6, address
+        assert len(here) == 7, address
