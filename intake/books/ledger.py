@@ -202,7 +202,7 @@ OPERATOR: Final = "operator"
 """The source of events that an operator's command made."""
 
 OneStop = PutOff | Lead | OpenTask | EndTask | AskLead | IssuePaper
-MakePage = Callable[[Mapping[str, Any], int, int], Awaitable[bytes]]
+MakePage = Callable[[Mapping[str, Any], int, int | None], Awaitable[bytes]]
 _ABOUT: Final = {
     PutOff: "due_changed",
     Lead: "led_by",
@@ -709,7 +709,8 @@ class Ledger:
         self, client: Client, code: DossierCode, which: tuple[str, int, int], catalogue: Catalogue, page: MakePage
     ) -> bytes:
         """What `page` makes of a paper's row of paper_rows.PAPERS, the number of prints before, and the dossier's key
-        serial: form, year and number are `which`.
+        serial: form, year and number are `which`. The serial is None for a client that may not be told the key: neither
+        may it correct, nor did it submit the dossier and was told the key then.
 
         Before that a row in the log of reads, after it one in the table of prints. Raises UnknownPaper, PaperErased,
         what `page` raises, and as officers_view.
@@ -724,7 +725,8 @@ class Ledger:
             raise PaperErased
         paper = row["agency"], *which
         ((printed,),) = await self._postgres.fetch(paper_rows.PRINTED, *paper)
-        made = await page(row, printed, dossier["key_serial"])
+        may_have_the_key = "correct" in client.actions or dossier["submitted_by"] == client.id
+        made = await page(row, printed, dossier["key_serial"] if may_have_the_key else None)
         await self._postgres.fetch(paper_rows.NOTE_PRINT, *paper, client.id, "again" if printed else "first")
         return made
 

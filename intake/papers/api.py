@@ -94,7 +94,9 @@ class PapersApi:
         return PaperList(code.text, [_view(code, row) for row in rows])
 
     async def paper(self, request: web.Request) -> web.Response:
-        """A paper as PDF, made anew each time; a receipt has the lookup key on it. Read and print are logged.
+        """A paper as PDF, made anew each time. Read and print are logged.
+
+        A receipt has the lookup key on it, if the client may correct or submitted the dossier.
 
         From the second print on it says which it is.
         """
@@ -102,14 +104,16 @@ class PapersApi:
         told = request.match_info
         which = told["form"], int(told["year"]), int(told["number"])
 
-        async def page(row: Mapping[str, Any], printed: int, key_serial: int) -> bytes:
+        async def page(row: Mapping[str, Any], printed: int, key_serial: int | None) -> bytes:
             try:
                 content = content_of(row)
             except PaperAltered as altered:
                 log.error("A paper is not printed: %s", altered)
                 raise PaperNotReady("What is stored of this paper is not what was issued.") from None
             assert content is not None  # noqa: S101 - the ledger refuses erased ones
-            key = self._keys.key(code, key_serial) if content.form == "receipt" else None
+            key = None
+            if content.form == "receipt" and key_serial is not None:
+                key = self._keys.key(code, key_serial)
             stamp = stamp_of(row, content).text(code)
             printing = Printing(site=self._site, stamp=stamp, key=key, again=printed)
             return await self.press.paper(row["content"], printing)

@@ -21,7 +21,8 @@ from intake.rules.papers import Content
 from intake.rules.stamps import StampKey
 from lookup.code import parse
 from lookup.paper_stamp import FORMS, PublicKeys
-from tests.house import House
+from tests.conftest import Database
+from tests.house import House, new_token
 from tests.intake.papers_of_all_forms import OF_ALL_FORMS, PRINTING, text
 from tests.lookup.test_paper_stamp import KEYS, NEW, TEXT
 
@@ -206,6 +207,17 @@ async def test_receipt_is_printed_with_the_key_and_each_print_is_counted(house: 
     assert [row["kind"] for row in await owner.fetch("SELECT kind FROM paper_print ORDER BY at")] == ["first", "again"]
     reads = await owner.fetch("SELECT code, screen FROM personal_read")
     assert {tuple(row) for row in reads} == {(code, "paper")}
+
+
+@pytest.mark.servers
+async def test_key_is_on_the_receipt_only_for_whom_it_is_meant(house: House, database: Database) -> None:
+    receipt = await house.receive()
+    paper = f"receipt-{YEAR}-{receipt['papers'][0]['number']}"
+    for actions, has_it in ((("read",), False), (("read", "receive", "move"), False), (("read", "correct"), True)):
+        reader = House("", house.intake_url, house.http, await new_token(database, actions=actions))
+        status, pdf = await ask(reader, receipt["code"], paper)
+        assert status == 200
+        assert attached(pdf)[1].key == (receipt["lookup_key"] if has_it else None)
 
 
 @pytest.mark.servers
