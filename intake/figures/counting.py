@@ -8,6 +8,7 @@ counted anew by the first run of a day.
 
 Dates are compared by day in Vietnam, and a result is on time by the end of the work, not by its being fetched: so
 reports of this kind are made. The agency is the one that received the dossier. Dossiers of the sandbox do not count.
+Each agency has a figure of all its services besides, under an empty service: pages of all agencies read these.
 """
 
 from collections.abc import Awaitable, Callable
@@ -87,11 +88,10 @@ WITH {told},
                 UNION ALL
                 SELECT 'put_off',    unnest(put_off)) AS one)
 INSERT INTO figure (agency, service, month, channel, measure, n)
-SELECT agency, service, date_trunc('month', at AT TIME ZONE INTERVAL '7 hours')::date AS month, channel, measure,
-       sum(sign)
-  FROM counted
+SELECT agency, coalesce(service, ''), month, channel, measure, sum(sign)
+  FROM (SELECT *, date_trunc('month', at AT TIME ZONE INTERVAL '7 hours')::date AS month FROM counted) AS of_month
  WHERE agency NOT IN (SELECT code FROM agency WHERE sandbox)
- GROUP BY agency, service, month, channel, measure
+ GROUP BY GROUPING SETS ((agency, service, month, channel, measure), (agency, month, channel, measure))
 HAVING sum(sign) <> 0
     ON CONFLICT (agency, service, month, channel, measure) DO UPDATE SET n = figure.n + excluded.n
 """  # noqa: S608 - our own words
@@ -102,7 +102,7 @@ FLOWS, FIRST_FLOWS = _flows(_SINCE), _flows(_ALL)
 # $1: the day in Vietnam.
 STOCKS = """
 INSERT INTO figure (agency, service, month, channel, measure, n)
-SELECT origin, service, date_trunc('month', $1::date)::date, channel, measure, count(*)
+SELECT origin, coalesce(service, ''), date_trunc('month', $1::date)::date, channel, measure, count(*)
   FROM dossier,
 LATERAL (SELECT CASE WHEN status IN (5, 6, 8) THEN 'paused' ELSE 'in_process' END AS measure
          UNION ALL
@@ -111,7 +111,7 @@ LATERAL (SELECT CASE WHEN status IN (5, 6, 8) THEN 'paused' ELSE 'in_process' EN
  WHERE status IN (1, 2, 4, 5, 6, 8)
    AND NOT removed
    AND origin NOT IN (SELECT code FROM agency WHERE sandbox)
- GROUP BY origin, service, channel, measure
+ GROUP BY GROUPING SETS ((origin, service, channel, measure), (origin, channel, measure))
 """
 FORGET_STOCKS = "DELETE FROM figure WHERE measure IN ('in_process', 'overdue', 'paused')"
 

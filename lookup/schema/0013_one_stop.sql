@@ -153,8 +153,8 @@ CREATE TABLE rating (
 );
 
 CREATE TABLE figure (
-    agency   text   COLLATE "C" NOT NULL,
-    service  text   COLLATE "C" NOT NULL,
+    agency   text   COLLATE "C" NOT NULL,             -- empty: of all agencies
+    service  text   COLLATE "C" NOT NULL,             -- empty: of all services of the agency
     month    date   NOT NULL,                         -- its first day, in Vietnam
     channel  text   NOT NULL,
     measure  text   NOT NULL,
@@ -162,6 +162,8 @@ CREATE TABLE figure (
     PRIMARY KEY (agency, service, month, channel, measure),
     CONSTRAINT figure_is_of_a_month CHECK (month = date_trunc('month', month::timestamp)::date)
 );
+
+CREATE INDEX figure_of_agencies ON figure (month) WHERE service = '';
 
 CREATE TABLE figure_cursor (
     one        boolean     PRIMARY KEY DEFAULT true,

@@ -1,8 +1,9 @@
 """The public figures: a page in each language and JSON, of all agencies or of one, for a month and its year so far.
 
 `hoso24 figures` counts them; here they are only read, at most once for each table and count, and kept as finished
-bytes. Whether there is a newer count is asked at most every LOOKED_FOR seconds. While PostgreSQL is away what was read
-before stays in use, and says of when it is; what was not yet read is refused.
+bytes. A table is read by an index, one table at a time, so that lookups keep their connections. Whether there is a
+newer count is asked at most every LOOKED_FOR seconds. While PostgreSQL is away what was read before stays in use, and
+says of when it is; what was not yet read is refused.
 """
 
 import asyncio
@@ -40,20 +41,28 @@ NEWEST = """
 SELECT at, stocks_on
   FROM figure_cursor
 """
-# $1: an agency, null for all of them, which are added up by agency. $2, $3: the first and the last month.
-FIGURES = """
-SELECT CASE WHEN $1::text IS NULL THEN agency ELSE service END AS of, month, channel, measure, sum(n)::bigint AS n
+# Two statements, since the reader plans each once for all values. $1: the agency; then the first month, the last, and
+# the one under which the stocks stand.
+_MONTHS = "(month BETWEEN ${} AND ${} OR month = ${})"
+OF_AN_AGENCY = f"""
+SELECT service AS of, month, channel, measure, n
   FROM figure
- WHERE agency <> ''
-   AND ($1::text IS NULL OR agency = $1)
-   AND (month BETWEEN $2 AND $3 OR measure IN ('in_process', 'overdue', 'paused'))
-   AND n <> 0
- GROUP BY 1, 2, 3, 4
-"""
+ WHERE agency = $1
+   AND service <> ''
+   AND {_MONTHS.format(2, 3, 4)}
+"""  # noqa: S608 - our own words
+OF_ALL = f"""
+SELECT agency AS of, month, channel, measure, n
+  FROM figure
+ WHERE service = ''
+   AND agency <> ''
+   AND {_MONTHS.format(1, 2, 3)}
+"""  # noqa: S608 - our own words
 RATINGS = """
 SELECT measure, sum(n)::bigint AS n
   FROM figure
- WHERE agency = ''
+ WHERE service = ''
+   AND agency = ''
    AND month BETWEEN $1 AND $2
  GROUP BY measure
 """
@@ -132,7 +141,7 @@ class FigureBoard:
         self._count: Count | None = None
         self._looked = float("-inf")
         self._ready: LRUCache[tuple[object, ...], Finished] = LRUCache(KEPT_TABLES)
-        self._one_at_a_time = asyncio.Lock()
+        self._looking, self._making = asyncio.Lock(), asyncio.Lock()
 
     async def page(self, request: web.Request) -> web.Response:
         """The tables in the address's language. 200, 304, 400 for another month or parameter, 404 or 503."""
@@ -151,13 +160,13 @@ class FigureBoard:
         if asked.agency is not None and asked.agency not in self._copy.current.agencies:
             raise NoFiguresOfAgency
         month = self._month(asked.month)
-        async with self._one_at_a_time:  # so that a crowd that asks for one table reads it once
-            count = await self._newest()
-            key = form, asked.agency, month, count, self._copy.current.revision
-            if key not in self._ready:
-                shown = await self._read(asked.agency, month, count)
-                self._ready[key] = await asyncio.to_thread(make, shown)
-            return self._ready[key]
+        key = form, asked.agency, month, await self._newest(), self._copy.current.revision
+        if key not in self._ready:
+            async with self._making:  # a crowd that asks for one table reads it once, and never two at a time
+                if key not in self._ready:
+                    shown = await self._read(asked.agency, month, key[3])
+                    self._ready[key] = await asyncio.to_thread(make, shown)
+        return self._ready[key]
 
     def _month(self, asked: str | None) -> date:
         this = local(self._now()).date().replace(day=1)
@@ -168,20 +177,27 @@ class FigureBoard:
 
     async def _newest(self) -> Count:
         """Raises Unavailable if none was ever read; else the last one stays in use."""
-        count = self._count
-        if count is None or self._clock() - self._looked >= LOOKED_FOR:
-            try:
-                rows = await self._fetch(NEWEST)
-                count = Count(rows[0]["at"], rows[0]["stocks_on"]) if rows else Count()
-            except Unavailable:
-                if count is None:
-                    raise
-            self._count, self._looked = count, self._clock()
-        return count
+        if self._count is not None and (self._is_recent() or self._looking.locked()):
+            return self._count
+        async with self._looking:
+            if self._count is None or not self._is_recent():
+                try:
+                    rows = await self._fetch(NEWEST)
+                    self._count = Count(rows[0]["at"], rows[0]["stocks_on"]) if rows else Count()
+                except Unavailable:
+                    if self._count is None:
+                        raise
+                self._looked = self._clock()
+            return self._count
+
+    def _is_recent(self) -> bool:
+        return self._clock() - self._looked < LOOKED_FOR
 
     async def _read(self, agency: str | None, month: date, count: Count) -> Statistics:
         january = month.replace(month=1)
-        cells = [Cell(*row) for row in await self._fetch(FIGURES, agency, january, month)]
+        months = january, month, (count.stocks_on or month).replace(day=1)
+        rows = self._fetch(OF_AN_AGENCY, agency, *months) if agency else self._fetch(OF_ALL, *months)
+        cells = [Cell(*row) for row in await rows]
         rated = {row["measure"]: row["n"] for row in await self._fetch(RATINGS, january, month)}
         return Statistics(
             as_of=local(count.at) if count.at else None,

@@ -36,7 +36,22 @@ async def shown(connection: Any) -> dict[tuple[str, str, date, str, str], int]:
 
 
 async def flows(connection: Any) -> dict[tuple[str, str, date, str, str], int]:
-    return {key: n for key, n in (await shown(connection)).items() if key[4] not in STOCKS and key[0]}
+    return {key: n for key, n in (await shown(connection)).items() if key[4] not in STOCKS and key[1]}
+
+
+async def of_agencies(connection: Any) -> dict[tuple[str, date, str, str], int]:
+    """The figures of all services of an agency."""
+    told = await shown(connection)
+    return {
+        (a, month, *of): n for (a, service, month, *of), n in told.items() if a and not service and of[1] not in STOCKS
+    }
+
+
+def added_up(flows: dict[tuple[str, str, date, str, str], int]) -> dict[tuple[str, date, str, str], int]:
+    found: Counter[tuple[str, date, str, str]] = Counter()
+    for (agency, _, month, channel, measure), n in flows.items():
+        found[agency, month, channel, measure] += n
+    return dict(found)
 
 
 def month(at: datetime) -> date:
@@ -130,6 +145,7 @@ async def test_flows_are_those_of_the_log_however_often_they_are_counted(
             await office.something_happens()
         await count(figures)
         assert await flows(figures) == await told_by_the_log(owner)
+        assert await of_agencies(figures) == added_up(await flows(figures))
     assert (await count(figures)).changed == 0
     before = await flows(figures)
     await count(figures, rebuild=True)
@@ -206,7 +222,8 @@ async def test_stocks_are_counted_by_the_first_run_of_a_day(writer: Any, owner: 
         await books.receive(writer, f"G99.01.01-260128-{n:04}", submitted_at=yesterday - timedelta(days=3), **fields)
     assert not (await count(figures)).stocks
     run = await count(figures, stocks=True)
-    stocks = {key[4]: n for key, n in (await shown(figures)).items() if key[4] in STOCKS}
+    stocks = {key[4]: n for key, n in (await shown(figures)).items() if key[4] in STOCKS and key[1]}
+    assert stocks == {key[4]: n for key, n in (await shown(figures)).items() if key[4] in STOCKS and not key[1]}
     assert (run.stocks, stocks) == (True, {"in_process": 2, "overdue": 1, "paused": 1})
     await owner.execute("UPDATE figure_cursor SET stocks_on = stocks_on - 1")
     await books.append(writer, "G99.01.01-260128-0003", status=4)

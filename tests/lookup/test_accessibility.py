@@ -21,7 +21,7 @@ from lookup.reading.freshness import SECOND
 from lookup.upkeep.service_status import Condition, PartState, Reason, View
 from lookup.web import about_pages, catalogue_pages, figure_pages, layout, paper_pages, service_pages, services
 from lookup.web.catalogue_pages import CatalogueBoard
-from lookup.web.figure_pages import FIGURES, NEWEST, FigureBoard
+from lookup.web.figure_pages import NEWEST, OF_ALL, FigureBoard
 from lookup.web.paper_pages import PaperPages
 from lookup.web.site import Site
 from ops.local.reaper import Reaper
@@ -199,7 +199,7 @@ async def figures(sql: str, *_: object) -> list[Any]:
     november = FIRST_OF_DECEMBER.date().replace(month=11)
     counts = [("received", 12_345), ("early", 12_000), ("late", 40), ("in_process", 305), ("overdue", 3)]
     rows = [(each.code, november, "online", *count) for each in catalogues.AGENCIES[:1] for count in counts]
-    return rows if sql == FIGURES else [{"measure": "rated_3", "n": 12}]
+    return rows if sql == OF_ALL else [{"measure": "rated_3", "n": 12}]
 
 
 INLINE = "<!doctype html><html lang=vi><title>x</title><script>window.ran = true</script>"

@@ -1,5 +1,6 @@
 """The public figures as page and JSON, with figures that the job itself counted, and while PostgreSQL is away."""
 
+import asyncio
 import json
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -15,7 +16,14 @@ from lookup.catalogue import Catalogue
 from lookup.clock import VIETNAM
 from lookup.web import figure_pages
 from lookup.web.catalogue_pages import CatalogueUnread
-from lookup.web.figure_pages import FIGURES, LOOKED_FOR, NEWEST, FigureBoard, NoFiguresOfAgency
+from lookup.web.figure_pages import (
+    LOOKED_FOR,
+    NEWEST,
+    OF_ALL,
+    OF_AN_AGENCY,
+    FigureBoard,
+    NoFiguresOfAgency,
+)
 from ops.errors import Unavailable
 from ops.http.endpoints import serve
 from ops.http.parameters import InvalidParameter
@@ -45,6 +53,8 @@ class Board:
 
     def __init__(self, cells: list[Any], count: tuple[Any, Any] | None = (NOW, NOW.date())) -> None:
         self.cells, self.count, self.away = cells, count, False
+        self.hangs: asyncio.Event | None = None
+        self.waiting = asyncio.Event()
         self.asked: list[str] = []
         self.current, self.known, self.seconds = CATALOGUE, True, 0.0
         board = FigureBoard(self, self.fetch, lambda: NOW, lambda: self.seconds)
@@ -56,9 +66,12 @@ class Board:
         if self.away:
             raise Unavailable("No PostgreSQL host can be reached now.")
         self.asked.append(sql)
+        if self.hangs is not None:
+            self.waiting.set()
+            await self.hangs.wait()
         if sql == NEWEST:
             return [] if self.count is None else [dict(zip(("at", "stocks_on"), self.count, strict=True))]
-        return self.cells if sql == FIGURES else [{"measure": "rated_3", "n": 12}]
+        return self.cells if sql in (OF_ALL, OF_AN_AGENCY) else [{"measure": "rated_3", "n": 12}]
 
     async def text(self, path: str) -> str:
         request = make_mocked_request("GET", path, app=self.app)
@@ -112,13 +125,27 @@ async def test_table_is_read_once_until_it_is_counted_again() -> None:
     board = Board(CELLS)
     for _ in range(3):
         await board.json("/api/v1/statistics")
-    assert board.asked.count(FIGURES) == 1
+    assert board.asked.count(OF_ALL) == 1
     board.count = (NOW + timedelta(hours=1), NOW.date())
     await board.json("/api/v1/statistics")
-    assert board.asked.count(NEWEST) == board.asked.count(FIGURES) == 1
+    assert board.asked.count(NEWEST) == board.asked.count(OF_ALL) == 1
     board.seconds += LOOKED_FOR
     assert (await board.json("/api/v1/statistics"))["as_of"] == "2026-12-01T10:00:00+07:00"
-    assert board.asked.count(FIGURES) == 2
+    assert board.asked.count(OF_ALL) == 2
+
+
+async def test_crowd_that_asks_for_one_table_reads_it_once_and_waits_for_no_other_question() -> None:
+    board = Board(CELLS)
+    told = await asyncio.gather(*(board.text("/thong-ke") for _ in range(20)))
+    assert len(set(told)) == 1
+    assert (board.asked.count(NEWEST), board.asked.count(OF_ALL)) == (1, 1)
+    board.seconds += LOOKED_FOR
+    board.hangs = asyncio.Event()
+    slow = asyncio.ensure_future(board.text("/thong-ke"))
+    await board.waiting.wait()
+    assert await board.text("/thong-ke") == told[0]  # what was made before, while the other one asks for a newer count
+    board.hangs.set()
+    assert await slow == told[0]
 
 
 async def test_what_was_read_stays_in_use_while_postgresql_is_away() -> None:
