@@ -898,8 +898,11 @@ def dossier_remove(code: str, reason: str, by: str | None) -> None:
     click.echo(f"{found}; {erased} events erased. Lookups find none once this is delivered, within a second.")
 
 
-def _about_a_dossier(work: Callable[..., Awaitable[T]], *urls: Any) -> T:
-    """The result of `work` with a connection for each URL; a refusal is a sentence and exit status 2."""
+def _about_a_dossier(work: Callable[..., Awaitable[T]], *urls: Any, **options: Any) -> T:
+    """The result of `work` with a connection for each URL; a refusal is a sentence and exit status 2.
+
+    `options`: of the connections, as server_settings.
+    """
     from ops.errors import Refusal, Unavailable
     from ops.stores.postgres import connect_directly
 
@@ -907,7 +910,7 @@ def _about_a_dossier(work: Callable[..., Awaitable[T]], *urls: Any) -> T:
         async with contextlib.AsyncExitStack() as stack:
             connections = []
             for url in urls:
-                connections.append(await connect_directly(url.reveal))
+                connections.append(await connect_directly(url.reveal, **options))
                 stack.push_async_callback(connections[-1].close)
             return await work(*connections)
 
@@ -936,7 +939,7 @@ def person_export(number: str, out: Path | None, by: str | None) -> None:
     Dossiers, events, papers, consents, notices, and who read them; noted in the log of reads first. Needs the URLs of
     writer, archivist and auditor: no role may read all of it. Reads every dossier once: minutes where there are many.
     """
-    from intake.retention import persons
+    from intake.retention import LONG_READS, persons
     from lookup.settings import ArchivistUrl, AuditorUrl, WriterUrl
     from ops.settings import read
 
@@ -952,7 +955,7 @@ def person_export(number: str, out: Path | None, by: str | None) -> None:
     except OSError as error:
         raise _CannotRun(f"{out} cannot be made ({error.strerror}); name a folder that is not there yet.") from None
     try:
-        found = _about_a_dossier(work, *urls)
+        found = _about_a_dossier(work, *urls, server_settings=LONG_READS)
     except ValueError as wrong:
         raise _CannotRun(f"--id: {wrong}.") from None
     if out is None:
@@ -1031,7 +1034,7 @@ def retention(dry_run: bool, day: datetime | None, limit: int, by: str | None) -
     the log stays verifiable. Interrupted, the next run goes on. Needs the writer's and the archivist's URLs.
     """
     from intake.books.seal import SealKeys
-    from intake.retention import expiry
+    from intake.retention import LONG_READS, expiry
     from intake.settings import WriterSettings
     from lookup.clock import VIETNAM
     from lookup.settings import ArchivistUrl
@@ -1045,7 +1048,7 @@ def retention(dry_run: bool, day: datetime | None, limit: int, by: str | None) -
     async def told(archivist: Any) -> Any:
         return await expiry.report(archivist, at)
 
-    classes = _about_a_dossier(told, archivist_url)
+    classes = _about_a_dossier(told, archivist_url, server_settings=LONG_READS)
     click.echo("class\tservice\tfinished\toldest\texpired\theld")
     for each in classes:
         unknown = "" if each.understood else "\tkept: the class says no number of years"
@@ -1073,7 +1076,8 @@ def retention(dry_run: bool, day: datetime | None, limit: int, by: str | None) -
                 click.echo(f"{removed:,} of {min(limit, expired):,}", err=True)
         return removed
 
-    click.echo(f"{_about_a_dossier(work, settings.pg_url, archivist_url):,} dossiers removed and erased.", err=True)
+    removed = _about_a_dossier(work, settings.pg_url, archivist_url, server_settings=LONG_READS)
+    click.echo(f"{removed:,} dossiers removed and erased.", err=True)
 
 
 @cli.command()

@@ -4,7 +4,6 @@ A class is written `5y`, `20y`, `70y`. Dossiers of another class, or of none, ar
 whoever wants them kept for good says so by another word. A dossier counts by its own class, else by its service's.
 """
 
-import re
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
@@ -14,27 +13,28 @@ from intake.books.seal import SealKeys
 from intake.refusals import DossierHeld
 from lookup import code as codes
 
-_YEARS: Final = re.compile(r"([1-9][0-9]{0,2})y")
 AT_A_TIME: Final = 500
 REASON: Final = "Hết thời hạn lưu giữ."
 
 # $1: the moment. The years of classes as they are written; null for every other word.
 _KEPT = """
-SELECT d.code, d.removed, coalesce(d.retention_class, s.retention_class) AS class, d.service, d.finished_at,
-       d.finished_at + make_interval(years => substring(coalesce(d.retention_class, s.retention_class)
-                                                        FROM '^([1-9][0-9]{0,2})y$')::int) <= $1 AS expired,
+SELECT d.code, d.removed, class, years, d.service, d.finished_at,
+       d.finished_at + make_interval(years => years) <= $1 AS expired,
        EXISTS (SELECT FROM hold AS h WHERE h.code = d.code AND h.kind = 'legal' AND h.lifted_at IS NULL) AS held
   FROM dossier AS d
-  JOIN service AS s ON s.code = d.service
+  JOIN service AS s ON s.code = d.service,
+LATERAL (SELECT coalesce(d.retention_class, s.retention_class) AS class) AS of_it,
+LATERAL (SELECT substring(class FROM '^([1-9][0-9]{0,2})y$')::int AS years) AS of_class
  WHERE d.finished_at IS NOT NULL
 """
 REPORT = f"""
 SELECT class, service, count(*) AS kept, min(finished_at) AS oldest,
        count(*) FILTER (WHERE expired AND NOT held) AS expired,
-       count(*) FILTER (WHERE expired AND held)     AS held
+       count(*) FILTER (WHERE expired AND held)     AS held,
+       years IS NOT NULL AS understood
   FROM ({_KEPT}) AS kept
  WHERE NOT removed
- GROUP BY class, service
+ GROUP BY class, years, service
  ORDER BY class NULLS LAST, service
 """  # noqa: S608 - our own words
 # Removed and not yet erased: a run that was interrupted in between.
@@ -61,11 +61,8 @@ class Class(NamedTuple):
     """Kept long enough, and not held."""
     held: int
     """Kept long enough, and held."""
-
-    @property
-    def understood(self) -> bool:
-        """Whether the class says for how many years; else its dossiers are kept."""
-        return self.retention_class is not None and _YEARS.fullmatch(self.retention_class) is not None
+    understood: bool
+    """Whether the class says for how many years; else its dossiers are kept."""
 
 
 async def report(archivist: Any, at: datetime) -> Sequence[Class]:

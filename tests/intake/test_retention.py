@@ -11,7 +11,7 @@ from intake import operator
 from intake.books.seal import SealKeys
 from intake.books.verify import verify
 from intake.refusals import DossierHeld, UnknownDossier
-from intake.retention import expiry, holds
+from intake.retention import LONG_READS, expiry, holds
 from lookup import code as codes
 from lookup.clock import VIETNAM
 from tests.conftest import SEAL_KEYS, Database
@@ -133,6 +133,13 @@ async def test_restricted_hold_does_not_keep(house: House, writer: Any, archivis
         await holds.hold(archivist, code, "legal", reason="x", by="an")
     with pytest.raises(UnknownDossier):
         await holds.hold(archivist, "G99.01.01-261130-9999", "legal", reason="x", by="an")
+
+
+async def test_long_reads_are_not_cut_off_as_short_transactions_are(database: Database) -> None:
+    for role in ("writer", "archivist", "auditor"):
+        connection = await asyncpg.connect(database.url(f"hoso24_{role}"), server_settings=LONG_READS)
+        assert await connection.fetchval("SHOW transaction_timeout") == "30min"
+        await connection.close()
 
 
 async def test_interrupted_between_event_and_erasure_the_next_run_goes_on(
