@@ -26,7 +26,9 @@ CONFIGURATION = """
 # Not every valid request succeeds: whether a dossier may be moved depends on the dossier.
 checks.positive_data_acceptance.enabled = false
 # An address or a head that is too long is refused as that, whatever else is wrong with it.
-checks.negative_data_rejection.expected-statuses = ["4xx", "5xx"]
+checks.negative_data_rejection.expected-statuses = [
+    400, 401, 403, 404, 405, 406, 409, 414, 415, 422, 428, 429, 431, "5xx"
+]
 
 [[operations]]
 # A bad line is refused in its own line of the answer.
