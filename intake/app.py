@@ -14,14 +14,14 @@ from intake.books.seal import SealKeys
 from intake.budgets import Budgets
 from intake.clients import Tokens
 from intake.one_stop import OneStopApi
+from intake.outgoing.addresses import Addresses
+from intake.outgoing.signatures import secret_of
 from intake.papers.api import PapersApi
 from intake.papers.keys import stamp_key_of
-from intake.partners.addresses import Addresses
 from intake.partners.client import ClientApi
 from intake.partners.feed import FeedApi
 from intake.partners.letters import Letters
 from intake.partners.sandbox import Sandbox
-from intake.partners.signatures import secret_of
 from intake.partners.sync import Sync
 from intake.partners.tail import Tail
 from intake.partners.webhooks import DELIVERIES, WebhookApi

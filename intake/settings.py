@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from intake.books.checkpoint import Signer, VerifierKey
 from intake.books.seal import SealKeys
-from intake.partners.signatures import secret_of
+from intake.outgoing.signatures import secret_of
 from lookup.settings import (
     CacheSettings,
     KeySettings,

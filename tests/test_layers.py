@@ -39,7 +39,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "intake.books": {"intake", "intake.rules", *SHARED_OF_LOOKUP, *SERVING},
     "intake.dialects": {"intake.rules", *SHARED_OF_LOOKUP, "ops"},
     "intake.bulk": {"intake", "intake.rules", "intake.dialects", "intake.books", *SHARED_OF_LOOKUP, *SERVING},
-    "intake.partners": {"intake", "intake.rules", "intake.dialects", "intake.books", *SHARED_OF_LOOKUP, *SERVING},
+    "intake.outgoing": set(),
+    "intake.partners": {
+        *("intake", "intake.rules", "intake.dialects", "intake.books", "intake.outgoing"),
+        *SHARED_OF_LOOKUP,
+        *SERVING,
+    },
     "intake.figures": {"intake", "intake.rules", "intake.books", *SHARED_OF_LOOKUP, *SERVING},
     "intake.papers": {"intake", "intake.rules", "intake.books", *SHARED_OF_LOOKUP, *SERVING, "ops.doctor"},
     "intake.retention": {"intake", "intake.rules", "intake.books", *SHARED_OF_LOOKUP, *SERVING},
@@ -58,8 +63,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 WIRING: dict[str, set[str]] = {
     "lookup.app": {"lookup.reading", "lookup.web", "lookup.upkeep"},
-    "intake.app": {"intake.partners", "intake.papers"},
-    "intake.settings": {"intake.partners"},  # how a secret of webhooks is written
+    "intake.app": {"intake.outgoing", "intake.partners", "intake.papers"},
+    "intake.settings": {"intake.outgoing"},  # how a secret of webhooks is written
     "intake.rules.apply": {"intake"},  # for the closed set of refusals
     "intake.rules.one_stop": {"intake"},
     "intake.rules.policies": {"intake"},

@@ -18,12 +18,12 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from intake import metrics
+from intake.outgoing.sending import SECONDS, LeaseOver, Outcome, Sender
+from intake.outgoing.signatures import keys_in_force, signed
 from intake.partners import changes, subscriptions
 from intake.partners.changes import FeedRewound, Follower, Page
 from intake.partners.cursor import Cursor
 from intake.partners.schedule import wait_after
-from intake.partners.sending import SECONDS, LeaseOver, Outcome, Sender
-from intake.partners.signatures import keys_in_force, signed
 from intake.partners.subscriptions import LOTS, Leased, Lot
 from lookup.catalogue import Catalogue
 from lookup.clock import VIETNAM, Zoned, local

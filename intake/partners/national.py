@@ -14,9 +14,9 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from intake.outgoing.sending import Outcome
 from intake.partners.changes import Page
 from intake.partners.deliver import NotOffered
-from intake.partners.sending import Outcome
 from intake.partners.subscriptions import Leased
 from lookup.clock import VIETNAM
 from ops.http.endpoints import encode

@@ -1,8 +1,6 @@
 """When a delivery that failed is tried again: the schedule of Standard Webhooks, and what receivers ask for."""
 
 import random
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 WAITS: Final = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0, 86_400.0)
@@ -22,17 +20,3 @@ def wait_after(failures: int, asked_for: float | None = None, draw: random.Rando
         return None
     drawn = (draw or random).uniform(1 - SPREAD, 1 + SPREAD)
     return max(WAITS[failures - 1] * drawn, min(asked_for or 0.0, MOST_ASKED_FOR))
-
-
-def seconds_asked_for(retry_after: str | None, now: datetime) -> float | None:
-    """The seconds of a Retry-After header, which is a number or a date; None without one, and for nonsense."""
-    if retry_after is None:
-        return None
-    text = retry_after.strip()
-    if text.isascii() and text.isdigit():
-        return float(text[:9])
-    try:
-        at = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return max(0.0, ((at if at.tzinfo else at.replace(tzinfo=UTC)) - now).total_seconds())

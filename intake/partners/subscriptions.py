@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Final, Literal
 
+from intake.outgoing.sending import TIMED_OUT
 from intake.partners.changes import NEWEST, NEWEST_LIVE, Fetch, agencies_seen
 from intake.partners.cursor import BEGINNING, SEAL_BYTES, Cursor, parse
 from lookup.catalogue import Agency, Catalogue
@@ -23,9 +24,6 @@ Lot = Literal["prompt", "usual", "slow"]
 attempt timed out. A thousand receivers that hang hold none of the first."""
 LOTS: Final[dict[Lot, int]] = {"prompt": 100, "usual": 100, "slow": 50}
 """Connections of a process at a time, by lot."""
-
-TIMED_OUT: Final = "Timed out"
-"""How `last_error` begins after a timeout."""
 
 _LOT = f"""
 CASE WHEN w.attempt > 0 AND w.last_error LIKE '{TIMED_OUT}%'                          THEN 'slow'

@@ -16,12 +16,12 @@ from msgspec import UNSET, Meta, UnsetType
 
 from intake.admission import ADMISSION, CLIENT
 from intake.clients import Client
+from intake.outgoing.addresses import LONGEST_URL, Addresses, UrlRefused
+from intake.outgoing.signatures import BOTH_SIGN_FOR, Keys
 from intake.partners import changes
-from intake.partners.addresses import LONGEST_URL, Addresses, UrlRefused
 from intake.partners.changes import Changes, FeedHalted, FeedRewound, Fetch, Follower, agencies_seen
 from intake.partners.cursor import BEGINNING, SEAL_BYTES, Cursor
 from intake.partners.deliver import Ping
-from intake.partners.signatures import BOTH_SIGN_FOR, Keys
 from intake.refusals import UnknownAgency
 from intake.rules.requests import InvalidContent, MalformedJson, Word
 from lookup.catalogue import CatalogueCopy

@@ -3,12 +3,13 @@
 import logging
 import os
 
-from intake.partners.addresses import Addresses
+from intake.outgoing.addresses import Addresses
+from intake.outgoing.sending import Sender
+from intake.outgoing.signatures import secret_of
 from intake.partners.deliver import Deliverer, Format, Standard
 from intake.partners.feed import source_of
 from intake.partners.national import National, read_mapping
-from intake.partners.sending import Sender
-from intake.partners.signatures import secret_of
+from intake.partners.subscriptions import LOTS
 from intake.settings import WebhooksSettings
 from lookup import schema
 from lookup.codes_in_logs import conceal
@@ -37,7 +38,11 @@ async def build(settings: WebhooksSettings) -> Running:
         pooled=settings.pg_pooled,
         breaker=Breaker("postgres", after=3, pause=1.0),
     )
-    sender = Sender(Addresses(settings.webhook_networks), user_agent=f"hoso24-webhooks (+{public}/nha-phat-trien)")
+    sender = Sender(
+        Addresses(settings.webhook_networks),
+        user_agent=f"hoso24-webhooks (+{public}/nha-phat-trien)",
+        most=sum(LOTS.values()),
+    )
     deliverer = Deliverer(
         postgres,
         sender,

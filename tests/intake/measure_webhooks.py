@@ -16,10 +16,10 @@ from typing import Any
 
 import asyncpg
 
-from intake.partners.addresses import Addresses
+from intake.outgoing.addresses import Addresses
+from intake.outgoing.sending import Sender
 from intake.partners.changes import newest
 from intake.partners.deliver import Deliverer, Standard
-from intake.partners.sending import Sender
 from lookup.status import Status
 from ops.local.postgres import PostgresServer
 from ops.local.reaper import Reaper

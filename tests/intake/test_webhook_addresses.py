@@ -10,8 +10,8 @@ import aiohttp
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from intake.partners.addresses import Addresses, AddressRefused, UrlRefused
-from intake.partners.sending import LeaseOver, Names, Sender
+from intake.outgoing.addresses import Addresses, AddressRefused, UrlRefused
+from intake.outgoing.sending import LeaseOver, Names, Sender
 from tests.receivers import receiving
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")

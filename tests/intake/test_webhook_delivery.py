@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook
 
+from intake.outgoing.addresses import Addresses
+from intake.outgoing.sending import Sender
+from intake.outgoing.signatures import Keys, secret_of
 from intake.partners import subscriptions
-from intake.partners.addresses import Addresses
 from intake.partners.changes import newest
 from intake.partners.deliver import Deliverer, Format, Standard
-from intake.partners.sending import Sender
-from intake.partners.signatures import Keys, secret_of
 from lookup.status import Status
 from ops.local.reaper import Reaper
 from ops.stores.postgres import Postgres

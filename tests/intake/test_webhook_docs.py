@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from intake.partners.addresses import Addresses
+from intake.outgoing.addresses import Addresses
+from intake.outgoing.sending import SECONDS
+from intake.outgoing.signatures import BOTH_SIGN_FOR, Keys, secret_of, signed
 from intake.partners.deliver import EVENTS
 from intake.partners.schedule import WAITS
-from intake.partners.sending import SECONDS
-from intake.partners.signatures import BOTH_SIGN_FOR, Keys, secret_of, signed
 from intake.partners.webhooks import MOST
 
 PAGE = (Path(__file__).resolve().parent.parent.parent / "docs" / "webhooks.md").read_text("utf-8")

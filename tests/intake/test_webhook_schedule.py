@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from intake.partners.schedule import SPREAD, WAITS, seconds_asked_for, wait_after
+from intake.outgoing.sending import seconds_asked_for
+from intake.partners.schedule import SPREAD, WAITS, wait_after
 
 NOW = datetime(2026, 12, 1, 2, 0, tzinfo=UTC)
 

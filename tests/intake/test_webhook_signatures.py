@@ -8,7 +8,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from intake.partners.signatures import BOTH_SIGN_FOR, Keys, keys_in_force, secret_of, signed
+from intake.outgoing.signatures import BOTH_SIGN_FOR, Keys, keys_in_force, secret_of, signed
 
 SECRET = secret_of("4b" * 32)
 BODY = '{"events": [], "next": "c1_x", "caught_up": false, "á": "Nguyễn"}'.encode()

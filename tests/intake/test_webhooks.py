@@ -6,7 +6,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from intake.partners.signatures import Keys, secret_of
+from intake.outgoing.signatures import Keys, secret_of
 from intake.partners.webhooks import MOST
 from tests.books import append, receive
 from tests.conftest import WEBHOOK_SECRET, Database

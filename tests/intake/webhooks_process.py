@@ -3,10 +3,10 @@
 import asyncio
 import sys
 
-from intake.partners.addresses import Addresses
+from intake.outgoing.addresses import Addresses
+from intake.outgoing.sending import Sender
+from intake.outgoing.signatures import secret_of
 from intake.partners.deliver import Deliverer, Standard
-from intake.partners.sending import Sender
-from intake.partners.signatures import secret_of
 from ops.stores.postgres import Postgres
 
 

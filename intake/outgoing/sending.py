@@ -15,21 +15,22 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from intake.partners.addresses import Addresses, UrlRefused
-from intake.partners.schedule import seconds_asked_for
-from intake.partners.subscriptions import LOTS, TIMED_OUT
+from intake.outgoing.addresses import Addresses, UrlRefused
 
 SECONDS: Final = 15.0
 """Timeout of an attempt, from looking up the name to the end of the answer's head."""
+TIMED_OUT: Final = "Timed out"
+"""How an outcome's `error` begins after a timeout."""
 
 
 class LeaseOver(Exception):
-    """The connection stood too late: another process may hold the webhook by now. Nothing was sent."""
+    """The connection stood too late: another process may be sending this by now. Nothing was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Outcome:
 
 
 class Sender:
-    """Sends to receivers; `seconds` is the timeout of an attempt.
+    """Sends to receivers, over at most `most` connections; `seconds` is the timeout of an attempt.
 
     `authorities`: whose certificates are accepted; None: those that the system trusts.
     """
@@ -57,13 +58,14 @@ class Sender:
         addresses: Addresses,
         *,
         user_agent: str,
+        most: int = 100,
         seconds: float = SECONDS,
         authorities: ssl.SSLContext | None = None,
         resolver: AbstractResolver | None = None,
     ) -> None:
         self._addresses = addresses
         self._seconds = seconds
-        self._names = resolver or Names()
+        self._names = resolver or Names(most)
         traces = aiohttp.TraceConfig()
         traces.on_connection_create_end.append(_in_time)
         self._http = aiohttp.ClientSession(
@@ -71,7 +73,7 @@ class Sender:
                 socket_factory=addresses.socket,
                 use_dns_cache=False,
                 force_close=True,  # the next attempt's address is checked again
-                limit=sum(LOTS.values()),
+                limit=most,
                 ssl=authorities or ssl.create_default_context(),
                 resolver=self._names,
             ),
@@ -130,6 +132,20 @@ async def _outcome(answer: aiohttp.ClientResponse, most: int) -> Outcome:
     return Outcome(f"Answered {answer.status}.", asked_for=asked_for)
 
 
+def seconds_asked_for(retry_after: str | None, now: datetime) -> float | None:
+    """The seconds of a Retry-After header, which is a number or a date; None without one, and for nonsense."""
+    if retry_after is None:
+        return None
+    text = retry_after.strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        at = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return max(0.0, ((at if at.tzinfo else at.replace(tzinfo=UTC)) - now).total_seconds())
+
+
 def _in_words(error: aiohttp.ClientError) -> str:
     """A sentence about a failed attempt, without anything that the receiver sent."""
     match error:
@@ -157,8 +173,8 @@ async def _in_time(_: aiohttp.ClientSession, context: Any, __: aiohttp.TraceConn
 class Names(AbstractResolver):
     """Looks names up in threads of its own: uvloop has four for all, and a name server that hangs would hold them."""
 
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(sum(LOTS.values()), thread_name_prefix="names")
+    def __init__(self, most: int = 100) -> None:
+        self._threads = ThreadPoolExecutor(most, thread_name_prefix="names")
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
