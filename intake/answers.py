@@ -9,6 +9,7 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from intake.rules.channels import Channel
 from lookup.clock import Zoned
 from lookup.status import StatusSlug
 from ops.http.endpoints import list_of
@@ -73,6 +74,14 @@ class Moved(msgspec.Struct, frozen=True):
     receipt: Slip | UnsetType = UNSET
     warnings: list[Exceeded] | UnsetType = UNSET
     papers: list[IssuedPaper] | UnsetType = UNSET
+
+
+class Consent(msgspec.Struct, frozen=True):
+    """Whether the applicant of a dossier is told by a channel what becomes of it."""
+
+    code: str
+    channel: Channel
+    told: bool
 
 
 class TaskView(msgspec.Struct, frozen=True):

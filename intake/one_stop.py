@@ -14,12 +14,13 @@ import msgspec
 from aiohttp import web
 
 from intake.admission import ADMISSION, CLIENT
-from intake.answers import History, Inbox, InboxTask, OfficersEvent, Tasked
+from intake.answers import Consent, History, Inbox, InboxTask, OfficersEvent, Tasked
 from intake.api import DOSSIERS, IN_THE_PATH, KEYED, OF_A_DOSSIER, keyed
 from intake.books.ledger import Ledger, OneStop
 from intake.refusals import (
     BadDate,
     MoveNotAllowed,
+    OutcomeUnknown,
     PolicyAsks,
     PolicyBlocks,
     ReasonRequired,
@@ -30,7 +31,18 @@ from intake.refusals import (
     WrongTask,
 )
 from intake.rules.changes import AskLead, EndTask, Lead, OpenTask, PutOff
-from intake.rules.requests import EARLIEST, LATEST, NewDueDate, NewLead, NewTask, TaskStep
+from intake.rules.channels import Channel, NoAddress, checked
+from intake.rules.requests import (
+    EARLIEST,
+    LATEST,
+    ConsentRequest,
+    InvalidContent,
+    MalformedJson,
+    NewDueDate,
+    NewLead,
+    NewTask,
+    TaskStep,
+)
 from intake.rules.tasks import MOST, End
 from lookup import code as codes
 from lookup.catalogue import CatalogueCopy
@@ -49,6 +61,15 @@ _NUMBER = Parameter(
     required=True,
     example=2,
 )
+_CHANNEL = Parameter(
+    name="channel",
+    place="path",
+    says="mail, or gateway for the installation's gateway of text messages.",
+    type=Channel,
+    required=True,
+    example="mail",
+)
+_OF_CONSENTS: tuple[type[Refusal], ...] = (*ADMISSION, MalformedCode, UnknownDossier, OutcomeUnknown)
 _FIRST: Final = ("-infinity", "", 0)
 
 
@@ -130,6 +151,28 @@ class OneStopApi:
                 example=Example(body={"agency": "G99.01", "reason": "Đúng thẩm quyền (ví dụ)."}),
             ),
             Endpoint(
+                method="PUT",
+                path=f"{of_one}/consents/{{channel:mail|gateway}}",
+                handler=self.agree,
+                name="consent",
+                takes=ConsentRequest,
+                gives=Consent,
+                parameters=(IN_THE_PATH, _CHANNEL),
+                refuses=(*_OF_CONSENTS, MalformedJson, InvalidContent),
+                action="receive",
+                example=Example(body={"address": "nguoi-nop@vi-du.example"}),
+            ),
+            Endpoint(
+                method="DELETE",
+                path=f"{of_one}/consents/{{channel:mail|gateway}}",
+                handler=self.disagree,
+                name="withdraw_consent",
+                gives=Consent,
+                parameters=(IN_THE_PATH, _CHANNEL),
+                refuses=_OF_CONSENTS,
+                action="receive",
+            ),
+            Endpoint(
                 method="GET",
                 path=f"{of_one}/events",
                 handler=self.history,
@@ -172,6 +215,24 @@ class OneStopApi:
         """Ask the lead something about a task of the client's own agency, which waits for the answer."""
         number = _number(request)
         return await self._changed(request, AskLead(number=number, question=step.reason or ""), step, f"{number}/ask")
+
+    async def agree(self, request: web.Request, new: ConsentRequest) -> Consent:
+        """Write down that the applicant agreed to be told by mail or by the gateway what becomes of the dossier."""
+        channel: Channel = "mail" if request.match_info["channel"] == "mail" else "gateway"
+        try:
+            address = checked(channel, new.address)
+        except NoAddress as wrong:
+            raise InvalidContent(f"address: {str(wrong).partition(': ')[2]}") from None
+        return await self._consent(request, channel, address)
+
+    async def disagree(self, request: web.Request) -> Consent:
+        """Write down that the applicant is not to be told by it any more. Safe to repeat."""
+        return await self._consent(request, "mail" if request.match_info["channel"] == "mail" else "gateway", None)
+
+    async def _consent(self, request: web.Request, channel: Channel, address: str | None) -> Consent:
+        code = codes.parse(request.match_info["code"])
+        await self._ledger.agree(request[CLIENT], code, channel, address, await self._catalogue.get())
+        return Consent(code.text, channel, address is not None)
 
     async def put_off(self, request: web.Request, new: NewDueDate) -> Tasked:
         """Promise a later due date, with an apology; live tasks move with it."""

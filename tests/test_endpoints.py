@@ -71,6 +71,8 @@ ROUTES = {
         *(("POST", rf"/api/v1/dossiers/{{code}}/tasks/{{number:\d+}}/{end}", "move") for end in ENDS),
         ("POST", "/api/v1/dossiers/{code}/re-appointments", "move"),
         ("POST", "/api/v1/dossiers/{code}/lead", "correct"),
+        ("PUT", "/api/v1/dossiers/{code}/consents/{channel:mail|gateway}", "receive"),
+        ("DELETE", "/api/v1/dossiers/{code}/consents/{channel:mail|gateway}", "receive"),
         ("GET", "/api/v1/dossiers/{code}/events", "read"),
         ("GET", "/api/v1/tasks", "read"),
         ("GET", "/api/v1/client", ANY_CLIENT),

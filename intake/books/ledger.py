@@ -16,7 +16,7 @@ import asyncpg
 import msgspec
 
 from intake import metrics
-from intake.books import history, paper_rows, task_rows
+from intake.books import consents, history, paper_rows, task_rows
 from intake.books.dossier import INSERT_DOSSIER, NewDossier, public_step, timeline
 from intake.books.event import APPEND_EVENT
 from intake.books.reads import note_read
@@ -62,6 +62,7 @@ from intake.rules.changes import (
     Removal,
     State,
 )
+from intake.rules.channels import Channel
 from intake.rules.papers import Replaced, Said, content, form_of, issuer_of, year_of
 from intake.rules.requests import (
     Applicant,
@@ -654,6 +655,27 @@ class Ledger:
 
         return await self._settle(self._once(request, work))
 
+    async def agree(
+        self, client: Client, code: DossierCode, channel: Channel, address: str | None, catalogue: Catalogue
+    ) -> None:
+        """Write down that the applicant agreed to be told at this address, or with None that he no longer does.
+
+        The sides that may correct the dossier may. No event tells of it; safe to repeat. Raises UnknownDossier, also
+        where this client may not; OutOfScope, OutcomeUnknown, Unavailable.
+        """
+
+        async def work() -> None:
+            in_time = self._postgres.connection(self._longest, operation=TRANSACTION)
+            async with in_time as connection, connection.transaction():
+                by = KeyedRequest(client, "", b"")
+                await self._locked(connection, by, code, "corrected", None, catalogue)
+                if address is None:
+                    await consents.withdraw(connection, code.text, channel)
+                else:
+                    await consents.give(connection, code.text, {channel: address}, client.id)
+
+        await self._settle(work())
+
     async def tasks(
         self, agency: str, *, before: datetime | None, after: tuple[str, str, int], limit: int
     ) -> list[Any]:
@@ -845,6 +867,8 @@ class Ledger:
         )
         entered = await _enter(connection, self._scribe, moment, reception, said, by, catalogue)
         state = entered.state
+        if submission.notify is not None:
+            await consents.give(connection, state.code, submission.notify.addresses, request.client.id)
         if submission.result is not None:
             state = await self._hand_over(connection, moment, state, submission, by, catalogue)
         if not catalogue.is_sandbox(state.origin):

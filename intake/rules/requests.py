@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from intake.rules.channels import CHANNELS, checked
 from intake.rules.texts import before_composing, clean, clean_fields, repeated_key
 from lookup.status import FIRST, FirstSlug, Status, StatusSlug
 from ops.errors import Kind, Malformed, Refusal
@@ -109,13 +110,43 @@ class OnReceipt(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     representative: ActsFor | None = None
 
 
+Address = Annotated[str, Meta(min_length=3, max_length=254, pattern="^[!-~][ -~]*[!-~]$")]
+
+
+class Notify(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Where the applicant agreed to be told what becomes of the dossier.
+
+    `mail`: a mail address. `gateway`: what the installation's gateway takes, such as a telephone number.
+    """
+
+    mail: Address | None = None
+    gateway: Address | None = None
+
+    def __post_init__(self) -> None:
+        """Check the addresses. Raises NoAddress, which msgspec turns into its ValidationError."""
+        for channel, address in self.addresses.items():
+            msgspec.structs.force_setattr(self, channel, checked(channel, address))
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Channel → address, of those that were given."""
+        return {channel: address for channel in CHANNELS if (address := getattr(self, channel)) is not None}
+
+
+class ConsentRequest(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """The address at which the applicant agreed to be told, by the channel that the path names."""
+
+    address: Address
+
+
 class Submission(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """A dossier as a one-stop desk or a portal submits it.
 
     `status` is `received` (the default at a counter or by post) or `submitted` (the default online);
     `submitted_at` defaults to now. `result` is `at_once` where the applicant leaves with the result, for a service that
     provides for it; then there is a receipt only if `receipt` asks for one. `on_receipt` is for a dossier that is
-    accepted at once; other ones get it with the transition that accepts them.
+    accepted at once; other ones get it with the transition that accepts them. `notify`: where the applicant agreed to
+    be told what becomes of it.
     """
 
     agency: Word
@@ -131,6 +162,7 @@ class Submission(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     result: Literal["at_once"] | None = None
     receipt: bool = False
     on_receipt: OnReceipt | None = None
+    notify: Notify | None = None
 
     def __post_init__(self) -> None:
         """Compose and clean the texts. Raises UnclearText."""
@@ -332,6 +364,7 @@ Content = TypeVar(
     NewTask,
     TaskStep,
     NewPaper,
+    ConsentRequest,
 )
 
 
