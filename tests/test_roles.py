@@ -40,7 +40,7 @@ PAPER = (
 """A paper without its content, which names persons."""
 VIEWS = ("dossier_person", "paper_digest")
 """Views for the auditor."""
-TOLD_BY = ("notice", "notice_cursor", "rating")
+TOLD_BY = ("notice", "notice_cursor", "rating", "morning_mail")
 
 EVERY = ("",)
 """The whole table, and so each column that it will have."""
@@ -78,6 +78,7 @@ MAY: dict[str, dict[tuple[str, str], Iterable[str]]] = {
         ("UPDATE", "applicant_search"): ("agency", "submitted_at", "folded", "id_tail", "phone_tail"),
         ("UPDATE", "consent"): ("address", "given_at", "given_by", "withdrawn_at"),
         ("SELECT", "hold"): EVERY,
+        ("SELECT", "notice"): ("channel", "state", "ended_at", "next_at"),
     },
     "hoso24_reader": {
         **{("SELECT", table): EVERY for table in (*CATALOGUE, *CALENDARS, "epoch", "heartbeat", "schema_version")},
@@ -133,7 +134,7 @@ MAY: dict[str, dict[tuple[str, str], Iterable[str]]] = {
     "hoso24_notices": {
         **{("SELECT", table): EVERY for table in (*CATALOGUE, "calendar", "calendar_day", "office_hours")},
         **{("SELECT", table): EVERY for table in ("schema_version", "epoch", "heartbeat", "task", "officer", "hold")},
-        **{("SELECT", table): EVERY for table in ("consent", *TOLD_BY)},
+        **{("SELECT", table): EVERY for table in ("catalogue_load", "consent", *TOLD_BY)},
         ("SELECT", "dossier"): ("code", "status", "due_at", "version", "agency", "service", "removed"),
         ("SELECT", "event"): IN_THE_OPEN,
         ("UPDATE", "consent"): ("withdrawn_at",),

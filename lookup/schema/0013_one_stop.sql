@@ -136,7 +136,16 @@ CREATE TABLE notice_cursor (
     epoch  integer NOT NULL,
     xid    xid8    NOT NULL,
     seq    bigint  NOT NULL,
+    looked_back_in integer NOT NULL,                  -- the newest epoch at whose beginning it went back
     CONSTRAINT there_is_one_notice_cursor CHECK (one)
+);
+
+-- The mail that the head of a unit gets in the morning: a row per unit, about the last one.
+CREATE TABLE morning_mail (
+    agency       text        COLLATE "C" PRIMARY KEY REFERENCES agency,
+    day          date        NOT NULL,                -- in Vietnam
+    lease_until  timestamptz NOT NULL,                -- one process sends it, and the next one tries again after that
+    ended_at     timestamptz                          -- sent, or refused for good
 );
 
 -- How citizens found the page, added up: no row says who.
@@ -193,6 +202,7 @@ GRANT UPDATE (last) ON paper_sequence TO hoso24_writer;
 GRANT UPDATE (agency, submitted_at, folded, id_tail, phone_tail) ON applicant_search TO hoso24_writer;
 GRANT UPDATE (address, given_at, given_by, withdrawn_at) ON consent TO hoso24_writer;
 GRANT SELECT ON hold TO hoso24_writer;
+GRANT SELECT (channel, state, ended_at, next_at) ON notice TO hoso24_writer;  -- for the doctor
 
 GRANT SELECT (agency, form, year, number, code, version, form_version, digest, stamp, key_id, issued_at, issued_by, erased_at)
     ON paper TO hoso24_auditor;
@@ -216,7 +226,8 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON desk_session TO hoso24_desk;
 -- It talks to citizens' mail servers: it reads addresses where there is consent, and no applicant.
 GRANT USAGE ON SCHEMA hoso24 TO hoso24_notices;
 GRANT SELECT ON schema_version, epoch, heartbeat, status, agency, service, service_time, calendar, calendar_day, office_hours,
-                task, officer, hold, consent, notice, notice_cursor, rating TO hoso24_notices;
+                catalogue_load, task, officer, hold, consent, notice, notice_cursor, rating, morning_mail
+    TO hoso24_notices;
 GRANT SELECT (code, status, due_at, version, agency, service, removed) ON dossier TO hoso24_notices;
 GRANT SELECT (xid, seq, epoch, code, version, kind, format, bulk, occurred_at, recorded_at, source, source_event_id, source_seq,
               flags, submitted_by, came_from, step_status, task, paper, status, agency, origin, owner, outcome, received_at, due_at,
@@ -224,7 +235,7 @@ GRANT SELECT (xid, seq, epoch, code, version, kind, format, bulk, occurred_at, r
               submitted_at, person, official_number, erased, seal)
     ON event TO hoso24_notices;
 GRANT UPDATE (withdrawn_at) ON consent TO hoso24_notices;
-GRANT INSERT, UPDATE ON notice, notice_cursor, rating TO hoso24_notices;
+GRANT INSERT, UPDATE ON notice, notice_cursor, rating, morning_mail TO hoso24_notices;
 
 GRANT USAGE ON SCHEMA hoso24 TO hoso24_figures;
 GRANT SELECT ON schema_version, epoch, status, agency, service, service_time, calendar, calendar_day, office_hours, rating,
