@@ -78,7 +78,7 @@ IN_THE_ROOT: dict[str, set[str]] = {
     "ops": {"settings", "process_settings", "errors"},
     "lookup": {
         *("app", "settings", "metrics", "code", "status", "dossier", "lookup_key", "clock", "maintenance"),
-        *("codes_in_logs", "cache", "redis_users", "sandbox", "situation", "paper_stamp"),
+        *("codes_in_logs", "cache", "redis_users", "sandbox", "situation", "paper_stamp", "ratings"),
     },
     "intake": {
         *(

@@ -80,7 +80,7 @@ REFUSALS = [
     ("unknown_status", 422, None, "requests.UnknownStatus"),
     ("webhook_url_not_allowed", 422, None, "webhooks.UrlNotAllowed"),
     ("client_limit", 429, 1, "budgets.OverBudget"),
-    ("too_many_ratings", 429, None, "rating.TooManyRatings"),
+    ("too_many_ratings", 429, None, "ratings.TooManyRatings"),
     ("too_many_requests", 429, 10, "limits.TooManyRequests"),
     ("too_many_wrong_tokens", 429, 1, "clients.TooManyWrongTokens"),
     ("head_too_large", 431, None, "errors.HeadTooLarge"),

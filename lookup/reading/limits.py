@@ -36,6 +36,7 @@ from array import array
 from collections.abc import Callable, Iterable, Mapping
 
 from lookup import metrics
+from lookup.ratings import ALLOWANCE
 from ops.errors import Kind, Refusal
 from ops.http.allowance import Allowance, rate_headers
 
@@ -91,7 +92,7 @@ class Rate(enum.Enum):
     MISSING = ("missing", 100, 2.0)
     WRONG_KEY = ("wrong_key", 30, 0.5)
     PRIMARY = ("primary", 50, 5.0)
-    RATING = ("rating", 20, 1 / 180)
+    RATING = (ALLOWANCE.word, ALLOWANCE.burst, 1 / ALLOWANCE.interval)
 
     def __init__(self, word: str, burst: int, per_second: float) -> None:
         self.allowance = Allowance(word, burst, per_second * 3600)

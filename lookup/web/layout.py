@@ -12,6 +12,7 @@ import jinja2
 from aiohttp import hdrs, web
 from markupsafe import Markup
 
+from lookup import ratings
 from lookup.clock import VIETNAM
 from lookup.maintenance import Notice, Part
 from lookup.web.codings import Finished
@@ -32,7 +33,7 @@ KEY_COOKIE = "hoso24-key"
 OWN_LIST = {"vi": "/ho-so-cua-toi", "en": "/en/my-applications"}
 """Language → the address of the person's own list (lookup/web/own_list.py)."""
 
-RATING = {"vi": "/tra-cuu/danh-gia", "en": "/en/status/rating"}
+RATING = ratings.ADDRESSES
 """Language → where ratings are sent: below the form and without a code (lookup/web/rating.py)."""
 
 DEVELOPERS = {"vi": "/nha-phat-trien", "en": "/en/developers"}

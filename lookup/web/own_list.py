@@ -18,9 +18,9 @@ from lookup.reading.limits import Asker
 from lookup.web.answers import Answers
 from lookup.web.layout import FORMS, OWN_LIST, language, other_language, page
 from lookup.web.phrases import PHRASES
-from lookup.web.posted import fields, is_ours
 from lookup.web.status_pages import page_context, parts
 from ops.errors import Refusal
+from ops.http.posted import fields, is_ours
 
 COOKIE = "hoso24-list"
 MOST = 5

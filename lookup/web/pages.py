@@ -25,11 +25,11 @@ from lookup.web.faces import PageFace
 from lookup.web.form_pages import ADDRESSES, FormPages
 from lookup.web.layout import FORMS, KEY_COOKIE, language, static
 from lookup.web.phrases import PHRASES
-from lookup.web.posted import fields, is_ours
 from lookup.web.problem_pages import KeyFault, key_fault, malformed, refusal_page
 from lookup.web.status_pages import dossier_page
 from ops.errors import Refusal, Unavailable
 from ops.http.finished import gzip_of, matches
+from ops.http.posted import fields, is_ours
 from ops.http.problems import HTTP_STATUS, completed
 
 COOKIE_SECONDS = 3600

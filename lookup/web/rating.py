@@ -1,31 +1,15 @@
-"""How satisfied citizens are with these pages: three buttons below a dossier's status, without script or account.
+"""Takes ratings of the pages: three buttons below a dossier's status, without script or account (lookup/ratings.py).
 
-The form holds the number of the status and nothing of the dossier, its address has no code, and our pages send no
-referrer: so what is counted, by status and degree (lookup_ratings_total), cannot be joined with a dossier, not even
-from the access log. A network that sends many is refused.
+They are counted by status and degree (lookup_ratings_total).
 """
 
 from aiohttp import web
 
 from lookup import metrics
+from lookup.ratings import TooManyRatings, rated
 from lookup.reading.access import AccessPolicy
-from lookup.status import Status
 from lookup.web.layout import FORMS, RATING, language, other_language, page
-from lookup.web.posted import fields, is_ours
-from ops.errors import Kind, Malformed, Refusal
-
-SCORES = ("very_satisfied", "satisfied", "not_satisfied")
-"""The three degrees of TT 01/2018, art. 12."""
-
-
-class TooManyRatings(Refusal):
-    """This client's network has sent too many ratings."""
-
-    kind = Kind.LIMITED
-    code = "too_many_ratings"
-    title = "Too many ratings came from this network. Please try again later."
-    title_vi = "Mạng đang dùng đã gửi quá nhiều đánh giá. Vui lòng thử lại sau."
-    repeating_helps = True
+from ops.http.posted import fields, is_ours
 
 
 def routes(policy: AccessPolicy) -> list[web.RouteDef]:
@@ -47,11 +31,7 @@ class _Rating:
         lang = language(request)
         if not is_ours(request):
             raise web.HTTPSeeOther(FORMS[lang])  # another site's form counts nothing
-        form = await fields(request)
-        score, number = form.get("score"), form.get("status", "")
-        status = _STATUSES.get(number)
-        if status is None or score not in SCORES:
-            raise Malformed("A rating has a status, 1 to 10, and a score: very_satisfied, satisfied or not_satisfied.")
+        status, score = rated(await fields(request))
         refusal = self._policy.rated(self._policy.asker(request.remote, request.headers))
         if refusal is not None:
             raise TooManyRatings(retry_after=refusal.retry_after, headers=refusal.headers)
@@ -61,6 +41,3 @@ class _Rating:
     async def thanks(self, request: web.Request) -> web.StreamResponse:
         """Says thank you; reloading it counts nothing."""
         return page(request, "thanks.html", {"other_url": RATING[other_language(language(request))]})
-
-
-_STATUSES = {str(status.value): status for status in Status}

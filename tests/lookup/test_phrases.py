@@ -10,6 +10,7 @@ import pytest
 import lookup
 from lookup.code import MalformedCode
 from lookup.lookup_key import MalformedKey
+from lookup.ratings import SCORES, TooManyRatings
 from lookup.reading.access import DossierNotFound, DossierOrKeyNotFound, KeyRequired
 from lookup.reading.limits import TooManyRequests
 from lookup.reading.read_through import StatusUnavailable
@@ -19,7 +20,6 @@ from lookup.status import Status
 from lookup.web.catalogue_pages import CatalogueUnread, NoSuchService
 from lookup.web.developers import ERRORS
 from lookup.web.phrases import PHRASES, problem_words, span_phrase, status_words, wait_phrase
-from lookup.web.rating import SCORES, TooManyRatings
 from ops.errors import Internal, NoSuchPath, Refusal
 from tests.pages.lines import VIETNAMESE
 

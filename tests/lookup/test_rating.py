@@ -9,11 +9,11 @@ import pytest
 from lookup import metrics
 from lookup.code import parse
 from lookup.lookup_key import KeyRing
+from lookup.ratings import SCORES
 from lookup.reading.limits import Rate
 from lookup.status import Status
 from lookup.web.layout import FORMS, RATING
 from lookup.web.phrases import PHRASES
-from lookup.web.rating import SCORES
 from tests.conftest import KEY_SECRETS
 from tests.lookup.alone import CITIZEN, OTHER_CITIZEN, Alone, Answer, lookup_alone
 
