@@ -1,4 +1,4 @@
-"""The command `hoso24`: runs the processes of lookup, intake, relay, notary and webhooks, and administers them.
+"""The command `hoso24`: runs lookup, intake, relay, notary, webhooks and notices, and administers them.
 
 Each sub-command imports what it needs when it runs, so that `hoso24 lookup` does not load code that only an
 import needs.
@@ -110,6 +110,15 @@ def webhooks() -> None:
 
     _point_out_typos()
     webhooks_app.main()
+
+
+@cli.command()
+def notices() -> None:
+    """Tell citizens by mail, and through a gateway, what becomes of their dossiers. Any number of these may run."""
+    from intake.notices import app
+
+    _point_out_typos()
+    app.main()
 
 
 @cli.group(invoke_without_command=True)
@@ -401,7 +410,14 @@ async def examine_house(environ: Mapping[str, str]) -> list[Any]:
     Never raises: missing settings and unreachable servers are findings.
     """
     from intake import doctor as of_intake
-    from intake.settings import IntakeSettings, MaintenanceSettings, NotarySettings, RelaySettings, WebhooksSettings
+    from intake.settings import (
+        IntakeSettings,
+        MaintenanceSettings,
+        NotarySettings,
+        NoticesSettings,
+        RelaySettings,
+        WebhooksSettings,
+    )
     from lookup.settings import LookupSettings, MigrateSettings
     from lookup.upkeep import doctor
     from lookup.upkeep import doctor as of_lookup
@@ -426,6 +442,7 @@ async def examine_house(environ: Mapping[str, str]) -> list[Any]:
             "relay": ("HOSO24_PG_RELAY_URL", RelaySettings),
             "notary": ("HOSO24_BOOKS_KEY", NotarySettings),
             "webhooks": ("HOSO24_PG_WEBHOOKS_URL", WebhooksSettings),
+            "notices": ("HOSO24_PG_NOTICES_URL", NoticesSettings),
             "migration": ("HOSO24_PG_OWNER_URL", MigrateSettings),
             "maintenance": ("HOSO24_PG_WRITER_URL", MaintenanceSettings),
         },
@@ -472,7 +489,7 @@ def metrics() -> None:
             {
                 "Every process": ops.observe.metrics,
                 "Lookup": lookup.metrics,
-                "Intake, relay, notary and webhooks": intake.metrics,
+                "Intake, relay, notary, webhooks and notices": intake.metrics,
             }
         ),
         nl=False,
@@ -1118,7 +1135,8 @@ def overdue(day: datetime | None, agency: str | None) -> None:
 def tidy() -> None:
     """Delete what has expired: answers kept for repeated requests, and dead letters, after thirty days. To run hourly.
 
-    Erases what is told by the events of dossiers that the sandbox removed, as well.
+    Notices go ninety days after their end, desk sessions when they have ended. Erases what is told by the events of
+    dossiers that the sandbox removed, as well.
 
     Safe beside everything else, and after an interruption; deletes at most a thousand rows at a time.
     """
@@ -1128,15 +1146,20 @@ def tidy() -> None:
     from ops.stores.postgres import connect_directly
 
     settings, answers, letters, erased = read(ArchivistUrl, environment()), 0, 0, 0
+    notices, sessions = 0, 0
 
     async def work() -> None:
-        nonlocal answers, letters, erased
+        nonlocal answers, letters, erased, notices, sessions
         connection = await connect_directly(settings.pg_url.reveal, server_settings=tidying.LIKE_THE_TRIGGER)
         try:
             async for count in tidying.delete_answers(connection):
                 answers += count
             async for count in tidying.delete_letters(connection):
                 letters += count
+            async for count in tidying.delete_notices(connection):
+                notices += count
+            async for count in tidying.delete_sessions(connection):
+                sessions += count
             async for count in tidying.erase_the_sandboxs(connection):
                 erased += count
         finally:
@@ -1149,6 +1172,8 @@ def tidy() -> None:
             f"Deleted {answers:,} answers and {letters:,} dead letters that were kept for more than "
             f"{tidying.KEPT_DAYS} days."
         )
+        if notices or sessions:
+            click.echo(f"Deleted {notices:,} ended notices and {sessions:,} ended desk sessions.")
         if erased:
             click.echo(f"Erased {erased:,} events of dossiers that the sandbox removed.")
 
@@ -1546,13 +1571,20 @@ def demo(context: click.Context, pause: float) -> None:
 
 def _point_out_typos() -> None:
     """Warn of HOSO24_ variables that no process reads: usually typing mistakes."""
-    from intake.settings import IntakeSettings, MaintenanceSettings, NotarySettings, RelaySettings, WebhooksSettings
+    from intake.settings import (
+        IntakeSettings,
+        MaintenanceSettings,
+        NotarySettings,
+        NoticesSettings,
+        RelaySettings,
+        WebhooksSettings,
+    )
     from lookup.settings import LookupSettings, MigrateSettings
     from ops.process_settings import DoctorSettings
     from ops.settings import unknown
 
     classes = [
-        *(LookupSettings, IntakeSettings, RelaySettings, NotarySettings, WebhooksSettings),
+        *(LookupSettings, IntakeSettings, RelaySettings, NotarySettings, WebhooksSettings, NoticesSettings),
         *(MigrateSettings, MaintenanceSettings, DoctorSettings),
     ]
     for sentence in unknown(os.environ, classes):

@@ -1,7 +1,7 @@
 """The doctor's checks of what intake, relay and notary leave: the relay's leadership, whether the event log continues
 where the stream ends, whether what has expired is deleted, whether lines of partners wait for a correction, whether
-their webhooks are paused, whether clients are refused for their limits or about to have no token, whether the sandbox
-moves where it should not, and whether the books keep up with the log.
+their webhooks are paused, whether citizens are told, whether clients are refused for their limits or about to have no
+token, whether the sandbox moves where it should not, and whether the books keep up with the log.
 """
 
 from collections.abc import Iterator
@@ -77,6 +77,17 @@ SELECT w.state, count(*) AS count, array_agg(DISTINCT w.client) AS clients
  ORDER BY w.state
 """
 
+NOTICES = """
+SELECT count(*) FILTER (WHERE state = 'due' AND next_at <= now())                                AS due,
+       count(*) FILTER (WHERE state = 'sent' AND ended_at > now() - interval '1 day')            AS sent,
+       count(*) FILTER (WHERE state = 'dead' AND ended_at > now() - interval '1 day')            AS dead,
+       coalesce(max(extract(epoch FROM now() - next_at)) FILTER (WHERE state = 'due' AND channel = 'mail'), 0)::float8
+                                                                                                 AS waits
+  FROM notice
+ WHERE state = 'due'
+    OR ended_at > now() - interval '1 day'
+"""
+
 CORRECTED_WITHIN_HOURS = 24
 """How long a refused line may wait for its partner to correct it, as for the alert."""
 
@@ -84,6 +95,10 @@ SANDBOX_MOVES = """
 SELECT lease_token > 0 AND lease_until > now() FROM sandbox_lease
 """
 
+SENT_WITHIN = 600.0
+"""Seconds that a due mail may wait; a process sends within two."""
+DEAD_IN_A_DAY = 20
+"""Notices that may be given up in a day, besides a tenth: addresses are typed wrongly."""
 TIDIED_WITHIN_DAYS = 1
 """How long after its time an answer may still be there: `hoso24 tidy` runs every hour."""
 COUNTED_WITHIN_HOURS = 3
@@ -148,6 +163,7 @@ def checks(database: DatabaseServers, redis: Redis | None) -> Iterator[Check]:
         yield Check("dead letters", lambda: _dead_letters(database))
         yield Check("sandbox", lambda: _sandbox(database))
         yield Check("webhooks", lambda: _webhooks(database))
+        yield Check("notices", lambda: _notices(database))
 
 
 async def _leader(database: DatabaseServers) -> list[Finding]:
@@ -254,3 +270,17 @@ async def _webhooks(database: DatabaseServers) -> list[Finding]:
     whose = ", ".join(rows["paused"]["clients"])
     step = "Call their partners, who see the reason and resume; docs/runbooks/WebhookPaused.md."
     return [Finding("webhooks", Verdict.WARNING, f"{found}; paused are those of {whose}", step)]
+
+
+async def _notices(database: DatabaseServers) -> list[Finding]:
+    """What became of notices to citizens in a day, and whether mails wait that nobody sends."""
+    primary = await database.primary(WRITER)
+    ((due, sent, dead, waits),) = await primary.fetch(NOTICES)
+    found = f"in a day {sent:,} sent, {dead:,} given up; {due:,} wait now"
+    if waits > SENT_WITHIN:
+        step = "Start `hoso24 notices`, and look at its log: docs/runbooks/NoticesBehind.md."
+        return [Finding("notices", Verdict.WARNING, f"{found}, a mail for {waits / 60:.0f} min", step)]
+    if dead > max(DEAD_IN_A_DAY, sent / 10):
+        step = "Look at the mail server's answers in column `last`, and call these applicants: NoticesDying.md."
+        return [Finding("notices", Verdict.WARNING, found, step)]
+    return [Finding("notices", Verdict.OK, found)]

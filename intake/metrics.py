@@ -1,4 +1,4 @@
-"""Every metric of intake, relay, notary and webhooks, declared once."""
+"""Every metric of intake, relay, notary, webhooks and notices, declared once."""
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -165,3 +165,39 @@ WEBHOOK_DELAY = Histogram(
     "From the moment a page's first event was recorded until the receiver took the page.",
     buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 3600, 86_400),
 )
+
+NOTICES = Counter(
+    "notices_attempts_total",
+    "Notices to citizens that were handled. channel is mail or gateway; outcome is sent, failed (tried again later), "
+    "dead after a refusal for good or two days, or superseded: it would have told of the past.",
+    ["channel", "outcome"],
+)
+for _channel in ("mail", "gateway"):
+    for _outcome in ("sent", "failed", "dead", "superseded"):
+        NOTICES.labels(_channel, _outcome)  # from the start, so that the first one is an increase
+NOTICES_SERVING = Gauge("notices_serving", "Notices that this process is handing over now.")
+NOTICES_FAILING = Gauge("notices_failing", "Notices whose last attempt failed; they are tried again.")
+NOTICES_BEHIND = Gauge(
+    "notices_behind_seconds",
+    "Longest time that something waits for us: an event until it is looked at, or a notice until its first attempt. By "
+    "night those for the gateway do not count.",
+)
+NOTICE_DELAY = Histogram(
+    "notices_delay_seconds",
+    "From the moment an event was recorded until a server took the notice of it.",
+    buckets=(0.1, 0.25, 0.5, 1, 2, 5, 15, 60, 300, 3600, 43_200, 172_800),
+)
+MORNING_MAILS = Counter(
+    "notices_morning_mails_total",
+    "Mails to heads of units about what is late. outcome is sent, failed (tried again until noon) or dead.",
+    ["outcome"],
+)
+for _outcome in ("sent", "failed", "dead"):
+    MORNING_MAILS.labels(_outcome)
+RATINGS = Counter(
+    "notices_ratings_total",
+    "Ratings of the citizens' pages that were added to the table. score is very_satisfied, satisfied or not_satisfied.",
+    ["score"],
+)
+for _score in ("very_satisfied", "satisfied", "not_satisfied"):
+    RATINGS.labels(_score)

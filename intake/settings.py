@@ -1,4 +1,4 @@
-"""The settings of intake, relay, notary, webhooks, imports and maintenance notices."""
+"""The settings of intake, relay, notary, webhooks, notices, imports and maintenance notices."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +9,17 @@ from msgspec import Meta
 
 from intake.books.checkpoint import Signer, VerifierKey
 from intake.books.seal import SealKeys
-from intake.outgoing.signatures import secret_of
+from intake.notices.smtp_url import SmtpUrl
+from intake.notices.tokens import secret_of as notice_secret_of
+from intake.outgoing.addresses import Addresses, UrlRefused
+from intake.outgoing.signatures import secret_of, shared_key_of
+from intake.rules.channels import checked
 from lookup.settings import (
     CacheSettings,
     KeySettings,
     MigrateSettings,
     NotaryUrl,
+    NoticesUrl,
     PaperPublicKeysSettings,
     ReceiptSettings,
     RelayUrl,
@@ -151,6 +156,12 @@ class RenewSettings(MigrateSettings):
     redis_url: Secret | None = optional(CacheSettings, "redis_url")
 
 
+def _sender(text: str) -> None:
+    """Raise ValueError with one sentence unless it is empty or a mail address."""
+    if text:
+        checked("mail", text)
+
+
 def _seed(text: str) -> bytes:
     """The seed of the key that signs the books. Raises ValueError with one sentence, without the seed."""
     try:
@@ -220,3 +231,68 @@ class MaintenanceSettings(WriterUrl):
         default=7,
         doc="Working days of notice before maintenance (Decree 224/2026 art. 13).",
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoticesSettings(NoticesUrl, ReceiptSettings, PoolerSettings, PublicSettings):
+    """The settings of a process that tells citizens by mail and through a gateway."""
+
+    port: Port = setting(
+        "HOSO24_NOTICES_PORT", default=8099, doc="Public port of the notices: withdrawals and ratings."
+    )
+    admin_port: Port = setting(
+        "HOSO24_NOTICES_ADMIN_PORT", default=8098, doc="Port of the notices' probes and metrics."
+    )
+    notice_secret: Secret = setting(
+        "HOSO24_NOTICE_SECRET",
+        doc="Secret of the links that withdraw a consent, 64 hexadecimal digits. With another one, links in mails that "
+        "were sent before open nothing.",
+        secret=True,
+        check=notice_secret_of,
+    )
+    smtp_url: Secret | None = setting(
+        "HOSO24_SMTP_URL",
+        default=None,
+        doc="Mail server: smtp://user:password@host:587 begins TLS (`?starttls=no`: does not), "
+        "smtps://user:password@host:465 is TLS from the start, file:///directory writes mails there, for trials. "
+        "Without it no mails are sent.",
+        secret=True,
+        check=SmtpUrl.of,
+    )
+    notice_sender: str = setting(
+        "HOSO24_NOTICE_SENDER",
+        default="",
+        doc="Mail address that notices come from; its domain needs SPF and DKIM of that server.",
+        check=_sender,
+    )
+    notice_gateway: str | None = setting(
+        "HOSO24_NOTICE_GATEWAY",
+        default=None,
+        doc="https address of the gateway of text messages, which gets one signed webhook a notice (docs/notices.md). "
+        "Without it none are sent.",
+    )
+    notice_gateway_secret: Secret | None = setting(
+        "HOSO24_NOTICE_GATEWAY_SECRET",
+        default=None,
+        doc="Key that is shared with the gateway, whsec_ and base64, as Standard Webhooks has it.",
+        secret=True,
+        check=shared_key_of,
+    )
+    notice_networks: tuple[str, ...] = setting(
+        "HOSO24_NOTICE_NETWORKS",
+        default=(),
+        doc="Networks that the gateway may be in besides public addresses.",
+        check=Networks,
+    )
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a channel without what it needs, and for a gateway that may not be called."""
+        if self.smtp_url is not None and not self.notice_sender:
+            raise ValueError("HOSO24_SMTP_URL: also needs HOSO24_NOTICE_SENDER, the address that mails come from")
+        if self.notice_gateway is not None:
+            if self.notice_gateway_secret is None:
+                raise ValueError("HOSO24_NOTICE_GATEWAY: also needs HOSO24_NOTICE_GATEWAY_SECRET, which signs")
+            try:
+                Addresses(self.notice_networks).check_url(self.notice_gateway)
+            except UrlRefused as refused:
+                raise ValueError(f"HOSO24_NOTICE_GATEWAY: {refused}") from None

@@ -1,5 +1,6 @@
-"""Deletes what has expired, as the archivist: answers kept for repeated requests, and dead letters, after thirty days;
-and erases the events of dossiers that the sandbox removed.
+"""Deletes what has expired, as the archivist: answers kept for repeated requests, and dead letters, after thirty days,
+notices ninety days after their end, desk sessions that have ended; and erases the events of dossiers that the sandbox
+removed.
 
 After thirty days a repeat under the same key is refused as a key that was used before, since the event keeps its
 identity for good; it never becomes a second change. A letter's thirty days begin anew when its line is refused again.
@@ -40,6 +41,29 @@ WITH deleted AS (
 SELECT count(*) FROM deleted
 """
 
+DELETE_NOTICES = """
+WITH deleted AS (
+    DELETE FROM notice AS ended
+     USING (SELECT code, version, channel
+              FROM notice
+             WHERE state <> 'due'
+               AND ended_at < now() - $1 * interval '1 day'
+             ORDER BY ended_at, code, version, channel
+             LIMIT $2) AS expired
+     WHERE (ended.code, ended.version, ended.channel) = (expired.code, expired.version, expired.channel)
+ RETURNING 1)
+SELECT count(*) FROM deleted
+"""
+
+DELETE_SESSIONS = """
+WITH deleted AS (
+    DELETE FROM desk_session AS ended
+     USING (SELECT hash FROM desk_session WHERE ends_at < now() ORDER BY ends_at, hash LIMIT $1) AS expired
+     WHERE ended.hash = expired.hash
+ RETURNING 1)
+SELECT count(*) FROM deleted
+"""
+
 # Only removals have an id of the sandbox's own.
 REMOVED_BY_THE_SANDBOX = """
 SELECT code
@@ -52,6 +76,8 @@ SELECT code
 
 KEPT_DAYS = 30
 """Days for which an answer is kept for repeats of its request, and a line after it was refused last."""
+NOTICE_DAYS = 90
+"""Days for which it is kept who was told of what, or could not be."""
 AT_A_TIME = 1_000
 """Rows of a transaction: what takes milliseconds holds neither requests nor the delivery of changes up."""
 LIKE_THE_TRIGGER = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
@@ -71,6 +97,18 @@ async def delete_answers(connection: Any) -> AsyncIterator[int]:
 async def delete_letters(connection: Any) -> AsyncIterator[int]:
     """Delete the dead letters whose lines were refused last longer than KEPT_DAYS ago; otherwise as delete_answers."""
     while deleted := await connection.fetchval(DELETE_LETTERS, KEPT_DAYS, AT_A_TIME):
+        yield deleted
+
+
+async def delete_notices(connection: Any) -> AsyncIterator[int]:
+    """Delete the notices that ended longer than NOTICE_DAYS ago; otherwise as delete_answers."""
+    while deleted := await connection.fetchval(DELETE_NOTICES, NOTICE_DAYS, AT_A_TIME):
+        yield deleted
+
+
+async def delete_sessions(connection: Any) -> AsyncIterator[int]:
+    """Delete the desk sessions and one-time links that have ended; otherwise as delete_answers."""
+    while deleted := await connection.fetchval(DELETE_SESSIONS, AT_A_TIME):
         yield deleted
 
 

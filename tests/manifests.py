@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from intake.settings import IntakeSettings, NotarySettings, RelaySettings, WebhooksSettings
+from intake.settings import IntakeSettings, NotarySettings, NoticesSettings, RelaySettings, WebhooksSettings
 from lookup.settings import ArchivistUrl, FiguresUrl, LookupSettings, MigrateSettings
 from tests.programs import program
 
@@ -26,6 +26,7 @@ PROCESSES: dict[str, type] = {
     "relay": RelaySettings,
     "notary": NotarySettings,
     "webhooks": WebhooksSettings,
+    "notices": NoticesSettings,
     "migrate": MigrateSettings,
     "tidy": ArchivistUrl,
     "figures": FiguresUrl,

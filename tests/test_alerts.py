@@ -68,7 +68,7 @@ def gone(minutes: int, value: float, missing: int) -> str:
 
 
 LOOKUPS = ("lookup-1", "lookup-2")
-SERVICES = {"lookup": 2, "intake": 1, "relay": 2, "notary": 1, "webhooks": 1}
+SERVICES = {"lookup": 2, "intake": 1, "relay": 2, "notary": 1, "webhooks": 1, "notices": 1}
 ROUTE = 'method="GET",route="/api/v1/dossiers/{code}"'
 TIMED_ROUTE = 'route="/api/v1/dossiers/{code}"'
 
@@ -117,6 +117,10 @@ LETTERS = 'intake_oldest_dead_letter_seconds{instance="intake-1"}'
 WEBHOOKS_PAUSED = 'webhooks_subscriptions{state="paused",instance="webhooks-1"}'
 WEBHOOKS_BEHIND = 'webhooks_behind_seconds{instance="webhooks-1"}'
 WEBHOOKS_SERVING = 'webhooks_serving{instance="webhooks-1"}'
+NOTICES_SERVING = 'notices_serving{instance="notices-1"}'
+NOTICES_BEHIND = 'notices_behind_seconds{instance="notices-1"}'
+NOTICES_SENT = 'notices_attempts_total{channel="mail",outcome="sent",instance="notices-1"}'
+NOTICES_FAILED = 'notices_attempts_total{channel="mail",outcome="failed",instance="notices-1"}'
 BACKLOG = 'relay_backlog_seconds{instance="relay-1"}'
 REACHABLE = [f'relay_primary_reachable{{instance="relay-{number}"}}' for number in (1, 2)]
 DELIVERED = 'relay_lag_seconds{instance="relay-1"}'
@@ -192,6 +196,8 @@ def healthy(minutes: int, every: int = 1) -> Series:
         WEBHOOKS_PAUSED: level((minutes, 0), every=every),
         WEBHOOKS_BEHIND: level((minutes, 0.3), every=every),
         WEBHOOKS_SERVING: level((minutes, 2), every=every),
+        NOTICES_SERVING: level((minutes, 1), every=every),
+        NOTICES_BEHIND: level((minutes, 0.3), every=every),
         BACKLOG: level((minutes, 0.03), every=every),
         DELIVERED: level((minutes, 0.7), every=every),
         **{name: level((minutes, 1), every=every) for name in REACHABLE},
@@ -466,6 +472,18 @@ DAYS = [
     Day("the notary does not sign", 20, {SIGNED: level((10, 40), (10, 700))}, {"BooksBehind": "ticket"}),
     Day("a webhook paused", 40, {WEBHOOKS_PAUSED: level((20, 0), (20, 1))}, {"WebhookPaused": "ticket"}),
     Day("webhooks do not keep up", 30, {WEBHOOKS_BEHIND: level((15, 0.3), (15, 90))}, {"WebhooksBehind": "ticket"}),
+    Day("notices do not keep up", 40, {NOTICES_BEHIND: level((15, 0.3), (25, 400))}, {"NoticesBehind": "ticket"}),
+    Day(
+        "a mail server that takes nothing",
+        60,
+        {NOTICES_SENT: count((20, 6), (40, 0)), NOTICES_FAILED: count((20, 0), (40, 6))},
+        {"NoticesDying": "ticket"},
+    ),
+    Day(
+        "addresses that were typed wrongly",
+        60,
+        {NOTICES_SENT: count((60, 6)), NOTICES_FAILED: count((60, 1))},
+    ),
     Day("a line refused a day ago", 40, {LETTERS: level((20, 80_000), (20, 90_000))}, {"DeadLettersWait": "ticket"}),
     Day(
         "an intake that reads the log every few seconds only",
@@ -594,6 +612,7 @@ DAYS = [
     Day("no intake any more", 30, firing={"IntakeAbsent": "page"}, vanish=['instance="intake-']),
     Day("no notary any more", 30, firing={"NotaryAbsent": "ticket"}, vanish=['instance="notary-']),
     Day("no webhooks any more", 30, firing={"WebhooksAbsent": "ticket"}, vanish=['instance="webhooks-']),
+    Day("no notices any more", 30, firing={"NoticesAbsent": "ticket"}, vanish=['instance="notices-']),
     Day("no relay any more", 30, firing={"RelayAbsent": "page"}, vanish=['instance="relay-']),
     Day(
         "nothing of this installation any more",
@@ -604,6 +623,7 @@ DAYS = [
             "RelayAbsent": "page",
             "NotaryAbsent": "ticket",
             "WebhooksAbsent": "ticket",
+            "NoticesAbsent": "ticket",
             "EdgeProbeAbsent": "ticket",
         },
         vanish=["instance=", "probe_"],

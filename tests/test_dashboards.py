@@ -125,7 +125,9 @@ class Visitors:
 
     def _office(self) -> None:
         bearer = {"Authorization": f"Bearer {self._house['token']}"}
-        submission = {"agency": "G99.01.01", "service": "S.004", "applicant": {"name": "Lê Thị Thử (hư cấu)"}}
+        applicant = {"name": "Lê Thị Thử (hư cấu)"}
+        told = {"notify": {"mail": "le-thi-thu@vi-du.example"}}
+        submission = {"agency": "G99.01.01", "service": "S.004", "applicant": applicant} | told
         while not self._stop.wait(0.2):
             with contextlib.suppress(OSError):
                 status, receipt = send("POST", self._house["intake"] + "/api/v1/dossiers", submission, **bearer)
@@ -167,7 +169,9 @@ def prometheus() -> Iterator[Prometheus]:
         stack.callback(edge.server_close)
         threading.Thread(target=edge.serve_forever, daemon=True).start()
         stack.callback(edge.shutdown)
-        admins = {name: house[f"{name}_admin"] for name in ("lookup", "intake", "relay", "notary", "webhooks")}
+        admins = {
+            name: house[f"{name}_admin"] for name in ("lookup", "intake", "relay", "notary", "webhooks", "notices")
+        }
         gathering = Prometheus(directory, admins | {"hoso24-edge": f"http://127.0.0.1:{edge.server_port}"})
         stack.callback(gathering.stop)
         visitors = Visitors(house, f"http://127.0.0.1:{edge.server_port}/")

@@ -51,6 +51,7 @@ class Patient:
         urls = {f"HOSO24_PG_{role.removeprefix('hoso24_').upper()}_URL": database.url(role) for role in ROLES}
         self.environ = urls | {"HOSO24_REDIS_URL": redis_url, "HOSO24_LOOKUP_KEY_SECRETS": KEY_SECRETS}
         self.environ |= {"HOSO24_SEAL_KEYS": SEAL_KEYS, "HOSO24_WEBHOOK_SECRET": WEBHOOK_SECRET}
+        self.environ |= {"HOSO24_NOTICE_SECRET": "6e" * 32}
         ports = ("LOOKUP", "INTAKE", "NOTARY", "WEBHOOKS")
         self.environ |= {f"HOSO24_{each}_ADMIN_PORT": "1" for each in ports}  # nothing answers there
 

@@ -45,6 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *SHARED_OF_LOOKUP,
         *SERVING,
     },
+    "intake.notices": {"intake", "intake.rules", "intake.books", "intake.outgoing", *SHARED_OF_LOOKUP, *SERVING},
     "intake.figures": {"intake", "intake.rules", "intake.books", *SHARED_OF_LOOKUP, *SERVING},
     "intake.papers": {"intake", "intake.rules", "intake.books", *SHARED_OF_LOOKUP, *SERVING, "ops.doctor"},
     "intake.retention": {"intake", "intake.rules", "intake.books", *SHARED_OF_LOOKUP, *SERVING},
@@ -64,7 +65,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 WIRING: dict[str, set[str]] = {
     "lookup.app": {"lookup.reading", "lookup.web", "lookup.upkeep"},
     "intake.app": {"intake.outgoing", "intake.partners", "intake.papers"},
-    "intake.settings": {"intake.outgoing"},  # how a secret of webhooks is written
+    "intake.settings": {"intake.outgoing", "intake.notices"},  # how secrets and addresses are written
     "intake.rules.apply": {"intake"},  # for the closed set of refusals
     "intake.rules.one_stop": {"intake"},
     "intake.rules.policies": {"intake"},

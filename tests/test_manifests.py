@@ -118,7 +118,8 @@ def test_namespace_enforces_the_restricted_standard(overlay: Manifests) -> None:
 
 
 @pytest.mark.parametrize(
-    ("process", "role"), [("lookup", "reader"), ("intake", "writer"), ("relay", "relay"), ("webhooks", "webhooks")]
+    ("process", "role"),
+    [("lookup", "reader"), ("intake", "writer"), ("relay", "relay"), ("webhooks", "webhooks"), ("notices", "notices")],
 )
 def test_process_mounts_the_secret_of_its_own_role_only(manifests: Manifests, process: str, role: str) -> None:
     mounted = mounted_secrets(manifests.process(process))
@@ -309,7 +310,7 @@ def test_autoscaler_alone_owns_the_number_of_the_pods_it_scales(manifests: Manif
     assert 2 <= autoscaler["minReplicas"] <= autoscaler["maxReplicas"]
 
 
-@pytest.mark.parametrize("process", ["intake", "relay", "webhooks"])
+@pytest.mark.parametrize("process", ["intake", "relay", "webhooks", "notices"])
 def test_process_without_an_autoscaler_runs_at_least_twice(manifests: Manifests, process: str) -> None:
     assert manifests.process(process).manifest["spec"]["replicas"] >= 2
 
@@ -468,6 +469,14 @@ def test_webhooks_reach_the_world_on_443_and_postgres_alone(manifests: Manifests
     for inside in ("10.96.0.1", "169.254.169.254", "172.20.0.1", "192.168.1.1", "100.64.0.1", "127.0.0.1", "0.0.0.1"):
         assert any(ipaddress.ip_address(inside) in network for network in kept), inside
     assert [each["ports"] for each in policy["spec"]["ingress"]] == [[{"port": "admin"}]]
+
+
+def test_notices_reach_mail_servers_the_world_on_443_and_postgres_alone(manifests: Manifests) -> None:
+    (policy,) = [each for each in manifests.of("NetworkPolicy") if each["metadata"]["name"] == "notices"]
+    ports = [sorted(port["port"] for port in rule["ports"]) for rule in policy["spec"]["egress"]]
+    assert ports == [[5432], [465, 587], [443], [4318]]
+    (webhooks,) = [each for each in manifests.of("NetworkPolicy") if each["metadata"]["name"] == "webhooks"]
+    assert policy["spec"]["egress"][2] == webhooks["spec"]["egress"][1], "the gateway is where webhooks may lead"
 
 
 def test_papers_have_their_key_at_the_intakes_alone_and_public_keys_at_the_lookups_too(tmp_path: Path) -> None:

@@ -141,6 +141,7 @@ ELSEWHERE = {
     "relay",
     "notary",
     "webhooks",
+    "notices",
     "sample",
     "up",
     "down",

@@ -1,5 +1,6 @@
 """The production overlay: what its parts promise each other, the program, and the worst hour."""
 
+import base64
 import hashlib
 import re
 import shutil
@@ -11,6 +12,8 @@ import aiohttp
 import pytest
 
 from intake.api import ABOUT, IntakeApi
+from intake.notices import app as notices_app
+from intake.partners import webhooks_app
 from intake.settings import IntakeSettings
 from lookup import redis_users, schema
 from lookup.schema import grants
@@ -130,6 +133,7 @@ def test_postgres_has_room_for_all_the_connections_there_can_be(production: Mani
         lookups * default(LookupSettings, "pg_queries")
         + intakes * default(IntakeSettings, "pg_connections")
         + relays * 2
+        + 3 * (webhooks_app.CONNECTIONS + notices_app.CONNECTIONS)
         + 1  # the migration
         + OPERATORS_CONNECTIONS
     )
@@ -407,7 +411,7 @@ def test_routes_lead_to_services_that_exist(production: Manifests) -> None:
 
 def test_citizens_name_is_the_one_on_the_receipts(production: Manifests) -> None:
     (name,) = production.one("HTTPRoute", "lookup")["spec"]["hostnames"]
-    for process in ("lookup", "intake"):
+    for process in ("lookup", "intake", "notices"):
         assert production.environment(production.process(process))["HOSO24_PUBLIC_URL"] == f"https://{name}"
 
 
@@ -431,7 +435,7 @@ def test_intake_s_route_has_all_of_its_paths(production: Manifests) -> None:
     assert [path for path in paths if not is_routed(path)] == []
 
 
-@pytest.mark.parametrize("route", ["lookup", "intake"])
+@pytest.mark.parametrize("route", ["lookup", "intake", "notices"])
 def test_edge_tells_browsers_to_come_by_tls_only(production: Manifests, route: str) -> None:
     # Once, and by whoever has the certificate: that no process of ours sends it too is tests/test_headers.py's.
     spec = production.one("HTTPRoute", route)["spec"]
@@ -547,7 +551,7 @@ def references(value: Any) -> set[tuple[str, str | None]]:
 def test_example_has_every_secret_that_is_asked_for_and_no_other() -> None:
     asked = references(render(ROOT / "k8s/overlays/production").objects)
     example = render(SECRETS_EXAMPLE).secrets()
-    for_commands = {"redis-operator", "postgres-auditor", "postgres-desk", "postgres-notices"}
+    for_commands = {"redis-operator", "postgres-auditor", "postgres-desk"}
     assert {secret for secret, _ in asked} - MADE_BY_OPERATORS.keys() == example.keys() - for_commands
     for secret, key in asked:
         keys = example.get(secret, {}).keys() | MADE_BY_OPERATORS.get(secret, set())
@@ -557,8 +561,9 @@ def test_example_has_every_secret_that_is_asked_for_and_no_other() -> None:
 def test_example_cannot_be_taken_for_the_real_thing() -> None:
     for name, content in render(SECRETS_EXAMPLE).secrets().items():
         for key, text in content.items():
-            keys = {"lookup-keys", "seal-keys", "books-key", "webhook-secret"}
+            keys = {"lookup-keys", "seal-keys", "books-key", "webhook-secret", "notice-secret"}
             hidden = bytes.fromhex(text.rpartition(":")[2]).decode() if name in keys else text
+            hidden = base64.b64decode(text[6:]).decode() if text.startswith("whsec_") else hidden
             marked = "not-a-secret" in hidden or "not a secret" in hidden
             assert marked or key in {"username", "users.acl"}, f"{name}/{key}"
 
@@ -569,7 +574,7 @@ def test_example_cannot_be_taken_for_the_real_thing() -> None:
 @pytest.mark.parametrize("overlay", ["dev", "production"])
 def test_every_overlay_names_its_proxies(overlay: str) -> None:
     rendered = render(ROOT / "k8s/overlays" / overlay)
-    for settings in ("lookup-settings", "intake-settings"):
+    for settings in ("lookup-settings", "intake-settings", "notices-settings"):
         (found,) = [each["data"] for each in rendered.of("ConfigMap") if each["metadata"]["name"].startswith(settings)]
         assert found["HOSO24_TRUSTED_PROXIES"]
         Networks(found["HOSO24_TRUSTED_PROXIES"].split(","))  # or ValueError

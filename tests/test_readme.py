@@ -6,7 +6,14 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from hoso24 import cli
-from intake.settings import IntakeSettings, MaintenanceSettings, NotarySettings, RelaySettings, WebhooksSettings
+from intake.settings import (
+    IntakeSettings,
+    MaintenanceSettings,
+    NotarySettings,
+    NoticesSettings,
+    RelaySettings,
+    WebhooksSettings,
+)
 from lookup.reading import reader
 from lookup.settings import LookupSettings, MigrateSettings
 from lookup.status import FIRST, Status
@@ -16,7 +23,7 @@ from ops.settings import table
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = [
-    *(LookupSettings, IntakeSettings, RelaySettings, NotarySettings, WebhooksSettings),
+    *(LookupSettings, IntakeSettings, RelaySettings, NotarySettings, WebhooksSettings, NoticesSettings),
     *(MigrateSettings, MaintenanceSettings, DoctorSettings),
 ]
 README = (ROOT / "README.md").read_text("utf-8")

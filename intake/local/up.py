@@ -58,6 +58,7 @@ ROLE_OF = {
     "notary": "notary",
     "tidy": "archivist",
     "webhooks": "webhooks",
+    "notices": "notices",
     "figures": "figures",
 }
 """Process → its role in PostgreSQL."""
@@ -67,11 +68,15 @@ ONLY_FOR = {
     "HOSO24_BOOKS_KEY": {"notary"},
     "HOSO24_WEBHOOK_SECRET": {"intake", "webhooks"},
     "HOSO24_PAPER_KEY_FILE": {"intake"},
+    "HOSO24_NOTICE_SECRET": {"notices"},
+    "HOSO24_SMTP_URL": {"notices"},
 }
 """Secret → the processes that are given it; every other setting goes to all."""
-PROCESSES = ("relay", "lookup", "intake", "notary", "webhooks")
+PROCESSES = ("relay", "lookup", "intake", "notary", "webhooks", "notices")
 ERRANDS = {"tidy": 3600.0, "figures": 300.0}
 """Command → how many seconds pass between two runs of it: figures more often than elsewhere, to be looked at."""
+MAILS = "mails"
+"""Folder in the directory into which notices are written as mails, unless HOSO24_SMTP_URL names a server."""
 BOOKS_ORIGIN = "hoso24.example/books"
 """The name of the books that are kept here, whatever ports the processes have."""
 STAYS = ("lock", "up.json")
@@ -89,6 +94,8 @@ PREFERRED_PORTS = {
     "notary": 8093,
     "notary_admin": 8094,
     "webhooks_admin": 8097,
+    "notices": 8099,
+    "notices_admin": 8098,
 }
 
 # Of the first thousand only: status has no index, and the database may hold the dossiers of a whole country.
@@ -117,6 +124,7 @@ class Secrets:
     seal_keys: str
     books_key: str
     webhook_secret: str
+    notice_secret: str
     token: str
     sandbox_token: str
 
@@ -131,6 +139,7 @@ class Secrets:
             "seal_keys": f"up:{secrets.token_hex(32)}",
             "books_key": secrets.token_hex(32),
             "webhook_secret": secrets.token_hex(32),
+            "notice_secret": secrets.token_hex(32),
             "token": clients.new_token(CLIENT),
             "sandbox_token": clients.new_token(SANDBOX_CLIENT),
         }
@@ -174,7 +183,7 @@ def up(directory: Path, *, samples: bool, services: bool = True, archive: bool =
         books_key = _begin_books(environ)
         stack.check()
         if services:
-            _say("Starting relay, lookup, intake, notary and webhooks …")
+            _say("Starting relay, lookup, intake, notary, webhooks and notices …")
             own_environs = {name: _of_process(name, environ, servers) for name in PROCESSES}
             stack.start(*(_service(name, directory, each, ports) for name, each in own_environs.items()))
             for name, every in ERRANDS.items():
@@ -184,7 +193,7 @@ def up(directory: Path, *, samples: bool, services: bool = True, archive: bool =
         shown = asyncio.run(_shown(servers, own))
         _write(directory, servers, own, ports if services else {}, environ, shown)
         if services:
-            _introduce(ports, own, shown, books_key, time.monotonic() - began)
+            _introduce(directory, ports, own, shown, books_key, time.monotonic() - began)
         else:
             _say(f"\nThe servers are ready; their addresses are in {directory / 'environ'}. Stop: Ctrl-C.\n")
         stack.run()
@@ -319,6 +328,9 @@ def _environ(directory: Path, servers: ServerUrls, own: Secrets, ports: Mapping[
         "HOSO24_BOOKS_ORIGIN": os.environ.get("HOSO24_BOOKS_ORIGIN") or BOOKS_ORIGIN,
         "HOSO24_WEBHOOK_SECRET": os.environ.get("HOSO24_WEBHOOK_SECRET") or own.webhook_secret,
         **_paper_files(directory.absolute()),
+        "HOSO24_NOTICE_SECRET": os.environ.get("HOSO24_NOTICE_SECRET") or own.notice_secret,
+        "HOSO24_SMTP_URL": os.environ.get("HOSO24_SMTP_URL") or (directory.absolute() / MAILS).as_uri(),
+        "HOSO24_NOTICE_SENDER": os.environ.get("HOSO24_NOTICE_SENDER") or "khong-tra-loi@hoso24.example",
         "HOSO24_WEBHOOK_NETWORKS": os.environ.get("HOSO24_WEBHOOK_NETWORKS") or "127.0.0.0/8,::1/128",
         "HOSO24_HOST": os.environ.get("HOSO24_HOST") or "127.0.0.1",
         "HOSO24_TRUSTED_PROXIES": os.environ.get("HOSO24_TRUSTED_PROXIES") or "127.0.0.0/8,::1/128",
@@ -334,6 +346,8 @@ def _environ(directory: Path, servers: ServerUrls, own: Secrets, ports: Mapping[
         "HOSO24_NOTARY_PORT": str(ports["notary"]),
         "HOSO24_NOTARY_ADMIN_PORT": str(ports["notary_admin"]),
         "HOSO24_WEBHOOKS_ADMIN_PORT": str(ports["webhooks_admin"]),
+        "HOSO24_NOTICES_PORT": str(ports["notices"]),
+        "HOSO24_NOTICES_ADMIN_PORT": str(ports["notices_admin"]),
         "HOSO24_CLIENT_WRITES": os.environ.get("HOSO24_CLIENT_WRITES") or "60000",  # one client stands for all desks
         "HOSO24_DRAIN_SECONDS": os.environ.get("HOSO24_DRAIN_SECONDS") or "0.5",  # no load balancer to wait for
     }
@@ -533,7 +547,7 @@ def _write(
 
 
 def _introduce(
-    ports: Mapping[str, int], own: Secrets, shown: list[dict[str, str]], books_key: str, seconds: float
+    directory: Path, ports: Mapping[str, int], own: Secrets, shown: list[dict[str, str]], books_key: str, seconds: float
 ) -> None:
     lookup, intake = (f"http://127.0.0.1:{ports[name]}" for name in ("lookup", "intake"))
     _say(f"\nReady after {seconds:.1f} s.\n")
@@ -541,6 +555,8 @@ def _introduce(
     _say(f"  intake       {intake}/api/v1/dossiers")
     _say(f"  books        http://127.0.0.1:{ports['notary']}/books/checkpoint")
     _say(f"               their key: {books_key}")
+    if not os.environ.get("HOSO24_SMTP_URL"):
+        _say(f"  mails        none is sent: {directory / MAILS} has those that citizens would get")
     _say(f"  health       http://127.0.0.1:{ports['lookup_admin']}/health\n")
     if shown:
         first = shown[0]

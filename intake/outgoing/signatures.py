@@ -9,7 +9,7 @@ Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/st
 
 import hashlib
 import hmac
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -73,6 +73,25 @@ def keys_in_force(
     if generation > 1 and rotated_at is not None and now < rotated_at + BOTH_SIGN_FOR:
         numbers.append(generation - 1)
     return tuple(Keys.of(secret, webhook, number) for number in numbers)
+
+
+def shared_key_of(whsec: str) -> bytes:
+    """The key that a receiver gave us, `whsec_` and base64. Raises ValueError with one sentence, without the key."""
+    try:
+        key = b64decode(whsec.strip().removeprefix("whsec_"), validate=True)
+    except ValueError:
+        key = b""
+    if not whsec.strip().startswith("whsec_") or not 24 <= len(key) <= 64:
+        raise ValueError("expected whsec_ and 24 to 64 bytes in base64, as Standard Webhooks has it")
+    return key
+
+
+def signed_with(key: bytes, message_id: str, now: datetime, body: bytes) -> dict[str, str]:
+    """The headers of a delivery to a receiver that shares its key with us: v1 alone."""
+    timestamp = str(int(now.timestamp()))
+    message = b".".join((message_id.encode(), timestamp.encode(), body))
+    signature = b64encode(hmac.digest(key, message, hashlib.sha256)).decode()
+    return {"webhook-id": message_id, "webhook-timestamp": timestamp, "webhook-signature": f"v1,{signature}"}
 
 
 def signed(keys: tuple[Keys, ...], message_id: str, now: datetime, body: bytes) -> dict[str, str]:

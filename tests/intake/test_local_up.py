@@ -59,6 +59,7 @@ def test_process_is_given_its_own_url_and_the_secrets_it_works_with(tmp_path: Pa
         "tidy": {"HOSO24_PG_ARCHIVIST_URL"},
         "figures": {"HOSO24_PG_FIGURES_URL"},
         "webhooks": {"HOSO24_PG_WEBHOOKS_URL", "HOSO24_WEBHOOK_SECRET"},
+        "notices": {"HOSO24_PG_NOTICES_URL", "HOSO24_NOTICE_SECRET", "HOSO24_SMTP_URL"},
     }
 
 

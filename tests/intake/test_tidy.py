@@ -11,6 +11,7 @@ import pytest
 from intake import tidy
 from intake.clients import ACTIONS, add_client
 from intake.tidy import delete_answers, delete_letters
+from tests import books
 from tests.conftest import Database
 from tests.house import until
 
@@ -143,3 +144,29 @@ async def test_expired_letters_are_found_by_their_age_and_the_archivist_reads_no
     for statement in ("SELECT line FROM dead_letter", "UPDATE dead_letter SET line = ''", "SELECT n FROM dead_letter"):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await archivist.execute(statement)
+
+
+async def test_notices_go_ninety_days_after_their_end_and_sessions_when_they_end(archivist: Any, owner: Any) -> None:
+    await books.receive(owner, "G99.01.01-261201-0001")
+    for version, (state, age) in enumerate(
+        [("sent", 91), ("dead", 91), ("superseded", 91), ("sent", 89), ("due", 91)], start=1
+    ):
+        await owner.execute(
+            """INSERT INTO notice (code, version, channel, kind, state, made_at, ended_at)
+               VALUES ('G99.01.01-261201-0001', $1, 'mail', 'ready', $2, now() - $3 * interval '1 day',
+                       CASE WHEN $2 <> 'due' THEN now() - $3 * interval '1 day' END)""",
+            *(version, state, age),
+        )
+    assert [n async for n in tidy.delete_notices(archivist)] == [3]
+    assert [row["version"] for row in await owner.fetch("SELECT version FROM notice ORDER BY version")] == [4, 5]
+    await owner.execute(
+        "INSERT INTO officer (issuer, subject, name, agency, roles) VALUES ('local', 'a', 'A', 'G99.01.01', '{head}')"
+    )
+    for number, ends in ((1, "-1 minute"), (2, "1 minute")):
+        await owner.execute(
+            """INSERT INTO desk_session (hash, issuer, subject, ends_at)
+               VALUES (sha256($1::text::bytea), 'local', 'a', now() + $2::text::interval)""",
+            *(str(number), ends),
+        )
+    assert [n async for n in tidy.delete_sessions(archivist)] == [1]
+    assert await owner.fetchval("SELECT count(*) FROM desk_session") == 1

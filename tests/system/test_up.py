@@ -298,7 +298,7 @@ def test_two_started_at_once_have_ports_of_their_own(directory: Path) -> None:
         one, other = (up.wait_until_ready() for up in houses)
         names = (
             *("lookup", "lookup_admin", "intake", "intake_admin", "relay_admin", "notary", "notary_admin"),
-            "webhooks_admin",
+            *("webhooks_admin", "notices", "notices_admin"),
         )
         assert not {one[name] for name in names} & {other[name] for name in names}
         for house in (one, other):
