@@ -43,7 +43,9 @@ async def of_agencies(connection: Any) -> dict[tuple[str, date, str, str], int]:
     """The figures of all services of an agency."""
     told = await shown(connection)
     return {
-        (a, month, *of): n for (a, service, month, *of), n in told.items() if a and not service and of[1] not in STOCKS
+        (agency, month, channel, measure): n
+        for (agency, service, month, channel, measure), n in told.items()
+        if agency and not service and measure not in STOCKS
     }
 
 
