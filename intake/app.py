@@ -1,6 +1,5 @@
 """Builds and runs an intake process and a relay process."""
 
-import asyncio
 import logging
 import os
 
@@ -28,13 +27,12 @@ from intake.partners.webhooks import DELIVERIES, WebhookApi
 from intake.rules import requests
 from intake.settings import IntakeSettings, RelaySettings
 from intake.sign_of_life import SignOfLife
-from lookup import schema
+from intake.watch import Watch
 from lookup.cache import Cache
 from lookup.catalogue import CatalogueCopy
 from lookup.code import Scheme
 from lookup.codes_in_logs import conceal, pseudonym
 from lookup.lookup_key import KeyRing
-from ops.errors import Unavailable
 from ops.http import server
 from ops.http.client_address import Clients
 from ops.http.cross_origin import anonymous, shared_reads
@@ -57,7 +55,7 @@ async def build(settings: IntakeSettings) -> Running:
     postgres = _pool(settings, connections)
     pages, end_of_log = _pool(settings, 1, "feed"), _pool(settings, 1, "tail")
     catalogue = CatalogueCopy(postgres)
-    watch = _Watch(postgres, catalogue)
+    watch = Watch(postgres, catalogue)
     await watch.look()
     seals = SealKeys.from_text(settings.seal_keys.reveal())
     ledger = Ledger(
@@ -145,34 +143,6 @@ async def build_relay(settings: RelaySettings) -> Running:
     relay = Relay(settings.pg_url.reveal, cache, record_ttl=int(settings.hard_age))
     checks = {"postgres": relay.check_postgres, "redis": relay.check_redis, "delivery": relay.check_delivery}
     return Running(app=None, checks=checks, tasks=[relay.run, relay.watch], close=redis.close)
-
-
-class _Watch:
-    """Checks the schema and refreshes the catalogue; goes on while PostgreSQL is unavailable."""
-
-    def __init__(self, postgres: Postgres, catalogue: CatalogueCopy) -> None:
-        self._postgres = postgres
-        self._catalogue = catalogue
-
-    async def schema_version(self) -> int:
-        """The version of the schema. Raises Unavailable."""
-        (row,) = await self._postgres.fetch(schema.STATE)
-        return int(row["version"])
-
-    async def look(self) -> None:
-        """Check and refresh once. Raises WrongSchema."""
-        try:
-            (row,) = await self._postgres.fetch(schema.STATE)
-            schema.check(*row)
-            await self._catalogue.refresh()
-        except Unavailable as away:
-            log.info("The catalogue stays as it was last read: %s", away)
-
-    async def run(self) -> None:
-        """Check and refresh every minute; every second until the first success. Raises WrongSchema."""
-        while True:
-            await asyncio.sleep(60 if self._catalogue.known else 1)
-            await self.look()
 
 
 def main() -> None:

@@ -192,6 +192,18 @@ class Client:
     token_ends: date | None = None
     misplaced: bool = False
     """One of the sandbox whose agency is not, or the reverse: a catalogue made it so, and it may do nothing."""
+    officer: str | None = None
+    """Who acts at the desk, as `issuer|subject`; None for a system, which may name an officer with each request."""
+
+    @property
+    def reader(self) -> str:
+        """Who reads, for the log of reads."""
+        return self.officer or self.id
+
+    @property
+    def submitter(self) -> str | None:
+        """Who may read what it submitted, wherever it is: a system. An officer reads by its agency alone."""
+        return None if self.officer else self.id
 
     def require_action(self, action: str) -> None:
         """Raise OutOfScope unless this client may do this at all."""

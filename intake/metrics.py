@@ -1,4 +1,4 @@
-"""Every metric of intake, relay, notary, webhooks and notices, declared once."""
+"""Every metric of intake, relay, notary, webhooks, notices and desk, declared once."""
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -201,3 +201,12 @@ RATINGS = Counter(
 )
 for _score in ("very_satisfied", "satisfied", "not_satisfied"):
     RATINGS.labels(_score)
+
+DESK_SIGN_INS = Counter(
+    "desk_sign_ins_total",
+    "Sign-ins of officers. outcome is signed_in, refused for what did not prove who it is, unknown for a subject that "
+    "is no officer, or provider_away.",
+    ["outcome"],
+)
+for _outcome in ("signed_in", "refused", "unknown", "provider_away"):
+    DESK_SIGN_INS.labels(_outcome)  # from the start, so that the first one is an increase

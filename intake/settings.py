@@ -1,4 +1,4 @@
-"""The settings of intake, relay, notary, webhooks, notices, imports and maintenance notices."""
+"""The settings of intake, relay, notary, webhooks, notices, desk, imports and maintenance notices."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from intake.outgoing.signatures import secret_of, shared_key_of
 from intake.rules.channels import checked
 from lookup.settings import (
     CacheSettings,
+    DeskUrl,
     KeySettings,
     MigrateSettings,
     NotaryUrl,
@@ -30,6 +31,7 @@ from ops.http.client_address import Networks
 from ops.process_settings import PoolerSettings, Port, ProcessSettings, PublicSettings, Seconds
 from ops.settings import Secret, optional, setting
 
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 PerMinute = Annotated[int, Meta(ge=1, le=10_000_000)]
 
 
@@ -48,6 +50,20 @@ class SealSettings:
 @dataclass(frozen=True, kw_only=True)
 class WriterSettings(KeySettings, SealSettings, WriterUrl):
     """The settings of every process that writes dossiers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerSettings:
+    """Settings of the processes that answer a person or a system with a change."""
+
+    intake_deadline: Seconds = setting(
+        "HOSO24_INTAKE_DEADLINE",
+        default=5.0,
+        doc="Timeout of a change, in seconds; then its outcome is reported as unknown.",
+    )
+    code_scheme: Literal["A", "B", "C", "D"] = setting(
+        "HOSO24_CODE_SCHEME", default="B", doc="Scheme of new codes: A, B, C or D; in the sandbox always B."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +105,13 @@ class PaperKeySettings(PaperPublicKeysSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class IntakeSettings(
-    WriterSettings, WebhookKeySettings, PaperKeySettings, ReceiptSettings, PoolerSettings, PublicSettings
+    WriterSettings,
+    LedgerSettings,
+    WebhookKeySettings,
+    PaperKeySettings,
+    ReceiptSettings,
+    PoolerSettings,
+    PublicSettings,
 ):
     """The settings of an intake process."""
 
@@ -99,11 +121,6 @@ class IntakeSettings(
         "HOSO24_PG_WRITER_CONNECTIONS",
         default=16,
         doc="Limit of an intake process for connections to PostgreSQL; two of them are the change feed's.",
-    )
-    intake_deadline: Seconds = setting(
-        "HOSO24_INTAKE_DEADLINE",
-        default=5.0,
-        doc="Timeout of a change, in seconds; then its outcome is reported as unknown.",
     )
     client_writes: PerMinute = setting(
         "HOSO24_CLIENT_WRITES", default=600, doc="Changes that a client may make in a minute, for each intake process."
@@ -116,15 +133,82 @@ class IntakeSettings(
         default=300_000,
         doc="Lines that a client may synchronise in a minute, for each intake process; at least 10,000, a whole body.",
     )
-    code_scheme: Literal["A", "B", "C", "D"] = setting(
-        "HOSO24_CODE_SCHEME", default="B", doc="Scheme of new codes: A, B, C or D; in the sandbox always B."
-    )
     sandbox: Literal["on", "off"] = setting(
         "HOSO24_SANDBOX",
         default="off",
         doc="on: dossiers of the sandbox move by themselves, for developers; needs its agencies in the catalogue. Off "
         "in production.",
     )
+
+
+def _issuer(text: str) -> None:
+    """Raise ValueError unless this can be an issuer: an https address, or one of this machine for trials."""
+    parts = urlsplit(text)
+    safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
+    if not safe or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("expected the issuer's https address, exactly as its tokens spell it")
+
+
+def _desk_url(text: str) -> None:
+    """Raise ValueError unless this is the address of a host, without a path."""
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+        raise ValueError("expected the address of a host of the desk's own, such as https://quay.example")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignInSettings:
+    """How officers sign in, and where the desk is."""
+
+    desk_url: str = setting(
+        "HOSO24_DESK_URL",
+        default="http://127.0.0.1:8095",
+        doc="Address at which officers reach the desk: a host of its own, never the citizens'. With https its cookies "
+        "are sent over TLS only.",
+        check=_desk_url,
+    )
+    oidc_issuer: str | None = setting(
+        "HOSO24_DESK_OIDC_ISSUER",
+        default=None,
+        doc="Issuer of the officers' sign-in (OpenID Connect), as its tokens spell it. Without one the desk takes "
+        "one-time links of `hoso24 desk link` only, for trials.",
+        check=_issuer,
+    )
+    oidc_client_id: str = setting(
+        "HOSO24_DESK_OIDC_CLIENT_ID", default="hoso24-desk", doc="The desk's client id at the issuer."
+    )
+    oidc_client_secret: Secret | None = setting(
+        "HOSO24_DESK_OIDC_CLIENT_SECRET",
+        default=None,
+        doc="The desk's client secret at the issuer; none for a public client.",
+        secret=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeskSettings(
+    KeySettings,
+    SealSettings,
+    LedgerSettings,
+    SignInSettings,
+    DeskUrl,
+    PaperKeySettings,
+    ReceiptSettings,
+    PoolerSettings,
+    PublicSettings,
+):
+    """The settings of a desk process."""
+
+    port: Port = setting("HOSO24_DESK_PORT", default=8095, doc="Public port of the desk, for officers.")
+    admin_port: Port = setting("HOSO24_DESK_ADMIN_PORT", default=8096, doc="Port of the desk's probes and metrics.")
+    pg_connections: Annotated[int, Meta(ge=2, le=10_000)] = setting(
+        "HOSO24_PG_DESK_CONNECTIONS", default=8, doc="Limit of a desk process for connections to PostgreSQL."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinkSettings(SignInSettings, DeskUrl):
+    """The settings of `hoso24 desk link`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -181,6 +181,10 @@ class Database:
     def webhooks_url(self) -> str:
         return self.url("hoso24_webhooks")
 
+    @property
+    def desk_url(self) -> str:
+        return self.url("hoso24_desk")
+
 
 def role_url(admin_url: str, role: str, database: str) -> str:
     """The server's URL for one role; in tests a role's password is its name."""

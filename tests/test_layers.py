@@ -49,15 +49,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "intake.figures": {"intake", "intake.rules", "intake.books", *SHARED_OF_LOOKUP, *SERVING},
     "intake.papers": {"intake", "intake.rules", "intake.books", *SHARED_OF_LOOKUP, *SERVING, "ops.doctor"},
     "intake.retention": {"intake", "intake.rules", "intake.books", *SHARED_OF_LOOKUP, *SERVING},
+    "intake.desk": {"intake", "intake.rules", "intake.books", "intake.papers", *SHARED_OF_LOOKUP, *SERVING},
     "intake.local": {
-        "intake",
-        "intake.rules",
-        "intake.books",
-        "intake.bulk",
-        "intake.papers",
-        *SHARED_OF_LOOKUP,
-        *SERVING,
-        "ops.local",
+        *("intake", "intake.rules", "intake.books", "intake.bulk", "intake.papers", "intake.desk"),
+        *(*SHARED_OF_LOOKUP, *SERVING, "ops.local"),
     },
 }
 """Room → the rooms it may import besides itself. A room that is not here does not exist."""
@@ -100,6 +95,7 @@ IN_THE_ROOT: dict[str, set[str]] = {
             "operator",
             "overdue",
             "tidy",
+            "watch",
         ),
     },
 }

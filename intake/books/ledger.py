@@ -237,7 +237,8 @@ class _By:
 
     @classmethod
     def client(cls, request: KeyedRequest, officer: str | None) -> "_By":
-        actor = f"{request.client.id}/{nfc(officer)}" if officer else request.client.id
+        named = f"{request.client.id}/{nfc(officer)}" if officer else request.client.id
+        actor = request.client.officer or named
         return cls(request.client.id, request.key, actor)
 
 
@@ -611,7 +612,7 @@ class Ledger:
 
         answer = await self._settle(self._once(request, work))
         # With its key whoever has it reads the whole dossier.
-        await note_read(self._postgres, asked.officer or request.client.id, request.client.id, code.text, "key")
+        await note_read(self._postgres, asked.officer or request.client.reader, request.client.id, code.text, "key")
         return answer
 
     async def one_stop(
@@ -705,7 +706,7 @@ class Ledger:
         Raises UnknownDossier, also where this client may not read; Unavailable, also when the log cannot be written.
         """
         row = await self._readable(client, code, catalogue)
-        await note_read(self._postgres, client.id, client.id, code.text, "dossier")
+        await note_read(self._postgres, client.reader, client.id, code.text, "dossier")
         return row
 
     async def history(self, client: Client, code: DossierCode, catalogue: Catalogue) -> list[dict[str, Any]]:
@@ -714,7 +715,7 @@ class Ledger:
         Raises as officers_view.
         """
         await self._readable(client, code, catalogue)
-        await note_read(self._postgres, client.id, client.id, code.text, "events")
+        await note_read(self._postgres, client.reader, client.id, code.text, "events")
         return [history.told(event) for event in await self._postgres.fetch(history.HISTORY, code.text)]
 
     async def papers(self, client: Client, code: DossierCode, catalogue: Catalogue) -> list[Any]:
@@ -760,7 +761,8 @@ class Ledger:
         row = rows[0]
         today = code_day(datetime.now(UTC))
         parties = {row["agency"], row["origin"], *(task.agency for task in tasks_in(row["tasks"]))}
-        if not may_read(catalogue, client.agency, today, parties, row["submitted_by"] == client.id):
+        submitted_here = client.submitter is not None and row["submitted_by"] == client.submitter
+        if not may_read(catalogue, client.agency, today, parties, submitted_here):
             raise UnknownDossier
         return row
 
@@ -855,7 +857,7 @@ class Ledger:
             channel=submission.channel,
             status=submission.first_status,
             submitted_at=submission.submitted_at,
-            submitted_by=request.client.id,
+            submitted_by=request.client.submitter,
             department=submission.department,
         )
         by = _By.client(request, submission.officer)
