@@ -106,7 +106,7 @@ async def build(settings: IntakeSettings) -> Running:
     async def close() -> None:
         await ledger.close()
         await sync.close()
-        papers.press.close()
+        papers.printer.close()
         for pool in (postgres, pages, end_of_log):
             await pool.close()
 

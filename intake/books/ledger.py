@@ -673,7 +673,7 @@ class Ledger:
                 if address is None:
                     await consents.withdraw(connection, code.text, channel)
                 else:
-                    await consents.give(connection, code.text, {channel: address}, client.id)
+                    await consents.give(connection, code.text, {channel: address}, client.reader)
 
         await self._settle(work())
 
@@ -724,7 +724,7 @@ class Ledger:
         Raises as officers_view.
         """
         await self._readable(client, code, catalogue)
-        await note_read(self._postgres, client.id, client.id, code.text, "papers")
+        await note_read(self._postgres, client.reader, client.id, code.text, "papers")
         rows: list[Any] = await self._postgres.fetch(paper_rows.PAPERS, code.text)
         return rows
 
@@ -739,7 +739,7 @@ class Ledger:
         what `page` raises, and as officers_view.
         """
         dossier = await self._readable(client, code, catalogue)
-        await note_read(self._postgres, client.id, client.id, code.text, "paper")
+        await note_read(self._postgres, client.reader, client.id, code.text, "paper")
         rows = await self._postgres.fetch(paper_rows.PAPERS, code.text)
         row = next((each for each in rows if (each["form"], each["year"], each["number"]) == which), None)
         if row is None:
@@ -748,9 +748,10 @@ class Ledger:
             raise PaperErased
         paper = row["agency"], *which
         ((printed,),) = await self._postgres.fetch(paper_rows.PRINTED, *paper)
-        may_have_the_key = "correct" in client.actions or dossier["submitted_by"] == client.id
+        submitted_here = client.submitter is not None and dossier["submitted_by"] == client.submitter
+        may_have_the_key = "correct" in client.actions or submitted_here
         made = await page(row, printed, dossier["key_serial"] if may_have_the_key else None)
-        await self._postgres.fetch(paper_rows.NOTE_PRINT, *paper, client.id, "again" if printed else "first")
+        await self._postgres.fetch(paper_rows.NOTE_PRINT, *paper, client.reader, "again" if printed else "first")
         return made
 
     async def _readable(self, client: Client, code: DossierCode, catalogue: Catalogue) -> Any:
@@ -870,7 +871,7 @@ class Ledger:
         entered = await _enter(connection, self._scribe, moment, reception, said, by, catalogue)
         state = entered.state
         if submission.notify is not None:
-            await consents.give(connection, state.code, submission.notify.addresses, request.client.id)
+            await consents.give(connection, state.code, submission.notify.addresses, request.client.reader)
         if submission.result is not None:
             state = await self._hand_over(connection, moment, state, submission, by, catalogue)
         if not catalogue.is_sandbox(state.origin):

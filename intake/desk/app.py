@@ -8,10 +8,12 @@ from aiohttp import web
 
 from intake.books.ledger import Ledger
 from intake.books.seal import SealKeys
+from intake.desk.dossier import DossierPages
 from intake.desk.frame import Desk, render_problem
 from intake.desk.inbox import InboxPages
 from intake.desk.layout import static
 from intake.desk.oidc import Provider
+from intake.desk.reception import ReceptionPages
 from intake.desk.sessions import Sessions
 from intake.desk.sign_in import BACK, SignIn, root
 from intake.papers.keys import stamp_key_of
@@ -66,11 +68,13 @@ async def build(settings: DeskSettings) -> Running:
     chain = middlewares("desk", render=render_problem, trusts=clients.trusts, subjects={"code": pseudonym})
     app = web.Application(middlewares=[*chain, sign_in.gate()])
     app.add_routes([web.get("/", root), web.get("/static/{name}", static), *sign_in.routes()])
-    for pages in (InboxPages(desk),):
+    dossiers = DossierPages(desk)
+    for pages in (InboxPages(desk), ReceptionPages(desk), dossiers):
         app.add_routes(pages.routes())
 
     async def close() -> None:
         await ledger.close()
+        dossiers.printer.close()
         await http.close()
         await postgres.close()
 

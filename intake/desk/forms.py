@@ -2,7 +2,7 @@
 
 import hashlib
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -18,21 +18,23 @@ ONCE: Final = "once"
 """The field that holds a form's key: the same form sent twice is done once."""
 VERSION: Final = "version"
 """The field that holds the version of the dossier that the officer saw."""
+OVERRIDE: Final = "override"
+"""The field that says why something is done although a rule of the service asks for a reason."""
 MOST_FIELDS: Final = 200
 
 
 class Form(Mapping[str, str]):
-    """A form's fields in order; a name stands for its first value, without blanks around it, in NFC where it is text."""
+    """A form's fields in order; a name stands for its first value, without blanks around it."""
 
     def __init__(self, address: str, fields: Sequence[tuple[str, str]]) -> None:
         self.address = address
         self.fields = tuple(fields)
-        self._first = {name: value for name, value in reversed(self.fields)}
+        self._first = dict(reversed(self.fields))
 
     def __getitem__(self, name: str) -> str:
         return self._first[name].strip()
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
+    def __iter__(self) -> Iterator[str]:
         return iter(self._first)
 
     def __len__(self) -> int:
@@ -61,14 +63,14 @@ class Form(Mapping[str, str]):
         sent = msgspec.json.encode([officer.actor, self.address, self.fields])
         return KeyedRequest(officer.client(), str(once), hashlib.sha256(sent).digest())
 
-    def with_version(self, version: int) -> list[tuple[str, str]]:
-        """The same fields under another version, to be sent again."""
-        return [(name, str(version) if name == VERSION else value) for name, value in self.fields]
+    def with_version(self, version: int) -> "Form":
+        """The same form made from another version, to be sent again."""
+        return Form(self.address, [(name, str(version) if name == VERSION else value) for name, value in self.fields])
 
-    @property
-    def typed(self) -> list[tuple[str, str]]:
-        """What the officer typed: fields with a text, without those that the page filled in itself."""
-        return [(name, value) for name, value in self.fields if name not in (ONCE, VERSION) and value.strip()]
+
+def lines_of(form: Form, name: str) -> list[str]:
+    """The lines of a text, those that say something."""
+    return [line.strip() for line in form.get(name, "").splitlines() if line.strip()]
 
 
 def new_once() -> str:
@@ -77,7 +79,7 @@ def new_once() -> str:
 
 
 async def read_form(request: web.Request) -> Form:
-    """The form of this request. Raises Malformed for more than MOST_FIELDS and for what is no UTF-8, and as read_body."""
+    """This request's form. Raises Malformed for more than MOST_FIELDS and for what is no UTF-8, and as read_body."""
     try:
         body = (await read_body(request)).decode("utf-8")
         fields = parse_qsl(body, keep_blank_values=True, max_num_fields=MOST_FIELDS, errors="strict")

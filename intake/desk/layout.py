@@ -78,11 +78,23 @@ def page(
     return answer(request, text.encode(), "text/html", status=status)
 
 
-def answer(request: web.Request, body: bytes, content_type: str, *, status: int = 200) -> web.Response:
-    """A page's content under the headers of every page, compressed where the browser takes it."""
-    response = web.Response(body=body, status=status, content_type=content_type, charset="utf-8", headers=HEADERS)
-    response.headers[hdrs.VARY] = VARY
-    if gzip_of(request):
+def answer(
+    request: web.Request, body: bytes, content_type: str, *, status: int = 200, name: str | None = None
+) -> web.Response:
+    """Content under the headers of every page, text compressed where the browser takes it.
+
+    `name`: under which a browser saves it; it shows it all the same.
+    """
+    text = content_type.startswith("text/")
+    response = web.Response(
+        body=body, status=status, content_type=content_type, charset="utf-8" if text else None, headers=HEADERS
+    )
+    if name is not None:
+        response.headers["Content-Security-Policy"] = "frame-ancestors 'none'"  # browsers show PDF by a page of theirs
+        response.headers[hdrs.CONTENT_DISPOSITION] = f'inline; filename="{name}"'
+    if text:
+        response.headers[hdrs.VARY] = VARY
+    if text and gzip_of(request):
         response.body = gzip.compress(body, 5, mtime=0)
         response.headers[hdrs.CONTENT_ENCODING] = "gzip"
     return response

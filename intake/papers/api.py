@@ -3,7 +3,6 @@
 Papers that a change makes are named in that change's answer.
 """
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +14,7 @@ from intake.answers import Issued, PaperList, PaperView
 from intake.api import DOSSIERS, IN_THE_PATH, KEYED, OF_A_DOSSIER, keyed
 from intake.books.ledger import Ledger
 from intake.books.paper_rows import PaperAltered, content_of, stamp_of
-from intake.papers.rendering import Press, Printing
+from intake.papers.printing import Printer
 from intake.refusals import (
     BadDate,
     MoveNotAllowed,
@@ -36,8 +35,6 @@ from lookup.lookup_key import KeyRing
 from ops.http.endpoints import Endpoint, Example
 from ops.http.parameters import Parameter
 
-log = logging.getLogger(__name__)
-
 
 class PapersApi:
     """The endpoints; each method is one."""
@@ -46,9 +43,7 @@ class PapersApi:
         """`keys`: what lookup keys are derived by. `site`: the address at which citizens reach the lookup."""
         self._ledger = ledger
         self._catalogue = catalogue
-        self._keys = keys
-        self._site = site
-        self.press = Press()
+        self.printer = Printer(ledger, keys, site)
 
     def endpoints(self) -> list[Endpoint]:
         """Those below a dossier."""
@@ -104,21 +99,7 @@ class PapersApi:
         told = request.match_info
         which = told["form"], int(told["year"]), int(told["number"])
 
-        async def page(row: Mapping[str, Any], printed: int, key_serial: int | None) -> bytes:
-            try:
-                content = content_of(row)
-            except PaperAltered as altered:
-                log.error("A paper is not printed: %s", altered)
-                raise PaperNotReady("What is stored of this paper is not what was issued.") from None
-            assert content is not None  # noqa: S101 - the ledger refuses erased ones
-            key = None
-            if content.form == "receipt" and key_serial is not None:
-                key = self._keys.key(code, key_serial)
-            stamp = stamp_of(row, content).text(code)
-            printing = Printing(site=self._site, stamp=stamp, key=key, again=printed)
-            return await self.press.paper(row["content"], printing)
-
-        made = await self._ledger.print_paper(request[CLIENT], code, which, await self._catalogue.get(), page)
+        made = await self.printer.paper(request[CLIENT], code, which, await self._catalogue.get())
         headers = {"Content-Disposition": f'inline; filename="{code.path}-{which[0]}-{which[2]}.pdf"'}
         return web.Response(body=made, content_type="application/pdf", headers=headers | {"Cache-Control": "no-store"})
 
