@@ -110,13 +110,21 @@ def _put_off(state: State, change: PutOff, given: Given) -> Applied:
     reason = _reason(change.reason, "A re-appointment")
     calendar = calendar_of(given.catalogue, state.agency)
     if state.due_at is None:
-        raise BadDate("due_at: no due date was promised for this dossier.")
+        raise BadDate(
+            "due_at: no due date was promised for this dossier.", detail_vi="Hồ sơ này chưa có ngày hẹn trả kết quả."
+        )
     if change.due_at <= max(state.due_at, given.now):
-        raise BadDate(f"due_at: {change.due_at.isoformat()} is not later than {state.due_at.isoformat()} and now.")
+        raise BadDate(
+            f"due_at: {change.due_at.isoformat()} is not later than {state.due_at.isoformat()} and now.",
+            detail_vi=f"Ngày hẹn mới phải sau hiện tại và sau {state.due_at.astimezone(VIETNAM):%H:%M ngày %d/%m/%Y}.",
+        )
     if change.due_at > LATEST:
-        raise BadDate(f"due_at: {change.due_at.isoformat()} is after {LATEST.year}.")
+        raise BadDate(f"due_at: {change.due_at.isoformat()} is after {LATEST.year}.", detail_vi="Ngày hẹn mới quá xa.")
     if not calendar.is_working_day(change.due_at.astimezone(VIETNAM).date()):
-        raise BadDate(f"due_at: {change.due_at.isoformat()} is not on a working day.")
+        raise BadDate(
+            f"due_at: {change.due_at.isoformat()} is not on a working day.",
+            detail_vi=f"Ngày hẹn mới, {change.due_at.astimezone(VIETNAM):%d/%m/%Y}, không phải là ngày làm việc.",
+        )
     service = given.catalogue.services.get(state.service)
     found = policies.of_new_due_date(state, given.now, service, calendar)
     warnings = policies.judge(found, change.override)
@@ -137,7 +145,9 @@ def _issued(state: State, change: IssuePaper, given: Given) -> Applied:
     if change.form == "apology" and reason is None:
         raise ReasonRequired("An apology needs a reason.", missing=["reason"])
     if change.form == "apology" and state.due_at is None:
-        raise BadDate("due_at: no due date was promised for this dossier.")
+        raise BadDate(
+            "due_at: no due date was promised for this dossier.", detail_vi="Hồ sơ này chưa có ngày hẹn trả kết quả."
+        )
     after = msgspec.structs.replace(state, version=state.version + 1)
     return applied("paper_issued", after, given.now, given, {"note": reason, "detail": {"form": change.form}})
 
@@ -159,7 +169,7 @@ def _opened(state: State, change: OpenTask, given: Given) -> Applied:
     _must_take(state, change.agency, given)
     due_at = change.due_at or state.due_at
     if change.due_at is not None and change.due_at <= given.now:
-        raise BadDate(f"due_at: {change.due_at.isoformat()} is over.")
+        raise BadDate(f"due_at: {change.due_at.isoformat()} is over.", detail_vi="Hạn của việc này đã qua.")
     if change.due_at is not None and change.due_at > LATEST:
         raise BadDate(f"due_at: {change.due_at.isoformat()} is after {LATEST.year}.")
     opened = tasks.opened(
