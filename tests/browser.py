@@ -59,8 +59,7 @@ class Browser:
         """Press the first element of this selector, and wait until the page it leads to is loaded."""
         self._events.clear()
         await self.run(f"document.querySelector({json.dumps(selector)}).click()")
-        while "Page.loadEventFired" not in self._events:
-            self._events.append((await self._next()).get("method", ""))
+        await self.loaded()
 
     async def run(self, script: str) -> Any:
         """What a script of ours says, once its promise is kept; no policy of the page holds for it."""
@@ -131,6 +130,9 @@ async def tab(devtools: str) -> AsyncIterator[Browser]:
         async with http.ws_connect(opened["webSocketDebuggerUrl"], max_msg_size=0) as socket:
             browser = Browser(socket)
             await browser.tell("Page.enable")
+            await browser.tell(
+                "Emulation.setFocusEmulationEnabled", enabled=True
+            )  # typed into, also behind another tab
             await browser.tell("Network.clearBrowserCookies")
             yield browser
         async with http.get(f"{devtools}/json/close/{opened['id']}"):

@@ -14,7 +14,7 @@ from intake.desk.actions import carry_out, end_task, offered, steps_of, targets
 from intake.desk.forms import new_once, read_form
 from intake.desk.frame import DOSSIER, Desk, again, officer_of, says_of
 from intake.desk.layout import answer, page, see_other
-from intake.desk.shown import due_words, hidden, moment_words, task_words
+from intake.desk.shown import distance_words, hidden, moment_words, task_words
 from intake.desk.words import WORDS
 from intake.papers.given import SIGNS
 from intake.papers.printing import Printer
@@ -92,7 +92,7 @@ class DossierPages:
             "service": catalogue.service_view(row["service"]).name or row["service"],
             "status": WORDS[f"status.{status.slug}"],
             "outcome": row["outcome"] and WORDS[f"outcome.{row['outcome']}"],
-            "due": None if status.final else due_words(row["due_at"], now, stands_still=status.paused),
+            "due": None if status.final else distance_words(row["due_at"], now, stands_still=status.paused),
             "due_at": moment_words(row["due_at"], weekday=True),
             "times": [(name, moment_words(row[name])) for name in ("submitted_at", "received_at", "finished_at")],
             "lead": _named(catalogue, row["agency"]),

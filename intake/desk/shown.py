@@ -1,6 +1,6 @@
 """How the desk's pages write dates, persons and tasks. No I/O."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from intake.desk.words import WORDS
@@ -24,6 +24,16 @@ def due_words(due_at: datetime | None, now: datetime, *, stands_still: bool = Fa
     return word.format(time=f"{there:%H:%M}", day=f"{there:%d/%m/%Y}")
 
 
+def distance_words(due_at: datetime | None, now: datetime, *, stands_still: bool = False) -> str:
+    """The same beside the date itself: how many days there are still."""
+    days = 0 if due_at is None else (due_at.astimezone(VIETNAM).date() - now.astimezone(VIETNAM).date()).days
+    return (
+        due_words(due_at, now, stands_still=stands_still)
+        if stands_still or days < 2
+        else WORDS["due.left"].format(days=days)
+    )
+
+
 def moment_words(at: datetime | None, *, weekday: bool = False) -> str:
     """A moment in Vietnam: "09:41 ngày 07/12/2026", with its day of the week if that is wanted; empty for none."""
     if at is None:
@@ -31,15 +41,6 @@ def moment_words(at: datetime | None, *, weekday: bool = False) -> str:
     there = at.astimezone(VIETNAM)
     day = _WEEKDAYS[there.weekday()] if weekday else "ngày"
     return f"{there:%H:%M} {day} {there:%d/%m/%Y}"
-
-
-def short_moment(at: datetime | None, now: datetime) -> str:
-    """A moment in a list: without the year while it is this one's."""
-    if at is None:
-        return ""
-    there = at.astimezone(VIETNAM)
-    near = abs(there - now) < timedelta(days=180)
-    return f"{there:%H:%M %d/%m}" if near else f"{there:%H:%M %d/%m/%Y}"
 
 
 def name_and_tail(name: str | None, number: str | None) -> str:

@@ -43,6 +43,7 @@ WORDS: Final[Mapping[str, str]] = {
     "due.today": "{time} hôm nay",
     "due.tomorrow": "{time} ngày mai",
     "due.later": "{time} {day}",
+    "due.left": "còn {days} ngày",
     "task.decide": "Kiểm tra, tiếp nhận (trong {hours} giờ làm việc)",
     "task.work": "Giải quyết",
     "task.opinion": "Lấy ý kiến",

@@ -28,7 +28,10 @@
     e.preventDefault();
     if (!wanted) step(key === "J" ? 1 : -1);
     else if (wanted.matches("input,textarea,select")) { wanted.focus(); wanted.select?.(); }
-    else wanted.click();
+    else {
+      wanted.click();
+      if (wanted.parentElement.open) wanted.parentElement.querySelector("input:not([type=hidden]),select,textarea,button")?.focus();
+    }
   });
   addEventListener("submit", (e) => {
     if (e.target.method !== "post") return;
