@@ -1,4 +1,4 @@
-"""The command `hoso24`: runs lookup, intake, relay, notary, webhooks and notices, and administers them.
+"""The command `hoso24`: runs lookup, intake, relay, notary, webhooks, notices and desk, and administers them.
 
 Each sub-command imports what it needs when it runs, so that `hoso24 lookup` does not load code that only an
 import needs.
@@ -30,6 +30,7 @@ HERE = Path(".hoso24")
 """Where `hoso24 up` keeps its data, below the directory it is called in."""
 UNBROKEN = 1000
 """Characters of a line that is read by a program, or copied out of a file."""
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -119,6 +120,87 @@ def notices() -> None:
 
     _point_out_typos()
     app.main()
+
+
+@cli.group(invoke_without_command=True)
+@click.pass_context
+def desk(context: click.Context) -> None:
+    """Run a desk: the officers' pages, on a host of their own. Any number of these may run."""
+    from intake.desk import app
+
+    if context.invoked_subcommand is None:
+        _point_out_typos()
+        app.main()
+
+
+@desk.command("link")
+@click.option("--as", "subject", required=True, help="The officer's subject in the list, of issuer `local`.")
+def desk_link(subject: str) -> None:
+    """Print a one-time link that signs a local officer in, for thirty minutes. In a trial only: without an issuer."""
+    from intake.desk import sign_in
+    from intake.settings import LinkSettings
+    from ops.settings import read
+    from ops.stores.postgres import connect_directly
+
+    settings = read(LinkSettings, environment())
+
+    async def made() -> str:
+        connection = await connect_directly(settings.pg_url.reveal)
+        try:
+            return await sign_in.new_link(connection, settings, subject)
+        finally:
+            await connection.close()
+
+    try:
+        with _or_cannot_run():
+            click.echo(_run(made()))
+    except sign_in.NoLink as none:
+        raise _CannotRun(str(none)) from None
+
+
+@cli.group()
+def officer() -> None:
+    """Who may sign in at a desk. Uses the owner's URL of PostgreSQL. Exit status 2 when a list is refused."""
+
+
+@officer.command("load")
+@click.argument("file", type=_FILE)
+@click.option("--dry-run", is_flag=True, help="Check the file, and change nothing.")
+def officer_load(file: Path, dry_run: bool) -> None:
+    """Load the list of officers: CSV with issuer, subject, name, agency and roles (counter, specialist, head, auditor).
+
+    Officers of the same issuers that the file does not name can no longer sign in, and their sessions end.
+    """
+    from intake.desk import officer_list
+    from lookup.catalogue import load
+
+    content = file.read_bytes()
+
+    async def work(connection: Any) -> tuple[int, officer_list.Loaded | None]:
+        await load.require(connection)
+        officers = officer_list.read(content, (await load.stored(connection))[0])
+        return len(officers), None if dry_run else await officer_list.load(connection, officers)
+
+    try:
+        listed, told = _with_owner(work)
+    except officer_list.ListRefused as refused:
+        raise _CannotRun(f"{refused}\nNothing is loaded.") from None
+    if told is None:
+        click.echo(f"{listed} officers are listed well; nothing is changed.")
+    else:
+        click.echo(f"{told.added} added, {told.changed} changed, {told.disabled} disabled; {listed} are listed.")
+
+
+@officer.command("list")
+def officer_list_() -> None:
+    """List the officers with their agencies and roles."""
+    from intake.desk import officer_list
+
+    rows = _with_owner(officer_list.officers)
+    if rows:
+        screen().print(officer_list.table(rows), markup=False)
+    else:
+        click.echo("There is no officer yet; `hoso24 officer load FILE` lists them.")
 
 
 @cli.group(invoke_without_command=True)
@@ -506,7 +588,6 @@ def audit() -> None:
 
 _KEY = click.option("--key", metavar="VKEY", help="The public key of the books, as `hoso24 notary key` prints it.")
 _BOOKS = click.option("--books", metavar="DIR|URL", help="The books: the notary's directory, or its URL with /books.")
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @audit.command("verify")

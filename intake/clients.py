@@ -145,6 +145,8 @@ REMEMBERED = 10_000
 
 ACTIONS = ("receive", "move", "bind", "read", "correct", "sync", "follow")
 _ID = re.compile(r"[a-z0-9-]{1,40}", re.ASCII)
+OUR_OWN = frozenset({"desk", "import", "operator"})
+"""Sources of events that are no clients: whoever had such an id would write in their name."""
 _TOKEN = re.compile(r"h24_([a-z0-9-]{1,40})_([A-Za-z0-9_-]{43})", re.ASCII)
 
 
@@ -393,6 +395,8 @@ async def add_client(
     """
     if _ID.fullmatch(client_id) is None:
         raise ClientRefused(f"{client_id!r} is no client's id: it has 1 to 40 lower-case letters, digits and dashes.")
+    if client_id in OUR_OWN:
+        raise ClientRefused(f"{client_id} writes events of its own, and is no client's id; choose another one.")
     name, actions = _read_name(name), read_actions(" ".join(actions))
     await _require_agency(connection, agency, sandbox, client_id)
     token = token or new_token(client_id)
@@ -415,6 +419,8 @@ async def add_token(
 
     Raises ClientRefused if there is no such client, or if it has AT_A_TIME tokens in force.
     """
+    if client_id in OUR_OWN:
+        raise ClientRefused(f"{client_id} has no token: nothing signs in as it.")
     token = token or new_token(client_id)
     async with connection.transaction():
         await _lock(connection, client_id)

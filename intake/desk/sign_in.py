@@ -15,8 +15,9 @@ from intake.desk.frame import session_over
 from intake.desk.layout import INBOX, OFFICER, SIGN_IN, SIGN_OUT, own_address, page, see_other
 from intake.desk.oidc import Attempt, Provider, SignInRefused
 from intake.desk.same_origin import SAFE, require_same_origin
-from intake.desk.sessions import Sessions
+from intake.desk.sessions import Sessions, make_link
 from intake.desk.words import WORDS
+from intake.settings import SignInSettings
 from ops.errors import Unavailable
 from ops.http.middleware import Handler
 
@@ -179,6 +180,22 @@ class SignIn:
         response.set_cookie(
             name, value, path="/", max_age=seconds, httponly=True, samesite="Lax", secure=self._secure or None
         )
+
+
+class NoLink(Exception):
+    """There is no one-time link; the message says why."""
+
+
+async def new_link(connection: Any, settings: SignInSettings, subject: str) -> str:
+    """The address of a new one-time link for a local officer. Raises NoLink."""
+    if settings.oidc_issuer is not None:
+        raise NoLink("Officers sign in at HOSO24_DESK_OIDC_ISSUER; there are one-time links only where it is not set.")
+    link = await make_link(connection, subject)
+    if link is None:
+        raise NoLink(
+            f"There is no officer {subject} of issuer local who may sign in; `hoso24 officer list` shows them."
+        )
+    return f"{settings.desk_url.rstrip('/')}{LINK}?k={link}"
 
 
 async def root(_: web.Request) -> web.StreamResponse:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from importlib import resources
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -24,9 +25,11 @@ from intake.books import notary_app
 from intake.books.seal import SealKeys
 from intake.books.tree_files import Unusable
 from intake.bulk.loader import Import, ImportTally
+from intake.desk import officer_list
+from intake.desk.sign_in import NoLink, new_link
 from intake.local import sample
 from intake.papers import keys as paper_keys
-from intake.settings import BooksSettings
+from intake.settings import BooksSettings, LinkSettings
 from lookup import code as codes
 from lookup import redis_users, sandbox, schema
 from lookup.catalogue import load
@@ -46,6 +49,8 @@ from ops.settings import are_server_urls, read
 from ops.stores.postgres import connect_directly
 
 CLIENT, SANDBOX_CLIENT = "local-demo", "local-sandbox"
+OFFICER = "binh"
+"""The sample's officer at a counter."""
 SAMPLE_DOSSIERS = 300
 SAMPLE_DAYS = 15
 SAMPLE_FIRST = 90_001
@@ -59,20 +64,21 @@ ROLE_OF = {
     "tidy": "archivist",
     "webhooks": "webhooks",
     "notices": "notices",
+    "desk": "desk",
     "figures": "figures",
 }
 """Process → its role in PostgreSQL."""
 ONLY_FOR = {
-    "HOSO24_LOOKUP_KEY_SECRETS": {"lookup", "intake"},
-    "HOSO24_SEAL_KEYS": {"intake", "notary"},
+    "HOSO24_LOOKUP_KEY_SECRETS": {"lookup", "intake", "desk"},
+    "HOSO24_SEAL_KEYS": {"intake", "notary", "desk"},
     "HOSO24_BOOKS_KEY": {"notary"},
     "HOSO24_WEBHOOK_SECRET": {"intake", "webhooks"},
-    "HOSO24_PAPER_KEY_FILE": {"intake"},
+    "HOSO24_PAPER_KEY_FILE": {"intake", "desk"},
     "HOSO24_NOTICE_SECRET": {"notices"},
     "HOSO24_SMTP_URL": {"notices"},
 }
 """Secret → the processes that are given it; every other setting goes to all."""
-PROCESSES = ("relay", "lookup", "intake", "notary", "webhooks", "notices")
+PROCESSES = ("relay", "lookup", "intake", "notary", "webhooks", "notices", "desk")
 ERRANDS = {"tidy": 3600.0, "figures": 300.0}
 """Command → how many seconds pass between two runs of it: figures more often than elsewhere, to be looked at."""
 MAILS = "mails"
@@ -93,6 +99,8 @@ PREFERRED_PORTS = {
     "relay_admin": 8092,
     "notary": 8093,
     "notary_admin": 8094,
+    "desk": 8095,
+    "desk_admin": 8096,
     "webhooks_admin": 8097,
     "notices": 8099,
     "notices_admin": 8098,
@@ -191,9 +199,10 @@ def up(directory: Path, *, samples: bool, services: bool = True, archive: bool =
         else:
             environ |= {"HOSO24_PG_ADMIN_URL": servers.admin} if servers.admin else {}
         shown = asyncio.run(_shown(servers, own))
+        desk = asyncio.run(_desk_link(environ, servers)) if services else None
         _write(directory, servers, own, ports if services else {}, environ, shown)
         if services:
-            _introduce(directory, ports, own, shown, books_key, time.monotonic() - began)
+            _introduce(directory, ports, own, shown, books_key, desk, time.monotonic() - began)
         else:
             _say(f"\nThe servers are ready; their addresses are in {directory / 'environ'}. Stop: Ctrl-C.\n")
         stack.run()
@@ -345,6 +354,9 @@ def _environ(directory: Path, servers: ServerUrls, own: Secrets, ports: Mapping[
         "HOSO24_RELAY_ADMIN_PORT": str(ports["relay_admin"]),
         "HOSO24_NOTARY_PORT": str(ports["notary"]),
         "HOSO24_NOTARY_ADMIN_PORT": str(ports["notary_admin"]),
+        "HOSO24_DESK_URL": os.environ.get("HOSO24_DESK_URL") or f"http://127.0.0.1:{ports['desk']}",
+        "HOSO24_DESK_PORT": str(ports["desk"]),
+        "HOSO24_DESK_ADMIN_PORT": str(ports["desk_admin"]),
         "HOSO24_WEBHOOKS_ADMIN_PORT": str(ports["webhooks_admin"]),
         "HOSO24_NOTICES_PORT": str(ports["notices"]),
         "HOSO24_NOTICES_ADMIN_PORT": str(ports["notices_admin"]),
@@ -411,6 +423,8 @@ async def _furnish(servers: ServerUrls, own: Secrets, *, samples: bool) -> None:
     if samples:
         await _install_catalogue(servers.postgres["owner"])
     await _add_clients(servers.postgres["owner"], own)
+    if samples:
+        await _list_officers(servers.postgres["owner"])
     connection = await asyncpg.connect(servers.postgres["writer"])
     try:
         if samples and not await connection.fetchval(IS_FURNISHED):
@@ -430,6 +444,19 @@ async def _install_catalogue(owner_url: str) -> None:
             await load.install_sandbox(connection)
     except CannotRead:
         _say("This database has a catalogue that was not loaded from files; it stays as it is.")
+    finally:
+        await connection.close()
+
+
+async def _list_officers(owner_url: str) -> None:
+    """The sample's officers, where none is listed and their agencies are there."""
+    connection = await connect_directly(lambda: owner_url)
+    try:
+        if not await officer_list.officers(connection):
+            content = resources.files("intake.desk").joinpath("sample", "officers.csv").read_bytes()
+            await officer_list.load(connection, officer_list.read(content, (await load.stored(connection))[0]))
+    except (CannotRead, officer_list.ListRefused):
+        _say("The sample catalogue is not loaded, so there are no officers. `hoso24 officer load FILE` lists yours.")
     finally:
         await connection.close()
 
@@ -546,13 +573,34 @@ def _write(
     )
 
 
+async def _desk_link(environ: Mapping[str, str], servers: ServerUrls) -> str | None:
+    """A one-time link for the sample's officer at the counter; None where there is no such officer, or an issuer."""
+    settings = read(LinkSettings, {**os.environ, **environ})
+    connection = await asyncpg.connect(servers.postgres["desk"])
+    try:
+        return await new_link(connection, settings, OFFICER)
+    except NoLink:
+        return None
+    finally:
+        await connection.close()
+
+
 def _introduce(
-    directory: Path, ports: Mapping[str, int], own: Secrets, shown: list[dict[str, str]], books_key: str, seconds: float
+    directory: Path,
+    ports: Mapping[str, int],
+    own: Secrets,
+    shown: list[dict[str, str]],
+    books_key: str,
+    desk: str | None,
+    seconds: float,
 ) -> None:
-    lookup, intake = (f"http://127.0.0.1:{ports[name]}" for name in ("lookup", "intake"))
+    lookup, intake, officers = (f"http://127.0.0.1:{ports[name]}" for name in ("lookup", "intake", "desk"))
     _say(f"\nReady after {seconds:.1f} s.\n")
     _say(f"  citizens     {lookup}/          (English: {lookup}/en)")
     _say(f"  intake       {intake}/api/v1/dossiers")
+    _say(f"  desk         {desk or f'{officers}/'}")
+    if desk:
+        _say(f"               that link signs {OFFICER} in, once; another one: `hoso24 desk link --as {OFFICER}`")
     _say(f"  books        http://127.0.0.1:{ports['notary']}/books/checkpoint")
     _say(f"               their key: {books_key}")
     if not os.environ.get("HOSO24_SMTP_URL"):

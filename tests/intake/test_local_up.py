@@ -50,6 +50,9 @@ def test_process_is_given_its_own_url_and_the_secrets_it_works_with(tmp_path: Pa
     assert len(secret) == len(up.ROLES) + len(up.ONLY_FOR)
     assert given == {
         "lookup": {"HOSO24_PG_READER_URL", "HOSO24_LOOKUP_KEY_SECRETS"},
+        "desk": {
+            *("HOSO24_PG_DESK_URL", "HOSO24_LOOKUP_KEY_SECRETS", "HOSO24_SEAL_KEYS", "HOSO24_PAPER_KEY_FILE"),
+        },
         "intake": {
             *("HOSO24_PG_WRITER_URL", "HOSO24_LOOKUP_KEY_SECRETS", "HOSO24_SEAL_KEYS", "HOSO24_WEBHOOK_SECRET"),
             "HOSO24_PAPER_KEY_FILE",
