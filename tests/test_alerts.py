@@ -117,6 +117,8 @@ LETTERS = 'intake_oldest_dead_letter_seconds{instance="intake-1"}'
 WEBHOOKS_PAUSED = 'webhooks_subscriptions{state="paused",instance="webhooks-1"}'
 WEBHOOKS_BEHIND = 'webhooks_behind_seconds{instance="webhooks-1"}'
 WEBHOOKS_SERVING = 'webhooks_serving{instance="webhooks-1"}'
+SIGNED_IN = 'desk_sign_ins_total{outcome="signed_in",instance="desk-1"}'
+REFUSED_IN = 'desk_sign_ins_total{outcome="refused",instance="desk-1"}'
 NOTICES_SERVING = 'notices_serving{instance="notices-1"}'
 NOTICES_BEHIND = 'notices_behind_seconds{instance="notices-1"}'
 NOTICES_SENT = 'notices_attempts_total{channel="mail",outcome="sent",instance="notices-1"}'
@@ -196,6 +198,8 @@ def healthy(minutes: int, every: int = 1) -> Series:
         WEBHOOKS_PAUSED: level((minutes, 0), every=every),
         WEBHOOKS_BEHIND: level((minutes, 0.3), every=every),
         WEBHOOKS_SERVING: level((minutes, 2), every=every),
+        SIGNED_IN: count((minutes, 1), every=every),
+        REFUSED_IN: count((minutes, 0), every=every),
         NOTICES_SERVING: level((minutes, 1), every=every),
         NOTICES_BEHIND: level((minutes, 0.3), every=every),
         BACKLOG: level((minutes, 0.03), every=every),
@@ -484,6 +488,13 @@ DAYS = [
         60,
         {NOTICES_SENT: count((60, 6)), NOTICES_FAILED: count((60, 1))},
     ),
+    Day(
+        "a provider that answers with other keys",
+        60,
+        {SIGNED_IN: count((20, 1), (40, 0)), REFUSED_IN: count((20, 0), (40, 1))},
+        {"SignInsFail": "ticket"},
+    ),
+    Day("officers who mistype", 60, {SIGNED_IN: count((60, 2)), REFUSED_IN: count((60, 1))}),
     Day("a line refused a day ago", 40, {LETTERS: level((20, 80_000), (20, 90_000))}, {"DeadLettersWait": "ticket"}),
     Day(
         "an intake that reads the log every few seconds only",
@@ -612,6 +623,7 @@ DAYS = [
     Day("no intake any more", 30, firing={"IntakeAbsent": "page"}, vanish=['instance="intake-']),
     Day("no notary any more", 30, firing={"NotaryAbsent": "ticket"}, vanish=['instance="notary-']),
     Day("no webhooks any more", 30, firing={"WebhooksAbsent": "ticket"}, vanish=['instance="webhooks-']),
+    Day("no desk any more", 30, firing={"DeskAbsent": "page"}, vanish=['instance="desk-']),
     Day("no notices any more", 30, firing={"NoticesAbsent": "ticket"}, vanish=['instance="notices-']),
     Day("no relay any more", 30, firing={"RelayAbsent": "page"}, vanish=['instance="relay-']),
     Day(
@@ -624,6 +636,7 @@ DAYS = [
             "NotaryAbsent": "ticket",
             "WebhooksAbsent": "ticket",
             "NoticesAbsent": "ticket",
+            "DeskAbsent": "page",
             "EdgeProbeAbsent": "ticket",
         },
         vanish=["instance=", "probe_"],

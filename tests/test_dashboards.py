@@ -170,7 +170,8 @@ def prometheus() -> Iterator[Prometheus]:
         threading.Thread(target=edge.serve_forever, daemon=True).start()
         stack.callback(edge.shutdown)
         admins = {
-            name: house[f"{name}_admin"] for name in ("lookup", "intake", "relay", "notary", "webhooks", "notices")
+            name: house[f"{name}_admin"]
+            for name in ("lookup", "intake", "relay", "notary", "webhooks", "notices", "desk")
         }
         gathering = Prometheus(directory, admins | {"hoso24-edge": f"http://127.0.0.1:{edge.server_port}"})
         stack.callback(gathering.stop)

@@ -36,7 +36,7 @@ def test_windows_and_waits_are_shorter_by_the_same_factor() -> None:
 
 def test_alerts_that_need_more_than_a_minute_and_a_half_are_left_out() -> None:
     left_out = alerts(GROUPS).keys() - alerts(hurried(GROUPS, 20)).keys()
-    absent = {"SourceAbsent", "WebhooksAbsent", "NoticesAbsent"}
+    absent = {"SourceAbsent", "WebhooksAbsent", "NoticesAbsent", "DeskAbsent"}
     assert left_out == {"CertificateEnds", "InternalCertificateEnds", "NoticesDying"} | absent
     burns = [
         rule["labels"]["burn"]

@@ -12,6 +12,7 @@ import kubernetes_validate
 import pytest
 
 import hoso24
+from intake.settings import DeskSettings
 from lookup import redis_users
 from ops import settings
 from ops.http import probes, server
@@ -502,3 +503,38 @@ def test_papers_have_their_key_at_the_intakes_alone_and_public_keys_at_the_looku
             ]
             assert item
         assert ("HOSO24_PAPER_KEY_FILE" in environ) == (process == "intake")
+
+
+def test_desk_is_on_a_host_name_of_its_own_and_its_settings_and_secrets_are_whole(tmp_path: Path) -> None:
+    """The components that no overlay names, on top of production."""
+    production, desk, papers = (
+        os.path.relpath(ROOT / "k8s" / each, tmp_path)
+        for each in ("overlays/production", "components/desk", "components/papers")
+    )
+    (tmp_path / "kustomization.yaml").write_text(
+        f"resources: [{production}]\ncomponents: [{desk}, {papers}]\n", "utf-8"
+    )
+    manifests = render(tmp_path)
+    hosts = {route["metadata"]["name"]: route["spec"]["hostnames"] for route in manifests.of("HTTPRoute")}
+    assert not {name for route, names in hosts.items() if route != "desk" for name in names} & set(hosts["desk"])
+    (workload,) = [each for each in manifests.of("Deployment") if each["metadata"]["name"] == "desk"]
+    pod = workload["spec"]["template"]["spec"]
+    container = pod["containers"][0]
+    files = {
+        f"/etc/hoso24/secrets/{item['path']}"
+        for each in pod["volumes"][0]["projected"]["sources"]
+        for item in next(iter(each.values()))["items"]
+    }
+    environ = {each["name"]: each["value"] for each in container["env"] if "value" in each}
+    assert {value for value in environ.values() if value.startswith("/etc/hoso24/secrets/")} <= files
+    name = container["envFrom"][0]["configMapRef"]["name"]
+    (given,) = [each["data"] for each in manifests.of("ConfigMap") if each["metadata"]["name"] == name]
+    known = {name for name, _, _ in settings.table([DeskSettings])}
+    assert {each for each in environ if each not in known and each.removesuffix("_FILE") not in known} == set()
+    assert given.keys() <= known
+    assert {"HOSO24_PG_DESK_URL_FILE", "HOSO24_PAPER_KEY_FILE", "HOSO24_SEAL_KEYS_FILE"} <= environ.keys()
+    assert given["HOSO24_DESK_URL"] == f"https://{hosts['desk'][0]}"
+    (policy,) = [each for each in manifests.of("NetworkPolicy") if each["metadata"]["name"] == "desk"]
+    assert [rule["ports"] for rule in policy["spec"]["egress"]] == [[{"port": port}] for port in (5432, 443, 4318)]
+    (postgres,) = [each for each in manifests.of("NetworkPolicy") if each["metadata"]["name"] == "postgres"]
+    assert "desk" in postgres["spec"]["ingress"][0]["from"][0]["podSelector"]["matchExpressions"][0]["values"]

@@ -22,12 +22,12 @@ PACKAGES = ("ops", "lookup", "intake")
 MODULES: dict[ModuleType, tuple[str, ...]] = {
     ops.observe.metrics: ("hoso24_",),
     lookup.metrics: ("lookup_",),
-    intake.metrics: ("intake_", "relay_", "notary_", "webhooks_", "notices_"),
+    intake.metrics: ("intake_", "relay_", "notary_", "webhooks_", "notices_", "desk_"),
 }
 """Where metrics are declared → how their names begin."""
 
 FINITE = {
-    "service",  # the process: lookup, intake, relay, notary, webhooks, notices
+    "service",  # the process: lookup, intake, relay, notary, webhooks, notices, desk
     "method",
     "route",  # a template, never a path
     "status",

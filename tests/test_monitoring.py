@@ -26,7 +26,7 @@ NO_ALERT = {"error-budget", "restore", "secrets", "books-key-lost"}
 """Pages of the runbook that no alert leads to directly."""
 
 METRIC = re.compile(
-    r"\b(?:hoso24|lookup|intake|relay|notary|webhooks|notices|slo)[_:][a-z][a-z0-9_:]*[a-z0-9]\b(?=[\s{\[)\"'`=,]|$)"
+    r"\b(?:hoso24|lookup|intake|relay|notary|webhooks|notices|desk|slo)[_:][a-z][a-z0-9_:]*[a-z0-9]\b(?=[\s{\[)\"'`=,]|$)"
 )
 GROUPS = rules.groups(objectives(), alerts())
 RULES: list[dict[str, Any]] = [rule for group in GROUPS for rule in group["rules"]]
@@ -127,7 +127,7 @@ def test_every_metric_is_looked_at_somewhere() -> None:
     unseen = {
         metric.name
         for metric in prometheus_client.REGISTRY.collect()
-        if metric.name.startswith(("hoso24_", "lookup_", "intake_", "relay_", "webhooks_", "notices_"))
+        if metric.name.startswith(("hoso24_", "lookup_", "intake_", "relay_", "webhooks_", "notices_", "desk_"))
         and metric.name not in shown
     }
     assert unseen == set()

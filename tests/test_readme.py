@@ -7,6 +7,7 @@ from click.testing import CliRunner
 
 from hoso24 import cli
 from intake.settings import (
+    DeskSettings,
     IntakeSettings,
     MaintenanceSettings,
     NotarySettings,
@@ -23,7 +24,7 @@ from ops.settings import table
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = [
-    *(LookupSettings, IntakeSettings, RelaySettings, NotarySettings, WebhooksSettings, NoticesSettings),
+    *(LookupSettings, IntakeSettings, RelaySettings, NotarySettings, WebhooksSettings, NoticesSettings, DeskSettings),
     *(MigrateSettings, MaintenanceSettings, DoctorSettings),
 ]
 README = (ROOT / "README.md").read_text("utf-8")

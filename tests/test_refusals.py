@@ -56,6 +56,8 @@ REFUSALS = [
     ("version_mismatch", 412, None, "refusals.VersionMismatch"),
     ("version_not_reached", 412, None, "read_through.VersionNotReached"),
     ("too_large", 413, None, "errors.TooLarge"),
+    ("foreign_form", 403, None, "same_origin.ForeignForm"),
+    ("sign_in_refused", 403, None, "oidc.SignInRefused"),
     ("address_too_long", 414, None, "errors.AddressTooLong"),
     ("unsupported_content_coding", 415, None, "bodies.UnsupportedCoding"),
     ("unsupported_media_type", 415, None, "refusals.UnsupportedType"),

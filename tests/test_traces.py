@@ -223,7 +223,7 @@ STATEMENTS = [
     "UPDATE idempotency",
     "INSERT daily_sequence",
     "SELECT dossier",
-    "INSERT dossier",
+    "SELECT applicant_search",
     "INSERT event",
     "INSERT task",
     "INSERT idempotency",

@@ -16,8 +16,9 @@ import asyncpg
 import msgspec
 
 from intake import metrics
-from intake.books import consents, history, paper_rows, task_rows
-from intake.books.dossier import INSERT_DOSSIER, NewDossier, public_step, timeline
+from intake.books import applicant_rows, consents, history, paper_rows, task_rows
+from intake.books.applicant_rows import INSERT_WITH_APPLICANT, search_row
+from intake.books.dossier import NewDossier, public_step, timeline
 from intake.books.event import APPEND_EVENT
 from intake.books.reads import note_read
 from intake.books.seal import PERSON_COLUMNS, EventRecord, SealKeys, jsonb_text, new_salt, person_digest
@@ -581,6 +582,7 @@ class Ledger:
             after = applied.state
             if whole is not None:
                 await connection.execute(CORRECT_APPLICANT, code.text, *whole.values())
+                await applicant_rows.renew(connection, code.text, after.origin, after.submitted_at, whole)
             told = [name for name, value in fields.items() if getattr(before, name) != value]
             return {
                 "code": code.text,
@@ -945,7 +947,8 @@ async def _enter(
         timeline=timeline(public_step(state.last_at, state.status, state.agency, reception.department)),
         **said.person,
     )
-    await connection.execute(INSERT_DOSSIER, *row.row())
+    dossier = row.row()
+    await connection.execute(INSERT_WITH_APPLICANT, *dossier, *search_row(dossier))
     applied, paper = await scribe.issue(connection, None, reception, applied, said, given, by)
     await scribe.append(connection, moment, applied, by, said.person, paper)
     await task_rows.write(connection, [((), state)])

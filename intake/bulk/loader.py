@@ -25,6 +25,7 @@ from typing import Any, BinaryIO
 import asyncpg
 import msgspec
 
+from intake.books import applicant_rows
 from intake.books.dossier import DOSSIER_COLUMNS
 from intake.books.ledger import PRESENT_EPOCH
 from intake.books.seal import ROW_COLUMNS, SealKeys
@@ -351,6 +352,7 @@ class Import:
             outcome.keys.append((item.code, self._keys.key(item.history.code, serial)))
         if dossiers:
             await self._connection.copy_records_to_table("dossier", columns=DOSSIER_COLUMNS, records=dossiers)
+            await applicant_rows.copy(self._connection, dossiers)
         if events:
             await self._connection.copy_records_to_table("event", columns=ROW_COLUMNS, records=events)
 

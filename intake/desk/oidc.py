@@ -1,6 +1,6 @@
 """Signing in at the officers' provider: OpenID Connect, authorization code with PKCE S256.
 
-Who signs a token is decided by the provider's published keys and three algorithms, never by the token: `none` and a
+Who signs a token is decided by the provider's published keys and three kinds of them, never by the token: `none` and a
 shared secret in a public key's place are refused. The provider is asked only while an officer signs in.
 """
 
@@ -22,7 +22,8 @@ from joserfc.jwk import KeySet
 
 from ops.errors import Kind, Refusal, Unavailable
 
-ALGORITHMS: Final = ["RS256", "ES256", "EdDSA"]
+ALGORITHMS: Final = ["RS256", "ES256", "EdDSA", "Ed25519"]
+"""The last two are one algorithm, by its older and its newer name (RFC 9864)."""
 CLOCKS_APART: Final = 90
 """Seconds by which the provider's clock and this one's may differ."""
 SECONDS: Final = 5.0

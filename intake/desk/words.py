@@ -196,6 +196,14 @@ WORDS: Final[Mapping[str, str]] = {
     "chối",
     "rule.reappointments": "chỉ hẹn lại {value} lần",
     "rule.apology_days": "gửi văn bản xin lỗi trước hạn {value} ngày làm việc",
+    "search.title": "Tìm hồ sơ",
+    "search.service": "Thủ tục",
+    "search.status": "Trạng thái",
+    "search.none": "Không tìm thấy hồ sơ trong phạm vi được xem. Tìm theo tên và số cuối trong {days} ngày gần đây; "
+    "tìm theo mã thì không giới hạn.",
+    "search.nothing": "Nhập mã hồ sơ, từ 3 đến 12 số cuối của số định danh hoặc điện thoại, hoặc họ tên (có dấu hoặc "
+    "không dấu).",
+    "search.more": "Chỉ hiện {n} hồ sơ mới nhất. Vui lòng nhập thêm để thu hẹp.",
     "sign_in.title": "Đăng nhập",
     "sign_in.button": "Đăng nhập",
     "sign_in.says": "Vui lòng đăng nhập bằng tài khoản công vụ.",

@@ -13,7 +13,7 @@ from typing import Any, Final
 import asyncpg
 import msgspec
 
-from intake.books import task_rows
+from intake.books import applicant_rows, task_rows
 from intake.books.dossier import DOSSIER_COLUMNS
 from intake.books.lag import LAG
 from intake.books.ledger import LOCK_DOSSIERS, state_of
@@ -129,6 +129,7 @@ async def _put(connection: Any, partner: Partner, lines: Sequence[Told], moment:
     if fold.dossiers:
         fold.dossiers.sort()  # of two transactions with the same new codes the second waits once
         await connection.copy_records_to_table("dossier", columns=DOSSIER_COLUMNS, records=fold.dossiers)
+        await applicant_rows.copy(connection, fold.dossiers)
     if fold.events:
         await connection.copy_records_to_table("event", columns=ROW_COLUMNS, records=fold.events)
         await task_rows.write(connection, ((tasks.get(code, ()), state) for code, state in fold.states.items()))

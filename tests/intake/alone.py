@@ -12,8 +12,8 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from intake.books import ledger, reads, sequences, task_rows
-from intake.books.dossier import DOSSIER_COLUMNS, INSERT_DOSSIER
+from intake.books import applicant_rows, ledger, reads, sequences, task_rows
+from intake.books.dossier import DOSSIER_COLUMNS
 from intake.books.event import APPEND_EVENT
 from intake.books.fold import folded
 from intake.books.seal import PERSON_COLUMNS, ROW_COLUMNS
@@ -160,11 +160,11 @@ class Books:
 
     async def execute(self, sql: str, *given: Any) -> None:
         self.asked.append((sql, *given))
-        if sql == INSERT_DOSSIER and self.refuses:
+        if sql == applicant_rows.INSERT_WITH_APPLICANT and self.refuses:
             raise self.refuses.pop(0)
         match sql:
-            case sql if sql == INSERT_DOSSIER:
-                self._insert("dossier", DOSSIER_COLUMNS, [given])
+            case applicant_rows.INSERT_WITH_APPLICANT:
+                self._insert("dossier", DOSSIER_COLUMNS, [given[: len(DOSSIER_COLUMNS)]])
             case ledger.KEEP_ANSWER:
                 self.tables["answer"][given[:2]] = {"fingerprint": given[2], "answer": given[3]}
             case task_rows.WRITE:
@@ -172,6 +172,8 @@ class Books:
                     self.tables["task"][task["code"], task["number"]] = task
             case ledger.CORRECT_APPLICANT:
                 self.dossiers[given[0]] |= dict(zip(PERSON_COLUMNS, given[1:], strict=True))
+            case applicant_rows.RENEW:
+                pass
             case sequences.RAISE_SEQUENCES:
                 for agency, day, last in zip(*given, strict=True):
                     self.tables["day"][agency, day] = max(last, self.tables["day"].get((agency, day), 0))
@@ -189,7 +191,8 @@ class Books:
         records = list(records)
         if records and self.refuses:
             raise self.refuses.pop(0)
-        self._insert(table, columns, records)
+        if table != "applicant_search":  # nothing here looks for people
+            self._insert(table, columns, records)
 
     def _insert(self, table: str, columns: Sequence[str], records: Iterable[Any]) -> None:
         for record in records:
