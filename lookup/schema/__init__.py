@@ -107,7 +107,7 @@ class Migration(NamedTuple):
 
     @property
     def statements(self) -> list[str]:
-        """Its statements, split at `;`. Only for migrations outside a transaction, which contain no quotes."""
+        """Its statements, split at `;`. For migrations outside a transaction: no quotes of theirs hold `;` or `--`."""
         plain = re.sub(r"--.*", "", self.sql)
         return [statement.strip() for statement in plain.split(";") if statement.strip()]
 

@@ -109,6 +109,7 @@ _REPEATABLE = re.compile(
     r"REINDEX\b.*\bCONCURRENTLY|ALTER\s+TABLE\s+\S+\s+VALIDATE\s+CONSTRAINT|ALTER\s+INDEX\s+\S+\s+ATTACH\s+PARTITION)\b",
     re.IGNORECASE,
 )
+_HIDES_AN_END = re.compile(r"'[^'\n]*(?:;|--)[^'\n]*'|\$")
 _SIZES = re.compile(r"\(\s*\d+(?:\s*,\s*\d+)*\s*\)")
 _DROPPED_INDEX = re.compile(r"\bDROP\s+INDEX\s+CONCURRENTLY\s+IF\s+EXISTS\s+(\w+)", re.IGNORECASE)
 _MADE_INDEX = re.compile(r"\bCREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\s+IF\s+NOT\s+EXISTS\s+(\w+)", re.IGNORECASE)
@@ -158,8 +159,8 @@ def _form(migration: Migration, text: Sequence[str]) -> Iterator[str]:
             for statement in text
             if not _REPEATABLE.match(statement)
         )
-        if "'" in migration.sql or "$" in migration.sql:
-            yield "repeatable: outside a transaction there are no quotes, so that statements end where a semicolon is"
+        if _HIDES_AN_END.search(migration.sql):
+            yield "repeatable: outside a transaction no quotes hold a semicolon or a comment: statements end at `;`"
     made = {name for statement in text for name in _MADE_INDEX.findall(statement)}
     gone = {name for statement in text for name in _DROPPED_INDEX.findall(statement)} - made
     if gone and not migration.asks_for:

@@ -127,6 +127,10 @@ def test_what_only_adds_is_allowed(sql: str) -> None:
         ("CREATE INDEX CONCURRENTLY IF NOT EXISTS e ON event (note);", "outside a transaction"),
         ("-- outside a transaction\nCREATE INDEX CONCURRENTLY e ON event (note);", "repeatable"),
         ("-- outside a transaction\nCREATE TABLE a (b integer);", "repeatable"),
+        (
+            "-- outside a transaction\nCREATE INDEX CONCURRENTLY IF NOT EXISTS e ON event (a) WHERE note = ';';",
+            "repeatable",
+        ),
     ],
 )
 def test_what_takes_away_or_stands_in_the_way_is_found(sql: str, rule: str) -> None:
