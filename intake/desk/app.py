@@ -14,6 +14,7 @@ from intake.desk.inbox import InboxPages
 from intake.desk.layout import static
 from intake.desk.oidc import Provider
 from intake.desk.reception import ReceptionPages
+from intake.desk.register import RegisterPages
 from intake.desk.search import SearchPages
 from intake.desk.sessions import Sessions
 from intake.desk.sign_in import BACK, SignIn, root
@@ -70,7 +71,8 @@ async def build(settings: DeskSettings) -> Running:
     app = web.Application(middlewares=[*chain, sign_in.gate()])
     app.add_routes([web.get("/", root), web.get("/static/{name}", static), *sign_in.routes()])
     dossiers = DossierPages(desk)
-    for pages in (InboxPages(desk), ReceptionPages(desk), SearchPages(desk), dossiers):
+    books = (RegisterPages(desk, dossiers.printer.press),)
+    for pages in (InboxPages(desk), ReceptionPages(desk), SearchPages(desk), dossiers, *books):
         app.add_routes(pages.routes())
 
     async def close() -> None:

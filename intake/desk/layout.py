@@ -22,6 +22,7 @@ INBOX: Final = "/quay"
 """The inbox; every page below it needs a session."""
 RECEPTION: Final = "/quay/nhan"
 SEARCH: Final = "/quay/tim"
+REGISTER: Final = "/quay/so"
 SIGN_IN: Final = "/dang-nhap"
 SIGN_OUT: Final = "/dang-xuat"
 
@@ -68,6 +69,7 @@ def page(
         inbox_url=INBOX,
         reception_url=RECEPTION,
         search_url=SEARCH,
+        register_url=REGISTER,
         sign_out_url=SIGN_OUT,
         css_url=static_address("desk.css"),
         js_url=static_address("desk.js"),

@@ -1,9 +1,10 @@
 """How the desk's pages write dates, persons and tasks. No I/O."""
 
-from datetime import datetime
-from typing import Final
+from datetime import date, datetime
+from typing import Any, Final
 
 from intake.desk.words import WORDS
+from lookup.catalogue import Catalogue
 from lookup.clock import VIETNAM
 
 _WEEKDAYS: Final = ("thứ Hai", "thứ Ba", "thứ Tư", "thứ Năm", "thứ Sáu", "thứ Bảy", "Chủ nhật")
@@ -61,3 +62,14 @@ def task_words(kind: str, work: str, decision_hours: int) -> str:
     """What has to be done; `work` is empty for the one-stop's own path."""
     named = WORDS[f"task.{kind}"].format(hours=decision_hours)
     return f"{named}: {work}" if work else named
+
+
+def office_on_paper(catalogue: Catalogue, agency: str, day: date) -> dict[str, Any]:
+    """An office as papers without a number name it, as intake/papers/given.py takes it."""
+    known = catalogue.agencies.get(agency)
+    contact = catalogue.contact_of(agency, day)
+    return {
+        "name": known.name_vi if known else agency,
+        "above": catalogue.agency_view(known.parent).name if known and known.parent else None,
+        "phone": contact.hotline if contact else None,
+    }

@@ -203,15 +203,15 @@ class Press:
         self._limit = limit
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="papers")
 
-    async def paper(self, content: str, printing: Printing) -> bytes:
+    async def paper(self, content: str, printing: Printing, *, limit: float | None = None) -> bytes:
         """`rendered_anew` beside the event loop.
 
-        Raises PaperNotReady when it is not finished after two seconds, the wait for a thread included, and when the
-        content is of no form, which is logged.
+        Raises PaperNotReady when it is not finished after two seconds, or as many as `limit` says, the wait for a
+        thread included; and when the content is of no form, which is logged.
         """
         work = asyncio.get_running_loop().run_in_executor(self._threads, rendered_anew, content, printing)
         try:
-            async with asyncio.timeout(self._limit):
+            async with asyncio.timeout(self._limit if limit is None else limit):
                 return await work
         except TimeoutError:
             raise PaperNotReady("It took too long to make this paper.") from None
