@@ -17,7 +17,10 @@ from intake.settings import DeskSettings
 from ops.http import server
 from ops.settings import Secret
 from tests.conftest import KEY_SECRETS, SEAL_KEYS, Database
-from tests.house import AGENCY, PATIENT_INTAKE
+from tests.house import AGENCY, PATIENT_INTAKE, SERVICE
+
+NAME, NUMBER = "Lê Văn An (hư cấu)", "079000000118"
+"""Of the applicant that `received` writes down."""
 
 ADD_OFFICER = """
 INSERT INTO officer (issuer, subject, name, agency, roles)
@@ -147,3 +150,20 @@ async def new_link(database: Database, subject: str = "binh") -> str:
 async def use_link(browser: Browser, link: str) -> Page:
     """Press the button of a one-time link's page; the page it leads to."""
     return await browser.post("/dang-nhap/lien-ket", (await browser.get(f"/dang-nhap/lien-ket?k={link}")).fields())
+
+
+async def received(browser: Browser, **changes: Any) -> str:
+    """The address of a new dossier's page, of what the counter received."""
+    form = f"/quay/nhan/{SERVICE}"
+    filled = {"do": "receive", "case": "default", "name": NAME, "id": NUMBER, "phone": "0900000118"}
+    page = await browser.post(form, (await browser.get(form)).fields(form) | filled | changes)
+    assert page.status == 200, page.words
+    return str(page.url.path)
+
+
+async def act(browser: Browser, at: str, action: str, **fields: str) -> Page:
+    """Open a dossier's page, and send one of its forms."""
+    to = f"{at}/lam/{action}"
+    page = await browser.post(to, (await browser.get(at)).fields(to) | fields)
+    assert page.status == 200, page.words
+    return page

@@ -23,6 +23,7 @@ INBOX: Final = "/quay"
 RECEPTION: Final = "/quay/nhan"
 SEARCH: Final = "/quay/tim"
 REGISTER: Final = "/quay/so"
+HANDOVER: Final = "/quay/ban-giao"
 SIGN_IN: Final = "/dang-nhap"
 SIGN_OUT: Final = "/dang-xuat"
 
@@ -70,6 +71,7 @@ def page(
         reception_url=RECEPTION,
         search_url=SEARCH,
         register_url=REGISTER,
+        hand_over_url=HANDOVER,
         sign_out_url=SIGN_OUT,
         css_url=static_address("desk.css"),
         js_url=static_address("desk.js"),

@@ -15,11 +15,20 @@ from intake.papers.rendering import attached
 from lookup.catalogue import Catalogue
 from lookup.clock import VIETNAM
 from tests.conftest import Database
-from tests.desk import Browser, Page, add_officer, desk_running, desk_settings, signed_in
+from tests.desk import (
+    NAME,
+    NUMBER,
+    Browser,
+    Page,
+    act,
+    add_officer,
+    desk_running,
+    desk_settings,
+    received,
+    signed_in,
+)
 from tests.house import paper_files
 
-FORM = "/quay/nhan/S.004"
-NAME, NUMBER = "Lê Văn An (hư cấu)", "079000000118"
 NEXT_DOOR = "G99.01.02"
 TODAY = date(2026, 12, 1)
 
@@ -39,28 +48,6 @@ async def browser(url: str, database: Database) -> AsyncIterator[Browser]:
         yield browser
 
 
-async def received(browser: Browser, **changes: Any) -> str:
-    """The address of a new dossier's page."""
-    filled = {
-        "do": "receive",
-        "case": "default",
-        "name": NAME,
-        "id": NUMBER,
-        "phone": "0900000118",
-        "result_by": "post",
-    }
-    page = await browser.post(FORM, (await browser.get(FORM)).fields(FORM) | filled | changes)
-    assert page.status == 200, page.words
-    return str(page.url.path)
-
-
-async def act(browser: Browser, at: str, action: str, **fields: str) -> Page:
-    """Open a dossier's page, and send one of its forms."""
-    page = await browser.post(f"{at}/lam/{action}", (await browser.get(at)).fields(f"{at}/lam/{action}") | fields)
-    assert page.status == 200, page.words
-    return page
-
-
 def totals(page: Page) -> dict[str, int]:
     """The totals that a register's page tells."""
     names = ("received", "returned", "supplement", "rejected")
@@ -68,7 +55,7 @@ def totals(page: Page) -> dict[str, int]:
 
 
 async def test_a_day_has_what_the_office_accepted_on_it(browser: Browser) -> None:
-    first, second = await received(browser), await received(browser, name="Phạm Thị Lan (hư cấu)")
+    first, second = await received(browser, result_by="post"), await received(browser, name="Phạm Thị Lan (hư cấu)")
     await received(browser, do="reject", note="Không thuộc thẩm quyền (ví dụ).")
     await act(browser, second, "supplement", note="Thiếu (ví dụ).", items="Sổ (ví dụ)")
     await act(browser, first, "complete", outcome="granted")
@@ -158,7 +145,7 @@ async def test_reads_are_logged_first_or_nothing_is_shown(browser: Browser, owne
 
 async def test_as_csv_it_has_the_columns_of_the_form_and_no_formula(browser: Browser) -> None:
     name = '=HYPERLINK("https://x.example","An")'
-    at = await received(browser, name=name, address="Số 1,\tphố Mẫu (ví dụ)")
+    at = await received(browser, result_by="post", name=name, address="Số 1,\tphố Mẫu (ví dụ)")
     async with browser.http.get(f"{browser.url}/quay/so.csv") as response:
         body = await response.read()
         assert response.headers["Content-Disposition"].startswith("attachment; filename=")
