@@ -12,6 +12,7 @@ from intake.desk.dossier import DossierPages
 from intake.desk.frame import Desk, render_problem
 from intake.desk.handover import HandOverPages
 from intake.desk.inbox import InboxPages
+from intake.desk.key_slip import KeySlipPages
 from intake.desk.layout import static
 from intake.desk.oidc import Provider
 from intake.desk.reception import ReceptionPages
@@ -72,7 +73,8 @@ async def build(settings: DeskSettings) -> Running:
     app = web.Application(middlewares=[*chain, sign_in.gate()])
     app.add_routes([web.get("/", root), web.get("/static/{name}", static), *sign_in.routes()])
     dossiers = DossierPages(desk)
-    books = (RegisterPages(desk, dossiers.printer.press), HandOverPages(desk))
+    press = dossiers.printer.press
+    books = (RegisterPages(desk, press), HandOverPages(desk), KeySlipPages(desk, press))
     for pages in (InboxPages(desk), ReceptionPages(desk), SearchPages(desk), dossiers, *books):
         app.add_routes(pages.routes())
 
