@@ -20,6 +20,7 @@ from intake.desk.register import RegisterPages
 from intake.desk.search import SearchPages
 from intake.desk.sessions import Sessions
 from intake.desk.sign_in import BACK, SignIn, root
+from intake.desk.unit import UnitPages
 from intake.papers.keys import stamp_key_of
 from intake.settings import DeskSettings
 from intake.watch import Watch
@@ -74,7 +75,7 @@ async def build(settings: DeskSettings) -> Running:
     app.add_routes([web.get("/", root), web.get("/static/{name}", static), *sign_in.routes()])
     dossiers = DossierPages(desk)
     press = dossiers.printer.press
-    books = (RegisterPages(desk, press), HandOverPages(desk), KeySlipPages(desk, press))
+    books = (RegisterPages(desk, press), HandOverPages(desk), UnitPages(desk), KeySlipPages(desk, press))
     for pages in (InboxPages(desk), ReceptionPages(desk), SearchPages(desk), dossiers, *books):
         app.add_routes(pages.routes())
 

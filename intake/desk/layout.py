@@ -24,6 +24,7 @@ RECEPTION: Final = "/quay/nhan"
 SEARCH: Final = "/quay/tim"
 REGISTER: Final = "/quay/so"
 HANDOVER: Final = "/quay/ban-giao"
+UNIT: Final = "/quay/don-vi"
 SIGN_IN: Final = "/dang-nhap"
 SIGN_OUT: Final = "/dang-xuat"
 
@@ -72,6 +73,7 @@ def page(
         search_url=SEARCH,
         register_url=REGISTER,
         hand_over_url=HANDOVER,
+        unit_url=UNIT,
         sign_out_url=SIGN_OUT,
         css_url=static_address("desk.css"),
         js_url=static_address("desk.js"),
