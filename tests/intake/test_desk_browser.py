@@ -191,3 +191,11 @@ async def test_no_page_breaks_a_rule_of_axe(
         await officer.act("V", agency=OTHER, work="Xác minh <b>quá</b> trình (ví dụ)")
         for path in ("/quay", "/quay/nhan", "/quay/nhan/S.004", f"/quay/ho-so/{code}", "/quay/ho-so/nowhere"):
             await assert_readable(browser, axe, url + path)
+        await owner.execute("UPDATE task SET due_at = now() - interval '1 hour' WHERE state = 'open'")
+        for path in ("/quay/so", "/quay/so?ngay=x", "/quay/ban-giao", "/quay/don-vi"):
+            await assert_readable(browser, axe, url + path)
+        await browser.open(f"{url}/quay/ban-giao")
+        await browser.run("document.querySelector('[name=chosen]').checked = true")
+        await browser.run("document.querySelector('[name=department]').value = 'Phòng Chế độ (ví dụ)'")
+        await browser.press("form[action='/quay/ban-giao'] button")
+        assert WORDS["hand_over.done"] in await officer.text()
