@@ -39,13 +39,14 @@ class Provider:
 
     def rotate(self, algorithm: str) -> None:
         """Sign with a new key from now on; the old one is published no longer."""
-        made = {
+        made: dict[str, Callable[[], Any]] = {
             "RS256": lambda: RSAKey.generate_key(2048, {"kid": secrets.token_hex(4)}),
             "ES256": lambda: ECKey.generate_key("P-256", {"kid": secrets.token_hex(4)}),
             "Ed25519": lambda: OKPKey.generate_key("Ed25519", {"kid": secrets.token_hex(4)}),
             "EdDSA": lambda: OKPKey.generate_key("Ed25519", {"kid": secrets.token_hex(4)}),
         }
-        self.algorithm, self.key = algorithm, made[algorithm]()
+        self.algorithm = algorithm
+        self.key: Any = made[algorithm]()
 
     def routes(self) -> list[web.RouteDef]:
         """Its endpoints."""

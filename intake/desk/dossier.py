@@ -20,6 +20,7 @@ from intake.papers.given import SIGNS
 from intake.papers.printing import Printer
 from intake.refusals import PolicyAsks, VersionMismatch
 from intake.rules.policies import value_of
+from intake.rules.scope import may_change
 from lookup import code as codes
 from lookup.catalogue import Catalogue
 from lookup.status import Status
@@ -123,7 +124,8 @@ class DossierPages:
             ],
             "actions": offered(row, officer, catalogue, today),
             "targets": targets(row, catalogue, today),
-            "may_correct": "correct" in officer.actions,
+            "may_correct": "correct" in officer.actions
+            and may_change(catalogue, officer.agency, today, row["agency"], row["origin"], "key_reissued"),
         }
         return page(request, "dossier.html", context)
 

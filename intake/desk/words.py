@@ -139,6 +139,8 @@ WORDS: Final[Mapping[str, str]] = {
     "action.correct": "Sửa thông tin",
     "action.correct.hint": "Ô bỏ trống thì giữ nguyên.",
     "action.number": "Ghi số hồ sơ của cơ quan giải quyết",
+    "action.key": "In mã tra cứu",
+    "action.key.reissue": "Cấp mã mới; mã đã cấp trước đây không dùng được nữa",
     "action.none": "Không có thao tác nào cho vai trò này ở trạng thái hiện nay.",
     "step.done": "Đã xong",
     "step.refuse": "Từ chối",

@@ -156,6 +156,10 @@ async def test_a_day_of_an_office_without_a_mouse(
         await browser.open(f"{url}/quay/ho-so/{late}")
         assert WORDS["status.completed"] in await officer.act("X")
         await officer.go("T")
+        # The day's register has them all.
+        await browser.press("nav a[href='/quay/so']")
+        register = await officer.text()
+        assert all(each in register for each in (online, code, late, refused))
     told_now = {row["code"]: row["status"] for row in await owner.fetch("SELECT code, status FROM dossier")}
     assert told_now == {online: 2, code: 4, late: 10, refused: 10}
     forms = await owner.fetch("SELECT form, count(*) AS n FROM paper GROUP BY form")

@@ -34,7 +34,7 @@
     }
   });
   addEventListener("submit", (e) => {
-    if (e.target.method !== "post") return;
+    if (e.target.method !== "post" || e.target.target) return;
     if (e.target.dataset.sent) e.preventDefault();
     e.target.dataset.sent = "1";
   });
