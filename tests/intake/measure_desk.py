@@ -1,7 +1,7 @@
 """What a desk costs, and how long an officer waits: `python -m tests.intake.measure_desk [DOSSIERS]` prints it.
 
-Makes a PostgreSQL of its own with that many dossiers (2,000,000) of 700 offices, one of which has 70,000, and a desk with
-an officer of that one. Then a browser with a line of 200 ms does forty receptions.
+Makes a PostgreSQL of its own with that many dossiers (2,000,000) of 700 offices, one of which has 70,000, and a desk
+with an officer of that one. Then a browser with a line of 200 ms does forty receptions.
 """
 
 import asyncio
