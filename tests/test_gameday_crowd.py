@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import ipaddress
 import itertools
 import json
@@ -28,7 +29,17 @@ from loadtests.gameday.pushing import DONE, NEW, Pusher
 from loadtests.gameday.record import Record, Seen
 from loadtests.system.http_client import Client, NoAnswer, Rotation
 from tests.conftest import KEY_SECRETS, SEAL_KEYS, Database
-from tests.house import intake_at, intake_settings, lookup_running, lookup_settings, new_token, relay_of, until
+from tests.desk import add_officer, desk_running, desk_settings, new_link
+from tests.house import (
+    intake_at,
+    intake_settings,
+    lookup_running,
+    lookup_settings,
+    new_token,
+    paper_files,
+    relay_of,
+    until,
+)
 
 CODE, KEY = "G99.01.01-261126-0001", "0-ABCDE-FGHJK"
 STATUSES = {
@@ -49,10 +60,14 @@ async def small_stage(database: Database, redis_url: str, folder: Path) -> Async
         settings = intake_settings(database.writer_url, webhook_networks=("127.0.0.0/8",))
         intake = await stack.enter_async_context(intake_at(settings))
         await stack.enter_async_context(relay_of(database, redis_url))
+        await add_officer(database)
+        desk = await stack.enter_async_context(desk_running(desk_settings(database, **paper_files())))
         front = SimpleNamespace(lookup=Rotation([lookup.port]), intake=Rotation([int(intake.rpartition(":")[2])]))
         yield SimpleNamespace(
             folder=folder,
             front=front,
+            desk_ports=Rotation([desk.port]),
+            desk_link=functools.partial(new_link, database),
             token=token,
             environ={
                 "HOSO24_PG_WRITER_URL": database.writer_url,
@@ -86,7 +101,7 @@ async def test_house_that_is_well_gives_no_wrong_answer_and_loses_nothing(
 
         async def everything_seen() -> bool:
             window = record.window(0.0)
-            kinds = all(window.of_kind(kind) for kind in (*MIX, "submit", "move", "import", "push"))
+            kinds = all(window.of_kind(kind) for kind in (*MIX, "submit", "move", "import", "push", "desk"))
             return kinds and {"cache", "postgres"} <= {seen.source for seen in window}
 
         await until(everything_seen, within=90.0)
@@ -317,7 +332,9 @@ AGAIN = [None, said(503, {"code": "outcome_unknown"}), said(409, {"code": "still
 
 def test_lost_dossiers_are_not_asked_for(expected: Expected, tmp_path: Path) -> None:
     front = SimpleNamespace(lookup=Rotation([1]), intake=Rotation([1]))
-    stage: Any = SimpleNamespace(front=front, folder=tmp_path, environ={}, token="")
+    stage: Any = SimpleNamespace(
+        front=front, folder=tmp_path, environ={}, token="", desk_ports=Rotation(), desk_link=None
+    )
     crowd = Crowd(stage, Record(), expected)
     for code in ("a", "b", "c"):
         crowd._town.shelf.put(Dossier(code, "", "received"))

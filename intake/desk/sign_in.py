@@ -120,7 +120,9 @@ class SignIn:
             metrics.DESK_SIGN_INS.labels("unknown").inc()
             return self._again(request, "sign_in.unknown")
         metrics.DESK_SIGN_INS.labels("signed_in").inc()
-        return self._begun(secret, kept.to)
+        response = self._begun(secret, kept.to)
+        self._set(response, self._attempt_cookie, "", 0)
+        return response
 
     async def link(self, request: web.Request) -> web.Response:
         """The page of a one-time link. Its button uses it: a mail program or a preview that opens it does not."""
@@ -161,7 +163,6 @@ class SignIn:
     def _begun(self, secret: str, to: str) -> web.Response:
         response = see_other(own_address(to))
         self._set(response, self._session_cookie, secret, SESSION_SECONDS)
-        self._set(response, self._attempt_cookie, "", 0)
         return response
 
     def _again(self, request: web.Request, word: str) -> web.Response:

@@ -1,4 +1,4 @@
-"""All load of a day: citizens, desks, a system that pushes and imports, and how late the load's own loop is."""
+"""All load of a day: citizens, offices by API and at a desk, a system that pushes and imports; how late it is itself."""
 
 import asyncio
 import random
@@ -12,6 +12,7 @@ from loadtests.codes import Shelf
 from loadtests.gameday.citizens import Citizens, Pace, Town
 from loadtests.gameday.expected import Expected
 from loadtests.gameday.imports import Imports
+from loadtests.gameday.officers import Officer
 from loadtests.gameday.offices import DayOffice, Desk, NotTaken
 from loadtests.gameday.pushing import Pusher
 from loadtests.gameday.record import Record
@@ -31,6 +32,8 @@ FINISH = 30.0
 """Seconds that what is under way gets at the end."""
 IMPORT_EVERY = 20.0
 PUSH_EVERY = 1.0
+FORM_EVERY = 2.0
+"""Seconds between two forms of the officer at the desk."""
 LAG_EVERY = 0.05
 
 
@@ -56,6 +59,7 @@ class Crowd:
         self._town = town = Town(record, expected, Shelf(room=KNOWN), deque(maxlen=CHANGING), random.Random(seed))
         self._citizens = Citizens(stage.front.lookup, town)
         self._office = DayOffice(stage.front.intake, stage.token, town)
+        self._officer = Officer(self._office, stage.desk_ports, stage.desk_link)
         self._imports = Imports(stage.folder / "imports", stage.environ, town, self._office.gate)
         self._desks: list[asyncio.Task[None]] = []
         self._others: list[asyncio.Task[None]] = []
@@ -71,6 +75,7 @@ class Crowd:
             asyncio.create_task(self._citizens.come(self.pace)),
             asyncio.create_task(self._imports.go_on(self._import_every)),
             asyncio.create_task(Pusher(self._office).go_on(PUSH_EVERY)),
+            asyncio.create_task(self._officer.work(FORM_EVERY)),
             asyncio.create_task(self._watch_lag()),
         ]
 

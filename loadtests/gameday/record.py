@@ -14,7 +14,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 LOOKUPS = frozenset({"known", "changing", "unknown", "page", "holder", "at_least"})
-CHANGES = frozenset({"submit", "move", "import", "push"})
+CHANGES = frozenset({"submit", "move", "import", "push", "desk"})
 TOLD = frozenset({"follow", "webhook"})
 """What partners are told; noted only where it is wrong."""
 OUTCOMES = ("good", "stale", "limited", "unavailable", "refused", "wrong")

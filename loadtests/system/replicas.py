@@ -29,6 +29,7 @@ PORTS = {
     "relay": ("", "HOSO24_RELAY_ADMIN_PORT"),
     "notary": ("HOSO24_NOTARY_PORT", "HOSO24_NOTARY_ADMIN_PORT"),
     "webhooks": ("", "HOSO24_WEBHOOKS_ADMIN_PORT"),
+    "desk": ("HOSO24_DESK_PORT", "HOSO24_DESK_ADMIN_PORT"),
 }
 """Kind → the variables that name its public port, if it has one, and its admin port."""
 

@@ -14,10 +14,11 @@ from pathlib import Path
 
 from loadtests.system import front, postgres, redis
 from loadtests.system.front import Front
+from loadtests.system.http_client import NoAnswer, Rotation
 from loadtests.system.postgres import SUPERUSER, Cluster
 from loadtests.system.processes import HOSO24, CannotMeasure, finished, free_port, spawned, stopped
 from loadtests.system.redis import Group
-from loadtests.system.replicas import NOTHING_MORE, Deployment, Faulty
+from loadtests.system.replicas import NOTHING_MORE, Deployment, Faulty, Replica
 from loadtests.system.wires import Wire, Wires
 from ops.local.cannot_start import CannotStart
 from ops.local.reaper import Reaper
@@ -27,6 +28,12 @@ Say = Callable[[str], None]
 PREPARE_SECONDS = 120.0
 POLL_SECONDS = 0.05
 SPARE_PORTS = 3
+
+PAPER_FILES: Mapping[str, str] = {
+    "HOSO24_PAPER_KEY_FILE": "paper-key.pem",
+    "HOSO24_PAPER_PUBLIC_KEYS": "paper-keys.json",
+}
+"""Setting → the file that `hoso24 up` has made."""
 
 SETTINGS: Mapping[str, str] = {
     "HOSO24_HOST": "127.0.0.1",
@@ -53,6 +60,9 @@ class StagedSystem:
     """One process."""
     webhooks: Deployment
     """One process."""
+    desks: Deployment
+    """One process, which alone issues papers."""
+    desk_ports: Rotation
     front: Front
     wire_process: Wires
     reaper: Reaper
@@ -65,7 +75,7 @@ class StagedSystem:
 
     @property
     def deployments(self) -> tuple[Deployment, ...]:
-        return self.lookups, self.intakes, self.relays, self.notaries, self.webhooks
+        return self.lookups, self.intakes, self.relays, self.notaries, self.webhooks, self.desks
 
     @property
     def wires(self) -> dict[str, Wire]:
@@ -82,6 +92,14 @@ class StagedSystem:
             "HOSO24_PG_OWNER_URL": self.postgres.direct_url("owner"),
             "HOSO24_PG_ADMIN_URL": self.postgres.direct_url(SUPERUSER),
         }
+
+    async def desk_link(self) -> str:
+        """The secret of a one-time link for the sample's officer at a counter. Raises NoAnswer."""
+        command = (*HOSO24, "desk", "link", "--as", "binh")
+        status, said = await finished(*command, environ=self.desks.environ, seconds=PREPARE_SECONDS)
+        if status:
+            raise NoAnswer(f"there is no link: {said.strip()}")
+        return said.strip().partition("?k=")[2]
 
     async def mend(self) -> None:
         """Start a process for each that has ended. Raises Faulty."""
@@ -133,7 +151,17 @@ async def staged(
                 front.running(folder / "front", reaper, front.program() if haproxy else None)
             )
             environ = {**_environ(cluster, group, door), **SETTINGS, **keys, **settings}
-            logs = folder / "logs"
+            logs, desk_ports = folder / "logs", Rotation()
+
+            async def desk_came(replica: Replica) -> None:
+                desk_ports.ports.append(replica.port)
+
+            async def desk_went(replica: Replica) -> None:
+                desk_ports.ports.remove(replica.port)
+
+            of_desks = environ | {
+                name: str(folder / "prepare" / ".hoso24" / file) for name, file in PAPER_FILES.items()
+            }
             stage = StagedSystem(
                 folder,
                 cluster,
@@ -143,6 +171,8 @@ async def staged(
                 Deployment("relay", environ, logs, reaper, admin_ports=_ports(relays)),
                 Deployment("notary", environ, logs, reaper, admin_ports=_ports(1)),
                 Deployment("webhooks", environ, logs, reaper, admin_ports=_ports(1)),
+                Deployment("desk", of_desks, logs, reaper, desk_came, desk_went, admin_ports=_ports(1)),
+                desk_ports,
                 door,
                 wires,
                 reaper,
@@ -150,9 +180,9 @@ async def staged(
                 environ,
                 await _books_begun(environ),
             )
-            say(f"Starting {relays} relays, {lookups} lookups, {intakes} intakes, a notary and a sender of webhooks …")
+            say(f"Starting {relays} relays, {lookups} lookups, {intakes} intakes, and what there is one of …")
             stack.push_async_callback(_close, stage.deployments)
-            counts = (lookups, intakes, relays, 1, 1)
+            counts = (lookups, intakes, relays, 1, 1, 1)
             await asyncio.gather(*(each.scale(n) for each, n in zip(stage.deployments, counts, strict=True)))
         except (CannotStart, Faulty) as reason:
             raise CannotMeasure(str(reason)) from reason
@@ -186,6 +216,7 @@ def _environ(cluster: Cluster, group: Group, door: Front) -> dict[str, str]:
         "HOSO24_PG_RELAY_URL": cluster.url("relay", options=primary),
         "HOSO24_PG_NOTARY_URL": cluster.url("notary", options=primary),
         "HOSO24_PG_WEBHOOKS_URL": cluster.url("webhooks", options=primary),
+        "HOSO24_PG_DESK_URL": cluster.url("desk", options=primary),
         "HOSO24_REDIS_URL": group.url,
     }
     if door.lookup.ports:
