@@ -1295,7 +1295,10 @@ def paper_key(key_file: Path, public_keys: Path, issuer: str) -> None:
     help="The file of public keys; without it that of HOSO24_PAPER_PUBLIC_KEYS.",
 )
 def paper_verify(paper: str, keys: Path | None) -> None:
-    """Tell whether PAPER, a PDF or the text or link of a stamp, is of ours. Exit status 1 if it is not."""
+    """Tell whether PAPER, a PDF or the text or link of a stamp, is of ours.
+
+    Exit status 1 if it is not, 3 if its pages may show something else than what was stamped.
+    """
     from intake.papers.verifying import check_pdf, check_text
     from lookup.settings import PaperPublicKeysSettings
     from lookup.web.paper_pages import read_keys
@@ -1311,7 +1314,7 @@ def paper_verify(paper: str, keys: Path | None) -> None:
     found = check_pdf(path.read_bytes(), public) if _is_file(path) else check_text(paper, public)
     for line in found.lines():
         click.echo(line)
-    sys.exit(0 if found.good else 1)
+    sys.exit(1 if not found.good else 3 if found.anew is False else 0)
 
 
 def _is_file(path: Path) -> bool:

@@ -43,6 +43,7 @@ PROGRAMS = {
     "kubectl": Program("manifests as a cluster sees them"),
     "node": Program("custom resources against their operators' schemas"),
     "npm": Program("axe, and the operators' schemas"),
+    "pdftotext": Program("what a PDF reader shows of forged papers", "poppler-utils"),
     "openssl": Program("certificates of the tests' own", "openssl"),
     "pgbouncer": Program("PostgreSQL behind a pooler", "pgbouncer"),
     "postgres": Program("PostgreSQL with TLS", "postgresql"),

@@ -1,4 +1,4 @@
-"""All load of a day: citizens, offices by API and at a desk, a system that pushes and imports; how late it is itself."""
+"""All load of a day: citizens, offices by API and at a desk, a system that pushes and imports, and how late it is."""
 
 import asyncio
 import random
