@@ -143,7 +143,6 @@ class HandOverPages:
         self, officer: Officer, once: uuid.UUID, code: DossierCode, transition: Transition, catalogue: Catalogue
     ) -> tuple[HandedOver, bool]:
         """One dossier: the move, then its slip, each done once. Whether PostgreSQL was away, too."""
-        transition = msgspec.structs.replace(transition, officer=officer.name)
         done = False
         try:
             moved = _keyed(officer, once, code, transition, "processing")

@@ -239,6 +239,16 @@ async def test_others_see_nothing_of_it(url: str, database: Database, browser: B
     assert await owner.fetchval("SELECT version FROM dossier") == 1
 
 
+async def test_what_another_office_received_is_not_handed_over_here(
+    url: str, database: Database, browser: Browser, owner: Any
+) -> None:
+    async with signed_in(url, database, "next") as other:
+        theirs = await received(other)
+        await act(other, theirs, "lead", agency=AGENCY, reason="Đúng nơi giải quyết (ví dụ).")
+    assert await owner.fetchval("SELECT agency FROM dossier WHERE status = 2") == AGENCY
+    assert theirs.rpartition("/")[2] not in (await browser.get(AT)).text
+
+
 async def test_reads_are_logged_first_or_nothing_is_shown(browser: Browser, owner: Any) -> None:
     code = (await received(browser)).rpartition("/")[2]
     await browser.get(AT)

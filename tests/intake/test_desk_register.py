@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import AsyncIterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 import pytest
@@ -106,16 +106,37 @@ async def test_another_office_and_another_day_are_not_in_it(url: str, database: 
         assert code in (await auditor.get("/quay/so")).text
 
 
-async def test_what_was_accepted_on_another_day_stands_there(browser: Browser, owner: Any) -> None:
+async def accepted_at(owner: Any, moment: datetime) -> None:
+    """Let all dossiers have been accepted at this moment; what became of them stays where it is."""
+    await owner.execute("UPDATE event SET occurred_at = $1, submitted_at = $1 WHERE version = 1", moment)
+    await owner.execute("UPDATE event SET received_at = $1", moment)
+    await owner.execute("UPDATE dossier SET received_at = $1, submitted_at = $1", moment)
+
+
+@pytest.mark.parametrize("clock", [time(0, 0), time(23, 59, 59)])
+async def test_a_day_begins_at_midnight_in_vietnam(browser: Browser, owner: Any, clock: time) -> None:
     code = (await received(browser)).rpartition("/")[2]
-    late = "date_trunc('day', now() AT TIME ZONE '7 hours'::interval) - interval '1 second'"  # 23:59:59 in Vietnam
-    when = f"(({late}) - interval '7 hours') AT TIME ZONE 'UTC'"
-    await owner.execute(f"UPDATE event SET occurred_at = {when}, received_at = {when}, submitted_at = {when}")
-    await owner.execute(f"UPDATE dossier SET received_at = {when}, submitted_at = {when}")
-    assert code not in (await browser.get("/quay/so")).text
     yesterday = datetime.now(VIETNAM).date() - timedelta(days=1)
+    await accepted_at(owner, datetime.combine(yesterday, clock, VIETNAM))
+    assert code not in (await browser.get("/quay/so")).text
     page = await browser.get(f"/quay/so?ngay={yesterday}")
     assert (code in page.text, totals(page)["received"]) == (True, 1)
+
+
+async def test_a_result_counts_on_the_day_of_its_return_and_stands_on_that_of_its_acceptance(
+    browser: Browser, owner: Any
+) -> None:
+    at = await received(browser)
+    await act(browser, at, "complete", outcome="granted")
+    await act(browser, at, "give")
+    yesterday = datetime.now(VIETNAM).date() - timedelta(days=1)
+    await accepted_at(owner, datetime.combine(yesterday, time(9), VIETNAM))
+    page = await browser.get("/quay/so")
+    assert totals(page) == {"received": 0, "returned": 1, "supplement": 0, "rejected": 0}
+    assert (WORDS["register.empty"] in page.words, "data-row" in page.text) == (True, False)
+    before = await browser.get(f"/quay/so?ngay={yesterday}")
+    assert totals(before) == {"received": 1, "returned": 0, "supplement": 0, "rejected": 0}
+    assert f" {datetime.now(VIETNAM):%d/%m/%Y}" in before.words.split(at.rpartition("/")[2])[1]
 
 
 @pytest.mark.parametrize(

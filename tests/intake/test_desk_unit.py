@@ -1,14 +1,18 @@
 """The head's page: what is late and beyond a rule in each agency of the scope; counts and codes, and no names."""
 
+import calendar
 import html
 import re
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any
 
 import pytest
 
 from intake.desk import unit
+from intake.desk.frame import Desk
 from intake.desk.words import WORDS
+from lookup.clock import VIETNAM
 from tests.conftest import Database
 from tests.desk import NAME, NUMBER, Browser, Page, act, add_officer, desk_running, desk_settings, received, signed_in
 from tests.house import paper_files
@@ -92,11 +96,30 @@ async def test_overdue_without_an_apology_until_there_is_one_for_that_date(brows
     await act(browser, at, "put_off", due_at="2027-03-31T16:00", reason="Chờ xác minh (ví dụ).")
     assert WORDS["unit.late"] not in told(await browser.get(AT))[OFFICE]
     await owner.execute(LATE, code)
-    await owner.execute(OVERDUE, code)  # the new date has passed as well
+    await owner.execute(OVERDUE, code)  # the new date has passed as well, and the apology was for the one before
+    await owner.execute(
+        "UPDATE paper SET content = jsonb_set(content, '{due_at}', (SELECT to_jsonb(due_at) FROM dossier)) "
+        "WHERE content ? 'due_before'"
+    )
     assert WORDS["unit.unsaid"] in told(await browser.get(AT))[OFFICE]
+    await owner.execute("UPDATE paper SET content = content - 'due_before'")
+    assert WORDS["unit.unsaid"] not in told(await browser.get(AT))[OFFICE]
 
 
-async def test_overrides_and_warnings_of_the_month(browser: Browser, owner: Any) -> None:
+async def test_a_result_that_waits_to_be_fetched_is_not_late(browser: Browser, owner: Any) -> None:
+    at = await received(browser)
+    await act(browser, at, "complete", outcome="granted")
+    await owner.execute(LATE, code_of(at))
+    assert await owner.fetchval("SELECT kind FROM task WHERE state = 'open'") == "hand_over"
+    assert WORDS["unit.nothing"] in (await browser.get(AT)).words
+
+
+async def test_overrides_and_warnings_of_the_month(
+    browser: Browser, owner: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    today = datetime.now(VIETNAM).date()
+    last = today.replace(day=calendar.monthrange(today.year, today.month)[1])
+    monkeypatch.setattr(Desk, "today", lambda _: last)  # so that it is another day than the one on which it was written
     at = await received(browser)
     asked = {"note": "Thiếu (ví dụ).", "items": "Sổ (ví dụ)"}
     await act(browser, at, "supplement", **asked)
