@@ -1,5 +1,7 @@
 """The slip with a dossier's lookup key, for applicants who have none: of an import, or whose receipt is lost."""
 
+import uuid
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import msgspec
@@ -30,20 +32,18 @@ class KeySlipPages:
     async def slip(self, request: web.Request) -> web.Response:
         """The slip as PDF; the read of the key is logged before. With the field `reissue` the keys before it are dead.
 
-        The same form sent again makes the same slip. Raises UnknownDossier, also of a dossier that this officer may not
-        correct; KeysUsedUp, PaperNotReady, Unavailable.
+        The same form sent again makes no second new key. Raises UnknownDossier, also of a dossier that this officer may
+        not correct; KeysUsedUp, PaperNotReady, Unavailable.
         """
         officer, code = may(request, "correct"), codes.parse(request.match_info["code"])
         form, catalogue = await read_form(request), await self._desk.catalogue.get()
-        reissue = bool(form.get("reissue"))
-        # Of a key that stays it does not matter what else has changed meanwhile.
-        asked = {
-            "reissue": reissue,
-            "reason": form.get("reason"),
-            "expected_version": form.version if reissue else None,
-        }
+        reissue, keyed = bool(form.get("reissue")), form.keyed(officer)
+        # The page stays open, and its forms have one key: this one has its own, and reading the key is repeated.
+        once = uuid.uuid5(uuid.UUID(keyed.key), "key_reissued") if reissue else uuid.uuid4()
+        asked = {"reissue": reissue, "reason": form.get("reason"), "expected_version": form.version}
+        wanted = read_value(asked if reissue else {}, KeyRequest)
         try:
-            told = await self._desk.ledger.key(form.keyed(officer), code, read_value(asked, KeyRequest), catalogue)
+            told = await self._desk.ledger.key(replace(keyed, key=str(once)), code, wanted, catalogue)
         except VersionMismatch:
             return await self._desk.stale(request, code, form)
         content = {

@@ -67,6 +67,18 @@ async def test_a_new_key_is_made_once_for_each_form(browser: Browser, owner: Any
     assert (status, WORDS["stale.title"] in said) == (412, True)
 
 
+async def test_the_page_s_other_forms_can_be_sent_afterwards(browser: Browser, owner: Any) -> None:
+    at = await received(browser)
+    form = (await browser.get(at)).fields(f"{at}/lam/process")
+    code = codes.parse(at.rpartition("/")[2])
+    assert await slip(browser, at, **form) == (200, KEYS.key(code, 0))
+    for reissue in ({"reissue": "1"}, {}):
+        assert await slip(browser, at, **form, **reissue) == (200, KEYS.key(code, 1))
+    form |= {"version": "2"}
+    assert (await browser.post(f"{at}/lam/process", form)).status == 200
+    assert await owner.fetchval("SELECT status FROM dossier") == 4
+
+
 async def test_others_get_no_key(url: str, database: Database, browser: Browser, owner: Any) -> None:
     at = await received(browser)
     for subject in ("lan", "auditor", "next"):
