@@ -8,7 +8,7 @@ import pytest
 from ops.errors import Kind, Refusal
 from ops.http.problems import HTTP_STATUS
 
-for module in ("lookup.app", "intake.app", "intake.partners.changes"):
+for module in ("lookup.app", "intake.app", "intake.partners.changes", "intake.desk.app"):
     importlib.import_module(module)  # loads all that it may raise
 
 # (code, HTTP status, usual Retry-After in seconds, class)
