@@ -1,10 +1,13 @@
 """The desk in a real browser: a day of a made-up office without a mouse, and every page as axe reads it."""
 
 import json
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from intake.desk.words import WORDS
 from ops.local.reaper import Reaper
@@ -203,3 +206,30 @@ async def test_no_page_breaks_a_rule_of_axe(
         await browser.run("document.querySelector('[name=department]').value = 'Phòng Chế độ (ví dụ)'")
         await browser.press("form[action='/quay/ban-giao'] button")
         assert WORDS["hand_over.done"] in await officer.text()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_a_page_on_another_port_or_host_cannot_send_a_form(
+    url: str, database: Database, devtools: str, owner: Any, host: str
+) -> None:
+    """Lax cookies let the other port in; the browser says where the form came from."""
+    fields = "".join(
+        f'<input name="{name}" value="{value}">'
+        for name, value in {"do": "receive", "name": "Kẻ Gian (hư cấu)", "once": str(uuid.uuid4())}.items()
+    )
+    text = f'<!doctype html><form method="post" action="{url}/quay/nhan/S.004">{fields}<button>x</button></form>'
+
+    async def lure(_: web.Request) -> web.Response:
+        return web.Response(text=text, content_type="text/html")
+
+    app = web.Application()
+    app.add_routes([web.get("/", lure)])
+    async with TestServer(app) as server, tab(devtools) as browser:
+        officer = Officer(browser, url)
+        await officer.sign_in(database)
+        await browser.open(f"http://{host}:{server.port}/")
+        await browser.press("button")
+        assert "không được gửi từ trang của hệ thống" in await officer.text()
+        await browser.open(f"{url}/quay")
+        assert WORDS["inbox.empty"] in await officer.text()
+    assert await owner.fetchval("SELECT count(*) FROM dossier") == 0

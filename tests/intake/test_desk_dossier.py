@@ -291,3 +291,22 @@ async def test_an_auditor_reads_and_changes_nothing(url: str, database: Database
 def test_reasons_of_the_house_are_known_to_the_forms() -> None:
     named = {each.what.slug for each in actions.MOVES if isinstance(each.what, Status) and each.fields}
     assert REASONS.keys() <= named
+
+
+async def test_an_office_that_has_ended_receives_nothing_and_its_successor_goes_on(
+    url: str, database: Database, browser: Browser, owner: Any
+) -> None:
+    at = await received(browser)
+    await owner.execute("UPDATE agency SET valid_to = current_date, successor = 'G99.01.02' WHERE code = $1", AGENCY)
+    await add_officer(database, "heir", name="Lý Nam (hư cấu)", agency="G99.01.02", roles=["counter"])
+    async with desk_running(desk_settings(database, **paper_files())) as desk:
+        later = f"http://127.0.0.1:{desk.port}"
+        async with signed_in(later, database) as ended, signed_in(later, database, "heir") as heir:
+            filled = {"do": "receive", "case": "default", "name": NAME, "document": "0"}
+            refused = await ended.post(FORM, (await ended.get(FORM)).fields(FORM) | filled)
+            assert (refused.status, "đã kết thúc hoạt động" in refused.words) == (422, True)
+            assert NAME in (await heir.get("/quay")).words
+            for action, fields in (("process", {}), ("complete", {"outcome": "granted"}), ("give", {})):
+                assert (await act(heir, at, action, **fields)).status == 200
+    row = await owner.fetchrow("SELECT status, origin FROM dossier")
+    assert tuple(row) == (Status.RETURNED, AGENCY)
