@@ -2,6 +2,7 @@
 
 import base64
 import functools
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -154,6 +155,14 @@ def render(kustomization: Path) -> Manifests:
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return Manifests([each for each in yaml.safe_load_all(done.stdout) if each])
+
+
+def with_components(overlay: Path, folder: Path, *components: str) -> Manifests:
+    """An overlay with these components that it does not name; written into this empty folder."""
+    base = os.path.relpath(overlay, folder)
+    named = ", ".join(os.path.relpath(ROOT / "k8s/components" / each, folder) for each in components)
+    (folder / "kustomization.yaml").write_text(f"resources: [{base}]\ncomponents: [{named}]\n", "utf-8")
+    return render(folder)
 
 
 def with_secrets(overlay: Path) -> Manifests:

@@ -68,7 +68,7 @@ def gone(minutes: int, value: float, missing: int) -> str:
 
 
 LOOKUPS = ("lookup-1", "lookup-2")
-SERVICES = {"lookup": 2, "intake": 1, "relay": 2, "notary": 1, "webhooks": 1, "notices": 1}
+SERVICES = {"lookup": 2, "intake": 1, "relay": 2, "notary": 1, "webhooks": 1, "notices": 1, "desk": 1}
 ROUTE = 'method="GET",route="/api/v1/dossiers/{code}"'
 TIMED_ROUTE = 'route="/api/v1/dossiers/{code}"'
 

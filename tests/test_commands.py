@@ -155,7 +155,7 @@ AT_SERVERS = [
     ("migrate", "HOSO24_PG_OWNER_URL"),
     ("cache renew --reason x", "HOSO24_PG_OWNER_URL"),
     ("cache lost", "HOSO24_PG_RELAY_URL"),
-    ("client add desk --name x --agency G99", "HOSO24_PG_OWNER_URL"),
+    ("client add office --name x --agency G99", "HOSO24_PG_OWNER_URL"),
     ("client list", "HOSO24_PG_OWNER_URL"),
     ("dossier key G99.01.01-261120-0001", "HOSO24_PG_WRITER_URL"),
     ("dossier owner G99.01.01-261120-0001 none", "HOSO24_PG_WRITER_URL"),

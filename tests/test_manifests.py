@@ -1,7 +1,6 @@
 """The manifests held against Kubernetes' schemas and against the program."""
 
 import ipaddress
-import os
 import re
 from collections import Counter
 from dataclasses import fields
@@ -31,6 +30,7 @@ from tests.manifests import (
     default,
     mounted_secret_files,
     render,
+    with_components,
     with_secrets,
 )
 
@@ -482,11 +482,7 @@ def test_notices_reach_mail_servers_the_world_on_443_and_postgres_alone(manifest
 
 def test_papers_have_their_key_at_the_intakes_alone_and_public_keys_at_the_lookups_too(tmp_path: Path) -> None:
     """The component that no overlay names, on top of production."""
-    production, papers = (
-        os.path.relpath(ROOT / "k8s" / each, tmp_path) for each in ("overlays/production", "components/papers")
-    )
-    (tmp_path / "kustomization.yaml").write_text(f"resources: [{production}]\ncomponents: [{papers}]\n", "utf-8")
-    manifests = render(tmp_path)
+    manifests = with_components(ROOT / "k8s/overlays/production", tmp_path, "papers")
     for process, has in (("lookup", {"paper-public-keys"}), ("intake", {"paper-public-keys", "paper-key"})):
         (workload,) = [each for each in manifests.of("Deployment") if each["metadata"]["name"] == process]
         pod = workload["spec"]["template"]["spec"]
@@ -507,14 +503,7 @@ def test_papers_have_their_key_at_the_intakes_alone_and_public_keys_at_the_looku
 
 def test_desk_is_on_a_host_name_of_its_own_and_its_settings_and_secrets_are_whole(tmp_path: Path) -> None:
     """The components that no overlay names, on top of production."""
-    production, desk, papers = (
-        os.path.relpath(ROOT / "k8s" / each, tmp_path)
-        for each in ("overlays/production", "components/desk", "components/papers")
-    )
-    (tmp_path / "kustomization.yaml").write_text(
-        f"resources: [{production}]\ncomponents: [{desk}, {papers}]\n", "utf-8"
-    )
-    manifests = render(tmp_path)
+    manifests = with_components(ROOT / "k8s/overlays/production", tmp_path, "desk", "papers")
     hosts = {route["metadata"]["name"]: route["spec"]["hostnames"] for route in manifests.of("HTTPRoute")}
     assert not {name for route, names in hosts.items() if route != "desk" for name in names} & set(hosts["desk"])
     (workload,) = [each for each in manifests.of("Deployment") if each["metadata"]["name"] == "desk"]

@@ -173,7 +173,7 @@ async def test_sizes_are_of_what_is_there(filled: Installation, owner: Any) -> N
     assert list(relations["dossier"].indexes) == ["dossier_pkey"]
     assert set(relations["event"].indexes) == {
         "event_in_commit_order", "event_bulk_in_commit_order", "event_by_age", "event_pkey",
-        "source_event_is_recorded_once",
+        "source_event_is_recorded_once", "event_of_a_day", "event_beyond_a_rule",
     }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ import redis.asyncio
 
 import hoso24
 from tests.conftest import Database
-from tests.manifests import OVERLAYS, ROOT, SECRETS_EXAMPLE, Manifests, render
+from tests.manifests import OVERLAYS, ROOT, SECRETS_EXAMPLE, Manifests, render, with_components
 
 pytestmark = pytest.mark.servers
 
@@ -80,11 +80,12 @@ def by(*programs: str) -> pytest.MarkDecorator:
 
 
 @pytest.fixture(scope="module")
-def overlays() -> dict[str, Manifests]:
-    """By namespace, and by the overlay's name."""
+def overlays(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Manifests]:
+    """By namespace, and by the overlay's name, with the components that are left to whoever wants them."""
     found: dict[str, Manifests] = {}
     for path in OVERLAYS:
-        manifests = render(path)
+        more = () if path.name == "dev" else ("desk", "papers")
+        manifests = with_components(path, tmp_path_factory.mktemp(path.name), *more)
         (namespace,) = manifests.names("Namespace")
         found |= {path.name: manifests, namespace: manifests}
     return found

@@ -18,7 +18,7 @@ from loadtests.gameday.offices import PAUSE, DayOffice, repeated
 from loadtests.gameday.record import Seen
 from loadtests.system.http_client import Client, NoAnswer, Rotation, request
 
-IN_HAND = 5
+IN_HAND = 2
 """Dossiers an officer is working on."""
 WAY = (("process", "processing"), ("complete", "completed"), ("give", "returned"))
 """Action of the dossier's page → the status it leads to, in their order."""
@@ -56,7 +56,7 @@ class Officer:
             version = expected.current(code)
             action, status = WAY[version - 1]
             change, path = expected.move(once, code, status), f"/quay/ho-so/{code}/lam/{action}"
-            fields = {"version": str(version), "outcome": "granted"}
+            fields = {"version": str(version)}
         began = time.monotonic()
         with Client(self._desks) as client:
             outcome, why = await repeated(lambda: self._attempt(client, change, path, fields | {"once": once}), PAUSE)

@@ -59,8 +59,6 @@ async def test_dossier_that_was_kept_long_enough_is_gone_from_everywhere(
     code = await finished(house)
     await owner.execute("INSERT INTO consent (code, channel, address, given_by) VALUES ($1, 'mail', 'a@b', 'x')", code)
     await owner.execute("INSERT INTO notice (code, version, channel, kind) VALUES ($1, 1, 'mail', 'accepted')", code)
-    search = "INSERT INTO applicant_search (code, agency, submitted_at, folded) VALUES ($1, 'G99.01.01', now(), 'a')"
-    await owner.execute(search, code)
     assert (await house.lookup(f"/api/v1/dossiers/{code}"))[0] == 200
     assert min((await everywhere(owner, code)).values()) == 1
     assert await removed(writer, archivist) == [code]

@@ -17,14 +17,14 @@ from tests.house import until
 
 KEEP = """
 INSERT INTO idempotency (client, key, fingerprint, answer, first_at)
-SELECT 'desk', $1 || n, ''::bytea, '{}', now() - $2::text::interval
+SELECT 'office', $1 || n, ''::bytea, '{}', now() - $2::text::interval
   FROM generate_series(1, $3::integer) AS n
 """
 
 
 @pytest.fixture
 async def archivist(database: Database, owner: Any) -> AsyncIterator[Any]:
-    await add_client(owner, "desk", "Quầy mẫu", "G99", ACTIONS)
+    await add_client(owner, "office", "Quầy mẫu", "G99", ACTIONS)
     connection = await asyncpg.connect(database.archivist_url, server_settings=tidy.LIKE_THE_TRIGGER)
     yield connection
     await connection.close()
@@ -100,7 +100,7 @@ async def test_archivist_neither_reads_nor_changes_answers(archivist: Any, state
 
 REFUSE = """
 INSERT INTO dead_letter (client, source_event_id, line, error, detail, last_at, closed_at)
-SELECT 'desk', $1 || n, '{}', 'bad_date', '', now() - $2::text::interval - n * interval '1 second', $4
+SELECT 'office', $1 || n, '{}', 'bad_date', '', now() - $2::text::interval - n * interval '1 second', $4
   FROM generate_series(1, $3::integer) AS n
 """
 
