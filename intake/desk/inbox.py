@@ -42,27 +42,37 @@ SELECT t.code, t.number, t.agency, t.kind, t.work, t.state, nullif(t.due_at, 'in
 """
 
 # $1: the office. $2, $3, $4: now, and when today and tomorrow end. $5: the most that is counted. $6: statuses in which
-# the clock stands still. Handing over is the applicant's turn, and is counted by itself.
+# the clock stands still, read one by one: a join would read them all. Handing over, the applicant's turn, counts apart.
 COUNTS = """
-WITH live AS (
+WITH live AS NOT MATERIALIZED (
     SELECT kind, due_at, code
       FROM task
      WHERE agency = ANY ($1)
        AND state IN ('open', 'asked')
 ),
-     work AS (
+     work AS NOT MATERIALIZED (
     SELECT due_at, code
       FROM live
      WHERE kind <> 'hand_over'
+),
+     of_kinds AS (
+    SELECT count(*) FILTER (WHERE kind = 'decide')    AS decide,
+           count(*) FILTER (WHERE kind = 'hand_over') AS hand_over
+      FROM live
 )
 SELECT (SELECT count(*)
-          FROM (SELECT FROM work JOIN dossier USING (code)
-                 WHERE work.due_at < $2 AND status <> ALL ($6) LIMIT $5))               AS late,
+          FROM (SELECT
+                  FROM work
+                 CROSS JOIN LATERAL (SELECT FROM dossier
+                                      WHERE dossier.code = work.code AND status <> ALL ($6)
+                                     OFFSET 0) AS goes_on
+                 WHERE work.due_at < $2
+                 LIMIT $5))                                                                  AS late,
        (SELECT count(*) FROM (SELECT FROM work WHERE due_at >= $2 AND due_at < $3 LIMIT $5)) AS today,
        (SELECT count(*) FROM (SELECT FROM work WHERE due_at >= $3 AND due_at < $4 LIMIT $5)) AS tomorrow,
        (SELECT count(*) FROM (SELECT FROM work WHERE due_at >= $4 LIMIT $5))                 AS later,
-       (SELECT count(*) FROM (SELECT FROM live WHERE kind = 'decide' LIMIT $5))              AS decide,
-       (SELECT count(*) FROM (SELECT FROM live WHERE kind = 'hand_over' LIMIT $5))           AS hand_over
+       decide, hand_over
+  FROM of_kinds
 """
 
 _FIRST: Final = ("-infinity", "", 0)

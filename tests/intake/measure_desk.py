@@ -58,7 +58,8 @@ WITH one AS (
                          applicant_phone)
     SELECT agency || to_char(at, '-YYMMDD-') || lpad(n::text, 8, '0'), 2, CASE WHEN live THEN 4 ELSE 10 END, agency,
            agency, 'S.004', 'direct', at, at, at + interval '10 days', CASE WHEN NOT live THEN at END,
-           CASE WHEN NOT live THEN at END, '[]', 1, name, lpad((n * 7919)::text, 12, '0'), '09' || lpad(n::text, 8, '0')
+           CASE WHEN NOT live THEN at END, '[]', 1, name, lpad((n::bigint * 7919)::text, 12, '0'),
+           '09' || lpad(n::text, 8, '0')
       FROM one
     RETURNING code, agency, submitted_at, status, applicant_name, applicant_id, applicant_phone
 ),
