@@ -51,7 +51,7 @@ AT_MOST = 420.0
 async def game_day(folder: Path, *arguments: str) -> tuple[int | None, str]:
     """One in a process of its own, times told and not judged; its exit status and what it printed."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "loadtests.gameday", "--untimed", "--rate", "100", "--folder", str(folder)),
+        *(sys.executable, "-m", "loadtests.gameday", "--untimed", "--rate", "60", "--folder", str(folder)),
         *arguments,
         cwd=ROOT,
         env=dict(os.environ),

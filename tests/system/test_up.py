@@ -231,7 +231,7 @@ def test_data_survive_and_the_second_start_says_the_same_token(lived_in: Path) -
         assert get(f"{second['lookup']}/api/v1/dossiers/{sample['code']}", **{"Hoso24-Key": sample["key"]})[0] == 200
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_every_process_ends_with_it(lived_in: Path, number: int) -> None:
     with running(lived_in) as up:
         up.wait_until_ready()
