@@ -25,7 +25,7 @@ from ops.monitoring import rules
 from ops.monitoring.objectives import alerts, objectives
 from tests.places import in_memory
 from tests.programs import program
-from tests.system.test_up import get, running, send
+from tests.system.test_up import get, running, send, wait_for
 
 GROUPS = [group for group in rules.groups(objectives(), alerts()) if group["name"] != "slo-budgets"]
 """Without what is left of the budgets of thirty days, which no alert looks at."""
@@ -347,7 +347,15 @@ def scraped() -> Scraped:
             submission = {"agency": "G99.01.01", "service": "S.004", "applicant": {"name": "Lê Thị Thử (hư cấu)"}}
             assert send("POST", house["intake"] + "/api/v1/dossiers", submission, **bearer)[0] == 201
             assert get(f"{house['lookup']}/api/v1/dossiers/{house['samples'][0]['code']}")[0] == 200
-            return Scraped({service: samples(house[f"{service}_admin"]) for service in SERVICES})
+            # On a machine that does much else a loop may be late just now, and every day would begin with that alert.
+            found: dict[str, dict[str, float]] = {}
+
+            def calm() -> bool:
+                found.update({service: samples(house[f"{service}_admin"]) for service in SERVICES})
+                return max(found[service]["hoso24_loop_lag_seconds{}"] for service in SERVICES) < 0.4
+
+            wait_for(calm)
+            return Scraped(found)
 
 
 def samples(admin: str) -> dict[str, float]:
