@@ -12,7 +12,7 @@ from intake.books.task_rows import tasks_in
 from intake.desk import actions
 from intake.desk.actions import carry_out, end_task, offered, steps_of, targets
 from intake.desk.forms import new_once, read_form
-from intake.desk.frame import DOSSIER, Desk, again, officer_of, says_of
+from intake.desk.frame import DOSSIER, SHOWN_AGAIN, Desk, again, officer_of, says_of
 from intake.desk.layout import answer, page, see_other
 from intake.desk.shown import distance_words, hidden, moment_words, task_words
 from intake.desk.words import WORDS
@@ -24,7 +24,7 @@ from intake.rules.scope import may_change
 from lookup import code as codes
 from lookup.catalogue import Catalogue
 from lookup.status import Status
-from ops.errors import Kind, NoSuchPath, Refusal
+from ops.errors import NoSuchPath, Refusal
 from ops.http.problems import HTTP_STATUS
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,6 @@ SELECT DISTINCT ON (channel) channel, state, ended_at
  ORDER BY channel, version DESC
 """
 
-SHOWN_AGAIN: Final = frozenset({Kind.INVALID, Kind.UNPROCESSABLE, Kind.CONFLICT, Kind.UNAVAILABLE})
 _OF_THE_APPLICANT: Final = ("id", "phone", "email", "address")
 
 

@@ -37,6 +37,9 @@ SELECT e.version, e.occurred_at, e.recorded_at, e.kind, e.status, e.source, e.ac
  ORDER BY e.version DESC
 """
 
+SHOWN_AGAIN: Final = frozenset({Kind.INVALID, Kind.UNPROCESSABLE, Kind.CONFLICT, Kind.UNAVAILABLE})
+"""Refusals after which a form is shown again with what was typed; its once-key stays."""
+
 DOSSIER: Final = f"{INBOX}/ho-so"
 """Below it is a dossier's page, under its code's path."""
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from intake.desk.forms import ONCE, Form, lines_of, new_once, read_form
-from intake.desk.frame import DOSSIER, Desk, may, officer_of, says_of
+from intake.desk.frame import DOSSIER, SHOWN_AGAIN, Desk, may, officer_of, says_of
 from intake.desk.layout import RECEPTION, page, see_other
 from intake.desk.shown import moment_words
 from intake.desk.words import WORDS
@@ -21,7 +21,7 @@ from lookup import code as codes
 from lookup.catalogue import Catalogue, Service, in_force
 from lookup.clock import VIETNAM
 from lookup.status import Status
-from ops.errors import Kind, NoSuchPath, Refusal
+from ops.errors import NoSuchPath, Refusal
 from ops.http.problems import HTTP_STATUS
 
 INSTEAD: Final[Mapping[str, Status]] = {
@@ -30,8 +30,6 @@ INSTEAD: Final[Mapping[str, Status]] = {
     "reject": Status.REJECTED,
 }
 """The form's buttons: what the dossier is at the end."""
-SHOWN_AGAIN: Final = frozenset({Kind.INVALID, Kind.UNPROCESSABLE, Kind.CONFLICT, Kind.UNAVAILABLE})
-"""Refusals after which the form is shown again with what was typed; its once-key stays."""
 _LINES: Final = ("name", "id", "phone", "email", "address")
 
 
