@@ -164,12 +164,19 @@ def furnished(count: int, say: Callable[[str], None]) -> Iterator[Installation]:
 def _notary_paused(system: Installation) -> Iterator[None]:
     """No notary for as long as the block runs: it would read again and again what the bench writes without a seal."""
     children = psutil.Process(system.pid).children(recursive=True)
-    (notary,) = (child for child in children if child.cmdline()[-2:] == ["hoso24", "notary"])
+    (notary,) = filter(_is_notary, children)
     notary.suspend()
     try:
         yield
     finally:
         notary.resume()
+
+
+def _is_notary(process: psutil.Process) -> bool:
+    try:
+        return bool(process.cmdline()[-2:] == ["hoso24", "notary"])
+    except psutil.NoSuchProcess:  # an errand that has just ended
+        return False
 
 
 def production() -> dict[str, str]:
