@@ -138,10 +138,10 @@ class Limits:
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._now = monotonic
         self._mask = (1 << PLACES) - 1
-        self._first = array("d", bytes(8 << PLACES))
-        self._second = array("d", bytes(8 << PLACES))
+        self._first = array("d", [0.0]) * (1 << PLACES)
+        self._second = array("d", [0.0]) * (1 << PLACES)
         self._pair_mask = (1 << PAIRS) - 1
-        self._pairs = array("q", bytes(8 << PAIRS))
+        self._pairs = array("q", [0]) * (1 << PAIRS)
         self._watched: dict[bytes, float] = {}
         self._spent: dict[Name, float] = {}
         self.disclosed = 0
