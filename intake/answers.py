@@ -32,11 +32,14 @@ class Slip(msgspec.Struct, frozen=True):
 
 
 class IssuedPaper(msgspec.Struct, frozen=True):
-    """A paper that was issued: its form, and its number in the year's sequence of the agency that issues it."""
+    """A paper that was issued: its form, its number in the year's sequence of the agency that issues it, and the
+    dossier's version with which it was issued, by which it is fetched.
+    """
 
     form: str
     year: int
     number: int
+    version: int
 
 
 class Received(msgspec.Struct, frozen=True):

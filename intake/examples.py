@@ -8,7 +8,7 @@ from ops.http.endpoints import Example
 CODE = "G99.01.02-261008-0975"
 _AT, _DUE = "2026-10-08T08:15:00+07:00", "2026-10-22T08:15:00+07:00"
 
-_RECEIPT = {"form": "receipt", "year": 2026, "number": 147}
+_RECEIPT = {"form": "receipt", "year": 2026, "number": 147, "version": 1}
 
 RECEIVE = Example(
     body={

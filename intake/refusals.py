@@ -387,14 +387,14 @@ class DatabaseAway(Unavailable):
 
 
 class UnknownPaper(Refusal):
-    """The dossier has no paper of this form, year and number."""
+    """The dossier has no paper that was issued with this version."""
 
     kind = Kind.NOT_FOUND
     code = "paper_not_found"
     title = "This dossier has no such paper."
-    title_vi = "Hồ sơ này không có giấy tờ mang số này."
-    advice = "Take form, year and number from the list of the dossier's papers."
-    advice_vi = "Lấy loại giấy, năm và số từ danh sách giấy tờ của hồ sơ."
+    title_vi = "Hồ sơ này không có giấy tờ này."
+    advice = "Take the version from the list of the dossier's papers."
+    advice_vi = "Lấy phiên bản từ danh sách giấy tờ của hồ sơ."
 
 
 class PaperErased(Refusal):

@@ -323,7 +323,7 @@ class _Scribe:
         event: dict[str, Any] = (applied.event or {}) | {"paper": digest}
         if isinstance(change, IssuePaper):
             event["detail"] = event["detail"] | {"number": number}
-        told = {"form": form, "year": written.year, "number": number}
+        told = {"form": form, "year": written.year, "number": number, "version": written.version}
         return replace(applied, event=event, paper=told), row
 
     async def append(
@@ -441,9 +441,9 @@ class Ledger:
         """Receive a dossier: give it a code, a due date if it is accepted at once, and its first event. Safe to repeat.
 
         The answer has code, version, status, agency, service, submitted_at, received_at, due_at, issued_at and
-        key_serial; received_at and due_at are None for an online application. `papers` has the form, year and number of
-        each paper that it issued; it is left out where there is none. A repeat with the same key gets the first answer.
-        With `result` the dossier is completed and returned in the same transaction. Raises UnknownAgency,
+        key_serial; received_at and due_at are None for an online application. `papers` has the form, year, number and
+        version of each paper that it issued; it is left out where there is none. A repeat with the same key gets the
+        first answer. With `result` the dossier is completed and returned in the same transaction. Raises UnknownAgency,
         AgencyEnded, AgencyNotBegun, UnknownService, ServiceEnded, ServiceNotBegun, OutOfScope, BadDate,
         BackdatedTooFar, CannotNumber, InvalidContent, TasksLive, KeyReused, StillRunning, OutcomeUnknown, Unavailable.
         """
@@ -731,11 +731,11 @@ class Ledger:
         return rows
 
     async def print_paper(
-        self, client: Client, code: DossierCode, which: tuple[str, int, int], catalogue: Catalogue, page: MakePage
+        self, client: Client, code: DossierCode, version: int, catalogue: Catalogue, page: MakePage
     ) -> bytes:
-        """What `page` makes of a paper's row of paper_rows.PAPERS, the number of prints before, and the dossier's key
-        serial: form, year and number are `which`. The serial is None for a client that may not be told the key: neither
-        may it correct, nor did it submit the dossier and was told the key then.
+        """What `page` makes of the paper that was issued with that version: its row of paper_rows.PAPERS, the number of
+        prints before, and the dossier's key serial, None for a client that may not be told the key: neither may it
+        correct, nor did it submit the dossier and was told the key then.
 
         Before that a row in the log of reads, after it one in the table of prints. Raises UnknownPaper, PaperErased,
         what `page` raises, and as officers_view.
@@ -743,12 +743,12 @@ class Ledger:
         dossier = await self._readable(client, code, catalogue)
         await note_read(self._postgres, client.reader, client.id, code.text, "paper")
         rows = await self._postgres.fetch(paper_rows.PAPERS, code.text)
-        row = next((each for each in rows if (each["form"], each["year"], each["number"]) == which), None)
+        row = next((each for each in rows if each["version"] == version), None)
         if row is None:
             raise UnknownPaper
         if row["content"] is None:
             raise PaperErased
-        paper = row["agency"], *which
+        paper = row["agency"], row["form"], row["year"], row["number"]
         ((printed,),) = await self._postgres.fetch(paper_rows.PRINTED, *paper)
         submitted_here = client.submitter is not None and dossier["submitted_by"] == client.submitter
         may_have_the_key = "correct" in client.actions or submitted_here

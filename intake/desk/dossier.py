@@ -63,7 +63,7 @@ class DossierPages:
             web.get(one, self.dossier),
             web.post(f"{one}/lam/{{action}}", self.act),
             web.post(rf"{one}/viec/{{number:[0-9]{{1,2}}}}/{{step}}", self.step),
-            web.get(one + r"/giay/{form:[a-z]+}-{year:\d{4}}-{number:\d{1,9}}.pdf", self.paper),
+            web.get(one + r"/giay/{version:\d{1,9}}.pdf", self.paper),
         ]
 
     async def dossier(self, request: web.Request) -> web.Response:
@@ -168,11 +168,9 @@ class DossierPages:
     async def paper(self, request: web.Request) -> web.Response:
         """A paper as PDF; read and print are logged. Raises as Printer.paper."""
         officer, code = officer_of(request), codes.parse(request.match_info["code"])
-        told = request.match_info
-        which = told["form"], int(told["year"]), int(told["number"])
-        made = await self.printer.paper(officer.client(), code, which, await self._desk.catalogue.get())
-        name = f"{code.path}-{which[0]}-{which[2]}.pdf"
-        return answer(request, made, "application/pdf", name=name)
+        version = int(request.match_info["version"])
+        made = await self.printer.paper(officer.client(), code, version, await self._desk.catalogue.get())
+        return answer(request, made, "application/pdf", name=f"{code.path}-{version}.pdf")
 
 
 def _named(catalogue: Catalogue, agency: str) -> str:
@@ -215,5 +213,5 @@ def _paper(row: Any, at: str) -> dict[str, Any]:
         "number": f"{row['number']:04}/{SIGNS[row['form']]}",
         "name": WORDS[f"paper.{row['form']}"],
         "issued_at": moment_words(row["issued_at"]),
-        "href": None if row["erased_at"] else f"{at}/giay/{row['form']}-{row['year']}-{row['number']}.pdf",
+        "href": None if row["erased_at"] else f"{at}/giay/{row['version']}.pdf",
     }

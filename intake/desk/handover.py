@@ -161,7 +161,7 @@ class HandOverPages:
             why = says_of(refusal) if word is None else WORDS[word]
             return HandedOver(code, done, why=why), isinstance(refusal, Unavailable)
         (paper,) = told["papers"]
-        slip = f"{DOSSIER}/{code.path}/giay/{paper['form']}-{paper['year']}-{paper['number']}.pdf"
+        slip = f"{DOSSIER}/{code.path}/giay/{paper['version']}.pdf"
         return HandedOver(code, done, slip), False
 
     async def _waiting(

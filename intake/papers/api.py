@@ -60,11 +60,11 @@ class PapersApi:
             ),
             Endpoint(
                 method="GET",
-                path=papers + r"/{form:[a-z]+}-{year:\d\d\d\d}-{number:\d+}.pdf",
+                path=papers + r"/{version:\d+}.pdf",
                 handler=self.paper,
                 gives=None,
                 media="application/pdf",
-                parameters=(IN_THE_PATH, *_WHICH),
+                parameters=(IN_THE_PATH, _VERSION),
                 refuses=(*ADMISSION, MalformedCode, UnknownDossier, UnknownPaper, PaperErased, PaperNotReady),
                 action="read",
             ),
@@ -89,18 +89,16 @@ class PapersApi:
         return PaperList(code.text, [_view(code, row) for row in rows])
 
     async def paper(self, request: web.Request) -> web.Response:
-        """A paper as PDF, made anew each time. Read and print are logged.
+        """The paper that was issued with this version, as PDF, made anew each time. Read and print are logged.
 
         A receipt has the lookup key on it, if the client may correct or submitted the dossier.
 
         From the second print on it says which it is.
         """
         code = codes.parse(request.match_info["code"])
-        told = request.match_info
-        which = told["form"], int(told["year"]), int(told["number"])
-
-        made = await self.printer.paper(request[CLIENT], code, which, await self._catalogue.get())
-        headers = {"Content-Disposition": f'inline; filename="{code.path}-{which[0]}-{which[2]}.pdf"'}
+        version = int(request.match_info["version"])
+        made = await self.printer.paper(request[CLIENT], code, version, await self._catalogue.get())
+        headers = {"Content-Disposition": f'inline; filename="{code.path}-{version}.pdf"'}
         return web.Response(body=made, content_type="application/pdf", headers=headers | {"Cache-Control": "no-store"})
 
     async def issue(self, request: web.Request, new: NewPaper) -> Issued:
@@ -132,9 +130,12 @@ def _view(code: DossierCode, row: Mapping[str, Any]) -> PaperView:
     )
 
 
-_WHICH = (
-    Parameter(name="form", place="path", says="The form of the paper.", required=True, example="receipt"),
-    Parameter(name="year", place="path", says="The year of its number.", type=int, required=True, example=2026),
-    Parameter(name="number", place="path", says="Its number in that year.", type=int, required=True, example=1),
+_VERSION = Parameter(
+    name="version",
+    place="path",
+    says="The dossier's version with which the paper was issued.",
+    type=int,
+    required=True,
+    example=1,
 )
 _AS_THEY_ARE = ("agency", "form", "year", "number", "version", "form_version", "issued_by", "key_id")

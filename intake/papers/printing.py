@@ -25,10 +25,9 @@ class Printer:
         self.site = site
         self.press = Press()
 
-    async def paper(
-        self, client: Client, code: DossierCode, which: tuple[str, int, int], catalogue: Catalogue
-    ) -> bytes:
-        """The paper of this form, year and number as PDF, made anew each time. Read and print are logged.
+    async def paper(self, client: Client, code: DossierCode, version: int, catalogue: Catalogue) -> bytes:
+        """The paper that was issued with this version of the dossier, as PDF, made anew each time. Read and print are
+        logged.
 
         A receipt has the lookup key on it, if the client may correct or submitted the dossier. From the second print on
         it says which it is. Raises PaperNotReady, and as Ledger.print_paper.
@@ -48,7 +47,7 @@ class Printer:
             printing = Printing(site=self.site, stamp=stamp, key=key, again=printed)
             return await self.press.paper(row["content"], printing)
 
-        return await self._ledger.print_paper(client, code, which, catalogue, page)
+        return await self._ledger.print_paper(client, code, version, catalogue, page)
 
     def close(self) -> None:
         """End the threads of the press."""

@@ -58,7 +58,7 @@ async def test_a_dossier_is_received_with_its_paper(browser: Browser, owner: Any
     assert (paper["form"], paper["number"], paper["code"], paper["issued_by"]) == ("receipt", 1, row["code"], "desk")
     event = await owner.fetchrow("SELECT source, actor, paper FROM event")
     assert (event["source"], event["actor"], event["paper"]) == ("desk", "local|binh", paper["digest"])
-    assert f"/giay/receipt-{paper['year']}-1.pdf" in page.text
+    assert f"/giay/{paper['version']}.pdf" in page.text
 
 
 async def test_the_same_form_sent_again_receives_nothing_more(browser: Browser, owner: Any) -> None:
