@@ -327,6 +327,11 @@ class NoticesSettings(NoticesUrl, ReceiptSettings, PoolerSettings, PublicSetting
     admin_port: Port = setting(
         "HOSO24_NOTICES_ADMIN_PORT", default=8098, doc="Port of the notices' probes and metrics."
     )
+    notices_url: str | None = setting(
+        "HOSO24_NOTICES_URL",
+        default=None,
+        doc="Address at which citizens reach the notices' pages, if no edge leads them there from HOSO24_PUBLIC_URL.",
+    )
     notice_secret: Secret = setting(
         "HOSO24_NOTICE_SECRET",
         doc="Secret of the links that withdraw a consent, 64 hexadecimal digits. With another one, links in mails that "

@@ -358,6 +358,7 @@ def _environ(directory: Path, servers: ServerUrls, own: Secrets, ports: Mapping[
         "HOSO24_DESK_PORT": str(ports["desk"]),
         "HOSO24_DESK_ADMIN_PORT": str(ports["desk_admin"]),
         "HOSO24_WEBHOOKS_ADMIN_PORT": str(ports["webhooks_admin"]),
+        "HOSO24_NOTICES_URL": os.environ.get("HOSO24_NOTICES_URL") or f"http://127.0.0.1:{ports['notices']}",
         "HOSO24_NOTICES_PORT": str(ports["notices"]),
         "HOSO24_NOTICES_ADMIN_PORT": str(ports["notices_admin"]),
         "HOSO24_CLIENT_WRITES": os.environ.get("HOSO24_CLIENT_WRITES") or "60000",  # one client stands for all desks

@@ -45,7 +45,7 @@ async def build(settings: NoticesSettings) -> Running:
         breaker=Breaker("postgres", after=3, pause=1.0),
     )
     tokens = Tokens(secret_of(settings.notice_secret.reveal()))
-    messages = Messages(tokens, settings.public_url, settings.notice_sender)
+    messages = Messages(tokens, settings.public_url, settings.notice_sender, settings.notices_url)
     mailer = None if settings.smtp_url is None else _mailer(settings.smtp_url, settings.notice_sender)
     sender = Sender(
         Addresses(settings.notice_networks), user_agent="hoso24-notices", most=AT_ONCE, seconds=SEND_SECONDS

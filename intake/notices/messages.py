@@ -29,17 +29,20 @@ _MONTHS = (
 
 
 class Messages:
-    """Makes messages. `public_url`: where citizens read a status; `sender`: the address that mails come from."""
+    """Makes messages. `public_url`: where citizens read a status; `sender`: the address that mails come from;
+    `withdraw_url`: where they reach the pages of the notices, if it is another.
+    """
 
-    def __init__(self, tokens: Tokens, public_url: str, sender: str) -> None:
+    def __init__(self, tokens: Tokens, public_url: str, sender: str, withdraw_url: str | None = None) -> None:
         self._tokens = tokens
         self._url = public_url.rstrip("/")
+        self._withdraw = (withdraw_url or public_url).rstrip("/") + WITHDRAW
         self._site = urlsplit(public_url).netloc
         self._sender = sender
 
     def mail(self, row: Leased, address: str) -> EmailMessage:
         """The mail of a notice, to be sent to this address."""
-        wanted = f"{self._url}{WITHDRAW}/{self._tokens.token(row.code, row.channel)}"
+        wanted = f"{self._withdraw}/{self._tokens.token(row.code, row.channel)}"
         kind = _kind(row)
         vietnamese, english = self._whole(row, "vi"), self._whole(row, "en")
         body = words.MAIL.format(

@@ -76,6 +76,12 @@ def test_a_text_with_a_long_name_of_the_site_loses_its_last_sentence() -> None:
     assert told["text"].endswith("xin lỗi vì sự chậm trễ.")
 
 
+def test_the_link_to_stop_leads_to_the_notices_wherever_they_are() -> None:
+    body = Messages(TOKENS, SITE, SENDER, "http://127.0.0.1:8099/").mail(notice(), ADDRESS).get_content()
+    assert body.count(f"http://127.0.0.1:8099/thong-bao/thoi/{TOKENS.token(CODE, 'mail')}") == 2
+    assert f"{SITE}/tra-cuu/{CODE}\n" in body
+
+
 def test_a_mail_says_it_in_both_languages_with_the_link_and_how_to_stop() -> None:
     message = MESSAGES.mail(notice(), ADDRESS)
     body = message.get_content()
