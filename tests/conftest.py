@@ -16,6 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 import redis.asyncio
+from aiohttp import web_app
 from hypothesis import HealthCheck, settings
 
 from intake.books import ledger
@@ -107,8 +108,12 @@ def _no_request_yet() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left_to_later_tests(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The parts of a process hold one another, and a lookup counts in 16 MB: what a test has started goes with it."""
+    """The parts of a process hold one another, and a lookup counts in 16 MB: what a test has started goes with it.
+
+    aiohttp would keep the last thousand applications, for the chains of their middlewares.
+    """
     yield
+    web_app._cached_build_middleware.cache_clear()
     if "reaper" in request.fixturenames:
         gc.collect()
 
