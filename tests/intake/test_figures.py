@@ -213,7 +213,7 @@ async def test_run_that_is_cut_off_leaves_everything_as_it_was(
 
 async def test_stocks_are_counted_by_the_first_run_of_a_day(writer: Any, owner: Any, figures: Any) -> None:
     assert (await count(figures)).stocks
-    yesterday = datetime.now(VIETNAM) - timedelta(days=1)
+    yesterday = datetime.now(VIETNAM).replace(hour=12) - timedelta(days=1)
     dossiers: list[dict[str, Any]] = [
         {"status": 4, "due_at": yesterday + timedelta(hours=1)},
         {"status": 4, "due_at": yesterday + timedelta(days=9)},

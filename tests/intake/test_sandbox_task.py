@@ -438,7 +438,7 @@ async def test_clients_follow_the_sandboxs_own_dossiers_and_change_only_theirs(
             assert "moves by itself" in answer["detail"]
         lines = [
             {"id": "s-1", "dossier": processing, "status": "completed"},
-            {"id": "s-2", "dossier": "X99.02-261201-2300", "create": submission(agency="X99.03")},
+            {"id": "s-2", "dossier": "X99.02-250101-2300", "create": submission(agency="X99.03")},
             {"id": "s-3", "dossier": "X99.03-261201-7000", "create": submission(agency="X99.01")},
             {"id": "s-4", "dossier": "X99.03-261201-7000", "create": submission(agency="X99.03")},
         ]

@@ -146,7 +146,10 @@ async def test_twenty_runs_beside_live_changes_find_nothing(
             await house.move(code, "processing")
             await house.move(code, "completed", outcome="granted")
 
-    async with intake_at(intake_settings(database.writer_url)) as url, aiohttp.ClientSession() as http:
+    async with (
+        intake_at(intake_settings(database.writer_url, client_writes=1_000_000)) as url,
+        aiohttp.ClientSession() as http,
+    ):
         house = House("", url, http, await new_token(database))
         changes = [asyncio.create_task(past_the_intake()), asyncio.create_task(through_the_intake(house))]
         words = ["audit", "verify", "--key", SIGNER.key.text, "--checkpoint", str(tmp_path / "kept.txt"), "--books"]
